@@ -1,0 +1,154 @@
+//! Who is who: node identities, hop identifiers, links and networks.
+
+use bitcoin::secp256k1::PublicKey;
+use core::fmt;
+use sha2::{Digest, Sha256};
+
+/// Identity of a node: SHA-256 of its compressed secp256k1 public key.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct NodeId(pub [u8; 32]);
+
+impl NodeId {
+    /// The identity that belongs to a public key.
+    pub fn from_public_key(key: &PublicKey) -> Self {
+        Self::from_compressed(&key.serialize())
+    }
+
+    /// The identity that belongs to a compressed public key (33 bytes).
+    /// The bytes are not checked to be a point of the curve.
+    pub fn from_compressed(key: &[u8; 33]) -> Self {
+        Self(Sha256::digest(key).into())
+    }
+
+    /// The short form that data packets name this node by.
+    pub fn hop(&self) -> HopId {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        HopId([a, b, c, d, e, f, g, h])
+    }
+}
+
+/// First eight bytes of a [`NodeId`], resolved among a relay's own neighbours.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct HopId(pub [u8; 8]);
+
+/// A link to one neighbour, numbered by the shell. A number is not used again
+/// for another connection while the state machine runs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct LinkId(pub u32);
+
+fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    bytes.iter().try_for_each(|b| write!(f, "{b:02x}"))
+}
+
+macro_rules! hex_display {
+    ($($t:ty),*) => {$(
+        impl fmt::Display for $t {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write_hex(f, &self.0)
+            }
+        }
+        impl fmt::Debug for $t {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write_hex(f, &self.0)
+            }
+        }
+    )*};
+}
+hex_display!(NodeId, HopId);
+
+/// A Bitcoin network.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
+#[repr(u8)]
+pub enum Network {
+    /// The main network.
+    Mainnet = 0,
+    /// Test network, version 3.
+    Testnet3 = 1,
+    /// Test network, version 4 (BIP 94).
+    Testnet4 = 2,
+    /// The default signet (BIP 325).
+    Signet = 3,
+    /// A private regression-test network.
+    Regtest = 4,
+}
+
+impl Network {
+    /// Every network, in the order of their numbers.
+    pub const ALL: [Self; 5] =
+        [Self::Mainnet, Self::Testnet3, Self::Testnet4, Self::Signet, Self::Regtest];
+
+    /// The network with this number on the wire (0 to 4).
+    pub fn from_u8(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+
+    /// Bitcoin P2P message start bytes, in the order in which they are sent.
+    pub const fn magic(self) -> [u8; 4] {
+        match self {
+            Self::Mainnet => [0xf9, 0xbe, 0xb4, 0xd9],
+            Self::Testnet3 => [0x0b, 0x11, 0x09, 0x07],
+            Self::Testnet4 => [0x1c, 0x16, 0x3f, 0x28],
+            Self::Signet => [0x0a, 0x03, 0xcf, 0x40],
+            Self::Regtest => [0xfa, 0xbf, 0xb5, 0xda],
+        }
+    }
+
+    /// Prefix of a BOLT 11 invoice of this network, before the amount.
+    pub const fn invoice_prefix(self) -> &'static str {
+        match self {
+            Self::Mainnet => "lnbc",
+            Self::Testnet3 | Self::Testnet4 => "lntb",
+            Self::Signet => "lntbs",
+            Self::Regtest => "lnbcrt",
+        }
+    }
+
+    /// The name used in configuration files and on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Mainnet => "mainnet",
+            Self::Testnet3 => "testnet3",
+            Self::Testnet4 => "testnet4",
+            Self::Signet => "signet",
+            Self::Regtest => "regtest",
+        }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identity_is_the_hash_of_the_compressed_key() {
+        // Generator point; hash computed with another implementation (coreutils sha256sum).
+        let g = hex::decode("0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798");
+        let key = PublicKey::from_slice(&g.unwrap()).unwrap();
+        let id = NodeId::from_public_key(&key);
+        assert_eq!(
+            id.to_string(),
+            "0f715baf5d4c2ed329785cef29e562f73488c8a2bb9dbc5700b361d54b9b0554"
+        );
+        assert_eq!(id.hop().to_string(), "0f715baf5d4c2ed3");
+    }
+
+    #[test]
+    fn network_numbers_are_their_positions() {
+        for (i, n) in Network::ALL.iter().enumerate() {
+            assert_eq!(*n as usize, i);
+            assert_eq!(Network::from_u8(*n as u8), Some(*n));
+        }
+        assert_eq!(Network::from_u8(5), None);
+    }
+}

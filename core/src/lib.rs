@@ -1,0 +1,24 @@
+//! Payment-gated mesh relay as one sans-IO state machine.
+//!
+//! No I/O, no clock, no randomness of its own: bytes and events go in, actions
+//! come out. See `mesh::Mesh` for the contract.
+#![cfg_attr(not(any(test, feature = "std")), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod config;
+pub mod error;
+pub mod id;
+pub mod link;
+pub mod mesh;
+pub mod payment;
+pub mod policy;
+pub mod rng;
+pub mod routing;
+pub mod tables;
+pub mod time;
+pub mod wire;
+
+#[cfg(test)]
+mod test_shared;

@@ -1,0 +1,1 @@
+//! Links: bytes to and from one neighbour (DESIGN section 3).

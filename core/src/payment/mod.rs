@@ -1,0 +1,3 @@
+//! Proofs of payment, checked offline (DESIGN section 6).
+
+pub mod terms;

@@ -1,0 +1,1 @@
+//! What goes free and what pays (DESIGN section 5).

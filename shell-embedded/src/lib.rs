@@ -1,0 +1,2 @@
+//! Board loop.
+#![no_std]

@@ -1,0 +1,1 @@
+//! Host-node library.
