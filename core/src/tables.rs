@@ -1,1 +1,319 @@
-//! (being written)
+//! Bounded tables in two memories: fixed arrays on boards, the heap on hosts.
+//!
+//! A table never grows past its capacity: a full one gives the value back and
+//! the caller applies the rule that its owner names. Small tables are sorted
+//! arrays, so nothing ever depends on the order of a hash table; the one large
+//! table (live payments) is looked up by a hash keyed from the seed.
+
+use core::ops::DerefMut;
+
+/// A bounded list.
+pub trait List<T>: DerefMut<Target = [T]> {
+    /// An empty list for at most `capacity` items. Fixed memory keeps fewer
+    /// where its own size is smaller.
+    fn with_capacity(capacity: usize) -> Self;
+    /// Most items that it can hold.
+    fn capacity(&self) -> usize;
+    /// Puts an item at `index`, moving the rest up; gives it back when full.
+    fn try_insert(&mut self, index: usize, item: T) -> Result<(), T>;
+    /// Takes the item at `index` out, moving the rest down.
+    fn take(&mut self, index: usize) -> Option<T>;
+
+    /// Adds an item at the end; gives it back when full.
+    fn try_push(&mut self, item: T) -> Result<(), T> {
+        self.try_insert(self.len(), item)
+    }
+    /// Whether no more fits.
+    fn is_full(&self) -> bool {
+        self.len() >= self.capacity()
+    }
+    /// Removes every item for which `keep` is false; returns how many.
+    fn retain(&mut self, keep: impl FnMut(&T) -> bool) -> usize;
+}
+
+/// A bounded map from 32-byte keys that peers may choose.
+pub trait Map<V> {
+    /// An empty map for at most `capacity` entries, hashed with a secret key.
+    fn with_capacity(capacity: usize, key: [u8; 16]) -> Self;
+    /// Looks an entry up.
+    fn get(&self, key: &[u8; 32]) -> Option<&V>;
+    /// Adds an entry; gives the value back when full or when the key is there.
+    fn try_insert(&mut self, key: [u8; 32], value: V) -> Result<(), V>;
+    /// Takes an entry out.
+    fn remove(&mut self, key: &[u8; 32]) -> Option<V>;
+    /// Entries now.
+    fn len(&self) -> usize;
+    /// Most entries that it can hold.
+    fn capacity(&self) -> usize;
+    /// Whether there is no entry.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Where tables live. `N` is the size in fixed memory; the heap ignores it and
+/// takes the capacity given at run time.
+pub trait Memory {
+    /// The list of this memory.
+    type List<T, const N: usize>: List<T>;
+    /// The map of this memory.
+    type Map<V, const N: usize>: Map<V>;
+}
+
+/// Fixed arrays inside the state machine: nothing is allocated.
+#[derive(Debug, Clone, Copy)]
+pub struct Fixed;
+
+impl Memory for Fixed {
+    type List<T, const N: usize> = FixedList<T, N>;
+    type Map<V, const N: usize> = FixedMap<V, N>;
+}
+
+/// [`List`] in a fixed array.
+#[derive(Debug)]
+pub struct FixedList<T, const N: usize> {
+    items: heapless::Vec<T, N>,
+    capacity: usize,
+}
+
+impl<T, const N: usize> core::ops::Deref for FixedList<T, N> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        &self.items
+    }
+}
+
+impl<T, const N: usize> DerefMut for FixedList<T, N> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.items
+    }
+}
+
+impl<T, const N: usize> List<T> for FixedList<T, N> {
+    fn with_capacity(capacity: usize) -> Self {
+        Self { items: heapless::Vec::new(), capacity: capacity.min(N) }
+    }
+    fn capacity(&self) -> usize {
+        self.capacity
+    }
+    fn try_insert(&mut self, index: usize, item: T) -> Result<(), T> {
+        if self.is_full() || index > self.items.len() {
+            return Err(item);
+        }
+        self.items.insert(index, item)
+    }
+    fn take(&mut self, index: usize) -> Option<T> {
+        (index < self.items.len()).then(|| self.items.remove(index))
+    }
+    fn retain(&mut self, keep: impl FnMut(&T) -> bool) -> usize {
+        let before = self.items.len();
+        self.items.retain(keep);
+        before - self.items.len()
+    }
+}
+
+/// [`Map`] in a fixed array, sorted by key: no hash for a peer to aim at.
+#[derive(Debug)]
+pub struct FixedMap<V, const N: usize>(FixedList<([u8; 32], V), N>);
+
+impl<V, const N: usize> Map<V> for FixedMap<V, N> {
+    fn with_capacity(capacity: usize, _key: [u8; 16]) -> Self {
+        Self(FixedList::with_capacity(capacity))
+    }
+    fn get(&self, key: &[u8; 32]) -> Option<&V> {
+        let at = self.0.binary_search_by(|(k, _)| k.cmp(key)).ok()?;
+        self.0.get(at).map(|(_, v)| v)
+    }
+    fn try_insert(&mut self, key: [u8; 32], value: V) -> Result<(), V> {
+        match self.0.binary_search_by(|(k, _)| k.cmp(&key)) {
+            Ok(_) => Err(value),
+            Err(at) => self.0.try_insert(at, (key, value)).map_err(|(_, v)| v),
+        }
+    }
+    fn remove(&mut self, key: &[u8; 32]) -> Option<V> {
+        let at = self.0.binary_search_by(|(k, _)| k.cmp(key)).ok()?;
+        self.0.take(at).map(|(_, v)| v)
+    }
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+    fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+}
+
+#[cfg(feature = "alloc")]
+pub use heap::{Heap, HeapList, HeapMap};
+
+#[cfg(feature = "alloc")]
+mod heap {
+    use super::{List, Map, Memory};
+    use alloc::vec::Vec;
+    use core::hash::{BuildHasher, Hasher};
+    use core::ops::{Deref, DerefMut};
+    use siphasher::sip::SipHasher13;
+
+    /// Heap memory, sized by the configuration. Tables grow as they fill and
+    /// never past their capacity.
+    #[derive(Debug, Clone, Copy)]
+    pub struct Heap;
+
+    impl Memory for Heap {
+        type List<T, const N: usize> = HeapList<T>;
+        type Map<V, const N: usize> = HeapMap<V>;
+    }
+
+    /// [`List`] on the heap.
+    #[derive(Debug)]
+    pub struct HeapList<T> {
+        items: Vec<T>,
+        capacity: usize,
+    }
+
+    impl<T> Deref for HeapList<T> {
+        type Target = [T];
+        fn deref(&self) -> &[T] {
+            &self.items
+        }
+    }
+
+    impl<T> DerefMut for HeapList<T> {
+        fn deref_mut(&mut self) -> &mut [T] {
+            &mut self.items
+        }
+    }
+
+    impl<T> List<T> for HeapList<T> {
+        fn with_capacity(capacity: usize) -> Self {
+            Self { items: Vec::new(), capacity }
+        }
+        fn capacity(&self) -> usize {
+            self.capacity
+        }
+        fn try_insert(&mut self, index: usize, item: T) -> Result<(), T> {
+            if self.is_full() || index > self.items.len() {
+                return Err(item);
+            }
+            self.items.insert(index, item);
+            Ok(())
+        }
+        fn take(&mut self, index: usize) -> Option<T> {
+            (index < self.items.len()).then(|| self.items.remove(index))
+        }
+        fn retain(&mut self, keep: impl FnMut(&T) -> bool) -> usize {
+            let before = self.items.len();
+            self.items.retain(keep);
+            before - self.items.len()
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    struct Keyed([u8; 16]);
+
+    impl BuildHasher for Keyed {
+        type Hasher = Whole;
+        fn build_hasher(&self) -> Whole {
+            Whole(SipHasher13::new_with_key(&self.0))
+        }
+    }
+
+    struct Whole(SipHasher13);
+
+    impl Hasher for Whole {
+        fn finish(&self) -> u64 {
+            self.0.finish()
+        }
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.write(bytes);
+        }
+        // The length of a fixed array tells nothing apart.
+        fn write_usize(&mut self, _len: usize) {}
+    }
+
+    /// [`Map`] on the heap.
+    #[derive(Debug)]
+    pub struct HeapMap<V> {
+        entries: hashbrown::HashMap<[u8; 32], V, Keyed>,
+        capacity: usize,
+    }
+
+    impl<V> Map<V> for HeapMap<V> {
+        fn with_capacity(capacity: usize, key: [u8; 16]) -> Self {
+            Self { entries: hashbrown::HashMap::with_hasher(Keyed(key)), capacity }
+        }
+        fn get(&self, key: &[u8; 32]) -> Option<&V> {
+            self.entries.get(key)
+        }
+        fn try_insert(&mut self, key: [u8; 32], value: V) -> Result<(), V> {
+            if self.entries.contains_key(&key) || self.entries.len() >= self.capacity {
+                return Err(value);
+            }
+            self.entries.insert(key, value);
+            Ok(())
+        }
+        fn remove(&mut self, key: &[u8; 32]) -> Option<V> {
+            self.entries.remove(key)
+        }
+        fn len(&self) -> usize {
+            self.entries.len()
+        }
+        fn capacity(&self) -> usize {
+            self.capacity
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn key(n: u8) -> [u8; 32] {
+        let mut k = [0; 32];
+        k[31] = n;
+        k
+    }
+
+    fn follows_a_model<M: Map<u32>>(mut map: M, steps: &[(u8, bool, u32)], cap: usize) {
+        let mut model = BTreeMap::new();
+        for &(k, insert, v) in steps {
+            if insert {
+                let fits = model.len() < cap && !model.contains_key(&k);
+                assert_eq!(map.try_insert(key(k), v), if fits { Ok(()) } else { Err(v) });
+                if fits {
+                    model.insert(k, v);
+                }
+            } else {
+                assert_eq!(map.remove(&key(k)), model.remove(&k));
+            }
+            assert_eq!(map.len(), model.len());
+            for k in 0..=255 {
+                assert_eq!(map.get(&key(k)), model.get(&k));
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn maps_behave_alike_and_stay_bounded(steps in prop::collection::vec((0u8..24, any::<bool>(), any::<u32>()), 0..64)) {
+            follows_a_model(FixedMap::<u32, 16>::with_capacity(10, [1; 16]), &steps, 10);
+            #[cfg(feature = "alloc")]
+            follows_a_model(HeapMap::<u32>::with_capacity(10, [1; 16]), &steps, 10);
+        }
+    }
+
+    #[test]
+    fn a_full_list_gives_the_item_back() {
+        let mut l = FixedList::<u8, 4>::with_capacity(9);
+        assert_eq!(l.capacity(), 4);
+        for i in 0..4 {
+            assert_eq!(l.try_push(i), Ok(()));
+        }
+        assert_eq!(l.try_push(9), Err(9));
+        assert_eq!(l.retain(|i| i % 2 == 0), 2);
+        assert_eq!(&l[..], &[0, 2]);
+        assert_eq!(l.try_insert(7, 1), Err(1));
+        assert_eq!((l.take(1), l.take(1)), (Some(2), None));
+    }
+}

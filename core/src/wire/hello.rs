@@ -1,0 +1,127 @@
+//! Hello: what a neighbour is and takes. First packet on a link, and sent again
+//! to keep a silent link alive.
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 24 | 1 | network, 0 to 4 |
+//! | 25 | 1 | mode: 0 bitcoin_only, 1 payment_gated, 2 open |
+//! | 26 | 2 | link quality: expected transmissions per packet, in 1/256 |
+//! | 28 | 4 | largest packet accepted, header included |
+//! | 32 | 4 | tariff: millisatoshi per packet |
+//! | 36 | 4 | tariff: millisatoshi per started KiB of payload |
+//! | 40 | 4 | longest silence on this link, in milliseconds; 0 without keep-alive |
+//! | 44 | 1 | number of issuers n, 0 to 8 |
+//! | 45 | 3 | reserved, 0 |
+//! | 48 | 33 n | public keys of the issuers that are accepted |
+
+use super::{Header, Kind, Reader, WireError, Writer};
+use crate::config::MAX_ISSUERS;
+use crate::id::Network;
+use crate::payment::fee::Tariff;
+use crate::policy::mode::MeshMode;
+
+/// Most bytes of a hello.
+pub const MAX_LEN: usize = 48 + 33 * MAX_ISSUERS;
+
+/// A hello.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello {
+    /// Network whose payments are accepted.
+    pub network: Network,
+    /// What goes free here.
+    pub mode: MeshMode,
+    /// Expected transmissions per packet, in 1/256 (256: none is lost).
+    pub quality: u16,
+    /// Largest packet accepted, header included, in bytes.
+    pub max_packet: u32,
+    /// What relaying costs here.
+    pub tariff: Tariff,
+    /// Longest silence to expect from the sender, in milliseconds; 0: no limit.
+    pub keepalive_ms: u32,
+    /// Compressed public keys of accepted issuers.
+    pub issuers: heapless::Vec<[u8; 33], MAX_ISSUERS>,
+}
+
+impl Hello {
+    /// Reads a body whose header was checked.
+    pub fn parse(header: Header, body: &[u8]) -> Result<Self, WireError> {
+        if header.kind != Kind::Hello {
+            return Err(WireError::OtherKind);
+        }
+        if header.flags != 0 {
+            return Err(WireError::Flags(header.flags));
+        }
+        let mut r = Reader::new(body);
+        let network = Network::from_u8(r.u8()?).ok_or(WireError::Field("network"))?;
+        let mode = match r.u8()? {
+            0 => MeshMode::BitcoinOnly,
+            1 => MeshMode::PaymentGated,
+            2 => MeshMode::Open,
+            _ => return Err(WireError::Field("mode")),
+        };
+        let quality = r.u16()?;
+        let max_packet = r.u32()?;
+        let tariff = Tariff { base_msat: r.u32()?, per_kib_msat: r.u32()? };
+        let keepalive_ms = r.u32()?;
+        let count = usize::from(r.u8()?);
+        r.zeros(3)?;
+        if count > MAX_ISSUERS {
+            return Err(WireError::Field("issuers"));
+        }
+        let mut issuers = heapless::Vec::new();
+        for _ in 0..count {
+            issuers.push(*r.array()?).map_err(|_| WireError::Field("issuers"))?;
+        }
+        r.end()?;
+        Ok(Self { network, mode, quality, max_packet, tariff, keepalive_ms, issuers })
+    }
+
+    /// Writes the packet into `out`; returns its length.
+    pub fn write(&self, out: &mut [u8]) -> Result<usize, WireError> {
+        let mode = match self.mode {
+            MeshMode::BitcoinOnly => 0,
+            MeshMode::PaymentGated => 1,
+            MeshMode::Open => 2,
+        };
+        let mut w = Writer::new(out);
+        w.put(&[self.network as u8, mode]).put(&self.quality.to_le_bytes());
+        w.put(&self.max_packet.to_le_bytes());
+        w.put(&self.tariff.base_msat.to_le_bytes()).put(&self.tariff.per_kib_msat.to_le_bytes());
+        w.put(&self.keepalive_ms.to_le_bytes()).put(&[self.issuers.len() as u8, 0, 0, 0]);
+        for issuer in &self.issuers {
+            w.put(issuer);
+        }
+        w.finish(Header { kind: Kind::Hello, flags: 0, hop_limit: 0, sequence: 0 }, &[])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn round_trip(network in 0u8..5, mode in 0u8..3, quality: u16, numbers: [u32; 4], issuers in prop::collection::vec(any::<[u8; 32]>(), 0..=8)) {
+            let hello = Hello {
+                network: Network::from_u8(network).unwrap(),
+                mode: [MeshMode::BitcoinOnly, MeshMode::PaymentGated, MeshMode::Open][usize::from(mode)],
+                quality,
+                max_packet: numbers[0],
+                tariff: Tariff { base_msat: numbers[1], per_kib_msat: numbers[2] },
+                keepalive_ms: numbers[3],
+                issuers: issuers.iter().map(|k| { let mut i = [2; 33]; i[1..].copy_from_slice(k); i }).collect(),
+            };
+            let mut out = [0; MAX_LEN];
+            let n = hello.write(&mut out).unwrap();
+            let (header, body) = Header::parse(&out[..n]).unwrap();
+            prop_assert_eq!(Hello::parse(header, body), Ok(hello));
+            prop_assert!(Hello::parse(header, &body[..body.len() - 1]).is_err());
+        }
+
+        #[test]
+        fn any_bytes(body in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Hello::parse(Header { kind: Kind::Hello, flags: 0, hop_limit: 0, sequence: 0 }, &body);
+        }
+    }
+}

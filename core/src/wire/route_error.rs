@@ -1,0 +1,153 @@
+//! RouteError: tells the source of a datagram why it went no further.
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 24 | 32 | source of the datagram: who is told |
+//! | 56 | 32 | destination of the datagram |
+//! | 88 | 32 | reporter: the node that stopped it |
+//! | 120 | 8 | the hop after the reporter |
+//! | 128 | 1 | cause, [`Cause`] |
+//! | 129 | 1 | number of hops n, 0 to 16 |
+//! | 130 | 2 | reserved, 0 |
+//! | 132 | 8 n | hops of the datagram |
+//!
+//! The header's sequence is the datagram's, its hop limit the number of links
+//! still to go to the source after the receiver. It is not signed: each node
+//! takes it only from the link on which it sent the datagram.
+
+use super::{HEADER_LEN, Header, Kind, Reader, WireError, Writer};
+use crate::config::MAX_HOPS;
+use crate::id::{HopId, NodeId};
+
+/// Most bytes of a route error.
+pub const MAX_LEN: usize = HEADER_LEN + 108 + 8 * MAX_HOPS;
+
+macro_rules! causes {
+    ($($name:ident = $n:literal, $text:literal;)*) => {
+        /// Why a datagram went no further.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror_no_std::Error)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+        #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+        #[repr(u8)]
+        pub enum Cause {
+            $(#[doc = $text] #[error($text)] $name = $n,)*
+        }
+
+        impl Cause {
+            /// Every cause.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// The cause with this number on the wire.
+            pub fn from_u8(n: u8) -> Option<Self> {
+                Self::ALL.iter().copied().find(|c| *c as u8 == n)
+            }
+        }
+    };
+}
+
+causes! {
+    NextHopGone = 1, "the next hop is not a neighbour of the relay";
+    TooLarge = 2, "the packet is larger than the next hop accepts";
+    Congested = 3, "the link to the next hop is full";
+    QuotaExceeded = 4, "the free allowance of the previous hop is used up";
+    ModeRefused = 5, "the relay's mode does not carry this protocol";
+    PaymentRequired = 6, "payment is required and there is no proof";
+    ProofMalformed = 7, "the proof of payment cannot be read";
+    WrongNetwork = 8, "the payment is for another network";
+    PreimageMismatch = 9, "the preimage does not belong to the invoice";
+    AmountTooSmall = 10, "the amount does not cover the tariff";
+    NotYetValid = 11, "the payment is dated in the future";
+    Expired = 12, "the payment has expired";
+    TermsMismatch = 13, "the payment is for other terms";
+    IssuerUnknown = 14, "the invoice is not signed by an issuer that the relay accepts";
+    SourceSignature = 15, "the source did not sign the packet";
+    Replay = 16, "the payment was used before";
+    NoClock = 17, "the relay does not know the time and takes no payment";
+    TableFull = 18, "the relay cannot remember more payments";
+    StoreFailed = 19, "the relay cannot write to its store and takes no payment";
+    CovenantInactive = 20, "the relay does not accept covenants on this network";
+    CovenantInvalid = 21, "the covenant does not pay the relay as it must";
+    Unconfirmed = 22, "the funding transaction is not known to be confirmed";
+}
+
+/// A route error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteError {
+    /// Links still to go to the source after the receiver.
+    pub hop_limit: u8,
+    /// Number of the datagram.
+    pub sequence: u64,
+    /// Source of the datagram: who is told.
+    pub source: NodeId,
+    /// Destination of the datagram.
+    pub destination: NodeId,
+    /// The node that stopped it.
+    pub reporter: NodeId,
+    /// The hop after the reporter on the datagram's route.
+    pub next: HopId,
+    /// Why.
+    pub cause: Cause,
+    /// Hops of the datagram.
+    pub hops: heapless::Vec<HopId, MAX_HOPS>,
+}
+
+impl RouteError {
+    /// Reads a body whose header was checked.
+    pub fn parse(header: Header, body: &[u8]) -> Result<Self, WireError> {
+        if header.kind != Kind::RouteError {
+            return Err(WireError::OtherKind);
+        }
+        if header.flags != 0 {
+            return Err(WireError::Flags(header.flags));
+        }
+        let mut r = Reader::new(body);
+        let (source, destination) = (NodeId(*r.array()?), NodeId(*r.array()?));
+        let (reporter, next) = (NodeId(*r.array()?), HopId(*r.array()?));
+        let cause = Cause::from_u8(r.u8()?).ok_or(WireError::Field("cause"))?;
+        let count = r.u8()?;
+        r.zeros(2)?;
+        if usize::from(count) > MAX_HOPS {
+            return Err(WireError::TooManyHops(count));
+        }
+        let (list, _) = r.slice(8 * usize::from(count))?.as_chunks::<8>();
+        r.end()?;
+        let hops = list.iter().map(|h| HopId(*h)).collect();
+        let Header { hop_limit, sequence, .. } = header;
+        Ok(Self { hop_limit, sequence, source, destination, reporter, next, cause, hops })
+    }
+
+    /// Writes the packet into `out`; returns its length.
+    pub fn write(&self, out: &mut [u8]) -> Result<usize, WireError> {
+        let mut w = Writer::new(out);
+        w.put(&self.source.0).put(&self.destination.0).put(&self.reporter.0).put(&self.next.0);
+        w.put(&[self.cause as u8, self.hops.len() as u8, 0, 0]);
+        self.hops.iter().for_each(|h| {
+            w.put(&h.0);
+        });
+        let Self { hop_limit, sequence, .. } = *self;
+        w.finish(Header { kind: Kind::RouteError, flags: 0, hop_limit, sequence }, &[])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn round_trip(hop_limit: u8, sequence: u64, ids: [[u8; 32]; 3], next: [u8; 8], cause in prop::sample::select(Cause::ALL), hops in prop::collection::vec(any::<[u8; 8]>(), 0..=16)) {
+            let error = RouteError { hop_limit, sequence, source: NodeId(ids[0]), destination: NodeId(ids[1]), reporter: NodeId(ids[2]), next: HopId(next), cause, hops: hops.into_iter().map(HopId).collect() };
+            let mut out = [0; MAX_LEN];
+            let len = error.write(&mut out).unwrap();
+            let (header, body) = Header::parse(&out[..len]).unwrap();
+            prop_assert_eq!(RouteError::parse(header, body), Ok(error));
+            prop_assert!(RouteError::parse(header, &body[..body.len() - 1]).is_err());
+        }
+
+        #[test]
+        fn any_bytes(body in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = RouteError::parse(Header { kind: Kind::RouteError, flags: 0, hop_limit: 0, sequence: 0 }, &body);
+        }
+    }
+}
