@@ -1,3 +1,4 @@
 //! Proofs of payment, checked offline (DESIGN section 6).
 
+pub mod fee;
 pub mod terms;
