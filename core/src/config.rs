@@ -1,5 +1,192 @@
 //! Limits and settings: every capacity of the project is owned here.
 
+use crate::id::Network;
+use crate::payment::fee::Tariff;
+use crate::policy::mode::MeshMode;
+use crate::time::{MILLISECOND, Micros, SECOND};
+use bitcoin::secp256k1::PublicKey;
+
 /// Most intermediate nodes on a route. With source and destination a packet
 /// crosses at most `MAX_HOPS + 1` links.
 pub const MAX_HOPS: usize = 16;
+/// Most issuers of invoices that a node accepts.
+pub const MAX_ISSUERS: usize = 8;
+/// Most bytes of a proof of payment in a packet.
+pub const MAX_PROOF: usize = 4096;
+/// Most bytes of a script that a node is paid to.
+pub const MAX_SCRIPT: usize = 42;
+/// Routes remembered to one destination.
+pub const ROUTES_PER_DESTINATION: usize = 3;
+
+/// Table sizes in fixed memory (boards).
+pub mod fixed {
+    /// Neighbours.
+    pub const NEIGHBOURS: usize = 8;
+    /// Routes.
+    pub const ROUTES: usize = 24;
+    /// Requests of others that are remembered.
+    pub const RELAYED_REQUESTS: usize = 16;
+    /// Own searches under way.
+    pub const SEARCHES: usize = 4;
+    /// Live payments.
+    pub const PAYMENTS: usize = 128;
+    /// Packets that wait for an answer.
+    pub const PARKED: usize = 4;
+    /// Fingerprints of recent datagrams.
+    pub const SEEN: usize = 256;
+}
+
+/// Capacities of the tables. Where a table is full its owner's rule applies:
+/// it is named with each field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capacities {
+    /// Neighbours. Full: a new link is refused.
+    pub neighbours: usize,
+    /// Routes. Full: the one that expires first goes.
+    pub routes: usize,
+    /// Requests of others that are remembered; a neighbour has an equal share
+    /// of them. Full: the neighbour's own oldest goes.
+    pub relayed_requests: usize,
+    /// Own searches under way. Full: a new one is refused.
+    pub searches: usize,
+    /// Live payments. Full: new payments are refused, none is forgotten.
+    pub payments: usize,
+    /// Packets that wait for an answer. Full: a new one is refused.
+    pub parked: usize,
+    /// Fingerprints of recent datagrams, a power of two. An old one is overwritten.
+    pub seen: usize,
+}
+
+impl Capacities {
+    /// For a host with memory to spare.
+    pub const HOST: Self = Self {
+        neighbours: 1024,
+        routes: 4096,
+        relayed_requests: 8192,
+        searches: 256,
+        payments: 1_000_000,
+        parked: 1024,
+        seen: 8192,
+    };
+    /// For a board with 64 KiB.
+    pub const BOARD: Self = Self {
+        neighbours: fixed::NEIGHBOURS,
+        routes: fixed::ROUTES,
+        relayed_requests: fixed::RELAYED_REQUESTS,
+        searches: fixed::SEARCHES,
+        payments: fixed::PAYMENTS,
+        parked: fixed::PARKED,
+        seen: fixed::SEEN,
+    };
+}
+
+/// How long things take and last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// Longest silence on a link before a hello is sent; 0: never. A neighbour
+    /// that is silent three times as long as it said is taken for dead.
+    pub keepalive: Micros,
+    /// Time allowed for a request to cross a link and the reply to come back.
+    pub hop_round_trip: Micros,
+    /// Width of the first ring, in links. Each further ring is twice as wide.
+    pub first_ring: u8,
+    /// How long a route is used before it is asked for again.
+    pub route_lifetime: Micros,
+    /// How long a packet may wait for the node's answer.
+    pub verify_timeout: Micros,
+}
+
+impl Timing {
+    /// For links of a local or wide-area network.
+    pub const HOST: Self = Self {
+        keepalive: 250 * MILLISECOND,
+        hop_round_trip: 100 * MILLISECOND,
+        first_ring: 2,
+        route_lifetime: 600 * SECOND,
+        verify_timeout: 10 * SECOND,
+    };
+}
+
+/// Rules for payments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PaymentRules {
+    /// Price for relaying, or for receiving at the end of a route.
+    pub tariff: Tariff,
+    /// Keys whose signature on an invoice is accepted.
+    pub issuers: heapless::Vec<PublicKey, MAX_ISSUERS>,
+    /// Longest time from now to the expiry of an accepted payment, in seconds.
+    pub max_lifetime: u64,
+    /// How far in the future a payment may be dated, in seconds.
+    pub future_skew: u64,
+    /// Whether OP_CHECKTEMPLATEVERIFY is enforced on the network.
+    pub covenants_active: bool,
+    /// Script that covenants must pay; empty: none is accepted.
+    pub payout_script: heapless::Vec<u8, MAX_SCRIPT>,
+    /// Confirmations that a covenant's funding transaction needs.
+    pub min_confirmations: u32,
+    /// Whether the shell keeps no records over a restart. Then only payments
+    /// dated after the start are accepted.
+    pub volatile: bool,
+}
+
+/// The whole configuration of the state machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Network whose payments are accepted.
+    pub network: Network,
+    /// What goes free.
+    pub mode: MeshMode,
+    /// Whether blvm-node's private Stratum V2 framing counts as Stratum V2.
+    pub private_stratum_tlv: bool,
+    /// Largest packet accepted, header included, in bytes.
+    pub max_packet: u32,
+    /// Free traffic accepted per neighbour, in bytes per second.
+    pub free_rate: u64,
+    /// Free traffic accepted at once after a pause, in bytes.
+    pub free_burst: u64,
+    /// Rules for payments.
+    pub payment: PaymentRules,
+    /// Times.
+    pub timing: Timing,
+    /// Table sizes.
+    pub capacities: Capacities,
+}
+
+/// Largest packet of a host: a Bitcoin message of 4 MiB with the room that the
+/// datagram around it may need.
+pub const HOST_MAX_PACKET: u32 = 4 * 1024 * 1024 + 8192;
+
+impl Config {
+    /// Defaults of a host on `network`: payment gated, no issuer accepted yet.
+    pub fn host(network: Network) -> Self {
+        Self {
+            network,
+            mode: MeshMode::PaymentGated,
+            private_stratum_tlv: false,
+            max_packet: HOST_MAX_PACKET,
+            free_rate: 12_500_000,
+            free_burst: 8 * 1024 * 1024,
+            payment: PaymentRules {
+                tariff: Tariff { base_msat: 1000, per_kib_msat: 100 },
+                issuers: heapless::Vec::new(),
+                max_lifetime: 7 * 24 * 3600,
+                future_skew: 300,
+                covenants_active: false,
+                payout_script: heapless::Vec::new(),
+                min_confirmations: 1,
+                volatile: false,
+            },
+            timing: Timing::HOST,
+            capacities: Capacities::HOST,
+        }
+    }
+
+    /// Defaults of a board: as a host's, with tables and packets that fit it.
+    pub fn board(network: Network, max_packet: u32) -> Self {
+        let mut config = Self::host(network);
+        config.max_packet = max_packet;
+        config.capacities = Capacities::BOARD;
+        config.payment.volatile = true;
+        config
+    }
+}

@@ -1,0 +1,301 @@
+//! What goes into the state machine and what comes out.
+
+use super::error::MeshError;
+use crate::id::{LinkId, NodeId};
+use crate::payment::ledger::Record;
+use crate::policy::detect::DetectedProtocol;
+use crate::time::Micros;
+use crate::wire::route_error::Cause;
+use core::ops::Range;
+
+/// Names a packet or a search that waits; given out by the state machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Ticket(pub u64);
+
+/// What goes in. Each input gets one verdict among the actions that follow:
+/// [`Action::Forward`], [`Action::Deliver`], [`Action::Absorbed`],
+/// [`Action::Reject`] or [`Action::Parked`].
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A link is up and its neighbour authenticated.
+    PeerConnected {
+        /// Number of the new link.
+        link: LinkId,
+        /// Identity that the handshake proved.
+        peer: NodeId,
+        /// Whether this node opened the connection.
+        dialed: bool,
+    },
+    /// A link is gone.
+    PeerDisconnected {
+        /// The link.
+        link: LinkId,
+    },
+    /// A whole packet came in on a link. It is edited in place where it is
+    /// relayed; a `Range` in an action refers to these bytes.
+    MessageReceived {
+        /// The link.
+        link: LinkId,
+        /// The packet, header included.
+        packet: &'a mut [u8],
+    },
+    /// The node's answer to [`Action::Verify`].
+    PaymentVerified {
+        /// The ticket of the question.
+        ticket: Ticket,
+        /// Confirmations of the block, 0 where it is not in the best chain.
+        confirmations: u32,
+    },
+    /// Send a datagram of our own. A `Range` in an action refers to `payload`.
+    Send {
+        /// Who is to get it.
+        destination: NodeId,
+        /// What is carried.
+        payload: &'a [u8],
+        /// Encoded proof of payment ([`crate::payment::proof`]), or empty.
+        proof: &'a [u8],
+        /// Send even what this node itself would refuse, to try a relay.
+        unchecked: bool,
+    },
+    /// Find a route, or renew one.
+    FindRoute {
+        /// To whom.
+        destination: NodeId,
+    },
+    /// The bytes of a parked packet, handed back as [`Action::Resume`] asked.
+    Resumed {
+        /// The packet's ticket.
+        ticket: Ticket,
+        /// The packet as it was given with [`Input::MessageReceived`].
+        packet: &'a mut [u8],
+    },
+    /// Time has passed.
+    Timer,
+    /// The wall clock's reading, in seconds since 1970. Without one no payment
+    /// is accepted.
+    WallClock {
+        /// Seconds since 1970.
+        unix: u64,
+    },
+    /// A block header that the node holds for part of the best chain.
+    BlockHeader {
+        /// The header.
+        header: &'a [u8; 80],
+        /// Its height.
+        height: u32,
+    },
+    /// A record that is on disk, read back at the start, before any link.
+    Persisted {
+        /// The record.
+        record: Record,
+    },
+    /// A record could not be written: from now on no payment is accepted.
+    StoreFailed,
+    /// The queue of a link has filled up or has room again.
+    Congestion {
+        /// The link.
+        link: LinkId,
+        /// Whether it is full.
+        full: bool,
+    },
+}
+
+/// Which queue a packet takes at the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub enum Priority {
+    /// Packets of the mesh itself; they are few and small.
+    Control,
+    /// Paid for.
+    Paid,
+    /// Free.
+    Free,
+}
+
+/// A packet to send: `head` followed by the bytes at `tail` of the input just
+/// handled (the packet received, or the payload given with [`Input::Send`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packet<'o> {
+    /// First bytes, written by the state machine. Empty for a relayed packet.
+    pub head: &'o [u8],
+    /// Further bytes, of the input.
+    pub tail: Range<usize>,
+}
+
+/// What to do about a neighbour whose packet was rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub enum Remedy {
+    /// Nothing: it can happen to an honest neighbour.
+    Ignore,
+    /// Count it: an honest neighbour would not do it often.
+    Penalise,
+    /// Close the link: no honest neighbour does it.
+    Disconnect,
+}
+
+/// What comes out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action<'o> {
+    /// Send a packet on a link.
+    Forward {
+        /// The link.
+        link: LinkId,
+        /// Its queue.
+        priority: Priority,
+        /// The packet.
+        packet: Packet<'o>,
+        /// Number of the datagram if it is one of our own sent just now.
+        sequence: Option<u64>,
+        /// Number of the record that must be durable before this is done.
+        after: Option<u64>,
+    },
+    /// A datagram for this node.
+    Deliver {
+        /// Who sent it. Proven only where it was paid for.
+        source: NodeId,
+        /// Its number.
+        sequence: u64,
+        /// Where the payload is in the input.
+        payload: Range<usize>,
+        /// What the payload is.
+        protocol: DetectedProtocol,
+        /// What this node earned with it, in millisatoshi.
+        earned_msat: u64,
+        /// Number of the record that must be durable before this is done.
+        after: Option<u64>,
+    },
+    /// The input was a packet of the mesh itself and is done with, or an event.
+    Absorbed,
+    /// The input was refused.
+    Reject {
+        /// Where it came from; `None` for our own.
+        link: Option<LinkId>,
+        /// The parked packet that it was, if it was one.
+        ticket: Option<Ticket>,
+        /// Why.
+        reason: MeshError,
+        /// What to do about the neighbour.
+        remedy: Remedy,
+    },
+    /// Keep the input's bytes under this ticket until [`Action::Resume`] or
+    /// [`Action::Reject`] names it.
+    Parked {
+        /// The ticket.
+        ticket: Ticket,
+        /// When a rejection follows at the latest.
+        until: Micros,
+    },
+    /// Hand the bytes under this ticket back: a received packet as
+    /// [`Input::Resumed`], an own one as the same [`Input::Send`] once more.
+    Resume {
+        /// The ticket.
+        ticket: Ticket,
+    },
+    /// Tell whoever subscribed.
+    Publish(Event),
+    /// Make this record durable. What carries its number in `after` waits for it.
+    Persist {
+        /// Number of the record, counting up from 1.
+        number: u64,
+        /// The record.
+        record: Record,
+    },
+    /// Ask the node whether a block is in the best chain.
+    Verify {
+        /// Ticket for the answer.
+        ticket: Ticket,
+        /// Hash of the block, in the order of its bytes.
+        block_hash: [u8; 32],
+        /// The Merkle root that its header must have.
+        merkle_root: [u8; 32],
+    },
+    /// Close a link: it is silent, or its neighbour has a better one.
+    Close {
+        /// The link.
+        link: LinkId,
+        /// Why.
+        reason: MeshError,
+    },
+    /// Nothing more to do before the next input, or before this time.
+    Wait {
+        /// When to give [`Input::Timer`] at the latest.
+        until: Option<Micros>,
+    },
+}
+
+/// Something that others may want to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub enum Event {
+    /// A neighbour is up: links and hellos are exchanged.
+    PeerConnected {
+        /// Its link.
+        link: LinkId,
+        /// Its identity.
+        peer: NodeId,
+    },
+    /// A neighbour is gone.
+    PeerDisconnected {
+        /// Its identity.
+        peer: NodeId,
+    },
+    /// A search ended with a route.
+    RouteDiscovered {
+        /// To whom.
+        destination: NodeId,
+        /// Number of intermediate nodes.
+        hops: u8,
+    },
+    /// A search ended without one.
+    RouteFailed {
+        /// To whom.
+        destination: NodeId,
+    },
+    /// A payment was accepted.
+    PaymentVerified {
+        /// Replay key of the payment: for Lightning the payment hash.
+        payment: [u8; 32],
+        /// Who paid.
+        source: NodeId,
+        /// The whole amount, in millisatoshi.
+        amount_msat: u64,
+        /// Our share, in millisatoshi.
+        share_msat: u64,
+    },
+    /// A datagram that we sent was stopped on the way.
+    DeliveryFailed {
+        /// Its number.
+        sequence: u64,
+        /// Where it was to go.
+        destination: NodeId,
+        /// Who stopped it.
+        reporter: NodeId,
+        /// Why.
+        cause: Cause,
+    },
+}
+
+/// The caller broke the contract. Nothing was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror_no_std::Error)]
+pub enum Misuse {
+    /// `handle` was called before `poll` had returned `Wait`.
+    #[error("poll until Wait before the next input")]
+    NotDrained,
+    /// `now` was earlier than before.
+    #[error("time went back")]
+    TimeWentBack,
+    /// The link was never connected, or is gone.
+    #[error("link {0:?} is not connected")]
+    UnknownLink(LinkId),
+    /// The number is in use.
+    #[error("link {0:?} is connected already")]
+    LinkInUse(LinkId),
+    /// No packet waits under this ticket.
+    #[error("no packet waits under ticket {0:?}")]
+    UnknownTicket(Ticket),
+    /// Records are to be restored before the first link.
+    #[error("records must be restored before the first link is connected")]
+    TooLateToRestore,
+}

@@ -1,0 +1,172 @@
+//! What was earned, and what must never be forgotten: the records that a node
+//! keeps over a restart.
+//!
+//! A payment is one record: its replay key and what it earned are written
+//! together or not at all.
+
+use super::fee::Party;
+use crate::id::NodeId;
+
+/// How a payment was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
+pub enum Method {
+    /// A Lightning invoice and its preimage.
+    Lightning = 1,
+    /// A BIP 119 template.
+    Covenant = 2,
+}
+
+/// One accepted payment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Payment {
+    /// Replay key: for Lightning the payment hash.
+    pub key: [u8; 32],
+    /// How it was made.
+    pub method: Method,
+    /// What this node was on the route.
+    pub role: Party,
+    /// Who paid.
+    pub source: NodeId,
+    /// Where the packet went.
+    pub destination: NodeId,
+    /// The whole amount, in millisatoshi.
+    pub amount_msat: u64,
+    /// This node's share, in millisatoshi.
+    pub share_msat: u64,
+    /// When it was accepted, in seconds since 1970.
+    pub accepted_at: u64,
+    /// When it can be forgotten, in seconds since 1970.
+    pub expires_at: u64,
+}
+
+/// A record that a node keeps over a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[allow(clippy::large_enum_variant)]
+pub enum Record {
+    /// A payment was accepted.
+    Payment(Payment),
+    /// Payments that expired at or before this time (seconds since 1970) are
+    /// forgotten, and refused for ever, wherever the clock may jump.
+    Floor(u64),
+}
+
+/// Bytes of an encoded [`Record`].
+pub const RECORD_LEN: usize = 132;
+
+impl Record {
+    /// The record in a fixed, versioned form.
+    pub fn encode(&self) -> [u8; RECORD_LEN] {
+        let mut out = [0; RECORD_LEN];
+        let mut put = Put { out: &mut out, at: 0 };
+        match self {
+            Self::Floor(unix) => put.bytes(&[1, 0, 0, 0]).bytes(&unix.to_le_bytes()),
+            Self::Payment(p) => {
+                let (role, index) = match p.role {
+                    Party::Source => (0, 0),
+                    Party::Intermediate(i) => (1, i),
+                    Party::Destination => (2, 0),
+                };
+                put.bytes(&[2, p.method as u8, role, index])
+                    .bytes(&p.key)
+                    .bytes(&p.source.0)
+                    .bytes(&p.destination.0)
+                    .bytes(&p.amount_msat.to_le_bytes())
+                    .bytes(&p.share_msat.to_le_bytes())
+                    .bytes(&p.accepted_at.to_le_bytes())
+                    .bytes(&p.expires_at.to_le_bytes())
+            }
+        };
+        out
+    }
+
+    /// Reads an encoded record; `None` if it is not one.
+    pub fn decode(bytes: &[u8; RECORD_LEN]) -> Option<Self> {
+        let ([kind, method, role, index], rest) = bytes.split_first_chunk::<4>()?;
+        if *kind == 1 {
+            let (unix, zeros) = rest.split_first_chunk::<8>()?;
+            let clean = [*method, *role, *index] == [0; 3] && zeros.iter().all(|b| *b == 0);
+            return clean.then_some(Self::Floor(u64::from_le_bytes(*unix)));
+        }
+        if *kind != 2 {
+            return None;
+        }
+        let method = match method {
+            1 => Method::Lightning,
+            2 => Method::Covenant,
+            _ => return None,
+        };
+        let role = match (role, index) {
+            (0, 0) => Party::Source,
+            (1, i) => Party::Intermediate(*i),
+            (2, 0) => Party::Destination,
+            _ => return None,
+        };
+        let (key, rest) = rest.split_first_chunk::<32>()?;
+        let (source, rest) = rest.split_first_chunk::<32>()?;
+        let (destination, rest) = rest.split_first_chunk::<32>()?;
+        let (numbers, _) = rest.as_chunks::<8>();
+        let [amount, share, accepted, expires] = numbers else { return None };
+        Some(Self::Payment(Payment {
+            key: *key,
+            method,
+            role,
+            source: NodeId(*source),
+            destination: NodeId(*destination),
+            amount_msat: u64::from_le_bytes(*amount),
+            share_msat: u64::from_le_bytes(*share),
+            accepted_at: u64::from_le_bytes(*accepted),
+            expires_at: u64::from_le_bytes(*expires),
+        }))
+    }
+}
+
+struct Put<'a> {
+    out: &'a mut [u8; RECORD_LEN],
+    at: usize,
+}
+
+impl Put<'_> {
+    fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        let end = self.at + bytes.len();
+        if let Some(room) = self.out.get_mut(self.at..end) {
+            room.copy_from_slice(bytes);
+        }
+        self.at = end;
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn round_trip(covenant: bool, role in 0u8..18, ids: [[u8; 32]; 3], n: [u64; 4]) {
+            let role = match role { 0 => Party::Source, 17 => Party::Destination, i => Party::Intermediate(i - 1) };
+            let p = Payment {
+                key: ids[0], method: if covenant { Method::Covenant } else { Method::Lightning }, role,
+                source: NodeId(ids[1]), destination: NodeId(ids[2]),
+                amount_msat: n[0], share_msat: n[1], accepted_at: n[2], expires_at: n[3],
+            };
+            for r in [Record::Payment(p), Record::Floor(n[0])] {
+                prop_assert_eq!(Record::decode(&r.encode()), Some(r));
+            }
+        }
+
+        #[test]
+        fn what_is_read_is_what_would_be_written(bytes in prop::collection::vec(any::<u8>(), RECORD_LEN), kind in 0u8..4, small: [u8; 3]) {
+            let mut b: [u8; RECORD_LEN] = bytes.try_into().unwrap();
+            b[0] = kind;
+            for (b, s) in b[1..4].iter_mut().zip(small) { *b = s % 3; }
+            if let Some(r) = Record::decode(&b) {
+                prop_assert_eq!(r.encode(), b);
+            }
+        }
+    }
+}
