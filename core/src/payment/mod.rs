@@ -1,4 +1,6 @@
 //! Proofs of payment, checked offline (DESIGN section 6).
 
+pub mod ctv;
 pub mod fee;
 pub mod terms;
+pub mod tx;
