@@ -2,5 +2,7 @@
 
 pub mod ctv;
 pub mod fee;
+pub mod headers;
+pub mod merkle;
 pub mod terms;
 pub mod tx;
