@@ -1,3 +1,5 @@
 //! Proofs of payment, checked offline (DESIGN section 6).
 
+pub mod bolt11;
+pub mod packed;
 pub mod terms;
