@@ -158,10 +158,13 @@ impl<M: Memory> RoutingTable<M> {
         let _ = self.routes.try_insert(at, route);
     }
 
-    /// Forgets every route that uses the link between two neighbours of one
-    /// another; returns how many.
-    pub fn remove_link(&mut self, from: HopId, to: HopId) -> usize {
-        self.routes.retain(|r| !r.uses(from, to))
+    /// Forgets every route that begins with the neighbour `first` and uses the
+    /// link from one node to another; returns how many. Whoever says that a link
+    /// is gone is believed for routes through himself only.
+    pub fn remove_link(&mut self, first: HopId, from: HopId, to: HopId) -> usize {
+        self.routes.retain(|r| {
+            !(r.hops.first().is_some_and(|(hop, _)| *hop == first) && r.uses(from, to))
+        })
     }
 
     /// Routes that are remembered, by destination and cost.
@@ -232,8 +235,10 @@ pub(crate) mod tests {
         t.add_route(route(99, &[10, 30], 1, 100), 0);
         t.add_route(route(98, &[10, 30], 1, 100), 0);
         t.add_route(route(98, &[10, 40], 1, 100), 0);
-        assert_eq!(t.remove_link(node(30).hop(), node(98).hop()), 1);
-        assert_eq!(t.remove_link(node(10).hop(), node(30).hop()), 1);
+        let hop = |n| node(n).hop();
+        assert_eq!(t.remove_link(hop(20), hop(30), hop(98)), 0, "not a route through 20");
+        assert_eq!(t.remove_link(hop(10), hop(30), hop(98)), 1);
+        assert_eq!(t.remove_link(hop(10), hop(10), hop(30)), 1);
         assert_eq!(t.routes().len(), 1);
     }
 
