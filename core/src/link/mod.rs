@@ -20,7 +20,10 @@
 //! Afterwards [`Link::split`] gives two halves that two tasks may drive.
 
 pub mod aead;
+pub mod fragment;
 pub mod handshake;
+pub mod joiner;
+pub mod packet_buffer;
 pub mod transport;
 
 #[cfg(test)]
