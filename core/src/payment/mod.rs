@@ -1,5 +1,6 @@
 //! Proofs of payment, checked offline (DESIGN section 6).
 
+pub mod covenant;
 pub mod ctv;
 pub mod fee;
 pub mod headers;
