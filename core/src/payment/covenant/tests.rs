@@ -269,6 +269,11 @@ fn every_rule_broken_in_the_template() {
         (ShareNotPaid, |p| *p.value(2) -= Amount::from_sat(1)),
         (ShareNotPaid, |p| *p.value(3) += Amount::from_sat(10_000)),
         (PriceNotCovered, |p| p.price_msat += 1),
+        // Paid enough, but not by the split.
+        (PriceNotCovered, |p| {
+            *p.value(2) += Amount::from_sat(1);
+            p.price_msat += 500;
+        }),
         (FundingTooSmall, |p| *p.value(0) += Amount::from_sat(3_001)),
         (FeeTooLow, |p| *p.value(0) += Amount::from_sat(3_000)),
         (NotOnRoute, |p| p.party = Party::Intermediate(2)),
@@ -361,6 +366,19 @@ fn bounds_of_time_and_money_are_exact() {
     *p.value(0) += Amount::from_sat(1);
     p.lock();
     assert_eq!(p.run(), Err(CovenantError::FeeTooLow));
+}
+
+/// Change behind the source's output belongs to nobody on the route.
+#[test]
+fn the_amount_ends_with_the_source() {
+    let mut p = Payment::honest(3, Party::Destination, 100_000, true, true);
+    let accepted = p.run().unwrap();
+    let change = p.template.output.remove(0);
+    p.output_index = 0;
+    p.template.output.insert(5, change);
+    p.lock();
+    assert_eq!(p.run().unwrap().amount_msat, accepted.amount_msat);
+    assert_eq!(accepted.amount_msat, 100_000_000);
 }
 
 /// A funding transaction of 64 bytes: its two halves may be hashes.
