@@ -20,6 +20,11 @@ mod stratum_tlv;
 mod transaction;
 mod work;
 
+#[cfg(test)]
+mod bitcoin_tests;
+#[cfg(test)]
+mod samples;
+
 pub use detect::DetectedProtocol;
 pub use mode::{MeshMode, PolicyConfig, RoutingPolicy, RoutingPolicyEngine};
 pub use quota::{Lane, LaneScheduler, TokenBucket};
