@@ -23,6 +23,8 @@ mod work;
 #[cfg(test)]
 mod bitcoin_tests;
 #[cfg(test)]
+mod block_tests;
+#[cfg(test)]
 mod samples;
 
 pub use detect::DetectedProtocol;
