@@ -12,6 +12,7 @@ mod bitcoin;
 mod block;
 mod command;
 mod governance;
+mod hash;
 mod messages;
 mod reader;
 mod stratum;

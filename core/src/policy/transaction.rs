@@ -5,9 +5,9 @@
 //! `CheckTransaction` that need nothing but the transaction, except the search
 //! for inputs that are spent twice.
 
+use super::hash::{double_sha256, double_sha256_parts};
 use super::reader::Reader;
 use super::reason::{Reason, Unrecognised};
-use super::work::double_sha256;
 
 type Result<T> = core::result::Result<T, Unrecognised>;
 
@@ -140,14 +140,14 @@ impl<'a> Transaction<'a> {
     /// Hash of the transaction without its witnesses.
     pub(super) fn txid(&self) -> [u8; 32] {
         match (self.witness, self.bytes.first_chunk::<4>(), self.bytes.last_chunk::<4>()) {
-            (Some(_), Some(version), Some(lock)) => double_sha256(&[version, self.body, lock]),
-            _ => double_sha256(&[self.bytes]),
+            (Some(_), Some(version), Some(lock)) => double_sha256_parts([version, self.body, lock]),
+            _ => double_sha256(self.bytes),
         }
     }
 
     /// Hash of the transaction with its witnesses (BIP 141).
     pub(super) fn wtxid(&self) -> [u8; 32] {
-        double_sha256(&[self.bytes])
+        double_sha256(self.bytes)
     }
 
     /// Scripts of the outputs in turn.
