@@ -167,6 +167,26 @@ fn oracle_accepts(bytes: &[u8]) -> bool {
     worked && few && theirs.extract_matches(&mut Vec::new(), &mut Vec::new()).is_ok()
 }
 
+#[test]
+fn partial_trees_have_no_twins_and_nothing_left_over() {
+    let mined = regtest_block(0);
+    let none = serialize(&MerkleBlock::from_block_with_predicate(&mined, |_| false));
+    assert_eq!(merkle_block(&none), Ok(()));
+    // One flag is used; seven are left over in its byte.
+    for bit in 1..8 {
+        let mut more = none.clone();
+        *more.last_mut().unwrap() |= 1 << bit;
+        assert!(merkle_block(&more).is_err(), "{bit}");
+    }
+    // CVE-2012-2459: two equal leaves, under a header that commits to them.
+    let mut twins = mined.clone();
+    twins.txdata = std::vec![twins.txdata[0].clone(); 2];
+    mine(&mut twins);
+    let leaf = serialize(&twins.txdata[0].compute_txid());
+    let bytes = [&serialize(&twins.header)[..], &[2, 0, 0, 0, 2], &leaf, &leaf, &[1, 1]].concat();
+    assert_eq!(merkle_block(&bytes), Err(Reason::MerkleDuplicate.at(80 + 5)));
+}
+
 proptest! {
     #[test]
     fn merkle_blocks_of_every_choice(more in 0u32..20, choice: u32) {
