@@ -95,9 +95,9 @@ fn every_command_is_recognised_and_one_byte_off_is_not() {
             let mut longer = payload.to_vec();
             longer.push(1);
             assert!(framed(command, &longer).is_err(), "{command:?}");
-            if let Some((_, shorter)) = payload.split_last()
-                && command != Command::Version
-            {
+            // The relay flag at the end of a version is optional.
+            let shorter = payload.split_last().filter(|_| command != Command::Version);
+            if let Some((_, shorter)) = shorter {
                 assert!(framed(command, shorter).is_err(), "{command:?}");
             }
         }
@@ -158,6 +158,21 @@ fn mesh_packets_are_not_bitcoin_inside_or_outside_of_a_message() {
     assert_eq!(explain(b"MES"), Err(Reason::NoKnownProtocol.at(0)));
     assert_eq!(explain(&frame(Network::Mainnet, b"mesh", b"MESH")), Err(Reason::MeshCommand.at(4)));
     assert_eq!(explain(&[]), Err(Reason::Empty.at(0)));
+}
+
+#[test]
+fn a_reason_is_a_sentence_with_its_place() {
+    use std::string::ToString;
+    let mut message = good_message(Command::Ping);
+    message[16] = 9;
+    assert_eq!(
+        explain(&message).unwrap_err().to_string(),
+        "byte 16: a payload of 9 bytes is outside of 8 to 8 for this command"
+    );
+    assert_eq!(
+        explain(b"GET / HTTP/1.1").unwrap_err().to_string(),
+        "byte 0: no network magic, no mesh magic and no Stratum V2 extension type stands here"
+    );
 }
 
 #[test]

@@ -46,9 +46,6 @@ pub(super) fn check_block(reader: &mut Reader<'_>, network: Network) -> Result<(
     for _ in 1..count {
         let transaction = next_transaction(reader, false)?;
         weight = weight.saturating_add(transaction.weight());
-        if weight > MAX_WEIGHT {
-            return Err(Reason::Weight.at(transaction.at()));
-        }
         let txid = transaction.txid();
         txids.push(txid);
         // A coinbase without witness commits to none: the others have none then.

@@ -123,6 +123,29 @@ fn the_coinbase_stands_first_and_alone() {
 }
 
 #[test]
+fn transactions_outside_of_a_block_are_no_heavier_than_one() {
+    let mut mined = regtest_block(1);
+    let script = &mut mined.txdata[1].output[0].script_pubkey;
+    *script = bitcoin::ScriptBuf::from_bytes(std::vec![0; 999_000]);
+    mined.txdata[1].input[0].witness.clear();
+    let weighed = |block: &Block| {
+        let hash = block.block_hash();
+        let transactions = block.txdata[1..2].to_vec();
+        let block_txn = bitcoin::bip152::BlockTransactions { block_hash: hash, transactions };
+        let compact = bitcoin::bip152::HeaderAndShortIds::from_block(block, 7, 2, &[1]).unwrap();
+        [
+            check(&serialize(&block.txdata[1]), Network::Regtest, |fields, _| check_tx(fields)),
+            check(&serialize(&block_txn), Network::Regtest, |fields, _| check_block_txn(fields)),
+            check(&serialize(&compact), Network::Regtest, check_compact_block),
+        ]
+    };
+    assert_eq!(weighed(&mined), [Ok(()); 3]);
+    let script = &mut mined.txdata[1].output[0].script_pubkey;
+    *script = bitcoin::ScriptBuf::from_bytes(std::vec![0; 1_000_000]);
+    assert_eq!(weighed(&mined), [Err(Reason::Weight.at(0)); 3]);
+}
+
+#[test]
 fn headers_are_worked_for_and_follow_each_other() {
     let headers = |list: &[bitcoin::block::Header]| {
         let mut bytes = std::vec![list.len() as u8];
@@ -165,6 +188,32 @@ fn oracle_accepts(bytes: &[u8]) -> bool {
     let worked = theirs.header.validate_pow(theirs.header.target()).is_ok();
     let few = theirs.txn.num_transactions() <= MAX_TRANSACTIONS;
     worked && few && theirs.extract_matches(&mut Vec::new(), &mut Vec::new()).is_ok()
+}
+
+#[test]
+fn partial_trees_have_no_twins_and_nothing_left_over() {
+    let mined = regtest_block(0);
+    let none = serialize(&MerkleBlock::from_block_with_predicate(&mined, |_| false));
+    assert_eq!(merkle_block(&none), Ok(()));
+    // One flag is used; seven are left over in its byte.
+    for bit in 1..8 {
+        let mut more = none.clone();
+        *more.last_mut().unwrap() |= 1 << bit;
+        assert!(merkle_block(&more).is_err(), "{bit}");
+    }
+    // A byte of flags that nobody asks for.
+    let mut more = none.clone();
+    let at = more.len() - 2;
+    more[at] += 1;
+    more.push(0);
+    assert!(merkle_block(&more).is_err());
+    // CVE-2012-2459: two equal leaves, under a header that commits to them.
+    let mut twins = mined.clone();
+    twins.txdata = std::vec![twins.txdata[0].clone(); 2];
+    mine(&mut twins);
+    let leaf = serialize(&twins.txdata[0].compute_txid());
+    let bytes = [&serialize(&twins.header)[..], &[2, 0, 0, 0, 2], &leaf, &leaf, &[1, 1]].concat();
+    assert_eq!(merkle_block(&bytes), Err(Reason::MerkleDuplicate.at(80 + 5)));
 }
 
 proptest! {
