@@ -1,4 +1,6 @@
 //! Payment-gated Bitcoin mesh relay: the daemon's parts, and the library that a
 //! host node embeds.
 
+pub mod identity;
+pub mod private_file;
 pub mod rpc;
