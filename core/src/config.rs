@@ -62,7 +62,7 @@ impl Capacities {
     pub const HOST: Self = Self {
         neighbours: 1024,
         routes: 4096,
-        relayed_requests: 8192,
+        relayed_requests: 1024,
         searches: 256,
         payments: 1_000_000,
         parked: 1024,

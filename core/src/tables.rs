@@ -51,6 +51,43 @@ pub trait Map<V> {
     }
 }
 
+/// Adds an item to a list kept as a binary heap with the smallest item first;
+/// gives it back when the list is full.
+pub fn heap_push<T: Ord>(heap: &mut impl List<T>, item: T) -> Result<(), T> {
+    heap.try_push(item)?;
+    let mut at = heap.len().saturating_sub(1);
+    while let Some(parent) = at.checked_sub(1).map(|i| i / 2) {
+        match (heap.get(at), heap.get(parent)) {
+            (Some(item), Some(above)) if item < above => heap.swap(at, parent),
+            _ => break,
+        }
+        at = parent;
+    }
+    Ok(())
+}
+
+/// Takes the smallest item out of a list kept by [`heap_push`].
+pub fn heap_pop<T: Ord>(heap: &mut impl List<T>) -> Option<T> {
+    let last = heap.len().checked_sub(1)?;
+    heap.swap(0, last);
+    let smallest = heap.take(last);
+    let mut at = 0;
+    loop {
+        let (left, right) = (2 * at + 1, 2 * at + 2);
+        let least = match (heap.get(left), heap.get(right)) {
+            (Some(l), Some(r)) if r < l => right,
+            (Some(_), _) => left,
+            (None, _) => break,
+        };
+        match (heap.get(least), heap.get(at)) {
+            (Some(below), Some(item)) if below < item => heap.swap(least, at),
+            _ => break,
+        }
+        at = least;
+    }
+    smallest
+}
+
 /// Where tables live. `N` is the size in fixed memory; the heap ignores it and
 /// takes the capacity given at run time.
 pub trait Memory {
@@ -300,6 +337,22 @@ mod tests {
             follows_a_model(FixedMap::<u32, 16>::with_capacity(10, [1; 16]), &steps, 10);
             #[cfg(feature = "alloc")]
             follows_a_model(HeapMap::<u32>::with_capacity(10, [1; 16]), &steps, 10);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_heap_gives_its_items_in_order(items in prop::collection::vec(any::<u8>(), 0..40)) {
+            let mut heap = FixedList::<u8, 32>::with_capacity(32);
+            for (i, item) in items.iter().enumerate() {
+                prop_assert_eq!(heap_push(&mut heap, *item), if i < 32 { Ok(()) } else { Err(*item) });
+            }
+            let mut sorted = items[..items.len().min(32)].to_vec();
+            sorted.sort();
+            for item in sorted {
+                prop_assert_eq!(heap_pop(&mut heap), Some(item));
+            }
+            prop_assert_eq!(heap_pop(&mut heap), None);
         }
     }
 

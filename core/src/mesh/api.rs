@@ -286,9 +286,6 @@ pub enum Misuse {
     /// `now` was earlier than before.
     #[error("time went back")]
     TimeWentBack,
-    /// The link was never connected, or is gone.
-    #[error("link {0:?} is not connected")]
-    UnknownLink(LinkId),
     /// The number is in use.
     #[error("link {0:?} is connected already")]
     LinkInUse(LinkId),

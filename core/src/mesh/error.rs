@@ -38,6 +38,9 @@ pub enum NetworkReason {
         /// The limit.
         max: u32,
     },
+    /// The link is closed.
+    #[error("the link is closed")]
+    LinkClosed,
     /// The first packet was not a hello.
     #[error("the neighbour sent another packet before its hello")]
     NoHello,

@@ -1,1 +1,26 @@
 //! What goes free and what pays (DESIGN section 5).
+//!
+//! [`mode`] decides, [`detect`] tells the protocol of a payload with one file
+//! per protocol behind it, [`quota`] bounds what the free lane may carry.
+
+pub mod detect;
+pub mod mode;
+pub mod quota;
+pub mod reason;
+
+mod bitcoin;
+mod block;
+mod command;
+mod governance;
+mod messages;
+mod reader;
+mod stratum;
+mod stratum_messages;
+mod stratum_tlv;
+mod transaction;
+mod work;
+
+pub use detect::DetectedProtocol;
+pub use mode::{MeshMode, PolicyConfig, RoutingPolicy, RoutingPolicyEngine};
+pub use quota::{Lane, LaneScheduler, TokenBucket};
+pub use reason::{Reason, Unrecognised};

@@ -1,0 +1,65 @@
+//! Tells the protocol of a payload as it stands at the mesh's edge, in clear.
+
+use super::reason::{Reason, Unrecognised};
+use super::{bitcoin, stratum, stratum_tlv};
+use crate::id::Network;
+
+/// First bytes of every mesh packet (DESIGN section 4).
+pub const MESH_MAGIC: [u8; 4] = *b"MESH";
+
+/// Protocol of a payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum DetectedProtocol {
+    /// One or more whole messages of Bitcoin's P2P protocol.
+    BitcoinP2P,
+    /// The same framing, with at least one governance message.
+    CommonsGovernance,
+    /// One or more whole Stratum V2 frames.
+    StratumV2,
+    /// Begins with the magic of mesh packets. The rest is not looked at here.
+    MeshPacket,
+    /// Everything else, and anything encrypted.
+    Unknown,
+}
+
+/// What to recognise besides the rules that always hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Scope {
+    /// The only network whose messages are recognised; `None` for any.
+    pub network: Option<Network>,
+    /// Also recognise blvm-node's private TLV as Stratum V2.
+    pub private_stratum_tlv: bool,
+}
+
+/// The protocol of a payload, or why it is of none and where that shows.
+///
+/// Never gives `Ok(Unknown)`. Takes no memory; the work is one pass over the
+/// bytes for structure and one for the checksum, and for blocks two more for
+/// the two Merkle trees.
+pub fn explain(bytes: &[u8], scope: Scope) -> Result<DetectedProtocol, Unrecognised> {
+    if bytes.is_empty() {
+        return Err(Reason::Empty.at(0));
+    }
+    if let Some(magic) = bytes.first_chunk::<4>() {
+        if *magic == MESH_MAGIC {
+            return Ok(DetectedProtocol::MeshPacket);
+        }
+        if let Some(found) = bitcoin::network_of(magic) {
+            return match scope.network {
+                Some(allowed) if allowed != found => {
+                    Err(Reason::OtherNetwork { found, allowed }.at(0))
+                }
+                _ => bitcoin::recognise(bytes, found),
+            };
+        }
+    }
+    // No magic is also a known extension type or a possible TLV length.
+    match stratum::check(bytes) {
+        Ok(()) => Ok(DetectedProtocol::StratumV2),
+        Err(_) if scope.private_stratum_tlv && stratum_tlv::is_private_tlv(bytes) => {
+            Ok(DetectedProtocol::StratumV2)
+        }
+        Err(why) => Err(why),
+    }
+}

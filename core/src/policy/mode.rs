@@ -1,0 +1,171 @@
+//! The policy engine: protocol and mode give free, paid or refused.
+
+use super::detect::{DetectedProtocol, Scope, explain};
+use super::reason::Unrecognised;
+use crate::id::Network;
+use core::fmt;
+use core::str::FromStr;
+
+/// What a node lets through (DESIGN section 5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+pub enum MeshMode {
+    /// Bitcoin P2P traffic only, free.
+    BitcoinOnly,
+    /// Bitcoin, governance and Stratum V2 free; everything else for a payment.
+    PaymentGated,
+    /// Everything free.
+    Open,
+}
+
+impl MeshMode {
+    /// Every mode.
+    pub const ALL: [Self; 3] = [Self::BitcoinOnly, Self::PaymentGated, Self::Open];
+
+    /// The name used in configuration files and on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BitcoinOnly => "bitcoin_only",
+            Self::PaymentGated => "payment_gated",
+            Self::Open => "open",
+        }
+    }
+}
+
+impl fmt::Display for MeshMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A text that names no [`MeshMode`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror_no_std::Error)]
+#[error("a mode is one of bitcoin_only, payment_gated and open")]
+pub struct UnknownMode;
+
+impl FromStr for MeshMode {
+    type Err = UnknownMode;
+
+    fn from_str(text: &str) -> Result<Self, UnknownMode> {
+        Self::ALL.into_iter().find(|mode| mode.name() == text).ok_or(UnknownMode)
+    }
+}
+
+/// What becomes of a payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum RoutingPolicy {
+    /// Forwarded without payment, within the free lane's quota.
+    Free,
+    /// Forwarded with an accepted proof of payment only.
+    PaymentRequired,
+    /// Not forwarded.
+    Refused,
+}
+
+/// Settings of a [`RoutingPolicyEngine`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct PolicyConfig {
+    /// What the node lets through.
+    pub mode: MeshMode,
+    /// The node's own network.
+    pub network: Network,
+    /// True if only Bitcoin messages of the own network are recognised; false
+    /// if those of all five networks are. On regtest work costs nothing, so a
+    /// node that does not serve it loses nothing with true.
+    pub own_network_only: bool,
+    /// True if blvm-node's private TLV also counts as Stratum V2. It has no
+    /// structure to check, and so carries anything for free.
+    pub private_stratum_tlv: bool,
+}
+
+impl PolicyConfig {
+    /// The usual settings: messages of any network, no private TLV.
+    pub const fn new(mode: MeshMode, network: Network) -> Self {
+        Self { mode, network, own_network_only: false, private_stratum_tlv: false }
+    }
+}
+
+/// Decides what goes free, pays or is refused. Holds no state: the same bytes
+/// always get the same answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoutingPolicyEngine {
+    config: PolicyConfig,
+}
+
+impl RoutingPolicyEngine {
+    /// An engine with these settings.
+    pub const fn new(config: PolicyConfig) -> Self {
+        Self { config }
+    }
+
+    /// The settings.
+    pub const fn config(&self) -> &PolicyConfig {
+        &self.config
+    }
+
+    /// Protocol of a payload that stands here in clear.
+    pub fn detect_protocol(&self, payload: &[u8]) -> DetectedProtocol {
+        self.explain(payload).unwrap_or(DetectedProtocol::Unknown)
+    }
+
+    /// As [`detect_protocol`](Self::detect_protocol), with the reason why a
+    /// payload is `Unknown` as its error.
+    pub fn explain(&self, payload: &[u8]) -> Result<DetectedProtocol, Unrecognised> {
+        let scope = Scope {
+            network: self.config.own_network_only.then_some(self.config.network),
+            private_stratum_tlv: self.config.private_stratum_tlv,
+        };
+        explain(payload, scope)
+    }
+
+    /// What becomes of a payload of this protocol (the table of DESIGN section 5).
+    pub const fn determine_policy(&self, protocol: DetectedProtocol) -> RoutingPolicy {
+        use DetectedProtocol as P;
+        match (protocol, self.config.mode) {
+            (P::BitcoinP2P, _) | (_, MeshMode::Open) => RoutingPolicy::Free,
+            (P::CommonsGovernance | P::StratumV2, MeshMode::PaymentGated) => RoutingPolicy::Free,
+            (P::MeshPacket | P::Unknown, MeshMode::PaymentGated) => RoutingPolicy::PaymentRequired,
+            (_, MeshMode::BitcoinOnly) => RoutingPolicy::Refused,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::string::ToString;
+
+    #[test]
+    fn the_table_is_that_of_the_design() {
+        use DetectedProtocol::*;
+        use RoutingPolicy::*;
+        let table = [
+            (BitcoinP2P, [Free, Free, Free]),
+            (CommonsGovernance, [Refused, Free, Free]),
+            (StratumV2, [Refused, Free, Free]),
+            (MeshPacket, [Refused, PaymentRequired, Free]),
+            (Unknown, [Refused, PaymentRequired, Free]),
+        ];
+        for (protocol, row) in table {
+            for (mode, policy) in MeshMode::ALL.into_iter().zip(row) {
+                let engine = RoutingPolicyEngine::new(PolicyConfig::new(mode, Network::Signet));
+                assert_eq!(engine.determine_policy(protocol), policy, "{protocol:?} {mode}");
+            }
+        }
+    }
+
+    #[test]
+    fn modes_are_named_as_in_the_configuration_file() {
+        let names = MeshMode::ALL.map(|mode| mode.to_string());
+        assert_eq!(names, ["bitcoin_only", "payment_gated", "open"]);
+        for mode in MeshMode::ALL {
+            assert_eq!(mode.name().parse(), Ok(mode));
+        }
+        for text in ["", "Open", "bitcoin-only", " open"] {
+            assert_eq!(text.parse::<MeshMode>(), Err(UnknownMode));
+        }
+    }
+}

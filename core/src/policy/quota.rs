@@ -1,0 +1,7 @@
+//! (quota)
+/// x
+pub struct Lane;
+/// x
+pub struct LaneScheduler;
+/// x
+pub struct TokenBucket;
