@@ -5,3 +5,4 @@ pub mod config;
 pub mod identity;
 pub mod private_file;
 pub mod rpc;
+pub mod store;
