@@ -67,7 +67,6 @@ impl Route {
 }
 
 /// Neighbours, and routes to others.
-#[derive(Debug)]
 pub struct RoutingTable<M: Memory> {
     /// The neighbours.
     pub neighbours: Neighbours<M>,
@@ -98,7 +97,8 @@ impl<M: Memory> RoutingTable<M> {
     /// The cheapest way to a node at `now`: the link to a neighbour, else a
     /// route whose first hop is a live neighbour.
     pub fn find_route(&self, destination: &NodeId, now: Micros) -> Option<Route> {
-        if let Some(n) = self.neighbours.live(destination.hop()).filter(|n| n.node == *destination) {
+        if let Some(n) = self.neighbours.live(destination.hop()).filter(|n| n.node == *destination)
+        {
             return Some(Route {
                 destination: *destination,
                 hops: heapless::Vec::new(),
@@ -158,10 +158,12 @@ impl<M: Memory> RoutingTable<M> {
         let _ = self.routes.try_insert(at, route);
     }
 
-    /// Forgets every route that uses the link between two neighbours of one
-    /// another; returns how many.
-    pub fn remove_link(&mut self, from: HopId, to: HopId) -> usize {
-        self.routes.retain(|r| !r.uses(from, to))
+    /// Forgets every route that begins with the neighbour `first` and uses the
+    /// link from one node to another; returns how many. Whoever says that a link
+    /// is gone is believed for routes through himself only.
+    pub fn remove_link(&mut self, first: HopId, from: HopId, to: HopId) -> usize {
+        self.routes
+            .retain(|r| !(r.hops.first().is_some_and(|(hop, _)| *hop == first) && r.uses(from, to)))
     }
 
     /// Routes that are remembered, by destination and cost.
@@ -198,8 +200,8 @@ pub(crate) mod tests {
             congested: false,
             heard: 0,
             sent: 0,
-            free: TokenBucket::new(1, 1),
-            control: TokenBucket::new(1, 1),
+            free: TokenBucket::new(1, 1, 0),
+            control: TokenBucket::new(1, 1, 0),
         }
     }
 
@@ -232,8 +234,10 @@ pub(crate) mod tests {
         t.add_route(route(99, &[10, 30], 1, 100), 0);
         t.add_route(route(98, &[10, 30], 1, 100), 0);
         t.add_route(route(98, &[10, 40], 1, 100), 0);
-        assert_eq!(t.remove_link(node(30).hop(), node(98).hop()), 1);
-        assert_eq!(t.remove_link(node(10).hop(), node(30).hop()), 1);
+        let hop = |n| node(n).hop();
+        assert_eq!(t.remove_link(hop(20), hop(30), hop(98)), 0, "not a route through 20");
+        assert_eq!(t.remove_link(hop(10), hop(30), hop(98)), 1);
+        assert_eq!(t.remove_link(hop(10), hop(10), hop(30)), 1);
         assert_eq!(t.routes().len(), 1);
     }
 

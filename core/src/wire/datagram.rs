@@ -27,6 +27,12 @@ const FIXED: usize = 32 + 32 + 4;
 /// Most bytes that precede the proof in a datagram.
 pub const MAX_HEAD: usize = HEADER_LEN + FIXED + 8 * MAX_HOPS + 33 + 64;
 
+/// Bytes before the payload of a datagram with so many hops and such a proof.
+pub fn head_len(hops: usize, proof: usize) -> usize {
+    let signed = if proof == 0 { 0 } else { 33 + 64 + proof };
+    HEADER_LEN + FIXED + 8 * hops + signed
+}
+
 /// The signed part of a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signed<'a> {
@@ -50,7 +56,7 @@ pub struct Datagram<'a> {
     /// Who is to get it.
     pub destination: NodeId,
     /// Intermediate nodes in travel order, 0 to [`MAX_HOPS`], 8 bytes each.
-    hops: &'a [[u8; 8]],
+    pub(crate) hops: &'a [[u8; 8]],
     /// What the source signed, if it pays.
     pub signed: Option<Signed<'a>>,
     /// What is carried.
@@ -241,7 +247,7 @@ mod tests {
             }
             let (header, body) = Header::parse(&bytes).unwrap();
             let view = Datagram::parse(header, body).unwrap();
-            prop_assert_eq!(view.route().as_slice(), &hops[..]);
+            prop_assert_eq!(view.hops().collect::<Vec<_>>(), hops.clone());
             prop_assert_eq!((view.source, view.destination, view.sequence), (d.source, d.destination, sequence));
             prop_assert_eq!(view.signed.map(|s| s.proof), proof.as_deref());
             prop_assert_eq!(view.sighash(), signed);
