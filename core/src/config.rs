@@ -2,7 +2,7 @@
 
 use crate::id::Network;
 use crate::payment::fee::Tariff;
-use crate::policy::mode::MeshMode;
+pub use crate::policy::mode::MeshMode;
 use crate::time::{MILLISECOND, Micros, SECOND};
 use bitcoin::secp256k1::PublicKey;
 
@@ -11,8 +11,9 @@ use bitcoin::secp256k1::PublicKey;
 pub const MAX_HOPS: usize = 16;
 /// Most issuers of invoices that a node accepts.
 pub const MAX_ISSUERS: usize = 8;
-/// Most bytes of a proof of payment in a packet.
-pub const MAX_PROOF: usize = 4096;
+/// Most bytes of a packet's head on a host: everything of a datagram but its
+/// payload, with the longest proof.
+pub const MAX_HEAD: usize = 24 * 1024;
 /// Most bytes of a script that a node is paid to.
 pub const MAX_SCRIPT: usize = 42;
 /// Routes remembered to one destination.
@@ -34,6 +35,11 @@ pub mod fixed {
     pub const PARKED: usize = 4;
     /// Fingerprints of recent datagrams.
     pub const SEEN: usize = 256;
+    /// Bytes of a packet's head that the state machine writes: everything of a
+    /// datagram but its payload.
+    pub const HEAD: usize = 2048;
+    /// Block headers kept.
+    pub const HEADERS: usize = 16;
 }
 
 /// Capacities of the tables. Where a table is full its owner's rule applies:

@@ -8,7 +8,6 @@
 extern crate alloc;
 
 pub mod config;
-pub mod error;
 pub mod id;
 pub mod link;
 pub mod mesh;
@@ -16,6 +15,7 @@ pub mod payment;
 pub mod policy;
 pub mod rng;
 pub mod routing;
+pub mod signature;
 pub mod tables;
 pub mod time;
 pub mod wire;

@@ -1,1 +1,3 @@
 //! Host-node library.
+
+pub mod aead;

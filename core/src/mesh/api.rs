@@ -2,6 +2,7 @@
 
 use super::error::MeshError;
 use crate::id::{LinkId, NodeId};
+use crate::payment::headers::KnownHeader;
 use crate::payment::ledger::Record;
 use crate::policy::detect::DetectedProtocol;
 use crate::time::Micros;
@@ -44,8 +45,8 @@ pub enum Input<'a> {
     PaymentVerified {
         /// The ticket of the question.
         ticket: Ticket,
-        /// Confirmations of the block, 0 where it is not in the best chain.
-        confirmations: u32,
+        /// What the node knows of the block, `None` if nothing.
+        block: Option<KnownHeader>,
     },
     /// Send a datagram of our own. A `Range` in an action refers to `payload`.
     Send {
@@ -208,8 +209,6 @@ pub enum Action<'o> {
         ticket: Ticket,
         /// Hash of the block, in the order of its bytes.
         block_hash: [u8; 32],
-        /// The Merkle root that its header must have.
-        merkle_root: [u8; 32],
     },
     /// Close a link: it is silent, or its neighbour has a better one.
     Close {

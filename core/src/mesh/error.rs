@@ -1,9 +1,12 @@
 //! Why a packet or a payment was refused.
 
+use super::api::Remedy;
 use crate::payment::covenant::CovenantError;
+use crate::payment::headers::HeaderError;
 use crate::payment::lightning::LightningError;
+pub use crate::payment::reason::PaymentReason;
+use crate::payment::reason::Refused;
 use crate::payment::replay::ReplayError;
-use crate::policy::mode::MeshMode;
 use crate::wire::WireError;
 use crate::wire::route_error::Cause;
 
@@ -71,52 +74,15 @@ pub enum NetworkReason {
     /// The queue of the link to the next hop is full.
     #[error("the link to the next hop is full")]
     Congested,
+    /// A block header that does not hold.
+    #[error("{0}")]
+    Header(#[from] HeaderError),
+    /// The neighbour's allowance of control traffic is used up.
+    #[error("the neighbour's allowance of control traffic is used up")]
+    ControlQuota,
     /// Too many packets wait for an answer.
     #[error("too many packets wait for an answer")]
     TooManyParked,
-}
-
-/// Reasons of [`MeshError::PaymentVerificationFailed`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror_no_std::Error)]
-pub enum PaymentReason {
-    /// Payment is required and there is no proof.
-    #[error("payment is required and there is no proof")]
-    Required,
-    /// The mode does not carry this protocol at any price.
-    #[error("mode {0} does not carry this protocol")]
-    ModeRefused(MeshMode),
-    /// The encoding of the proof is not known, or it is too long.
-    #[error("the proof of payment cannot be read")]
-    Malformed,
-    /// The Lightning payment does not hold.
-    #[error("{0}")]
-    Lightning(#[from] LightningError),
-    /// The covenant does not hold.
-    #[error("{0}")]
-    Covenant(#[from] CovenantError),
-    /// Our share is less than our tariff.
-    #[error("our share is {share_msat} msat, the tariff asks for {price_msat} msat")]
-    AmountTooSmall {
-        /// Our share of the amount.
-        share_msat: u64,
-        /// What the tariff asks for.
-        price_msat: u64,
-    },
-    /// The source's key is not the one that its identity says.
-    #[error("the public key in the packet is not the source's")]
-    SourceKey,
-    /// The source's signature is wrong.
-    #[error("the source did not sign the packet")]
-    SourceSignature,
-    /// The wall clock was never set.
-    #[error("the wall clock is not set, so no payment is accepted")]
-    NoClock,
-    /// The store failed.
-    #[error("the store failed, so no payment is accepted")]
-    StoreFailed,
-    /// The node gave no answer, or said that the block is not in the best chain.
-    #[error("the funding transaction is not known to be confirmed")]
-    Unconfirmed,
 }
 
 /// Reasons of [`MeshError::RoutingError`].
@@ -169,4 +135,91 @@ pub enum RoutingReason {
     /// A relay stopped the packet.
     #[error("a relay stopped the packet: {0}")]
     Stopped(Cause),
+}
+
+impl From<Refused> for MeshError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Payment(reason) => reason.into(),
+            Refused::Replay(reason) => reason.into(),
+        }
+    }
+}
+
+impl From<WireError> for MeshError {
+    fn from(e: WireError) -> Self {
+        NetworkReason::Malformed(e).into()
+    }
+}
+
+impl MeshError {
+    /// What to do about a neighbour that passed on a datagram which is refused
+    /// for this: it is counted where an honest relay would have refused it too.
+    pub(super) fn remedy_for_payment(&self) -> Remedy {
+        let forged = [
+            Cause::ProofMalformed,
+            Cause::PreimageMismatch,
+            Cause::SourceSignature,
+            Cause::TermsMismatch,
+            Cause::Replay,
+        ];
+        match self.cause() {
+            Some(cause) if forged.contains(&cause) => Remedy::Penalise,
+            _ => Remedy::Ignore,
+        }
+    }
+
+    /// What the source of a datagram is told, where it is told anything.
+    pub fn cause(&self) -> Option<Cause> {
+        use PaymentReason as P;
+        Some(match self {
+            Self::NetworkError(NetworkReason::TooLarge { .. }) => Cause::TooLarge,
+            Self::NetworkError(NetworkReason::QuotaExceeded) => Cause::QuotaExceeded,
+            Self::NetworkError(NetworkReason::Congested) => Cause::Congested,
+            Self::NetworkError(NetworkReason::TooManyParked) => Cause::TableFull,
+            Self::NetworkError(_) => return None,
+            Self::RoutingError(RoutingReason::NextHopGone) => Cause::NextHopGone,
+            Self::RoutingError(RoutingReason::TooLargeForHop { .. }) => Cause::TooLarge,
+            Self::RoutingError(_) => return None,
+            Self::ReplayDetected(ReplayError::TableFull) => Cause::TableFull,
+            Self::ReplayDetected(ReplayError::Forgotten { .. }) => Cause::Expired,
+            Self::ReplayDetected(ReplayError::Used) => Cause::Replay,
+            Self::PaymentVerificationFailed(reason) => match reason {
+                P::Required => Cause::PaymentRequired,
+                P::ModeRefused(_) => Cause::ModeRefused,
+                P::Malformed => Cause::ProofMalformed,
+                P::Lightning(e) => lightning_cause(e),
+                P::Covenant(CovenantError::NotActive) => Cause::CovenantInactive,
+                P::Covenant(CovenantError::HeaderUnknown | CovenantError::Unconfirmed) => {
+                    Cause::Unconfirmed
+                }
+                P::Covenant(CovenantError::TooOld) => Cause::Expired,
+                P::Covenant(CovenantError::PriceNotCovered) => Cause::AmountTooSmall,
+                P::Covenant(_) => Cause::CovenantInvalid,
+                P::AmountTooSmall { .. } => Cause::AmountTooSmall,
+                P::BeforeStart => Cause::Expired,
+                P::SourceKey | P::SourceSignature => Cause::SourceSignature,
+                P::NoClock => Cause::NoClock,
+                P::StoreFailed => Cause::StoreFailed,
+                P::NoAnswer => Cause::Unconfirmed,
+            },
+        })
+    }
+}
+
+fn lightning_cause(e: &LightningError) -> Cause {
+    use LightningError as L;
+    match e {
+        L::NoClock => Cause::NoClock,
+        L::MalformedPacking(_) | L::MalformedInvoice(_) | L::NoAmount => Cause::ProofMalformed,
+        L::WrongNetwork { .. } => Cause::WrongNetwork,
+        L::PreimageMismatch => Cause::PreimageMismatch,
+        L::AmountDiffers { .. } | L::TimesDiffer => Cause::ProofMalformed,
+        L::NotYetValid { .. } => Cause::NotYetValid,
+        L::Expired { .. } | L::LifetimeTooLong { .. } => Cause::Expired,
+        L::TermsNotCommitted => Cause::TermsMismatch,
+        L::NoIssuers | L::UnknownIssuer | L::SelfIssued | L::InvalidSignature => {
+            Cause::IssuerUnknown
+        }
+    }
 }

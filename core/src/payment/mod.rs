@@ -1,8 +1,17 @@
 //! Proofs of payment, checked offline (DESIGN section 6).
 
+pub mod bolt11;
+pub mod covenant;
 pub mod ctv;
 pub mod fee;
 pub mod headers;
+pub mod ledger;
+pub mod lightning;
 pub mod merkle;
+pub mod packed;
+pub mod proof;
+pub mod reason;
+pub mod replay;
 pub mod terms;
 pub mod tx;
+pub mod verify;

@@ -1,1 +1,8 @@
-//! Routes.
+//! Who is a neighbour, how to reach the others, and what was here before
+//! (DESIGN section 7).
+
+pub mod discovery;
+pub mod metric;
+pub mod neighbours;
+pub mod seen;
+pub mod table;

@@ -27,6 +27,12 @@ const FIXED: usize = 32 + 32 + 4;
 /// Most bytes that precede the proof in a datagram.
 pub const MAX_HEAD: usize = HEADER_LEN + FIXED + 8 * MAX_HOPS + 33 + 64;
 
+/// Bytes before the payload of a datagram with so many hops and such a proof.
+pub fn head_len(hops: usize, proof: usize) -> usize {
+    let signed = if proof == 0 { 0 } else { 33 + 64 + proof };
+    HEADER_LEN + FIXED + 8 * hops + signed
+}
+
 /// The signed part of a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signed<'a> {
@@ -50,7 +56,7 @@ pub struct Datagram<'a> {
     /// Who is to get it.
     pub destination: NodeId,
     /// Intermediate nodes in travel order, 0 to [`MAX_HOPS`], 8 bytes each.
-    hops: &'a [[u8; 8]],
+    pub(crate) hops: &'a [[u8; 8]],
     /// What the source signed, if it pays.
     pub signed: Option<Signed<'a>>,
     /// What is carried.

@@ -1,0 +1,277 @@
+//! Discovery: requests, replies and errors that come in.
+
+use super::api::{Action, Event, Priority, Remedy};
+use super::error::{MeshError, NetworkReason, RoutingReason};
+use super::{Mesh, Pending};
+use crate::id::{HopId, LinkId, NodeId};
+use crate::routing::discovery::Novelty;
+use crate::routing::table::Route;
+use crate::signature;
+use crate::tables::{List, Memory};
+use crate::wire::Header;
+use crate::wire::route_error::{Cause, RouteError};
+use crate::wire::route_reply::{self, RouteReply};
+use crate::wire::route_request::{self, Hop, RouteRequest};
+
+/// A rejection.
+type Refusal = (MeshError, Remedy);
+
+/// How many of our own latest numbers a route error may be about.
+const RECENT: u64 = 1 << 16;
+
+fn ignore(reason: RoutingReason) -> Refusal {
+    (reason.into(), Remedy::Ignore)
+}
+
+fn penalise(reason: RoutingReason) -> Refusal {
+    (reason.into(), Remedy::Penalise)
+}
+
+impl<M: Memory> Mesh<M> {
+    /// Charges a control packet to the neighbour's allowance.
+    fn charge(&mut self, link: LinkId, body: &[u8]) -> Result<(), Refusal> {
+        let now = self.now;
+        let size = (body.len() + crate::wire::HEADER_LEN) as u64;
+        match self.table.neighbours.get_mut(link) {
+            Some(n) if n.control.take(now, size) => Ok(()),
+            _ => Err((NetworkReason::ControlQuota.into(), Remedy::Ignore)),
+        }
+    }
+
+    fn node_at(&self, link: LinkId) -> Option<NodeId> {
+        self.table.neighbours.get(link).map(|n| n.node)
+    }
+
+    /// Somebody looks for a node.
+    pub(super) fn route_request(
+        &mut self,
+        link: LinkId,
+        header: Header,
+        body: &[u8],
+    ) -> Result<(), Refusal> {
+        self.charge(link, body)?;
+        let mut request = RouteRequest::parse(header, body)?;
+        let me = self.me.id();
+        if request.source == me {
+            return Err(ignore(RoutingReason::KnownRequest));
+        }
+        let previous = request.hops.last().map_or(request.source, |hop| hop.node);
+        if self.node_at(link) != Some(previous) {
+            return Err(penalise(RoutingReason::WrongNeighbour));
+        }
+        if request.hops.iter().any(|hop| hop.node == me) {
+            return Err(ignore(RoutingReason::Loop));
+        }
+        let share = self.config.capacities.relayed_requests / self.table.neighbours.len().max(1);
+        let (source, sequence) = (request.source, request.sequence);
+        let novelty = self.requests.note(source, sequence, link, self.now, share);
+        let quality = self.table.neighbours.get(link).map_or(0, |n| n.quality);
+        request.quality = request.quality.saturating_add(u32::from(quality));
+        request.min_packet = request.min_packet.min(self.config.max_packet);
+        if request.destination == me {
+            return match self.requests.may_answer(&source, sequence) {
+                true => self.reply(link, request),
+                false => Err(ignore(RoutingReason::KnownRequest)),
+            };
+        }
+        if novelty == Novelty::Known {
+            return Err(ignore(RoutingReason::KnownRequest));
+        }
+        let tariff = self.config.payment.tariff;
+        if request.hops.push(Hop { node: me, tariff }).is_err() {
+            return Err(ignore(RoutingReason::HopLimit));
+        }
+        self.act(Action::Absorbed);
+        self.pass_request(link, request);
+        Ok(())
+    }
+
+    /// Passes a request on: where the way is known along it, else to everybody.
+    fn pass_request(&mut self, from: LinkId, mut request: RouteRequest) {
+        let known = self.table.find_route(&request.destination, self.now).and_then(|route| {
+            let path = route.path();
+            let travelled = |hop: &HopId| {
+                *hop == request.source.hop() || request.hops.iter().any(|h| h.node.hop() == *hop)
+            };
+            let first = path.first().copied().unwrap_or(route.destination.hop());
+            let link = self.table.neighbours.live(first)?.link;
+            (link != from && !path.iter().any(travelled)).then_some((link, path.len()))
+        });
+        match known {
+            Some((link, left)) => {
+                request.hop_limit = left as u8;
+                if self.write_head(route_request::MAX_LEN, |out| request.write(out)) {
+                    let priority = Priority::Control;
+                    let tail = 0..0;
+                    self.push(Pending::Own { link, priority, tail, sequence: None, after: None });
+                }
+            }
+            None => {
+                let Some(limit) = request.hop_limit.checked_sub(1) else { return };
+                request.hop_limit = limit;
+                if self.write_head(route_request::MAX_LEN, |out| request.write(out)) {
+                    self.push(Pending::Flood { except: Some(from), last: None });
+                }
+            }
+        }
+    }
+
+    /// Answers a request for this node.
+    fn reply(&mut self, link: LinkId, request: RouteRequest) -> Result<(), Refusal> {
+        let mut reply = RouteReply {
+            hop_limit: request.hops.len() as u8,
+            sequence: request.sequence,
+            source: request.source,
+            destination: request.destination,
+            min_packet: request.min_packet,
+            quality: request.quality,
+            tariff: self.config.payment.tariff,
+            public_key: *self.me.public_key(),
+            signature: [0; 64],
+            hops: request.hops,
+        };
+        reply.signature = self.me.sign(&self.secp, &reply.sighash());
+        self.act(Action::Absorbed);
+        if self.write_head(route_reply::MAX_LEN, |out| reply.write(out)) {
+            let priority = Priority::Control;
+            self.push(Pending::Own { link, priority, tail: 0..0, sequence: None, after: None });
+        }
+        Ok(())
+    }
+
+    /// A route comes back. `Some`: the packet goes on to that neighbour.
+    pub(super) fn route_reply(
+        &mut self,
+        link: LinkId,
+        header: Header,
+        body: &[u8],
+    ) -> Result<Option<LinkId>, Refusal> {
+        self.charge(link, body)?;
+        let reply = RouteReply::parse(header, body)?;
+        let me = self.me.id();
+        let place = usize::from(reply.hop_limit).checked_sub(1);
+        let here = place.map_or(Some(reply.source), |at| reply.hops.get(at).map(|h| h.node));
+        if here != Some(me) {
+            return Err(penalise(RoutingReason::NotOurTurn));
+        }
+        let behind = place.map_or(0, |at| at + 1);
+        let successor = reply.hops.get(behind).map_or(reply.destination, |h| h.node);
+        if self.node_at(link) != Some(successor) {
+            return Err(penalise(RoutingReason::WrongNeighbour));
+        }
+        if reply.hops.iter().filter(|h| h.node == me).count() != usize::from(place.is_some()) {
+            return Err(penalise(RoutingReason::Loop));
+        }
+        let to = match place {
+            None => {
+                let asked = self.searches.get_mut(&reply.destination);
+                if !asked.is_some_and(|s| (s.first..=s.latest).contains(&reply.sequence)) {
+                    return Err(ignore(RoutingReason::Unsolicited));
+                }
+                None
+            }
+            Some(at) => {
+                if !self.requests.contains(&reply.source, reply.sequence) {
+                    return Err(ignore(RoutingReason::Unsolicited));
+                }
+                // What this node asks for must be in the reply as it said it.
+                let tariff = self.config.payment.tariff;
+                if reply.hops.get(at).is_none_or(|h| h.tariff != tariff) {
+                    return Err(ignore(RoutingReason::Unsolicited));
+                }
+                let before = at.checked_sub(1).and_then(|i| reply.hops.get(i));
+                let before = before.map_or(reply.source, |h| h.node);
+                let to = self.table.neighbours.live(before.hop()).filter(|n| n.node == before);
+                Some(to.ok_or(ignore(RoutingReason::NextHopGone))?.link)
+            }
+        };
+        let signed = NodeId::from_compressed(&reply.public_key) == reply.destination
+            && signature::verify(&self.secp, &reply.public_key, &reply.sighash(), &reply.signature);
+        if !signed {
+            return Err(penalise(RoutingReason::ReplySignature));
+        }
+        self.learn(&reply, behind);
+        if to.is_none() {
+            self.found(&reply);
+            self.act(Action::Absorbed);
+        }
+        Ok(to)
+    }
+
+    /// Remembers the route from here on: the hops from `behind`.
+    fn learn(&mut self, reply: &RouteReply, behind: usize) {
+        let hops = reply.hops.get(behind..).unwrap_or_default();
+        // What lies before this node is not part of its route: in proportion.
+        let links = reply.hops.len() as u32 + 1;
+        let quality = reply.quality / links * (hops.len() as u32 + 1);
+        let expires_at = self.now.saturating_add(self.config.timing.route_lifetime);
+        let RouteReply { destination, tariff, min_packet, .. } = *reply;
+        let route = Route::new(destination, hops, tariff, min_packet, quality, expires_at);
+        self.table.add_route(route, self.now);
+    }
+
+    /// An own search has an answer.
+    fn found(&mut self, reply: &RouteReply) {
+        let destination = reply.destination;
+        let Some(search) = self.searches.get_mut(&destination) else { return };
+        if !core::mem::replace(&mut search.found, true) {
+            let hops = reply.hops.len() as u8;
+            self.act(Action::Publish(Event::RouteDiscovered { destination, hops }));
+            self.push(Pending::Resume(destination));
+        }
+    }
+
+    /// A datagram went no further. `Some`: the packet goes on to that neighbour.
+    pub(super) fn route_error(
+        &mut self,
+        link: LinkId,
+        header: Header,
+        body: &[u8],
+    ) -> Result<Option<LinkId>, Refusal> {
+        self.charge(link, body)?;
+        let error = RouteError::parse(header, body)?;
+        let me = self.me.id();
+        let place = usize::from(error.hop_limit).checked_sub(1);
+        let in_turn = match place {
+            None => error.source == me,
+            Some(at) => error.hops.get(at) == Some(&me.hop()),
+        };
+        if !in_turn {
+            return Err(penalise(RoutingReason::NotOurTurn));
+        }
+        let behind = place.map_or(0, |at| at + 1);
+        let successor = error.hops.get(behind).copied().unwrap_or(error.destination.hop());
+        if self.node_at(link).map(|n| n.hop()) != Some(successor) {
+            return Err(penalise(RoutingReason::WrongNeighbour));
+        }
+        let to = match place {
+            None => {
+                let age = self.next_sequence.wrapping_sub(error.sequence);
+                if age == 0 || age > RECENT {
+                    return Err(ignore(RoutingReason::Unsolicited));
+                }
+                None
+            }
+            Some(at) => {
+                let before = at.checked_sub(1).and_then(|i| error.hops.get(i).copied());
+                let before = before.unwrap_or(error.source.hop());
+                let to = self.table.neighbours.live(before);
+                let to = to.ok_or(ignore(RoutingReason::NextHopGone))?.link;
+                if !self.seen.contains(to, &error.source, error.sequence) {
+                    return Err(ignore(RoutingReason::Unsolicited));
+                }
+                Some(to)
+            }
+        };
+        if error.cause == Cause::NextHopGone {
+            self.table.remove_link(successor, error.reporter.hop(), error.next);
+        }
+        if to.is_none() {
+            let RouteError { sequence, destination, reporter, cause, .. } = error;
+            let event = Event::DeliveryFailed { sequence, destination, reporter, cause };
+            self.act(Action::Publish(event));
+            self.act(Action::Absorbed);
+        }
+        Ok(to)
+    }
+}

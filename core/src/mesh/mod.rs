@@ -1,0 +1,477 @@
+//! The state machine: bytes and events in, actions out.
+//!
+//! ```text
+//! mesh.handle(now, input)?;          // Err: the caller broke the contract
+//! loop {
+//!     match mesh.poll() {            // drain until Wait
+//!         Action::Wait { until } => break,
+//!         action => ..,              // carry it out, in order
+//!     }
+//! }
+//! ```
+//!
+//! Time enters as `now`, randomness as a seed, bytes as slices. Same seed and
+//! inputs, same actions, on every target and with either memory. What a peer
+//! sends never becomes an `Err`: it is rejected, with a reason and a remedy.
+//!
+//! This file keeps the parts together and sends each input to the file that
+//! treats it; `relay.rs` is where a datagram goes through.
+
+pub mod api;
+mod control;
+pub mod error;
+mod pay;
+mod peers;
+mod relay;
+mod send;
+mod timers;
+
+#[cfg(test)]
+mod tests;
+
+pub use api::{Action, Event, Input, Misuse, Packet, Priority, Remedy, Ticket};
+pub use error::{MeshError, NetworkReason, PaymentReason, RoutingReason};
+
+use crate::config::Config;
+use crate::config::fixed::{HEAD, HEADERS, PARKED};
+use crate::id::{HopId, LinkId, NodeId};
+use crate::payment::fee::FeeDistribution;
+use crate::payment::headers::{HeaderStore, KnownHeader};
+use crate::payment::ledger::Record;
+use crate::payment::replay::ReplayPrevention;
+use crate::payment::terms::Terms;
+use crate::policy::mode::{PolicyConfig, RoutingPolicyEngine};
+use crate::rng::Rng;
+use crate::routing::discovery::{RelayedRequests, Searches};
+use crate::routing::seen::Seen;
+use crate::routing::table::RoutingTable;
+use crate::signature::Identity;
+use crate::tables::{List, Memory};
+use crate::time::{Micros, WallClock};
+use bitcoin::secp256k1::{All, Secp256k1, SecretKey};
+use core::ops::Range;
+
+/// The state machine with its tables in heap memory.
+#[cfg(feature = "alloc")]
+pub type HostMesh = Mesh<crate::tables::Heap>;
+/// The state machine with its tables in fixed memory.
+pub type BoardMesh = Mesh<crate::tables::Fixed>;
+
+/// How often things happened since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Stats {
+    /// Datagrams relayed free of charge.
+    pub relayed_free: u64,
+    /// Datagrams relayed for a payment.
+    pub relayed_paid: u64,
+    /// Bytes of all datagrams relayed.
+    pub relayed_bytes: u64,
+    /// Datagrams delivered to this node.
+    pub delivered: u64,
+    /// Own datagrams sent.
+    pub sent: u64,
+    /// Packets of the mesh itself received.
+    pub control: u64,
+    /// Inputs refused because of the neighbour, the link or the route.
+    pub refused: u64,
+    /// Datagrams refused because their payment did not hold or lacked.
+    pub refused_payment: u64,
+    /// Datagrams refused because their payment had been used.
+    pub refused_replay: u64,
+    /// Shares of accepted payments, in millisatoshi.
+    pub earned_msat: u64,
+}
+
+/// A route and its price, as a sender needs them to have an invoice written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quote {
+    /// Intermediate nodes in travel order.
+    pub hops: heapless::Vec<HopId, { crate::config::MAX_HOPS }>,
+    /// Largest packet that the route carries, in bytes.
+    pub min_packet: u32,
+    /// Smallest amount that pays every party, in millisatoshi.
+    pub amount_msat: u64,
+    /// How it is divided.
+    pub shares: FeeDistribution,
+    /// What the invoice must commit to.
+    pub terms_hash: [u8; 32],
+}
+
+/// What waits for the shell to carry it out.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant)]
+enum Pending {
+    /// An action that needs nothing of the state machine's memory.
+    Act(Action<'static>),
+    /// A packet whose head is in `head`.
+    Own {
+        link: LinkId,
+        priority: Priority,
+        tail: Range<usize>,
+        sequence: Option<u64>,
+        after: Option<u64>,
+    },
+    /// The packet in `head` to every live neighbour but one.
+    Flood { except: Option<LinkId>, last: Option<LinkId> },
+    /// Every own packet that waits for a route to this node.
+    Resume(NodeId),
+    /// The same, but none was found.
+    Fail(NodeId),
+}
+
+/// What a parked packet waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Awaits {
+    /// A route to this node.
+    Route(NodeId),
+    /// The node's answer about a block.
+    Block { link: Option<LinkId>, hash: [u8; 32] },
+    /// To be handed back, with what the node answered.
+    Return { link: LinkId, hash: [u8; 32], block: KnownHeader },
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Parked {
+    ticket: Ticket,
+    awaits: Awaits,
+    until: Micros,
+}
+
+/// The state machine of one node. See the module's text for the contract.
+pub struct Mesh<M: Memory> {
+    config: Config,
+    secp: Secp256k1<All>,
+    me: Identity,
+    rng: Rng,
+    now: Micros,
+    wall: WallClock,
+    /// Where nothing is kept over a restart: the time of the start.
+    not_before: Option<u64>,
+    store_failed: bool,
+    table: RoutingTable<M>,
+    searches: Searches<M>,
+    requests: RelayedRequests<M>,
+    seen: Seen<M>,
+    policy: RoutingPolicyEngine,
+    replay: ReplayPrevention<M>,
+    headers: HeaderStore<HEADERS>,
+    parked: M::List<Parked, PARKED>,
+    queue: heapless::Deque<Pending, 8>,
+    head: M::List<u8, HEAD>,
+    head_len: usize,
+    next_timer: Micros,
+    next_ticket: u64,
+    next_sequence: u64,
+    records: u64,
+    next_cleanup: Micros,
+    draining: bool,
+    /// The block for which the packet being treated was parked.
+    answered: Option<([u8; 32], KnownHeader)>,
+    /// Share of the payment just booked, in millisatoshi.
+    last_share: u64,
+    stats: Stats,
+}
+
+impl<M: Memory> Mesh<M> {
+    /// A node with this identity. The seed must be secret and never be used for
+    /// another run: sequence numbers and table keys come from it.
+    pub fn new(config: Config, key: SecretKey, seed: [u8; 32]) -> Self {
+        let mut rng = Rng::new(&seed, "mesh");
+        let mut secp = Secp256k1::new();
+        secp.seeded_randomize(&rng.bytes());
+        let c = config.capacities;
+        let table_key = |rng: &mut Rng| {
+            let [a, b, ..] = [rng.u64().to_le_bytes(), rng.u64().to_le_bytes()];
+            let mut key = [0; 16];
+            key.iter_mut().zip(a.iter().chain(&b)).for_each(|(k, b)| *k = *b);
+            key
+        };
+        let policy = RoutingPolicyEngine::new(PolicyConfig {
+            private_stratum_tlv: config.private_stratum_tlv,
+            ..PolicyConfig::new(config.mode, config.network)
+        });
+        Self {
+            me: Identity::new(&secp, &key),
+            secp,
+            now: 0,
+            wall: WallClock::default(),
+            not_before: None,
+            store_failed: false,
+            table: RoutingTable::new(c.neighbours, c.routes),
+            searches: Searches::new(c.searches),
+            requests: RelayedRequests::new(c.relayed_requests),
+            seen: Seen::new(c.seen, table_key(&mut rng)),
+            policy,
+            replay: ReplayPrevention::new(c.payments, table_key(&mut rng)),
+            headers: HeaderStore::new(config.network),
+            parked: M::List::with_capacity(c.parked),
+            queue: heapless::Deque::new(),
+            head: M::List::with_capacity(crate::config::MAX_HEAD),
+            head_len: 0,
+            next_timer: Micros::MAX,
+            next_ticket: 1,
+            // Half the range, so that counting up never wraps.
+            next_sequence: rng.u64() >> 1,
+            records: 0,
+            next_cleanup: 0,
+            draining: false,
+            answered: None,
+            last_share: 0,
+            stats: Stats::default(),
+            rng,
+            config,
+        }
+    }
+
+    /// Takes one input in. `now` is monotonic; [`Self::poll`] must have returned
+    /// [`Action::Wait`] before. An `Err` changed nothing.
+    pub fn handle(&mut self, now: Micros, input: Input<'_>) -> Result<(), Misuse> {
+        if self.draining {
+            return Err(Misuse::NotDrained);
+        }
+        if now < self.now {
+            return Err(Misuse::TimeWentBack);
+        }
+        match &input {
+            Input::PeerConnected { link, .. } if self.table.neighbours.get(*link).is_some() => {
+                return Err(Misuse::LinkInUse(*link));
+            }
+            Input::Persisted { .. } if !self.table.neighbours.is_empty() => {
+                return Err(Misuse::TooLateToRestore);
+            }
+            Input::Resumed { ticket, .. } if self.returning(*ticket).is_none() => {
+                return Err(Misuse::UnknownTicket(*ticket));
+            }
+            _ => {}
+        }
+        self.now = now;
+        self.draining = true;
+        match input {
+            Input::MessageReceived { link, packet } => self.receive(link, packet),
+            Input::Send { destination, payload, proof, unchecked } => {
+                self.send(destination, payload, proof, unchecked);
+            }
+            Input::PeerConnected { link, peer, dialed } => self.connect(link, peer, dialed),
+            Input::PeerDisconnected { link } => self.disconnect(link),
+            Input::FindRoute { destination } => self.find(destination),
+            Input::PaymentVerified { ticket, block } => self.answer(ticket, block),
+            Input::Resumed { ticket, packet } => self.resume(ticket, packet),
+            Input::Timer => self.act(Action::Absorbed),
+            Input::WallClock { unix } => self.set_clock(unix),
+            Input::BlockHeader { header, height } => {
+                match self.headers.insert(header, Some(height)) {
+                    Ok(_) => self.act(Action::Absorbed),
+                    Err(e) => self.reject(None, NetworkReason::Header(e), Remedy::Ignore),
+                }
+            }
+            Input::Persisted { record } => self.restore(record),
+            Input::StoreFailed => {
+                self.store_failed = true;
+                self.act(Action::Absorbed);
+            }
+            Input::Congestion { link, full } => {
+                if let Some(n) = self.table.neighbours.get_mut(link) {
+                    n.congested = full;
+                }
+                self.act(Action::Absorbed);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next thing to do. Call until [`Action::Wait`].
+    pub fn poll(&mut self) -> Action<'_> {
+        loop {
+            let Some(pending) = self.queue.pop_front() else {
+                if self.now >= self.next_timer && self.fire() {
+                    continue;
+                }
+                self.draining = false;
+                let until = (self.next_timer != Micros::MAX).then_some(self.next_timer);
+                return Action::Wait { until };
+            };
+            match pending {
+                Pending::Act(action) => {
+                    self.count(&action);
+                    return action;
+                }
+                Pending::Own { link, priority, tail, sequence, after } => {
+                    self.note_sent(link);
+                    return Action::Forward {
+                        link,
+                        priority,
+                        packet: Packet { head: self.written(), tail },
+                        sequence,
+                        after,
+                    };
+                }
+                Pending::Flood { except, last } => {
+                    let Some(link) = self.table.neighbours.next_live(last).map(|n| n.link) else {
+                        continue;
+                    };
+                    let _ = self.queue.push_front(Pending::Flood { except, last: Some(link) });
+                    if Some(link) == except {
+                        continue;
+                    }
+                    self.note_sent(link);
+                    return Action::Forward {
+                        link,
+                        priority: Priority::Control,
+                        packet: Packet { head: self.written(), tail: 0..0 },
+                        sequence: None,
+                        after: None,
+                    };
+                }
+                Pending::Resume(to) => {
+                    if let Some(ticket) = self.unpark_for(to) {
+                        let _ = self.queue.push_front(Pending::Resume(to));
+                        return Action::Resume { ticket };
+                    }
+                }
+                Pending::Fail(to) => {
+                    if let Some(ticket) = self.unpark_for(to) {
+                        let _ = self.queue.push_front(Pending::Fail(to));
+                        let action = Action::Reject {
+                            link: None,
+                            ticket: Some(ticket),
+                            reason: RoutingReason::NoRoute.into(),
+                            remedy: Remedy::Ignore,
+                        };
+                        self.count(&action);
+                        return action;
+                    }
+                }
+            }
+        }
+    }
+
+    /// This node's identity.
+    pub fn id(&self) -> NodeId {
+        self.me.id()
+    }
+
+    /// This node's compressed public key.
+    pub fn public_key(&self) -> [u8; 33] {
+        *self.me.public_key()
+    }
+
+    /// The configuration it was made with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Counters since the start.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Neighbours and routes.
+    pub fn table(&self) -> &RoutingTable<M> {
+        &self.table
+    }
+
+    /// Payments that are remembered now.
+    pub fn live_payments(&self) -> usize {
+        self.replay.len()
+    }
+
+    /// Packets that wait for an answer now.
+    pub fn parked(&self) -> usize {
+        self.parked.len()
+    }
+
+    /// What it takes to send `bytes` of payload to a node by the best route that
+    /// is known now. `None` without a route, or if no amount pays for it.
+    pub fn quote(&self, destination: &NodeId, bytes: u64) -> Option<Quote> {
+        let route = self.table.find_route(destination, self.now)?;
+        let hops = route.path();
+        let amount_msat = route.amount_for(bytes)?;
+        let terms = Terms {
+            network: self.config.network,
+            source: self.id(),
+            destination: *destination,
+            hops: &hops,
+            quota: bytes,
+        };
+        let terms_hash = terms.hash();
+        let shares = self.table.calculate_fee(amount_msat, hops.len())?;
+        Some(Quote { hops, min_packet: route.min_packet, amount_msat, shares, terms_hash })
+    }
+
+    fn act(&mut self, action: Action<'static>) {
+        self.push(Pending::Act(action));
+    }
+
+    fn push(&mut self, pending: Pending) {
+        // An input causes at most as many entries as fit: see `queue`.
+        let full = self.queue.push_back(pending).is_err();
+        debug_assert!(!full, "the action queue is too short");
+    }
+
+    fn written(&self) -> &[u8] {
+        self.head.get(..self.head_len).unwrap_or_default()
+    }
+
+    /// Writes a packet's head; false if it does not fit.
+    fn write_head<E>(
+        &mut self,
+        size: usize,
+        write: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> bool {
+        while self.head.len() < size && self.head.try_push(0).is_ok() {}
+        match write(&mut self.head) {
+            Ok(n) => {
+                self.head_len = n;
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn reject(&mut self, link: Option<LinkId>, reason: impl Into<MeshError>, remedy: Remedy) {
+        self.act(Action::Reject { link, ticket: None, reason: reason.into(), remedy });
+    }
+
+    fn note_sent(&mut self, link: LinkId) {
+        let now = self.now;
+        if let Some(n) = self.table.neighbours.get_mut(link) {
+            n.sent = now;
+        }
+    }
+
+    fn count(&mut self, action: &Action<'_>) {
+        if let Action::Reject { reason, .. } = action {
+            let counter = match reason {
+                MeshError::PaymentVerificationFailed(_) => &mut self.stats.refused_payment,
+                MeshError::ReplayDetected(_) => &mut self.stats.refused_replay,
+                _ => &mut self.stats.refused,
+            };
+            *counter = counter.wrapping_add(1);
+        }
+    }
+
+    fn set_clock(&mut self, unix: u64) {
+        if self.config.payment.volatile && self.not_before.is_none() {
+            self.not_before = Some(unix.saturating_add(self.config.payment.future_skew));
+        }
+        self.wall.set(self.now, unix);
+        self.wake_at(self.next_cleanup.max(self.now));
+        self.act(Action::Absorbed);
+    }
+
+    fn restore(&mut self, record: Record) {
+        match record {
+            Record::Floor(unix) => self.replay.restore_floor(unix),
+            Record::Payment(p) => {
+                // A record that no longer fits cannot be forgotten either: no
+                // payment is accepted then.
+                match self.replay.accept(p.key, p.expires_at) {
+                    Err(crate::payment::replay::ReplayError::TableFull) => self.store_failed = true,
+                    Ok(()) | Err(_) => {}
+                }
+            }
+        }
+        self.act(Action::Absorbed);
+    }
+}

@@ -1,0 +1,134 @@
+//! Neighbours that come and go.
+
+use super::api::{Action, Event, Priority, Remedy};
+use super::error::{MeshError, NetworkReason};
+use super::{Mesh, Pending};
+use crate::id::{LinkId, NodeId};
+use crate::payment::fee::Tariff;
+use crate::policy::mode::MeshMode;
+use crate::policy::quota::TokenBucket;
+use crate::routing::metric::PERFECT_LINK;
+use crate::routing::neighbours::Neighbour;
+use crate::tables::Memory;
+use crate::time::MILLISECOND;
+use crate::wire::hello::{self, Hello};
+use crate::wire::Header;
+
+/// Control traffic that a neighbour may cause, in bytes per second and at once.
+const CONTROL_RATE: u64 = 64 * 1024;
+const CONTROL_BURST: u64 = 128 * 1024;
+
+impl<M: Memory> Mesh<M> {
+    /// A link is up; the neighbour's identity was proven on it.
+    pub(super) fn connect(&mut self, link: LinkId, peer: NodeId, dialed: bool) {
+        let mut refuse = |reason| self.reject(Some(link), reason, Remedy::Disconnect);
+        if peer == self.me.id() {
+            return refuse(NetworkReason::Itself);
+        }
+        if let Some(other) = self.table.neighbours.by_hop(peer.hop()) {
+            if other.node != peer {
+                return refuse(NetworkReason::HopIdTaken);
+            }
+            // Of two links that both ends opened at the same time both ends keep
+            // the one that the smaller identity opened. A second one opened from
+            // the same end replaces a first that is dead.
+            let opened_from_smaller = dialed == (self.me.id() < peer);
+            if other.dialed != dialed && !opened_from_smaller {
+                return refuse(NetworkReason::OtherLinkKept);
+            }
+            let (old, was_up) = (other.link, other.up);
+            self.table.neighbours.remove(old);
+            let reason = NetworkReason::OtherLinkKept.into();
+            self.act(Action::Close { link: old, reason });
+            if was_up {
+                self.act(Action::Publish(Event::PeerDisconnected { peer }));
+            }
+        }
+        let now = self.now;
+        let neighbour = Neighbour {
+            link,
+            node: peer,
+            dialed,
+            up: false,
+            max_packet: 0,
+            tariff: Tariff::default(),
+            mode: MeshMode::BitcoinOnly,
+            quality: PERFECT_LINK,
+            keepalive: 0,
+            congested: false,
+            heard: now,
+            sent: now,
+            free: TokenBucket::new(self.config.free_rate, self.config.free_burst),
+            control: TokenBucket::new(CONTROL_RATE, CONTROL_BURST),
+        };
+        if self.table.add_direct_peer(neighbour).is_err() {
+            return self.reject(
+                Some(link),
+                NetworkReason::TooManyNeighbours,
+                Remedy::Disconnect,
+            );
+        }
+        self.act(Action::Absorbed);
+        self.greet(link);
+        self.wake_at(now.saturating_add(super::timers::HELLO_TIMEOUT));
+    }
+
+    /// A link is gone, and with it the routes over it.
+    pub(super) fn disconnect(&mut self, link: LinkId) {
+        self.act(Action::Absorbed);
+        // The link may have been closed by this node, which then forgot it.
+        if let Some(gone) = self.table.remove_direct_peer(link).filter(|gone| gone.up) {
+            self.act(Action::Publish(Event::PeerDisconnected { peer: gone.node }));
+        }
+    }
+
+    /// Sends a hello.
+    pub(super) fn greet(&mut self, link: LinkId) {
+        let issuers = self.config.payment.issuers.iter();
+        let hello = Hello {
+            network: self.config.network,
+            mode: self.config.mode,
+            quality: PERFECT_LINK,
+            max_packet: self.config.max_packet,
+            tariff: self.config.payment.tariff,
+            keepalive_ms: (self.config.timing.keepalive / MILLISECOND) as u32,
+            issuers: issuers.map(|key| key.serialize()).collect(),
+        };
+        if self.write_head(hello::MAX_LEN, |out| hello.write(out)) {
+            let priority = Priority::Control;
+            self.push(Pending::Own { link, priority, tail: 0..0, sequence: None, after: None });
+        }
+    }
+
+    /// A neighbour's hello: the link can be used from now on.
+    pub(super) fn hello(
+        &mut self,
+        link: LinkId,
+        header: Header,
+        body: &[u8],
+    ) -> Result<(), (MeshError, Remedy)> {
+        let hello = Hello::parse(header, body)?;
+        if hello.network != self.config.network {
+            return Err((NetworkReason::OtherNetwork.into(), Remedy::Disconnect));
+        }
+        let now = self.now;
+        let Some(n) = self.table.neighbours.get_mut(link) else {
+            return Err((NetworkReason::LinkClosed.into(), Remedy::Ignore));
+        };
+        if !n.control.take(now, (body.len() + crate::wire::HEADER_LEN) as u64) {
+            return Err((NetworkReason::ControlQuota.into(), Remedy::Penalise));
+        }
+        n.max_packet = hello.max_packet;
+        n.mode = hello.mode;
+        n.tariff = hello.tariff;
+        n.quality = hello.quality.max(PERFECT_LINK);
+        n.keepalive = u64::from(hello.keepalive_ms).saturating_mul(MILLISECOND);
+        let (peer, was_up) = (n.node, core::mem::replace(&mut n.up, true));
+        self.act(Action::Absorbed);
+        if !was_up {
+            self.act(Action::Publish(Event::PeerConnected { link, peer }));
+            self.wake_at(now);
+        }
+        Ok(())
+    }
+}

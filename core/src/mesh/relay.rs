@@ -1,0 +1,290 @@
+//! Packets that come in: which kind they are, and the way of a datagram
+//! through this node.
+
+use super::api::{Action, Priority, Remedy};
+use super::error::{MeshError, NetworkReason, PaymentReason, RoutingReason};
+use super::pay::Admission;
+use super::{Mesh, Pending};
+use crate::config::MAX_HOPS;
+use crate::id::{HopId, LinkId};
+use crate::payment::fee::Party;
+use crate::policy::detect::DetectedProtocol;
+use crate::policy::mode::{MeshMode, RoutingPolicy};
+use crate::tables::Memory;
+use crate::wire::datagram::Datagram;
+use crate::wire::header::lower_hop_limit;
+use crate::wire::route_error::{self, RouteError};
+use crate::wire::{Header, Kind, WireError};
+
+/// Where a datagram goes from here.
+enum Next {
+    Deliver,
+    Relay { link: LinkId, place: u8 },
+}
+
+impl<M: Memory> Mesh<M> {
+    /// A packet came in on a link.
+    pub(super) fn receive(&mut self, link: LinkId, packet: &mut [u8]) {
+        let now = self.now;
+        let max = self.config.max_packet;
+        let Some(neighbour) = self.table.neighbours.get_mut(link) else {
+            return self.reject(Some(link), NetworkReason::LinkClosed, Remedy::Ignore);
+        };
+        neighbour.heard = now;
+        let up = neighbour.up;
+        if usize::try_from(max).is_ok_and(|max| packet.len() > max) {
+            let size = packet.len();
+            let reason = NetworkReason::TooLarge { size, max };
+            return self.reject(Some(link), reason, Remedy::Disconnect);
+        }
+        let (header, body) = match Header::parse(packet) {
+            Ok(parsed) => parsed,
+            Err(e) => return self.reject(Some(link), e, Remedy::Disconnect),
+        };
+        if !up && header.kind != Kind::Hello {
+            return self.reject(Some(link), NetworkReason::NoHello, Remedy::Disconnect);
+        }
+        let result = match header.kind {
+            Kind::Datagram => return self.datagram(link, header, packet),
+            Kind::Hello => self.hello(link, header, body),
+            Kind::RouteRequest => self.route_request(link, header, body),
+            Kind::RouteReply => self.route_reply(link, header, body).map(|relay| {
+                if let Some(to) = relay {
+                    lower_hop_limit(packet);
+                    self.pass_on(to, packet.len());
+                }
+            }),
+            Kind::RouteError => self.route_error(link, header, body).map(|relay| {
+                if let Some(to) = relay {
+                    lower_hop_limit(packet);
+                    self.pass_on(to, packet.len());
+                }
+            }),
+            Kind::Open | Kind::Data | Kind::Ack | Kind::Close => {
+                Err((NetworkReason::NoFlows.into(), Remedy::Ignore))
+            }
+        };
+        self.stats.control = self.stats.control.wrapping_add(1);
+        if let Err((reason, remedy)) = result {
+            self.reject(Some(link), reason, remedy);
+        }
+    }
+
+    fn pass_on(&mut self, link: LinkId, len: usize) {
+        self.note_sent(link);
+        self.act(forward(link, Priority::Control, 0..len, None));
+    }
+
+    /// A datagram came in on a live link, its header checked.
+    pub(super) fn datagram(&mut self, link: LinkId, header: Header, packet: &mut [u8]) {
+        let Some(body) = packet.get(crate::wire::HEADER_LEN..) else { return };
+        let datagram = match Datagram::parse(header, body) {
+            Ok(datagram) => datagram,
+            Err(e) => return self.reject(Some(link), e, Remedy::Disconnect),
+        };
+        let next = match self.next(link, &datagram, packet.len()) {
+            Ok(next) => next,
+            Err((reason, remedy)) => return self.refuse(link, &datagram, reason, remedy),
+        };
+        let party = match next {
+            Next::Deliver => Party::Destination,
+            Next::Relay { place, .. } => Party::Intermediate(place),
+        };
+        let size = packet.len();
+        let admission = match self.admit(Some(link), party, &datagram, size) {
+            Ok(admission) => admission,
+            Err(reason) => {
+                return self.refuse(link, &datagram, reason, reason.remedy_for_payment());
+            }
+        };
+        let (after, priority) = match admission {
+            Admission::Parked => return,
+            Admission::Free => (None, Priority::Free),
+            Admission::Paid { record } => (record, Priority::Paid),
+        };
+        self.seen.insert(link, &datagram.source, datagram.sequence);
+        match next {
+            Next::Deliver => {
+                let action = Action::Deliver {
+                    source: datagram.source,
+                    sequence: datagram.sequence,
+                    payload: datagram.payload_range(size),
+                    protocol: self.policy.detect_protocol(datagram.payload),
+                    earned_msat: self.last_earned(),
+                    after,
+                };
+                self.stats.delivered = self.stats.delivered.wrapping_add(1);
+                self.act(action);
+            }
+            Next::Relay { link: to, .. } => {
+                let counter = match priority {
+                    Priority::Paid => &mut self.stats.relayed_paid,
+                    _ => &mut self.stats.relayed_free,
+                };
+                *counter = counter.wrapping_add(1);
+                self.stats.relayed_bytes = self.stats.relayed_bytes.wrapping_add(size as u64);
+                self.note_sent(to);
+                lower_hop_limit(packet);
+                self.act(forward(to, priority, 0..size, after));
+            }
+        }
+    }
+
+    /// Where a datagram goes, if it came the right way and can go on.
+    fn next(
+        &mut self,
+        link: LinkId,
+        datagram: &Datagram<'_>,
+        size: usize,
+    ) -> Result<Next, (MeshError, Remedy)> {
+        let strayed = |reason: RoutingReason| (reason.into(), Remedy::Penalise);
+        let me = self.me.id();
+        let count = datagram.hops().len();
+        let limit = usize::from(datagram.hop_limit);
+        // The hop limit tells the place: after the last hop it is 0.
+        let Some(place) = count.checked_sub(limit) else {
+            return Err(strayed(RoutingReason::NotOurTurn));
+        };
+        let here = datagram.hops().nth(place);
+        let in_turn = match here {
+            Some(hop) => hop == me.hop(),
+            None => datagram.destination == me,
+        };
+        if !in_turn {
+            return Err(strayed(RoutingReason::NotOurTurn));
+        }
+        let from = self.table.neighbours.get(link).map(|n| n.node);
+        let came_from_previous = match place.checked_sub(1) {
+            None => from == Some(datagram.source),
+            Some(previous) => from.map(|n| n.hop()) == datagram.hops().nth(previous),
+        };
+        if !came_from_previous {
+            return Err(strayed(RoutingReason::WrongNeighbour));
+        }
+        if !all_different(datagram) {
+            return Err(strayed(RoutingReason::Loop));
+        }
+        if self.seen.contains(link, &datagram.source, datagram.sequence) {
+            return Err((RoutingReason::Duplicate.into(), Remedy::Ignore));
+        }
+        if here.is_none() {
+            return Ok(Next::Deliver);
+        }
+        let to = datagram.hops().nth(place + 1).unwrap_or(datagram.destination.hop());
+        let ignore = |reason: MeshError| (reason, Remedy::Ignore);
+        let Some(to) = self.table.neighbours.live(to) else {
+            return Err(ignore(RoutingReason::NextHopGone.into()));
+        };
+        // The whole identity of the destination is known, not only its beginning.
+        if limit == 1 && place + 1 == count && to.node != datagram.destination {
+            return Err(ignore(RoutingReason::NextHopGone.into()));
+        }
+        if usize::try_from(to.max_packet).is_ok_and(|max| size > max) {
+            let max = to.max_packet;
+            return Err(ignore(RoutingReason::TooLargeForHop { size, max }.into()));
+        }
+        if to.congested {
+            return Err(ignore(NetworkReason::Congested.into()));
+        }
+        let place = u8::try_from(place).map_err(|_| strayed(RoutingReason::NotOurTurn))?;
+        Ok(Next::Relay { link: to.link, place })
+    }
+
+    /// Whether a datagram may pass: free of charge and within the allowance, or
+    /// for a payment that holds, which is then booked.
+    pub(super) fn admit(
+        &mut self,
+        link: Option<LinkId>,
+        party: Party,
+        datagram: &Datagram<'_>,
+        size: usize,
+    ) -> Result<Admission, MeshError> {
+        // In mode open the protocol decides nothing: it is not looked at.
+        let protocol = match self.config.mode {
+            MeshMode::Open => DetectedProtocol::Unknown,
+            _ => self.policy.detect_protocol(datagram.payload),
+        };
+        match self.policy.determine_policy(protocol) {
+            RoutingPolicy::Refused => Err(PaymentReason::ModeRefused(self.config.mode).into()),
+            RoutingPolicy::PaymentRequired => self.check_payment(link, party, datagram),
+            RoutingPolicy::Free => {
+                let now = self.now;
+                let allowance = link.and_then(|l| self.table.neighbours.get_mut(l));
+                match allowance.is_none_or(|n| n.free.take(now, size as u64)) {
+                    true => Ok(Admission::Free),
+                    false => Err(NetworkReason::QuotaExceeded.into()),
+                }
+            }
+        }
+    }
+
+    /// Refuses a datagram and tells its source why, through the neighbour that
+    /// it came from, as far as that one's control allowance goes.
+    pub(super) fn refuse(
+        &mut self,
+        link: LinkId,
+        datagram: &Datagram<'_>,
+        reason: MeshError,
+        remedy: Remedy,
+    ) {
+        self.reject(Some(link), reason, remedy);
+        let Some(cause) = reason.cause() else { return };
+        let hops = datagram.route();
+        let Some(place) = hops.len().checked_sub(usize::from(datagram.hop_limit)) else { return };
+        let now = self.now;
+        let allowed = match self.table.neighbours.get_mut(link) {
+            Some(n) => n.control.take(now, route_error::MAX_LEN as u64),
+            None => false,
+        };
+        if !allowed {
+            return;
+        }
+        let error = RouteError {
+            hop_limit: place as u8,
+            sequence: datagram.sequence,
+            source: datagram.source,
+            destination: datagram.destination,
+            reporter: self.me.id(),
+            next: hops.get(place + 1).copied().unwrap_or(datagram.destination.hop()),
+            cause,
+            hops,
+        };
+        if self.write_head(route_error::MAX_LEN, |out| error.write(out)) {
+            self.push(Pending::Own {
+                link,
+                priority: Priority::Control,
+                tail: 0..0,
+                sequence: None,
+                after: None,
+            });
+        }
+    }
+}
+
+pub(super) fn forward(
+    link: LinkId,
+    priority: Priority,
+    tail: core::ops::Range<usize>,
+    after: Option<u64>,
+) -> Action<'static> {
+    let packet = super::api::Packet { head: &[], tail };
+    Action::Forward { link, priority, packet, sequence: None, after }
+}
+
+/// Whether no node is on the route twice.
+fn all_different(datagram: &Datagram<'_>) -> bool {
+    let mut nodes: heapless::Vec<HopId, { MAX_HOPS + 2 }> = heapless::Vec::new();
+    let ends = [datagram.source.hop(), datagram.destination.hop()];
+    for hop in datagram.hops().chain(ends) {
+        if nodes.contains(&hop) || nodes.push(hop).is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+impl From<WireError> for (MeshError, Remedy) {
+    fn from(e: WireError) -> Self {
+        (e.into(), Remedy::Disconnect)
+    }
+}

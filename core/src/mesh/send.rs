@@ -1,0 +1,173 @@
+//! Datagrams of our own, and the searches that they start.
+
+use super::api::{Action, Event, Priority, Remedy};
+use super::error::{MeshError, NetworkReason, RoutingReason};
+use super::pay::Admission;
+use super::{Awaits, Mesh, Pending, Ticket};
+use crate::config::MAX_HOPS;
+use crate::id::NodeId;
+use crate::payment::fee::Party;
+use crate::routing::discovery::Searches;
+use crate::routing::table::Route;
+use crate::tables::{List, Memory};
+use crate::wire::datagram::{self, Datagram, Emit, Signed};
+use crate::wire::route_request::{self, Hops, RouteRequest};
+
+impl<M: Memory> Mesh<M> {
+    /// Sends a datagram, or parks it until a route is found.
+    pub(super) fn send(&mut self, to: NodeId, payload: &[u8], proof: &[u8], unchecked: bool) {
+        if to == self.me.id() {
+            return self.reject(None, RoutingReason::Itself, Remedy::Ignore);
+        }
+        let result = match self.table.find_route(&to, self.now) {
+            Some(route) => self.send_on(&route, payload, proof, unchecked),
+            None => self.park_for_route(to),
+        };
+        self.answered = None;
+        if let Err(reason) = result {
+            self.reject(None, reason, Remedy::Ignore);
+        }
+    }
+
+    fn park_for_route(&mut self, to: NodeId) -> Result<(), MeshError> {
+        let searching = self.searches.get_mut(&to).is_some_and(|s| !s.found);
+        if !searching && !self.searches.has_room_for(&to) {
+            return Err(RoutingReason::TooManySearches.into());
+        }
+        self.park(Awaits::Route(to))?;
+        if searching { Ok(()) } else { self.search(to) }
+    }
+
+    fn send_on(
+        &mut self,
+        route: &Route,
+        payload: &[u8],
+        proof: &[u8],
+        unchecked: bool,
+    ) -> Result<(), MeshError> {
+        let path = route.path();
+        let first = path.first().copied().unwrap_or(route.destination.hop());
+        let neighbour = self.table.neighbours.live(first).ok_or(RoutingReason::NextHopGone)?;
+        let (link, congested) = (neighbour.link, neighbour.congested);
+        let max = neighbour.max_packet.min(route.min_packet);
+        let head = datagram::head_len(path.len(), proof.len());
+        let size = head.saturating_add(payload.len());
+        if usize::try_from(max).is_ok_and(|max| size > max) || head > self.head.capacity() {
+            return Err(RoutingReason::TooLargeForHop { size, max }.into());
+        }
+        if congested {
+            return Err(NetworkReason::Congested.into());
+        }
+        let (me, public_key) = (self.me.id(), *self.me.public_key());
+        let sequence = self.next_sequence;
+        let hops: heapless::Vec<[u8; 8], MAX_HOPS> = path.iter().map(|h| h.0).collect();
+        let signature = [0; 64];
+        let unsent = Datagram {
+            hop_limit: path.len() as u8,
+            sequence,
+            source: me,
+            destination: route.destination,
+            hops: &hops,
+            signed: (!proof.is_empty()).then_some(Signed {
+                public_key: &public_key,
+                signature: &signature,
+                proof,
+            }),
+            payload,
+        };
+        let admission = match unchecked {
+            false => self.admit(None, Party::Source, &unsent, size)?,
+            true if proof.is_empty() => Admission::Free,
+            true => Admission::Paid { record: None },
+        };
+        let (priority, after) = match admission {
+            Admission::Parked => return Ok(()),
+            Admission::Free => (Priority::Free, None),
+            Admission::Paid { record } => (Priority::Paid, record),
+        };
+        let emit = Emit {
+            hop_limit: unsent.hop_limit,
+            sequence,
+            source: me,
+            destination: route.destination,
+            proof: (!proof.is_empty()).then_some((&public_key, proof)),
+        };
+        let (identity, secp) = (self.me.clone(), self.secp.clone());
+        let written = self.write_head(head, |out| {
+            emit.write(&path, payload, out, |hash| identity.sign(&secp, hash))
+        });
+        if !written {
+            return Err(RoutingReason::TooLargeForHop { size, max }.into());
+        }
+        self.next_sequence = self.next_sequence.wrapping_add(1);
+        self.stats.sent = self.stats.sent.wrapping_add(1);
+        self.push(Pending::Own {
+            link,
+            priority,
+            tail: 0..payload.len(),
+            sequence: Some(sequence),
+            after,
+        });
+        Ok(())
+    }
+
+    /// Searches a route, or says at once that there is one.
+    pub(super) fn find(&mut self, to: NodeId) {
+        if to == self.me.id() {
+            return self.reject(None, RoutingReason::Itself, Remedy::Ignore);
+        }
+        let result = if self.table.neighbours.live(to.hop()).is_some_and(|n| n.node == to) {
+            self.act(Action::Publish(Event::RouteDiscovered { destination: to, hops: 0 }));
+            Ok(())
+        } else if self.searches.get_mut(&to).is_some_and(|s| !s.found) {
+            Ok(())
+        } else {
+            self.search(to)
+        };
+        match result {
+            Ok(()) => self.act(Action::Absorbed),
+            Err(reason) => self.reject(None, reason, Remedy::Ignore),
+        }
+    }
+
+    /// Begins a search and sends its first ring.
+    fn search(&mut self, to: NodeId) -> Result<(), MeshError> {
+        let sequence = self.next_sequence;
+        let begun = self.searches.begin(to, sequence, self.now, &self.config.timing);
+        begun.ok_or(RoutingReason::TooManySearches)?;
+        self.ask_ring(to, self.config.timing.first_ring);
+        Ok(())
+    }
+
+    /// Asks all neighbours for a node within a ring `width` links wide.
+    pub(super) fn ask_ring(&mut self, to: NodeId, width: u8) {
+        let request = RouteRequest {
+            hop_limit: width.saturating_sub(1),
+            sequence: self.next_sequence,
+            source: self.me.id(),
+            destination: to,
+            min_packet: self.config.max_packet,
+            quality: 0,
+            hops: Hops::new(),
+        };
+        self.next_sequence = self.next_sequence.wrapping_add(1);
+        if let Some(due) = self.searches.next_due() {
+            self.wake_at(due);
+        }
+        if self.write_head(route_request::MAX_LEN, |out| request.write(out)) {
+            self.push(Pending::Flood { except: None, last: None });
+        }
+    }
+
+    /// Takes out one packet that waits for a route to a node.
+    pub(super) fn unpark_for(&mut self, to: NodeId) -> Option<Ticket> {
+        let at = self.parked.iter().position(|p| p.awaits == Awaits::Route(to))?;
+        self.parked.take(at).map(|p| p.ticket)
+    }
+}
+
+impl<M: Memory> Searches<M> {
+    fn has_room_for(&mut self, to: &NodeId) -> bool {
+        self.get_mut(to).is_some() || !self.is_full()
+    }
+}

@@ -1,0 +1,370 @@
+//! The reader against BOLT 11's examples and against LDK's `lightning-invoice`.
+
+use super::*;
+use crate::payment::test_invoice::{Parts, Recipe, recipe};
+use bitcoin::hashes::Hash;
+use bitcoin::secp256k1::{self, Secp256k1};
+use lightning_invoice::{
+    Bolt11Invoice, Bolt11InvoiceDescriptionRef, Bolt11ParseError, Bolt11SemanticError, Currency,
+    SignedRawBolt11Invoice,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use std::cell::Cell;
+use std::format;
+use std::string::String;
+use std::vec::Vec;
+
+struct Example {
+    title: String,
+    invoice: String,
+    signing_hash: Option<String>,
+}
+
+/// The examples of BOLT 11; empty where they are not there.
+fn examples(kind: &str) -> Vec<Example> {
+    let Some(text) = crate::test_shared::read("vectors/bolt11.json") else { return Vec::new() };
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let list = json[kind].as_array().unwrap();
+    let field = |v: &serde_json::Value, name: &str| v[name].as_str().map(String::from);
+    list.iter()
+        .map(|v| Example {
+            title: field(v, "title").unwrap(),
+            invoice: field(v, "invoice").unwrap(),
+            signing_hash: field(v, "signing_hash"),
+        })
+        .collect()
+}
+
+#[test]
+fn valid_examples() {
+    let secp = Secp256k1::new();
+    let list = examples("valid");
+    assert!(list.is_empty() || list.len() == 16);
+    for Example { title, invoice, signing_hash } in list {
+        let read = Invoice::from_text(&invoice).expect(&title);
+        if let Some(hash) = signing_hash {
+            assert_eq!(hex::encode(read.signature.signing_hash), hash, "{title}");
+        }
+        // BOLT 11, "Examples": all are signed with one key.
+        let key = read.recover_payee(&secp).expect(&title);
+        let high_s = title.contains("high-S");
+        assert_eq!(
+            key.to_string() == "03e7156ae33b0a208d0744199163177e909e80176e55d97a2f221ede0f934dd9ad",
+            !high_s,
+            "{title}"
+        );
+        assert_eq!(read.verify_by(&secp, &key), Ok(()), "{title}");
+        let mut text = [0; 1024];
+        let len = read.write_text(&mut text).unwrap();
+        assert_eq!(str::from_utf8(&text[..len]), Ok(&*invoice.to_lowercase()), "{title}");
+    }
+}
+
+#[test]
+fn invalid_examples() {
+    use ParseError::*;
+    use SemanticError::*;
+    let secp = Secp256k1::new();
+    let expected: [Bolt11Error; 10] = [
+        UnknownRequiredFeature.into(),
+        Checksum.into(),
+        NoSeparator.into(),
+        MixedCase.into(),
+        InvalidSignature.into(),
+        TooShort.into(),
+        UnknownMultiplier.into(),
+        ImpreciseAmount.into(),
+        NoPaymentSecret.into(),
+        // Its `s` field stands twice, which is found first. For a high `s` with an
+        // `n` field and nothing else wrong see `high_s`.
+        MultiplePaymentSecrets.into(),
+    ];
+    let list = examples("invalid");
+    assert!(list.is_empty() || list.len() == 10);
+    for (Example { title, invoice, .. }, expected) in list.iter().zip(expected) {
+        let result = Invoice::from_text(invoice)
+            .and_then(|i| i.recover_payee(&secp).map_err(Bolt11Error::from));
+        assert_eq!(result, Err(expected), "{title}");
+    }
+}
+
+/// What a description says, from either library.
+fn described(description: &Description<'_>) -> Result<Vec<u8>, [u8; 32]> {
+    match description {
+        Description::Hash(hash) => Err(*hash),
+        Description::Text(text) => {
+            let bytes: Vec<u8> = text.bytes().collect();
+            assert_eq!(bytes.len(), text.len());
+            Ok(bytes)
+        }
+    }
+}
+
+/// Compares with LDK, and says whether both accept.
+fn agree_with_ldk(parts: &Parts) -> Result<bool, TestCaseError> {
+    let secp = Secp256k1::new();
+    let text = parts.text();
+    let ours = Invoice::from_text(&text);
+    let signer = ours.and_then(|i| i.recover_payee(&secp).map_err(Bolt11Error::from));
+    let raw = match text.parse::<SignedRawBolt11Invoice>() {
+        Ok(raw) => raw,
+        Err(Bolt11ParseError::MalformedSignature(secp256k1::Error::InvalidPublicKey))
+            if ours.is_ok() =>
+        {
+            // Difference 4: a key that is no point. Ours says so of the payee's.
+            let has_hint = parts.fields.iter().any(|(tag, _)| *tag == tag::ROUTE_HINT);
+            let no_point = Err(Bolt11Error::Semantic(SemanticError::InvalidPayeeKey));
+            prop_assert!(has_hint || signer == no_point);
+            return Ok(false);
+        }
+        Err(error) => {
+            prop_assert!(ours.is_err(), "{text}: LDK says {error}");
+            return Ok(false);
+        }
+    };
+    match ours {
+        // Differences 2, 3 and 5.
+        Err(Bolt11Error::Parse(ParseError::LeadingZero)) => {
+            let digits = parts.hrp.trim_start_matches(|c: char| !c.is_ascii_digit());
+            prop_assert!(digits.len() > 1 && digits.starts_with('0'));
+            return Ok(false);
+        }
+        Err(Bolt11Error::Parse(ParseError::AmountOverflow)) => {
+            prop_assert!(raw.raw_invoice().amount_pico_btc().is_none());
+            return Ok(false);
+        }
+        Err(Bolt11Error::Parse(ParseError::UnknownNetwork)) => {
+            prop_assert_eq!(raw.currency(), Currency::Simnet);
+            return Ok(false);
+        }
+        Err(Bolt11Error::Parse(error)) => {
+            return Err(TestCaseError::fail(format!("{text}: LDK can read it, we say: {error}")));
+        }
+        _ => {}
+    }
+    let ldk_hash = *raw.signable_hash();
+    let ldk = Bolt11Invoice::from_signed(raw);
+    if let Ok(ours) = &ours {
+        prop_assert_eq!(ours.signature.signing_hash, parts.signing_hash());
+        let mut out = std::vec![0; text.len()];
+        prop_assert_eq!(ours.write_text(&mut out), Ok(text.len()));
+        prop_assert_eq!(std::str::from_utf8(&out), Ok(&*text));
+    }
+    // Difference 1: where LDK hashes something else, signers are not comparable.
+    let comparable = ldk_hash == parts.signing_hash();
+    let (ours, ldk) = match (ours, ldk) {
+        (Ok(ours), Ok(ldk)) => (ours, ldk),
+        (Err(_), Err(_)) => return Ok(false),
+        (Ok(_), Err(Bolt11SemanticError::InvalidSignature)) => {
+            prop_assert!(!comparable || signer.is_err(), "{}: we accept the signature", text);
+            return Ok(false);
+        }
+        (ours, ldk) => {
+            return Err(TestCaseError::fail(format!("{text}: we {ours:?}, LDK {ldk:?}")));
+        }
+    };
+    if comparable {
+        let payee = ldk.payee_pub_key().copied().unwrap_or_else(|| ldk.recover_payee_pub_key());
+        prop_assert_eq!(signer, Ok(payee), "{}", text);
+        prop_assert_eq!(ours.verify_by(&secp, &payee), Ok(()));
+    }
+    prop_assert_eq!(ours.amount_msat, ldk.amount_milli_satoshis());
+    prop_assert_eq!(ours.payment_hash, ldk.payment_hash().to_byte_array());
+    prop_assert_eq!(ours.timestamp, ldk.duration_since_epoch().as_secs());
+    prop_assert_eq!(ours.expiry_s, ldk.expiry_time().as_secs());
+    prop_assert_eq!(ours.signature.payee, ldk.payee_pub_key().map(|k| k.serialize()));
+    let network = match ldk.currency() {
+        Currency::Bitcoin => Network::Mainnet,
+        Currency::BitcoinTestnet => Network::Testnet3,
+        Currency::Signet => Network::Signet,
+        _ => Network::Regtest,
+    };
+    prop_assert_eq!(ours.network(), network);
+    let ldk_description = match ldk.description() {
+        Bolt11InvoiceDescriptionRef::Direct(text) => Ok(text.as_inner().0.as_bytes().to_vec()),
+        Bolt11InvoiceDescriptionRef::Hash(hash) => Err(hash.0.to_byte_array()),
+    };
+    prop_assert_eq!(described(&ours.description), ldk_description);
+    Ok(signer.is_ok())
+}
+
+/// A change to an invoice that is signed again afterwards, or not.
+#[derive(Clone, Debug)]
+enum Mutation {
+    None,
+    Timestamp(usize, u8),
+    Symbol(usize, usize, u8),
+    Retag(usize, u8),
+    Resize(usize, usize),
+    Remove(usize),
+    Repeat(usize),
+    Insert(usize, u8, Vec<u8>),
+    Stray(Vec<u8>),
+    /// Another human-readable part.
+    Hrp(String),
+    /// A symbol of the signature.
+    Signature(usize, u8),
+    /// All of the signature.
+    NewSignature(Vec<u8>),
+}
+
+fn known_tag() -> impl Strategy<Value = u8> {
+    prop_oneof![
+        proptest::sample::select(std::vec![1u8, 3, 5, 6, 9, 13, 16, 19, 23, 24, 27]),
+        0u8..32,
+    ]
+}
+
+fn mutation() -> impl Strategy<Value = Mutation> {
+    let sizes = proptest::sample::select(std::vec![0usize, 1, 2, 12, 13, 14, 33, 34, 52, 53, 82]);
+    let data = sizes.clone().prop_flat_map(|len| {
+        // Zeros in front make numbers small and padding right.
+        (vec(0u8..32, len), 0..=len).prop_map(|(mut data, zeros)| {
+            data[..zeros].fill(0);
+            data
+        })
+    });
+    prop_oneof![
+        Just(Mutation::None),
+        (0usize..7, 0u8..32).prop_map(|(i, s)| Mutation::Timestamp(i, s)),
+        (any::<usize>(), any::<usize>(), 0u8..32).prop_map(|(f, i, s)| Mutation::Symbol(f, i, s)),
+        (any::<usize>(), known_tag()).prop_map(|(f, t)| Mutation::Retag(f, t)),
+        (any::<usize>(), sizes).prop_map(|(f, len)| Mutation::Resize(f, len)),
+        any::<usize>().prop_map(Mutation::Remove),
+        any::<usize>().prop_map(Mutation::Repeat),
+        (any::<usize>(), known_tag(), data).prop_map(|(f, t, d)| Mutation::Insert(f, t, d)),
+        vec(0u8..32, 1..5).prop_map(Mutation::Stray),
+        "(ln|l|xn|)(bc|tb|tbs|bcrt|sb|)(|0|[0-9]{1,21})[munp]?[x]?"
+            .prop_filter_map("empty", |s| (!s.is_empty()).then_some(Mutation::Hrp(s))),
+        "ln(bc|tb|tbs|bcrt|sb)[0-9]{0,9}[munp]?".prop_map(Mutation::Hrp),
+        (0usize..104, 0u8..32).prop_map(|(i, s)| Mutation::Signature(i, s)),
+        vec(0u8..32, 104).prop_map(Mutation::NewSignature),
+        Just(Mutation::NewSignature(std::vec![0; 104])),
+        Just(Mutation::NewSignature(std::vec![31; 104])),
+    ]
+}
+
+fn mutate(parts: &mut Parts, mutation: Mutation) {
+    let count = parts.fields.len();
+    match mutation {
+        Mutation::None => {}
+        Mutation::Timestamp(i, s) => parts.timestamp[i] = s,
+        Mutation::Symbol(f, i, s) => {
+            let data = &mut parts.fields[f % count].1;
+            let len = data.len().max(1);
+            if let Some(symbol) = data.get_mut(i % len) {
+                *symbol = s;
+            }
+        }
+        Mutation::Retag(f, tag) => parts.fields[f % count].0 = tag,
+        Mutation::Resize(f, len) => parts.fields[f % count].1.resize(len, 0),
+        Mutation::Remove(f) => {
+            parts.fields.remove(f % count);
+        }
+        Mutation::Repeat(f) => parts.fields.push(parts.fields[f % count].clone()),
+        Mutation::Insert(f, tag, data) => parts.fields.insert(f % (count + 1), (tag, data)),
+        Mutation::Stray(symbols) => parts.stray = symbols,
+        Mutation::Hrp(hrp) => parts.hrp = hrp,
+        Mutation::Signature(i, s) => parts.signature[i] = s,
+        Mutation::NewSignature(signature) => parts.signature = signature,
+    }
+}
+
+#[test]
+fn agrees_with_ldk_on_invoices_and_mutations() {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok());
+    let config = ProptestConfig { cases: cases.unwrap_or(2000), ..ProptestConfig::default() };
+    let (accepted, refused) = (Cell::new(0), Cell::new(0));
+    // Signed again before the last mutation, so that those of signatures stay.
+    let strategy = (recipe(), vec(mutation(), 0..3), any::<bool>(), any::<bool>(), mutation());
+    TestRunner::new(config.clone())
+        .run(&strategy, |(recipe, mutations, resign, high_s, last)| {
+            let text = recipe.text();
+            let mut parts = Parts::of(&text);
+            prop_assert_eq!(parts.text(), &*text);
+            prop_assert!(agree_with_ldk(&parts)?, "both accept the original");
+            mutations.into_iter().for_each(|m| mutate(&mut parts, m));
+            if parts.fields.is_empty() {
+                return Ok(());
+            }
+            if resign {
+                parts.sign(&recipe.key, high_s);
+            }
+            if matches!(last, Mutation::Signature(..) | Mutation::NewSignature(_)) || !resign {
+                mutate(&mut parts, last);
+            }
+            let count = if agree_with_ldk(&parts)? { &accepted } else { &refused };
+            count.set(count.get() + 1);
+            Ok(())
+        })
+        .unwrap();
+    // Neither outcome is rare, or the test would say little.
+    assert!(accepted.get() * 8 > config.cases, "only {} accepted", accepted.get());
+    assert!(refused.get() * 8 > config.cases, "only {} refused", refused.get());
+}
+
+/// Both accept a high `s` where the key is recovered, neither where it is named.
+#[test]
+fn high_s() {
+    let secp = Secp256k1::new();
+    for names_payee in [false, true] {
+        let recipe = Recipe { names_payee, ..Recipe::typical([1; 32]) };
+        let mut parts = Parts::of(&recipe.text());
+        parts.sign(&recipe.key, true);
+        assert_eq!(agree_with_ldk(&parts).unwrap(), !names_payee);
+        let text = parts.text();
+        let invoice = Invoice::from_text(&text).unwrap();
+        let expected = if names_payee {
+            Err(SemanticError::InvalidSignature)
+        } else {
+            Ok(recipe.public_key())
+        };
+        assert_eq!(invoice.recover_payee(&secp), expected);
+        let verified = invoice.verify_by(&secp, &recipe.public_key());
+        assert_eq!(verified, expected.map(|_| ()));
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_reads_without_panic(text in "(lnbc1|lntb20m1|)[ac-hj-np-z02-9]{0,400}", other in any::<String>()) {
+        // Checksums are right once in 2^30, so the data is tried behind it as well.
+        let _ = Invoice::from_text(&text);
+        let _ = Invoice::from_text(&other);
+        let data = text.rsplit('1').next().unwrap_or_default();
+        let hrp = Hrp::parse(b"lnbc20m").unwrap();
+        let _ = Invoice::read(hrp, Symbols::Text(data.as_bytes()), [1; 64], 0);
+    }
+
+    #[test]
+    fn one_wrong_character_is_noticed(recipe in recipe(), at in any::<usize>(), c in 33u8..127) {
+        let text = recipe.text();
+        let at = at % text.len();
+        let mut bytes = text.clone().into_bytes();
+        bytes[at] = c;
+        let changed = String::from_utf8(bytes).unwrap();
+        prop_assert_eq!(Invoice::from_text(&changed).is_ok(), changed == text);
+    }
+}
+
+/// The limit on length is LDK's.
+#[test]
+fn longest_invoice() {
+    let mut parts = Parts::of(&Recipe::typical([1; 32]).text());
+    let mut filler = |len: usize| {
+        parts.fields.push((0, std::vec![0; len]));
+        let text = parts.text();
+        let ldk = text.parse::<SignedRawBolt11Invoice>().is_ok();
+        assert_eq!(Invoice::from_text(&text).is_ok(), ldk);
+        (text.len(), ldk)
+    };
+    let (mut len, mut accepted) = (0, true);
+    while len < MAX_TEXT_LEN - 1030 {
+        (len, accepted) = filler(1000);
+    }
+    assert!(accepted);
+    assert_eq!(filler(MAX_TEXT_LEN - len - 3), (MAX_TEXT_LEN, true));
+    assert_eq!(filler(0), (MAX_TEXT_LEN + 3, false));
+}

@@ -1,0 +1,136 @@
+//! Neighbours: sorted by link, and found by the short form of their identity.
+
+use crate::config::fixed::NEIGHBOURS;
+use crate::id::{HopId, LinkId, NodeId};
+use crate::payment::fee::Tariff;
+use crate::policy::mode::MeshMode;
+use crate::policy::quota::TokenBucket;
+use crate::tables::{List, Memory};
+use crate::time::Micros;
+
+/// A neighbour.
+#[derive(Debug)]
+pub struct Neighbour {
+    /// The link to it.
+    pub link: LinkId,
+    /// Its identity, proven by the handshake.
+    pub node: NodeId,
+    /// Whether this node opened the connection.
+    pub dialed: bool,
+    /// Whether its hello came; nothing is sent through it before.
+    pub up: bool,
+    /// Largest packet that it accepts, in bytes.
+    pub max_packet: u32,
+    /// What it takes for relaying.
+    pub tariff: Tariff,
+    /// What goes free with it.
+    pub mode: MeshMode,
+    /// Expected transmissions per packet over the link, in 1/256.
+    pub quality: u16,
+    /// How long it may be silent, as it said; 0: for ever.
+    pub keepalive: Micros,
+    /// Whether the queue of its link is full.
+    pub congested: bool,
+    /// When something was last received.
+    pub heard: Micros,
+    /// When something was last sent.
+    pub sent: Micros,
+    /// Free traffic that it may still send.
+    pub free: TokenBucket,
+    /// Control traffic that it may still cause.
+    pub control: TokenBucket,
+}
+
+/// The neighbour table.
+#[derive(Debug)]
+pub struct Neighbours<M: Memory> {
+    by_link: M::List<Neighbour, NEIGHBOURS>,
+    by_hop: M::List<(HopId, LinkId), NEIGHBOURS>,
+}
+
+impl<M: Memory> Neighbours<M> {
+    /// An empty table for `capacity` neighbours.
+    pub fn new(capacity: usize) -> Self {
+        Self { by_link: M::List::with_capacity(capacity), by_hop: M::List::with_capacity(capacity) }
+    }
+
+    fn place(&self, link: LinkId) -> Result<usize, usize> {
+        self.by_link.binary_search_by_key(&link, |n| n.link)
+    }
+
+    /// The neighbour at a link.
+    pub fn get(&self, link: LinkId) -> Option<&Neighbour> {
+        self.by_link.get(self.place(link).ok()?)
+    }
+
+    /// The neighbour at a link, to change.
+    pub fn get_mut(&mut self, link: LinkId) -> Option<&mut Neighbour> {
+        let at = self.place(link).ok()?;
+        self.by_link.get_mut(at)
+    }
+
+    /// The neighbour whose identity begins so, whether its hello came or not.
+    pub fn by_hop(&self, hop: HopId) -> Option<&Neighbour> {
+        let at = self.by_hop.binary_search_by_key(&hop, |(h, _)| *h).ok()?;
+        self.get(self.by_hop.get(at)?.1)
+    }
+
+    /// The neighbour whose identity begins so, if its hello came.
+    pub fn live(&self, hop: HopId) -> Option<&Neighbour> {
+        self.by_hop(hop).filter(|n| n.up)
+    }
+
+    /// Adds a neighbour; gives it back when there is no room or when its link or
+    /// the beginning of its identity is taken.
+    #[allow(clippy::result_large_err)]
+    pub fn insert(&mut self, neighbour: Neighbour) -> Result<(), Neighbour> {
+        let (link, hop) = (neighbour.link, neighbour.node.hop());
+        let by_hop = self.by_hop.binary_search_by_key(&hop, |(h, _)| *h);
+        let (Err(at_link), Err(at_hop)) = (self.place(link), by_hop) else {
+            return Err(neighbour);
+        };
+        self.by_link.try_insert(at_link, neighbour)?;
+        // Both lists have the same capacity and length.
+        let _ = self.by_hop.try_insert(at_hop, (hop, link));
+        Ok(())
+    }
+
+    /// Takes the neighbour at a link out.
+    pub fn remove(&mut self, link: LinkId) -> Option<Neighbour> {
+        let at = self.place(link).ok()?;
+        let gone = self.by_link.take(at)?;
+        self.by_hop.retain(|(_, l)| *l != link);
+        Some(gone)
+    }
+
+    /// All neighbours, in the order of their links.
+    pub fn iter(&self) -> impl Iterator<Item = &Neighbour> {
+        self.by_link.iter()
+    }
+
+    /// All neighbours, to change.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Neighbour> {
+        self.by_link.iter_mut()
+    }
+
+    /// The first neighbour whose hello came and whose link comes after `link`.
+    pub fn next_live(&self, after: Option<LinkId>) -> Option<&Neighbour> {
+        let from = after.map_or(0, |l| self.by_link.partition_point(|n| n.link <= l));
+        self.by_link.get(from..)?.iter().find(|n| n.up)
+    }
+
+    /// Neighbours now.
+    pub fn len(&self) -> usize {
+        self.by_link.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_link.is_empty()
+    }
+
+    /// Whether no more fits.
+    pub fn is_full(&self) -> bool {
+        self.by_link.is_full()
+    }
+}
