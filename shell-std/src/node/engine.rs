@@ -249,7 +249,7 @@ impl Engine {
         let mut sent = false;
         // Few at a time: answers and writers are to get their turn.
         for _ in 0..32 {
-            let Some((destination, payload)) = self.bench.next(now) else { break };
+            let Some((destination, from, payload)) = self.bench.next(now) else { break };
             let input = Input::Send { destination, payload, proof: &[], unchecked: false };
             if let Err(misuse) = self.mesh.handle(now, input) {
                 tracing::error!(%misuse, "the state machine was misused");
@@ -275,7 +275,7 @@ impl Engine {
                 self.shell.park(ticket, Waiting::Own(own));
             }
             let outcome = self.shell.bench_outcome.take();
-            self.bench.sent(now, outcome);
+            self.bench.sent(from, outcome);
             self.settle(now);
             sent = true;
         }
