@@ -49,7 +49,8 @@ pub fn verify<C: Verification>(
     signature: &[u8; 64],
 ) -> bool {
     let [parity, x @ ..] = public_key;
-    let (Ok(key), Ok(signature)) = (XOnlyPublicKey::from_slice(x), Signature::from_slice(signature))
+    let (Ok(key), Ok(signature)) =
+        (XOnlyPublicKey::from_slice(x), Signature::from_slice(signature))
     else {
         return false;
     };

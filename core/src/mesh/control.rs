@@ -7,7 +7,7 @@ use crate::id::{HopId, LinkId, NodeId};
 use crate::routing::discovery::Novelty;
 use crate::routing::table::Route;
 use crate::signature;
-use crate::tables::{List, Memory};
+use crate::tables::Memory;
 use crate::wire::Header;
 use crate::wire::route_error::{Cause, RouteError};
 use crate::wire::route_reply::{self, RouteReply};
@@ -32,9 +32,9 @@ impl<M: Memory> Mesh<M> {
     fn charge(&mut self, link: LinkId, body: &[u8]) -> Result<(), Refusal> {
         let now = self.now;
         let size = (body.len() + crate::wire::HEADER_LEN) as u64;
-        match self.table.neighbours.get_mut(link) {
-            Some(n) if n.control.take(now, size) => Ok(()),
-            _ => Err((NetworkReason::ControlQuota.into(), Remedy::Ignore)),
+        match self.table.neighbours.get_mut(link).is_some_and(|n| n.control.try_take(size, now)) {
+            true => Ok(()),
+            false => Err((NetworkReason::ControlQuota.into(), Remedy::Ignore)),
         }
     }
 

@@ -143,7 +143,6 @@ pub struct Mesh<M: Memory> {
     config: Config,
     secp: Secp256k1<All>,
     me: Identity,
-    rng: Rng,
     now: Micros,
     wall: WallClock,
     /// Where nothing is kept over a restart: the time of the start.
@@ -219,7 +218,6 @@ impl<M: Memory> Mesh<M> {
             answered: None,
             last_share: 0,
             stats: Stats::default(),
-            rng,
             config,
         }
     }
@@ -413,13 +411,17 @@ impl<M: Memory> Mesh<M> {
         self.head.get(..self.head_len).unwrap_or_default()
     }
 
+    fn reserve_head(&mut self, size: usize) {
+        while self.head.len() < size && self.head.try_push(0).is_ok() {}
+    }
+
     /// Writes a packet's head; false if it does not fit.
     fn write_head<E>(
         &mut self,
         size: usize,
         write: impl FnOnce(&mut [u8]) -> Result<usize, E>,
     ) -> bool {
-        while self.head.len() < size && self.head.try_push(0).is_ok() {}
+        self.reserve_head(size);
         match write(&mut self.head) {
             Ok(n) => {
                 self.head_len = n;

@@ -11,8 +11,8 @@ use crate::routing::metric::PERFECT_LINK;
 use crate::routing::neighbours::Neighbour;
 use crate::tables::Memory;
 use crate::time::MILLISECOND;
-use crate::wire::hello::{self, Hello};
 use crate::wire::Header;
+use crate::wire::hello::{self, Hello};
 
 /// Control traffic that a neighbour may cause, in bytes per second and at once.
 const CONTROL_RATE: u64 = 64 * 1024;
@@ -21,28 +21,8 @@ const CONTROL_BURST: u64 = 128 * 1024;
 impl<M: Memory> Mesh<M> {
     /// A link is up; the neighbour's identity was proven on it.
     pub(super) fn connect(&mut self, link: LinkId, peer: NodeId, dialed: bool) {
-        let mut refuse = |reason| self.reject(Some(link), reason, Remedy::Disconnect);
-        if peer == self.me.id() {
-            return refuse(NetworkReason::Itself);
-        }
-        if let Some(other) = self.table.neighbours.by_hop(peer.hop()) {
-            if other.node != peer {
-                return refuse(NetworkReason::HopIdTaken);
-            }
-            // Of two links that both ends opened at the same time both ends keep
-            // the one that the smaller identity opened. A second one opened from
-            // the same end replaces a first that is dead.
-            let opened_from_smaller = dialed == (self.me.id() < peer);
-            if other.dialed != dialed && !opened_from_smaller {
-                return refuse(NetworkReason::OtherLinkKept);
-            }
-            let (old, was_up) = (other.link, other.up);
-            self.table.neighbours.remove(old);
-            let reason = NetworkReason::OtherLinkKept.into();
-            self.act(Action::Close { link: old, reason });
-            if was_up {
-                self.act(Action::Publish(Event::PeerDisconnected { peer }));
-            }
+        if let Err(reason) = self.make_way(peer, dialed) {
+            return self.reject(Some(link), reason, Remedy::Disconnect);
         }
         let now = self.now;
         let neighbour = Neighbour {
@@ -58,19 +38,42 @@ impl<M: Memory> Mesh<M> {
             congested: false,
             heard: now,
             sent: now,
-            free: TokenBucket::new(self.config.free_rate, self.config.free_burst),
-            control: TokenBucket::new(CONTROL_RATE, CONTROL_BURST),
+            free: TokenBucket::new(self.config.free_rate, self.config.free_burst, now),
+            control: TokenBucket::new(CONTROL_RATE, CONTROL_BURST, now),
         };
         if self.table.add_direct_peer(neighbour).is_err() {
-            return self.reject(
-                Some(link),
-                NetworkReason::TooManyNeighbours,
-                Remedy::Disconnect,
-            );
+            return self.reject(Some(link), NetworkReason::TooManyNeighbours, Remedy::Disconnect);
         }
         self.act(Action::Absorbed);
         self.greet(link);
         self.wake_at(now.saturating_add(super::timers::HELLO_TIMEOUT));
+    }
+
+    /// Whether a new link to a neighbour is to be kept; another one that it
+    /// replaces is closed.
+    fn make_way(&mut self, peer: NodeId, dialed: bool) -> Result<(), NetworkReason> {
+        if peer == self.me.id() {
+            return Err(NetworkReason::Itself);
+        }
+        let Some(other) = self.table.neighbours.by_hop(peer.hop()) else { return Ok(()) };
+        if other.node != peer {
+            return Err(NetworkReason::HopIdTaken);
+        }
+        // Of two links that both ends opened at the same time both ends keep the
+        // one that the smaller identity opened. A second one opened from the same
+        // end replaces a first that is dead.
+        let opened_by_smaller = dialed == (self.me.id() < peer);
+        if other.dialed != dialed && !opened_by_smaller {
+            return Err(NetworkReason::OtherLinkKept);
+        }
+        let (old, was_up) = (other.link, other.up);
+        self.table.neighbours.remove(old);
+        let reason = NetworkReason::OtherLinkKept.into();
+        self.act(Action::Close { link: old, reason });
+        if was_up {
+            self.act(Action::Publish(Event::PeerDisconnected { peer }));
+        }
+        Ok(())
     }
 
     /// A link is gone, and with it the routes over it.
@@ -115,7 +118,7 @@ impl<M: Memory> Mesh<M> {
         let Some(n) = self.table.neighbours.get_mut(link) else {
             return Err((NetworkReason::LinkClosed.into(), Remedy::Ignore));
         };
-        if !n.control.take(now, (body.len() + crate::wire::HEADER_LEN) as u64) {
+        if !n.control.try_take((body.len() + crate::wire::HEADER_LEN) as u64, now) {
             return Err((NetworkReason::ControlQuota.into(), Remedy::Penalise));
         }
         n.max_packet = hello.max_packet;

@@ -210,7 +210,7 @@ impl<M: Memory> Mesh<M> {
             RoutingPolicy::Free => {
                 let now = self.now;
                 let allowance = link.and_then(|l| self.table.neighbours.get_mut(l));
-                match allowance.is_none_or(|n| n.free.take(now, size as u64)) {
+                match allowance.is_none_or(|n| n.free.try_take(size as u64, now)) {
                     true => Ok(Admission::Free),
                     false => Err(NetworkReason::QuotaExceeded.into()),
                 }
@@ -233,7 +233,7 @@ impl<M: Memory> Mesh<M> {
         let Some(place) = hops.len().checked_sub(usize::from(datagram.hop_limit)) else { return };
         let now = self.now;
         let allowed = match self.table.neighbours.get_mut(link) {
-            Some(n) => n.control.take(now, route_error::MAX_LEN as u64),
+            Some(n) => n.control.try_take(route_error::MAX_LEN as u64, now),
             None => false,
         };
         if !allowed {

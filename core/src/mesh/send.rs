@@ -92,13 +92,10 @@ impl<M: Memory> Mesh<M> {
             destination: route.destination,
             proof: (!proof.is_empty()).then_some((&public_key, proof)),
         };
-        let (identity, secp) = (self.me.clone(), self.secp.clone());
-        let written = self.write_head(head, |out| {
-            emit.write(&path, payload, out, |hash| identity.sign(&secp, hash))
-        });
-        if !written {
-            return Err(RoutingReason::TooLargeForHop { size, max }.into());
-        }
+        self.reserve_head(head);
+        let Self { head: out, me, secp, .. } = self;
+        let written = emit.write(&path, payload, out, |hash| me.sign(secp, hash));
+        self.head_len = written.map_err(|_| RoutingReason::TooLargeForHop { size, max })?;
         self.next_sequence = self.next_sequence.wrapping_add(1);
         self.stats.sent = self.stats.sent.wrapping_add(1);
         self.push(Pending::Own {

@@ -93,7 +93,8 @@ impl<M: Memory> Mesh<M> {
             }
             return true;
         }
-        let wider = width.saturating_mul(2).min(WIDEST);
+        let doubled = width.saturating_mul(2);
+        let wider = if doubled.saturating_add(1) >= WIDEST { WIDEST } else { doubled };
         let span = self.config.timing.hop_round_trip.saturating_mul(u64::from(wider));
         let (now, sequence) = (self.now, self.next_sequence);
         if let Some(search) = self.searches.get_mut(&to) {

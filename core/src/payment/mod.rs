@@ -15,3 +15,6 @@ pub mod replay;
 pub mod terms;
 pub mod tx;
 pub mod verify;
+
+#[cfg(test)]
+mod test_invoice;

@@ -27,7 +27,6 @@ pub enum ReplayError {
 }
 
 /// The replay table.
-#[derive(Debug)]
 pub struct ReplayPrevention<M: Memory> {
     /// Live payments: key to time of expiry.
     live: M::Map<u64, PAYMENTS>,

@@ -2,9 +2,9 @@
 
 use super::command::{Command, Kind};
 use super::detect::DetectedProtocol;
+use super::hash::double_sha256;
 use super::reader::Reader;
 use super::reason::{Reason, Unrecognised};
-use super::work::double_sha256;
 use super::{governance, messages};
 use crate::id::Network;
 
@@ -35,13 +35,14 @@ pub(super) fn recognise(bytes: &[u8], network: Network) -> Result<DetectedProtoc
 /// because it costs most.
 fn message(reader: &mut Reader<'_>, network: Network) -> Result<Kind, Unrecognised> {
     let start = *reader;
-    let magic = reader.array().map_err(|_| Reason::HeaderTruncated.at(start.at()))?;
-    match network_of(magic) {
-        Some(found) if found == network => {}
-        Some(found) => return start.fail(Reason::MixedNetworks { first: network, found }),
-        None => return start.fail(Reason::NotAMessage),
-    }
     let truncated = |_| Reason::HeaderTruncated.at(start.at());
+    let magic: &[u8; 4] = reader.array().map_err(truncated)?;
+    if *magic != network.magic() {
+        return start.fail(match network_of(magic) {
+            Some(found) => Reason::MixedNetworks { first: network, found },
+            None => Reason::NotAMessage,
+        });
+    }
     let name_at = reader.at();
     let name = reader.array().map_err(truncated)?;
     let length_at = reader.at();
@@ -69,7 +70,7 @@ fn message(reader: &mut Reader<'_>, network: Network) -> Result<Kind, Unrecognis
     let matches = if payload.is_empty() {
         *checksum == EMPTY_CHECKSUM
     } else {
-        double_sha256(&[payload]).starts_with(checksum)
+        double_sha256(payload).starts_with(checksum)
     };
     if matches { Ok(command.kind()) } else { Err(Reason::Checksum.at(checksum_at)) }
 }

@@ -1,10 +1,11 @@
 //! Blocks and what speaks of them: `block`, `headers`, `merkleblock`,
 //! `cmpctblock`, `blocktxn`. Every header brings its proof of work.
 
+use super::hash::{double_sha256_parts, parent};
 use super::reader::Reader;
 use super::reason::{Reason, Unrecognised};
 use super::transaction::Transaction;
-use super::work::{check_work, double_sha256};
+use super::work::check_work;
 use crate::id::Network;
 
 type Result<T> = core::result::Result<T, Unrecognised>;
@@ -83,7 +84,7 @@ fn commits_to(coinbase: &Transaction<'_>, witness: &[u8], wtxids: MerkleTree) ->
     let [1, 32, reserved @ ..] = witness else { return false };
     match (commitment, wtxids.root()) {
         (Some(commitment), Some(root)) => {
-            reserved.len() == 32 && double_sha256(&[&root, reserved]) == commitment
+            reserved.len() == 32 && double_sha256_parts([&root, reserved, &[]]) == commitment
         }
         _ => false,
     }
@@ -241,7 +242,7 @@ impl MerkleTree {
                 return;
             }
             self.broken |= *waiting == hash;
-            hash = double_sha256(&[waiting, &hash]);
+            hash = parent(waiting, &hash);
         }
         self.broken = true;
     }
@@ -256,10 +257,10 @@ impl MerkleTree {
                 (None, false) => None,
                 (None, true) if self.count >> level == 1 => Some(*waiting),
                 // The last of its level without a sibling is paired with itself.
-                (None, true) => Some(double_sha256(&[waiting, waiting])),
-                (Some(right), true) => Some(double_sha256(&[waiting, &right])),
+                (None, true) => Some(parent(waiting, waiting)),
+                (Some(right), true) => Some(parent(waiting, &right)),
                 (Some(right), false) if self.count >> level == 0 => Some(right),
-                (Some(right), false) => Some(double_sha256(&[&right, &right])),
+                (Some(right), false) => Some(parent(&right, &right)),
             };
         }
         hash.filter(|_| !self.broken)
@@ -324,13 +325,13 @@ fn partial_root(
                 if *sibling == hash {
                     return Err(Reason::MerkleDuplicate.at(at));
                 }
-                hash = double_sha256(&[sibling, &hash]);
+                hash = parent(sibling, &hash);
             } else if position + 1 < width(height) {
                 *sibling = hash;
                 position += 1;
                 break;
             } else {
-                hash = double_sha256(&[&hash, &hash]);
+                hash = parent(&hash, &hash);
             }
             position /= 2;
             height += 1;

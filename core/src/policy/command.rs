@@ -101,7 +101,7 @@ commands! {
     EconReg b"econreg" 0 MAX_GOVERNANCE, Governance;
     EconStatus b"econstatus" 0 MAX_GOVERNANCE, Governance;
     EconVeto b"econveto" 0 MAX_GOVERNANCE, Governance;
-    GetBanList b"getbanlist" 0 MAX_GOVERNANCE, Governance;
+    GetBanList b"getbanlist" 0 256, Governance;
 }
 
 impl Command {

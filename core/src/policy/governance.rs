@@ -5,8 +5,9 @@
 //! recognised, because nodes of that time are still about and a refusal would
 //! save nothing: what one may put into them one may put into a `banlist`.
 //!
-//! No published text fixes the structure of these payloads. They are bounded
-//! in length (`command`), and their framing and checksum are checked.
+//! The published versions of the node disagree on the layout of these payloads
+//! (serialised structs whose fields changed), and so a layout is not checked:
+//! framing and checksum are, and the length is bounded (`command`).
 
 use super::command::Command;
 use super::reader::Reader;

@@ -140,8 +140,12 @@ fn check_addrv2(fields: &mut Reader<'_>) -> Result<()> {
             4 | 5 => 32,     // Tor v3, I2P
             _ => return network.fail(Reason::Value("address's network")),
         };
-        expect(fields, "address's length", Reader::compact_size, |&length| length == size)?;
-        fields.take(size as usize + 2)?;
+        // In its shortest form such a length is one byte.
+        let length = *fields;
+        if fields.u8()? != size {
+            return length.fail(Reason::Value("address's length"));
+        }
+        fields.take(usize::from(size) + 2)?;
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ mod bitcoin;
 mod block;
 mod command;
 mod governance;
+mod hash;
 mod messages;
 mod reader;
 mod stratum;
@@ -19,6 +20,13 @@ mod stratum_messages;
 mod stratum_tlv;
 mod transaction;
 mod work;
+
+#[cfg(test)]
+mod bitcoin_tests;
+#[cfg(test)]
+mod block_tests;
+#[cfg(test)]
+mod samples;
 
 pub use detect::DetectedProtocol;
 pub use mode::{MeshMode, PolicyConfig, RoutingPolicy, RoutingPolicyEngine};

@@ -1,7 +1,320 @@
-//! (quota)
-/// x
-pub struct Lane;
-/// x
-pub struct LaneScheduler;
-/// x
-pub struct TokenBucket;
+//! How much goes free: a token bucket per neighbour, and at each egress the
+//! shares of paid and free traffic.
+
+/// Microseconds in a second.
+const SECOND: u64 = 1_000_000;
+
+/// A token bucket in bytes: `rate` bytes a second on average, up to `burst`
+/// bytes at once.
+///
+/// Integer arithmetic without drift: over any time, however often it is asked,
+/// it gives exactly `burst + rate * time` bytes, rounded down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenBucket {
+    /// Bytes per second, at most [`Self::MAX_RATE`].
+    rate: u64,
+    burst: u64,
+    /// Bytes that may be taken; at most `burst`.
+    level: u64,
+    /// What is there beyond `level`, in millionths of a byte; under a million.
+    fraction: u64,
+    /// When `level` and `fraction` were right, in microseconds.
+    updated: u64,
+}
+
+impl TokenBucket {
+    /// Highest rate, 17.6 TB/s: a microsecond count under one second times this
+    /// fits in 64 bits.
+    pub const MAX_RATE: u64 = 1 << 44;
+
+    /// A full bucket at `now` (monotonic microseconds). `rate` is in bytes per
+    /// second, above [`Self::MAX_RATE`] it counts as that; `burst` is in bytes.
+    /// What is larger than `burst` never passes.
+    pub const fn new(rate: u64, burst: u64, now: u64) -> Self {
+        let rate = if rate > Self::MAX_RATE { Self::MAX_RATE } else { rate };
+        Self { rate, burst, level: burst, fraction: 0, updated: now }
+    }
+
+    /// Takes `bytes` if they are there, all or nothing; true if taken.
+    pub fn try_take(&mut self, bytes: u64, now: u64) -> bool {
+        self.update(now);
+        match self.level.checked_sub(bytes) {
+            Some(left) => {
+                self.level = left;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Bytes that may be taken at `now`.
+    pub fn available(&self, now: u64) -> u64 {
+        let mut then = *self;
+        then.update(now);
+        then.level
+    }
+
+    /// The first time, in microseconds, at which `bytes` may be taken if nothing
+    /// is taken before; `None` if never.
+    pub fn ready_at(&self, bytes: u64, now: u64) -> Option<u64> {
+        let mut then = *self;
+        then.update(now);
+        let now = then.updated;
+        let Some(missing) = bytes.checked_sub(then.level).filter(|&missing| missing > 0) else {
+            return Some(now);
+        };
+        if bytes > self.burst || self.rate == 0 {
+            return None;
+        }
+        // Whole seconds first, so that nothing overflows: `left` bytes, less
+        // than a second's worth, come at rate / 1,000,000 a microsecond. At a
+        // second exactly a remainder of the fraction may be too much.
+        let (seconds, left) = (missing / self.rate, missing % self.rate);
+        let needed = (left * SECOND).checked_sub(then.fraction);
+        let wait = match needed {
+            Some(needed) => seconds.checked_mul(SECOND)?.checked_add(needed.div_ceil(self.rate))?,
+            None => {
+                let early = (then.fraction - left * SECOND) / self.rate;
+                seconds.checked_mul(SECOND)?.checked_sub(early)?
+            }
+        };
+        now.checked_add(wait)
+    }
+
+    /// Adds what has come since the last time. A clock that stands still or
+    /// goes back gives nothing.
+    fn update(&mut self, now: u64) {
+        let Some(elapsed) = now.checked_sub(self.updated) else { return };
+        self.updated = now;
+        // `rate` is at most 2^44 and the microseconds are less than 2^20.
+        let part = self.rate * (elapsed % SECOND) + self.fraction;
+        let whole = self.rate.saturating_mul(elapsed / SECOND).saturating_add(part / SECOND);
+        let room = self.burst - self.level;
+        if whole >= room {
+            (self.level, self.fraction) = (self.burst, 0);
+        } else {
+            (self.level, self.fraction) = (self.level + whole, part % SECOND);
+        }
+    }
+}
+
+/// One of the two queues in front of an egress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// Packets of accepted payments.
+    Paid,
+    /// Packets that go free.
+    Free,
+}
+
+/// Chooses between paid and free packets at one egress.
+///
+/// Paid packets go first, but while both wait, free ones get a guaranteed share
+/// of the bytes. Both guarantees hold over any sequence of choices made while
+/// both lanes waited: with `F` free and `P` paid bytes among these, a share `s`
+/// per thousand, and the largest packets `f` and `p`,
+///
+/// - `(1000 - s) * F <= s * P`: free never gets more than its share;
+/// - `s * P - (1000 - s) * F < (1000 - s) * f + s * p`: it is never further
+///   behind its share than one packet of each.
+///
+/// A lane that waits alone is served at once; this counts for neither.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LaneScheduler {
+    /// Per thousand, at most 1,000.
+    free_share: u16,
+    /// What the free lane is owed: thousandths of a byte.
+    credit: u64,
+}
+
+impl LaneScheduler {
+    /// A scheduler that guarantees `free_per_mille` thousandths of the bytes to
+    /// free packets while both lanes wait. 0 leaves them only what paid packets
+    /// do not use; 1,000 and more puts them first.
+    pub const fn new(free_per_mille: u16) -> Self {
+        let free_share = if free_per_mille > 1_000 { 1_000 } else { free_per_mille };
+        Self { free_share, credit: 0 }
+    }
+
+    /// The lane whose head goes next, given the sizes in bytes of the packets
+    /// at the head of each; `None` if none waits. The packet counts as sent.
+    pub fn next(&mut self, paid_head: Option<usize>, free_head: Option<usize>) -> Option<Lane> {
+        let (paid, free) = match (paid_head, free_head) {
+            (Some(paid), Some(free)) => (paid, free),
+            (Some(_), None) => return Some(Lane::Paid),
+            (None, Some(_)) => return Some(Lane::Free),
+            (None, None) => return None,
+        };
+        let share = u64::from(self.free_share);
+        // A packet without bytes still takes its turn.
+        let cost = (free.max(1) as u64).saturating_mul(1_000 - share);
+        match self.credit.checked_sub(cost) {
+            Some(left) => {
+                self.credit = left;
+                Some(Lane::Free)
+            }
+            None => {
+                let earned = (paid.max(1) as u64).saturating_mul(share);
+                self.credit = self.credit.saturating_add(earned);
+                Some(Lane::Paid)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    /// Rates, bursts and times from nothing to the end of the numbers.
+    fn number() -> impl Strategy<Value = u64> {
+        prop_oneof![0..10u64, 0..3_000_000u64, (0u32..64).prop_map(|s| u64::MAX >> s), any::<u64>()]
+    }
+
+    /// The same bucket in wide numbers, from its definition: what came in since
+    /// the bucket was last full, less what was taken.
+    struct Wide {
+        rate: u128,
+        burst: u128,
+        level: u128,
+        updated: u64,
+    }
+
+    impl Wide {
+        const UNIT: u128 = 1_000_000;
+
+        fn update(&mut self, now: u64) {
+            let elapsed = u128::from(now.saturating_sub(self.updated));
+            self.updated = self.updated.max(now);
+            self.level = (self.level + self.rate * elapsed).min(self.burst * Self::UNIT);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn bucket_agrees_with_wide_numbers(
+            rate in number(),
+            burst in number(),
+            start in number(),
+            steps in vec((number(), any::<bool>(), number()), 0..40),
+        ) {
+            let mut bucket = TokenBucket::new(rate, burst, start);
+            let rate = u128::from(rate.min(TokenBucket::MAX_RATE));
+            let burst = u128::from(burst);
+            let mut wide = Wide { rate, burst, level: burst * Wide::UNIT, updated: start };
+            let mut now = start;
+            for (step, back, bytes) in steps {
+                now = if back { now.saturating_sub(step) } else { now.saturating_add(step) };
+                wide.update(now);
+                prop_assert_eq!(u128::from(bucket.available(now)), wide.level / Wide::UNIT);
+
+                let ready = bucket.ready_at(bytes, now);
+                let missing = (u128::from(bytes) * Wide::UNIT).saturating_sub(wide.level);
+                let expected = match missing {
+                    0 => Some(u128::from(wide.updated)),
+                    _ if u128::from(bytes) > burst || rate == 0 => None,
+                    _ => Some(u128::from(wide.updated) + missing.div_ceil(rate)),
+                };
+                prop_assert_eq!(ready, expected.and_then(|time| u64::try_from(time).ok()));
+
+                let taken = bucket.try_take(bytes, now);
+                prop_assert_eq!(taken, missing == 0);
+                if taken {
+                    wide.level -= u128::from(bytes) * Wide::UNIT;
+                }
+            }
+        }
+
+        #[test]
+        fn asking_often_changes_nothing(rate in 1u64..5_000_000, gaps in vec(0u64..2_000, 1..300)) {
+            let mut asked = TokenBucket::new(rate, u64::MAX, 0);
+            asked.try_take(u64::MAX, 0);
+            let seldom = asked;
+            let mut now = 0;
+            for gap in gaps {
+                now += gap;
+                asked.try_take(0, now);
+            }
+            prop_assert_eq!(asked.available(now), seldom.available(now));
+            prop_assert_eq!(asked.available(now), rate * now / SECOND);
+        }
+
+        #[test]
+        fn both_guarantees_hold(
+            share in 0u16..=1_000,
+            heads in vec((prop::option::weighted(0.8, 0usize..70_000), prop::option::weighted(0.8, 0usize..70_000)), 0..300),
+        ) {
+            let mut scheduler = LaneScheduler::new(share);
+            let share = i128::from(share);
+            let (mut free, mut paid) = (0i128, 0i128);
+            let (mut largest_free, mut largest_paid) = (0i128, 0i128);
+            // A head stays until its lane is chosen.
+                        let (mut paid_head, mut free_head) = (None, None);
+            for (next_paid, next_free) in heads {
+                paid_head = paid_head.or(next_paid);
+                free_head = free_head.or(next_free);
+                let lane = scheduler.next(paid_head, free_head);
+                prop_assert_eq!(lane.is_some(), paid_head.is_some() || free_head.is_some());
+                if let (Some(p), Some(f)) = (paid_head, free_head) {
+                    let (p, f) = (p.max(1) as i128, f.max(1) as i128);
+                    (largest_paid, largest_free) = (largest_paid.max(p), largest_free.max(f));
+                    match lane {
+                        Some(Lane::Paid) => paid += p,
+                        _ => free += f,
+                    }
+                    let behind = share * paid - (1_000 - share) * free;
+                    prop_assert!(behind >= 0);
+                    if share < 1_000 {
+                        prop_assert!(behind < (1_000 - share) * largest_free + share * largest_paid);
+                    } else {
+                        prop_assert_eq!(paid, 0);
+                    }
+                }
+                match lane {
+                    Some(Lane::Paid) => prop_assert!(paid_head.take().is_some()),
+                    Some(Lane::Free) => prop_assert!(free_head.take().is_some()),
+                    None => {}
+                }
+            }
+        }
+
+        #[test]
+        fn a_lane_alone_does_not_wait(sizes in vec(any::<usize>(), 1..50), share: u16) {
+            let mut scheduler = LaneScheduler::new(share);
+            for size in sizes {
+                prop_assert_eq!(scheduler.next(Some(size), None), Some(Lane::Paid));
+                prop_assert_eq!(scheduler.next(None, Some(size)), Some(Lane::Free));
+                prop_assert!(scheduler.next(Some(size), Some(size)).is_some());
+                prop_assert_eq!(scheduler.next(None, None), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_tenth_goes_free_under_full_load() {
+        let mut scheduler = LaneScheduler::new(100);
+        let lanes: Vec<_> =
+            (0..1_000).filter_map(|_| scheduler.next(Some(500), Some(500))).collect();
+        assert_eq!(lanes.iter().filter(|lane| **lane == Lane::Free).count(), 100);
+        assert_eq!(lanes[..9], [Lane::Paid; 9]);
+        assert_eq!(lanes[9], Lane::Free);
+    }
+
+    #[test]
+    fn a_bucket_of_one_kilobyte_a_second() {
+        let mut bucket = TokenBucket::new(1_000, 250, 5);
+        assert!(bucket.try_take(250, 5));
+        assert!(!bucket.try_take(1, 5));
+        assert_eq!(bucket.ready_at(1, 5), Some(1_005));
+        assert!(!bucket.try_take(1, 1_004));
+        assert!(bucket.try_take(1, 1_005));
+        // Back in time: nothing comes, and it does not come twice.
+        assert!(!bucket.try_take(1, 0));
+        assert!(!bucket.try_take(1, 1_005));
+        assert_eq!(bucket.available(u64::MAX), 250);
+        assert_eq!(bucket.ready_at(251, 2_000), None);
+    }
+}

@@ -18,6 +18,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Offset in the whole payload of the next byte.
+    #[inline]
     pub(super) fn at(&self) -> usize {
         self.end.saturating_sub(self.rest.len())
     }
@@ -33,6 +34,7 @@ impl<'a> Reader<'a> {
     }
 
     /// This place, with a reason.
+    #[cold]
     pub(super) fn fail<T>(&self, reason: Reason) -> Result<T> {
         Err(reason.at(self.at()))
     }
@@ -89,12 +91,20 @@ impl<'a> Reader<'a> {
     /// A CompactSize in its shortest form.
     #[inline]
     pub(super) fn compact_size(&mut self) -> Result<u64> {
+        if let [small @ ..0xfd, rest @ ..] = self.rest {
+            self.rest = rest;
+            return Ok(u64::from(*small));
+        }
+        self.long_compact_size()
+    }
+
+    /// A CompactSize of more than one byte.
+    fn long_compact_size(&mut self) -> Result<u64> {
         let start = *self;
         let (value, least) = match self.u8()? {
             0xfd => (u64::from(self.u16()?), 0xfd),
             0xfe => (u64::from(self.u32()?), 0x1_0000),
-            0xff => (self.u64()?, 0x1_0000_0000),
-            small => return Ok(u64::from(small)),
+            _ => (self.u64()?, 0x1_0000_0000),
         };
         if value < least { start.fail(Reason::NonCanonicalSize) } else { Ok(value) }
     }

@@ -27,7 +27,6 @@ pub struct Search {
 pub const WIDEST: u8 = MAX_HOPS as u8 + 1;
 
 /// Own searches, sorted by destination.
-#[derive(Debug)]
 pub struct Searches<M: Memory>(M::List<Search, SEARCHES>);
 
 impl<M: Memory> Searches<M> {
@@ -108,7 +107,6 @@ pub enum Novelty {
 }
 
 /// Requests of others, sorted by source and number.
-#[derive(Debug)]
 pub struct RelayedRequests<M: Memory>(M::List<Relayed, RELAYED_REQUESTS>);
 
 impl<M: Memory> RelayedRequests<M> {

@@ -42,7 +42,6 @@ pub struct Neighbour {
 }
 
 /// The neighbour table.
-#[derive(Debug)]
 pub struct Neighbours<M: Memory> {
     by_link: M::List<Neighbour, NEIGHBOURS>,
     by_hop: M::List<(HopId, LinkId), NEIGHBOURS>,

@@ -11,7 +11,6 @@ use core::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
 /// Fingerprints of recent datagrams.
-#[derive(Debug)]
 pub struct Seen<M: Memory> {
     slots: M::List<u64, SEEN>,
     key: [u8; 16],

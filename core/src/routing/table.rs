@@ -67,7 +67,6 @@ impl Route {
 }
 
 /// Neighbours, and routes to others.
-#[derive(Debug)]
 pub struct RoutingTable<M: Memory> {
     /// The neighbours.
     pub neighbours: Neighbours<M>,
@@ -98,7 +97,8 @@ impl<M: Memory> RoutingTable<M> {
     /// The cheapest way to a node at `now`: the link to a neighbour, else a
     /// route whose first hop is a live neighbour.
     pub fn find_route(&self, destination: &NodeId, now: Micros) -> Option<Route> {
-        if let Some(n) = self.neighbours.live(destination.hop()).filter(|n| n.node == *destination) {
+        if let Some(n) = self.neighbours.live(destination.hop()).filter(|n| n.node == *destination)
+        {
             return Some(Route {
                 destination: *destination,
                 hops: heapless::Vec::new(),
@@ -162,9 +162,8 @@ impl<M: Memory> RoutingTable<M> {
     /// link from one node to another; returns how many. Whoever says that a link
     /// is gone is believed for routes through himself only.
     pub fn remove_link(&mut self, first: HopId, from: HopId, to: HopId) -> usize {
-        self.routes.retain(|r| {
-            !(r.hops.first().is_some_and(|(hop, _)| *hop == first) && r.uses(from, to))
-        })
+        self.routes
+            .retain(|r| !(r.hops.first().is_some_and(|(hop, _)| *hop == first) && r.uses(from, to)))
     }
 
     /// Routes that are remembered, by destination and cost.
@@ -201,8 +200,8 @@ pub(crate) mod tests {
             congested: false,
             heard: 0,
             sent: 0,
-            free: TokenBucket::new(1, 1),
-            control: TokenBucket::new(1, 1),
+            free: TokenBucket::new(1, 1, 0),
+            control: TokenBucket::new(1, 1, 0),
         }
     }
 

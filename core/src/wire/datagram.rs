@@ -247,7 +247,7 @@ mod tests {
             }
             let (header, body) = Header::parse(&bytes).unwrap();
             let view = Datagram::parse(header, body).unwrap();
-            prop_assert_eq!(view.route().as_slice(), &hops[..]);
+            prop_assert_eq!(view.hops().collect::<Vec<_>>(), hops.clone());
             prop_assert_eq!((view.source, view.destination, view.sequence), (d.source, d.destination, sequence));
             prop_assert_eq!(view.signed.map(|s| s.proof), proof.as_deref());
             prop_assert_eq!(view.sighash(), signed);

@@ -118,8 +118,30 @@ impl Header {
         let [s0, s1, s2, s3, s4, s5, s6, s7] = self.sequence.to_le_bytes();
         let [l0, l1, l2, l3] = length.to_le_bytes();
         [
-            m0, m1, m2, m3, VERSION, self.kind as u8, self.flags, self.hop_limit, s0, s1, s2, s3,
-            s4, s5, s6, s7, l0, l1, l2, l3, 0, 0, 0, 0,
+            m0,
+            m1,
+            m2,
+            m3,
+            VERSION,
+            self.kind as u8,
+            self.flags,
+            self.hop_limit,
+            s0,
+            s1,
+            s2,
+            s3,
+            s4,
+            s5,
+            s6,
+            s7,
+            l0,
+            l1,
+            l2,
+            l3,
+            0,
+            0,
+            0,
+            0,
         ]
     }
 

@@ -133,13 +133,26 @@ mod tests {
     use proptest::prelude::*;
 
     fn reply() -> impl Strategy<Value = RouteReply> {
-        (any::<(u8, u64, [[u8; 32]; 4], [u32; 4])>(), hops()).prop_map(|((hop_limit, sequence, ids, n), hops)| {
-            let mut public_key = [2; 33];
-            public_key[1..].copy_from_slice(&ids[2]);
-            let mut signature = [5; 64];
-            signature[32..].copy_from_slice(&ids[3]);
-            RouteReply { hop_limit, sequence, source: NodeId(ids[0]), destination: NodeId(ids[1]), min_packet: n[0], quality: n[1], tariff: Tariff { base_msat: n[2], per_kib_msat: n[3] }, public_key, signature, hops }
-        })
+        (any::<(u8, u64, [[u8; 32]; 4], [u32; 4])>(), hops()).prop_map(
+            |((hop_limit, sequence, ids, n), hops)| {
+                let mut public_key = [2; 33];
+                public_key[1..].copy_from_slice(&ids[2]);
+                let mut signature = [5; 64];
+                signature[32..].copy_from_slice(&ids[3]);
+                RouteReply {
+                    hop_limit,
+                    sequence,
+                    source: NodeId(ids[0]),
+                    destination: NodeId(ids[1]),
+                    min_packet: n[0],
+                    quality: n[1],
+                    tariff: Tariff { base_msat: n[2], per_kib_msat: n[3] },
+                    public_key,
+                    signature,
+                    hops,
+                }
+            },
+        )
     }
 
     proptest! {

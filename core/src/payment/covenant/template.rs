@@ -1,0 +1,168 @@
+//! What a template must look like to be worth its money to everybody whom it
+//! pays: it can be mined at once, by anyone, as it is.
+//!
+//! A template that BIP 119 alone would let pass can still be worthless: locked
+//! until a far height, bound to a second coin that only the source can add,
+//! carrying an unlocking script that fails, or outputs that nodes do not relay.
+
+use super::CovenantRules;
+use crate::payment::tx::{TxOut, TxView};
+
+/// Satoshi that can exist.
+pub const MAX_MONEY: u64 = 2_100_000_000_000_000;
+/// Bit of a sequence number that turns a relative lock time off (BIP 68).
+const SEQUENCE_LOCK_DISABLED: u32 = 1 << 31;
+const OP_RETURN: u8 = 0x6a;
+const PUSH_32: u8 = 0x20;
+
+/// Why a template is not accepted, whatever it pays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror_no_std::Error)]
+pub enum TemplateError {
+    /// Version 0, or above 3: nodes do not relay it.
+    #[error("the template's version is not 1, 2 or 3")]
+    Version,
+    /// Another input would have to be found, or its coin could be spent elsewhere.
+    #[error("the template does not have exactly one input")]
+    InputCount,
+    /// An unlocking script can only break the spend, and the template hash then
+    /// insists on it.
+    #[error("the template's input has an unlocking script")]
+    ScriptSig,
+    /// Lock time not 0, or a relative lock time (BIP 68).
+    #[error("the template cannot be mined at once")]
+    Locked,
+    /// An output script that nodes do not relay or that cannot be spent.
+    #[error("an output of the template is not a standard payment")]
+    NonStandardOutput,
+    /// An output below the rules' `min_output_sat`.
+    #[error("an output of the template is too small to be relayed or spent")]
+    Dust,
+    /// Not exactly one `OP_RETURN` output, or it is not the hash of the terms.
+    #[error("the template does not commit to the terms of this payment")]
+    TermsNotBound,
+    /// The outputs sum to more than there can be.
+    #[error("the template pays more than there are bitcoins")]
+    AmountTooLarge,
+}
+
+/// The locking script that binds a template to its terms:
+/// `OP_RETURN <32-byte hash>`, see [`Terms::hash`](crate::payment::terms::Terms::hash).
+pub fn terms_script(terms_hash: &[u8; 32]) -> [u8; 34] {
+    let mut script = [0; 34];
+    let (head, hash) = script.split_at_mut(2);
+    head.copy_from_slice(&[OP_RETURN, PUSH_32]);
+    hash.copy_from_slice(terms_hash);
+    script
+}
+
+/// Whether an output carries data and pays nobody.
+pub(super) fn is_data(output: &TxOut<'_>) -> bool {
+    output.script_pubkey.first() == Some(&OP_RETURN)
+}
+
+/// Checks everything about a template but who is paid how much. Returns the sum
+/// of its outputs in satoshi, at most [`MAX_MONEY`].
+pub(super) fn check_form(
+    template: &TxView<'_>,
+    terms_hash: &[u8; 32],
+    rules: &CovenantRules,
+) -> Result<u64, TemplateError> {
+    if !(1..=3).contains(&template.version()) {
+        return Err(TemplateError::Version);
+    }
+    let mut inputs = template.inputs();
+    let (Some(input), None) = (inputs.next(), inputs.next()) else {
+        return Err(TemplateError::InputCount);
+    };
+    if !input.script_sig.is_empty() {
+        return Err(TemplateError::ScriptSig);
+    }
+    if template.lock_time() != 0 || input.sequence & SEQUENCE_LOCK_DISABLED == 0 {
+        return Err(TemplateError::Locked);
+    }
+    let bound = terms_script(terms_hash);
+    let (mut sum, mut bindings) = (0u64, 0u32);
+    for output in template.outputs() {
+        // At most u16::MAX outputs, each at most MAX_MONEY: the sum cannot overflow.
+        sum = sum.saturating_add(output.value);
+        if sum > MAX_MONEY {
+            return Err(TemplateError::AmountTooLarge);
+        }
+        if is_data(&output) {
+            if output.script_pubkey != bound {
+                return Err(TemplateError::TermsNotBound);
+            }
+            bindings += 1;
+        } else if !is_standard_payment(output.script_pubkey) {
+            return Err(TemplateError::NonStandardOutput);
+        } else if output.value < rules.min_output_sat {
+            return Err(TemplateError::Dust);
+        }
+    }
+    if bindings == 1 { Ok(sum) } else { Err(TemplateError::TermsNotBound) }
+}
+
+/// Scripts that nodes relay payments to, and that stay far below the limit on
+/// signature operations: pay to public key hash, to script hash (BIP 16), and to
+/// witness programs (BIP 141; version 0 in its two defined lengths).
+fn is_standard_payment(script: &[u8]) -> bool {
+    match script {
+        [0x76, 0xa9, 20, hash @ .., 0x88, 0xac] => hash.len() == 20,
+        [0xa9, 20, hash @ .., 0x87] => hash.len() == 20,
+        [0x00, len, program @ ..] => matches!(len, 20 | 32) && program.len() == usize::from(*len),
+        [0x51..=0x60, len @ 2..=40, program @ ..] => program.len() == usize::from(*len),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bitcoin::ScriptBuf;
+    use proptest::prelude::*;
+
+    #[test]
+    fn terms_script_is_op_return_and_a_push() {
+        let hash = [7; 32];
+        assert_eq!(terms_script(&hash)[..], ScriptBuf::new_op_return(hash).to_bytes());
+    }
+
+    fn oracle(bytes: &[u8]) -> bool {
+        let script = ScriptBuf::from(bytes.to_vec());
+        let version_0 = script.is_p2wpkh() || script.is_p2wsh();
+        let later = script.is_witness_program() && bytes[0] != 0;
+        script.is_p2pkh() || script.is_p2sh() || version_0 || later
+    }
+
+    #[test]
+    fn heads_and_lengths_of_standard_payments() {
+        let mut standard = 0;
+        for len in 0..=45 {
+            for head in [[0x76, 0xa9, 20], [0xa9, 20, 1]] {
+                for tail in [[0x88, 0xac], [9, 0x87]] {
+                    let mut script = std::vec![1; len];
+                    script.iter_mut().zip(head).for_each(|(s, h)| *s = h);
+                    script.iter_mut().rev().zip(tail.iter().rev()).for_each(|(s, t)| *s = *t);
+                    assert_eq!(is_standard_payment(&script), oracle(&script), "{script:?}");
+                    standard += u32::from(oracle(&script));
+                }
+            }
+            for version in 0..=255 {
+                for push in 0..=45 {
+                    let mut script = std::vec![1; len];
+                    script.iter_mut().zip([version, push]).for_each(|(s, h)| *s = h);
+                    assert_eq!(is_standard_payment(&script), oracle(&script), "{script:?}");
+                    standard += u32::from(oracle(&script));
+                }
+            }
+        }
+        assert!(standard > 600);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_scripts(script in prop::collection::vec(any::<u8>(), 0..60)) {
+            prop_assert_eq!(is_standard_payment(&script), oracle(&script));
+        }
+    }
+}

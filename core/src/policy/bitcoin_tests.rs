@@ -1,0 +1,281 @@
+//! Tests of detection in Bitcoin's framing, through the engine.
+
+use super::command::{Command, Kind};
+use super::samples::*;
+use super::{DetectedProtocol, MeshMode, PolicyConfig, Reason, RoutingPolicyEngine, Unrecognised};
+use crate::id::Network;
+use proptest::prelude::*;
+use std::vec::Vec;
+
+const ENGINE: RoutingPolicyEngine =
+    RoutingPolicyEngine::new(PolicyConfig::new(MeshMode::PaymentGated, Network::Mainnet));
+
+fn explain(payload: &[u8]) -> Result<DetectedProtocol, Unrecognised> {
+    ENGINE.explain(payload)
+}
+
+fn is_free_bitcoin(payload: &[u8]) -> bool {
+    ENGINE.detect_protocol(payload) == DetectedProtocol::BitcoinP2P
+}
+
+/// A payload in a right regtest frame.
+fn framed(command: Command, payload: &[u8]) -> Result<DetectedProtocol, Unrecognised> {
+    explain(&frame(Network::Regtest, command.name(), payload))
+}
+
+#[test]
+fn messages_of_the_protocol_documentation_are_free() {
+    for text in [VERSION_MESSAGE, TX_MESSAGE] {
+        assert_eq!(explain(&bytes(text)), Ok(DetectedProtocol::BitcoinP2P));
+    }
+    let verack = bytes("f9beb4d976657261636b000000000000000000005df6e0e2");
+    assert_eq!(explain(&verack), Ok(DetectedProtocol::BitcoinP2P));
+}
+
+#[test]
+fn genesis_blocks_are_free_on_their_own_network() {
+    let real = bytes(GENESIS);
+    assert!(is_free_bitcoin(&frame(Network::Mainnet, b"block", &real)));
+    for network in Network::ALL {
+        let oracle = super::work::tests::oracle_network(network);
+        let block = bitcoin::consensus::serialize(&bitcoin::constants::genesis_block(oracle));
+        assert_eq!(
+            explain(&frame(network, b"block", &block)),
+            Ok(DetectedProtocol::BitcoinP2P),
+            "{network}"
+        );
+        if network == Network::Mainnet {
+            assert_eq!(block, real);
+        }
+    }
+    let regtest = bitcoin::constants::genesis_block(bitcoin::Network::Regtest);
+    let regtest = bitcoin::consensus::serialize(&regtest);
+    assert_eq!(
+        explain(&frame(Network::Mainnet, b"block", &regtest)),
+        Err(Reason::Target(Network::Mainnet).at(24 + 72))
+    );
+}
+
+#[test]
+fn every_command_is_recognised_and_one_byte_off_is_not() {
+    for (command, message) in good_messages() {
+        let expected = match command.kind() {
+            Kind::Bitcoin => DetectedProtocol::BitcoinP2P,
+            Kind::Governance => DetectedProtocol::CommonsGovernance,
+        };
+        assert_eq!(explain(&message), Ok(expected), "{command:?}");
+
+        let mut trailing = message.clone();
+        trailing.push(0);
+        assert_eq!(explain(&trailing), Err(Reason::HeaderTruncated.at(message.len())));
+        let cut = explain(&message[..message.len() - 1]).unwrap_err();
+        assert!(matches!(cut.reason, Reason::PayloadTruncated | Reason::HeaderTruncated));
+
+        let mut checksum = message.clone();
+        checksum[20] ^= 1;
+        assert_eq!(explain(&checksum), Err(Reason::Checksum.at(20)), "{command:?}");
+        let mut name = message.clone();
+        name[4] ^= 0x20;
+        assert_eq!(explain(&name), Err(Reason::UnknownCommand.at(4)));
+        if command.name().len() < 11 {
+            let mut padding = message.clone();
+            padding[15] = b' ';
+            assert_eq!(explain(&padding), Err(Reason::CommandPadding.at(4)));
+        }
+        for length in [message.len() as u32 - 24 + 1, u32::MAX] {
+            let mut longer = message.clone();
+            longer[16..20].copy_from_slice(&length.to_le_bytes());
+            let reason = explain(&longer).unwrap_err().reason;
+            assert!(matches!(reason, Reason::PayloadTruncated | Reason::PayloadLength { .. }));
+        }
+        // With a right header around it, one byte more or less is still wrong,
+        // except where a payload has no structure, or the end is optional.
+        let payload = &message[24..];
+        if command.kind() == Kind::Bitcoin {
+            let mut longer = payload.to_vec();
+            longer.push(1);
+            assert!(framed(command, &longer).is_err(), "{command:?}");
+            if let Some((_, shorter)) = payload.split_last()
+                && command != Command::Version
+            {
+                assert!(framed(command, shorter).is_err(), "{command:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn magic_and_command_alone_are_not_bitcoin() {
+    for (_, message) in good_messages() {
+        for cut in [1, 4, 16, 20, 23] {
+            assert_eq!(ENGINE.detect_protocol(&message[..cut]), DetectedProtocol::Unknown);
+        }
+        let mut padded = message[..16].to_vec();
+        padded.resize(64, 0);
+        assert_eq!(ENGINE.detect_protocol(&padded), DetectedProtocol::Unknown);
+    }
+}
+
+#[test]
+fn messages_may_follow_each_other_on_one_network() {
+    let ping = good_message(Command::Ping);
+    let verack = good_message(Command::Verack);
+    let governance = good_message(Command::BanList);
+    let together = [ping.clone(), verack.clone(), ping.clone()].concat();
+    assert_eq!(explain(&together), Ok(DetectedProtocol::BitcoinP2P));
+    for mixed in [[ping.clone(), governance.clone()], [governance, ping.clone()]] {
+        assert_eq!(explain(&mixed.concat()), Ok(DetectedProtocol::CommonsGovernance));
+    }
+    let foreign = frame(Network::Signet, b"ping", &[0; 8]);
+    let (first, found) = (Network::Regtest, Network::Signet);
+    assert_eq!(
+        explain(&[ping.clone(), foreign].concat()),
+        Err(Reason::MixedNetworks { first, found }.at(32))
+    );
+    assert_eq!(
+        explain(&[&ping[..], b"anything else, but long enough"].concat()),
+        Err(Reason::NotAMessage.at(32))
+    );
+}
+
+#[test]
+fn one_network_only_where_configured() {
+    let mut config = PolicyConfig::new(MeshMode::BitcoinOnly, Network::Regtest);
+    config.own_network_only = true;
+    let engine = RoutingPolicyEngine::new(config);
+    assert!(engine.explain(&good_message(Command::Ping)).is_ok());
+    let (found, allowed) = (Network::Mainnet, Network::Regtest);
+    assert_eq!(
+        engine.explain(&bytes(TX_MESSAGE)),
+        Err(Reason::OtherNetwork { found, allowed }.at(0))
+    );
+}
+
+#[test]
+fn mesh_packets_are_not_bitcoin_inside_or_outside_of_a_message() {
+    assert_eq!(explain(b"MESH"), Ok(DetectedProtocol::MeshPacket));
+    assert_eq!(explain(b"MESHanything"), Ok(DetectedProtocol::MeshPacket));
+    assert_eq!(explain(b"MES"), Err(Reason::NoKnownProtocol.at(0)));
+    assert_eq!(explain(&frame(Network::Mainnet, b"mesh", b"MESH")), Err(Reason::MeshCommand.at(4)));
+    assert_eq!(explain(&[]), Err(Reason::Empty.at(0)));
+}
+
+#[test]
+fn counts_and_lengths_are_bounded_and_canonical() {
+    let many = |count: u16, each: &[u8]| {
+        let mut payload = std::vec![0xfd];
+        payload.extend(count.to_le_bytes());
+        payload.extend(each.repeat(count.into()));
+        payload
+    };
+    let item = [&[1, 0, 0, 0][..], &[7; 32]].concat();
+    assert!(framed(Command::Inv, &many(50_000, &item)).is_ok());
+    let length = framed(Command::Inv, &many(50_001, &item)).unwrap_err();
+    assert!(matches!(length.reason, Reason::PayloadLength { .. }));
+    assert!(framed(Command::Addr, &many(1_000, &[7; 30])).is_ok());
+    assert!(framed(Command::Addr, &many(1_001, &[7; 30])).is_err());
+    let mut locators = [&[1, 0, 0, 0, 102][..], &[7; 102 * 32 + 32]].concat();
+    assert!(framed(Command::GetHeaders, &locators).is_err());
+    locators.truncate(locators.len() - 32);
+    locators[4] = 101;
+    assert!(framed(Command::GetHeaders, &locators).is_ok());
+
+    // The same count in three bytes.
+    let long = [&[0xfd, 1, 0][..], &item].concat();
+    assert_eq!(framed(Command::Inv, &long), Err(Reason::NonCanonicalSize.at(24)));
+    let more = [&[2][..], &item].concat();
+    assert_eq!(framed(Command::Inv, &more), Err(Reason::FieldTruncated.at(24 + 37)));
+    let less = [&[0][..], &item].concat();
+    assert_eq!(framed(Command::Inv, &less), Err(Reason::TrailingBytes.at(25)));
+    let over = [&[0xfe, 1, 0, 1, 0][..], &item].concat();
+    let (count, limit) = (65_537, 50_000);
+    assert_eq!(framed(Command::Inv, &over), Err(Reason::TooMany { count, limit }.at(24)));
+}
+
+#[test]
+fn fields_have_known_values() {
+    let value = |command, payload: &[u8]| match framed(command, payload) {
+        Err(Unrecognised { reason: Reason::Value(_), .. }) => {}
+        other => panic!("{command:?}: {other:?}"),
+    };
+    for kind in [0u32, 3, 4, 6, 0x4000_0001, 0x4000_0004] {
+        let payload = [&[1][..], &kind.to_le_bytes(), &[7; 32]].concat();
+        value(Command::Inv, &payload);
+    }
+    for kind in [0u32, 6, 0x4000_0000, 0x4000_0004, u32::MAX] {
+        let payload = [&[1][..], &kind.to_le_bytes(), &[7; 32]].concat();
+        value(Command::GetData, &payload);
+        value(Command::NotFound, &payload);
+    }
+    value(Command::FeeFilter, &u64::MAX.to_le_bytes());
+    value(Command::SendCmpct, &[2, 2, 0, 0, 0, 0, 0, 0, 0]);
+    value(Command::SendCmpct, &[1, 3, 0, 0, 0, 0, 0, 0, 0]);
+    value(Command::SendTxRcncl, &[0; 12]);
+    value(Command::GetCFCheckpt, &[1; 33]);
+    value(Command::FilterLoad, &[0, 51, 0, 0, 0, 0, 0, 0, 0, 0]);
+    value(Command::FilterLoad, &[0, 50, 0, 0, 0, 0, 0, 0, 0, 3]);
+    // Network 8 is not known; IPv4 has four bytes.
+    value(Command::AddrV2, &[1, 0, 0, 0, 0, 0, 8, 1, 0, 0, 0]);
+    value(Command::AddrV2, &[1, 0, 0, 0, 0, 0, 1, 5, 0, 0, 0, 0, 0, 0, 0]);
+    value(Command::Reject, b"\x07Unknown\x01\x00");
+    value(Command::Reject, b"\x06verack\x02\x00");
+    value(Command::Reject, b"\x06verack\x01\x01\n");
+    assert!(framed(Command::Reject, b"\x06verack\x01\x02no").is_ok());
+    // The number of elements does not fit the filter's length.
+    let mut filter = [&[0; 33][..], &[35], &bytes(LEGACY_FILTER)].concat();
+    assert_eq!(filter.len(), 33 + 1 + 35);
+    assert!(framed(Command::CFilter, &filter).is_ok());
+    filter[34] += 1;
+    value(Command::CFilter, &filter);
+    filter[34] -= 2;
+    value(Command::CFilter, &filter);
+}
+
+fn any_good() -> impl Strategy<Value = (Command, Vec<u8>)> {
+    let good: Vec<_> =
+        good_messages().into_iter().filter(|(c, _)| c.kind() == Kind::Bitcoin).collect();
+    prop::sample::select(good)
+}
+
+proptest! {
+    #[test]
+    fn a_changed_byte_is_not_free((_, message) in any_good(), at: prop::sample::Index, to: u8) {
+        let mut changed = message.clone();
+        changed[at.index(message.len())] = to;
+        // Every byte is under the checksum or is checked, and no two commands
+        // of like structure differ in one letter, but ping and pong.
+        let same = changed == message;
+        let swapped = matches!((&message[4..8], &changed[4..8]), (b"ping", b"pong") | (b"pong", b"ping"));
+        prop_assert_eq!(is_free_bitcoin(&changed), same || swapped);
+    }
+
+    #[test]
+    fn no_prefix_is_free((_, message) in any_good(), at: prop::sample::Index) {
+        prop_assert!(!is_free_bitcoin(&message[..at.index(message.len())]));
+    }
+
+    #[test]
+    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        ENGINE.detect_protocol(&bytes);
+    }
+
+    #[test]
+    fn no_payload_panics(
+        (command, good) in any_good(),
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+        cut: prop::sample::Index,
+        random in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let mut payload = good[24..].to_vec();
+        for (at, to) in edits {
+            if !payload.is_empty() {
+                let at = at.index(payload.len());
+                payload[at] = to;
+            }
+        }
+        let _ = framed(command, &payload);
+        let end = cut.index(payload.len() + 1);
+        let _ = framed(command, &payload[..end]);
+        let _ = framed(command, &random);
+    }
+}
