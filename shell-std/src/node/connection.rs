@@ -24,7 +24,7 @@ pub(crate) enum LinkEnd {
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("{0}")]
-    Transport(#[from] TransportError),
+    Transport(TransportError),
     #[error("everything was sent and the node is stopping")]
     Finished,
 }
@@ -56,7 +56,7 @@ pub(crate) async fn read(
                     start += frame.consumed;
                 }
                 Ok(None) => break,
-                Err(error) => return error.into(),
+                Err(error) => return LinkEnd::Transport(error),
             }
         }
         if buffer.frames.is_empty() {
@@ -94,14 +94,14 @@ pub(crate) async fn write(
     egress: Arc<Egress>,
     engine: async_channel::Sender<Command>,
 ) -> LinkEnd {
-    let mut out = Vec::new();
+    let (mut out, mut frames) = (Vec::new(), Vec::new());
     while egress.ready().await {
         if out.is_empty() {
             out = vec![0; WRITE_BUFFER];
         }
-        let filled = egress.fill(&mut out, u16::MAX);
+        let room_again = egress.fill(&mut out, u16::MAX, &mut frames);
         let mut at = 0;
-        for len in filled.frames {
+        for len in frames.iter().copied() {
             let Some(frame) = out.get_mut(at..at + len) else { break };
             if sender.seal_frame(frame).is_err() {
                 // Cannot be: the builder keeps to the limits of a frame.
@@ -109,7 +109,7 @@ pub(crate) async fn write(
             }
             at += len;
         }
-        if filled.room_again && engine.send(Command::Room(link)).await.is_err() {
+        if room_again && engine.send(Command::Room(link)).await.is_err() {
             return LinkEnd::Finished;
         }
         let sealed = out.get(..at).unwrap_or_default();

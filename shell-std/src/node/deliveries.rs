@@ -7,8 +7,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Most datagrams that wait.
 const MOST: usize = 4096;
-/// Most bytes of payload that wait, in all.
-const MOST_BYTES: usize = 32 * 1024 * 1024;
 
 /// A datagram that was delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +29,7 @@ pub struct Deliveries {
     queue: Mutex<Queue>,
     arrived: async_channel::Sender<()>,
     arrivals: async_channel::Receiver<()>,
+    most_bytes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -40,14 +39,13 @@ struct Queue {
     dropped: u64,
 }
 
-impl Default for Deliveries {
-    fn default() -> Self {
-        let (arrived, arrivals) = async_channel::bounded(1);
-        Self { queue: Mutex::default(), arrived, arrivals }
-    }
-}
-
 impl Deliveries {
+    /// An empty queue that keeps at most so many bytes of payload.
+    pub(crate) fn new(most_bytes: usize) -> Self {
+        let (arrived, arrivals) = async_channel::bounded(1);
+        Self { queue: Mutex::default(), arrived, arrivals, most_bytes }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -57,7 +55,7 @@ impl Deliveries {
         let mut queue = self.lock();
         queue.bytes += delivery.payload.len();
         queue.waiting.push_back(delivery);
-        while queue.waiting.len() > MOST || (queue.bytes > MOST_BYTES && queue.waiting.len() > 1) {
+        while queue.waiting.len() > MOST || (queue.bytes > self.most_bytes && queue.waiting.len() > 1) {
             if let Some(old) = queue.waiting.pop_front() {
                 queue.bytes -= old.payload.len();
                 queue.dropped += 1;
@@ -111,20 +109,20 @@ mod tests {
 
     #[test]
     fn the_oldest_make_room() {
-        let deliveries = Deliveries::default();
+        let deliveries = Deliveries::new(1_000_000);
         (0..MOST as u64 + 3).for_each(|i| deliveries.push(delivery(i, 1)));
         assert_eq!(deliveries.dropped(), 3);
         let numbers: Vec<_> = deliveries.take(2).iter().map(|d| d.sequence).collect();
         assert_eq!(numbers, [3, 4]);
         deliveries.take(usize::MAX);
-        (0..10).for_each(|i| deliveries.push(delivery(i, MOST_BYTES / 4)));
+        (0..10).for_each(|i| deliveries.push(delivery(i, 250_000)));
         assert_eq!(deliveries.take(usize::MAX).len(), 4);
         assert_eq!(deliveries.lock().bytes, 0);
     }
 
     #[test]
     fn every_waiter_is_served() {
-        let deliveries = Deliveries::default();
+        let deliveries = Deliveries::new(1_000_000);
         smol::block_on(async {
             let both = smol::future::zip(deliveries.next(1), deliveries.next(1));
             let feed = async {

@@ -4,24 +4,19 @@ use super::command::Command;
 use super::handshake::LinkKey;
 use super::presence::Presence;
 use super::status::DialStatus;
-use bitcoin::secp256k1::PublicKey;
-use blvm_mesh_core::id::NodeId;
+use crate::identity::PeerAddress;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A link that lasted so long was a good one: dial again at once when it ends.
 const GOOD_LINK: Duration = Duration::from_secs(1);
 
-/// A neighbour to dial.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerAddress {
-    /// Its key.
-    pub public_key: PublicKey,
-    /// `HOST:PORT`.
-    pub address: String,
+/// Pauses between attempts: the first, and the longest that doubling leads to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pauses {
+    pub(crate) first: Duration,
+    pub(crate) longest: Duration,
 }
 
 /// Dials one neighbour whenever there is no link with it, for as long as the
@@ -32,13 +27,14 @@ pub(crate) async fn keep(
     presence: Arc<Presence>,
     engine: async_channel::Sender<Command>,
     status: Arc<DialStatus>,
+    pauses: Pauses,
 ) {
-    let id = NodeId::from_public_key(&peer.public_key);
-    let mut pause = FIRST_PAUSE;
+    let (id, address) = (peer.node_id(), peer.host_port());
+    let mut pause = pauses.first;
     while !engine.is_closed() {
         let (up, watch) = async_channel::bounded::<Infallible>(1);
         let mut linked = None;
-        match identity.dial(&peer.address, &peer.public_key).await {
+        match identity.dial(&address, &peer.public_key).await {
             Ok(mut established) => {
                 linked = Some(Instant::now());
                 established.up = Some(up);
@@ -49,17 +45,17 @@ pub(crate) async fn keep(
                 let _ = watch.recv().await;
             }
             Err(error) => {
-                tracing::debug!(peer = %id, address = peer.address, %error, "cannot connect");
+                tracing::debug!(peer = %id, address, %error, "cannot connect");
                 status.failed(id, error.to_string());
             }
         }
         presence.absent(&id).await;
         if linked.is_some_and(|since| since.elapsed() >= GOOD_LINK) {
-            pause = FIRST_PAUSE;
+            pause = pauses.first;
             continue;
         }
         smol::Timer::after(jittered(pause)).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pause = (pause * 2).min(pauses.longest);
         presence.absent(&id).await;
     }
 }
@@ -78,10 +74,12 @@ fn jittered(pause: Duration) -> Duration {
 mod tests {
     use super::*;
 
+    const PAUSE: Duration = Duration::from_millis(100);
+
     #[test]
     fn jitter_stays_in_its_bounds() {
-        let pauses: Vec<_> = (0..1000).map(|_| jittered(FIRST_PAUSE)).collect();
-        let (low, high) = (FIRST_PAUSE.mul_f64(0.75), FIRST_PAUSE.mul_f64(1.25));
+        let pauses: Vec<_> = (0..1000).map(|_| jittered(PAUSE)).collect();
+        let (low, high) = (PAUSE.mul_f64(0.75), PAUSE.mul_f64(1.25));
         assert!(pauses.iter().all(|p| (low..=high).contains(p)));
         assert!(pauses.iter().max() > pauses.iter().min());
     }

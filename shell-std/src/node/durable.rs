@@ -20,11 +20,11 @@ pub trait Commit: Send + 'static {
     /// Why they could not be written.
     type Error: Display;
 
-    /// Makes all of these durable, or none.
+    /// Makes all of these durable, or none. Each has its number.
     ///
     /// # Errors
     /// The store's.
-    fn commit(&mut self, records: &[Record]) -> Result<(), Self::Error>;
+    fn commit(&mut self, records: &[(u64, Record)]) -> Result<(), Self::Error>;
 }
 
 /// What the store's thread answers: the number up to which records are durable,
@@ -39,14 +39,14 @@ pub(crate) fn run(
     committed: async_channel::Sender<Committed>,
 ) {
     let mut batch = Vec::new();
-    while let Ok((mut number, record)) = records.recv_blocking() {
+    while let Ok(first) = records.recv_blocking() {
         batch.clear();
-        batch.push(record);
+        batch.push(first);
         while batch.len() < MOST_AT_ONCE {
-            let Ok((n, record)) = records.try_recv() else { break };
-            number = n;
-            batch.push(record);
+            let Ok(more) = records.try_recv() else { break };
+            batch.push(more);
         }
+        let number = batch.last().map_or(0, |(number, _)| *number);
         let result = store.commit(&batch).map(|()| number).map_err(|e| e.to_string());
         let failed = result.is_err();
         if committed.send_blocking(result).is_err() || failed {
@@ -180,18 +180,18 @@ mod tests {
     use super::*;
     use std::sync::{Arc, Mutex};
 
-    struct Slow(Arc<Mutex<Vec<Vec<Record>>>>, usize);
+    struct Slow(Arc<Mutex<Vec<usize>>>, usize);
 
     impl Commit for Slow {
         type Error = &'static str;
 
-        fn commit(&mut self, records: &[Record]) -> Result<(), &'static str> {
+        fn commit(&mut self, records: &[(u64, Record)]) -> Result<(), &'static str> {
             std::thread::sleep(std::time::Duration::from_millis(20));
             let mut commits = self.0.lock().unwrap();
             if commits.len() >= self.1 {
                 return Err("disk full");
             }
-            commits.push(records.to_vec());
+            commits.push(records.len());
             Ok(())
         }
     }

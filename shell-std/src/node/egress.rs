@@ -5,10 +5,13 @@
 //! bytes that wait for it and nothing else.
 
 use super::fifo::Fifo;
-use super::lanes::Lanes;
 use blvm_mesh_core::link::fragment::{FrameBuilder, Lane, Put, Splitter};
-use blvm_mesh_core::mesh::api::Priority;
+use blvm_mesh_core::mesh::Priority;
+use blvm_mesh_core::policy::quota::{self, LaneScheduler};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Thousandths of a busy link's bytes that free traffic gets for certain.
+const FREE_SHARE: u16 = 250;
 
 /// Bounds of a queue, in bytes of packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,22 +57,15 @@ struct Queues {
     control: Fifo,
     paid: Fifo,
     free: Fifo,
-    lanes: Lanes,
+    scheduler: LaneScheduler,
+    /// Chosen, but the frame had no room for it.
+    chosen: Option<Lane>,
     splitter: Splitter,
     /// A control packet is half written on this lane.
     control_on: Option<Lane>,
     full: bool,
     closing: bool,
     sent: Sent,
-}
-
-/// What [`Egress::fill`] wrote: the lengths of the frames, in order.
-#[derive(Debug, Default)]
-pub(crate) struct Filled {
-    /// Length of each frame, overhead included.
-    pub(crate) frames: heapless::Vec<usize, 4>,
-    /// Whether the queue was full before and has room now.
-    pub(crate) room_again: bool,
 }
 
 impl Egress {
@@ -79,7 +75,8 @@ impl Egress {
             control: Fifo::default(),
             paid: Fifo::default(),
             free: Fifo::default(),
-            lanes: Lanes::default(),
+            scheduler: LaneScheduler::new(FREE_SHARE),
+            chosen: None,
             splitter: Splitter::default(),
             control_on: None,
             full: false,
@@ -149,14 +146,15 @@ impl Egress {
     }
 
     /// Packs waiting packets into frames, one behind another in `out`, not yet
-    /// sealed. `out` must have room for one frame of `max_body` at least.
-    pub(crate) fn fill(&self, out: &mut [u8], max_body: u16) -> Filled {
-        let mut filled = Filled::default();
+    /// sealed, and notes their lengths. `out` must have room for one frame of
+    /// `max_body` at least. Returns whether the link was full and has room now.
+    pub(crate) fn fill(&self, out: &mut [u8], max_body: u16, frames: &mut Vec<usize>) -> bool {
+        frames.clear();
         let mut q = self.lock();
         let mut rest = out;
-        while q.bytes() > 0 && !filled.frames.is_full() {
+        while q.bytes() > 0 {
             // A small rest of the buffer would only make a small frame.
-            if !filled.frames.is_empty() && rest.len() < usize::from(max_body) {
+            if !frames.is_empty() && rest.len() < usize::from(max_body) {
                 break;
             }
             let Some(mut frame) = FrameBuilder::new(rest, max_body) else { break };
@@ -169,14 +167,13 @@ impl Egress {
                 break;
             };
             rest = after;
-            // There is room: the loop's condition says so.
-            let _ = filled.frames.push(len);
+            frames.push(len);
         }
         if q.full && q.bytes() <= self.limits.low {
             q.full = false;
-            filled.room_again = true;
+            return true;
         }
-        filled
+        false
     }
 
     /// Counts so far.
@@ -194,8 +191,7 @@ impl Queues {
     /// Writes the next packet, or what fits of it; `false` if the frame is full or
     /// nothing waits.
     fn put_one(&mut self, frame: &mut FrameBuilder<'_>) -> bool {
-        let Some((queue, lane)) = self.next() else { return false };
-        let contended = !self.paid.is_empty() && !self.free.is_empty();
+        let Some((queue, lane)) = self.next(frame.room()) else { return false };
         let fifo = match queue {
             Priority::Control => &mut self.control,
             Priority::Paid => &mut self.paid,
@@ -203,21 +199,25 @@ impl Queues {
         };
         let Some(packet) = fifo.front() else { return false };
         let len = packet.len();
+        let begun = self.splitter.begun(lane);
         match self.splitter.put(frame, lane, packet) {
             Ok(Put::Done) => {
                 fifo.pop();
                 if queue == Priority::Control {
                     self.control_on = None;
-                } else {
-                    self.lanes.sent(lane, len, contended);
                 }
                 self.sent.packets += 1;
                 self.sent.bytes += len as u64;
                 true
             }
             Ok(Put::FrameFull) => {
-                if queue == Priority::Control && self.splitter.begun(lane) > 0 {
-                    self.control_on = Some(lane);
+                let nothing_written = self.splitter.begun(lane) == begun;
+                match queue {
+                    Priority::Control if !nothing_written => self.control_on = Some(lane),
+                    Priority::Control => {}
+                    Priority::Paid | Priority::Free => {
+                        self.chosen = nothing_written.then_some(lane);
+                    }
                 }
                 false
             }
@@ -230,23 +230,35 @@ impl Queues {
     }
 
     /// Which queue is served next, and on which lane of the link.
-    fn next(&self) -> Option<(Priority, Lane)> {
+    fn next(&mut self, room: usize) -> Option<(Priority, Lane)> {
         if !self.control.is_empty() {
             // Control packets go on a lane that has no packet half written.
-            let free_lane = [Lane::Paid, Lane::Free];
-            let lane = self
-                .control_on
-                .or_else(|| free_lane.into_iter().find(|lane| self.splitter.begun(*lane) == 0));
+            let unused = |lane: &Lane| self.splitter.begun(*lane) == 0;
+            let lane = self.control_on.or([Lane::Paid, Lane::Free].into_iter().find(unused));
             if let Some(lane) = lane {
                 return Some((Priority::Control, lane));
             }
         }
-        // Nothing may go between the halves of a control packet on its lane.
-        let paid = !self.paid.is_empty() && self.control_on != Some(Lane::Paid);
-        let free = !self.free.is_empty() && self.control_on != Some(Lane::Free);
-        match self.lanes.choose(paid, free)? {
-            Lane::Paid => Some((Priority::Paid, Lane::Paid)),
-            Lane::Free => Some((Priority::Free, Lane::Free)),
+        if let Some(lane) = self.chosen.take() {
+            return Some(Self::queue(lane));
+        }
+        // Lanes take turns by what goes into one frame, so that a large free
+        // packet does not hold up paid ones.
+        let head = |fifo: &Fifo, lane: Lane| {
+            let left = fifo.front()?.len().saturating_sub(self.splitter.begun(lane));
+            Some(left.min(room))
+        };
+        let (paid, free) = (head(&self.paid, Lane::Paid), head(&self.free, Lane::Free));
+        self.scheduler.next(paid, free).map(|lane| match lane {
+            quota::Lane::Paid => Self::queue(Lane::Paid),
+            quota::Lane::Free => Self::queue(Lane::Free),
+        })
+    }
+
+    fn queue(lane: Lane) -> (Priority, Lane) {
+        match lane {
+            Lane::Paid => (Priority::Paid, lane),
+            Lane::Free => (Priority::Free, lane),
         }
     }
 }
@@ -263,15 +275,15 @@ mod tests {
 
     fn drain(egress: &Egress, max_body: u16) -> (Vec<Vec<u8>>, bool) {
         let mut joiner = Joiner::new(100_000, 1_000, Growable::new(0), Growable::new(0));
-        let (mut out, mut got, mut room) = (vec![0; 200_000], Vec::new(), false);
+        let (mut out, mut frames) = (vec![0; 200_000], Vec::new());
+        let (mut got, mut room) = (Vec::new(), false);
         loop {
-            let filled = egress.fill(&mut out, max_body);
-            room |= filled.room_again;
-            if filled.frames.is_empty() {
+            room |= egress.fill(&mut out, max_body, &mut frames);
+            if frames.is_empty() {
                 return (got, room);
             }
             let mut at = 0;
-            for len in &filled.frames {
+            for len in &frames {
                 let body = at + HEADER_LEN..at + len - FRAME_OVERHEAD + HEADER_LEN;
                 let mut records = joiner.records(0, &mut out[body]).unwrap();
                 while let Some(Packet { bytes, .. }) = records.next().unwrap() {
@@ -306,8 +318,9 @@ mod tests {
         let egress = Egress::new(limits);
         egress.push(Priority::Paid, &[1; 5000], &[]);
         egress.push(Priority::Free, &[2; 5000], &[]);
-        let mut out = vec![0; 1100];
-        assert_eq!(egress.fill(&mut out, 1000).frames.len(), 1);
+        let (mut out, mut frames) = (vec![0; 1100], Vec::new());
+        egress.fill(&mut out, 1000, &mut frames);
+        assert_eq!(frames, [1000 + FRAME_OVERHEAD]);
         egress.push(Priority::Control, &[3; 10], &[]);
         let (mut order, mut joiner) =
             (Vec::new(), Joiner::new(9000, 1, Growable::new(0), Growable::new(0)));
@@ -320,8 +333,8 @@ mod tests {
         };
         frame(&mut out, 1000 + FRAME_OVERHEAD);
         loop {
-            let filled = egress.fill(&mut out, 1000);
-            let Some(len) = filled.frames.first() else { break };
+            egress.fill(&mut out, 1000, &mut frames);
+            let Some(len) = frames.first() else { break };
             frame(&mut out, *len);
         }
         assert_eq!(order, [(3, 10), (1, 5000), (2, 5000)]);

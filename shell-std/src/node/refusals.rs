@@ -28,7 +28,6 @@ pub(crate) fn kind(reason: &MeshError) -> &'static str {
             P::SourceKey | P::SourceSignature => "source-signature",
             P::NoClock => "no-clock",
             P::StoreFailed => "store",
-            P::Unconfirmed => "unconfirmed",
             _ => "proof",
         },
         MeshError::ReplayDetected(_) => "replay",
