@@ -101,10 +101,10 @@ mod tests {
         // One in a second is forgiven for ever.
         assert!((0..1000).all(|s| !conduct.penalise(s * SECOND, peer)));
         let start = 2000 * SECOND;
-        let closed = (0..200).position(|i| conduct.penalise(start + i, peer));
+        let closed = (0..200).position(|_| conduct.penalise(start, peer));
         assert_eq!(closed, Some(99));
-        assert_eq!(conduct.banned(start + 99, &peer), Some(start + 99 + FIRST_BAN));
-        assert_eq!(conduct.banned(start + 99 + FIRST_BAN, &peer), None);
+        assert_eq!(conduct.banned(start, &peer), Some(start + FIRST_BAN));
+        assert_eq!(conduct.banned(start + FIRST_BAN, &peer), None);
         let again = start + 100 * SECOND;
         assert_eq!([0, 1, 2].map(|i| conduct.disconnect(again + i, peer)), [false, false, true]);
         assert_eq!(conduct.banned(again + 2, &peer), Some(again + 2 + 2 * FIRST_BAN));

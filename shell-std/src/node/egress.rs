@@ -15,15 +15,15 @@ const FREE_SHARE: u16 = 250;
 
 /// Bounds of a queue, in bytes of packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EgressLimits {
+pub(crate) struct EgressLimits {
     /// From here on the link is full: the state machine sends nothing more on it.
-    pub high: usize,
+    pub(crate) high: usize,
     /// At or below this it has room again.
-    pub low: usize,
+    pub(crate) low: usize,
     /// What control packets may take beyond `high` and one largest packet.
-    pub reserve: usize,
+    pub(crate) reserve: usize,
     /// Largest packet.
-    pub max_packet: usize,
+    pub(crate) max_packet: usize,
 }
 
 /// What [`Egress::push`] did.

@@ -170,7 +170,7 @@ impl Engine {
     /// Gives an input without bytes.
     pub(crate) fn give(&mut self, now: Micros, input: Input<'_>) {
         match self.mesh.handle(now, input) {
-            Ok(()) => self.drain(now, &[], Origin::Node),
+            Ok(()) => self.drain(now, &[], Origin::Other),
             Err(misuse) => tracing::error!(%misuse, "the state machine was misused"),
         }
         self.settle(now);
@@ -206,7 +206,7 @@ impl Engine {
     fn packet(&mut self, now: Micros, link: LinkId, packet: &mut [u8]) {
         match self.mesh.handle(now, Input::MessageReceived { link, packet }) {
             Ok(()) => {
-                self.drain(now, packet, Origin::Link(link));
+                self.drain(now, packet, Origin::Other);
                 if let Some(ticket) = self.shell.parked_as.take() {
                     self.shell.park(ticket, Waiting::Packet(link, packet.to_vec()));
                 }
@@ -319,7 +319,7 @@ impl Engine {
 
     fn settle_input(&mut self, now: Micros, input: Input<'_>) {
         match self.mesh.handle(now, input) {
-            Ok(()) => self.drain(now, &[], Origin::Node),
+            Ok(()) => self.drain(now, &[], Origin::Other),
             Err(misuse) => tracing::error!(%misuse, "the state machine was misused"),
         }
     }
@@ -328,7 +328,7 @@ impl Engine {
         match self.shell.unpark(ticket) {
             Some(Waiting::Packet(link, mut packet)) => {
                 match self.mesh.handle(now, Input::Resumed { ticket, packet: &mut packet }) {
-                    Ok(()) => self.drain(now, &packet, Origin::Link(link)),
+                    Ok(()) => self.drain(now, &packet, Origin::Other),
                     Err(misuse) => tracing::error!(%misuse, "the state machine was misused"),
                 }
                 if let Some(ticket) = self.shell.parked_as.take() {

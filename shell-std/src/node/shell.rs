@@ -26,14 +26,12 @@ const MOST_FOLLOWED: usize = 4096;
 /// Where the input came from whose actions are carried out.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Origin<'a> {
-    /// A neighbour's packet.
-    Link(LinkId),
     /// A datagram of our own, and who wants to know.
     Own(&'a async_channel::Sender<Progress>),
     /// The load generator.
     Bench,
-    /// Anything else.
-    Node,
+    /// A neighbour's packet, or the node itself.
+    Other,
 }
 
 /// A packet that the state machine has parked.
