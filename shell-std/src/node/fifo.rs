@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 /// Bytes of a chunk; a larger packet gets one of its own.
-const CHUNK: usize = 64 * 1024;
+const CHUNK: usize = 128 * 1024;
 /// Before each packet: its length.
 const PREFIX: usize = 4;
 

@@ -29,6 +29,7 @@ mod links;
 mod listen;
 mod presence;
 mod refusals;
+pub mod runtime;
 mod shell;
 mod status;
 
