@@ -65,10 +65,17 @@ impl Deliveries {
         let _ = self.arrived.try_send(());
     }
 
-    /// Takes up to `max` datagrams, the oldest first; each is handed out once.
-    pub fn take(&self, max: usize) -> Vec<Delivery> {
+    /// Takes up to `max` datagrams, the oldest first, of at most `bytes` in all
+    /// unless the first alone has more. Each is handed out once.
+    pub fn take(&self, max: usize, bytes: usize) -> Vec<Delivery> {
         let mut queue = self.lock();
-        let count = queue.waiting.len().min(max);
+        let mut left = bytes;
+        let fits = |(i, d): &(usize, &Delivery)| {
+            let fits = *i == 0 || d.payload.len() <= left;
+            left = left.saturating_sub(d.payload.len());
+            fits
+        };
+        let count = queue.waiting.iter().take(max).enumerate().take_while(fits).count();
         let taken: Vec<_> = queue.waiting.drain(..count).collect();
         queue.bytes -= taken.iter().map(|d| d.payload.len()).sum::<usize>();
         if !queue.waiting.is_empty() {
@@ -77,10 +84,10 @@ impl Deliveries {
         taken
     }
 
-    /// Takes up to `max` datagrams, waiting for the first.
-    pub async fn next(&self, max: usize) -> Vec<Delivery> {
+    /// Takes datagrams like [`Self::take`], waiting for the first.
+    pub async fn next(&self, max: usize, bytes: usize) -> Vec<Delivery> {
         loop {
-            let taken = self.take(max);
+            let taken = self.take(max, bytes);
             if !taken.is_empty() || max == 0 || self.arrivals.recv().await.is_err() {
                 return taken;
             }
@@ -112,11 +119,12 @@ mod tests {
         let deliveries = Deliveries::new(1_000_000);
         (0..MOST as u64 + 3).for_each(|i| deliveries.push(delivery(i, 1)));
         assert_eq!(deliveries.dropped(), 3);
-        let numbers: Vec<_> = deliveries.take(2).iter().map(|d| d.sequence).collect();
+        let numbers: Vec<_> = deliveries.take(2, 100).iter().map(|d| d.sequence).collect();
         assert_eq!(numbers, [3, 4]);
-        deliveries.take(usize::MAX);
+        deliveries.take(usize::MAX, usize::MAX);
         (0..10).for_each(|i| deliveries.push(delivery(i, 250_000)));
-        assert_eq!(deliveries.take(usize::MAX).len(), 4);
+        assert_eq!(deliveries.take(usize::MAX, 600_000).len(), 2);
+        assert_eq!(deliveries.take(usize::MAX, usize::MAX).len(), 2);
         assert_eq!(deliveries.lock().bytes, 0);
     }
 
@@ -124,7 +132,7 @@ mod tests {
     fn every_waiter_is_served() {
         let deliveries = Deliveries::new(1_000_000);
         smol::block_on(async {
-            let both = smol::future::zip(deliveries.next(1), deliveries.next(1));
+            let both = smol::future::zip(deliveries.next(1, 1), deliveries.next(1, 1));
             let feed = async {
                 smol::future::yield_now().await;
                 deliveries.push(delivery(7, 1));

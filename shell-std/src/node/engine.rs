@@ -396,6 +396,10 @@ impl Engine {
     pub(crate) fn find(&mut self, destination: NodeId, who: async_channel::Sender<bool>) {
         let now = self.shell.clock.now();
         self.shell.searches.entry(destination).or_default().push(who);
-        self.give(now, Input::FindRoute { destination });
+        match self.mesh.handle(now, Input::FindRoute { destination }) {
+            Ok(()) => self.drain(now, &[], Origin::Search(destination)),
+            Err(misuse) => tracing::error!(%misuse, "the state machine was misused"),
+        }
+        self.settle(now);
     }
 }

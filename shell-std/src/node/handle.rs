@@ -123,8 +123,7 @@ impl NodeHandle {
     pub async fn find_route(&self, destination: NodeId) -> Result<bool, Gone> {
         let (who, found) = async_channel::bounded(1);
         self.job(move |engine| engine.find(destination, who)).await?;
-        // Where the search was refused at once, nobody is told.
-        Ok(found.recv().await.unwrap_or(false))
+        found.recv().await.map_err(|_| Gone)
     }
 
     /// What it takes to send `bytes` by the best route known now.

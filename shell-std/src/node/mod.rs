@@ -29,6 +29,7 @@ mod links;
 mod listen;
 mod presence;
 mod refusals;
+mod requests;
 pub mod runtime;
 mod shell;
 mod status;
@@ -39,7 +40,8 @@ mod tests;
 pub use command::Progress;
 pub use deliveries::{Deliveries, Delivery};
 pub use durable::Commit;
-pub use handle::{Gone, NodeHandle};
+pub use handle::{Fate, Gone, NodeHandle};
+pub use requests::{Issue, Issued, Ledgers, Service};
 
 use crate::bench::Bench;
 use crate::config::Settings;

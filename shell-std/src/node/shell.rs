@@ -30,6 +30,8 @@ pub(crate) enum Origin<'a> {
     Own(&'a async_channel::Sender<Progress>),
     /// The load generator.
     Bench,
+    /// A search for a route to this node.
+    Search(NodeId),
     /// A neighbour's packet, or the node itself.
     Other,
 }
@@ -240,6 +242,7 @@ impl Shell {
                 Origin::Own(who) if link.is_none() => {
                     self.tell(who.clone(), Progress::Refused(reason));
                 }
+                Origin::Search(destination) if link.is_none() => self.searched(destination, false),
                 Origin::Bench if link.is_none() => self.bench_outcome = Some(Err(reason)),
                 _ => {}
             },

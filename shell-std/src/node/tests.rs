@@ -137,7 +137,7 @@ async fn linked(a: &Node, b: &Node) {
 }
 
 async fn delivery(node: &Node) -> Delivery {
-    let next = async { node.handle().deliveries().next(1).await };
+    let next = async { node.handle().deliveries().next(1, 1).await };
     let late = async {
         smol::Timer::after(PATIENCE).await;
         panic!("nothing was delivered in time");
@@ -182,7 +182,7 @@ fn a_bitcoin_message_goes_through_a_relay_for_free_and_other_data_does_not() {
         let reporter = b.handle().id();
         let cause = Cause::PaymentRequired;
         assert_eq!(fate.stopped, Some(Progress::Stopped { reporter, cause }));
-        assert!(c.handle().deliveries().take(9).is_empty());
+        assert!(c.handle().deliveries().take(9, 9).is_empty());
 
         // There is nobody there.
         let nobody = a.handle().send(NodeId([9; 32]), ping(1), vec![], false, PATIENCE).await;
@@ -217,4 +217,91 @@ fn a_link_that_is_lost_is_made_again_and_a_stopped_node_is_gone() {
         a.stop().await;
         b.stop().await;
     });
+}
+
+#[test]
+fn a_search_that_cannot_begin_ends_at_once() {
+    Bed::run(async |bed| {
+        let a = bed.start_with(1, MeshMode::Open, &[], Disk::default(), |_| {});
+        let me = a.handle().id();
+        assert_eq!(a.handle().find_route(me).await, Ok(false));
+        a.stop().await;
+    });
+}
+
+#[test]
+fn a_neighbour_that_does_not_read_stalls_nobody() {
+    Bed::run(async |bed| {
+        let small = |s: &mut Settings| {
+            s.shell.queue_bytes = 512 * 1024;
+            s.config.max_packet = 256 * 1024;
+            s.config.timing.keepalive = 0;
+            (s.config.free_rate, s.config.free_burst) = (1 << 40, 1 << 40);
+            s.shell.bench_sink = true;
+        };
+        let start = |key, peers: &[&Node]| {
+            bed.start_with(key, MeshMode::Open, peers, Disk::default(), small)
+        };
+        let b = start(2, &[]);
+        let (a, c) = (start(1, &[&b]), start(3, &[&b]));
+        linked(&a, &b).await;
+        linked(&c, &b).await;
+        let deaf = Deaf::connect(&b, secret(9)).await;
+        let up = || async { b.handle().neighbours().await.unwrap().contains(&deaf.id) };
+        until("the deaf neighbour is up", up).await;
+
+        // More than the sockets and the queue hold: the rest is refused, and said so.
+        let (mut refused, payload) = (0, vec![7; 200_000]);
+        for _ in 0..400 {
+            let fate = b.handle().send(deaf.id, payload.clone(), vec![], false, Duration::ZERO);
+            refused += usize::from(matches!(fate.await.unwrap().first, Progress::Refused(_)));
+        }
+        assert!(refused > 0, "the queue has no bound");
+        // Meanwhile the others lose nothing.
+        let second = Duration::from_secs(1);
+        let load = a.handle().bench(c.handle().id(), crate::bench::Protocol::Raw, 1000, second, 100_000);
+        let outcome = load.await.unwrap().unwrap();
+        assert_eq!((outcome.sent, outcome.stopped), (outcome.received, 0), "{outcome:?}");
+        assert!(outcome.received > 1000, "{outcome:?}");
+        drop(deaf);
+        for node in [a, b, c] {
+            node.stop().await;
+        }
+    });
+}
+
+/// A neighbour that shakes hands, says hello and then reads no more.
+struct Deaf {
+    id: NodeId,
+    _stream: Async<std::net::TcpStream>,
+}
+
+impl Deaf {
+    async fn connect(node: &Node, key: SecretKey) -> Self {
+        use blvm_mesh_core::link::fragment::{FrameBuilder, Lane, Splitter};
+        use blvm_mesh_core::wire::hello::{self, Hello};
+        use smol::io::AsyncWriteExt;
+        let link_key = LinkKey::new(&key, PATIENCE);
+        let at = node.handle().listen_addr().unwrap().to_string();
+        let mut link = link_key.dial(&at, &node.handle().public_key()).await.unwrap();
+        let config = &node.handle().settings().config;
+        let hello = Hello {
+            network: config.network,
+            mode: config.mode,
+            quality: 256,
+            max_packet: config.max_packet,
+            tariff: config.payment.tariff,
+            keepalive_ms: 0,
+            issuers: Default::default(),
+        };
+        let mut packet = [0; hello::MAX_LEN];
+        let len = hello.write(&mut packet).unwrap();
+        let mut frame = vec![0; 2000];
+        let mut builder = FrameBuilder::new(&mut frame, u16::MAX).unwrap();
+        Splitter::default().put(&mut builder, Lane::Free, &packet[..len]).unwrap();
+        let len = builder.finish();
+        link.sender.seal_frame(&mut frame[..len]).unwrap();
+        (&link.stream).write_all(&frame[..len]).await.unwrap();
+        Self { id: NodeId::from_public_key(&link_key.public_key()), _stream: link.stream }
+    }
 }
