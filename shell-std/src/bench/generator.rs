@@ -221,7 +221,7 @@ mod tests {
         let outcome = g.finish();
         assert_eq!((outcome.sent, outcome.received, outcome.stopped), (101, 100, 1));
         assert_eq!((outcome.bytes, outcome.elapsed_us), (89_200, SECOND + 5));
-        assert_eq!((outcome.rtt_p50_us, outcome.rtt_samples), (50, 2));
+        assert_eq!((outcome.rtt_p50_us, outcome.rtt_p90_us, outcome.rtt_samples), (5, 50, 2));
     }
 
     #[test]

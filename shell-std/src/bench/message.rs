@@ -73,9 +73,7 @@ impl Message {
     /// Reads the message in a payload of either protocol; `None` if it is none.
     pub(crate) fn parse(payload: &[u8]) -> Option<(Self, Protocol)> {
         let (first, second, protocol) = match payload.first_chunk::<7>() {
-            Some(MAGIC) => {
-                (payload.get(..BLOCK)?, payload.get(BLOCK..2 * BLOCK), Protocol::Raw)
-            }
+            Some(MAGIC) => (payload.get(..BLOCK)?, payload.get(BLOCK..2 * BLOCK), Protocol::Raw),
             _ => {
                 let entries = payload.get(BITCOIN_HEADER..)?;
                 // The number of entries takes one byte, or three.

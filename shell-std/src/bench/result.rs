@@ -82,7 +82,8 @@ impl Samples {
         self.kept.sort_unstable();
         let last = self.kept.len().saturating_sub(1);
         // Nearest rank: the smallest that so many per cent do not exceed.
-        let rank = |percent: usize| (self.kept.len() * percent).div_ceil(100).clamp(1, last + 1) - 1;
+        let rank =
+            |percent: usize| (self.kept.len() * percent).div_ceil(100).clamp(1, last + 1) - 1;
         let at = |percent| self.kept.get(rank(percent)).copied().unwrap_or_default();
         (outcome.rtt_p50_us, outcome.rtt_p90_us, outcome.rtt_p99_us) = (at(50), at(90), at(99));
         outcome.rtt_samples = self.seen;

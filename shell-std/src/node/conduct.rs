@@ -78,12 +78,11 @@ impl Conduct {
     fn make_room(&mut self, now: Micros) {
         self.offenders.retain(|_, o| o.until > now || o.weight(now) >= 0.5);
         if self.offenders.len() >= MOST_OFFENDERS {
-            let lightest =
-                self.offenders.iter().min_by(|(a, x), (b, y)| {
-                    let key = |o: &Offender| (o.until > now, o.weight(now));
-                    let ((p, x), (q, y)) = (key(x), key(y));
-                    p.cmp(&q).then(x.total_cmp(&y)).then(a.cmp(b))
-                });
+            let lightest = self.offenders.iter().min_by(|(a, x), (b, y)| {
+                let key = |o: &Offender| (o.until > now, o.weight(now));
+                let ((p, x), (q, y)) = (key(x), key(y));
+                p.cmp(&q).then(x.total_cmp(&y)).then(a.cmp(b))
+            });
             if let Some(id) = lightest.map(|(id, _)| *id) {
                 self.offenders.remove(&id);
             }

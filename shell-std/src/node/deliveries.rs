@@ -55,7 +55,9 @@ impl Deliveries {
         let mut queue = self.lock();
         queue.bytes += delivery.payload.len();
         queue.waiting.push_back(delivery);
-        while queue.waiting.len() > MOST || (queue.bytes > self.most_bytes && queue.waiting.len() > 1) {
+        while queue.waiting.len() > MOST
+            || (queue.bytes > self.most_bytes && queue.waiting.len() > 1)
+        {
             if let Some(old) = queue.waiting.pop_front() {
                 queue.bytes -= old.payload.len();
                 queue.dropped += 1;

@@ -153,7 +153,9 @@ impl Engine {
         match command {
             Command::Batch(batch) => self.batch(now, batch),
             Command::LinkUp(established) => {
-                if let Some((link, peer, dialed)) = self.shell.links.open(now, &self.shell.conduct, *established) {
+                if let Some((link, peer, dialed)) =
+                    self.shell.links.open(now, &self.shell.conduct, *established)
+                {
                     self.give(now, Input::PeerConnected { link, peer, dialed });
                 }
             }
@@ -223,12 +225,8 @@ impl Engine {
 
     fn send_without_settling(&mut self, now: Micros, own: OwnSend) {
         let OwnSend { destination, payload, proof, unchecked, .. } = &own;
-        let input = Input::Send {
-            destination: *destination,
-            payload,
-            proof,
-            unchecked: *unchecked,
-        };
+        let input =
+            Input::Send { destination: *destination, payload, proof, unchecked: *unchecked };
         match self.mesh.handle(now, input) {
             Ok(()) => {
                 self.drain(now, payload, Origin::Own(&own.progress));
@@ -290,7 +288,11 @@ impl Engine {
                     return;
                 }
                 Action::Deliver { source, payload, after: None, .. }
-                    if self.bench.takes(now, source, input.get(payload.clone()).unwrap_or_default()) => {}
+                    if self.bench.takes(
+                        now,
+                        source,
+                        input.get(payload.clone()).unwrap_or_default(),
+                    ) => {}
                 action => self.shell.execute(now, action, input, origin),
             }
         }

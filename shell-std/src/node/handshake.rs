@@ -155,7 +155,15 @@ impl LinkKey {
                     let invalid = || io::Error::from(io::ErrorKind::InvalidData);
                     let (sender, receiver) = halves.ok_or_else(invalid)?;
                     let up = None;
-                    return Ok(Established { stream, address, remote, sender, receiver, dialed, up });
+                    return Ok(Established {
+                        stream,
+                        address,
+                        remote,
+                        sender,
+                        receiver,
+                        dialed,
+                        up,
+                    });
                 }
                 // No frame was asked for: the link has just been established at most.
                 Step::Frame(_) => return Err(io::Error::from(io::ErrorKind::InvalidData).into()),

@@ -158,10 +158,8 @@ impl Node {
             let accept = listen::accept(listener, key, MOST_HANDSHAKES, commands, executor.clone());
             around.push(executor.spawn(accept));
         }
-        let pauses = Pauses {
-            first: settings.shell.reconnect_min,
-            longest: settings.shell.reconnect_max,
-        };
+        let pauses =
+            Pauses { first: settings.shell.reconnect_min, longest: settings.shell.reconnect_max };
         for peer in &settings.peers {
             let (key, presence, status) = (link_key.clone(), presence.clone(), status.clone());
             let keep = dial::keep(peer.clone(), key, presence, commands.clone(), status, pauses);

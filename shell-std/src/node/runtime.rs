@@ -12,7 +12,11 @@ const TASKS_PER_LOOK: usize = 4;
 
 /// Runs a future on this thread, and the executor's tasks on this and
 /// `threads - 1` more, until the future is done.
-pub fn run<T>(executor: &Arc<Executor<'static>>, threads: usize, future: impl Future<Output = T>) -> T {
+pub fn run<T>(
+    executor: &Arc<Executor<'static>>,
+    threads: usize,
+    future: impl Future<Output = T>,
+) -> T {
     let (stop, stopped) = async_channel::bounded::<()>(1);
     for number in 1..threads {
         let (executor, stopped) = (executor.clone(), stopped.clone());

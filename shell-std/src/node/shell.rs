@@ -59,7 +59,11 @@ pub(crate) enum FollowUp {
     /// This node knows no chain: the block is not known.
     Unknown(Ticket),
     Close(LinkId, String),
-    Stopped { sequence: u64, reporter: NodeId, cause: Cause },
+    Stopped {
+        sequence: u64,
+        reporter: NodeId,
+        cause: Cause,
+    },
 }
 
 /// Counts that the state machine does not keep.

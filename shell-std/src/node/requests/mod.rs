@@ -48,7 +48,11 @@ impl From<Gone> for RpcError {
 impl Service {
     /// Answers for `node`. With an `issuer`, `meshrequesthopinvoice` gives out
     /// invoices that count as paid.
-    pub fn new(node: NodeHandle, ledgers: Arc<dyn Ledgers>, issuer: Option<Arc<dyn Issue>>) -> Self {
+    pub fn new(
+        node: NodeHandle,
+        ledgers: Arc<dyn Ledgers>,
+        issuer: Option<Arc<dyn Issue>>,
+    ) -> Self {
         Self { node, ledgers, issuer }
     }
 

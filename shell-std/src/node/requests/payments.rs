@@ -142,9 +142,7 @@ impl Service {
                 let room = out.get_mut(1..).unwrap_or_default();
                 let hint = issuer_hint(&proof.invoice)?;
                 let packed = match terms_hash {
-                    Some(hash) => {
-                        packed::pack(&proof.invoice, &proof.preimage, &hash, hint, room)
-                    }
+                    Some(hash) => packed::pack(&proof.invoice, &proof.preimage, &hash, hint, room),
                     None => Err(PackError::OtherTerms),
                 };
                 // One that commits to something else can be sent as well; it is

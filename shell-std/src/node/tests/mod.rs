@@ -1,5 +1,7 @@
 //! Real nodes in one process, on loopback ports that the system gives.
 
+mod paid;
+
 use super::*;
 use crate::config::Shell as ShellSettings;
 use crate::identity::PeerAddress;
@@ -145,7 +147,13 @@ async fn delivery(node: &Node) -> Delivery {
     smol::future::or(next, late).await.remove(0)
 }
 
-async fn send(from: &Node, to: &Node, payload: &[u8], proof: &[u8], unchecked: bool) -> handle::Fate {
+async fn send(
+    from: &Node,
+    to: &Node,
+    payload: &[u8],
+    proof: &[u8],
+    unchecked: bool,
+) -> handle::Fate {
     let (from, to) = (from.handle(), to.handle().id());
     let wait = Duration::from_secs(if unchecked { 5 } else { 0 });
     from.send(to, payload.to_vec(), proof.to_vec(), unchecked, wait).await.unwrap()
@@ -259,7 +267,8 @@ fn a_neighbour_that_does_not_read_stalls_nobody() {
         assert!(refused > 0, "the queue has no bound");
         // Meanwhile the others lose nothing.
         let second = Duration::from_secs(1);
-        let load = a.handle().bench(c.handle().id(), crate::bench::Protocol::Raw, 1000, second, 100_000);
+        let load =
+            a.handle().bench(c.handle().id(), crate::bench::Protocol::Raw, 1000, second, 100_000);
         let outcome = load.await.unwrap().unwrap();
         assert_eq!((outcome.sent, outcome.stopped), (outcome.received, 0), "{outcome:?}");
         assert!(outcome.received > 1000, "{outcome:?}");
