@@ -2,8 +2,10 @@
 //! host node embeds.
 
 pub mod aead;
+pub mod bench;
 pub mod config;
 pub mod identity;
+pub mod node;
 pub mod private_file;
 pub mod rpc;
 pub mod store;

@@ -54,6 +54,10 @@ pub struct Shell {
     pub reconnect_min: Duration,
     /// Longest pause before a lost peer is dialled again.
     pub reconnect_max: Duration,
+    /// Whether anyone may measure the way to this node (`bench`).
+    pub bench_sink: bool,
+    /// Threads that the tasks run on.
+    pub threads: usize,
 }
 
 pub(super) fn settings(
@@ -98,7 +102,12 @@ pub(super) fn settings(
         handshake_timeout: millis(timing.handshake_timeout_ms, 5_000),
         reconnect_min: millis(timing.reconnect_min_ms, 100),
         reconnect_max: millis(timing.reconnect_max_ms, 30_000),
+        bench_sink: file.bench.sink.unwrap_or(false),
+        threads: limits.threads.unwrap_or(1) as usize,
     };
+    if !(1..=64).contains(&shell.threads) {
+        return Err(value("limits.threads", "must be from 1 to 64"));
+    }
     let max_packet = config.max_packet as usize;
     let rooms =
         [("limits.queue_bytes", shell.queue_bytes), ("limits.inbox_bytes", shell.inbox_bytes)];

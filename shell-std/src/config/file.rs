@@ -21,6 +21,7 @@ pub(super) struct File {
     pub(super) limits: Limits,
     pub(super) timing: Timing,
     pub(super) payment: Payment,
+    pub(super) bench: Bench,
 }
 
 /// `[mesh]`
@@ -63,6 +64,7 @@ pub(super) struct Limits {
     pub(super) queue_bytes: Option<u32>,
     pub(super) inbox_bytes: Option<u32>,
     pub(super) store_cache_bytes: Option<u32>,
+    pub(super) threads: Option<u32>,
 }
 
 /// `[timing]`
@@ -89,6 +91,13 @@ pub(super) struct Payment {
     pub(super) payout_script: Option<String>,
     pub(super) payout_address: Option<String>,
     pub(super) min_confirmations: Option<u32>,
+}
+
+/// `[bench]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Bench {
+    pub(super) sink: Option<bool>,
 }
 
 /// Reads a key's text into what it stands for.

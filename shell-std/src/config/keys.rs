@@ -50,6 +50,7 @@ pub const KEYS: &[(&str, &str, Kind, &str)] = &[
     ("limits", "queue_bytes", Number, "bytes queued for one neighbour [8388608]"),
     ("limits", "inbox_bytes", Number, "bytes of datagrams kept for `recv` [16777216]"),
     ("limits", "store_cache_bytes", Number, "memory of the store's cache [262144]"),
+    ("limits", "threads", Number, "threads that the node's tasks run on [1]"),
     ("timing", "keepalive_ms", Number, "longest silence on a link, 0 for no limit [250]"),
     ("timing", "hop_round_trip_ms", Number, "time for a request over a link and back [100]"),
     ("timing", "first_ring", Number, "links that a search crosses at first [2]"),
@@ -64,6 +65,7 @@ pub const KEYS: &[(&str, &str, Kind, &str)] = &[
     ("payment", "payout_script", Text, "script in hex that covenants must pay"),
     ("payment", "payout_address", Text, "the same as an address"),
     ("payment", "min_confirmations", Number, "confirmations of a covenant's funding [1]"),
+    ("bench", "sink", Flag, "let anyone measure the way to this node [false]"),
 ];
 
 /// The key as it is written in messages: `mesh.mode`.

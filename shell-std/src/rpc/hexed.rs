@@ -63,22 +63,33 @@ pub(super) mod node {
     }
 }
 
-/// Lists of identities.
-pub(super) mod nodes {
+/// Short forms of identities.
+pub(super) mod hop {
     use super::*;
-    use blvm_mesh_core::id::NodeId;
+    use blvm_mesh_core::id::HopId;
 
-    pub(in crate::rpc) fn serialize<S: Serializer>(
-        ids: &[NodeId],
-        s: S,
-    ) -> Result<S::Ok, S::Error> {
-        s.collect_seq(ids.iter().map(NodeId::to_string))
+    pub(in crate::rpc) fn serialize<S: Serializer>(id: &HopId, s: S) -> Result<S::Ok, S::Error> {
+        id.to_string().serialize(s)
+    }
+
+    pub(in crate::rpc) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<HopId, D::Error> {
+        bytes::deserialize(d).map(HopId)
+    }
+}
+
+/// Lists of short forms of identities.
+pub(super) mod hops {
+    use super::*;
+    use blvm_mesh_core::id::HopId;
+
+    pub(in crate::rpc) fn serialize<S: Serializer>(ids: &[HopId], s: S) -> Result<S::Ok, S::Error> {
+        s.collect_seq(ids.iter().map(HopId::to_string))
     }
 
     pub(in crate::rpc) fn deserialize<'de, D: Deserializer<'de>>(
         d: D,
-    ) -> Result<Vec<NodeId>, D::Error> {
+    ) -> Result<Vec<HopId>, D::Error> {
         let texts = Vec::<String>::deserialize(d)?;
-        texts.iter().map(|t| fixed(read::<D>(t)?).map(NodeId)).collect()
+        texts.iter().map(|t| fixed(read::<D>(t)?).map(HopId)).collect()
     }
 }

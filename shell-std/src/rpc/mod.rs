@@ -4,6 +4,7 @@
 mod hexed;
 
 pub mod error;
+pub mod measure;
 pub mod packet;
 pub mod request;
 pub mod target;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 /// Names of the methods. Behind each stand the names that users of blvm-node
 /// know, which mean the same.
-pub const METHODS: [(&str, &[&str]); 10] = [
+pub const METHODS: [(&str, &[&str]); 12] = [
     ("getinfo", &["get_node_id"]),
     ("getpeers", &[]),
     ("getroutes", &[]),
@@ -19,11 +19,13 @@ pub const METHODS: [(&str, &[&str]); 10] = [
     ("meshrequesthopinvoice", &["request_hop_invoice"]),
     ("getstats", &["get_routing_stats"]),
     ("getledger", &[]),
+    ("benchstart", &[]),
+    ("benchsink", &[]),
 ];
 
 /// A question to the node. [`Request::parse`] reads it from a method's name and
 /// parameters.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Request {
     /// `getinfo`
     GetInfo,
@@ -45,10 +47,14 @@ pub enum Request {
     GetStats,
     /// `getledger`
     GetLedger(GetLedger),
+    /// `benchstart`
+    BenchStart(BenchStart),
+    /// `benchsink`
+    BenchSink(BenchSink),
 }
 
 /// The node's answer; each variant belongs to the [`Request`] of its name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 #[allow(missing_docs)]
 pub enum Reply {
@@ -62,6 +68,8 @@ pub enum Reply {
     RequestHopInvoice(HopInvoice),
     GetStats(Box<Stats>),
     GetLedger(Ledger),
+    BenchStart(Box<BenchResult>),
+    BenchSink(BenchSink),
 }
 
 impl Request {
@@ -87,6 +95,8 @@ impl Request {
             "meshquoteroute" => Self::QuoteRoute(read(name, params)?),
             "meshrequesthopinvoice" => Self::RequestHopInvoice(read(name, params)?),
             "getledger" => Self::GetLedger(read(name, params)?),
+            "benchstart" => Self::BenchStart(read(name, params)?),
+            "benchsink" => Self::BenchSink(read(name, params)?),
             _ => return Err(RpcError::method_not_found(method)),
         })
     }
@@ -126,7 +136,8 @@ mod tests {
         let target = "02".repeat(32);
         for (name, also) in METHODS {
             let params = match name {
-                "findroute" => json!({"destination": target}),
+                "findroute" | "benchstart" => json!({"destination": target}),
+                "benchsink" => json!({"on": true}),
                 "meshsendpacket" => json!({"destination": target, "data_hex": ""}),
                 "meshquoteroute" | "meshrequesthopinvoice" => {
                     json!({"destination": target, "bytes": 5})

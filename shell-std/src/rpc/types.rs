@@ -5,11 +5,12 @@
 
 use super::hexed;
 use super::target::Target;
-use blvm_mesh_core::id::{Network, NodeId};
+use blvm_mesh_core::id::{HopId, Network, NodeId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+pub use super::measure::*;
 pub use super::packet::*;
 
 /// Price in the terms of [`blvm_mesh_core::payment::fee::Tariff`].
@@ -95,17 +96,12 @@ pub enum PeerState {
 /// What a neighbour said in its hello.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerHello {
-    /// Its network.
-    pub network: Network,
     /// Its mode.
     pub mode: String,
     /// What it takes.
     pub tariff: Tariff,
     /// Largest packet that it accepts.
     pub max_packet: u32,
-    /// Issuers that it accepts.
-    #[serde(with = "hexed::list")]
-    pub issuers: Vec<[u8; 33]>,
 }
 
 /// Packets and their bytes.
@@ -123,13 +119,14 @@ pub struct Route {
     /// Where it ends.
     #[serde(with = "hexed::node")]
     pub destination: NodeId,
-    /// Intermediate nodes in travel order.
-    #[serde(with = "hexed::nodes")]
-    pub hops: Vec<NodeId>,
+    /// Intermediate nodes in travel order, by the short forms of their identities:
+    /// nobody on a route need know more of the others.
+    #[serde(with = "hexed::hops")]
+    pub hops: Vec<HopId>,
     /// Smallest of the largest packets that the nodes on it accept.
     pub min_packet: u32,
-    /// Expected transmissions of all its links, in 1/256.
-    pub quality: u32,
+    /// Its cost: tariffs and quality of the links. The lowest is taken.
+    pub cost: u64,
     /// Milliseconds until it is asked for again.
     pub expires_in_ms: u64,
 }
@@ -174,9 +171,10 @@ pub struct Quote {
     /// Who receives.
     #[serde(with = "hexed::node")]
     pub destination: NodeId,
-    /// Intermediate nodes in travel order.
-    #[serde(with = "hexed::nodes")]
-    pub hops: Vec<NodeId>,
+    /// Intermediate nodes in travel order, by the short forms of their identities:
+    /// nobody on a route need know more of the others.
+    #[serde(with = "hexed::hops")]
+    pub hops: Vec<HopId>,
     /// Network of the payment.
     pub network: Network,
     /// Bytes of payload that it buys.
@@ -198,9 +196,9 @@ pub struct Quote {
 /// One party of a quoted route.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
-    /// The party.
-    #[serde(with = "hexed::node")]
-    pub node_id: NodeId,
+    /// The party, by the short form of its identity.
+    #[serde(with = "hexed::hop")]
+    pub node: HopId,
     /// What it is on the route.
     pub role: Role,
     /// What it asks.
