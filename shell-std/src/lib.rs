@@ -5,6 +5,7 @@ pub mod aead;
 pub mod bench;
 pub mod config;
 pub mod identity;
+pub mod manager;
 pub mod node;
 pub mod private_file;
 pub mod rpc;
