@@ -5,6 +5,7 @@ pub mod aead;
 pub mod bench;
 pub mod config;
 pub mod identity;
+pub mod issuer;
 pub mod manager;
 pub mod node;
 pub mod private_file;

@@ -183,8 +183,7 @@ impl MeshManager {
     /// [`ManagerError::UnknownPeer`].
     pub async fn handle_packet(&self, peer: &str, packet: &[u8]) -> Result<Verdict, ManagerError> {
         let verdict = self.give(|core, now| {
-            let link =
-                core.link(peer).ok_or_else(|| ManagerError::UnknownPeer(peer.into()))?;
+            let link = core.link(peer).ok_or_else(|| ManagerError::UnknownPeer(peer.into()))?;
             let mut bytes = packet.to_vec();
             core.receive(now, link, &mut bytes).map_err(ManagerError::Misuse)
         })?;

@@ -67,9 +67,10 @@ fn samples() -> Vec<(&'static str, String, String)> {
                 | "limits.relayed_requests"
                 | "timing.reconnect_min_ms" => "77".into(),
                 "limits.max_packet" => "5000".into(),
+                "limits.threads" => "5".into(),
                 _ => text,
             };
-            let toml = if text == "77" || text == "5000" { text.clone() } else { toml };
+            let toml = if text.len() <= 4 && *kind == Kind::Number { text.clone() } else { toml };
             (*section, format!("{name} = {toml}\n"), text)
         })
         .collect()

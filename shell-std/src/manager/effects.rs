@@ -57,11 +57,23 @@ pub(super) enum Effect {
         after: Option<u64>,
         own: Option<(async_channel::Sender<Outcome>, SentPacket)>,
     },
-    Deliver { delivery: Delivery, after: Option<u64> },
+    Deliver {
+        delivery: Delivery,
+        after: Option<u64>,
+    },
     Publish(Event),
-    Persist { number: u64, record: Record },
-    Ask { ticket: Ticket, block: [u8; 32] },
-    Close { link: LinkId, reason: MeshError },
+    Persist {
+        number: u64,
+        record: Record,
+    },
+    Ask {
+        ticket: Ticket,
+        block: [u8; 32],
+    },
+    Close {
+        link: LinkId,
+        reason: MeshError,
+    },
 }
 
 /// The state machine with what it needs at hand.

@@ -72,7 +72,9 @@ impl PaymentVerifier {
         };
         let state = self.api.payment_state(&verified.key).await;
         match state {
-            Some(PaymentState::Failed) => VerificationResult { verified: None, refused: None, state },
+            Some(PaymentState::Failed) => {
+                VerificationResult { verified: None, refused: None, state }
+            }
             _ => VerificationResult { verified: Some(verified), refused: None, state },
         }
     }

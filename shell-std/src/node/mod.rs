@@ -17,6 +17,7 @@ mod clock;
 mod command;
 mod conduct;
 mod connection;
+mod daemon;
 mod deliveries;
 mod dial;
 mod durable;
@@ -38,6 +39,7 @@ mod status;
 mod tests;
 
 pub use command::Progress;
+pub use daemon::{DaemonError, run};
 pub use deliveries::{Deliveries, Delivery};
 pub use durable::Commit;
 pub use handle::{Fate, Gone, NodeHandle};

@@ -3,10 +3,12 @@
 
 mod hexed;
 
+pub mod client;
 pub mod error;
 pub mod measure;
 pub mod packet;
 pub mod request;
+pub mod server;
 pub mod target;
 pub mod types;
 

@@ -102,6 +102,31 @@ impl Request {
     }
 }
 
+impl Request {
+    /// Method and parameters, as [`Self::parse`] reads them.
+    pub fn to_parts(&self) -> (&'static str, Value) {
+        let none = || Value::Object(serde_json::Map::new());
+        // None of the types has a key that JSON cannot hold.
+        fn of(params: &impl Serialize) -> Value {
+            serde_json::to_value(params).unwrap_or_default()
+        }
+        match self {
+            Self::GetInfo => ("getinfo", none()),
+            Self::GetPeers => ("getpeers", none()),
+            Self::GetRoutes => ("getroutes", none()),
+            Self::GetStats => ("getstats", none()),
+            Self::FindRoute(params) => ("findroute", of(params)),
+            Self::SendPacket(params) => ("meshsendpacket", of(params)),
+            Self::PollReceived(params) => ("meshpollreceived", of(params)),
+            Self::QuoteRoute(params) => ("meshquoteroute", of(params)),
+            Self::RequestHopInvoice(params) => ("meshrequesthopinvoice", of(params)),
+            Self::GetLedger(params) => ("getledger", of(params)),
+            Self::BenchStart(params) => ("benchstart", of(params)),
+            Self::BenchSink(params) => ("benchsink", of(params)),
+        }
+    }
+}
+
 fn none(method: &str, params: Option<Value>, request: Request) -> Result<Request, RpcError> {
     let empty = match &params {
         None | Some(Value::Null) => true,
@@ -145,7 +170,9 @@ mod tests {
                 _ => json!({}),
             };
             let request = Request::parse(name, Some(params.clone()));
-            assert!(request.is_ok(), "{name}: {request:?}");
+            let (written, again) = request.clone().unwrap().to_parts();
+            assert_eq!(written, name);
+            assert_eq!(Request::parse(written, Some(again)), request);
             for alias in also {
                 assert_eq!(Request::parse(alias, Some(params.clone())), request);
             }

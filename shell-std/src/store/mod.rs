@@ -8,6 +8,7 @@
 //! | `totals` | role | payments, amounts, shares; sums over `ledger` |
 //! | `meta` | name | version of this layout; the floor |
 
+mod of_node;
 mod query;
 
 use blvm_mesh_core::payment::fee::Party;
