@@ -17,7 +17,6 @@ mod clock;
 mod command;
 mod conduct;
 mod connection;
-mod daemon;
 mod deliveries;
 mod dial;
 mod durable;
@@ -39,7 +38,6 @@ mod status;
 mod tests;
 
 pub use command::Progress;
-pub use daemon::{DaemonError, run};
 pub use deliveries::{Deliveries, Delivery};
 pub use durable::Commit;
 pub use handle::{Fate, Gone, NodeHandle};
