@@ -7,6 +7,7 @@ pub mod cli;
 pub mod config;
 pub mod identity;
 pub mod issuer;
+pub mod manager;
 pub mod node;
 pub mod private_file;
 pub mod rpc;
