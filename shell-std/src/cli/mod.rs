@@ -6,6 +6,7 @@
 mod answer;
 mod bench;
 mod decode;
+mod demo;
 mod global;
 mod input;
 mod inspect;
@@ -43,6 +44,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Run),
+    Demo(demo::Demo),
     Keygen(keys::Keygen),
     Id(keys::Id),
     Send(traffic::Send),
@@ -75,6 +77,7 @@ impl Cli {
         let Self { global, command } = self;
         match command {
             Command::Run(c) => c.run(&global),
+            Command::Demo(c) => c.run(&global),
             Command::Keygen(c) => c.run(&global),
             Command::Id(c) => c.run(&global),
             Command::Send(c) => c.run(&global),
