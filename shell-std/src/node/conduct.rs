@@ -47,6 +47,12 @@ impl Conduct {
         self.offenders.get(peer).map(|o| o.until).filter(|until| *until > now)
     }
 
+    /// Weight of the peer's offences.
+    #[cfg(test)]
+    pub(crate) fn weight(&self, now: Micros, peer: &NodeId) -> f64 {
+        self.offenders.get(peer).map_or(0.0, |o| o.weight(now))
+    }
+
     /// Counts a penalised packet; `true` if the link is to be closed for it.
     pub(crate) fn penalise(&mut self, now: Micros, peer: NodeId) -> bool {
         self.add(now, peer, 1.0)
