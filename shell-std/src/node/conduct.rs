@@ -1,7 +1,7 @@
 //! How neighbours behave: what the state machine's remedies add up to.
 //!
-//! Offences are kept by identity, which the handshake proved. They fade by half a
-//! minute's halves, so that only a neighbour that keeps offending is shut out.
+//! Offences are kept by identity, which the handshake proved. They fade, by
+//! half in each half minute, so that only a neighbour that keeps offending is shut out.
 
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::time::{Micros, SECOND};
@@ -30,8 +30,12 @@ struct Offender {
 
 impl Offender {
     fn weight(&self, now: Micros) -> f64 {
-        let halves = now.saturating_sub(self.at) as f64 / HALF_LIFE as f64;
-        self.weight * (-halves).exp2()
+        let age = now.saturating_sub(self.at);
+        // Straight lines between the halves, so that no library of functions is
+        // needed for this.
+        let (halves, rest) = (age / HALF_LIFE, age % HALF_LIFE);
+        let half = 0.5f64.powi(i32::try_from(halves).unwrap_or(i32::MAX));
+        self.weight * half * (1.0 - rest as f64 / (2 * HALF_LIFE) as f64)
     }
 }
 
@@ -45,6 +49,12 @@ impl Conduct {
     /// Until when the peer is shut out, if it is.
     pub(crate) fn banned(&self, now: Micros, peer: &NodeId) -> Option<Micros> {
         self.offenders.get(peer).map(|o| o.until).filter(|until| *until > now)
+    }
+
+    /// Weight of the peer's offences.
+    #[cfg(test)]
+    pub(crate) fn weight(&self, now: Micros, peer: &NodeId) -> f64 {
+        self.offenders.get(peer).map_or(0.0, |o| o.weight(now))
     }
 
     /// Counts a penalised packet; `true` if the link is to be closed for it.

@@ -13,8 +13,9 @@ use std::sync::Arc;
 
 /// Bytes that are read and decrypted at once: three large frames.
 const READ_BUFFER: usize = 3 * (MAX_BODY + FRAME_OVERHEAD);
-/// Bytes that are encrypted and written at once: two large frames.
-const WRITE_BUFFER: usize = 2 * (MAX_BODY + FRAME_OVERHEAD);
+/// Bytes that are encrypted and written at once: two large frames, and what may be
+/// left over of a packet that is a little longer than these.
+const WRITE_BUFFER: usize = 2 * (MAX_BODY + FRAME_OVERHEAD) + 8 * 1024;
 
 /// Why a link ended.
 #[derive(Debug, thiserror::Error)]

@@ -153,8 +153,10 @@ impl Egress {
         let mut q = self.lock();
         let mut rest = out;
         while q.bytes() > 0 {
-            // A small rest of the buffer would only make a small frame.
-            if !frames.is_empty() && rest.len() < usize::from(max_body) {
+            // A small rest of the buffer makes a small frame: only worth it where it
+            // takes all that is left, which would else need a write of its own.
+            let is_small = rest.len() < usize::from(max_body);
+            if !frames.is_empty() && is_small && q.unwritten() > rest.len() / 2 {
                 break;
             }
             let Some(mut frame) = FrameBuilder::new(rest, max_body) else { break };
@@ -186,6 +188,12 @@ impl Egress {
 impl Queues {
     fn bytes(&self) -> usize {
         self.control.bytes() + self.paid.bytes() + self.free.bytes()
+    }
+
+    /// Bytes that wait, without those that are written already.
+    fn unwritten(&self) -> usize {
+        let begun = self.splitter.begun(Lane::Paid) + self.splitter.begun(Lane::Free);
+        self.bytes().saturating_sub(begun)
     }
 
     /// Writes the next packet, or what fits of it; `false` if the frame is full or

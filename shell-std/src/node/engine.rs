@@ -165,7 +165,10 @@ impl Engine {
                 self.bench.room();
             }
             Command::Send(own) => self.send(now, *own),
-            Command::Job(job) => job(self),
+            Command::Job(job) => {
+                job(self);
+                self.settle(now);
+            }
         }
     }
 

@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 
 /// Bytes of a chunk; a larger packet gets one of its own.
-const CHUNK: usize = 128 * 1024;
+const CHUNK: usize = 144 * 1024;
+/// Empty chunks that are kept for reuse.
+const SPARES: usize = 2;
 /// Before each packet: its length.
 const PREFIX: usize = 4;
 
@@ -14,7 +16,7 @@ pub(crate) struct Fifo {
     /// Where the first packet begins in the first chunk.
     at: usize,
     bytes: usize,
-    spare: Option<Vec<u8>>,
+    spares: Vec<Vec<u8>>,
 }
 
 impl Fifo {
@@ -34,7 +36,7 @@ impl Fifo {
         let need = PREFIX + len;
         let fits = self.chunks.back().is_some_and(|c| c.capacity() - c.len() >= need);
         if !fits {
-            let spare = self.spare.take().filter(|c| c.capacity() >= need);
+            let spare = self.spares.pop().filter(|c| c.capacity() >= need);
             self.chunks.push_back(spare.unwrap_or_else(|| Vec::with_capacity(need.max(CHUNK))));
         }
         if let Some(chunk) = self.chunks.back_mut() {
@@ -59,9 +61,9 @@ impl Fifo {
         if self.chunks.front().is_some_and(|chunk| self.at >= chunk.len()) {
             self.at = 0;
             let used = self.chunks.pop_front().filter(|chunk| chunk.capacity() <= CHUNK);
-            if let (Some(mut chunk), None) = (used, &self.spare) {
+            if let Some(mut chunk) = used.filter(|_| self.spares.len() < SPARES) {
                 chunk.clear();
-                self.spare = Some(chunk);
+                self.spares.push(chunk);
             }
         }
     }

@@ -266,7 +266,9 @@ impl Shell {
                 }
             }
             Remedy::Disconnect => {
-                self.conduct.disconnect(now, peer);
+                if is_offence(&reason) {
+                    self.conduct.disconnect(now, peer);
+                }
                 self.todo.push_back(FollowUp::Close(link, reason.to_string()));
             }
         }
@@ -364,6 +366,18 @@ impl Shell {
             !who.is_empty()
         });
     }
+}
+
+/// Whether a link is closed for something that its neighbour did. Two that dial
+/// each other at once, or one too many, are not at fault.
+fn is_offence(reason: &MeshError) -> bool {
+    use NetworkReason as N;
+    !matches!(
+        reason,
+        MeshError::NetworkError(
+            N::OtherLinkKept | N::TooManyNeighbours | N::HopIdTaken | N::Itself
+        )
+    )
 }
 
 /// Number of intermediate nodes of an own datagram: its hop limit at the start.

@@ -228,6 +228,66 @@ fn a_link_that_is_lost_is_made_again_and_a_stopped_node_is_gone() {
 }
 
 #[test]
+fn two_that_dial_each_other_settle_for_one_link_and_bear_no_grudge() {
+    Bed::run(async |bed| {
+        let free_port = || {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.local_addr().unwrap().port()
+        };
+        let ports = [free_port(), free_port()];
+        let node = |i: usize| {
+            let other = PeerAddress {
+                public_key: secret(2 - i as u8).public_key(&Default::default()),
+                host: "127.0.0.1".into(),
+                port: ports[1 - i],
+            };
+            bed.start_with(1 + i as u8, MeshMode::Open, &[], Disk::default(), |s| {
+                s.listen_addr = Some(SocketAddr::from(([127, 0, 0, 1], ports[i])));
+                s.peers = vec![other];
+                // Many times within the test: each could be taken for an offence.
+                s.shell.reconnect_max = s.shell.reconnect_min;
+            })
+        };
+        let (a, b) = (node(0), node(1));
+        for _ in 0..6 {
+            linked(&a, &b).await;
+            smol::Timer::after(Duration::from_millis(20)).await;
+            let drop_all = |engine: &mut engine::Engine| {
+                let links: Vec<_> = engine.shell.links.iter().map(|(id, _)| id).collect();
+                let todo = links.into_iter().map(|id| shell::FollowUp::Close(id, "test".into()));
+                engine.shell.todo.extend(todo);
+            };
+            a.handle().job(drop_all).await.unwrap();
+        }
+        linked(&a, &b).await;
+        let one_each = async || {
+            let count = |engine: &mut engine::Engine| engine.shell.links.iter().count();
+            let (a, b) = (a.handle().job(count).await, b.handle().job(count).await);
+            (a, b) == (Ok(1), Ok(1))
+        };
+        until("one link is left", one_each).await;
+        // A late dial may yet take the first one's place, and what is on it.
+        let arrives = async || {
+            send(&a, &b, b"still here", &[], false).await;
+            smol::Timer::after(Duration::from_millis(5)).await;
+            !b.handle().deliveries().take(1, 1).is_empty()
+        };
+        until("a datagram arrives", arrives).await;
+        let grudge = |engine: &mut engine::Engine| {
+            let (now, shell) = (engine.shell.clock.now(), &engine.shell);
+            [1, 2].iter().any(|key| {
+                let id = NodeId::from_public_key(&secret(*key).public_key(&Default::default()));
+                shell.conduct.weight(now, &id) > 0.0
+            })
+        };
+        assert_eq!(a.handle().job(grudge).await, Ok(false));
+        assert_eq!(b.handle().job(grudge).await, Ok(false));
+        a.stop().await;
+        b.stop().await;
+    });
+}
+
+#[test]
 fn a_search_that_cannot_begin_ends_at_once() {
     Bed::run(async |bed| {
         let a = bed.start_with(1, MeshMode::Open, &[], Disk::default(), |_| {});
