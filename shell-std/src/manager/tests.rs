@@ -14,6 +14,7 @@ use blvm_mesh_core::payment::reason::{PaymentReason, Refused};
 use blvm_mesh_core::payment::terms::Terms;
 use blvm_mesh_core::payment::verify::Claim;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Weak;
 
 /// A host that is connected to all others by name.
@@ -90,8 +91,8 @@ async fn pair(executor: &smol::LocalExecutor<'static>) -> ([Arc<MeshManager>; 2]
 }
 
 /// Runs a test while the managers that it makes keep time.
-fn run<F: Future<Output = ()>>(test: impl FnOnce(Arc<smol::LocalExecutor<'static>>) -> F) {
-    let executor = Arc::new(smol::LocalExecutor::new());
+fn run<F: Future<Output = ()>>(test: impl FnOnce(Rc<smol::LocalExecutor<'static>>) -> F) {
+    let executor = Rc::new(smol::LocalExecutor::new());
     smol::block_on(executor.clone().run(test(executor)));
 }
 
