@@ -1,3 +1,14 @@
-//! Host-node library.
+//! Payment-gated Bitcoin mesh relay: the daemon's parts, and the library that a
+//! host node embeds.
 
 pub mod aead;
+pub mod bench;
+pub mod cli;
+pub mod config;
+pub mod identity;
+pub mod issuer;
+pub mod manager;
+pub mod node;
+pub mod private_file;
+pub mod rpc;
+pub mod store;

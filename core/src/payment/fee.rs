@@ -39,6 +39,7 @@ impl Tariff {
 
 /// Who is paid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Party {
     /// The sender, who also pays.
     Source,

@@ -1,0 +1,123 @@
+//! What a command came to, and how it is printed.
+
+use crate::config::ConfigError;
+use crate::identity::IdentityError;
+use crate::issuer::IssuerError;
+use crate::rpc::client::ClientError;
+use crate::store::StoreError;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// What a command found out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// Whether it is a yes.
+    pub yes: bool,
+    /// For programs.
+    pub json: Value,
+    /// For people; empty: nothing is printed.
+    pub text: String,
+}
+
+/// Why a command gives no answer: exit code 2.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Failure(pub String);
+
+macro_rules! failure_from {
+    ($($error:ty),*) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self(error.to_string())
+            }
+        }
+    )*};
+}
+failure_from!(ConfigError, IdentityError, IssuerError, StoreError, io::Error, serde_json::Error);
+
+impl Answer {
+    /// A yes.
+    pub fn yes(json: impl Serialize, text: impl Into<String>) -> Result<Self, Failure> {
+        Ok(Self { yes: true, json: serde_json::to_value(json)?, text: text.into() })
+    }
+
+    /// A clean no.
+    pub fn no(json: impl Serialize, text: impl Into<String>) -> Result<Self, Failure> {
+        Ok(Self { yes: false, json: serde_json::to_value(json)?, text: text.into() })
+    }
+
+    /// What is left to say after a command has printed by itself.
+    pub fn printed(yes: bool) -> Self {
+        Self { yes, json: Value::Null, text: String::new() }
+    }
+
+    /// A node's refusal is a clean no; what kept it from answering is not.
+    pub fn refused(error: ClientError) -> Result<Self, Failure> {
+        let text = error.to_string();
+        match error.is_refusal() {
+            true => Self::no(json!({"error": {"code": 1, "message": text}}), format!("no: {text}")),
+            false => Err(Failure(text)),
+        }
+    }
+}
+
+/// Prints it and gives the exit code.
+pub(super) fn print(outcome: Result<Answer, Failure>, json: bool) -> ExitCode {
+    let (code, written) = match outcome {
+        Ok(Answer { yes, json: value, text }) => {
+            let text = match (json, &value) {
+                (true, Value::Null) => String::new(),
+                (true, _) => format!("{value:#}"),
+                (false, _) => text,
+            };
+            (if yes { 0 } else { 1 }, write_line(&mut io::stdout().lock(), &text))
+        }
+        Err(Failure(message)) if json => {
+            let value = json!({"error": {"code": 2, "message": message}});
+            (2, write_line(&mut io::stdout().lock(), &format!("{value:#}")))
+        }
+        Err(Failure(message)) => {
+            (2, write_line(&mut io::stderr().lock(), &format!("error: {message}")))
+        }
+    };
+    match written {
+        // Whoever closed the pipe has seen enough.
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(2),
+        _ => ExitCode::from(code),
+    }
+}
+
+fn write_line(out: &mut impl Write, text: &str) -> io::Result<()> {
+    let text = text.trim_end();
+    if text.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "{text}")?;
+    out.flush()
+}
+
+/// Names and values, one a line, the values in one column.
+pub(super) fn lines<V: ToString>(rows: impl IntoIterator<Item = (&'static str, V)>) -> String {
+    let rows: Vec<_> = rows.into_iter().map(|(name, value)| (name, value.to_string())).collect();
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    let line = |(name, value): &(&str, String)| format!("{name:width$}  {value}\n");
+    rows.iter().map(line).collect()
+}
+
+/// A table with a heading.
+pub(super) fn table<const N: usize>(heading: [&str; N], rows: &[[String; N]]) -> String {
+    let mut widths = heading.map(str::len);
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.len());
+        }
+    }
+    let line = |cells: &[String; N]| {
+        let cells = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    let heading = heading.map(str::to_owned);
+    std::iter::once(&heading).chain(rows).map(line).collect()
+}

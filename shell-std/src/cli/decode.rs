@@ -1,0 +1,217 @@
+//! `decode`: a packet of the mesh, field by field.
+
+use super::input::Input;
+use super::{Answer, Failure};
+use bitcoin::secp256k1::Secp256k1;
+use blvm_mesh_core::id::NodeId;
+use blvm_mesh_core::payment::fee::Tariff;
+use blvm_mesh_core::payment::lightning::LightningProof;
+use blvm_mesh_core::payment::packed::PackedProof;
+use blvm_mesh_core::payment::proof::PaymentProof;
+use blvm_mesh_core::policy::detect::{Scope, explain};
+use blvm_mesh_core::signature;
+use blvm_mesh_core::wire::datagram::{Datagram, Signed};
+use blvm_mesh_core::wire::hello::Hello;
+use blvm_mesh_core::wire::route_error::RouteError;
+use blvm_mesh_core::wire::route_reply::RouteReply;
+use blvm_mesh_core::wire::route_request::{Hop, RouteRequest};
+use blvm_mesh_core::wire::{Header, Kind, WireError};
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+/// Show a packet of the mesh, field by field.
+///
+/// Exit code 1: it is not a packet, and why. Signatures are checked. No node needs to run.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  blvm-mesh decode packet.bin
+  echo 4d455348... | blvm-mesh decode --json")]
+pub(super) struct Decode {
+    #[command(flatten)]
+    input: Input,
+}
+
+impl Decode {
+    pub(super) fn run(self) -> Result<Answer, Failure> {
+        let packet = self.input.read()?;
+        match decode(&packet) {
+            Ok(fields) => {
+                let mut text = String::new();
+                write_fields(&mut text, 0, &fields);
+                Answer::yes(fields, text)
+            }
+            Err(e) => {
+                let reason = e.to_string();
+                let json = json!({"error": {"code": 1, "message": reason}});
+                Answer::no(json, format!("no packet: {reason}"))
+            }
+        }
+    }
+}
+
+/// Fields in the order of the packet.
+fn decode(packet: &[u8]) -> Result<Map<String, Value>, WireError> {
+    let (header, body) = Header::parse(packet)?;
+    let mut fields = Fields::default();
+    fields.put("kind", format!("{:?}", header.kind));
+    fields.put("version", blvm_mesh_core::wire::header::VERSION);
+    fields.put("flags", header.flags);
+    fields.put("hop_limit", header.hop_limit);
+    fields.put("sequence", header.sequence);
+    fields.put("length", body.len());
+    match header.kind {
+        Kind::Datagram => datagram(&mut fields, &Datagram::parse(header, body)?),
+        Kind::RouteRequest => {
+            let r = RouteRequest::parse(header, body)?;
+            fields.ends(&r.source, &r.destination);
+            fields.put("min_packet", r.min_packet);
+            fields.put("quality", r.quality);
+            fields.put("hops", priced(&r.hops));
+        }
+        Kind::RouteReply => {
+            let r = RouteReply::parse(header, body)?;
+            let secp = Secp256k1::verification_only();
+            let ours = NodeId::from_compressed(&r.public_key) == r.destination;
+            let signed = signature::verify(&secp, &r.public_key, &r.sighash(), &r.signature);
+            fields.ends(&r.source, &r.destination);
+            fields.put("min_packet", r.min_packet);
+            fields.put("quality", r.quality);
+            fields.put("tariff", tariff(&r.tariff));
+            fields.put("public_key", hex::encode(r.public_key));
+            fields.put("key_is_destinations", ours);
+            fields.put("signature", hex::encode(r.signature));
+            fields.put("signature_valid", signed);
+            fields.put("hops", priced(&r.hops));
+        }
+        Kind::RouteError => {
+            let r = RouteError::parse(header, body)?;
+            fields.ends(&r.source, &r.destination);
+            fields.put("reporter", r.reporter.to_string());
+            fields.put("next", r.next.to_string());
+            fields.put("cause", r.cause.to_string());
+            fields.put("hops", r.hops.iter().map(ToString::to_string).collect::<Vec<_>>());
+        }
+        Kind::Hello => {
+            let h = Hello::parse(header, body)?;
+            fields.put("network", h.network.name());
+            fields.put("mode", h.mode.name());
+            fields.put("quality", h.quality);
+            fields.put("max_packet", h.max_packet);
+            fields.put("tariff", tariff(&h.tariff));
+            fields.put("keepalive_ms", h.keepalive_ms);
+            fields.put("issuers", h.issuers.iter().map(hex::encode).collect::<Vec<_>>());
+        }
+        Kind::Open | Kind::Data | Kind::Ack | Kind::Close => {
+            fields.put("note", "the number is reserved for flows; nothing is defined yet");
+            fields.put("body", hex::encode(body));
+        }
+    }
+    Ok(fields.0)
+}
+
+fn datagram(fields: &mut Fields, d: &Datagram<'_>) {
+    fields.ends(&d.source, &d.destination);
+    fields.put("hops", d.hops().map(|h| h.to_string()).collect::<Vec<_>>());
+    if let (Some(Signed { public_key, signature, proof }), Some(hash)) = (d.signed, d.sighash()) {
+        let secp = Secp256k1::verification_only();
+        fields.put("public_key", hex::encode(public_key));
+        fields.put("key_is_sources", NodeId::from_compressed(public_key) == d.source);
+        fields.put("signature", hex::encode(signature));
+        fields.put("signature_valid", signature::verify(&secp, public_key, &hash, signature));
+        fields.put("proof", proof_fields(proof));
+    }
+    let (protocol, reason) = match explain(d.payload, Scope::default()) {
+        Ok(protocol) => (format!("{protocol:?}"), None),
+        Err(why) => ("Unknown".into(), Some(why.to_string())),
+    };
+    fields.put("payload_bytes", d.payload.len());
+    fields.put("payload_protocol", protocol);
+    if let Some(reason) = reason {
+        fields.put("payload_reason", reason);
+    }
+    fields.put("payload", hex::encode(d.payload));
+}
+
+fn proof_fields(proof: &[u8]) -> Value {
+    let mut fields = Fields::default();
+    fields.put("bytes", proof.len());
+    match PaymentProof::parse(proof) {
+        Ok(PaymentProof::Lightning(LightningProof::Packed(bytes))) => {
+            fields.put("method", "lightning");
+            match PackedProof::parse(bytes) {
+                Ok(packed) => {
+                    fields.put("issuer_hint", hex::encode(packed.issuer().0));
+                    fields.put("preimage", hex::encode(packed.preimage()));
+                }
+                Err(e) => fields.put("error", e.to_string()),
+            }
+        }
+        Ok(PaymentProof::Lightning(LightningProof::Text { invoice, preimage, .. })) => {
+            fields.put("method", "lightning");
+            fields.put("invoice", invoice);
+            fields.put("preimage", hex::encode(preimage));
+        }
+        Ok(PaymentProof::InstantSettlement(p)) => {
+            fields.put("method", "covenant");
+            fields.put("output_index", p.output_index);
+            fields.put("template", hex::encode(p.template));
+            fields.put("funding", hex::encode(p.funding));
+            // As blocks are usually written.
+            let shown: Vec<u8> = p.block_hash.iter().rev().copied().collect();
+            fields.put("block_hash", hex::encode(shown));
+            fields.put("position", p.position);
+            fields.put("siblings", hex::encode(p.siblings));
+        }
+        Err(e) => fields.put("error", e.to_string()),
+    }
+    fields.put("raw", hex::encode(proof));
+    Value::Object(fields.0)
+}
+
+fn priced(hops: &[Hop]) -> Vec<Value> {
+    let hop = |h: &Hop| json!({"node": h.node.to_string(), "tariff": tariff(&h.tariff)});
+    hops.iter().map(hop).collect()
+}
+
+fn tariff(t: &Tariff) -> Value {
+    json!({"base_msat": t.base_msat, "per_kib_msat": t.per_kib_msat})
+}
+
+#[derive(Default)]
+struct Fields(Map<String, Value>);
+
+impl Fields {
+    fn put(&mut self, name: &str, value: impl Into<Value>) {
+        self.0.insert(name.into(), value.into());
+    }
+
+    fn ends(&mut self, source: &NodeId, destination: &NodeId) {
+        self.put("source", source.to_string());
+        self.put("destination", destination.to_string());
+    }
+}
+
+fn write_fields(text: &mut String, depth: usize, fields: &Map<String, Value>) {
+    let indent = "  ".repeat(depth);
+    for (name, value) in fields {
+        match value {
+            Value::Object(inner) => {
+                text.push_str(&format!("{indent}{name}:\n"));
+                write_fields(text, depth + 1, inner);
+            }
+            Value::Array(items) => {
+                text.push_str(&format!("{indent}{name}: {}\n", items.len()));
+                for item in items {
+                    let item = match item {
+                        Value::String(item) => item.clone(),
+                        other => other.to_string(),
+                    };
+                    text.push_str(&format!("{indent}  {item}\n"));
+                }
+            }
+            Value::String(value) => text.push_str(&format!("{indent}{name}: {value}\n")),
+            other => text.push_str(&format!("{indent}{name}: {other}\n")),
+        }
+    }
+}

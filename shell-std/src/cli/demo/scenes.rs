@@ -1,0 +1,192 @@
+//! What is shown, scene by scene. `Ok` says what was seen, `Err` what was not as it
+//! should be.
+
+use super::actor::{free, unchecked};
+use super::stage::{Stage, invoice};
+use crate::identity::Identity;
+use crate::issuer::Issuer;
+use crate::rpc::types::{Proof, Role};
+use bitcoin::blockdata::constants::genesis_block;
+use bitcoin::consensus::serialize;
+use bitcoin::p2p::Magic;
+use bitcoin::p2p::message::{NetworkMessage, RawNetworkMessage};
+use blvm_mesh_core::payment::fee::{FeeDistribution, Party};
+use std::time::Instant;
+
+type Shown = Result<String, String>;
+
+/// All scenes, in order: each builds on those before.
+pub(super) const ALL: [(&str, fn(&mut Stage) -> Shown); 9] = [
+    ("Start A - B - C", start),
+    ("Genesis block, A to C through B, free", block),
+    ("4 KiB of other data without payment", unpaid),
+    ("The same with a proof of payment", paid),
+    ("The same proof again", replayed),
+    ("An invoice by a stranger to himself", self_issued),
+    ("B is killed and restarted, the old proof again", restarted),
+    ("D joins, as a second way", joined),
+    ("B dies, the route is repaired over D", repaired),
+];
+
+const A: usize = 0;
+const B: usize = 1;
+const C: usize = 2;
+const D: usize = 3;
+
+fn start(stage: &mut Stage) -> Shown {
+    stage.start("A", &[])?;
+    let a = stage.actor(A)?.address();
+    stage.start("B", &[a])?;
+    let b = stage.actor(B)?.address();
+    stage.start("C", &[b])?;
+    let (a, c) = (stage.actor(A)?.id()?, stage.actor(C)?.id()?);
+    stage.actor(B)?.wait_for_links(&[a, c])?;
+    let at = stage.dir().display().to_string();
+    Ok(format!("three processes, each with its own key and store in {at}, linked"))
+}
+
+/// The first block of the main chain, as a message between Bitcoin nodes.
+fn genesis() -> Vec<u8> {
+    let block = genesis_block(bitcoin::Network::Bitcoin);
+    serialize(&RawNetworkMessage::new(Magic::BITCOIN, NetworkMessage::Block(block)))
+}
+
+fn data() -> Vec<u8> {
+    (0..4096u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+}
+
+/// How the block went from A to C.
+struct Carried {
+    hops: u8,
+    micros: f64,
+    /// How often it was sent: a link that dies takes along what is on it.
+    times: u32,
+}
+
+/// Sends the block from A to C, again every half second until it arrives.
+fn carry_block(stage: &mut Stage) -> Result<Carried, String> {
+    let (message, to) = (genesis(), stage.actor(C)?.id()?);
+    let start = Instant::now();
+    for times in 1..=20 {
+        let Ok(sent) = stage.actor(A)?.send(free(to, message.clone()))? else { continue };
+        let Some(got) = stage.actor(C)?.receive(500)? else { continue };
+        let micros = start.elapsed().as_secs_f64() * 1e6;
+        return match got.data == message && got.protocol == "BitcoinP2P" {
+            true => Ok(Carried { hops: sent.hops, micros, times }),
+            false => Err(format!("C received {} bytes of {}", got.data.len(), got.protocol)),
+        };
+    }
+    Err("C received nothing".into())
+}
+
+fn block(stage: &mut Stage) -> Shown {
+    carry_block(stage)?;
+    let Carried { hops, micros, times } = carry_block(stage)?;
+    let bytes = genesis().len();
+    match (hops, times) {
+        (1, 1) => {
+            Ok(format!("{bytes} bytes as BitcoinP2P, {micros:.0} us once the route is known"))
+        }
+        _ => Err(format!("it went over {hops} hops, and was sent {times} times")),
+    }
+}
+
+/// Sends the data from A, whatever A thinks of it: B must refuse it for this reason.
+fn refused_by_b(stage: &mut Stage, proof: Option<Proof>, reason: &str) -> Shown {
+    let (b, to) = (stage.actor(B)?.id()?, stage.actor(C)?.id()?);
+    let refusal = match stage.actor(A)?.send(unchecked(to, data(), proof))? {
+        Ok(_) => return Err("nobody refused it".into()),
+        Err(refusal) => refusal,
+    };
+    let by_b = refusal.strip_prefix(&format!("{} says: ", b.hop()));
+    let Some(sentence) = by_b.filter(|sentence| sentence.contains(reason)) else {
+        return Err(refusal);
+    };
+    match stage.actor(C)?.receive(0)? {
+        None => Ok(format!("refused by B: {sentence}")),
+        Some(_) => Err("C received it all the same".into()),
+    }
+}
+
+fn unpaid(stage: &mut Stage) -> Shown {
+    refused_by_b(stage, None, "payment is required")
+}
+
+fn paid(stage: &mut Stage) -> Shown {
+    let (data, to) = (data(), stage.actor(C)?.id()?);
+    let quote = stage.actor(A)?.quote(to, data.len())?;
+    let (issued, proof) = invoice(&stage.issuer, &quote)?;
+    let mut request = free(to, data.clone());
+    request.proof = Some(proof.clone());
+    stage.actor(A)?.send(request)??;
+    let got = stage.actor(C)?.receive(10_000)?.ok_or("C received nothing")?;
+    if got.data != data {
+        return Err("C received something else".into());
+    }
+    stage.paid = Some(proof);
+
+    let amount = quote.amount_msat;
+    let shares = FeeDistribution::new(amount, 1).ok_or("the route is too long")?;
+    let expected = [
+        (A, Role::Source, Party::Source),
+        (B, Role::Intermediate, Party::Intermediate(0)),
+        (C, Role::Destination, Party::Destination),
+    ];
+    let mut booked = Vec::new();
+    for (place, role, party) in expected {
+        let entry = stage.actor(place)?.booked(&issued.payment_hash)?;
+        let share = shares.get(party);
+        if (entry.role, entry.amount_msat, entry.share_msat) != (role, amount, share) {
+            return Err(format!("{role:?} should have booked {share} msat, not {entry:?}"));
+        }
+        booked.push(share);
+    }
+    let [a, b, c] = booked.as_slice() else { return Err("not three shares".into()) };
+    if a + b + c != amount || got.earned_msat != *c {
+        return Err(format!("{a} + {b} + {c} is not {amount} msat, or C did not earn its part"));
+    }
+    Ok(format!("delivered; of {amount} msat C has booked {c} (60 %), B {b} (30 %), A {a} (10 %)"))
+}
+
+fn replayed(stage: &mut Stage) -> Shown {
+    let proof = stage.paid.clone().ok_or("nothing was paid")?;
+    refused_by_b(stage, Some(proof), "used before")
+}
+
+fn self_issued(stage: &mut Stage) -> Shown {
+    let (bytes, to) = (data().len(), stage.actor(C)?.id()?);
+    let quote = stage.actor(A)?.quote(to, bytes)?;
+    let stranger = Identity::generate().map_err(|e| e.to_string())?;
+    let (_, proof) = invoice(&Issuer::from_secret(*stranger.secret_key()), &quote)?;
+    refused_by_b(stage, Some(proof), "not signed by an issuer")
+}
+
+fn restarted(stage: &mut Stage) -> Shown {
+    stage.actor(B)?.kill()?;
+    stage.actor(B)?.restart()?;
+    let (a, c) = (stage.actor(A)?.id()?, stage.actor(C)?.id()?);
+    let b = stage.actor(B)?.id()?;
+    stage.actor(B)?.wait_for_links(&[a, c])?;
+    stage.actor(A)?.wait_for_links(&[b])?;
+    stage.actor(C)?.wait_for_links(&[b])?;
+    replayed(stage)
+}
+
+fn joined(stage: &mut Stage) -> Shown {
+    let (a, c) = (stage.actor(A)?.address(), stage.actor(C)?.address());
+    stage.start("D", &[a, c])?;
+    let (a, c) = (stage.actor(A)?.id()?, stage.actor(C)?.id()?);
+    stage.actor(D)?.wait_for_links(&[a, c])?;
+    carry_block(stage)?;
+    Ok("linked to A and C; the block still arrives".into())
+}
+
+fn repaired(stage: &mut Stage) -> Shown {
+    stage.actor(B)?.kill()?;
+    let Carried { hops, micros, times } = carry_block(stage)?;
+    let millis = micros / 1000.0;
+    match hops {
+        1 => Ok(format!("sent {times} x, the block is there {millis:.1} ms after B's death")),
+        _ => Err(format!("it went over {hops} hops")),
+    }
+}

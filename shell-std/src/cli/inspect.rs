@@ -1,0 +1,78 @@
+//! `detect`: what a payload is, and what becomes of it.
+
+use super::answer::lines;
+use super::input::Input;
+use super::{Answer, Failure};
+use crate::config::{parse_mode, parse_network};
+use blvm_mesh_core::id::Network;
+use blvm_mesh_core::policy::{
+    DetectedProtocol, MeshMode, PolicyConfig, RoutingPolicy, RoutingPolicyEngine,
+};
+use clap::Args;
+use serde_json::json;
+
+/// Tell the protocol of a payload, and what a relay does with it.
+///
+/// Prints `protocol`, `policy` (Free, PaymentRequired or Refused), and `reason` where the
+/// protocol is Unknown. Exit code 1: Unknown. No node needs to run.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  blvm-mesh detect block.bin --mode bitcoin_only
+  echo f9beb4d976657261636b000000000000000000005df6e0e2 | blvm-mesh detect")]
+pub(super) struct Detect {
+    #[command(flatten)]
+    input: Input,
+    /// The relay's mode: bitcoin_only, payment_gated or open.
+    #[arg(long, value_parser = parse_mode, default_value = "payment_gated")]
+    mode: MeshMode,
+    /// Recognise messages of this Bitcoin network only. [default: of every network]
+    #[arg(long, value_parser = parse_network)]
+    network: Option<Network>,
+    /// Let blvm-node's own Stratum V2 framing count as Stratum V2.
+    #[arg(long)]
+    private_stratum_tlv: bool,
+}
+
+impl Detect {
+    pub(super) fn run(self) -> Result<Answer, Failure> {
+        let payload = self.input.read()?;
+        let engine = RoutingPolicyEngine::new(PolicyConfig {
+            own_network_only: self.network.is_some(),
+            private_stratum_tlv: self.private_stratum_tlv,
+            ..PolicyConfig::new(self.mode, self.network.unwrap_or(Network::Mainnet))
+        });
+        let (protocol, reason) = match engine.explain(&payload) {
+            Ok(protocol) => (protocol, None),
+            Err(why) => (DetectedProtocol::Unknown, Some(why.to_string())),
+        };
+        let policy = policy_name(engine.determine_policy(protocol));
+        let name = format!("{protocol:?}");
+        let mut rows = vec![
+            ("protocol", name.clone()),
+            ("policy", policy.to_owned()),
+            ("mode", self.mode.to_string()),
+            ("bytes", payload.len().to_string()),
+        ];
+        rows.extend(reason.clone().map(|reason| ("reason", reason)));
+        let json = json!({
+            "protocol": name,
+            "policy": policy,
+            "mode": self.mode.name(),
+            "bytes": payload.len(),
+            "reason": reason,
+        });
+        match protocol {
+            DetectedProtocol::Unknown => Answer::no(json, lines(rows)),
+            _ => Answer::yes(json, lines(rows)),
+        }
+    }
+}
+
+fn policy_name(policy: RoutingPolicy) -> &'static str {
+    match policy {
+        RoutingPolicy::Free => "Free",
+        RoutingPolicy::PaymentRequired => "PaymentRequired",
+        RoutingPolicy::Refused => "Refused",
+    }
+}

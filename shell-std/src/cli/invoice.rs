@@ -1,0 +1,212 @@
+//! `quote` and `issuer`: what a route costs, and invoices for trials.
+
+use super::answer::lines;
+use super::global::{Global, msat};
+use super::input::fixed;
+use super::{Answer, Failure};
+use crate::config::parse_network;
+use crate::issuer::{self, DEFAULT_EXPIRY, ISSUER_FILE, Order, unix_now};
+use crate::rpc::Request;
+use crate::rpc::target::Target;
+use crate::rpc::types::{self, HopInvoice, QuoteRoute, RequestHopInvoice};
+use blvm_mesh_core::id::Network;
+use clap::Args;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Show what sending data to a node costs, and what the invoice must commit to.
+///
+/// The answer in JSON is what `verify-proof --terms` and `issuer --terms` read.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  blvm-mesh quote $NODE 4096
+  blvm-mesh quote $NODE 4096 --json > terms.json
+  blvm-mesh quote $NODE 4096 --invoice      (regtest, with issuer_key configured)")]
+pub(super) struct Quote {
+    /// To whom: identity, public key, or PUBKEY@HOST:PORT.
+    destination: Target,
+    /// Bytes of data to pay for.
+    bytes: u64,
+    /// Have the node's own regtest issuer write the invoice as well.
+    #[arg(long)]
+    invoice: bool,
+    /// Seconds until that invoice expires.
+    #[arg(long, value_name = "SECONDS", requires = "invoice")]
+    expiry: Option<u64>,
+}
+
+/// Sign an invoice that commits to terms, and give its preimage out, for trials.
+///
+/// On regtest only: whoever asks counts as having paid. Without --terms it shows the
+/// issuer's key, which relays name in `issuers`; the key is made where there is none.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  blvm-mesh issuer
+  blvm-mesh issuer --terms terms.json
+  blvm-mesh issuer --terms 5e1c...d3 --amount-msat 12000")]
+pub(super) struct Issuer {
+    /// What it is for: a terms hash (64 hex digits), or a file with the answer of
+    /// `quote --json`.
+    #[arg(long, value_name = "HASH|FILE")]
+    terms: Option<String>,
+    /// Amount. [default: that of the quote]
+    #[arg(long, value_name = "MSAT", requires = "terms")]
+    amount_msat: Option<u64>,
+    /// Seconds until it expires.
+    #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_EXPIRY)]
+    expiry: u64,
+    /// When it is written, in seconds since 1970. [default: now]
+    #[arg(long, value_name = "UNIX")]
+    at: Option<u64>,
+    /// Network of the invoice; only regtest is signed.
+    #[arg(long, value_parser = parse_network, default_value = "regtest")]
+    network: Network,
+    /// Commit in the description's text instead of the description hash.
+    #[arg(long)]
+    as_text: bool,
+    /// Key file. [default: issuer.key in the data directory]
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+}
+
+impl Quote {
+    pub(super) fn run(self, global: &Global) -> Result<Answer, Failure> {
+        let Self { destination, bytes, invoice, expiry } = self;
+        if invoice {
+            let request =
+                RequestHopInvoice { destination, bytes, amount_msat: None, expiry_s: expiry };
+            let written: HopInvoice = match global.ask(&Request::RequestHopInvoice(request)) {
+                Ok(written) => written,
+                Err(e) => return e.answer(),
+            };
+            let text = text(&written.quote)
+                + &lines([
+                    ("invoice", written.invoice.clone()),
+                    ("preimage", hex::encode(written.preimage)),
+                    ("expires at", written.expires_at.to_string()),
+                ]);
+            return Answer::yes(&written, text);
+        }
+        match global.ask::<types::Quote>(&Request::QuoteRoute(QuoteRoute { destination, bytes })) {
+            Ok(quote) => Answer::yes(&quote, text(&quote)),
+            Err(e) => e.answer(),
+        }
+    }
+}
+
+fn text(quote: &types::Quote) -> String {
+    let mut text = lines([
+        ("destination", quote.destination.to_string()),
+        ("hops", super::report::hops(&quote.hops)),
+        ("bytes", quote.bytes.to_string()),
+        ("amount", msat(quote.amount_msat)),
+        ("terms hash", hex::encode(quote.terms_hash)),
+        ("or description", quote.description.clone()),
+        ("largest packet", format!("{} bytes", quote.min_packet)),
+    ]);
+    for share in &quote.shares {
+        let role = format!("{:?}", share.role).to_lowercase();
+        let (asks, gets) = (msat(share.price_msat), msat(share.share_msat));
+        text.push_str(&format!("{role} {} asks {asks}, gets {gets}\n", share.node));
+    }
+    text
+}
+
+impl Issuer {
+    pub(super) fn run(self, global: &Global) -> Result<Answer, Failure> {
+        let path = match self.key {
+            Some(path) => path,
+            None => global.settings(Vec::new())?.data_dir.join(ISSUER_FILE),
+        };
+        // Before a key is made for nothing.
+        if self.network != Network::Regtest {
+            return Err(issuer::IssuerError::Network(self.network).into());
+        }
+        let terms = self.terms.as_deref().map(Terms::read).transpose()?;
+        let issuer = issuer::Issuer::load_or_create(&path)?;
+        let Some(terms) = terms else {
+            let key = issuer.public_key().to_string();
+            let json = json!({"issuer": key, "file": path.display().to_string()});
+            return Answer::yes(
+                json,
+                lines([("issuer", key), ("file", path.display().to_string())]),
+            );
+        };
+        let amount = self.amount_msat.or(terms.amount_msat);
+        let amount_msat =
+            amount.ok_or_else(|| Failure("give the amount with --amount-msat".into()))?;
+        let order = Order {
+            network: self.network,
+            terms_hash: terms.terms_hash,
+            amount_msat,
+            expiry_s: self.expiry,
+            timestamp: self.at.unwrap_or_else(unix_now),
+            as_text: self.as_text,
+        };
+        let issued = issuer.invoice(&order)?;
+        let json = json!({
+            "invoice": issued.invoice,
+            "preimage": hex::encode(issued.preimage),
+            "payment_hash": hex::encode(issued.payment_hash),
+            "issuer": issued.issuer.to_string(),
+            "amount_msat": amount_msat,
+            "expires_at": issued.expires_at,
+        });
+        let text = lines([
+            ("invoice", issued.invoice),
+            ("preimage", hex::encode(issued.preimage)),
+            ("payment hash", hex::encode(issued.payment_hash)),
+            ("issuer", issued.issuer.to_string()),
+            ("amount", msat(amount_msat)),
+            ("expires at", issued.expires_at.to_string()),
+        ]);
+        Answer::yes(json, text)
+    }
+}
+
+/// What is paid for, as `--terms` names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Terms {
+    /// The commitment.
+    pub(super) terms_hash: [u8; 32],
+    /// The amount, where a quote says it.
+    pub(super) amount_msat: Option<u64>,
+}
+
+impl Terms {
+    /// Reads a hash, or a file with a hash or a quote in it.
+    pub(super) fn read(text: &str) -> Result<Self, Failure> {
+        if let Ok(terms_hash) = fixed(text) {
+            return Ok(Self { terms_hash, amount_msat: None });
+        }
+        let content = std::fs::read_to_string(text).map_err(|e| {
+            Failure(format!(
+                "--terms {text}: neither 64 hex digits nor a file that can be read: {e}"
+            ))
+        })?;
+        Self::parse(&content).map_err(|e| Failure(format!("--terms {text}: {e}")))
+    }
+
+    /// A quote's hash is computed from its terms; the one that it says must agree.
+    fn parse(content: &str) -> Result<Self, String> {
+        if let Ok(terms_hash) = fixed(content.trim()) {
+            return Ok(Self { terms_hash, amount_msat: None });
+        }
+        let wrong = |e| format!("this is no answer of `quote --json`: {e}");
+        let quote: types::Quote = serde_json::from_str(content).map_err(wrong)?;
+        let terms_hash = blvm_mesh_core::payment::terms::Terms {
+            network: quote.network,
+            source: quote.source,
+            destination: quote.destination,
+            hops: &quote.hops,
+            quota: quote.bytes,
+        }
+        .hash();
+        match terms_hash == quote.terms_hash {
+            true => Ok(Self { terms_hash, amount_msat: Some(quote.amount_msat) }),
+            false => Err("its terms_hash is not that of its other fields".into()),
+        }
+    }
+}

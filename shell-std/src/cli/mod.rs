@@ -1,0 +1,102 @@
+//! The command line: one file per group of commands.
+//!
+//! A command gives an [`Answer`] or a [`Failure`]; here they become text or JSON
+//! and an exit code: 0 yes, 1 a clean no, 2 anything that kept it from answering.
+
+mod answer;
+mod bench;
+mod decode;
+mod demo;
+mod global;
+mod input;
+mod inspect;
+mod invoice;
+mod keys;
+mod proof;
+mod report;
+mod run;
+mod traffic;
+
+pub use answer::{Answer, Failure};
+
+use clap::{Parser, Subcommand};
+use global::Global;
+use std::process::ExitCode;
+
+const AFTER: &str = "\
+Exit code: 0 yes, 1 a clean no (refused, not verified, nothing there), 2 bad usage or no answer.
+Settings come from flags, then environment variables (BLVM_MESH_...), then the configuration
+file (<data_dir>/mesh.toml), then defaults; `blvm-mesh run --help` lists them.";
+
+/// Payment-gated Bitcoin mesh relay.
+///
+/// Relays Bitcoin, governance and Stratum V2 traffic for free, and everything else
+/// for a proof of payment that it checks by itself.
+#[derive(Debug, Parser)]
+#[command(name = "blvm-mesh", version, after_help = AFTER, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Run),
+    Demo(demo::Demo),
+    Keygen(keys::Keygen),
+    Id(keys::Id),
+    Send(traffic::Send),
+    Recv(traffic::Recv),
+    FindRoute(traffic::FindRoute),
+    Quote(invoice::Quote),
+    Peers(report::Peers),
+    Routes(report::Routes),
+    Stats(report::Stats),
+    Ledger(report::Ledger),
+    Issuer(invoice::Issuer),
+    Bench(bench::Bench),
+    Detect(inspect::Detect),
+    Decode(decode::Decode),
+    VerifyProof(proof::VerifyProof),
+    CtvHash(proof::CtvHash),
+}
+
+/// Reads the arguments of this process, carries the command out, and prints what
+/// came of it.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let json = cli.global.json;
+    let outcome = cli.run();
+    answer::print(outcome, json)
+}
+
+impl Cli {
+    fn run(self) -> Result<Answer, Failure> {
+        let Self { global, command } = self;
+        match command {
+            Command::Run(c) => c.run(&global),
+            Command::Demo(c) => c.run(&global),
+            Command::Keygen(c) => c.run(&global),
+            Command::Id(c) => c.run(&global),
+            Command::Send(c) => c.run(&global),
+            Command::Recv(c) => c.run(&global),
+            Command::FindRoute(c) => c.run(&global),
+            Command::Quote(c) => c.run(&global),
+            Command::Peers(c) => c.run(&global),
+            Command::Routes(c) => c.run(&global),
+            Command::Stats(c) => c.run(&global),
+            Command::Ledger(c) => c.run(&global),
+            Command::Issuer(c) => c.run(&global),
+            Command::Bench(c) => c.run(&global),
+            Command::Detect(c) => c.run(),
+            Command::Decode(c) => c.run(),
+            Command::VerifyProof(c) => c.run(),
+            Command::CtvHash(c) => c.run(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,226 @@
+//! `peers`, `routes`, `stats` and `ledger`: what a node knows.
+
+use super::answer::{lines, table};
+use super::global::{Global, msat, tariff};
+use super::{Answer, Failure};
+use crate::rpc::Request;
+use crate::rpc::types::{self, GetLedger, Peer, PeerState, Role, Route};
+use crate::store::{STORE_FILE, Store};
+use blvm_mesh_core::id::HopId;
+use clap::{Args, ValueEnum};
+
+/// List neighbours: those that are up, and those that are configured.
+///
+/// Exit code 1: none is up.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  blvm-mesh peers")]
+pub(super) struct Peers {}
+
+/// List the routes that are known. Exit code 1: none.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  blvm-mesh routes --json")]
+pub(super) struct Routes {}
+
+/// Show who the node is and what it has done since its start.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  blvm-mesh stats")]
+pub(super) struct Stats {}
+
+/// List accepted payments and what this node earned with them.
+///
+/// Where no node runs the store is read directly.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  blvm-mesh ledger --limit 10
+  blvm-mesh ledger --role intermediate --since 1750000000")]
+pub(super) struct Ledger {
+    /// Only payments accepted at or after this time (seconds since 1970).
+    #[arg(long, value_name = "UNIX")]
+    since: Option<u64>,
+    /// Only payments accepted before this time (seconds since 1970).
+    #[arg(long, value_name = "UNIX")]
+    until: Option<u64>,
+    /// Only payments in which this node was this.
+    #[arg(long, value_enum)]
+    role: Option<RoleName>,
+    /// Most payments to list, the newest first; the totals count all.
+    #[arg(long, default_value_t = 100)]
+    limit: usize,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum RoleName {
+    Source,
+    Intermediate,
+    Destination,
+}
+
+impl Peers {
+    pub(super) fn run(self, global: &Global) -> Result<Answer, Failure> {
+        let peers: Vec<Peer> = match global.ask(&Request::GetPeers) {
+            Ok(peers) => peers,
+            Err(e) => return e.answer(),
+        };
+        let row = |p: &Peer| {
+            let state = match p.state {
+                PeerState::Up => "up",
+                PeerState::Connecting => "connecting",
+                PeerState::Down => "down",
+            };
+            let (mode, price) = match &p.hello {
+                Some(hello) => (hello.mode.clone(), tariff(&hello.tariff)),
+                None => (p.last_error.clone().unwrap_or_default(), String::new()),
+            };
+            let direction = if p.dialed { "out" } else { "in" };
+            [
+                p.node_id.hop().to_string(),
+                state.into(),
+                direction.into(),
+                p.address.clone(),
+                p.received.bytes.to_string(),
+                p.sent.bytes.to_string(),
+                p.refused.to_string(),
+                price,
+                mode,
+            ]
+        };
+        let heading =
+            ["node", "state", "dir", "address", "received", "sent", "refused", "price", "mode"];
+        let text = table(heading, &peers.iter().map(row).collect::<Vec<_>>());
+        match peers.iter().any(|p| p.state == PeerState::Up) {
+            true => Answer::yes(&peers, text),
+            false if peers.is_empty() => Answer::no(&peers, "there are no peers"),
+            false => Answer::no(&peers, text),
+        }
+    }
+}
+
+impl Routes {
+    pub(super) fn run(self, global: &Global) -> Result<Answer, Failure> {
+        let routes: Vec<Route> = match global.ask(&Request::GetRoutes) {
+            Ok(routes) => routes,
+            Err(e) => return e.answer(),
+        };
+        if routes.is_empty() {
+            return Answer::no(&routes, "no route is known");
+        }
+        let row = |r: &Route| {
+            [
+                r.destination.to_string(),
+                hops(&r.hops),
+                r.cost.to_string(),
+                r.min_packet.to_string(),
+                format!("{} s", r.expires_in_ms / 1000),
+            ]
+        };
+        let heading = ["destination", "hops", "cost", "largest packet", "expires in"];
+        let text = table(heading, &routes.iter().map(row).collect::<Vec<_>>());
+        Answer::yes(&routes, text)
+    }
+}
+
+/// The hops of a route in words.
+pub(super) fn hops(hops: &[HopId]) -> String {
+    match hops {
+        [] => "direct".into(),
+        hops => hops.iter().map(HopId::to_string).collect::<Vec<_>>().join(" "),
+    }
+}
+
+impl Stats {
+    pub(super) fn run(self, global: &Global) -> Result<Answer, Failure> {
+        let mut client = match global.client() {
+            Ok(client) => client,
+            Err(e) => return e.answer(),
+        };
+        let info: types::Info = match client.call(&Request::GetInfo) {
+            Ok(info) => info,
+            Err(e) => return Answer::refused(e),
+        };
+        let stats: types::Stats = match client.call(&Request::GetStats) {
+            Ok(stats) => stats,
+            Err(e) => return Answer::refused(e),
+        };
+        let count = |c: &types::Count| format!("{} packets, {} bytes", c.packets, c.bytes);
+        let mut text = lines([
+            ("node", info.node_id.to_string()),
+            ("public key", hex::encode(info.public_key)),
+            ("version", info.version.clone()),
+            ("network, mode", format!("{}, {}", info.network, info.mode)),
+            ("listening on", info.listen_addr.clone().unwrap_or_else(|| "nothing".into())),
+            ("tariff", tariff(&info.tariff)),
+            ("issuers", info.issuers.len().to_string()),
+            ("up for", format!("{} s", stats.uptime_ms / 1000)),
+            ("peers, routes", format!("{}, {}", stats.peers, stats.routes)),
+            ("received", count(&stats.received)),
+            ("sent", count(&stats.sent)),
+            ("relayed", count(&stats.relayed)),
+            ("delivered", count(&stats.delivered)),
+            ("originated", count(&stats.originated)),
+            ("never fetched", stats.undelivered.to_string()),
+            ("payments", format!("{}, earned {}", stats.payments, msat(stats.earned_msat))),
+            ("live payments", stats.live_payments.to_string()),
+            (
+                "store",
+                if stats.store_ok { "works" } else { "FAILED: no payment is accepted" }.into(),
+            ),
+        ]);
+        for (reason, times) in &stats.refused {
+            text.push_str(&format!("refused {times} times: {reason}\n"));
+        }
+        Answer::yes(serde_json::json!({"info": info, "stats": stats}), text)
+    }
+}
+
+impl Ledger {
+    pub(super) fn run(self, global: &Global) -> Result<Answer, Failure> {
+        let role = self.role.map(|role| match role {
+            RoleName::Source => Role::Source,
+            RoleName::Intermediate => Role::Intermediate,
+            RoleName::Destination => Role::Destination,
+        });
+        let query = GetLedger { since: self.since, until: self.until, role, limit: self.limit };
+        let ledger = match global.ask(&Request::GetLedger(query.clone())) {
+            Ok(ledger) => ledger,
+            Err(e) if e.is_not_running() => {
+                let settings = global.settings(Vec::new())?;
+                let path = settings.data_dir.join(STORE_FILE);
+                if !path.exists() {
+                    return e.answer();
+                }
+                Store::open(&path, settings.shell.store_cache_bytes)?.ledger(&query)?
+            }
+            Err(e) => return e.answer(),
+        };
+        let role = |role: Role| match role {
+            Role::Source => "source",
+            Role::Intermediate => "intermediate",
+            Role::Destination => "destination",
+        };
+        let row = |e: &types::LedgerEntry| {
+            [
+                e.accepted_at.to_string(),
+                e.method.clone(),
+                role(e.role).into(),
+                msat(e.amount_msat),
+                msat(e.share_msat),
+                e.source.hop().to_string(),
+                e.destination.hop().to_string(),
+                hex::encode(e.payment),
+            ]
+        };
+        let rows: Vec<_> = ledger.entries.iter().map(row).collect();
+        let heading =
+            ["accepted", "method", "role", "amount", "share", "source", "destination", "payment"];
+        let mut text = if rows.is_empty() { String::new() } else { table(heading, &rows) };
+        for (of, total) in &ledger.totals {
+            let (payments, share) = (total.payments, msat(total.share_msat));
+            text.push_str(&format!("as {}: {payments} payments, {share}\n", role(*of)));
+        }
+        if text.is_empty() {
+            text = "no payment was accepted".into();
+        }
+        Answer::yes(&ledger, text)
+    }
+}

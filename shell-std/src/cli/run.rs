@@ -1,0 +1,208 @@
+//! `run`: the daemon.
+
+use super::global::{Global, given};
+use super::{Answer, Failure};
+use crate::config::{EXAMPLE, KEYS, Override, Settings, dotted, variable};
+use crate::identity::{Identity, KEY_FILE};
+use crate::issuer::Issuer;
+use crate::node::{Issue, Node, Service, runtime};
+use crate::private_file;
+use crate::rpc::server::Server;
+use crate::store::{STORE_FILE, Store};
+use async_signal::{Signal, Signals};
+use clap::Args;
+use futures_lite::StreamExt;
+use serde_json::{Value, json};
+use smol::Executor;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+/// Run a node until SIGINT or SIGTERM.
+///
+/// Makes the data directory and the identity where there is none. Once it takes
+/// connections it prints one line (with --json one object) on standard output; the log
+/// goes to standard error.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  blvm-mesh run
+  blvm-mesh run --network regtest --peer 02ab...@relay.example.org:8338 --issuer 03cd...
+  BLVM_MESH_MODE=open blvm-mesh run --data-dir ./b --listen-addr 127.0.0.1:0
+  blvm-mesh run --example-config > ~/.blvm-mesh/mesh.toml",
+    after_long_help = keys_help())]
+pub(super) struct Run {
+    /// mainnet, testnet3, testnet4, signet or regtest.
+    #[arg(long)]
+    network: Option<String>,
+    /// What goes free: bitcoin_only, payment_gated or open.
+    #[arg(long)]
+    mode: Option<String>,
+    /// IP:PORT to listen on; "" for none.
+    #[arg(long, value_name = "ADDR")]
+    listen_addr: Option<String>,
+    /// Node to keep a link to, as PUBKEY@HOST:PORT; may be given several times.
+    #[arg(long, value_name = "PEER")]
+    peer: Vec<String>,
+    /// Public key whose Lightning invoices are accepted; may be given several times.
+    #[arg(long, value_name = "PUBKEY")]
+    issuer: Vec<String>,
+    /// Price of a payment, in msat.
+    #[arg(long, value_name = "MSAT")]
+    base_msat: Option<String>,
+    /// Price of each started KiB, in msat.
+    #[arg(long, value_name = "MSAT")]
+    per_kib_msat: Option<String>,
+    /// Log filter, as in info or blvm_mesh=debug.
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+    /// Print a configuration file to begin with, and end.
+    #[arg(long)]
+    example_config: bool,
+}
+
+/// All settings, for `run --help`.
+fn keys_help() -> String {
+    let mut text = String::from(
+        "\
+Examples:
+  blvm-mesh run
+  blvm-mesh run --network regtest --peer 02ab...@relay.example.org:8338 --issuer 03cd...
+  BLVM_MESH_MODE=open blvm-mesh run --data-dir ./b --listen-addr 127.0.0.1:0
+  blvm-mesh run --example-config > ~/.blvm-mesh/mesh.toml
+
+Settings, for the configuration file, --set KEY=VALUE and the environment; lists are
+separated by commas in the latter two:
+",
+    );
+    for (section, name, _, meaning) in KEYS {
+        let (key, variable) = (dotted(section, name), variable(section, name));
+        text.push_str(&format!("  {key:28} {meaning}\n  {:28} {variable}\n", ""));
+    }
+    text
+}
+
+impl Run {
+    pub(super) fn run(self, global: &Global) -> Result<Answer, Failure> {
+        if self.example_config {
+            return Answer::yes(json!({"config": EXAMPLE}), EXAMPLE);
+        }
+        let settings = global.settings(self.overrides())?;
+        if !settings.enabled {
+            let text = "the node is switched off by mesh.enabled = false";
+            return Answer::no(json!({"error": {"code": 1, "message": text}}), text);
+        }
+        log_to_stderr(&settings.log)?;
+        let house = House::open(settings)?;
+        let executor = Arc::new(Executor::new());
+        let threads = house.settings.shell.threads;
+        runtime::run(&executor, threads, house.live(executor.clone(), global.json))?;
+        Ok(Answer::printed(true))
+    }
+
+    fn overrides(&self) -> Vec<Override> {
+        let list = |items: &[String]| (!items.is_empty()).then(|| items.join(","));
+        let (peers, issuers) = (list(&self.peer), list(&self.issuer));
+        let flags = [
+            given("--network", "mesh.network", self.network.as_ref()),
+            given("--mode", "mesh.mode", self.mode.as_ref()),
+            given("--listen-addr", "mesh.listen_addr", self.listen_addr.as_ref()),
+            given("--peer", "mesh.peers", peers.as_ref()),
+            given("--issuer", "mesh.issuers", issuers.as_ref()),
+            given("--base-msat", "tariff.base_msat", self.base_msat.as_ref()),
+            given("--per-kib-msat", "tariff.per_kib_msat", self.per_kib_msat.as_ref()),
+            given("--log", "log", self.log.as_ref()),
+        ];
+        flags.into_iter().flatten().collect()
+    }
+}
+
+fn log_to_stderr(filter: &str) -> Result<(), Failure> {
+    let wrong = |e| Failure(format!("log filter \"{filter}\": {e}"));
+    let filter = tracing_subscriber::EnvFilter::try_new(filter).map_err(wrong)?;
+    // Fails only where this process logs already.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
+        .try_init();
+    Ok(())
+}
+
+/// What a node needs before it lives: all that can be wrong with its files shows here.
+struct House {
+    settings: Settings,
+    identity: Identity,
+    store: Arc<Store>,
+    issuer: Option<Arc<dyn Issue>>,
+    server: Server,
+}
+
+impl House {
+    fn open(settings: Settings) -> Result<Self, Failure> {
+        let dir = &settings.data_dir;
+        private_file::create_dir(dir).map_err(|e| Failure(e.to_string()))?;
+        let identity = Identity::load_or_create(&dir.join(KEY_FILE))?;
+        let store = Store::open(&dir.join(STORE_FILE), settings.shell.store_cache_bytes)?;
+        let issuer = match &settings.issuer_key {
+            Some(path) => Some(Arc::new(Issuer::load_or_create(path)?) as Arc<dyn Issue>),
+            None => None,
+        };
+        let server = Server::bind(&settings.rpc_socket).map_err(|e| Failure(e.to_string()))?;
+        Ok(Self { settings, identity, store: Arc::new(store), issuer, server })
+    }
+
+    async fn live(self, executor: Arc<Executor<'static>>, json: bool) -> Result<(), Failure> {
+        let Self { settings, identity, store, issuer, server } = self;
+        let mut signals = Signals::new([Signal::Int, Signal::Term])?;
+        let remembered = store.restore()?;
+        let key = identity.secret_key();
+        let node = Node::start(&settings, key, store.clone(), remembered, &executor)
+            .map_err(|e| Failure(e.to_string()))?;
+        let handle = node.handle().clone();
+        announce(&ready(&settings, &identity, handle.listen_addr()), json)?;
+        let service = Arc::new(Service::new(handle, store.clone(), issuer));
+        let serve = async {
+            server.serve(service, &executor).await;
+            None
+        };
+        let signal = smol::future::or(signals.next(), serve).await;
+        tracing::info!(?signal, "stopping");
+        drop(server);
+        node.stop().await;
+        Ok(())
+    }
+}
+
+fn ready(settings: &Settings, identity: &Identity, listen: Option<std::net::SocketAddr>) -> Value {
+    json!({
+        "event": "ready",
+        "node_id": identity.node_id().to_string(),
+        "public_key": identity.public_key().to_string(),
+        "network": settings.config.network.name(),
+        "mode": settings.config.mode.name(),
+        "listen_addr": listen.map(|l| l.to_string()),
+        "rpc_socket": std::path::absolute(&settings.rpc_socket).unwrap_or_default(),
+        "pid": std::process::id(),
+    })
+}
+
+fn announce(ready: &Value, json: bool) -> io::Result<()> {
+    let text = |key: &str| ready.get(key).and_then(Value::as_str).unwrap_or("nothing").to_owned();
+    let line = match json {
+        true => ready.to_string(),
+        false => format!(
+            "node {} on {} ({}), listening on {}, public key {}",
+            text("node_id"),
+            text("network"),
+            text("mode"),
+            text("listen_addr"),
+            text("public_key"),
+        ),
+    };
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+        // Nobody needs to read it.
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}

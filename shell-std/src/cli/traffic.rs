@@ -1,0 +1,209 @@
+//! `send`, `recv` and `find-route`.
+
+use super::answer::lines;
+use super::global::Global;
+use super::input::{Bytes, Format, Input, bytes, fixed};
+use super::{Answer, Failure};
+use crate::rpc::Request;
+use crate::rpc::target::Target;
+use crate::rpc::types::{
+    self, CovenantProof, FoundRoute, LightningProof, PollReceived, Proof, Received, SendPacket,
+    Sent,
+};
+use clap::Args;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+/// Send data to a node.
+///
+/// A route is looked for where none is known. What goes free needs no proof; for
+/// everything else see `quote`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  blvm-mesh send $NODE block.bin
+  echo hello | blvm-mesh send $NODE --invoice lnbcrt... --preimage 00ff...
+  blvm-mesh send $NODE --text hello --unchecked --wait-ms 500")]
+pub(super) struct Send {
+    /// To whom: identity, public key, or PUBKEY@HOST:PORT.
+    destination: Target,
+    /// File with the data; `-` or none: standard input.
+    #[arg(conflicts_with_all = ["hex", "text"])]
+    file: Option<PathBuf>,
+    /// The data in hex.
+    #[arg(long, value_parser = bytes, conflicts_with = "text")]
+    hex: Option<Bytes>,
+    /// The data as text.
+    #[arg(long)]
+    text: Option<String>,
+    /// How the data in the file is written.
+    #[arg(long, value_enum, default_value_t = Format::Binary)]
+    format: Format,
+    /// A paid invoice as proof of payment.
+    #[arg(long, requires = "preimage")]
+    invoice: Option<String>,
+    /// The invoice's preimage, in hex.
+    #[arg(long, requires = "invoice", value_parser = fixed::<32>)]
+    preimage: Option<[u8; 32]>,
+    /// A covenant proof in hex, in the place of an invoice.
+    #[arg(long, value_name = "HEX", value_parser = bytes, conflicts_with = "invoice")]
+    covenant: Option<Bytes>,
+    /// Send even what this node itself would refuse, to try a relay.
+    #[arg(long)]
+    unchecked: bool,
+    /// How long to wait for a relay's report that it stopped the data.
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    wait_ms: u64,
+}
+
+/// Fetch data that was sent to this node.
+///
+/// Each datagram is handed out once. Exit code 1: there is none.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  blvm-mesh recv --wait-ms 5000
+  blvm-mesh recv --max 1 --raw > payload.bin
+  blvm-mesh recv --follow --json")]
+pub(super) struct Recv {
+    /// Most datagrams to fetch.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    max: u32,
+    /// How long to wait for the first where there is none.
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    wait_ms: u64,
+    /// Print the payloads alone, as they are.
+    #[arg(long, conflicts_with = "json")]
+    raw: bool,
+    /// Go on until interrupted; with --json one object a line.
+    #[arg(long)]
+    follow: bool,
+}
+
+/// Look for a route to a node, even where one is known.
+///
+/// Exit code 1: there is none.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  blvm-mesh find-route $NODE")]
+pub(super) struct FindRoute {
+    /// To whom: identity, public key, or PUBKEY@HOST:PORT.
+    destination: Target,
+}
+
+impl Send {
+    pub(super) fn run(self, global: &Global) -> Result<Answer, Failure> {
+        let data = match (self.hex, self.text) {
+            (Some(Bytes(data)), _) => data,
+            (None, Some(text)) => text.into_bytes(),
+            (None, None) => Input { file: self.file, format: self.format }.read()?,
+        };
+        let proof = match (self.invoice, self.preimage, self.covenant) {
+            (Some(invoice), Some(preimage), _) => {
+                Some(Proof::Lightning(LightningProof { invoice, preimage }))
+            }
+            (_, _, Some(Bytes(covenant))) => Some(Proof::Covenant(CovenantProof { covenant })),
+            _ => None,
+        };
+        let request = Request::SendPacket(SendPacket {
+            destination: self.destination,
+            data,
+            proof,
+            unchecked: self.unchecked,
+            wait_ms: self.wait_ms,
+        });
+        let sent: Sent = match global.ask(&request) {
+            Ok(sent) => sent,
+            Err(e) => return e.answer(),
+        };
+        if let Some(stopped) = &sent.stopped {
+            let text = format!("no: stopped by {}: {}", stopped.reporter, stopped.cause);
+            return Answer::no(&sent, text);
+        }
+        let paid = if sent.paid { "with a proof of payment" } else { "free" };
+        let text = format!(
+            "sent {} bytes to {} over {} hops, {paid} (sequence {})",
+            sent.bytes, sent.destination, sent.hops, sent.sequence
+        );
+        Answer::yes(&sent, text)
+    }
+}
+
+impl Recv {
+    pub(super) fn run(self, global: &Global) -> Result<Answer, Failure> {
+        let wait_ms = if self.follow { 60_000 } else { self.wait_ms };
+        let max = self.max as usize;
+        let request = Request::PollReceived(PollReceived { max, wait_ms });
+        let mut client = match global.client() {
+            Ok(client) => client,
+            Err(e) => return e.answer(),
+        };
+        loop {
+            let got: Vec<Received> = match client.call(&request) {
+                Ok(got) => got,
+                Err(e) => return Answer::refused(e),
+            };
+            if !self.follow && !self.raw {
+                let text: String = got.iter().map(received).collect();
+                return match got.is_empty() {
+                    false => Answer::yes(&got, text),
+                    true => Answer::no(&got, "nothing was received"),
+                };
+            }
+            for datagram in &got {
+                match self.print(datagram, global.json) {
+                    // Whoever closed the pipe has seen enough.
+                    Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
+                        return Ok(Answer::printed(true));
+                    }
+                    other => other?,
+                }
+            }
+            if !self.follow {
+                return Ok(Answer::printed(!got.is_empty()));
+            }
+        }
+    }
+
+    fn print(&self, datagram: &Received, json: bool) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        match (self.raw, json) {
+            (true, _) => out.write_all(&datagram.data)?,
+            (false, true) => writeln!(out, "{}", serde_json::to_string(datagram)?)?,
+            (false, false) => write!(out, "{}", received(datagram))?,
+        }
+        out.flush()
+    }
+}
+
+fn received(datagram: &Received) -> String {
+    let Received { source, sequence, protocol, earned_msat, data } = datagram;
+    let printable = |c: char| !c.is_control() || c == '\n' || c == '\t';
+    let shown = match std::str::from_utf8(data) {
+        Ok(text) if text.len() <= 200 && text.chars().all(printable) => format!("{text:?}"),
+        _ if data.len() <= 100 => hex::encode(data),
+        _ => format!("{}...", hex::encode(data.get(..100).unwrap_or_default())),
+    };
+    format!(
+        "from {source} (sequence {sequence}): {} bytes of {protocol}, {earned_msat} msat earned\n  \
+         {shown}\n",
+        data.len()
+    )
+}
+
+impl FindRoute {
+    pub(super) fn run(self, global: &Global) -> Result<Answer, Failure> {
+        let request = Request::FindRoute(types::FindRoute { destination: self.destination });
+        let found: FoundRoute = match global.ask(&request) {
+            Ok(found) => found,
+            Err(e) => return e.answer(),
+        };
+        let text = lines([
+            ("destination", found.route.destination.to_string()),
+            ("hops", super::report::hops(&found.route.hops)),
+            ("largest packet", format!("{} bytes", found.route.min_packet)),
+            ("cost", found.route.cost.to_string()),
+            ("found in", format!("{} us", found.took_us)),
+        ]);
+        Answer::yes(&found, text)
+    }
+}

@@ -1,0 +1,277 @@
+//! From the keys as written to checked settings.
+
+use super::file::File;
+use super::{ConfigError, Settings};
+use bitcoin::secp256k1::PublicKey;
+use blvm_mesh_core::config::{Capacities, Config, MAX_HOPS, MAX_ISSUERS, MAX_SCRIPT};
+use blvm_mesh_core::id::Network;
+use blvm_mesh_core::time::MILLISECOND;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// TCP port where none is configured.
+const DEFAULT_PORT: u16 = 8338;
+
+/// Smallest limit of packets: hellos and route replies must fit.
+const MIN_MAX_PACKET: u32 = 2048;
+
+/// A configuration file to begin with.
+pub const EXAMPLE: &str = r#"# Configuration of blvm-mesh. Every key may be left out.
+log = "info"
+
+[mesh]
+enabled = true
+mode = "payment_gated"          # bitcoin_only, payment_gated or open
+listen_addr = "0.0.0.0:8338"
+network = "mainnet"
+peers = []                      # "PUBKEY@HOST:PORT", ...
+issuers = []                    # public keys whose Lightning invoices are accepted
+
+[tariff]
+base_msat = 1000
+per_kib_msat = 100
+
+[limits]
+free_rate = 12500000            # bytes per second and neighbour
+
+[timing]
+keepalive_ms = 250
+"#;
+
+/// Limits and times of the node around the state machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shell {
+    /// Bytes queued for one neighbour before its link counts as full.
+    pub queue_bytes: usize,
+    /// Bytes of delivered datagrams kept until they are fetched; the oldest go.
+    pub inbox_bytes: usize,
+    /// Memory of the store's cache, in bytes.
+    pub store_cache_bytes: usize,
+    /// Longest handshake of a new link.
+    pub handshake_timeout: Duration,
+    /// First pause before a lost peer is dialled again; doubled each time.
+    pub reconnect_min: Duration,
+    /// Longest pause before a lost peer is dialled again.
+    pub reconnect_max: Duration,
+    /// Whether anyone may measure the way to this node (`bench`).
+    pub bench_sink: bool,
+    /// Threads that the tasks run on.
+    pub threads: usize,
+}
+
+pub(super) fn settings(
+    file: File,
+    data_dir: Result<PathBuf, ConfigError>,
+    home: Option<&Path>,
+) -> Result<Settings, ConfigError> {
+    let config = config(&file)?;
+    let expand = |path: PathBuf| match (path.strip_prefix("~"), home) {
+        (Ok(rest), Some(home)) => home.join(rest),
+        _ => path,
+    };
+    let data_dir = match file.data_dir {
+        Some(dir) => expand(dir),
+        None => data_dir?,
+    };
+    // `join` leaves an absolute path as it is.
+    let inside = |path: PathBuf| data_dir.join(expand(path));
+    let listen_addr = match file.mesh.listen_addr {
+        Some(listen) => listen.0,
+        None => Some(SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT))),
+    };
+    let mut peers = Vec::new();
+    for super::file::Peer(peer) in file.mesh.peers.unwrap_or_default() {
+        if peers.iter().any(|p: &crate::identity::PeerAddress| p.public_key == peer.public_key) {
+            return Err(value("mesh.peers", format!("{} is listed twice", peer.public_key)));
+        }
+        peers.push(peer);
+    }
+    if file.issuer_key.is_some() && config.network != Network::Regtest {
+        let reason =
+            format!("this node issues invoices on regtest only, not on {}", config.network);
+        return Err(value("issuer_key", reason));
+    }
+    let (limits, timing) = (&file.limits, &file.timing);
+    let millis =
+        |ms: Option<u32>, default: u64| Duration::from_millis(ms.map_or(default, u64::from));
+    let shell = Shell {
+        queue_bytes: limits.queue_bytes.unwrap_or(8 * 1024 * 1024) as usize,
+        inbox_bytes: limits.inbox_bytes.unwrap_or(16 * 1024 * 1024) as usize,
+        store_cache_bytes: limits.store_cache_bytes.unwrap_or(256 * 1024) as usize,
+        handshake_timeout: millis(timing.handshake_timeout_ms, 5_000),
+        reconnect_min: millis(timing.reconnect_min_ms, 100),
+        reconnect_max: millis(timing.reconnect_max_ms, 30_000),
+        bench_sink: file.bench.sink.unwrap_or(false),
+        threads: limits.threads.unwrap_or(1) as usize,
+    };
+    if !(1..=64).contains(&shell.threads) {
+        return Err(value("limits.threads", "must be from 1 to 64"));
+    }
+    let max_packet = config.max_packet as usize;
+    let rooms =
+        [("limits.queue_bytes", shell.queue_bytes), ("limits.inbox_bytes", shell.inbox_bytes)];
+    for (key, room) in rooms {
+        if room < max_packet {
+            let reason = format!("{room} is less than limits.max_packet ({max_packet})");
+            return Err(value(key, reason));
+        }
+    }
+    if shell.reconnect_min.is_zero() || shell.reconnect_min > shell.reconnect_max {
+        let reason = "must be from 1 to timing.reconnect_max_ms";
+        return Err(value("timing.reconnect_min_ms", reason));
+    }
+    if shell.handshake_timeout.is_zero() {
+        return Err(value("timing.handshake_timeout_ms", "must be at least 1"));
+    }
+    Ok(Settings {
+        config,
+        enabled: file.mesh.enabled.unwrap_or(true),
+        listen_addr,
+        peers,
+        rpc_socket: inside(file.rpc_socket.unwrap_or_else(|| "rpc.sock".into())),
+        log: file.log.unwrap_or_else(|| "info".into()),
+        issuer_key: file.issuer_key.map(inside),
+        data_dir,
+        shell,
+    })
+}
+
+fn config(file: &File) -> Result<Config, ConfigError> {
+    let network = file.mesh.network.as_ref().map_or(Network::Mainnet, |n| n.0);
+    let mut config = Config::host(network);
+    let (mesh, limits, timing, tariff) = (&file.mesh, &file.limits, &file.timing, &file.tariff);
+    if let Some(mode) = &mesh.mode {
+        config.mode = mode.0;
+    }
+    set(&mut config.private_stratum_tlv, mesh.private_stratum_tlv);
+    set(&mut config.max_packet, limits.max_packet);
+    set(&mut config.free_rate, limits.free_rate);
+    set(&mut config.free_burst, limits.free_burst);
+    set(&mut config.payment.tariff.base_msat, tariff.base_msat);
+    set(&mut config.payment.tariff.per_kib_msat, tariff.per_kib_msat);
+    if config.max_packet < MIN_MAX_PACKET {
+        return Err(value("limits.max_packet", format!("must be at least {MIN_MAX_PACKET}")));
+    }
+
+    let span = |ms: Option<u32>| ms.map(|ms| u64::from(ms) * MILLISECOND);
+    set(&mut config.timing.keepalive, span(timing.keepalive_ms));
+    set(&mut config.timing.hop_round_trip, span(timing.hop_round_trip_ms));
+    set(&mut config.timing.first_ring, timing.first_ring);
+    set(&mut config.timing.route_lifetime, span(timing.route_lifetime_ms));
+    set(&mut config.timing.verify_timeout, span(timing.verify_timeout_ms));
+    let not_zero = [
+        ("timing.hop_round_trip_ms", config.timing.hop_round_trip),
+        ("timing.route_lifetime_ms", config.timing.route_lifetime),
+        ("timing.verify_timeout_ms", config.timing.verify_timeout),
+    ];
+    if let Some((key, _)) = not_zero.iter().find(|(_, span)| *span == 0) {
+        return Err(value(key, "must be at least 1"));
+    }
+    if !(1..=MAX_HOPS + 1).contains(&usize::from(config.timing.first_ring)) {
+        return Err(value("timing.first_ring", format!("must be from 1 to {}", MAX_HOPS + 1)));
+    }
+
+    config.capacities = capacities(file)?;
+    payment(file, &mut config)?;
+    Ok(config)
+}
+
+fn capacities(file: &File) -> Result<Capacities, ConfigError> {
+    let mut c = Capacities::HOST;
+    let (limits, max_peers) = (&file.limits, file.mesh.max_peers);
+    if limits.neighbours.is_some() && max_peers.is_some() {
+        let reason = "is the host node's name for limits.neighbours: give only one of them";
+        return Err(value("mesh.max_peers", reason));
+    }
+    // Name, place, given, and a bound that keeps a slip of the pen from taking
+    // all memory.
+    let tables = [
+        ("limits.neighbours", &mut c.neighbours, limits.neighbours.or(max_peers), 65_536),
+        ("limits.routes", &mut c.routes, limits.routes, 1_000_000),
+        ("limits.relayed_requests", &mut c.relayed_requests, limits.relayed_requests, 1_000_000),
+        ("limits.searches", &mut c.searches, limits.searches, 65_536),
+        ("limits.payments", &mut c.payments, limits.payments, 100_000_000),
+        ("limits.parked", &mut c.parked, limits.parked, 65_536),
+        ("limits.seen", &mut c.seen, limits.seen, 16_777_216),
+    ];
+    for (key, place, given, most) in tables {
+        let Some(given) = given else { continue };
+        if !(1..=most).contains(&given) {
+            return Err(value(key, format!("must be from 1 to {most}")));
+        }
+        *place = given as usize;
+    }
+    if !c.seen.is_power_of_two() {
+        return Err(value("limits.seen", "must be a power of two"));
+    }
+    Ok(c)
+}
+
+fn payment(file: &File, config: &mut Config) -> Result<(), ConfigError> {
+    let given = &file.payment;
+    let network = config.network;
+    let rules = &mut config.payment;
+    set(&mut rules.max_lifetime, given.max_lifetime_s.map(u64::from));
+    set(&mut rules.future_skew, given.future_skew_s.map(u64::from));
+    set(&mut rules.covenants_active, given.covenants_active);
+    set(&mut rules.min_confirmations, given.min_confirmations);
+    for issuer in file.mesh.issuers.iter().flatten() {
+        let key: PublicKey = issuer.0;
+        if rules.issuers.contains(&key) {
+            return Err(value("mesh.issuers", format!("{key} is listed twice")));
+        }
+        let full = |_| value("mesh.issuers", format!("at most {MAX_ISSUERS} are accepted"));
+        rules.issuers.push(key).map_err(full)?;
+    }
+    if rules.covenants_active && !matches!(network, Network::Signet | Network::Regtest) {
+        let reason = format!(
+            "OP_CHECKTEMPLATEVERIFY is not enforced on {network}, so anybody could take a \
+             covenant's money back; it can be true on signet and regtest only"
+        );
+        return Err(value("payment.covenants_active", reason));
+    }
+    if rules.min_confirmations == 0 {
+        return Err(value("payment.min_confirmations", "must be at least 1"));
+    }
+    let script = match (&given.payout_script, &given.payout_address) {
+        (Some(_), Some(_)) => {
+            let reason = "is the same as payment.payout_script: give only one of them";
+            return Err(value("payment.payout_address", reason));
+        }
+        (Some(hex), None) => {
+            let wrong = |e| value("payment.payout_script", format!("\"{hex}\" is not hex: {e}"));
+            hex::decode(hex).map_err(wrong)?
+        }
+        (None, Some(address)) => payout_address(address, network)?,
+        (None, None) => Vec::new(),
+    };
+    let long = |()| value("payment.payout_script", format!("has more than {MAX_SCRIPT} bytes"));
+    rules.payout_script.extend_from_slice(&script).map_err(|_| long(()))?;
+    Ok(())
+}
+
+fn payout_address(text: &str, network: Network) -> Result<Vec<u8>, ConfigError> {
+    let on = match network {
+        Network::Mainnet => bitcoin::Network::Bitcoin,
+        Network::Testnet3 => bitcoin::Network::Testnet,
+        Network::Testnet4 => bitcoin::Network::Testnet4,
+        Network::Signet => bitcoin::Network::Signet,
+        Network::Regtest => bitcoin::Network::Regtest,
+    };
+    let wrong = |what: &str| value("payment.payout_address", format!("\"{text}\" is not {what}"));
+    let address = text.parse::<bitcoin::Address<_>>().map_err(|_| wrong("a Bitcoin address"))?;
+    let other = |_| wrong(&format!("an address of network {network}"));
+    let address = address.require_network(on).map_err(other)?;
+    Ok(address.script_pubkey().into_bytes())
+}
+
+fn set<T>(place: &mut T, given: Option<T>) {
+    if let Some(given) = given {
+        *place = given;
+    }
+}
+
+fn value(key: &'static str, reason: impl Into<String>) -> ConfigError {
+    ConfigError::Value { key, reason: reason.into() }
+}

@@ -1,0 +1,211 @@
+//! The configuration file as it is written: every key optional, unknown keys
+//! refused by name.
+
+use crate::identity::{PeerAddress, parse_public_key};
+use bitcoin::secp256k1::PublicKey;
+use blvm_mesh_core::id::Network;
+use blvm_mesh_core::policy::mode::MeshMode;
+use serde::Deserialize;
+use std::path::PathBuf;
+
+/// Keys that stand before the first section.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) data_dir: Option<PathBuf>,
+    pub(super) rpc_socket: Option<PathBuf>,
+    pub(super) log: Option<String>,
+    pub(super) issuer_key: Option<PathBuf>,
+    pub(super) mesh: Mesh,
+    pub(super) tariff: Tariff,
+    pub(super) limits: Limits,
+    pub(super) timing: Timing,
+    pub(super) payment: Payment,
+    pub(super) bench: Bench,
+}
+
+/// `[mesh]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Mesh {
+    pub(super) enabled: Option<bool>,
+    pub(super) mode: Option<Mode>,
+    pub(super) listen_addr: Option<Listen>,
+    pub(super) network: Option<NetworkName>,
+    pub(super) peers: Option<Vec<Peer>>,
+    pub(super) issuers: Option<Vec<Issuer>>,
+    pub(super) private_stratum_tlv: Option<bool>,
+    pub(super) max_peers: Option<u32>,
+    pub(super) rate_limit_per_minute: Option<NotUsed>,
+}
+
+/// `[tariff]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Tariff {
+    pub(super) base_msat: Option<u32>,
+    pub(super) per_kib_msat: Option<u32>,
+}
+
+/// `[limits]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Limits {
+    pub(super) max_packet: Option<u32>,
+    pub(super) free_rate: Option<u64>,
+    pub(super) free_burst: Option<u64>,
+    pub(super) neighbours: Option<u32>,
+    pub(super) routes: Option<u32>,
+    pub(super) relayed_requests: Option<u32>,
+    pub(super) searches: Option<u32>,
+    pub(super) payments: Option<u32>,
+    pub(super) parked: Option<u32>,
+    pub(super) seen: Option<u32>,
+    pub(super) queue_bytes: Option<u32>,
+    pub(super) inbox_bytes: Option<u32>,
+    pub(super) store_cache_bytes: Option<u32>,
+    pub(super) threads: Option<u32>,
+}
+
+/// `[timing]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Timing {
+    pub(super) keepalive_ms: Option<u32>,
+    pub(super) hop_round_trip_ms: Option<u32>,
+    pub(super) first_ring: Option<u8>,
+    pub(super) route_lifetime_ms: Option<u32>,
+    pub(super) verify_timeout_ms: Option<u32>,
+    pub(super) handshake_timeout_ms: Option<u32>,
+    pub(super) reconnect_min_ms: Option<u32>,
+    pub(super) reconnect_max_ms: Option<u32>,
+}
+
+/// `[payment]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Payment {
+    pub(super) max_lifetime_s: Option<u32>,
+    pub(super) future_skew_s: Option<u32>,
+    pub(super) covenants_active: Option<bool>,
+    pub(super) payout_script: Option<String>,
+    pub(super) payout_address: Option<String>,
+    pub(super) min_confirmations: Option<u32>,
+}
+
+/// `[bench]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Bench {
+    pub(super) sink: Option<bool>,
+}
+
+/// Reads a key's text into what it stands for.
+macro_rules! text_value {
+    ($name:ident($inner:ty), $parse:expr) => {
+        #[derive(Debug, Clone, Deserialize)]
+        #[serde(try_from = "String")]
+        pub(super) struct $name(pub(super) $inner);
+
+        impl TryFrom<String> for $name {
+            type Error = String;
+            fn try_from(text: String) -> Result<Self, String> {
+                let parse: fn(&str) -> Result<$inner, String> = $parse;
+                parse(&text).map(Self)
+            }
+        }
+    };
+}
+
+text_value!(Mode(MeshMode), parse_mode);
+text_value!(NetworkName(Network), parse_network);
+text_value!(Listen(Option<std::net::SocketAddr>), parse_listen);
+text_value!(Issuer(PublicKey), parse_issuer);
+
+/// The mode with this name.
+pub fn parse_mode(text: &str) -> Result<MeshMode, String> {
+    let found = MeshMode::ALL.into_iter().find(|m| m.name() == text);
+    let allowed = MeshMode::ALL.map(MeshMode::name).join(", ");
+    found.ok_or_else(|| format!("unknown mode \"{text}\"; allowed are {allowed}"))
+}
+
+/// The network with this name.
+pub fn parse_network(text: &str) -> Result<Network, String> {
+    let found = Network::ALL.into_iter().find(|n| n.name() == text);
+    let allowed = Network::ALL.map(Network::name).join(", ");
+    found.ok_or_else(|| format!("unknown network \"{text}\"; allowed are {allowed}"))
+}
+
+fn parse_listen(text: &str) -> Result<Option<std::net::SocketAddr>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let wrong = |_| {
+        format!(
+            "\"{text}\" is not IP:PORT, as in 0.0.0.0:8338 or [::]:8338; leave it empty (\"\") \
+             not to listen at all"
+        )
+    };
+    text.parse().map(Some).map_err(wrong)
+}
+
+fn parse_issuer(text: &str) -> Result<PublicKey, String> {
+    let wrong = || {
+        format!(
+            "\"{text}\" is not a compressed public key (66 hex digits, beginning with 02 or \
+             03); a Lightning node shows its own as its node id"
+        )
+    };
+    parse_public_key(text).ok_or_else(wrong)
+}
+
+/// A peer as `PUBKEY@HOST:PORT`, or in the host node's spelling as
+/// `{ address = "HOST:PORT", node_id_hex = "PUBKEY" }`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "toml::Value")]
+pub(super) struct Peer(pub(super) PeerAddress);
+
+impl TryFrom<toml::Value> for Peer {
+    type Error = String;
+
+    fn try_from(value: toml::Value) -> Result<Self, String> {
+        let table = match value {
+            toml::Value::String(text) => {
+                return text
+                    .parse()
+                    .map(Self)
+                    .map_err(|e: crate::identity::AddressError| e.to_string());
+            }
+            toml::Value::Table(table) => table,
+            _ => return Err("a peer is written as \"PUBKEY@HOST:PORT\"".into()),
+        };
+        let text = |key: &str| table.get(key).and_then(|v| v.as_str());
+        let (Some(address), Some(key), 2) = (text("address"), text("node_id_hex"), table.len())
+        else {
+            return Err("a peer in this spelling has exactly the keys address and node_id_hex, \
+                 both text"
+                .into());
+        };
+        if key.len() == 64 {
+            return Err(format!(
+                "node_id_hex \"{key}\" is an identity; a link needs the public key (66 hex \
+                 digits), which the other node prints with `blvm-mesh id`"
+            ));
+        }
+        PeerAddress::from_parts(key, address).map(Self).map_err(|e| e.to_string())
+    }
+}
+
+/// A key of the host node's module that has no meaning here.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "toml::Value")]
+pub(super) enum NotUsed {}
+
+impl TryFrom<toml::Value> for NotUsed {
+    type Error = &'static str;
+
+    fn try_from(_: toml::Value) -> Result<Self, Self::Error> {
+        Err("packets are not counted by the minute here: free traffic is limited in bytes, \
+             set limits.free_rate (bytes per second) and limits.free_burst (bytes) instead")
+    }
+}

@@ -1,0 +1,195 @@
+//! Settings: defaults, then the configuration file, then environment variables,
+//! then flags.
+//!
+//! The file is TOML; docs/CLI.md lists its keys. Keys of a host node's
+//! configuration are taken in `[mesh]` where they mean the same (`enabled`,
+//! `mode`, `peers` with `address` and `node_id_hex`, `max_peers`); its
+//! `rate_limit_per_minute` is refused with the name of what to set instead.
+
+mod build;
+mod file;
+mod keys;
+
+pub use build::{EXAMPLE, Shell};
+pub use file::{parse_mode, parse_network};
+pub use keys::{KEYS, Kind, Override, PREFIX, dotted, from_environment, variable};
+
+use crate::identity::PeerAddress;
+use blvm_mesh_core::config::Config;
+use file::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use toml::Table;
+
+/// Name of the configuration file in the data directory.
+pub const CONFIG_FILE: &str = "mesh.toml";
+
+/// Everything that a node is told at its start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Settings of the state machine.
+    pub config: Config,
+    /// Whether `run` starts the node at all.
+    pub enabled: bool,
+    /// Where to listen; `None`: nowhere.
+    pub listen_addr: Option<SocketAddr>,
+    /// Nodes to keep a link to. No key is there twice.
+    pub peers: Vec<PeerAddress>,
+    /// Directory of the identity, the store and the socket.
+    pub data_dir: PathBuf,
+    /// Socket for commands.
+    pub rpc_socket: PathBuf,
+    /// Log filter in the syntax of `tracing-subscriber`.
+    pub log: String,
+    /// Key file of a regtest issuer, if this node has one.
+    pub issuer_key: Option<PathBuf>,
+    /// Limits and times of the node around the state machine.
+    pub shell: Shell,
+}
+
+/// Why there are no settings.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("configuration file {path}: {error}", path = .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// The file is not TOML, or a key or value in it is wrong.
+    #[error("configuration file {path}: {reason}", path = .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Line, key and fault.
+        reason: String,
+    },
+    /// An environment variable names no key.
+    #[error("environment variable {0} names no setting; `blvm-mesh run --help` lists all of them")]
+    UnknownVariable(String),
+    /// A flag names no key.
+    #[error("{origin}: there is no key \"{key}\"; allowed are {}", all_keys())]
+    UnknownKey {
+        /// The flag.
+        origin: String,
+        /// What it names.
+        key: String,
+    },
+    /// The value of a flag or variable is wrong.
+    #[error("{origin} = \"{value}\": {reason}")]
+    Override {
+        /// The flag or variable.
+        origin: String,
+        /// Its value.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A value does not go with the others, or is out of its range.
+    #[error("{key}: {reason}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is no home directory to derive the data directory from.
+    #[error("neither XDG_DATA_HOME nor HOME is set: give --data-dir")]
+    NoHome,
+}
+
+fn all_keys() -> String {
+    let keys: Vec<String> = KEYS.iter().map(|(section, name, ..)| dotted(section, name)).collect();
+    keys.join(", ")
+}
+
+/// Where settings come from.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// The file, which must be there. `None`: `mesh.toml` in the data directory,
+    /// if it is there.
+    pub file: Option<PathBuf>,
+    /// What replaces the file's values, the last of a key counts.
+    pub overrides: Vec<Override>,
+    /// Value of `XDG_DATA_HOME`.
+    pub xdg_data_home: Option<PathBuf>,
+    /// Value of `HOME`.
+    pub home: Option<PathBuf>,
+}
+
+impl Sources {
+    /// The environment of this process, and flags on top of it.
+    ///
+    /// # Errors
+    /// A `BLVM_MESH_` variable that names no key.
+    pub fn from_process(file: Option<PathBuf>, flags: Vec<Override>) -> Result<Self, ConfigError> {
+        let path = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+        };
+        let mut overrides = from_environment(std::env::vars_os().filter_map(text))?;
+        overrides.extend(flags);
+        Ok(Self {
+            file: file.or_else(|| path("BLVM_MESH_CONFIG")),
+            overrides,
+            xdg_data_home: path("XDG_DATA_HOME"),
+            home: path("HOME"),
+        })
+    }
+
+    /// The data directory where neither the file nor an override names one:
+    /// `$XDG_DATA_HOME/blvm-mesh`, or `~/.blvm-mesh`.
+    fn default_data_dir(&self) -> Result<PathBuf, ConfigError> {
+        let xdg = self.xdg_data_home.as_ref().map(|dir| dir.join("blvm-mesh"));
+        let home = || self.home.as_ref().map(|dir| dir.join(".blvm-mesh"));
+        xdg.or_else(home).ok_or(ConfigError::NoHome)
+    }
+
+    /// Reads and checks everything.
+    pub fn load(&self) -> Result<Settings, ConfigError> {
+        let given = self.overrides.iter().rev().find(|o| o.key == "data_dir");
+        let data_dir = match given {
+            Some(o) => Ok(PathBuf::from(&o.value)),
+            None => self.default_data_dir(),
+        };
+        let file = match (&self.file, &data_dir) {
+            (Some(path), _) => Some(path.clone()),
+            (None, Ok(dir)) => Some(dir.join(CONFIG_FILE)).filter(|path| path.exists()),
+            (None, Err(_)) => None,
+        };
+        let mut table = match file {
+            Some(path) => read_file(&path)?,
+            None => Table::new(),
+        };
+        for o in &self.overrides {
+            o.apply(&mut table)?;
+        }
+        let merged = table
+            .try_into::<File>()
+            .map_err(|e| ConfigError::Value { key: "configuration", reason: e.message().into() })?;
+        build::settings(merged, data_dir, self.home.as_deref())
+    }
+}
+
+fn read_file(path: &Path) -> Result<Table, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| ConfigError::Read { path: path.into(), error })?;
+    let wrong = |reason: String| ConfigError::File { path: path.into(), reason };
+    let table: Table = text.parse().map_err(|e: toml::de::Error| wrong(e.to_string()))?;
+    let stray = table.keys().find(|key| {
+        KEYS.iter().any(|(section, name, ..)| !section.is_empty() && name == key)
+            && !KEYS.iter().any(|(section, name, ..)| section.is_empty() && name == key)
+    });
+    if let Some(stray) = stray {
+        let sections = KEYS.iter().filter(|(_, name, ..)| name == stray);
+        let sections: Vec<String> = sections.map(|(section, ..)| format!("[{section}]")).collect();
+        return Err(wrong(format!("{stray} belongs into section {}", sections.join(" or "))));
+    }
+    toml::from_str::<File>(&text).map_err(|e| wrong(e.to_string()))?;
+    Ok(table)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,300 @@
+//! Each key arrives, each fault is named.
+
+use super::*;
+use blvm_mesh_core::id::Network;
+use blvm_mesh_core::policy::mode::MeshMode;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+const KEY: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
+/// Secret key 2, of the test vectors of BIP 340's and others' tables of multiples.
+const KEY2: &str = "02c6047f9441ed7d6d3045406e95c07cd85c778e4b8cef3ca7abac09b95c709ee5";
+
+fn load(text: &str, overrides: &[(&str, &str)]) -> Result<Settings, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("mesh.toml");
+    std::fs::write(&path, text).unwrap();
+    let o = |(key, value): &(&str, &str)| Override {
+        origin: format!("--{key}"),
+        key: (*key).into(),
+        value: (*value).into(),
+    };
+    let sources = Sources {
+        file: Some(path),
+        overrides: overrides.iter().map(o).collect(),
+        xdg_data_home: None,
+        home: Some("/home/me".into()),
+    };
+    sources.load().map_err(|e| e.to_string())
+}
+
+/// A value of every key that is not its default, and what differs with it.
+fn samples() -> Vec<(&'static str, String, String)> {
+    let quoted = |s: &str| format!("{s:?}");
+    KEYS.iter()
+        .map(|(section, name, kind, _)| {
+            let key = dotted(section, name);
+            let (text, toml) = match (key.as_str(), kind) {
+                ("mesh.mode", _) => ("open".into(), quoted("open")),
+                ("mesh.network", _) => ("regtest".into(), quoted("regtest")),
+                ("mesh.listen_addr", _) => ("[::1]:5".into(), quoted("[::1]:5")),
+                ("mesh.peers", _) => (
+                    format!("{KEY}@a:1, {KEY2}@[::1]:2"),
+                    format!("[\"{KEY}@a:1\", \"{KEY2}@[::1]:2\"]"),
+                ),
+                ("mesh.issuers", _) => {
+                    (format!("{KEY},{KEY2}"), format!("[\"{KEY}\", \"{KEY2}\"]"))
+                }
+                ("payment.payout_script", _) => ("0014".into(), quoted("0014")),
+                ("payment.payout_address", _) => {
+                    let a = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
+                    (a.into(), quoted(a))
+                }
+                ("mesh.enabled", _) => ("false".into(), "false".into()),
+                ("timing.first_ring", _) => ("3".into(), "3".into()),
+                ("limits.seen", _) => ("16".into(), "16".into()),
+                (_, Kind::Text) => ("some-text".into(), quoted("some-text")),
+                (_, Kind::Number) => ("20_000_000".into(), "20_000_000".into()),
+                (_, Kind::Flag) => ("true".into(), "true".into()),
+                (_, Kind::List) => unreachable!("{key}"),
+            };
+            let text = match key.as_str() {
+                "mesh.max_peers"
+                | "limits.neighbours"
+                | "limits.searches"
+                | "limits.parked"
+                | "limits.routes"
+                | "limits.relayed_requests"
+                | "timing.reconnect_min_ms" => "77".into(),
+                "limits.max_packet" => "5000".into(),
+                "limits.threads" => "5".into(),
+                _ => text,
+            };
+            let toml = if text.len() <= 4 && *kind == Kind::Number { text.clone() } else { toml };
+            (*section, format!("{name} = {toml}\n"), text)
+        })
+        .collect()
+}
+
+/// On regtest, where every key is allowed.
+const REGTEST: &str = "network = \"regtest\"\n";
+
+#[test]
+fn every_key_changes_the_settings_from_file_and_override_alike() {
+    let base = load("[mesh]\nnetwork = \"regtest\"\n", &[]).unwrap();
+    for ((section, line, text), (_, name, ..)) in samples().into_iter().zip(KEYS) {
+        let key = dotted(section, name);
+        if key == "mesh.network" {
+            continue;
+        }
+        let file = match section {
+            "" => format!("{line}[mesh]\n{REGTEST}"),
+            "mesh" => format!("[mesh]\n{REGTEST}{line}"),
+            _ => format!("[mesh]\n{REGTEST}[{section}]\n{line}"),
+        };
+        let from_file = load(&file, &[]).unwrap_or_else(|e| panic!("{key}: {e}"));
+        assert_ne!(from_file, base, "{key} changes nothing");
+        let from_override = load("", &[("mesh.network", "regtest"), (&key, &text)])
+            .unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(from_override, from_file, "{key}");
+    }
+}
+
+#[test]
+fn values_arrive_where_they_belong() {
+    let text = format!(
+        "data_dir = \"~/mesh\"\nrpc_socket = \"/run/x.sock\"\nlog = \"debug\"\n\
+         issuer_key = \"issuer.key\"\n\
+         [mesh]\nenabled = false\nmode = \"bitcoin_only\"\nlisten_addr = \"\"\n\
+         network = \"regtest\"\npeers = [\"{KEY}@host:9\"]\nissuers = [\"{KEY2}\"]\n\
+         private_stratum_tlv = true\n\
+         [tariff]\nbase_msat = 1\nper_kib_msat = 2\n\
+         [limits]\nmax_packet = 3000\nfree_rate = 4\nfree_burst = 5\nneighbours = 6\nroutes = 7\n\
+         relayed_requests = 8\nsearches = 9\npayments = 10\nparked = 11\nseen = 16\n\
+         queue_bytes = 3001\ninbox_bytes = 3002\nstore_cache_bytes = 14\n\
+         [timing]\nkeepalive_ms = 15\nhop_round_trip_ms = 16\nfirst_ring = 17\n\
+         route_lifetime_ms = 18\nverify_timeout_ms = 19\nhandshake_timeout_ms = 20\n\
+         reconnect_min_ms = 21\nreconnect_max_ms = 22\n\
+         [payment]\nmax_lifetime_s = 23\nfuture_skew_s = 24\ncovenants_active = true\n\
+         payout_script = \"0014aa\"\nmin_confirmations = 25\n"
+    );
+    let s = load(&text, &[]).unwrap();
+    assert_eq!(s.data_dir, Path::new("/home/me/mesh"));
+    assert_eq!(s.rpc_socket, Path::new("/run/x.sock"));
+    assert_eq!(s.issuer_key, Some("/home/me/mesh/issuer.key".into()));
+    assert_eq!((s.log.as_str(), s.enabled, s.listen_addr), ("debug", false, None));
+    assert_eq!(s.peers, [format!("{KEY}@host:9").parse().unwrap()]);
+    let c = &s.config;
+    assert_eq!((c.mode, c.network), (MeshMode::BitcoinOnly, Network::Regtest));
+    assert_eq!((c.max_packet, c.free_rate, c.free_burst), (3000, 4, 5));
+    assert!(c.private_stratum_tlv);
+    let k = c.capacities;
+    assert_eq!((k.neighbours, k.routes, k.relayed_requests, k.searches), (6, 7, 8, 9));
+    assert_eq!((k.payments, k.parked, k.seen), (10, 11, 16));
+    let t = c.timing;
+    assert_eq!((t.keepalive, t.hop_round_trip, t.first_ring), (15_000, 16_000, 17));
+    assert_eq!((t.route_lifetime, t.verify_timeout), (18_000, 19_000));
+    let p = &c.payment;
+    assert_eq!((p.tariff.base_msat, p.tariff.per_kib_msat), (1, 2));
+    assert_eq!(p.issuers.first().map(|k| k.to_string()), Some(KEY2.into()));
+    assert_eq!((p.max_lifetime, p.future_skew, p.min_confirmations), (23, 24, 25));
+    assert!(p.covenants_active && !p.volatile);
+    assert_eq!(p.payout_script.as_slice(), [0, 0x14, 0xaa]);
+    let ms = Duration::from_millis;
+    assert_eq!((s.shell.queue_bytes, s.shell.inbox_bytes), (3001, 3002));
+    assert_eq!(s.shell.store_cache_bytes, 14);
+    assert_eq!(s.shell.handshake_timeout, ms(20));
+    assert_eq!((s.shell.reconnect_min, s.shell.reconnect_max), (ms(21), ms(22)));
+}
+
+#[test]
+fn faults_in_the_file_name_key_and_what_is_allowed() {
+    let peer = |p: &str| format!("[mesh]\npeers = [\"{p}\"]");
+    let faults: Vec<(String, &[&str])> = vec![
+        ("x = ".into(), &["line 1"]),
+        ("colour = 1".into(), &["unknown field `colour`", "data_dir", "tariff"]),
+        ("[mesh]\nmood = 1".into(), &["line 2", "unknown field `mood`", "listen_addr"]),
+        ("mode = \"open\"".into(), &["mode belongs into section [mesh]"]),
+        (
+            "[mesh]\nmode = \"closed\"".into(),
+            &["line 2", "unknown mode \"closed\"", "bitcoin_only, payment_gated, open"],
+        ),
+        ("[mesh]\nnetwork = \"main\"".into(), &["unknown network \"main\"", "testnet4"]),
+        ("[mesh]\nenabled = 1".into(), &["invalid type", "boolean"]),
+        ("[mesh]\nlisten_addr = \"here\"".into(), &["is not IP:PORT", "0.0.0.0:8338"]),
+        (peer("a:1"), &["line 2", "write PUBKEY@HOST:PORT"]),
+        (peer(&format!("{KEY}@a")), &["is not HOST:PORT"]),
+        (format!("[mesh]\npeers = [\"{KEY}@a:1\", \"{KEY}@b:1\"]"), &["mesh.peers", "twice"]),
+        ("[mesh]\npeers = [1]".into(), &["a peer is written as"]),
+        ("[mesh]\nissuers = [\"02\"]".into(), &["is not a compressed public key"]),
+        (format!("[mesh]\nissuers = [\"{KEY}\", \"{KEY}\"]"), &["mesh.issuers", "twice"]),
+        ("[mesh]\nrate_limit_per_minute = 5".into(), &["limits.free_rate"]),
+        ("[mesh]\nmax_peers = 5\n[limits]\nneighbours = 5".into(), &["mesh.max_peers", "only one"]),
+        ("[tariff]\nbase_msat = -1".into(), &["line 2", "-1"]),
+        ("[limits]\nmax_packet = 100".into(), &["limits.max_packet", "2048"]),
+        ("[limits]\nseen = 100".into(), &["limits.seen", "power of two"]),
+        ("[limits]\nparked = 0".into(), &["limits.parked", "from 1 to"]),
+        ("[limits]\nqueue_bytes = 1".into(), &["limits.queue_bytes", "limits.max_packet"]),
+        ("[limits]\ninbox_bytes = 1".into(), &["limits.inbox_bytes"]),
+        ("[timing]\nfirst_ring = 18".into(), &["timing.first_ring", "17"]),
+        ("[timing]\nroute_lifetime_ms = 0".into(), &["timing.route_lifetime_ms", "at least 1"]),
+        ("[timing]\nhandshake_timeout_ms = 0".into(), &["timing.handshake_timeout_ms"]),
+        ("[timing]\nreconnect_min_ms = 0".into(), &["timing.reconnect_min_ms"]),
+        ("[payment]\ncovenants_active = true".into(), &["covenants_active", "mainnet"]),
+        ("[payment]\nmin_confirmations = 0".into(), &["min_confirmations"]),
+        ("[payment]\npayout_script = \"0g\"".into(), &["payout_script", "not hex"]),
+        (format!("[payment]\npayout_script = \"{}\"", "00".repeat(43)), &["more than 42"]),
+        (
+            "[payment]\npayout_address = \"bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080\"".into(),
+            &["payout_address", "not an address of network mainnet"],
+        ),
+        ("[payment]\npayout_address = \"x\"".into(), &["payout_address", "not a Bitcoin address"]),
+        ("[payment]\npayout_address = \"x\"\npayout_script = \"\"".into(), &["only one"]),
+        ("issuer_key = \"k\"".into(), &["issuer_key", "regtest only"]),
+    ];
+    for (text, expected) in faults {
+        let error = load(&text, &[]).expect_err(&text);
+        for part in expected {
+            assert!(error.contains(part), "{text}\n{error}\nlacks {part}");
+        }
+    }
+}
+
+#[test]
+fn many_issuers_are_refused() {
+    let secp = bitcoin::secp256k1::Secp256k1::new();
+    let key = |i: u8| {
+        let secret = bitcoin::secp256k1::SecretKey::from_slice(&[i; 32]).unwrap();
+        format!("\"{}\"", secret.public_key(&secp))
+    };
+    let list =
+        |n| format!("[mesh]\nissuers = [{}]", (1..=n).map(key).collect::<Vec<_>>().join(","));
+    assert_eq!(load(&list(8), &[]).unwrap().config.payment.issuers.len(), 8);
+    assert!(load(&list(9), &[]).unwrap_err().contains("at most 8"));
+}
+
+#[test]
+fn the_host_nodes_spelling() {
+    let text = format!(
+        "[mesh]\nmax_peers = 7\npeers = [{{ address = \"h:1\", node_id_hex = \"{KEY}\" }}]\n"
+    );
+    let s = load(&text, &[]).unwrap();
+    assert_eq!(s.config.capacities.neighbours, 7);
+    assert_eq!(s.peers, [format!("{KEY}@h:1").parse().unwrap()]);
+    let id = "0f715baf5d4c2ed329785cef29e562f73488c8a2bb9dbc5700b361d54b9b0554";
+    let error = load(&text.replace(KEY, id), &[]).unwrap_err();
+    assert!(error.contains("needs the public key"), "{error}");
+    let error = load(&text.replace("address", "adress"), &[]).unwrap_err();
+    assert!(error.contains("exactly the keys address and node_id_hex"), "{error}");
+}
+
+#[test]
+fn overrides_win_and_their_faults_name_them() {
+    let file = "[mesh]\nmode = \"open\"\nnetwork = \"regtest\"\n[timing]\nkeepalive_ms = 9\n";
+    let s = load(file, &[("mesh.mode", "bitcoin_only"), ("mesh.mode", "payment_gated")]).unwrap();
+    assert_eq!(s.config.mode, MeshMode::PaymentGated, "the last one counts");
+    assert_eq!((s.config.network, s.config.timing.keepalive), (Network::Regtest, 9_000));
+    let faults = [
+        ("mesh.mode", "x", "--mesh.mode = \"x\": unknown mode"),
+        ("mesh.enabled", "yes", "true or false"),
+        ("limits.routes", "many", "whole number"),
+        ("limits.routes", "-1", "--limits.routes = \"-1\""),
+        ("mesh.peers", "a", "PUBKEY@HOST:PORT"),
+        ("mesh.colour", "x", "there is no key \"mesh.colour\"; allowed are data_dir"),
+    ];
+    for (key, value, expected) in faults {
+        let error = load(file, &[(key, value)]).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn environment_variables_have_one_name_each() {
+    let names: BTreeSet<String> = KEYS.iter().map(|(s, n, ..)| variable(s, n)).collect();
+    assert_eq!(names.len(), KEYS.len());
+    let var = |name: &str, value: &str| (name.to_string(), value.to_string());
+    let found = from_environment([
+        var("BLVM_MESH_TIMING_KEEPALIVE_MS", "5"),
+        var("BLVM_MESH_MODE", "open"),
+        var("BLVM_MESH_CONFIG", "x"),
+        var("PATH", "x"),
+    ]);
+    let found: Vec<String> = found.unwrap().into_iter().map(|o| o.key).collect();
+    assert_eq!(found, ["mesh.mode", "timing.keepalive_ms"]);
+    let error = from_environment([var("BLVM_MESH_MOOD", "x")]).unwrap_err().to_string();
+    assert!(error.contains("BLVM_MESH_MOOD"), "{error}");
+}
+
+#[test]
+fn places_of_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sources = Sources { home: Some(dir.path().into()), ..Sources::default() };
+    let s = sources.load().unwrap();
+    assert_eq!(s.data_dir, dir.path().join(".blvm-mesh"));
+    assert_eq!(s.rpc_socket, dir.path().join(".blvm-mesh/rpc.sock"));
+    sources.xdg_data_home = Some(dir.path().join("xdg"));
+    assert_eq!(sources.load().unwrap().data_dir, dir.path().join("xdg/blvm-mesh"));
+
+    let data_dir = dir.path().join("xdg/blvm-mesh");
+    std::fs::create_dir_all(&data_dir).unwrap();
+    std::fs::write(data_dir.join(CONFIG_FILE), "log = \"warn\"").unwrap();
+    assert_eq!(sources.load().unwrap().log, "warn", "found in the default directory");
+    sources.xdg_data_home = None;
+    let given = Override {
+        origin: "--data-dir".into(),
+        key: "data_dir".into(),
+        value: data_dir.display().to_string(),
+    };
+    sources.overrides = vec![given];
+    assert_eq!(sources.load().unwrap().log, "warn", "found in the directory that was given");
+
+    sources.file = Some(dir.path().join("missing.toml"));
+    let error = sources.load().unwrap_err().to_string();
+    assert!(error.contains("missing.toml"), "{error}");
+    assert!(matches!(Sources::default().load(), Err(ConfigError::NoHome)));
+}
+
+#[test]
+fn the_example_is_the_default() {
+    assert_eq!(load(EXAMPLE, &[]), load("", &[]));
+}

@@ -1,0 +1,55 @@
+//! What a host node offers.
+
+use blvm_mesh_core::mesh::Event;
+use blvm_mesh_core::payment::headers::KnownHeader;
+use std::future::Future;
+use std::pin::Pin;
+
+/// A future behind a pointer, so that [`NodeAPI`] can be used as `dyn NodeAPI`.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Why the host could not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NodeApiError {
+    /// The peer is gone.
+    #[error("the peer is not connected")]
+    NotConnected,
+    /// The peer's queue is full: the packet was dropped.
+    #[error("the peer's queue is full")]
+    Full,
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// State of a payment at the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PaymentState {
+    /// Under way.
+    Pending,
+    /// Done.
+    Settled,
+    /// It came to nothing.
+    Failed,
+}
+
+/// What the mesh asks of the host node that embeds it.
+pub trait NodeAPI: Send + Sync + 'static {
+    /// Sends a packet to a peer, as one frame. It should not wait long: a peer that
+    /// does not read is for the host to drop.
+    fn send_to_peer<'a>(
+        &'a self,
+        peer: &'a str,
+        packet: &'a [u8],
+    ) -> BoxFuture<'a, Result<(), NodeApiError>>;
+
+    /// What the host knows of a payment, by its payment hash; `None` if nothing.
+    fn payment_state<'a>(&'a self, payment: &'a [u8; 32]) -> BoxFuture<'a, Option<PaymentState>>;
+
+    /// What the host's chain knows of a block, by its hash in internal byte order;
+    /// `None` if nothing.
+    fn block<'a>(&'a self, hash: &'a [u8; 32]) -> BoxFuture<'a, Option<KnownHeader>>;
+
+    /// Tells whoever subscribed at the host.
+    fn publish_event<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, ()>;
+}

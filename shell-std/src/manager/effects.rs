@@ -1,0 +1,364 @@
+//! The state machine and what its actions ask for: collected under the lock,
+//! carried out without it.
+
+use super::{MeshManager, SentPacket, Verdict};
+use crate::node::Delivery;
+use blvm_mesh_core::id::{LinkId, NodeId};
+use blvm_mesh_core::mesh::{
+    Action, Event, HostMesh, Input, MeshError, Misuse, NetworkReason, PaymentReason, Remedy, Ticket,
+};
+use blvm_mesh_core::payment::ledger::Record;
+use blvm_mesh_core::time::Micros;
+use std::collections::{HashMap, VecDeque};
+
+/// Most bytes of packets that wait for an answer.
+const MOST_PARKED_BYTES: usize = 64 * 1024 * 1024;
+
+/// What became of a datagram of our own.
+pub(super) enum Outcome {
+    Sent(SentPacket),
+    Refused(MeshError),
+}
+
+/// A datagram of our own.
+pub(super) struct Given {
+    pub(super) destination: NodeId,
+    pub(super) payload: Vec<u8>,
+    pub(super) proof: Vec<u8>,
+    pub(super) who: async_channel::Sender<Outcome>,
+}
+
+impl Given {
+    fn tell(&self, outcome: Outcome) {
+        // Whoever does not wait any more is not told.
+        let _ = self.who.try_send(outcome);
+    }
+}
+
+enum Waiting {
+    Packet(LinkId, Vec<u8>),
+    Own(Given),
+}
+
+impl Waiting {
+    fn len(&self) -> usize {
+        match self {
+            Self::Packet(_, bytes) => bytes.len(),
+            Self::Own(own) => own.payload.len() + own.proof.len(),
+        }
+    }
+}
+
+/// Something to be done outside the lock.
+pub(super) enum Effect {
+    Send {
+        link: LinkId,
+        bytes: Vec<u8>,
+        after: Option<u64>,
+        own: Option<(async_channel::Sender<Outcome>, SentPacket)>,
+    },
+    Deliver {
+        delivery: Delivery,
+        after: Option<u64>,
+    },
+    Publish(Event),
+    Persist {
+        number: u64,
+        record: Record,
+    },
+    Ask {
+        ticket: Ticket,
+        block: [u8; 32],
+    },
+    Close {
+        link: LinkId,
+        reason: MeshError,
+    },
+}
+
+/// The state machine with what it needs at hand.
+pub(super) struct Core {
+    pub(super) mesh: HostMesh,
+    pub(super) effects: Vec<Effect>,
+    pub(super) until: Option<Micros>,
+    by_peer: HashMap<String, LinkId>,
+    by_link: HashMap<LinkId, String>,
+    next_link: u32,
+    parked: HashMap<Ticket, Waiting>,
+    parked_bytes: usize,
+}
+
+impl Core {
+    pub(super) fn new(mesh: HostMesh) -> Self {
+        Self {
+            mesh,
+            effects: Vec::new(),
+            until: None,
+            by_peer: HashMap::new(),
+            by_link: HashMap::new(),
+            next_link: 1,
+            parked: HashMap::new(),
+            parked_bytes: 0,
+        }
+    }
+
+    pub(super) fn link(&self, peer: &str) -> Option<LinkId> {
+        self.by_peer.get(peer).copied()
+    }
+
+    /// A number for a new link, unless the peer has one.
+    pub(super) fn connect(&mut self, peer: &str) -> Option<LinkId> {
+        if self.by_peer.contains_key(peer) {
+            return None;
+        }
+        let link = LinkId(self.next_link);
+        self.next_link = self.next_link.checked_add(1)?;
+        self.by_peer.insert(peer.into(), link);
+        self.by_link.insert(link, peer.into());
+        Some(link)
+    }
+
+    pub(super) fn disconnect(&mut self, peer: &str) -> Option<LinkId> {
+        let link = self.by_peer.remove(peer)?;
+        self.by_link.remove(&link);
+        Some(link)
+    }
+
+    pub(super) fn forget(&mut self, link: LinkId) -> Option<String> {
+        let peer = self.by_link.remove(&link)?;
+        self.by_peer.remove(&peer);
+        Some(peer)
+    }
+
+    /// Gives an input without bytes.
+    pub(super) fn give(&mut self, now: Micros, input: Input<'_>) -> Result<(), Misuse> {
+        self.mesh.handle(now, input)?;
+        let mut resumed = VecDeque::new();
+        self.drain(&[], None, &mut resumed);
+        self.resume(now, resumed)
+    }
+
+    /// Gives a packet of a neighbour.
+    pub(super) fn receive(
+        &mut self,
+        now: Micros,
+        link: LinkId,
+        packet: &mut [u8],
+    ) -> Result<Verdict, Misuse> {
+        self.mesh.handle(now, Input::MessageReceived { link, packet })?;
+        let mut resumed = VecDeque::new();
+        let verdict = match self.drain(packet, None, &mut resumed) {
+            Drained::Parked(ticket) => {
+                self.park(ticket, Waiting::Packet(link, packet.to_vec()));
+                Verdict::Waiting
+            }
+            Drained::Refused(reason) => Verdict::Refused(reason),
+            Drained::Done => Verdict::Accepted,
+        };
+        self.resume(now, resumed)?;
+        Ok(verdict)
+    }
+
+    /// Gives a datagram of our own.
+    pub(super) fn send(&mut self, now: Micros, own: Given) -> Result<(), Misuse> {
+        let mut resumed = VecDeque::new();
+        self.send_one(now, own, &mut resumed)?;
+        self.resume(now, resumed)
+    }
+
+    fn send_one(
+        &mut self,
+        now: Micros,
+        own: Given,
+        resumed: &mut VecDeque<Ticket>,
+    ) -> Result<(), Misuse> {
+        let Given { destination, payload, proof, .. } = &own;
+        let destination = *destination;
+        self.mesh.handle(now, Input::Send { destination, payload, proof, unchecked: false })?;
+        match self.drain(payload, Some(&own), resumed) {
+            Drained::Parked(ticket) => self.park(ticket, Waiting::Own(own)),
+            Drained::Refused(reason) => own.tell(Outcome::Refused(reason)),
+            Drained::Done => {}
+        }
+        Ok(())
+    }
+
+    fn resume(&mut self, now: Micros, mut resumed: VecDeque<Ticket>) -> Result<(), Misuse> {
+        while let Some(ticket) = resumed.pop_front() {
+            match self.unpark(ticket) {
+                Some(Waiting::Packet(link, mut packet)) => {
+                    self.mesh.handle(now, Input::Resumed { ticket, packet: &mut packet })?;
+                    if let Drained::Parked(ticket) = self.drain(&packet, None, &mut resumed) {
+                        self.park(ticket, Waiting::Packet(link, packet));
+                    }
+                }
+                Some(Waiting::Own(own)) => self.send_one(now, own, &mut resumed)?,
+                // It was refused when there was no room for it.
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn drain(
+        &mut self,
+        input: &[u8],
+        own: Option<&Given>,
+        resumed: &mut VecDeque<Ticket>,
+    ) -> Drained {
+        let mut drained = Drained::Done;
+        loop {
+            let effect = match self.mesh.poll() {
+                Action::Wait { until } => {
+                    self.until = until;
+                    return drained;
+                }
+                Action::Forward { link, packet, sequence, after, .. } => {
+                    let tail = input.get(packet.tail).unwrap_or_default();
+                    let hops = packet.head.get(7).copied().unwrap_or_default();
+                    let sent = sequence.map(|sequence| SentPacket { sequence, hops });
+                    let own = own.map(|own| own.who.clone()).zip(sent);
+                    Effect::Send { link, bytes: [packet.head, tail].concat(), after, own }
+                }
+                Action::Deliver { source, sequence, payload, protocol, earned_msat, after } => {
+                    let payload = input.get(payload).unwrap_or_default().to_vec();
+                    let delivery = Delivery { source, sequence, protocol, earned_msat, payload };
+                    Effect::Deliver { delivery, after }
+                }
+                Action::Absorbed => continue,
+                Action::Reject { link, ticket, reason, remedy } => {
+                    match ticket.and_then(|ticket| self.parked.remove(&ticket)) {
+                        Some(waiting) => {
+                            self.parked_bytes -= waiting.len();
+                            if let Waiting::Own(own) = waiting {
+                                own.tell(Outcome::Refused(reason));
+                            }
+                        }
+                        None if ticket.is_none() => drained = Drained::Refused(reason),
+                        None => {}
+                    }
+                    tracing::debug!(?link, "refused: {reason}");
+                    match (link, remedy) {
+                        (Some(link), Remedy::Disconnect) => Effect::Close { link, reason },
+                        _ => continue,
+                    }
+                }
+                Action::Parked { ticket, .. } => {
+                    drained = Drained::Parked(ticket);
+                    continue;
+                }
+                Action::Resume { ticket } => {
+                    resumed.push_back(ticket);
+                    continue;
+                }
+                Action::Publish(event) => Effect::Publish(event),
+                Action::Persist { number, record } => Effect::Persist { number, record },
+                Action::Verify { ticket, block_hash } => Effect::Ask { ticket, block: block_hash },
+                Action::Close { link, reason } => Effect::Close { link, reason },
+            };
+            self.effects.push(effect);
+        }
+    }
+
+    fn park(&mut self, ticket: Ticket, waiting: Waiting) {
+        let bytes = self.parked_bytes.saturating_add(waiting.len());
+        if bytes <= MOST_PARKED_BYTES {
+            self.parked_bytes = bytes;
+            self.parked.insert(ticket, waiting);
+        } else if let Waiting::Own(own) = waiting {
+            own.tell(Outcome::Refused(NetworkReason::TooManyParked.into()));
+        } else {
+            tracing::warn!("refused: {}", NetworkReason::TooManyParked);
+        }
+    }
+
+    fn unpark(&mut self, ticket: Ticket) -> Option<Waiting> {
+        let waiting = self.parked.remove(&ticket)?;
+        self.parked_bytes -= waiting.len();
+        Some(waiting)
+    }
+}
+
+enum Drained {
+    Done,
+    Parked(Ticket),
+    Refused(MeshError),
+}
+
+impl MeshManager {
+    /// Does what is to be done: what is free first, then one commit for all records,
+    /// then what waits for them.
+    pub(super) async fn perform(&self, effects: Vec<Effect>) {
+        let (mut records, mut paid) = (Vec::new(), Vec::new());
+        for effect in effects {
+            match effect {
+                Effect::Persist { number, record } => records.push((number, record)),
+                Effect::Send { after: Some(_), .. } | Effect::Deliver { after: Some(_), .. } => {
+                    paid.push(effect);
+                }
+                other => self.perform_one(other).await,
+            }
+        }
+        let durable = self.commit(records).await;
+        for effect in paid {
+            match (durable, effect) {
+                (true, effect) => self.perform_one(effect).await,
+                (false, Effect::Send { own: Some((who, _)), .. }) => {
+                    let _ = who.try_send(Outcome::Refused(PaymentReason::StoreFailed.into()));
+                }
+                (false, _) => tracing::error!("a paid packet was dropped: it is not durable"),
+            }
+        }
+    }
+
+    async fn commit(&self, records: Vec<(u64, Record)>) -> bool {
+        let (false, Some(store)) = (records.is_empty(), self.store.clone()) else { return true };
+        let result = smol::unblock(move || store.commit(&records)).await;
+        let Err(error) = result else { return true };
+        tracing::error!(%error, "the store failed: no payment is accepted from now on");
+        let told = self.give(|core, now| {
+            core.give(now, Input::StoreFailed).map_err(super::ManagerError::Misuse)
+        });
+        self.log(told);
+        false
+    }
+
+    async fn perform_one(&self, effect: Effect) {
+        match effect {
+            Effect::Send { link, bytes, own, .. } => {
+                let peer = self.lock().by_link.get(&link).cloned();
+                let Some(peer) = peer else { return };
+                let sent = self.api.send_to_peer(&peer, &bytes).await;
+                match (sent, own) {
+                    (Ok(()), Some((who, sent))) => {
+                        let _ = who.try_send(Outcome::Sent(sent));
+                    }
+                    (Ok(()), None) => {}
+                    (Err(error), own) => {
+                        tracing::warn!(peer, %error, "a packet was not sent");
+                        if let Some((who, _)) = own {
+                            let reason = NetworkReason::Congested.into();
+                            let _ = who.try_send(Outcome::Refused(reason));
+                        }
+                        if error == super::NodeApiError::NotConnected {
+                            self.drop_link(link, "it is not connected any more").await;
+                        }
+                    }
+                }
+            }
+            Effect::Deliver { delivery, .. } => self.deliveries.push(delivery),
+            Effect::Publish(event) => self.api.publish_event(&event).await,
+            Effect::Ask { ticket, block } => {
+                let block = self.api.block(&block).await;
+                let told = self.give(|core, now| {
+                    let input = Input::PaymentVerified { ticket, block };
+                    core.give(now, input).map_err(super::ManagerError::Misuse)
+                });
+                self.log(told);
+            }
+            Effect::Close { link, reason } => self.drop_link(link, &reason.to_string()).await,
+            // Collected by `perform`.
+            Effect::Persist { .. } => {}
+        }
+    }
+}

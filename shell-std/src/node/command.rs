@@ -1,0 +1,82 @@
+//! What the engine is told by the tasks around it.
+
+use super::handshake::Established;
+use blvm_mesh_core::id::{LinkId, NodeId};
+use blvm_mesh_core::mesh::error::MeshError;
+use blvm_mesh_core::wire::route_error::Cause;
+use std::ops::Range;
+
+/// Buffers that go round between a link's reader and the engine.
+pub(crate) const BUFFERS: usize = 2;
+
+/// Memory for received bytes, reused.
+pub(crate) struct Buffer {
+    pub(crate) bytes: Vec<u8>,
+    /// Where the bodies of decrypted frames lie.
+    pub(crate) frames: Vec<Range<usize>>,
+}
+
+impl Buffer {
+    pub(crate) fn new(len: usize) -> Self {
+        Self { bytes: vec![0; len], frames: Vec::new() }
+    }
+}
+
+/// Frames that came in on a link at once.
+pub(crate) struct Batch {
+    pub(crate) link: LinkId,
+    pub(crate) buffer: Buffer,
+}
+
+/// A datagram of our own to be sent.
+#[derive(Debug)]
+pub(crate) struct OwnSend {
+    pub(crate) destination: NodeId,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) proof: Vec<u8>,
+    pub(crate) unchecked: bool,
+    /// Who wants to know. What happens later than that he stops listening is
+    /// not told.
+    pub(crate) progress: async_channel::Sender<Progress>,
+}
+
+/// What became of a datagram of our own. There is one `Sent` or `Refused`, and
+/// after `Sent` there may be `Stopped`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// It is on its way.
+    Sent {
+        /// Its number.
+        sequence: u64,
+        /// Number of intermediate nodes.
+        hops: u8,
+    },
+    /// This node did not send it.
+    Refused(MeshError),
+    /// A relay says that it stopped it.
+    Stopped {
+        /// Who says so.
+        reporter: NodeId,
+        /// Why.
+        cause: Cause,
+    },
+}
+
+/// What the engine does for others between two inputs.
+pub(crate) type Job = Box<dyn FnOnce(&mut super::engine::Engine) + Send>;
+
+/// What the engine is told.
+pub(crate) enum Command {
+    /// Frames came in.
+    Batch(Batch),
+    /// A neighbour has proven his key. The sender is dropped with the link.
+    LinkUp(Box<Established>),
+    /// A task of the link ended.
+    LinkDown { link: LinkId, reason: String },
+    /// The queue of the link has room again.
+    Room(LinkId),
+    /// Send a datagram of our own.
+    Send(Box<OwnSend>),
+    /// Do this.
+    Job(Job),
+}

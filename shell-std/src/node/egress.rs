@@ -1,0 +1,363 @@
+//! What waits to be sent on one link: three queues with one bound in bytes.
+//!
+//! The engine puts packets in and never waits; the link's writer takes whole
+//! frames out. Packets are copied in, so that a slow neighbour holds exactly the
+//! bytes that wait for it and nothing else.
+
+use super::fifo::Fifo;
+use blvm_mesh_core::link::fragment::{FrameBuilder, Lane, Put, Splitter};
+use blvm_mesh_core::mesh::Priority;
+use blvm_mesh_core::policy::quota::{self, LaneScheduler};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Thousandths of a busy link's bytes that free traffic gets for certain.
+const FREE_SHARE: u16 = 250;
+
+/// Bounds of a queue, in bytes of packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EgressLimits {
+    /// From here on the link is full: the state machine sends nothing more on it.
+    pub(crate) high: usize,
+    /// At or below this it has room again.
+    pub(crate) low: usize,
+    /// What control packets may take beyond `high` and one largest packet.
+    pub(crate) reserve: usize,
+    /// Largest packet.
+    pub(crate) max_packet: usize,
+}
+
+/// What [`Egress::push`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    /// The packet waits.
+    Queued,
+    /// The packet waits, and now the link is full.
+    Full,
+    /// The packet was not taken: no room, or the link is closing.
+    Refused,
+}
+
+/// Bytes and packets that a link has sent, and how much waits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Sent {
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+    pub(crate) waiting: usize,
+}
+
+/// The queues of one link, shared by the engine and the link's writer.
+pub(crate) struct Egress {
+    queues: Mutex<Queues>,
+    limits: EgressLimits,
+    wake: async_channel::Sender<()>,
+    woken: async_channel::Receiver<()>,
+}
+
+struct Queues {
+    control: Fifo,
+    paid: Fifo,
+    free: Fifo,
+    scheduler: LaneScheduler,
+    /// Chosen, but the frame had no room for it.
+    chosen: Option<Lane>,
+    splitter: Splitter,
+    /// A control packet is half written on this lane.
+    control_on: Option<Lane>,
+    full: bool,
+    closing: bool,
+    sent: Sent,
+}
+
+impl Egress {
+    pub(crate) fn new(limits: EgressLimits) -> Self {
+        let (wake, woken) = async_channel::bounded(1);
+        let queues = Mutex::new(Queues {
+            control: Fifo::default(),
+            paid: Fifo::default(),
+            free: Fifo::default(),
+            scheduler: LaneScheduler::new(FREE_SHARE),
+            chosen: None,
+            splitter: Splitter::default(),
+            control_on: None,
+            full: false,
+            closing: false,
+            sent: Sent::default(),
+        });
+        Self { queues, limits, wake, woken }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a packet, `head` and then `tail`, into its queue. Call
+    /// [`wake`](Self::wake) once after a number of them.
+    pub(crate) fn push(&self, priority: Priority, head: &[u8], tail: &[u8]) -> Pushed {
+        let mut q = self.lock();
+        let len = head.len().saturating_add(tail.len());
+        let EgressLimits { high, reserve, max_packet, .. } = self.limits;
+        let bound = match priority {
+            Priority::Control => high.saturating_add(max_packet).saturating_add(reserve),
+            Priority::Paid | Priority::Free => high.saturating_add(max_packet),
+        };
+        if q.closing || len == 0 || q.bytes().saturating_add(len) > bound {
+            return Pushed::Refused;
+        }
+        match priority {
+            Priority::Control => q.control.push(head, tail),
+            Priority::Paid => q.paid.push(head, tail),
+            Priority::Free => q.free.push(head, tail),
+        }
+        if !q.full && q.bytes() >= high {
+            q.full = true;
+            return Pushed::Full;
+        }
+        Pushed::Queued
+    }
+
+    /// Tells the writer that something waits.
+    pub(crate) fn wake(&self) {
+        // A full channel means that the writer is to wake up already.
+        let _ = self.wake.try_send(());
+    }
+
+    /// Takes nothing more; the writer ends when everything is written.
+    pub(crate) fn finish(&self) {
+        self.lock().closing = true;
+        self.wake();
+    }
+
+    /// Until there is something to send; `false` if there never will be.
+    pub(crate) async fn ready(&self) -> bool {
+        loop {
+            {
+                let q = self.lock();
+                if q.bytes() > 0 {
+                    return true;
+                }
+                if q.closing {
+                    return false;
+                }
+            }
+            if self.woken.recv().await.is_err() {
+                return false;
+            }
+        }
+    }
+
+    /// Packs waiting packets into frames, one behind another in `out`, not yet
+    /// sealed, and notes their lengths. `out` must have room for one frame of
+    /// `max_body` at least. Returns whether the link was full and has room now.
+    pub(crate) fn fill(&self, out: &mut [u8], max_body: u16, frames: &mut Vec<usize>) -> bool {
+        frames.clear();
+        let mut q = self.lock();
+        let mut rest = out;
+        while q.bytes() > 0 {
+            // A small rest of the buffer makes a small frame: only worth it where it
+            // takes all that is left, which would else need a write of its own.
+            let is_small = rest.len() < usize::from(max_body);
+            if !frames.is_empty() && is_small && q.unwritten() > rest.len() / 2 {
+                break;
+            }
+            let Some(mut frame) = FrameBuilder::new(rest, max_body) else { break };
+            while q.put_one(&mut frame) {}
+            if frame.is_empty() {
+                break;
+            }
+            let len = frame.finish();
+            let Some((_, after)) = std::mem::take(&mut rest).split_at_mut_checked(len) else {
+                break;
+            };
+            rest = after;
+            frames.push(len);
+        }
+        if q.full && q.bytes() <= self.limits.low {
+            q.full = false;
+            return true;
+        }
+        false
+    }
+
+    /// Counts so far.
+    pub(crate) fn sent(&self) -> Sent {
+        let q = self.lock();
+        Sent { waiting: q.bytes(), ..q.sent }
+    }
+}
+
+impl Queues {
+    fn bytes(&self) -> usize {
+        self.control.bytes() + self.paid.bytes() + self.free.bytes()
+    }
+
+    /// Bytes that wait, without those that are written already.
+    fn unwritten(&self) -> usize {
+        let begun = self.splitter.begun(Lane::Paid) + self.splitter.begun(Lane::Free);
+        self.bytes().saturating_sub(begun)
+    }
+
+    /// Writes the next packet, or what fits of it; `false` if the frame is full or
+    /// nothing waits.
+    fn put_one(&mut self, frame: &mut FrameBuilder<'_>) -> bool {
+        let Some((queue, lane)) = self.next(frame.room()) else { return false };
+        let fifo = match queue {
+            Priority::Control => &mut self.control,
+            Priority::Paid => &mut self.paid,
+            Priority::Free => &mut self.free,
+        };
+        let Some(packet) = fifo.front() else { return false };
+        let len = packet.len();
+        let begun = self.splitter.begun(lane);
+        match self.splitter.put(frame, lane, packet) {
+            Ok(Put::Done) => {
+                fifo.pop();
+                if queue == Priority::Control {
+                    self.control_on = None;
+                }
+                self.sent.packets += 1;
+                self.sent.bytes += len as u64;
+                true
+            }
+            Ok(Put::FrameFull) => {
+                let nothing_written = self.splitter.begun(lane) == begun;
+                match queue {
+                    Priority::Control if !nothing_written => self.control_on = Some(lane),
+                    Priority::Control => {}
+                    Priority::Paid | Priority::Free => {
+                        self.chosen = nothing_written.then_some(lane);
+                    }
+                }
+                false
+            }
+            // Cannot be: no packet is empty, and only the front is ever put.
+            Err(_) => {
+                fifo.pop();
+                true
+            }
+        }
+    }
+
+    /// Which queue is served next, and on which lane of the link.
+    fn next(&mut self, room: usize) -> Option<(Priority, Lane)> {
+        if !self.control.is_empty() {
+            // Control packets go on a lane that has no packet half written.
+            let unused = |lane: &Lane| self.splitter.begun(*lane) == 0;
+            let lane = self.control_on.or([Lane::Paid, Lane::Free].into_iter().find(unused));
+            if let Some(lane) = lane {
+                return Some((Priority::Control, lane));
+            }
+        }
+        if let Some(lane) = self.chosen.take() {
+            return Some(Self::queue(lane));
+        }
+        // Lanes take turns by what goes into one frame, so that a large free
+        // packet does not hold up paid ones.
+        let head = |fifo: &Fifo, lane: Lane| {
+            let left = fifo.front()?.len().saturating_sub(self.splitter.begun(lane));
+            Some(left.min(room))
+        };
+        let (paid, free) = (head(&self.paid, Lane::Paid), head(&self.free, Lane::Free));
+        self.scheduler.next(paid, free).map(|lane| match lane {
+            quota::Lane::Paid => Self::queue(Lane::Paid),
+            quota::Lane::Free => Self::queue(Lane::Free),
+        })
+    }
+
+    fn queue(lane: Lane) -> (Priority, Lane) {
+        match lane {
+            Lane::Paid => (Priority::Paid, lane),
+            Lane::Free => (Priority::Free, lane),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use blvm_mesh_core::link::joiner::{Joiner, Packet};
+    use blvm_mesh_core::link::packet_buffer::Growable;
+    use blvm_mesh_core::link::transport::{FRAME_OVERHEAD, HEADER_LEN};
+
+    const LIMITS: EgressLimits =
+        EgressLimits { high: 1000, low: 200, reserve: 100, max_packet: 500 };
+
+    fn drain(egress: &Egress, max_body: u16) -> (Vec<Vec<u8>>, bool) {
+        let mut joiner = Joiner::new(100_000, 1_000, Growable::new(0), Growable::new(0));
+        let (mut out, mut frames) = (vec![0; 200_000], Vec::new());
+        let (mut got, mut room) = (Vec::new(), false);
+        loop {
+            room |= egress.fill(&mut out, max_body, &mut frames);
+            if frames.is_empty() {
+                return (got, room);
+            }
+            let mut at = 0;
+            for len in &frames {
+                let body = at + HEADER_LEN..at + len - FRAME_OVERHEAD + HEADER_LEN;
+                let mut records = joiner.records(0, &mut out[body]).unwrap();
+                while let Some(Packet { bytes, .. }) = records.next().unwrap() {
+                    got.push(bytes.to_vec());
+                }
+                at += len;
+            }
+        }
+    }
+
+    #[test]
+    fn bounds_are_held_and_room_is_told_once() {
+        let egress = Egress::new(LIMITS);
+        assert_eq!(egress.push(Priority::Free, &[1; 499], &[1]), Pushed::Queued);
+        assert_eq!(egress.push(Priority::Free, &[2; 499], &[]), Pushed::Queued);
+        assert_eq!(egress.push(Priority::Paid, &[3; 500], &[]), Pushed::Full);
+        // One largest packet over the mark is the most; control has a reserve.
+        assert_eq!(egress.push(Priority::Free, &[4; 2], &[]), Pushed::Refused);
+        assert_eq!(egress.push(Priority::Control, &[5; 100], &[]), Pushed::Queued);
+        assert_eq!(egress.push(Priority::Control, &[6; 2], &[]), Pushed::Refused);
+        let (got, room) = drain(&egress, u16::MAX);
+        assert!(room);
+        let first: Vec<u8> = got.iter().map(|p| p[0]).collect();
+        assert_eq!(first, [5, 3, 1, 2]);
+        assert_eq!(egress.sent(), Sent { packets: 4, bytes: 1599, waiting: 0 });
+        assert!(!drain(&egress, u16::MAX).1);
+    }
+
+    #[test]
+    fn control_passes_between_the_parts_of_a_large_packet() {
+        let limits = EgressLimits { high: 100_000, max_packet: 50_000, ..LIMITS };
+        let egress = Egress::new(limits);
+        egress.push(Priority::Paid, &[1; 5000], &[]);
+        egress.push(Priority::Free, &[2; 5000], &[]);
+        let (mut out, mut frames) = (vec![0; 1100], Vec::new());
+        egress.fill(&mut out, 1000, &mut frames);
+        assert_eq!(frames, [1000 + FRAME_OVERHEAD]);
+        egress.push(Priority::Control, &[3; 10], &[]);
+        let (mut order, mut joiner) =
+            (Vec::new(), Joiner::new(9000, 1, Growable::new(0), Growable::new(0)));
+        let mut frame = |out: &mut [u8], len: usize| {
+            let mut records =
+                joiner.records(0, &mut out[HEADER_LEN..len - FRAME_OVERHEAD + HEADER_LEN]).unwrap();
+            while let Some(p) = records.next().unwrap() {
+                order.push((p.bytes[0], p.bytes.len()));
+            }
+        };
+        frame(&mut out, 1000 + FRAME_OVERHEAD);
+        loop {
+            egress.fill(&mut out, 1000, &mut frames);
+            let Some(len) = frames.first() else { break };
+            frame(&mut out, *len);
+        }
+        assert_eq!(order, [(3, 10), (1, 5000), (2, 5000)]);
+    }
+
+    #[test]
+    fn closing_lets_the_writer_finish() {
+        smol::block_on(async {
+            let egress = Egress::new(LIMITS);
+            egress.push(Priority::Free, b"x", b"y");
+            egress.finish();
+            assert_eq!(egress.push(Priority::Free, b"z", b""), Pushed::Refused);
+            assert!(egress.ready().await);
+            assert_eq!(drain(&egress, 100).0, [b"xy"]);
+            assert!(!egress.ready().await);
+        });
+    }
+}

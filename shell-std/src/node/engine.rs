@@ -1,0 +1,410 @@
+//! The task that owns the state machine: takes commands in, gives it inputs, and
+//! has its actions carried out. It waits for nobody but its channels.
+
+use super::clock::Clock;
+use super::command::{Batch, Command, OwnSend};
+use super::durable::{Committed, Held};
+use super::links::Counts;
+use super::shell::{FollowUp, Origin, Shell, Waiting};
+use crate::bench::Bench;
+use blvm_mesh_core::id::{LinkId, NodeId};
+use blvm_mesh_core::mesh::{Action, HostMesh, Input, Ticket};
+use blvm_mesh_core::time::{Micros, SECOND};
+use smol::Timer;
+use smol::future::{or, yield_now};
+
+/// Pause between readings of the wall clock and other housekeeping.
+const TICK: Micros = 10 * SECOND;
+/// Pause between looks for packets that were not completed in time.
+const OVERDUE_TICK: Micros = SECOND;
+
+/// The state machine and what carries its actions out.
+pub(crate) struct Engine {
+    pub(crate) mesh: HostMesh,
+    pub(crate) shell: Shell,
+    pub(crate) bench: Bench,
+    commands: async_channel::Receiver<Command>,
+    committed: async_channel::Receiver<Committed>,
+    next_tick: Micros,
+    next_overdue: Micros,
+    pub(crate) stop: bool,
+}
+
+/// What ended the wait.
+enum Woken {
+    Command(Command),
+    Committed(Committed),
+    Time,
+    Closed,
+}
+
+impl Engine {
+    pub(crate) fn new(
+        mesh: HostMesh,
+        shell: Shell,
+        bench: Bench,
+        commands: async_channel::Receiver<Command>,
+        committed: async_channel::Receiver<Committed>,
+    ) -> Self {
+        let (next_tick, next_overdue) = (0, OVERDUE_TICK);
+        Self { mesh, shell, bench, commands, committed, next_tick, next_overdue, stop: false }
+    }
+
+    /// Runs until it is told to stop.
+    pub(crate) async fn run(mut self) {
+        let mut timer = Timer::never();
+        let mut timer_at = Micros::MAX;
+        while !self.stop {
+            self.time();
+            let woken = match self.at_hand() {
+                Some(woken) => woken,
+                None if self.pump() => {
+                    self.shell.links.wake_writers();
+                    yield_now().await;
+                    continue;
+                }
+                None => {
+                    self.shell.links.wake_writers();
+                    let until = self.deadline();
+                    // Re-arming costs: a timer that fires early does no harm.
+                    if until < timer_at {
+                        timer.set_at(self.shell.clock.instant(until));
+                        timer_at = until;
+                    }
+                    let woken = self.wait(&mut timer).await;
+                    if matches!(woken, Woken::Time) {
+                        timer_at = Micros::MAX;
+                    }
+                    woken
+                }
+            };
+            match woken {
+                Woken::Command(command) => {
+                    self.command(command);
+                    self.shell.links.wake_writers();
+                    // Lets the writers run before more is taken in.
+                    yield_now().await;
+                }
+                Woken::Committed(result) => self.committed(result),
+                Woken::Time => {}
+                Woken::Closed => break,
+            }
+        }
+    }
+
+    fn deadline(&self) -> Micros {
+        let mesh = self.shell.until.unwrap_or(Micros::MAX);
+        mesh.min(self.next_tick).min(self.next_overdue).min(self.bench.deadline())
+    }
+
+    fn at_hand(&self) -> Option<Woken> {
+        if let Ok(result) = self.committed.try_recv() {
+            return Some(Woken::Committed(result));
+        }
+        if self.shell.durable.stalled() {
+            return None;
+        }
+        self.commands.try_recv().ok().map(Woken::Command)
+    }
+
+    async fn wait(&self, timer: &mut Timer) -> Woken {
+        let time = async {
+            timer.await;
+            Woken::Time
+        };
+        let committed = async {
+            match self.committed.recv().await {
+                Ok(result) => Woken::Committed(result),
+                // The store's thread ended after its failure was told.
+                Err(_) => std::future::pending().await,
+            }
+        };
+        if self.shell.durable.stalled() {
+            return or(committed, time).await;
+        }
+        let command = async { self.commands.recv().await.map_or(Woken::Closed, Woken::Command) };
+        or(command, or(committed, time)).await
+    }
+
+    /// Does what is due by now.
+    fn time(&mut self) {
+        let now = self.shell.clock.now();
+        if self.shell.until.is_some_and(|until| until <= now) {
+            self.give(now, Input::Timer);
+        }
+        if self.next_tick <= now {
+            self.next_tick = now.saturating_add(TICK);
+            match Clock::unix() {
+                Some(unix) => self.give(now, Input::WallClock { unix }),
+                None => tracing::warn!("the system's clock is set before 1970: no payment passes"),
+            }
+            self.shell.housekeeping();
+        }
+        if self.next_overdue <= now {
+            self.next_overdue = now.saturating_add(OVERDUE_TICK);
+            for (link, reason) in self.shell.links.overdue(now) {
+                self.close(now, link, &reason);
+            }
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        let now = self.shell.clock.now();
+        match command {
+            Command::Batch(batch) => self.batch(now, batch),
+            Command::LinkUp(established) => {
+                if let Some((link, peer, dialed)) =
+                    self.shell.links.open(now, &self.shell.conduct, *established)
+                {
+                    self.give(now, Input::PeerConnected { link, peer, dialed });
+                }
+            }
+            Command::LinkDown { link, reason } => self.close(now, link, &reason),
+            Command::Room(link) => {
+                self.give(now, Input::Congestion { link, full: false });
+                self.bench.room();
+            }
+            Command::Send(own) => self.send(now, *own),
+            Command::Job(job) => {
+                job(self);
+                self.settle(now);
+            }
+        }
+    }
+
+    /// Gives an input without bytes.
+    pub(crate) fn give(&mut self, now: Micros, input: Input<'_>) {
+        match self.mesh.handle(now, input) {
+            Ok(()) => self.drain(now, &[], Origin::Other),
+            Err(misuse) => tracing::error!(%misuse, "the state machine was misused"),
+        }
+        self.settle(now);
+    }
+
+    fn batch(&mut self, now: Micros, batch: Batch) {
+        let Batch { link, mut buffer } = batch;
+        let Some(mut joiner) = self.shell.links.take_joiner(link) else { return };
+        let mut received = Counts::default();
+        for frame in buffer.frames.drain(..) {
+            let body = buffer.bytes.get_mut(frame).unwrap_or_default();
+            let result = joiner.records(now, body).and_then(|mut records| {
+                while let Some(packet) = records.next()? {
+                    received.packets += 1;
+                    received.bytes += packet.bytes.len() as u64;
+                    self.packet(now, link, packet.bytes);
+                    if self.shell.links.get(link).is_none() {
+                        break;
+                    }
+                }
+                Ok(())
+            });
+            if let Err(error) = result {
+                self.close(now, link, &error.to_string());
+            }
+            if self.shell.links.get(link).is_none() {
+                return;
+            }
+        }
+        self.shell.links.give_back(link, joiner, buffer, received);
+    }
+
+    fn packet(&mut self, now: Micros, link: LinkId, packet: &mut [u8]) {
+        match self.mesh.handle(now, Input::MessageReceived { link, packet }) {
+            Ok(()) => {
+                self.drain(now, packet, Origin::Other);
+                if let Some(ticket) = self.shell.parked_as.take() {
+                    self.shell.park(ticket, Waiting::Packet(link, packet.to_vec()));
+                }
+            }
+            Err(misuse) => tracing::error!(%misuse, "the state machine was misused"),
+        }
+        self.settle(now);
+    }
+
+    pub(crate) fn send(&mut self, now: Micros, own: OwnSend) {
+        self.send_without_settling(now, own);
+        self.settle(now);
+    }
+
+    fn send_without_settling(&mut self, now: Micros, own: OwnSend) {
+        let OwnSend { destination, payload, proof, unchecked, .. } = &own;
+        let input =
+            Input::Send { destination: *destination, payload, proof, unchecked: *unchecked };
+        match self.mesh.handle(now, input) {
+            Ok(()) => {
+                self.drain(now, payload, Origin::Own(&own.progress));
+                if let Some(ticket) = self.shell.parked_as.take() {
+                    self.shell.park(ticket, Waiting::Own(own));
+                }
+            }
+            Err(misuse) => tracing::error!(%misuse, "the state machine was misused"),
+        }
+    }
+
+    /// Lets the load generator and the sink send; `false` if neither has anything.
+    fn pump(&mut self) -> bool {
+        if self.shell.durable.stalled() || !self.bench.active() {
+            return false;
+        }
+        let now = self.shell.clock.now();
+        let mut sent = false;
+        // Few at a time: answers and writers are to get their turn.
+        for _ in 0..32 {
+            let Some((destination, from, payload)) = self.bench.next(now) else { break };
+            let input = Input::Send { destination, payload, proof: &[], unchecked: false };
+            if let Err(misuse) = self.mesh.handle(now, input) {
+                tracing::error!(%misuse, "the state machine was misused");
+                break;
+            }
+            loop {
+                match self.mesh.poll() {
+                    Action::Wait { until } => {
+                        self.shell.until = until;
+                        break;
+                    }
+                    action => self.shell.execute(now, action, payload, Origin::Bench),
+                }
+            }
+            if let Some(ticket) = self.shell.parked_as.take() {
+                let own = OwnSend {
+                    destination,
+                    payload: payload.to_vec(),
+                    proof: Vec::new(),
+                    unchecked: false,
+                    progress: async_channel::bounded(1).0,
+                };
+                self.shell.park(ticket, Waiting::Own(own));
+            }
+            let outcome = self.shell.bench_outcome.take();
+            self.bench.sent(from, outcome);
+            self.settle(now);
+            sent = true;
+        }
+        sent
+    }
+
+    fn drain(&mut self, now: Micros, input: &[u8], origin: Origin<'_>) {
+        loop {
+            match self.mesh.poll() {
+                Action::Wait { until } => {
+                    self.shell.until = until;
+                    return;
+                }
+                Action::Deliver { source, payload, after: None, .. }
+                    if self.bench.takes(
+                        now,
+                        source,
+                        input.get(payload.clone()).unwrap_or_default(),
+                    ) => {}
+                action => self.shell.execute(now, action, input, origin),
+            }
+        }
+    }
+
+    /// Gives the inputs that the actions carried out have caused.
+    fn settle(&mut self, now: Micros) {
+        while let Some(next) = self.shell.todo.pop_front() {
+            match next {
+                FollowUp::Full(link) => {
+                    self.settle_input(now, Input::Congestion { link, full: true });
+                }
+                FollowUp::Resume(ticket) => self.resume(now, ticket),
+                FollowUp::Unknown(ticket) => {
+                    self.settle_input(now, Input::PaymentVerified { ticket, block: None });
+                }
+                FollowUp::Close(link, reason) => self.close(now, link, &reason),
+                FollowUp::Stopped { sequence, reporter, cause } => {
+                    if !self.bench.stopped(sequence) {
+                        self.shell.tell_stopped(sequence, reporter, cause);
+                    }
+                }
+            }
+        }
+    }
+
+    fn settle_input(&mut self, now: Micros, input: Input<'_>) {
+        match self.mesh.handle(now, input) {
+            Ok(()) => self.drain(now, &[], Origin::Other),
+            Err(misuse) => tracing::error!(%misuse, "the state machine was misused"),
+        }
+    }
+
+    fn resume(&mut self, now: Micros, ticket: Ticket) {
+        match self.shell.unpark(ticket) {
+            Some(Waiting::Packet(link, mut packet)) => {
+                match self.mesh.handle(now, Input::Resumed { ticket, packet: &mut packet }) {
+                    Ok(()) => self.drain(now, &packet, Origin::Other),
+                    Err(misuse) => tracing::error!(%misuse, "the state machine was misused"),
+                }
+                if let Some(ticket) = self.shell.parked_as.take() {
+                    self.shell.park(ticket, Waiting::Packet(link, packet));
+                }
+            }
+            Some(Waiting::Own(own)) => self.send_without_settling(now, own),
+            // It was dropped, with a reason, when there was no room for it.
+            None => {}
+        }
+    }
+
+    /// Closes a link and tells the state machine; does nothing if it is gone.
+    fn close(&mut self, now: Micros, link: LinkId, reason: &str) {
+        if self.shell.links.close(now, link, reason).is_some() {
+            self.settle_input(now, Input::PeerDisconnected { link });
+            self.settle(now);
+        }
+    }
+
+    fn committed(&mut self, result: Committed) {
+        let now = self.shell.clock.now();
+        match result {
+            Ok(number) => {
+                for held in self.shell.durable.committed(number) {
+                    self.release(now, held);
+                }
+                self.shell.links.wake_writers();
+            }
+            Err(error) => {
+                tracing::error!(error, "the store failed: no payment is accepted from now on");
+                self.give(now, Input::StoreFailed);
+                let lost = self.shell.durable.fail();
+                if !lost.is_empty() {
+                    tracing::error!(packets = lost.len(), "paid packets were dropped: not durable");
+                }
+                lost.into_iter().for_each(|held| self.shell.refuse_held(held));
+            }
+        }
+        self.settle(now);
+    }
+
+    fn release(&mut self, now: Micros, held: Held) {
+        match held {
+            Held::Packet { link, priority, bytes, progress } => {
+                self.shell.push(link, priority, &[], &bytes);
+                if let Some((who, progress)) = progress {
+                    self.shell.tell(who, progress);
+                }
+            }
+            Held::Delivery { source, sequence, protocol, earned_msat, payload } => {
+                if !self.bench.takes(now, source, &payload) {
+                    self.shell.deliver(source, sequence, protocol, earned_msat, payload);
+                }
+            }
+        }
+    }
+
+    /// Whether everything durable was written that must be.
+    pub(crate) fn quiet(&self) -> bool {
+        !self.shell.durable.waits()
+    }
+
+    /// Looks for a route, and tells whether one was found.
+    pub(crate) fn find(&mut self, destination: NodeId, who: async_channel::Sender<bool>) {
+        let now = self.shell.clock.now();
+        self.shell.searches.entry(destination).or_default().push(who);
+        match self.mesh.handle(now, Input::FindRoute { destination }) {
+            Ok(()) => self.drain(now, &[], Origin::Search(destination)),
+            Err(misuse) => tracing::error!(%misuse, "the state machine was misused"),
+        }
+        self.settle(now);
+    }
+}

@@ -1,0 +1,205 @@
+//! Questions and orders to a running node.
+
+use super::clock::Clock;
+use super::command::{Command, OwnSend, Progress};
+use super::deliveries::Deliveries;
+use super::engine::Engine;
+use super::status::DialStatus;
+use crate::bench::{Outcome, Plan, Protocol};
+use crate::config::Settings;
+use bitcoin::secp256k1::PublicKey;
+use blvm_mesh_core::id::NodeId;
+use blvm_mesh_core::mesh::Quote;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The node has stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the node is stopping")]
+pub struct Gone;
+
+/// Asks and orders; cheap to clone. Every answer comes from the task that owns the
+/// state machine, between two packets.
+#[derive(Clone)]
+pub struct NodeHandle {
+    commands: async_channel::Sender<Command>,
+    deliveries: Arc<Deliveries>,
+    pub(crate) status: Arc<DialStatus>,
+    settings: Arc<Settings>,
+    public_key: PublicKey,
+    listen_addr: Option<SocketAddr>,
+    clock: Clock,
+}
+
+/// What became of a datagram, as far as it was waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fate {
+    /// Sent or refused by this node.
+    pub first: Progress,
+    /// A relay's report, if one came in time.
+    pub stopped: Option<Progress>,
+}
+
+impl NodeHandle {
+    pub(super) fn new(
+        commands: async_channel::Sender<Command>,
+        deliveries: Arc<Deliveries>,
+        status: Arc<DialStatus>,
+        settings: Settings,
+        public_key: PublicKey,
+        listen_addr: Option<SocketAddr>,
+        clock: Clock,
+    ) -> Self {
+        let settings = Arc::new(settings);
+        Self { commands, deliveries, status, settings, public_key, listen_addr, clock }
+    }
+
+    /// The node's identity.
+    pub fn id(&self) -> NodeId {
+        NodeId::from_public_key(&self.public_key)
+    }
+
+    /// The node's public key.
+    pub fn public_key(&self) -> PublicKey {
+        self.public_key
+    }
+
+    /// Where the node listens, with the port that it really got.
+    pub fn listen_addr(&self) -> Option<SocketAddr> {
+        self.listen_addr
+    }
+
+    /// What the node was told at its start.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Time since the start.
+    pub fn uptime(&self) -> Duration {
+        Duration::from_micros(self.clock.now())
+    }
+
+    /// Datagrams that were delivered to this node.
+    pub fn deliveries(&self) -> &Deliveries {
+        &self.deliveries
+    }
+
+    /// Sends a datagram; waits until it is on its way or refused, and then up to
+    /// `wait` for a relay's report that it was stopped.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn send(
+        &self,
+        destination: NodeId,
+        payload: Vec<u8>,
+        proof: Vec<u8>,
+        unchecked: bool,
+        wait: Duration,
+    ) -> Result<Fate, Gone> {
+        let (progress, told) = async_channel::bounded(2);
+        let own = OwnSend { destination, payload, proof, unchecked, progress };
+        self.command(Command::Send(Box::new(own))).await?;
+        let first = told.recv().await.map_err(|_| Gone)?;
+        let stopped = match first {
+            Progress::Sent { .. } if !wait.is_zero() => {
+                let report = async { told.recv().await.ok() };
+                let late = async {
+                    smol::Timer::after(wait).await;
+                    None
+                };
+                smol::future::or(report, late).await
+            }
+            _ => None,
+        };
+        Ok(Fate { first, stopped })
+    }
+
+    /// Looks for a route, even where one is known.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn find_route(&self, destination: NodeId) -> Result<bool, Gone> {
+        let (who, found) = async_channel::bounded(1);
+        self.job(move |engine| engine.find(destination, who)).await?;
+        found.recv().await.map_err(|_| Gone)
+    }
+
+    /// What it takes to send `bytes` by the best route known now.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn quote(&self, destination: NodeId, bytes: u64) -> Result<Option<Quote>, Gone> {
+        self.job(move |engine| engine.mesh.quote(&destination, bytes)).await
+    }
+
+    /// Neighbours that are up.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn neighbours(&self) -> Result<Vec<NodeId>, Gone> {
+        self.job(|engine| {
+            engine.shell.links.iter().filter(|(_, l)| l.up).map(|(_, l)| l.peer).collect()
+        })
+        .await
+    }
+
+    /// Turns the sink for trials of `bench` on or off.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn bench_sink(&self, on: bool) -> Result<(), Gone> {
+        self.job(move |engine| engine.bench.set_sink(on)).await
+    }
+
+    /// Measures the way to another node, whose sink must be on, for so long.
+    /// `window` is how many bytes may be on the way; 0: one packet at a time.
+    /// `None` while another trial is under way.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn bench(
+        &self,
+        destination: NodeId,
+        protocol: Protocol,
+        size: usize,
+        duration: Duration,
+        window: usize,
+    ) -> Result<Option<Outcome>, Gone> {
+        let duration = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let plan = Plan { destination, protocol, size, duration, window };
+        let mut trial = [0; 8];
+        // Without random bytes trials merely are not told apart as well.
+        let _ = getrandom::fill(&mut trial);
+        let (who, outcome) = async_channel::bounded(1);
+        let started = self
+            .job(move |engine| {
+                let now = engine.shell.clock.now();
+                engine.bench.start(plan, u64::from_le_bytes(trial), now, who)
+            })
+            .await?;
+        match started {
+            true => outcome.recv().await.map(Some).map_err(|_| Gone),
+            false => Ok(None),
+        }
+    }
+
+    /// Runs something in the engine's task and gives its result.
+    pub(crate) async fn job<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Engine) -> T + Send + 'static,
+    ) -> Result<T, Gone> {
+        let (answer, answered) = async_channel::bounded(1);
+        let job = Box::new(move |engine: &mut Engine| {
+            // Whoever does not wait any more is not told.
+            let _ = answer.try_send(job(engine));
+        });
+        self.command(Command::Job(job)).await?;
+        answered.recv().await.map_err(|_| Gone)
+    }
+
+    async fn command(&self, command: Command) -> Result<(), Gone> {
+        self.commands.send(command).await.map_err(|_| Gone)
+    }
+}

@@ -1,0 +1,283 @@
+//! The links that are open, as the engine sees them.
+
+use super::clock::Clock;
+use super::command::{BUFFERS, Buffer, Command};
+use super::conduct::Conduct;
+use super::connection;
+use super::egress::{Egress, EgressLimits, Pushed, Sent};
+use super::handshake::Established;
+use super::presence::{Presence, Present};
+use bitcoin::secp256k1::PublicKey;
+use blvm_mesh_core::id::{LinkId, NodeId};
+use blvm_mesh_core::link::joiner::Joiner;
+use blvm_mesh_core::link::packet_buffer::Growable;
+use blvm_mesh_core::mesh::Priority;
+use blvm_mesh_core::time::Micros;
+use smol::{Executor, Task};
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Memory that a link keeps for the next split packet.
+const KEEP: usize = 128 * 1024;
+
+/// Bounds of every link.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LinkSettings {
+    pub(crate) egress: EgressLimits,
+    /// Most links at once.
+    pub(crate) most: usize,
+    /// Largest packet that is put together.
+    pub(crate) max_packet: usize,
+    /// Time in which a split packet must be complete.
+    pub(crate) join_timeout: Micros,
+}
+
+/// One link.
+pub(crate) struct Link {
+    pub(crate) peer: NodeId,
+    pub(crate) public_key: PublicKey,
+    pub(crate) address: SocketAddr,
+    pub(crate) dialed: bool,
+    pub(crate) since: Micros,
+    /// Hellos are exchanged.
+    pub(crate) up: bool,
+    pub(crate) received_packets: u64,
+    pub(crate) received_bytes: u64,
+    pub(crate) refused: u64,
+    egress: Arc<Egress>,
+    dirty: bool,
+    joiner: Option<Joiner<Growable>>,
+    returned: async_channel::Sender<Buffer>,
+    /// Dropping a task ends it.
+    _reader: Task<()>,
+    writer: Task<()>,
+    _present: Present,
+    _up: Option<async_channel::Sender<Infallible>>,
+}
+
+/// All links.
+pub(crate) struct Links {
+    clock: Clock,
+    settings: LinkSettings,
+    links: HashMap<LinkId, Link>,
+    next: u32,
+    dirty: Vec<LinkId>,
+    presence: Arc<Presence>,
+    engine: async_channel::Sender<Command>,
+    executor: Arc<Executor<'static>>,
+    /// Counts of links that are gone.
+    past: (Counts, Counts),
+}
+
+/// Packets and bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Counts {
+    fn add(&mut self, packets: u64, bytes: u64) {
+        self.packets += packets;
+        self.bytes += bytes;
+    }
+}
+
+impl Link {
+    pub(crate) fn sent(&self) -> Sent {
+        self.egress.sent()
+    }
+}
+
+impl Links {
+    pub(crate) fn new(
+        clock: Clock,
+        settings: LinkSettings,
+        presence: Arc<Presence>,
+        engine: async_channel::Sender<Command>,
+        executor: Arc<Executor<'static>>,
+    ) -> Self {
+        let (links, dirty, past) = (HashMap::new(), Vec::new(), Default::default());
+        Self { clock, settings, links, next: 1, dirty, presence, engine, executor, past }
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    pub(crate) fn get(&self, link: LinkId) -> Option<&Link> {
+        self.links.get(&link)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (LinkId, &Link)> {
+        self.links.iter().map(|(id, link)| (*id, link))
+    }
+
+    /// Takes a new link in and starts its tasks, unless its neighbour is shut out.
+    pub(crate) fn open(
+        &mut self,
+        now: Micros,
+        conduct: &Conduct,
+        established: Established,
+    ) -> Option<(LinkId, NodeId, bool)> {
+        let Established { stream, address, remote, sender, receiver, dialed, up } = established;
+        let peer = NodeId::from_public_key(&remote);
+        if conduct.banned(now, &peer).is_some() {
+            tracing::debug!(%peer, %address, "refused a link: the neighbour is shut out");
+            return None;
+        }
+        if self.links.len() >= self.settings.most {
+            tracing::warn!(%peer, %address, "refused a link: there are too many");
+            return None;
+        }
+        let id = LinkId(self.next);
+        self.next = self.next.checked_add(1)?;
+        tracing::debug!(%peer, %address, dialed, link = id.0, "link is open");
+        let stream = Arc::new(stream);
+        let egress = Arc::new(Egress::new(self.settings.egress));
+        let (returned, buffers) = async_channel::bounded(BUFFERS);
+        let engine = self.engine.clone();
+        let read = connection::read(id, stream.clone(), receiver, engine.clone(), buffers);
+        let reader = self.executor.spawn(async move {
+            let reason = read.await.to_string();
+            let _ = engine.send(Command::LinkDown { link: id, reason }).await;
+        });
+        let engine = self.engine.clone();
+        let write = connection::write(id, stream, sender, egress.clone(), engine.clone());
+        let writer = self.executor.spawn(async move {
+            let reason = write.await.to_string();
+            let _ = engine.send(Command::LinkDown { link: id, reason }).await;
+        });
+        let memory = || Growable::new(KEEP);
+        let LinkSettings { max_packet, join_timeout, .. } = self.settings;
+        let link = Link {
+            peer,
+            public_key: remote,
+            address,
+            dialed,
+            since: now,
+            up: false,
+            received_packets: 0,
+            received_bytes: 0,
+            refused: 0,
+            egress,
+            dirty: false,
+            joiner: Some(Joiner::new(max_packet, join_timeout, memory(), memory())),
+            returned,
+            _reader: reader,
+            writer,
+            _present: self.presence.enter(peer),
+            _up: up,
+        };
+        self.links.insert(id, link);
+        Some((id, peer, dialed))
+    }
+
+    /// Closes a link at once; `None` if it is gone already.
+    pub(crate) fn close(&mut self, now: Micros, link: LinkId, reason: &str) -> Option<()> {
+        let gone = self.links.remove(&link)?;
+        let sent = gone.sent();
+        self.past.0.add(gone.received_packets, gone.received_bytes);
+        self.past.1.add(sent.packets, sent.bytes);
+        let seconds = now.saturating_sub(gone.since) / 1_000_000;
+        let unsent = sent.waiting;
+        tracing::info!(peer = %gone.peer, link = link.0, seconds, unsent, "link closed: {reason}");
+        Some(())
+    }
+
+    /// Lets every link send what waits, and takes nothing more. The tasks end when
+    /// all is sent.
+    pub(crate) fn finish(&mut self) -> Vec<Task<()>> {
+        let links = self.links.drain().map(|(_, link)| {
+            link.egress.finish();
+            link.writer
+        });
+        links.collect()
+    }
+
+    pub(crate) fn push(
+        &mut self,
+        link: LinkId,
+        priority: Priority,
+        head: &[u8],
+        tail: &[u8],
+    ) -> Option<Pushed> {
+        let state = self.links.get_mut(&link)?;
+        if !state.dirty {
+            state.dirty = true;
+            self.dirty.push(link);
+        }
+        Some(state.egress.push(priority, head, tail))
+    }
+
+    /// Wakes the writers of all links that were given packets.
+    pub(crate) fn wake_writers(&mut self) {
+        for link in self.dirty.drain(..) {
+            if let Some(state) = self.links.get_mut(&link) {
+                state.dirty = false;
+                state.egress.wake();
+            }
+        }
+    }
+
+    pub(crate) fn up(&mut self, link: LinkId) {
+        if let Some(link) = self.links.get_mut(&link) {
+            link.up = true;
+        }
+    }
+
+    /// Counts a refused packet; gives the neighbour's identity.
+    pub(crate) fn refused(&mut self, link: LinkId) -> Option<NodeId> {
+        let link = self.links.get_mut(&link)?;
+        link.refused += 1;
+        Some(link.peer)
+    }
+
+    pub(crate) fn take_joiner(&mut self, link: LinkId) -> Option<Joiner<Growable>> {
+        self.links.get_mut(&link)?.joiner.take()
+    }
+
+    /// Ends the treatment of a batch that began with [`Self::take_joiner`].
+    pub(crate) fn give_back(
+        &mut self,
+        link: LinkId,
+        joiner: Joiner<Growable>,
+        buffer: Buffer,
+        received: Counts,
+    ) {
+        if let Some(link) = self.links.get_mut(&link) {
+            link.joiner = Some(joiner);
+            link.received_packets += received.packets;
+            link.received_bytes += received.bytes;
+            // There are never more buffers than places.
+            let _ = link.returned.try_send(buffer);
+        }
+    }
+
+    /// Links whose neighbours did not complete a packet in time.
+    pub(crate) fn overdue(&mut self, now: Micros) -> Vec<(LinkId, String)> {
+        let late = |(id, link): (&LinkId, &mut Link)| {
+            let error = link.joiner.as_mut()?.handle_timeout(now).err()?;
+            Some((*id, error.to_string()))
+        };
+        self.links.iter_mut().filter_map(late).collect()
+    }
+
+    /// Packets and bytes received and sent, links that are gone included.
+    pub(crate) fn totals(&self) -> (Counts, Counts) {
+        let (mut received, mut sent) = self.past;
+        for link in self.links.values() {
+            received.add(link.received_packets, link.received_bytes);
+            let s = link.sent();
+            sent.add(s.packets, s.bytes);
+        }
+        (received, sent)
+    }
+
+    /// Neighbours that are up.
+    pub(crate) fn up_count(&self) -> usize {
+        self.links.values().filter(|link| link.up).count()
+    }
+}

@@ -1,0 +1,265 @@
+//! The daemon: sockets, disk and clocks around the state machine.
+//!
+//! ```text
+//! dial / listen --> handshake --> links
+//! connection::read  -- frames -->  engine  -- packets --> egress --> connection::write
+//! (decrypts)                       (the state machine)               (encrypts)
+//!                                     |  ^
+//!                            records  v  |  durable up to
+//!                                  durable (group commit)
+//! ```
+//!
+//! One task per connection and direction does the crypto, one task owns the state
+//! machine. The engine waits for nobody: a neighbour that does not read fills its
+//! own queue and nothing else.
+
+mod clock;
+mod command;
+mod conduct;
+mod connection;
+mod deliveries;
+mod dial;
+mod durable;
+mod egress;
+mod engine;
+mod fifo;
+mod handle;
+mod handshake;
+mod links;
+mod listen;
+mod presence;
+mod refusals;
+mod requests;
+pub mod runtime;
+mod shell;
+mod status;
+
+#[cfg(test)]
+mod tests;
+
+pub use command::Progress;
+pub use deliveries::{Deliveries, Delivery};
+pub use durable::Commit;
+pub use handle::{Fate, Gone, NodeHandle};
+pub use requests::{Issue, Issued, Ledgers, Service};
+
+use crate::bench::Bench;
+use crate::config::Settings;
+use bitcoin::secp256k1::SecretKey;
+use blvm_mesh_core::mesh::{HostMesh, Input, Misuse};
+use blvm_mesh_core::payment::ledger::Record;
+use blvm_mesh_core::time::{Micros, SECOND};
+use clock::Clock;
+use dial::Pauses;
+use durable::Durable;
+use egress::EgressLimits;
+use engine::Engine;
+use handshake::LinkKey;
+use links::{LinkSettings, Links};
+use presence::Presence;
+use shell::Shell;
+use smol::{Async, Executor, Task};
+use status::DialStatus;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Commands that wait for the engine. Readers have two buffers each, and wait.
+const COMMANDS: usize = 1024;
+/// Unfinished handshakes of accepted connections.
+const MOST_HANDSHAKES: usize = 256;
+/// Links that may be there besides the neighbours: they are refused by the state
+/// machine, which says why.
+const SPARE_LINKS: usize = 8;
+/// Time in which a split packet must be complete.
+const JOIN_TIMEOUT: Micros = 60 * SECOND;
+/// How long a node that stops waits for the store, and then for its links.
+const STOP_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A running node.
+pub struct Node {
+    handle: NodeHandle,
+    engine: Task<()>,
+    /// Dropping a task ends it.
+    around: Vec<Task<()>>,
+    store: Option<std::thread::JoinHandle<()>>,
+}
+
+/// Why a node could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The system gives no random bytes.
+    #[error("the system gives no random bytes: {0}")]
+    Random(getrandom::Error),
+    /// The state machine did not take what the store remembers.
+    #[error("what the store remembers was not taken: {0}")]
+    Restore(Misuse),
+    /// The store could not be read.
+    #[error("{0}")]
+    Store(String),
+    /// No thread can be started.
+    #[error("cannot start the store's thread: {0}")]
+    Thread(io::Error),
+}
+
+impl Node {
+    /// Starts a node: `remembered` is what its store holds, and further records
+    /// are committed to `store`. Its tasks run on `executor`.
+    ///
+    /// # Errors
+    /// Any: then nothing is left running.
+    pub fn start<E: std::fmt::Display>(
+        settings: &Settings,
+        key: &SecretKey,
+        store: impl Commit,
+        remembered: impl Iterator<Item = Result<Record, E>>,
+        executor: &Arc<Executor<'static>>,
+    ) -> Result<Self, StartError> {
+        let clock = Clock::new();
+        let mut mesh = mesh(settings, key)?;
+        restore(&mut mesh, clock, remembered)?;
+        let listener = settings.listen_addr.map(listen).transpose()?;
+        let listen_addr = listener.as_ref().and_then(|l| l.get_ref().local_addr().ok());
+
+        let (commands, told) = async_channel::bounded(COMMANDS);
+        let (records, to_commit) = async_channel::unbounded();
+        let (answers, committed) = async_channel::bounded(16);
+        let thread = std::thread::Builder::new()
+            .name("store".into())
+            .spawn(move || durable::run(store, to_commit, answers))
+            .map_err(StartError::Thread)?;
+
+        let (presence, status) = (Arc::<Presence>::default(), Arc::<DialStatus>::default());
+        let link_key = Arc::new(LinkKey::new(key, settings.shell.handshake_timeout));
+        let deliveries = Arc::new(Deliveries::new(settings.shell.inbox_bytes));
+        let links = Links::new(
+            clock,
+            link_settings(settings),
+            presence.clone(),
+            commands.clone(),
+            executor.clone(),
+        );
+        let shell = Shell::new(links, Durable::new(records), deliveries.clone());
+        let bench = Bench::new(settings.config.network, settings.shell.bench_sink);
+        let engine = executor.spawn(Engine::new(mesh, shell, bench, told, committed).run());
+
+        let mut around = Vec::new();
+        if let Some(listener) = listener {
+            let (key, commands) = (link_key.clone(), commands.clone());
+            let accept = listen::accept(listener, key, MOST_HANDSHAKES, commands, executor.clone());
+            around.push(executor.spawn(accept));
+        }
+        let pauses =
+            Pauses { first: settings.shell.reconnect_min, longest: settings.shell.reconnect_max };
+        for peer in &settings.peers {
+            let (key, presence, status) = (link_key.clone(), presence.clone(), status.clone());
+            let keep = dial::keep(peer.clone(), key, presence, commands.clone(), status, pauses);
+            around.push(executor.spawn(keep));
+        }
+        let handle = NodeHandle::new(
+            commands,
+            deliveries,
+            status,
+            settings.clone(),
+            link_key.public_key(),
+            listen_addr,
+            clock,
+        );
+        tracing::info!(node = %handle.id(), listen = ?listen_addr, "node is running");
+        Ok(Self { handle, engine, around, store: Some(thread) })
+    }
+
+    /// For questions and orders.
+    pub fn handle(&self) -> &NodeHandle {
+        &self.handle
+    }
+
+    /// Stops: takes nothing more in, makes durable what waits for that, sends
+    /// what is queued, and gives up after two seconds.
+    pub async fn stop(mut self) {
+        self.around.clear();
+        let deadline = smol::Timer::after(STOP_PATIENCE);
+        let quiet = async {
+            while let Ok(false) = self.handle.job(|engine| engine.quiet()).await {
+                smol::Timer::after(Duration::from_millis(2)).await;
+            }
+        };
+        let late = async {
+            deadline.await;
+            tracing::warn!("stopped before the store had written everything");
+        };
+        smol::future::or(quiet, late).await;
+        let writers = self.handle.job(|engine| {
+            engine.stop = true;
+            engine.shell.durable.close();
+            engine.shell.links.finish()
+        });
+        if let Ok(writers) = writers.await {
+            let all = async {
+                for writer in writers {
+                    writer.await;
+                }
+            };
+            let late = async {
+                smol::Timer::after(STOP_PATIENCE).await;
+                tracing::warn!("stopped before everything was sent");
+            };
+            smol::future::or(all, late).await;
+        }
+        self.engine.await;
+        if let Some(thread) = self.store.take() {
+            smol::unblock(move || thread.join()).await.unwrap_or_else(|_| {
+                tracing::error!("the store's thread panicked");
+            });
+        }
+        tracing::info!("node has stopped");
+    }
+}
+
+fn mesh(settings: &Settings, key: &SecretKey) -> Result<HostMesh, StartError> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(StartError::Random)?;
+    Ok(HostMesh::new(settings.config.clone(), *key, seed))
+}
+
+/// Tells the state machine what it must not forget, before any link is there.
+fn restore<E: std::fmt::Display>(
+    mesh: &mut HostMesh,
+    clock: Clock,
+    remembered: impl Iterator<Item = Result<Record, E>>,
+) -> Result<(), StartError> {
+    use blvm_mesh_core::mesh::Action;
+    let mut count = 0u64;
+    for record in remembered {
+        let record = record.map_err(|e| StartError::Store(e.to_string()))?;
+        mesh.handle(clock.now(), Input::Persisted { record }).map_err(StartError::Restore)?;
+        while !matches!(mesh.poll(), Action::Wait { .. }) {}
+        count += 1;
+    }
+    tracing::debug!(records = count, "restored");
+    Ok(())
+}
+
+fn listen(address: SocketAddr) -> Result<Async<TcpListener>, StartError> {
+    Async::<TcpListener>::bind(address).map_err(|error| StartError::Listen { address, error })
+}
+
+fn link_settings(settings: &Settings) -> LinkSettings {
+    let max_packet = settings.config.max_packet as usize;
+    let high = settings.shell.queue_bytes;
+    LinkSettings {
+        egress: EgressLimits { high, low: high / 2, reserve: 256 * 1024, max_packet },
+        most: settings.config.capacities.neighbours.saturating_add(SPARE_LINKS),
+        max_packet,
+        join_timeout: JOIN_TIMEOUT,
+    }
+}

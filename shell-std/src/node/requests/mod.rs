@@ -1,0 +1,168 @@
+//! Answers to what is asked over the socket.
+
+mod payments;
+mod reports;
+
+pub use payments::{Issue, Issued};
+
+use super::handle::{Gone, NodeHandle};
+use super::{Delivery, Progress};
+use crate::rpc::types::{
+    BenchSink, BenchStart, FindRoute, FoundRoute, GetLedger, Ledger, PollReceived, Received,
+    SendPacket, Sent, Stopped,
+};
+use crate::rpc::{Handler, Reply, Request, RpcError};
+use blvm_mesh_core::id::NodeId;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Most bytes of payload in one answer of `meshpollreceived`; one datagram is
+/// always handed out.
+const MOST_POLLED: usize = 16 * 1024 * 1024;
+/// Longest waits that a request may ask for.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+
+/// Where the ledger is read.
+pub trait Ledgers: Send + Sync + 'static {
+    /// Answers `getledger`. It may block.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    fn ledger(&self, query: &GetLedger) -> Result<Ledger, String>;
+}
+
+/// Answers the requests of one node; cheap to clone.
+#[derive(Clone)]
+pub struct Service {
+    node: NodeHandle,
+    ledgers: Arc<dyn Ledgers>,
+    issuer: Option<Arc<dyn Issue>>,
+}
+
+impl From<Gone> for RpcError {
+    fn from(_: Gone) -> Self {
+        Self::stopping()
+    }
+}
+
+impl Service {
+    /// Answers for `node`. With an `issuer`, `meshrequesthopinvoice` gives out
+    /// invoices that count as paid.
+    pub fn new(
+        node: NodeHandle,
+        ledgers: Arc<dyn Ledgers>,
+        issuer: Option<Arc<dyn Issue>>,
+    ) -> Self {
+        Self { node, ledgers, issuer }
+    }
+
+    async fn send(&self, request: SendPacket) -> Result<Sent, RpcError> {
+        let destination = request.destination.0;
+        let proof = match &request.proof {
+            Some(proof) => self.encode_proof(destination, request.data.len(), proof).await?,
+            None => Vec::new(),
+        };
+        let (bytes, paid) = (request.data.len(), !proof.is_empty());
+        let wait = Duration::from_millis(request.wait_ms).min(LONGEST_WAIT);
+        let fate =
+            self.node.send(destination, request.data, proof, request.unchecked, wait).await?;
+        let stopped = match fate.stopped {
+            Some(Progress::Stopped { reporter, cause }) => {
+                Some(Stopped { reporter, cause: cause.to_string() })
+            }
+            _ => None,
+        };
+        match fate.first {
+            Progress::Sent { sequence, hops } => {
+                Ok(Sent { sequence, destination, hops, bytes, paid, stopped })
+            }
+            Progress::Refused(reason) => Err(RpcError::refused(reason)),
+            Progress::Stopped { .. } => Err(RpcError::internal("a report came before the packet")),
+        }
+    }
+
+    async fn poll(&self, request: PollReceived) -> Vec<Received> {
+        let max = request.max.max(1);
+        let deliveries = self.node.deliveries();
+        let mut taken = deliveries.take(max, MOST_POLLED);
+        if taken.is_empty() && request.wait_ms > 0 {
+            let wait = Duration::from_millis(request.wait_ms).min(LONGEST_WAIT);
+            let late = async {
+                smol::Timer::after(wait).await;
+                Vec::new()
+            };
+            taken = smol::future::or(deliveries.next(max, MOST_POLLED), late).await;
+        }
+        taken.into_iter().map(received).collect()
+    }
+
+    async fn find_route(&self, request: FindRoute) -> Result<FoundRoute, RpcError> {
+        let (destination, start) = (request.destination.0, Instant::now());
+        if !self.node.find_route(destination).await? {
+            return Err(RpcError::no_route(destination));
+        }
+        let took_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let route = self.route(destination).await?;
+        route.map(|route| FoundRoute { route, took_us }).ok_or(RpcError::no_route(destination))
+    }
+
+    /// A quote needs a route: looks for one where none is known.
+    async fn ensure_route(&self, destination: NodeId) -> Result<(), RpcError> {
+        if self.route(destination).await?.is_some() || self.node.find_route(destination).await? {
+            return Ok(());
+        }
+        Err(RpcError::no_route(destination))
+    }
+
+    async fn bench(&self, request: BenchStart) -> Result<Reply, RpcError> {
+        let BenchStart { destination, protocol, bytes, duration_ms, window } = request;
+        self.ensure_route(destination.0).await?;
+        let duration = Duration::from_millis(duration_ms).min(LONGEST_WAIT);
+        let outcome = self.node.bench(destination.0, protocol, bytes, duration, window).await?;
+        let outcome = outcome.ok_or_else(|| RpcError::refused("a trial is under way already"))?;
+        if outcome.received > 0 {
+            return Ok(Reply::BenchStart(Box::new(outcome.into())));
+        }
+        Err(RpcError::refused(match (&outcome.reason, outcome.stopped) {
+            (Some(reason), _) => format!("nothing was sent: {reason}"),
+            (None, 0) => "no report came back: is the sink on at the other end?".to_owned(),
+            (None, count) => format!("relays stopped {count} of {} packets", outcome.sent),
+        }))
+    }
+}
+
+impl Handler for Service {
+    async fn handle(&self, request: Request) -> Result<Reply, RpcError> {
+        Ok(match request {
+            Request::GetInfo => Reply::GetInfo(self.info().await?),
+            Request::GetPeers => Reply::GetPeers(self.peers().await?),
+            Request::GetRoutes => Reply::GetRoutes(self.routes().await?),
+            Request::GetStats => Reply::GetStats(Box::new(self.stats().await?)),
+            Request::FindRoute(request) => Reply::FindRoute(self.find_route(request).await?),
+            Request::SendPacket(request) => Reply::SendPacket(self.send(request).await?),
+            Request::PollReceived(request) => Reply::PollReceived(self.poll(request).await),
+            Request::QuoteRoute(request) => {
+                Reply::QuoteRoute(self.quote(request.destination.0, request.bytes).await?)
+            }
+            Request::RequestHopInvoice(request) => {
+                Reply::RequestHopInvoice(self.hop_invoice(request).await?)
+            }
+            Request::GetLedger(query) => {
+                let ledgers = self.ledgers.clone();
+                let ledger = smol::unblock(move || ledgers.ledger(&query)).await;
+                Reply::GetLedger(ledger.map_err(RpcError::internal)?)
+            }
+            Request::BenchStart(request) => self.bench(request).await?,
+            Request::BenchSink(BenchSink { on }) => {
+                self.node.bench_sink(on).await?;
+                Reply::BenchSink(BenchSink { on })
+            }
+        })
+    }
+}
+
+fn received(delivery: Delivery) -> Received {
+    let Delivery { source, sequence, protocol, earned_msat, payload } = delivery;
+    let protocol = format!("{protocol:?}");
+    Received { source, sequence, protocol, earned_msat, data: payload }
+}

@@ -1,0 +1,190 @@
+//! Quotes, invoices and proofs.
+
+use super::Service;
+use crate::rpc::RpcError;
+use crate::rpc::types::{HopInvoice, Proof, Quote, RequestHopInvoice, Role, Share};
+use bitcoin::secp256k1::{PublicKey, Secp256k1};
+use blvm_mesh_core::id::NodeId;
+use blvm_mesh_core::payment::bolt11::{Invoice, TERMS_PREFIX};
+use blvm_mesh_core::payment::fee::Party;
+use blvm_mesh_core::payment::packed::{self, IssuerHint, PackError};
+use blvm_mesh_core::payment::proof::{INSTANT_SETTLEMENT, LIGHTNING};
+use blvm_mesh_core::payment::terms::Terms;
+
+/// Time until an invoice expires where the request names none, in seconds.
+const EXPIRY: u64 = 3600;
+
+/// Room for a packed Lightning proof: an invoice has at most 7089 characters
+/// (BOLT 11, QR codes), and most are a twentieth of that.
+const MOST_PROOF: usize = 8192;
+
+/// Signs invoices with a key of this node's own, for trials on regtest.
+pub trait Issue: Send + Sync + 'static {
+    /// An invoice that commits to the terms with this hash.
+    ///
+    /// # Errors
+    /// Why there is none, as a sentence.
+    fn issue(
+        &self,
+        terms_hash: [u8; 32],
+        amount_msat: u64,
+        expiry_s: u64,
+    ) -> Result<Issued, String>;
+}
+
+/// An invoice, and its preimage: it counts as paid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issued {
+    /// The invoice.
+    pub invoice: String,
+    /// Its preimage.
+    pub preimage: [u8; 32],
+    /// Its payment hash.
+    pub payment_hash: [u8; 32],
+    /// Who signed it.
+    pub issuer: PublicKey,
+    /// When it expires, in seconds since 1970.
+    pub expires_at: u64,
+}
+
+impl Service {
+    pub(super) async fn quote(&self, destination: NodeId, bytes: u64) -> Result<Quote, RpcError> {
+        self.ensure_route(destination).await?;
+        let network = self.node.settings().config.network;
+        let source = self.node.id();
+        let job = self.node.job(move |engine| {
+            let quote = engine.mesh.quote(&destination, bytes)?;
+            let route = engine.mesh.table().find_route(&destination, engine.shell.clock.now())?;
+            let prices: Vec<u64> = route.hops.iter().map(|(_, t)| t.price(bytes)).collect();
+            Some((quote, prices, route.tariff.price(bytes)))
+        });
+        let Some((quote, prices, last_price)) = job.await? else {
+            return Err(RpcError::refused("no amount pays every node on the route"));
+        };
+        let share = |node, role, price_msat, party| Share {
+            node,
+            role,
+            price_msat,
+            share_msat: quote.shares.get(party),
+        };
+        let mut shares = vec![share(source.hop(), Role::Source, 0, Party::Source)];
+        for (place, (hop, price)) in (0..=u8::MAX).zip(quote.hops.iter().zip(prices)) {
+            shares.push(share(*hop, Role::Intermediate, price, Party::Intermediate(place)));
+        }
+        let party = Party::Destination;
+        shares.push(share(destination.hop(), Role::Destination, last_price, party));
+        Ok(Quote {
+            source,
+            destination,
+            hops: quote.hops.to_vec(),
+            network,
+            bytes,
+            amount_msat: quote.amount_msat,
+            terms_hash: quote.terms_hash,
+            description: String::from_utf8_lossy(TERMS_PREFIX).into_owned()
+                + &hex::encode(quote.terms_hash),
+            shares,
+            min_packet: quote.min_packet,
+        })
+    }
+
+    pub(super) async fn hop_invoice(
+        &self,
+        request: RequestHopInvoice,
+    ) -> Result<HopInvoice, RpcError> {
+        let quote = self.quote(request.destination.0, request.bytes).await?;
+        let Some(issuer) = self.issuer.clone() else {
+            return Err(RpcError::refused(format!(
+                "this node signs no invoices. Have an issuer that the route accepts write one \
+                 for {} msat with description hash {} or description \"{}\", and pay it",
+                quote.amount_msat,
+                hex::encode(quote.terms_hash),
+                quote.description
+            )));
+        };
+        let amount = request.amount_msat.unwrap_or(quote.amount_msat);
+        if amount < quote.amount_msat {
+            return Err(RpcError::refused(format!(
+                "{amount} msat are too few, the route asks for {}",
+                quote.amount_msat
+            )));
+        }
+        let (terms_hash, expiry) = (quote.terms_hash, request.expiry_s.unwrap_or(EXPIRY));
+        let issued = smol::unblock(move || issuer.issue(terms_hash, amount, expiry)).await;
+        let issued = issued.map_err(RpcError::refused)?;
+        Ok(HopInvoice {
+            invoice: issued.invoice,
+            preimage: issued.preimage,
+            payment_hash: issued.payment_hash,
+            issuer: issued.issuer.serialize(),
+            expires_at: issued.expires_at,
+            quote,
+        })
+    }
+
+    /// The proof as a packet carries it. What is wrong with it is for the nodes on
+    /// the route to say.
+    pub(super) async fn encode_proof(
+        &self,
+        destination: NodeId,
+        bytes: usize,
+        proof: &Proof,
+    ) -> Result<Vec<u8>, RpcError> {
+        let mut out = vec![0; MOST_PROOF];
+        let (kind, len) = match proof {
+            Proof::Covenant(proof) => {
+                let mut out = vec![INSTANT_SETTLEMENT];
+                out.extend(&proof.covenant);
+                return Ok(out);
+            }
+            Proof::Lightning(proof) => {
+                let terms_hash = self.terms_hash(destination, bytes as u64).await?;
+                let room = out.get_mut(1..).unwrap_or_default();
+                let hint = issuer_hint(&proof.invoice)?;
+                let packed = match terms_hash {
+                    Some(hash) => packed::pack(&proof.invoice, &proof.preimage, &hash, hint, room),
+                    None => Err(PackError::OtherTerms),
+                };
+                // One that commits to something else can be sent as well; it is
+                // refused where it is checked.
+                let packed = match packed {
+                    Err(PackError::OtherTerms | PackError::PreimageMismatch) => {
+                        packed::pack_whole(&proof.invoice, &proof.preimage, hint, room)
+                    }
+                    packed => packed,
+                };
+                (LIGHTNING, packed.map_err(|e| RpcError::refused(format!("the proof: {e}")))?)
+            }
+        };
+        if let Some(first) = out.first_mut() {
+            *first = kind;
+        }
+        out.truncate(1 + len);
+        Ok(out)
+    }
+
+    /// Hash of the terms of sending so much by the route known now.
+    async fn terms_hash(
+        &self,
+        destination: NodeId,
+        bytes: u64,
+    ) -> Result<Option<[u8; 32]>, RpcError> {
+        self.ensure_route(destination).await?;
+        let (source, network) = (self.node.id(), self.node.settings().config.network);
+        let job = self.node.job(move |engine| {
+            let route = engine.mesh.table().find_route(&destination, engine.shell.clock.now())?;
+            let hops = route.path();
+            Some(Terms { network, source, destination, hops: &hops, quota: bytes }.hash())
+        });
+        Ok(job.await?)
+    }
+}
+
+/// Whose signature it is: the key in the invoice's signature.
+fn issuer_hint(invoice: &str) -> Result<IssuerHint, RpcError> {
+    let wrong = |e: &dyn std::fmt::Display| RpcError::refused(format!("the invoice: {e}"));
+    let invoice = Invoice::from_text(invoice).map_err(|e| wrong(&e))?;
+    let secp = Secp256k1::verification_only();
+    let key = invoice.recover_payee(&secp).map_err(|e| wrong(&e))?;
+    Ok(IssuerHint::of(&key))
+}

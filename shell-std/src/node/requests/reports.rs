@@ -1,0 +1,167 @@
+//! What the node knows of itself, its neighbours and its routes.
+
+use super::super::engine::Engine;
+use super::Service;
+use crate::rpc::RpcError;
+use crate::rpc::types::{Count, Info, Peer, PeerHello, PeerState, Route, Stats};
+use blvm_mesh_core::id::NodeId;
+use blvm_mesh_core::routing::table::Route as Known;
+use blvm_mesh_core::time::{MILLISECOND, Micros};
+use std::collections::BTreeMap;
+
+impl Service {
+    pub(super) async fn info(&self) -> Result<Info, RpcError> {
+        let job = |engine: &mut Engine| {
+            (engine.shell.links.up_count(), engine.mesh.table().routes().len())
+        };
+        let (peers, routes) = self.node.job(job).await?;
+        let settings = self.node.settings();
+        Ok(Info {
+            node_id: self.node.id(),
+            public_key: self.node.public_key().serialize(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            network: settings.config.network,
+            mode: settings.config.mode.name().to_owned(),
+            listen_addr: self.node.listen_addr().map(|a| a.to_string()),
+            peers,
+            routes,
+            tariff: settings.config.payment.tariff,
+            max_packet: settings.config.max_packet,
+            issuers: settings.config.payment.issuers.iter().map(|k| k.serialize()).collect(),
+            data_dir: settings.data_dir.clone(),
+            uptime_ms: self.uptime_ms(),
+        })
+    }
+
+    fn uptime_ms(&self) -> u64 {
+        u64::try_from(self.node.uptime().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) async fn peers(&self) -> Result<Vec<Peer>, RpcError> {
+        let mut peers = self.node.job(|engine| linked(engine)).await?;
+        for configured in &self.node.settings().peers {
+            let id = configured.node_id();
+            let failure = self.node.status.last(&id);
+            let known = peers.iter_mut().find(|p| p.node_id == id);
+            match (known, failure) {
+                (Some(peer), Some((_, error))) => peer.last_error = Some(error),
+                (Some(_), None) => {}
+                (None, failure) => {
+                    let since = failure.as_ref().map_or(self.node.uptime(), |(at, _)| at.elapsed());
+                    peers.push(Peer {
+                        node_id: id,
+                        public_key: configured.public_key.serialize(),
+                        address: configured.host_port(),
+                        state: match failure {
+                            Some(_) => PeerState::Down,
+                            None => PeerState::Connecting,
+                        },
+                        dialed: true,
+                        link: None,
+                        since_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+                        hello: None,
+                        last_error: failure.map(|(_, error)| error),
+                        received: Count::default(),
+                        sent: Count::default(),
+                        refused: 0,
+                    });
+                }
+            }
+        }
+        Ok(peers)
+    }
+
+    pub(super) async fn routes(&self) -> Result<Vec<Route>, RpcError> {
+        let job = |engine: &mut Engine| {
+            let now = engine.shell.clock.now();
+            engine.mesh.table().routes().iter().map(|route| written(route, now)).collect()
+        };
+        Ok(self.node.job(job).await?)
+    }
+
+    /// The best route to a node that is known now.
+    pub(super) async fn route(&self, destination: NodeId) -> Result<Option<Route>, RpcError> {
+        let job = self.node.job(move |engine| {
+            let now = engine.shell.clock.now();
+            engine.mesh.table().find_route(&destination, now).map(|route| written(&route, now))
+        });
+        Ok(job.await?)
+    }
+
+    pub(super) async fn stats(&self) -> Result<Stats, RpcError> {
+        let mut stats = self.node.job(|engine| counted(engine)).await?;
+        stats.uptime_ms = self.uptime_ms();
+        stats.undelivered = self.node.deliveries().dropped();
+        Ok(stats)
+    }
+}
+
+fn linked(engine: &Engine) -> Vec<Peer> {
+    let now = engine.shell.clock.now();
+    let mut peers: Vec<Peer> = engine
+        .shell
+        .links
+        .iter()
+        .map(|(id, link)| {
+            let known = engine.mesh.table().neighbours.get(id).filter(|n| n.up);
+            let sent = link.sent();
+            Peer {
+                node_id: link.peer,
+                public_key: link.public_key.serialize(),
+                address: link.address.to_string(),
+                state: if link.up { PeerState::Up } else { PeerState::Connecting },
+                dialed: link.dialed,
+                link: Some(id.0),
+                since_ms: now.saturating_sub(link.since) / MILLISECOND,
+                hello: known.map(|n| PeerHello {
+                    mode: n.mode.name().to_owned(),
+                    tariff: n.tariff,
+                    max_packet: n.max_packet,
+                }),
+                last_error: None,
+                received: Count { packets: link.received_packets, bytes: link.received_bytes },
+                sent: Count { packets: sent.packets, bytes: sent.bytes },
+                refused: link.refused,
+            }
+        })
+        .collect();
+    peers.sort_by_key(|peer| peer.link);
+    peers
+}
+
+fn written(route: &Known, now: Micros) -> Route {
+    Route {
+        destination: route.destination,
+        hops: route.path().to_vec(),
+        min_packet: route.min_packet,
+        cost: route.cost,
+        expires_in_ms: route.expires_at.saturating_sub(now) / MILLISECOND,
+    }
+}
+
+fn counted(engine: &Engine) -> Stats {
+    let (mesh, shell) = (engine.mesh.stats(), &engine.shell);
+    let (received, sent) = shell.links.totals();
+    let count = |packets, bytes| Count { packets, bytes };
+    let refused: BTreeMap<String, u64> =
+        shell.refusals.counts().iter().map(|(kind, n)| ((*kind).to_owned(), *n)).collect();
+    Stats {
+        uptime_ms: 0,
+        peers: shell.links.up_count(),
+        routes: engine.mesh.table().routes().len(),
+        live_payments: engine.mesh.live_payments(),
+        store_ok: !shell.durable.failed,
+        received: count(received.packets, received.bytes),
+        sent: count(sent.packets, sent.bytes),
+        relayed: count(mesh.relayed_free.wrapping_add(mesh.relayed_paid), mesh.relayed_bytes),
+        delivered: count(mesh.delivered, shell.counters.delivered_bytes),
+        originated: count(mesh.sent, shell.counters.originated_bytes),
+        undelivered: 0,
+        refused,
+        payments: shell.counters.payments,
+        earned_msat: mesh.earned_msat,
+        routes_found: shell.counters.routes_found,
+        routes_failed: shell.counters.routes_failed,
+        commits: shell.durable.commits(),
+    }
+}

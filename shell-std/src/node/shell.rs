@@ -1,0 +1,387 @@
+//! Carries out what the state machine decides, for the engine.
+
+use super::clock::Clock;
+use super::command::{OwnSend, Progress};
+use super::conduct::Conduct;
+use super::deliveries::{Deliveries, Delivery};
+use super::durable::{Durable, Held};
+use super::links::Links;
+use super::refusals::Refusals;
+use blvm_mesh_core::id::{LinkId, NodeId};
+use blvm_mesh_core::mesh::{
+    Action, Event, MeshError, NetworkReason, PaymentReason, Priority, Remedy, Ticket,
+};
+use blvm_mesh_core::policy::detect::DetectedProtocol;
+use blvm_mesh_core::time::Micros;
+use blvm_mesh_core::wire::route_error::Cause;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+/// Most bytes of parked packets.
+const MOST_PARKED_BYTES: usize = 64 * 1024 * 1024;
+/// Own datagrams whose fate somebody wants to know. Full: those whom nobody
+/// listens for go, and then new ones are not followed.
+const MOST_FOLLOWED: usize = 4096;
+
+/// Where the input came from whose actions are carried out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Origin<'a> {
+    /// A datagram of our own, and who wants to know.
+    Own(&'a async_channel::Sender<Progress>),
+    /// The load generator.
+    Bench,
+    /// A search for a route to this node.
+    Search(NodeId),
+    /// A neighbour's packet, or the node itself.
+    Other,
+}
+
+/// A packet that the state machine has parked.
+pub(crate) enum Waiting {
+    Packet(LinkId, Vec<u8>),
+    Own(OwnSend),
+}
+
+impl Waiting {
+    fn len(&self) -> usize {
+        match self {
+            Self::Packet(_, bytes) => bytes.len(),
+            Self::Own(own) => own.payload.len() + own.proof.len(),
+        }
+    }
+}
+
+/// Inputs that actions cause; given once the state machine is drained.
+#[derive(Debug)]
+pub(crate) enum FollowUp {
+    Full(LinkId),
+    Resume(Ticket),
+    /// This node knows no chain: the block is not known.
+    Unknown(Ticket),
+    Close(LinkId, String),
+    Stopped {
+        sequence: u64,
+        reporter: NodeId,
+        cause: Cause,
+    },
+}
+
+/// Counts that the state machine does not keep.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Counters {
+    pub(crate) delivered_bytes: u64,
+    pub(crate) originated_bytes: u64,
+    pub(crate) payments: u64,
+    pub(crate) routes_found: u64,
+    pub(crate) routes_failed: u64,
+    pub(crate) dropped_at_link: u64,
+}
+
+/// What the state machine's actions are carried out with.
+pub(crate) struct Shell {
+    pub(crate) clock: Clock,
+    pub(crate) links: Links,
+    pub(crate) durable: Durable,
+    pub(crate) deliveries: Arc<Deliveries>,
+    pub(crate) conduct: Conduct,
+    pub(crate) refusals: Refusals,
+    pub(crate) counters: Counters,
+    /// When the state machine wants to be asked at the latest.
+    pub(crate) until: Option<Micros>,
+    pub(crate) todo: VecDeque<FollowUp>,
+    /// Set where the input just handled is to be kept.
+    pub(crate) parked_as: Option<Ticket>,
+    /// What became of the load generator's datagram.
+    pub(crate) bench_outcome: Option<Result<u64, MeshError>>,
+    /// Who waits for the end of a search.
+    pub(crate) searches: HashMap<NodeId, Vec<async_channel::Sender<bool>>>,
+    parked: HashMap<Ticket, Waiting>,
+    parked_bytes: usize,
+    followed: HashMap<u64, async_channel::Sender<Progress>>,
+}
+
+impl Shell {
+    pub(crate) fn new(links: Links, durable: Durable, deliveries: Arc<Deliveries>) -> Self {
+        Self {
+            clock: links.clock(),
+            links,
+            durable,
+            deliveries,
+            conduct: Conduct::default(),
+            refusals: Refusals::default(),
+            counters: Counters::default(),
+            until: None,
+            todo: VecDeque::new(),
+            parked_as: None,
+            bench_outcome: None,
+            searches: HashMap::new(),
+            parked: HashMap::new(),
+            parked_bytes: 0,
+            followed: HashMap::new(),
+        }
+    }
+
+    /// Carries out one action; `input` are the bytes just handled.
+    pub(crate) fn execute(
+        &mut self,
+        now: Micros,
+        action: Action<'_>,
+        input: &[u8],
+        origin: Origin<'_>,
+    ) {
+        match action {
+            Action::Forward { link, priority, packet, sequence, after } => {
+                let tail = input.get(packet.tail).unwrap_or_default();
+                let own = sequence.map(|sequence| (sequence, packet.head));
+                self.forward(link, priority, packet.head, tail, own, after, origin);
+            }
+            Action::Deliver { source, sequence, payload, protocol, earned_msat, after } => {
+                let payload = input.get(payload).unwrap_or_default().to_vec();
+                match self.durable.must_wait(after) {
+                    None => self.deliver(source, sequence, protocol, earned_msat, payload),
+                    Some(after) => self.durable.hold(
+                        after,
+                        Held::Delivery { source, sequence, protocol, earned_msat, payload },
+                    ),
+                }
+            }
+            Action::Absorbed | Action::Wait { .. } => {}
+            Action::Reject { link, ticket, reason, remedy } => {
+                self.reject(now, link, ticket, reason, remedy, origin);
+            }
+            Action::Parked { ticket, .. } => self.parked_as = Some(ticket),
+            Action::Resume { ticket } => self.todo.push_back(FollowUp::Resume(ticket)),
+            Action::Publish(event) => self.publish(event),
+            Action::Persist { number, record } => self.durable.persist(number, record),
+            Action::Verify { ticket, .. } => self.todo.push_back(FollowUp::Unknown(ticket)),
+            Action::Close { link, reason } => {
+                self.todo.push_back(FollowUp::Close(link, reason.to_string()));
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn forward(
+        &mut self,
+        link: LinkId,
+        priority: Priority,
+        head: &[u8],
+        tail: &[u8],
+        own: Option<(u64, &[u8])>,
+        after: Option<u64>,
+        origin: Origin<'_>,
+    ) {
+        let progress = own.map(|(sequence, head)| Progress::Sent { sequence, hops: hops(head) });
+        if let Some(after) = self.durable.must_wait(after) {
+            let progress = match origin {
+                Origin::Own(who) => progress.map(|progress| (who.clone(), progress)),
+                _ => None,
+            };
+            let bytes = [head, tail].concat();
+            self.durable.hold(after, Held::Packet { link, priority, bytes, progress });
+            return;
+        }
+        self.push(link, priority, head, tail);
+        match (origin, progress, own) {
+            (Origin::Own(who), Some(progress), _) => {
+                self.counters.originated_bytes += tail.len() as u64;
+                self.tell(who.clone(), progress);
+            }
+            (Origin::Bench, _, Some((sequence, _))) => {
+                self.counters.originated_bytes += tail.len() as u64;
+                self.bench_outcome = Some(Ok(sequence));
+            }
+            _ => {}
+        }
+    }
+
+    /// Puts a packet into a link's queue.
+    pub(crate) fn push(&mut self, link: LinkId, priority: Priority, head: &[u8], tail: &[u8]) {
+        use super::egress::Pushed;
+        match self.links.push(link, priority, head, tail) {
+            Some(Pushed::Queued) => {}
+            Some(Pushed::Full) => self.todo.push_back(FollowUp::Full(link)),
+            Some(Pushed::Refused) if priority == Priority::Control => {
+                let reason = "the neighbour takes nothing: even control packets have no room";
+                self.todo.push_back(FollowUp::Close(link, reason.to_owned()));
+            }
+            Some(Pushed::Refused) => {
+                self.counters.dropped_at_link += 1;
+                self.refusals.add(&"a link's queue", NetworkReason::Congested.into());
+            }
+            // It went down while the packet waited for the store.
+            None => {
+                self.counters.dropped_at_link += 1;
+                tracing::debug!(?link, "a packet was dropped: its link is gone");
+            }
+        }
+    }
+
+    pub(crate) fn deliver(
+        &mut self,
+        source: NodeId,
+        sequence: u64,
+        protocol: DetectedProtocol,
+        earned_msat: u64,
+        payload: Vec<u8>,
+    ) {
+        self.counters.delivered_bytes += payload.len() as u64;
+        tracing::debug!(%source, sequence, ?protocol, bytes = payload.len(), "delivered");
+        self.deliveries.push(Delivery { source, sequence, protocol, earned_msat, payload });
+    }
+
+    fn reject(
+        &mut self,
+        now: Micros,
+        link: Option<LinkId>,
+        ticket: Option<Ticket>,
+        reason: MeshError,
+        remedy: Remedy,
+        origin: Origin<'_>,
+    ) {
+        match ticket.and_then(|ticket| self.unpark(ticket)) {
+            Some(Waiting::Own(own)) => self.tell(own.progress, Progress::Refused(reason)),
+            Some(Waiting::Packet(..)) => {}
+            None => match origin {
+                Origin::Own(who) if link.is_none() => {
+                    self.tell(who.clone(), Progress::Refused(reason));
+                }
+                Origin::Search(destination) if link.is_none() => self.searched(destination, false),
+                Origin::Bench if link.is_none() => self.bench_outcome = Some(Err(reason)),
+                _ => {}
+            },
+        }
+        let peer = link.and_then(|link| self.links.refused(link));
+        match peer {
+            Some(peer) => self.refusals.add(&peer, reason),
+            None => self.refusals.add(&"this node", reason),
+        }
+        let (Some(link), Some(peer)) = (link, peer) else { return };
+        match remedy {
+            Remedy::Ignore => {}
+            Remedy::Penalise => {
+                if self.conduct.penalise(now, peer) {
+                    let reason = format!("it offends too often, the last time: {reason}");
+                    self.todo.push_back(FollowUp::Close(link, reason));
+                }
+            }
+            Remedy::Disconnect => {
+                if is_offence(&reason) {
+                    self.conduct.disconnect(now, peer);
+                }
+                self.todo.push_back(FollowUp::Close(link, reason.to_string()));
+            }
+        }
+    }
+
+    fn publish(&mut self, event: Event) {
+        match event {
+            Event::PeerConnected { link, peer } => {
+                self.links.up(link);
+                tracing::info!(%peer, link = link.0, "neighbour is up");
+            }
+            Event::PeerDisconnected { peer } => tracing::info!(%peer, "neighbour is gone"),
+            Event::RouteDiscovered { destination, hops } => {
+                self.counters.routes_found += 1;
+                tracing::debug!(%destination, hops, "route found");
+                self.searched(destination, true);
+            }
+            Event::RouteFailed { destination } => {
+                self.counters.routes_failed += 1;
+                tracing::debug!(%destination, "no route found");
+                self.searched(destination, false);
+            }
+            Event::PaymentVerified { payment, source, amount_msat, share_msat } => {
+                self.counters.payments += 1;
+                let payment = hex::encode(payment);
+                tracing::info!(payment, %source, amount_msat, share_msat, "payment accepted");
+            }
+            Event::DeliveryFailed { sequence, destination, reporter, cause } => {
+                tracing::debug!(sequence, %destination, %reporter, "stopped on the way: {cause}");
+                self.todo.push_back(FollowUp::Stopped { sequence, reporter, cause });
+            }
+        }
+    }
+
+    fn searched(&mut self, destination: NodeId, found: bool) {
+        for who in self.searches.remove(&destination).into_iter().flatten() {
+            // Whoever does not listen any more is not told.
+            let _ = who.try_send(found);
+        }
+    }
+
+    /// Tells how far an own datagram got, and follows it if it was sent.
+    pub(crate) fn tell(&mut self, who: async_channel::Sender<Progress>, progress: Progress) {
+        let listens = who.try_send(progress).is_ok();
+        if let (true, Progress::Sent { sequence, .. }) = (listens, progress) {
+            if self.followed.len() >= MOST_FOLLOWED {
+                self.followed.retain(|_, who| !who.is_closed());
+            }
+            if self.followed.len() < MOST_FOLLOWED {
+                self.followed.insert(sequence, who);
+            }
+        }
+    }
+
+    pub(crate) fn tell_stopped(&mut self, sequence: u64, reporter: NodeId, cause: Cause) {
+        if let Some(who) = self.followed.remove(&sequence) {
+            let _ = who.try_send(Progress::Stopped { reporter, cause });
+        }
+    }
+
+    /// What waited for a record that will never be durable is not done.
+    pub(crate) fn refuse_held(&mut self, held: Held) {
+        if let Held::Packet { progress: Some((who, _)), .. } = held {
+            self.tell(who, Progress::Refused(PaymentReason::StoreFailed.into()));
+        }
+    }
+
+    /// Keeps a parked packet, if there is room.
+    pub(crate) fn park(&mut self, ticket: Ticket, waiting: Waiting) {
+        let bytes = self.parked_bytes.saturating_add(waiting.len());
+        if bytes > MOST_PARKED_BYTES {
+            let reason = NetworkReason::TooManyParked.into();
+            self.refusals.add(&"this node", reason);
+            if let Waiting::Own(own) = waiting {
+                self.tell(own.progress, Progress::Refused(reason));
+            }
+            return;
+        }
+        self.parked_bytes = bytes;
+        self.parked.insert(ticket, waiting);
+    }
+
+    pub(crate) fn unpark(&mut self, ticket: Ticket) -> Option<Waiting> {
+        let waiting = self.parked.remove(&ticket)?;
+        self.parked_bytes = self.parked_bytes.saturating_sub(waiting.len());
+        Some(waiting)
+    }
+
+    /// From time to time.
+    pub(crate) fn housekeeping(&mut self) {
+        self.refusals.report();
+        self.followed.retain(|_, who| !who.is_closed());
+        self.searches.retain(|_, who| {
+            who.retain(|who| !who.is_closed());
+            !who.is_empty()
+        });
+    }
+}
+
+/// Whether a link is closed for something that its neighbour did. Two that dial
+/// each other at once, or one too many, are not at fault.
+fn is_offence(reason: &MeshError) -> bool {
+    use NetworkReason as N;
+    !matches!(
+        reason,
+        MeshError::NetworkError(
+            N::OtherLinkKept | N::TooManyNeighbours | N::HopIdTaken | N::Itself
+        )
+    )
+}
+
+/// Number of intermediate nodes of an own datagram: its hop limit at the start.
+fn hops(head: &[u8]) -> u8 {
+    const HOP_LIMIT: usize = 7;
+    head.get(HOP_LIMIT).copied().unwrap_or_default()
+}

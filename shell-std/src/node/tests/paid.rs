@@ -1,0 +1,200 @@
+//! Payments over real links, signed by an issuer with LDK's invoice builder.
+
+use super::*;
+use crate::rpc::types::{
+    GetLedger, Ledger, LightningProof, PollReceived, Proof, RequestHopInvoice, SendPacket,
+};
+use crate::rpc::{Handler, Reply, Request, RpcError, target::Target};
+use bitcoin::hashes::{Hash, sha256};
+use bitcoin::secp256k1::{PublicKey, Secp256k1};
+use blvm_mesh_core::payment::fee::Party;
+use lightning_invoice::{Currency, InvoiceBuilder, PaymentSecret};
+
+/// What every payment here amounts to, in millisatoshi.
+const AMOUNT: u64 = 10_000;
+
+struct TestIssuer(SecretKey);
+
+impl Issue for TestIssuer {
+    fn issue(
+        &self,
+        terms_hash: [u8; 32],
+        amount_msat: u64,
+        expiry_s: u64,
+    ) -> Result<Issued, String> {
+        let mut preimage = [0; 32];
+        getrandom::fill(&mut preimage).unwrap();
+        let hash = sha256::Hash::hash(&preimage);
+        let now = Duration::from_secs(Clock::unix().unwrap());
+        let secp = Secp256k1::new();
+        let invoice = InvoiceBuilder::new(Currency::Regtest)
+            .description_hash(sha256::Hash::from_byte_array(terms_hash))
+            .payment_hash(hash)
+            .payment_secret(PaymentSecret([5; 32]))
+            .duration_since_epoch(now)
+            .expiry_time(Duration::from_secs(expiry_s))
+            .min_final_cltv_expiry_delta(18)
+            .amount_milli_satoshis(amount_msat)
+            .build_signed(|m| secp.sign_ecdsa_recoverable(m, &self.0))
+            .map_err(|e| e.to_string())?;
+        Ok(Issued {
+            invoice: invoice.to_string(),
+            preimage,
+            payment_hash: hash.to_byte_array(),
+            issuer: issuer(),
+            expires_at: now.as_secs() + expiry_s,
+        })
+    }
+}
+
+fn issuer() -> PublicKey {
+    secret(77).public_key(&Secp256k1::new())
+}
+
+struct NoLedger;
+
+impl Ledgers for NoLedger {
+    fn ledger(&self, _: &GetLedger) -> Result<Ledger, String> {
+        Err("not in this test".into())
+    }
+}
+
+fn service(node: &Node) -> Service {
+    let issuer: Arc<dyn Issue> = Arc::new(TestIssuer(secret(77)));
+    Service::new(node.handle().clone(), Arc::new(NoLedger), Some(issuer))
+}
+
+fn accepts(settings: &mut Settings) {
+    settings.config.payment.issuers.push(issuer()).unwrap();
+}
+
+/// Asks the source for an invoice over `bytes` bytes to `to`: a proof that holds.
+async fn proof(source: &Service, to: NodeId, bytes: u64) -> LightningProof {
+    let (destination, amount_msat, expiry_s) = (Target(to), Some(AMOUNT), Some(600));
+    let request = RequestHopInvoice { destination, bytes, amount_msat, expiry_s };
+    let Ok(Reply::RequestHopInvoice(paid)) =
+        source.handle(Request::RequestHopInvoice(request)).await
+    else {
+        panic!("no invoice");
+    };
+    assert!(paid.quote.amount_msat <= AMOUNT);
+    LightningProof { invoice: paid.invoice, preimage: paid.preimage }
+}
+
+async fn send_paid(
+    source: &Service,
+    to: NodeId,
+    data: &[u8],
+    proof: &LightningProof,
+    unchecked: bool,
+) -> Result<crate::rpc::types::Sent, RpcError> {
+    let request = SendPacket {
+        destination: Target(to),
+        data: data.to_vec(),
+        proof: Some(Proof::Lightning(proof.clone())),
+        unchecked,
+        wait_ms: if unchecked { 5_000 } else { 0 },
+    };
+    match source.handle(Request::SendPacket(request)).await? {
+        Reply::SendPacket(sent) => Ok(sent),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn share(disk: &Disk) -> Option<(Party, u64)> {
+    disk.records.lock().unwrap().iter().find_map(|record| match record {
+        Record::Payment(p) => Some((p.role, p.share_msat)),
+        Record::Floor(_) => None,
+    })
+}
+
+#[test]
+fn a_payment_is_split_booked_and_never_accepted_again_not_even_after_a_crash() {
+    Bed::run(async |bed| {
+        let disks: [Disk; 3] = Default::default();
+        let [da, db, dc] = &disks;
+        let mode = MeshMode::PaymentGated;
+        let b = bed.start_with(2, mode, &[], db.clone(), accepts);
+        let a = bed.start_with(1, mode, &[&b], da.clone(), accepts);
+        let c = bed.start_with(3, mode, &[&b], dc.clone(), accepts);
+        linked(&a, &b).await;
+        linked(&c, &b).await;
+        let (data, to) = (vec![9; 4096], c.handle().id());
+        let source = service(&a);
+        let good = proof(&source, to, 4096).await;
+        let sent = send_paid(&source, to, &data, &good, false).await.unwrap();
+        assert_eq!((sent.hops, sent.paid), (1, true));
+        let poll = PollReceived { max: 1, wait_ms: 20_000 };
+        let Ok(Reply::PollReceived(got)) = service(&c).handle(Request::PollReceived(poll)).await
+        else {
+            panic!("nothing came");
+        };
+        assert_eq!((&got[0].data, got[0].earned_msat), (&data, 6_000));
+        // What is delivered is on disk already, at each node.
+        assert_eq!(share(da), Some((Party::Source, 1_000)));
+        assert_eq!(share(db), Some((Party::Intermediate(0), 3_000)));
+        assert_eq!(share(dc), Some((Party::Destination, 6_000)));
+
+        let again = send_paid(&source, to, &data, &good, false).await.unwrap_err();
+        assert!(again.message.contains("used before"), "{again}");
+        let again = send_paid(&source, to, &data, &good, true).await.unwrap();
+        assert_eq!(again.stopped.unwrap().cause, Cause::Replay.to_string());
+
+        // The relay crashes: nothing but its disk is left.
+        let at = b.handle().listen_addr();
+        drop(b);
+        let free = async || std::net::TcpListener::bind(at.unwrap()).is_ok();
+        until("the crashed node's port is free", free).await;
+        let b = bed.start_with(2, mode, &[], db.clone(), |s| {
+            accepts(s);
+            s.listen_addr = at;
+        });
+        linked(&a, &b).await;
+        linked(&c, &b).await;
+        let again = send_paid(&source, to, &data, &good, true).await.unwrap();
+        assert_eq!(again.stopped.unwrap().cause, Cause::Replay.to_string());
+        for node in [a, b, c] {
+            node.stop().await;
+        }
+    });
+}
+
+#[test]
+fn nothing_paid_leaves_before_it_is_durable_and_free_traffic_does_not_wait() {
+    Bed::run(async |bed| {
+        let disk = Disk::default();
+        let mode = MeshMode::PaymentGated;
+        let b = bed.start_with(2, mode, &[], disk.clone(), accepts);
+        let a = bed.start_with(1, mode, &[&b], Disk::default(), accepts);
+        let c = bed.start_with(3, mode, &[&b], Disk::default(), accepts);
+        linked(&a, &b).await;
+        linked(&c, &b).await;
+        let (to, source) = (c.handle().id(), service(&a));
+        let paid = proof(&source, to, 4).await;
+        disk.slow.store(true, Ordering::SeqCst);
+        send_paid(&source, to, b"paid", &paid, false).await.unwrap();
+        send(&a, &c, &ping(1), &[], false).await;
+        assert_eq!(delivery(&c).await.payload, ping(1));
+        smol::Timer::after(Duration::from_millis(50)).await;
+        assert!(c.handle().deliveries().take(9, 9).is_empty());
+        disk.slow.store(false, Ordering::SeqCst);
+        assert_eq!(delivery(&c).await.payload, b"paid");
+
+        // Once the store fails, no payment passes, and free traffic still does.
+        disk.broken.store(true, Ordering::SeqCst);
+        let paid = proof(&source, to, 4).await;
+        send_paid(&source, to, b"lost", &paid, false).await.unwrap();
+        let failed =
+            async || b.handle().job(|engine| engine.shell.durable.failed).await == Ok(true);
+        until("the store fails", failed).await;
+        let paid = proof(&source, to, 4).await;
+        let stopped = send_paid(&source, to, b"none", &paid, true).await.unwrap().stopped;
+        assert_eq!(stopped.unwrap().cause, Cause::StoreFailed.to_string());
+        send(&a, &c, &ping(2), &[], false).await;
+        assert_eq!(delivery(&c).await.payload, ping(2));
+        assert!(c.handle().deliveries().take(9, 9).is_empty());
+        for node in [a, b, c] {
+            node.stop().await;
+        }
+    });
+}

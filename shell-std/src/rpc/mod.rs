@@ -1,0 +1,23 @@
+//! JSON-RPC 2.0 over a Unix socket: what the command line and other programs
+//! ask the daemon.
+
+mod hexed;
+
+pub mod client;
+pub mod error;
+pub mod measure;
+pub mod packet;
+pub mod request;
+pub mod server;
+pub mod target;
+pub mod types;
+
+pub use error::RpcError;
+pub use request::{Reply, Request};
+
+/// Answers requests: what the node gives to the server.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one request. Many are under way at once; one that waits holds up
+    /// nobody else. Dropping the future gives the request up.
+    fn handle(&self, request: Request) -> impl Future<Output = Result<Reply, RpcError>> + Send;
+}

@@ -1,0 +1,205 @@
+//! What is asked and answered about datagrams: sending one, fetching those that
+//! came in.
+
+use super::hexed;
+use super::target::Target;
+use blvm_mesh_core::id::NodeId;
+use serde::{Deserialize, Serialize};
+
+/// Parameters of `meshsendpacket`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "RawSendPacket")]
+pub struct SendPacket {
+    /// To whom: identity or public key.
+    pub destination: Target,
+    /// What is carried. As parameter `data_hex` or `data_base64`.
+    #[serde(rename = "data_hex", with = "hexed::bytes")]
+    pub data: Vec<u8>,
+    /// Proof of payment.
+    pub proof: Option<Proof>,
+    /// Send even what this node itself would refuse, to try a relay.
+    pub unchecked: bool,
+    /// How long to wait, once it is sent, for a relay's report that it was
+    /// stopped, in milliseconds.
+    pub wait_ms: u64,
+}
+
+/// Proof of payment: a paid invoice or a covenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "proof is either {invoice, preimage} or {covenant}")]
+pub enum Proof {
+    /// A Lightning payment.
+    Lightning(LightningProof),
+    /// A BIP 119 payment.
+    Covenant(CovenantProof),
+}
+
+/// A BOLT 11 invoice and what its payer learnt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LightningProof {
+    /// The invoice, `ln...`.
+    pub invoice: String,
+    /// Its preimage.
+    #[serde(with = "hexed::bytes")]
+    pub preimage: [u8; 32],
+}
+
+/// A covenant proof.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CovenantProof {
+    /// The proof as encoded in a packet (docs/PROTOCOL.md).
+    #[serde(with = "hexed::bytes")]
+    pub covenant: Vec<u8>,
+}
+
+/// Answer of `meshsendpacket`. What this node itself refuses is an error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    /// Number of the datagram.
+    pub sequence: u64,
+    /// Where it goes.
+    #[serde(with = "hexed::node")]
+    pub destination: NodeId,
+    /// Number of intermediate nodes.
+    pub hops: u8,
+    /// Bytes of payload.
+    pub bytes: usize,
+    /// Whether a proof of payment went with it.
+    pub paid: bool,
+    /// Set where a relay reported within `wait_ms` that it stopped the datagram.
+    pub stopped: Option<Stopped>,
+}
+
+/// A relay's report. It is not signed: take it as a hint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopped {
+    /// Who says so.
+    #[serde(with = "hexed::node")]
+    pub reporter: NodeId,
+    /// Why, as a sentence.
+    pub cause: String,
+}
+
+/// Parameters of `meshpollreceived`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PollReceived {
+    /// Most datagrams to hand out, at least 1.
+    pub max: usize,
+    /// How long to wait for the first where there is none, in milliseconds.
+    pub wait_ms: u64,
+}
+
+impl Default for PollReceived {
+    fn default() -> Self {
+        Self { max: 16, wait_ms: 0 }
+    }
+}
+
+/// Answer of `meshpollreceived`: one datagram. It is handed out once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Received {
+    /// Who sent it; proven only where it was paid for.
+    #[serde(with = "hexed::node")]
+    pub source: NodeId,
+    /// Its number.
+    pub sequence: u64,
+    /// What it was detected as.
+    pub protocol: String,
+    /// What this node earned with it.
+    pub earned_msat: u64,
+    /// The payload.
+    #[serde(rename = "data_hex", with = "hexed::bytes")]
+    pub data: Vec<u8>,
+}
+
+/// [`SendPacket`] as it is written: the data in one of two spellings.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSendPacket {
+    #[serde(alias = "target")]
+    destination: Target,
+    data_hex: Option<String>,
+    data_base64: Option<String>,
+    #[serde(default)]
+    proof: Option<Proof>,
+    #[serde(default)]
+    unchecked: bool,
+    #[serde(default)]
+    wait_ms: u64,
+}
+
+impl TryFrom<RawSendPacket> for SendPacket {
+    type Error = String;
+
+    fn try_from(raw: RawSendPacket) -> Result<Self, String> {
+        let data = match (raw.data_hex, raw.data_base64) {
+            (Some(hex), None) => hex::decode(hex).map_err(|e| format!("data_hex: {e}"))?,
+            (None, Some(b)) => {
+                use bitcoin::base64::Engine;
+                let engine = bitcoin::base64::engine::general_purpose::STANDARD;
+                engine.decode(b).map_err(|e| format!("data_base64: {e}"))?
+            }
+            _ => return Err("give the data as either data_hex or data_base64".into()),
+        };
+        let RawSendPacket { destination, proof, unchecked, wait_ms, .. } = raw;
+        Ok(Self { destination, data, proof, unchecked, wait_ms })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{from_value, json, to_value};
+
+    const KEY: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
+
+    fn send(value: serde_json::Value) -> Result<SendPacket, String> {
+        from_value(value).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn data_is_read_in_both_spellings_and_written_as_hex() {
+        let hex = send(json!({"destination": KEY, "data_hex": "00ff"})).unwrap();
+        assert_eq!(hex.data, [0, 255]);
+        assert_eq!(send(json!({"target": KEY, "data_base64": "AP8="})), Ok(hex.clone()));
+        let written = to_value(&hex).unwrap();
+        assert_eq!(written["data_hex"], "00ff");
+        assert_eq!(send(written), Ok(hex));
+    }
+
+    #[test]
+    fn faults_in_parameters_are_named() {
+        let faults = [
+            (json!({"destination": KEY}), "either data_hex or data_base64"),
+            (json!({"destination": KEY, "data_hex": "0", "data_base64": ""}), "either"),
+            (json!({"destination": KEY, "data_hex": "0"}), "data_hex: "),
+            (json!({"destination": KEY, "data_base64": "*"}), "data_base64: "),
+            (json!({"destination": KEY, "data_hex": "", "fee": 1}), "unknown field `fee`"),
+            (json!({"destination": "me", "data_hex": ""}), "is not a destination"),
+            (json!({"data_hex": ""}), "missing field `destination`"),
+            (
+                json!({"destination": KEY, "data_hex": "", "proof": {"invoice": "x"}}),
+                "{invoice, preimage}",
+            ),
+        ];
+        for (params, expected) in faults {
+            let error = send(params).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn proofs_are_told_apart() {
+        let preimage = "01".repeat(32);
+        let lightning: Proof = from_value(json!({"invoice": "ln", "preimage": preimage})).unwrap();
+        assert_eq!(
+            lightning,
+            Proof::Lightning(LightningProof { invoice: "ln".into(), preimage: [1; 32] })
+        );
+        let covenant: Proof = from_value(json!({"covenant": "0203"})).unwrap();
+        assert_eq!(covenant, Proof::Covenant(CovenantProof { covenant: vec![2, 3] }));
+    }
+}

@@ -1,0 +1,132 @@
+//! The built program: exit codes, standard input, signals, and the demonstration.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
+use std::process::{Child, Command, Output, Stdio};
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_blvm-mesh"));
+    for (variable, _) in std::env::vars_os() {
+        if variable.to_string_lossy().starts_with("BLVM_MESH_") {
+            command.env_remove(variable);
+        }
+    }
+    command
+}
+
+fn run(arguments: &[&str], input: &[u8]) -> Output {
+    let mut child = program()
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A program that asks for nothing may be gone already.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn exit_codes_tell_yes_no_and_bad_usage() {
+    let verack = b"f9beb4d976657261636b000000000000000000005df6e0e2";
+    let yes = run(&["detect"], verack);
+    assert_eq!(yes.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&yes.stdout).contains("BitcoinP2P"));
+    assert_eq!(run(&["detect", "-"], b"something else").status.code(), Some(1));
+    for wrong in
+        [&["detect", "--mode", "x"][..], &["detect", "/no/such/file"], &["frobnicate"], &[]]
+    {
+        let output = run(wrong, b"");
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{wrong:?}");
+    }
+    let json = run(&["detect", "/no/such/file", "--json"], b"");
+    assert_eq!(json.status.code(), Some(2));
+    let value: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(value["error"]["code"], 2);
+}
+
+/// A node, killed at the end.
+struct Node(Child);
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_node_runs_alone_in_its_directory_and_stops_on_sigterm() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("node");
+    let data_dir = data_dir.to_str().unwrap();
+    let arguments =
+        ["run", "--json", "--data-dir", data_dir, "--listen-addr", "127.0.0.1:0", "--log", "off"];
+    let mut node = Node(program().args(arguments).stdout(Stdio::piped()).spawn().unwrap());
+    let mut line = String::new();
+    BufReader::new(node.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let ready: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert!(!ready["listen_addr"].as_str().unwrap().ends_with(":0"), "the real port");
+
+    for (file, mode) in [("identity.key", 0o600), ("mesh.redb", 0o600), ("rpc.sock", 0o600)] {
+        let path = dir.path().join("node").join(file);
+        assert_eq!(path.symlink_metadata().unwrap().mode() & 0o7777, mode, "{file}");
+    }
+    let stats = run(&["stats", "--json", "--data-dir", data_dir], b"");
+    let stats: serde_json::Value = serde_json::from_slice(&stats.stdout).unwrap();
+    assert_eq!(stats["info"]["node_id"], ready["node_id"]);
+    assert_eq!(stats["stats"]["store_ok"], true);
+    assert_eq!(run(&["peers", "--data-dir", data_dir], b"").status.code(), Some(1));
+    let nobody = "02".repeat(32);
+    let send = run(&["send", &nobody, "--text", "hi", "--data-dir", data_dir], b"");
+    assert_eq!(send.status.code(), Some(1), "refused for want of payment or route");
+
+    let second = run(&arguments, b"");
+    assert_eq!(second.status.code(), Some(2));
+    let error = String::from_utf8_lossy(&second.stdout).into_owned();
+    assert!(error.contains("in use"), "{error}");
+
+    let pid = node.0.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert_eq!(node.0.wait().unwrap().code(), Some(0));
+    assert!(!dir.path().join("node/rpc.sock").exists());
+    // The identity stays.
+    let id = run(&["id", "--json", "--data-dir", data_dir], b"");
+    let id: serde_json::Value = serde_json::from_slice(&id.stdout).unwrap();
+    assert_eq!(id["node_id"], ready["node_id"]);
+}
+
+#[test]
+fn a_node_that_is_switched_off_or_misconfigured_does_not_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().to_str().unwrap();
+    std::fs::write(dir.path().join("mesh.toml"), "[mesh]\nenabled = false\n").unwrap();
+    assert_eq!(run(&["run", "--data-dir", data_dir], b"").status.code(), Some(1));
+    std::fs::write(dir.path().join("mesh.toml"), "[mesh]\nmood = 1\n").unwrap();
+    let output = run(&["run", "--data-dir", data_dir], b"");
+    assert_eq!(output.status.code(), Some(2));
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    for part in ["mesh.toml", "line 2", "unknown field `mood`", "listen_addr"] {
+        assert!(error.contains(part), "{error}");
+    }
+    let output = program()
+        .args(["run", "--data-dir", data_dir])
+        .env("BLVM_MESH_MODUS", "open")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("BLVM_MESH_MODUS"));
+}
+
+#[test]
+fn the_demonstration_shows_all_of_it() {
+    let output = run(&["demo", "--json"], b"");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let scenes = value["scenes"].as_array().unwrap();
+    assert_eq!(scenes.len(), 9);
+    assert!(scenes.iter().all(|scene| scene["shown"] == true), "{text}");
+}

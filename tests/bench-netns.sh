@@ -1,0 +1,106 @@
+#!/bin/sh
+# Measures a relay: three nodes A - relay - C in three network namespaces, joined by
+# two veth pairs, on whatever processors this machine has. Prints one row.
+#
+#   tests/bench-netns.sh [SECONDS]        default 5, for each of the three loads
+#
+# BIN names another binary than the release build of this tree; PROTOCOL=bitcoin and
+# MODE=payment_gated measure valid Bitcoin messages instead of raw data in mode open.
+# Needs root (namespaces). Everything that it makes is gone when it ends.
+set -eu
+
+seconds=${1:-5}
+mode=${MODE:-open}
+protocol=${PROTOCOL:-raw}
+here=$(cd "$(dirname "$0")/.." && pwd)
+if [ -z "${BIN:-}" ]; then
+    (cd "$here" && cargo build --release --quiet -p blvm-mesh)
+    BIN=$here/target/release/blvm-mesh
+fi
+[ "$(id -u)" = 0 ] || { echo "bench-netns: needs root, for network namespaces" >&2; exit 2; }
+
+dir=$(mktemp -d)
+tag=blvm$$
+pids=
+cleanup() {
+    for pid in $pids; do kill "$pid" 2>/dev/null || true; done
+    for pid in $pids; do wait "$pid" 2>/dev/null || true; done
+    for node in a r c; do ip netns del "$tag$node" 2>/dev/null || true; done
+    rm -rf "$dir"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+for node in a r c; do
+    ip netns add "$tag$node"
+    ip -n "$tag$node" link set lo up
+done
+join() { # namespace address namespace address
+    ip link add name "$tag-l" netns "$1" type veth peer name "$tag-r" netns "$3"
+    ip -n "$1" link set "$tag-l" name "to$3" && ip -n "$3" link set "$tag-r" name "to$1"
+    ip -n "$1" addr add "$2/30" dev "to$3" && ip -n "$3" addr add "$4/30" dev "to$1"
+    ip -n "$1" link set "to$3" up && ip -n "$3" link set "to$1" up
+}
+join "${tag}a" 10.83.38.1 "${tag}r" 10.83.38.2
+join "${tag}c" 10.83.38.5 "${tag}r" 10.83.38.6
+
+field() { # NAME, of the JSON on standard input
+    sed -n "s/.*\"$1\": *\"\\{0,1\\}\\([^\",}]*\\).*/\\1/p" | head -n 1
+}
+start() { # namespace name options...
+    space=$1 name=$2
+    shift 2
+    ip netns exec "$space" "$BIN" --json --data-dir "$dir/$name" \
+        --set limits.free_rate=10000000000 --set limits.free_burst=10000000000 \
+        --set bench.sink=true run --network regtest --mode "$mode" --log warn "$@" \
+        >"$dir/$name.out" 2>"$dir/$name.log" &
+    started=$!
+    pids="$pids $started"
+    for _ in $(seq 100); do
+        [ -s "$dir/$name.out" ] && break
+        sleep 0.05
+    done
+    [ -s "$dir/$name.out" ] || { cat "$dir/$name.log" >&2; exit 1; }
+    key=$(field public_key <"$dir/$name.out")
+}
+start "${tag}r" relay --listen-addr 0.0.0.0:8338
+relay=$started relay_key=$key
+start "${tag}c" c --listen-addr "" --peer "$relay_key@10.83.38.6:8338"
+c_key=$key
+start "${tag}a" a --listen-addr "" --peer "$relay_key@10.83.38.2:8338"
+ask() { timeout 60 "$BIN" --json --data-dir "$dir/a" "$@"; }
+for _ in $(seq 100); do
+    ask find-route "$c_key" >/dev/null 2>&1 && break
+    sleep 0.1
+done
+ask find-route "$c_key" >/dev/null
+
+measure() { # destination bytes window milliseconds
+    ask bench start "$1" --protocol "$protocol" --bytes "$2" --window "$3" --duration-ms "$4"
+}
+tick=$(getconf CLK_TCK)
+cpu() { # seconds of processor time that the relay has used
+    sed 's/.*) //' "/proc/$relay/stat" | awk -v tick="$tick" '{ print ($12 + $13) / tick }'
+}
+window=786432
+before=$(cpu)
+middle=$(measure "$c_key" 1400 $window "${seconds}000")
+after=$(cpu)
+large=$(measure "$c_key" 65536 4194304 "${seconds}000")
+small=$(measure "$c_key" 100 $window "${seconds}000")
+memory=$(awk '/VmRSS/ { print $2 / 1024 }' "/proc/$relay/status")
+far=$(measure "$c_key" 100 0 2000)
+near=$(measure "$relay_key" 100 0 2000)
+
+get() { printf '%s' "$1" | field "$2"; }
+awk -v m="$(get "$middle" goodput_mbit)" -v l="$(get "$large" goodput_mbit)" \
+    -v s="$(get "$small" packets_per_second)" -v loss="$(get "$middle" loss)" \
+    -v far="$(get "$far" rtt_p50_us)" -v near="$(get "$near" rtt_p50_us)" \
+    -v bytes="$(get "$middle" bytes)" -v cpu="$after" -v before="$before" \
+    -v memory="$memory" -v what="$mode, $protocol, $(nproc) cores" 'BEGIN {
+    print "| A - relay - C (" what ") | Mbit/s, 1400 B | Mbit/s, 64 KiB |" \
+        " packets/s, 100 B | loss | added round trip, us | relay CPU s/GB | relay MiB |"
+    print "|---|---|---|---|---|---|---|---|"
+    printf "| blvm-mesh | %.0f | %.0f | %.0f | %.4f %% | %d | %.2f | %.1f |\n", \
+        m, l, s, loss * 100, far - near, (cpu - before) / bytes * 1e9, memory
+}'
