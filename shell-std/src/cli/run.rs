@@ -16,6 +16,10 @@ use serde_json::{Value, json};
 use smol::Executor;
 use std::io::{self, Write};
 use std::sync::Arc;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Run a node until SIGINT or SIGTERM.
 ///
@@ -117,14 +121,13 @@ impl Run {
 }
 
 fn log_to_stderr(filter: &str) -> Result<(), Failure> {
-    let wrong = |e| Failure(format!("log filter \"{filter}\": {e}"));
-    let filter = tracing_subscriber::EnvFilter::try_new(filter).map_err(wrong)?;
-    // Fails only where this process logs already.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let wrong = |e: ParseError| Failure(format!("log filter \"{filter}\": {e}"));
+    let filter: Targets = filter.parse().map_err(wrong)?;
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
-        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
-        .try_init();
+        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
+    // Fails only where this process logs already.
+    let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
     Ok(())
 }
 

@@ -15,8 +15,11 @@ use std::time::Instant;
 
 type Shown = Result<String, String>;
 
+/// A scene: its title, and what happens in it.
+type Scene = (&'static str, fn(&mut Stage) -> Shown);
+
 /// All scenes, in order: each builds on those before.
-pub(super) const ALL: [(&str, fn(&mut Stage) -> Shown); 9] = [
+pub(super) const ALL: [Scene; 9] = [
     ("Start A - B - C", start),
     ("Genesis block, A to C through B, free", block),
     ("4 KiB of other data without payment", unpaid),
