@@ -1,8 +1,8 @@
 //! Limits and settings: every capacity of the project is owned here.
 
 use crate::id::Network;
-use crate::payment::fee::Tariff;
-pub use crate::policy::mode::MeshMode;
+pub use crate::mode::MeshMode;
+use crate::tariff::Tariff;
 use crate::time::{MILLISECOND, Micros, SECOND};
 use bitcoin::secp256k1::PublicKey;
 

@@ -11,12 +11,14 @@ pub mod config;
 pub mod id;
 pub mod link;
 pub mod mesh;
+pub mod mode;
 pub mod payment;
 pub mod policy;
 pub mod rng;
 pub mod routing;
 pub mod signature;
 pub mod tables;
+pub mod tariff;
 pub mod time;
 pub mod wire;
 

@@ -38,7 +38,7 @@ use crate::id::{HopId, LinkId, NodeId};
 use crate::payment::fee::FeeDistribution;
 use crate::payment::headers::{HeaderStore, KnownHeader};
 use crate::payment::ledger::Record;
-use crate::payment::replay::ReplayPrevention;
+use crate::payment::replay::{ReplayError, ReplayPrevention};
 use crate::payment::terms::Terms;
 use crate::policy::mode::{PolicyConfig, RoutingPolicyEngine};
 use crate::rng::Rng;
@@ -468,10 +468,8 @@ impl<M: Memory> Mesh<M> {
             Record::Payment(p) => {
                 // A record that no longer fits cannot be forgotten either: no
                 // payment is accepted then.
-                match self.replay.accept(p.key, p.expires_at) {
-                    Err(crate::payment::replay::ReplayError::TableFull) => self.store_failed = true,
-                    Ok(()) | Err(_) => {}
-                }
+                let accepted = self.replay.accept(p.key, p.expires_at);
+                self.store_failed |= accepted == Err(ReplayError::TableFull);
             }
         }
         self.act(Action::Absorbed);

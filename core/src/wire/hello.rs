@@ -17,8 +17,8 @@
 use super::{Header, Kind, Reader, WireError, Writer};
 use crate::config::MAX_ISSUERS;
 use crate::id::Network;
-use crate::payment::fee::Tariff;
-use crate::policy::mode::MeshMode;
+use crate::mode::MeshMode;
+use crate::tariff::Tariff;
 
 /// Most bytes of a hello.
 pub const MAX_LEN: usize = 48 + 33 * MAX_ISSUERS;

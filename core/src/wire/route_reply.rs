@@ -20,7 +20,7 @@ use super::route_request::{HOP_LEN, Hops, put_hop, read_hops};
 use super::{HEADER_LEN, Header, Kind, Reader, WireError, Writer};
 use crate::config::MAX_HOPS;
 use crate::id::NodeId;
-use crate::payment::fee::Tariff;
+use crate::tariff::Tariff;
 use sha2::{Digest, Sha256};
 
 /// Most bytes of a route reply.

@@ -16,7 +16,7 @@
 use super::{HEADER_LEN, Header, Kind, Reader, WireError, Writer};
 use crate::config::MAX_HOPS;
 use crate::id::NodeId;
-use crate::payment::fee::Tariff;
+use crate::tariff::Tariff;
 
 /// A node on a collected route, and its price.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
