@@ -244,8 +244,8 @@ impl Omit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::payment::bolt11::{Description, SemanticError};
-    use crate::payment::test_invoice::{Recipe, recipe};
+    use crate::payment::bolt11::{Description, MAX_TEXT_LEN, ParseError, SemanticError};
+    use crate::payment::test_invoice::{Parts, Recipe, recipe};
     use bitcoin::secp256k1::Secp256k1;
     use proptest::prelude::*;
     use std::string::String;
@@ -370,6 +370,28 @@ mod tests {
         assert_eq!(changed(1, 0x60), Err(PackedError::UnknownPrefix));
         assert_eq!(PackedProof::parse(&bytes[..99]).map(|_| ()), Err(PackedError::TooShort));
         assert_eq!(PackedProof::parse(&bytes[..100]).map(|_| ()), Err(PackedError::TooShort));
+    }
+
+    /// What would be too long as text is too long packed.
+    #[test]
+    fn length_is_limited_as_for_text() {
+        let mut parts = Parts::of(&Recipe::typical(TERMS).text());
+        while parts.text().len() < MAX_TEXT_LEN {
+            let room = MAX_TEXT_LEN - parts.text().len() - 3;
+            // Never leave less than a field takes.
+            let len = if room > 1023 { 1000 } else { room };
+            parts.fields.push((0, std::vec![0; len]));
+        }
+        let mut out = std::vec![0; 8192];
+        let hint = IssuerHint([0; 2]);
+        let len = pack_whole(&parts.text(), &[0; 32], hint, &mut out).unwrap();
+        let read = |bytes: &[u8]| {
+            PackedProof::parse(bytes).unwrap().invoice(&TERMS).map(|i| i.amount_msat)
+        };
+        assert_eq!(read(&out[..len]), Ok(Some(1_234_567)));
+        // One or two more zero bytes, depending on the padding, are one more field.
+        let longer = [len + 1, len + 2].map(|len| read(&out[..len]));
+        assert!(longer.contains(&Err(ParseError::TooLong.into())), "{longer:?}");
     }
 
     proptest! {
