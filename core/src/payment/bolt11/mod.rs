@@ -21,7 +21,8 @@
 //!    refused. LDK reads it as no amount.
 //! 4. Keys in route hints are not checked to be points of the curve: it would
 //!    cost a square root each, and nothing here pays to them. Nor is the key of
-//!    the `n` field, until a signature is checked against it.
+//!    the `n` field until a signature is checked against it, nor that of a second
+//!    `n` field at all: the first one counts.
 //! 5. The prefix `lnsb` (simnet) is of no network that this crate knows.
 //! 6. [`Invoice::verify_by`] does not need the recovery identifier, which nobody
 //!    signs; [`Invoice::recover_payee`] does.

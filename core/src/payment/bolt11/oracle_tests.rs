@@ -114,9 +114,10 @@ fn agree_with_ldk(parts: &Parts) -> Result<bool, TestCaseError> {
             if ours.is_ok() =>
         {
             // Difference 4: a key that is no point. Ours says so of the payee's.
-            let has_hint = parts.fields.iter().any(|(tag, _)| *tag == tag::ROUTE_HINT);
+            let count = |t: u8| parts.fields.iter().filter(|(tag, _)| *tag == t).count();
+            let unchecked = count(tag::ROUTE_HINT) > 0 || count(tag::PAYEE) > 1;
             let no_point = Err(Bolt11Error::Semantic(SemanticError::InvalidPayeeKey));
-            prop_assert!(has_hint || signer == no_point);
+            prop_assert!(unchecked || signer == no_point);
             return Ok(false);
         }
         Err(error) => {
@@ -367,4 +368,79 @@ fn longest_invoice() {
     assert!(accepted);
     assert_eq!(filler(MAX_TEXT_LEN - len - 3), (MAX_TEXT_LEN, true));
     assert_eq!(filler(0), (MAX_TEXT_LEN + 3, false));
+}
+
+/// Every feature bit, and every length of a field that has rules about it.
+#[test]
+fn boundaries_are_those_of_ldk() {
+    let recipe = Recipe::typical([1; 32]);
+    let original = Parts::of(&recipe.text());
+    let place = |t: u8| original.fields.iter().position(|(tag, _)| *tag == t).unwrap();
+    let features = place(tag::FEATURES);
+    let accepted = |parts: &Parts| {
+        let mut parts = parts.clone();
+        parts.sign(&recipe.key, false);
+        agree_with_ldk(&parts).unwrap()
+    };
+    let mut count = 0;
+    for bit in 0..130 {
+        for with_secret in [false, true] {
+            let mut parts = original.clone();
+            let data = &mut parts.fields[features].1;
+            *data = std::vec![0; 26];
+            let bits = if with_secret { &[14, bit][..] } else { &[bit] };
+            bits.iter().for_each(|bit| data[25 - bit / 5] |= 1 << (bit % 5));
+            count += u32::from(accepted(&parts));
+        }
+    }
+    // With the secret the 65 odd bits and 8, 14, 16, 48, 56; alone 14 and 15.
+    assert_eq!(count, 65 + 5 + 2);
+    for tag in 0..32 {
+        let expected = (0..=135).filter(|len| {
+            let mut parts = original.clone();
+            if tag == tag::DESCRIPTION {
+                parts.fields.retain(|(t, _)| *t != tag::DESCRIPTION_HASH);
+            }
+            parts.fields.push((tag, std::vec![0; *len]));
+            accepted(&parts)
+        });
+        let mut versions = 0;
+        if tag == tag::FALLBACK {
+            for version in 0..32 {
+                for len in 0..70 {
+                    let mut parts = original.clone();
+                    let data = core::iter::once(version).chain(core::iter::repeat_n(0, len));
+                    parts.fields.push((tag, data.collect()));
+                    versions += u32::from(accepted(&parts));
+                }
+            }
+            assert_eq!(versions, 17 * 62 + 2 * 2 + 13 * 70);
+        }
+        assert!(expected.count() > 0, "tag {tag}");
+    }
+    // Numbers end at 64 bits.
+    for tag in [tag::EXPIRY, tag::MIN_FINAL_CLTV] {
+        for (first, fits) in [(15, true), (16, false)] {
+            let mut parts = original.clone();
+            parts.fields.push((tag, core::iter::once(first).chain([31; 12]).collect()));
+            assert_eq!(accepted(&parts), fits);
+        }
+    }
+}
+
+/// The `n` field decides who must have signed.
+#[test]
+fn only_the_payee_named_can_have_signed() {
+    let secp = Secp256k1::new();
+    let recipe = Recipe { names_payee: true, ..Recipe::typical([1; 32]) };
+    let other = secp256k1::SecretKey::from_slice(&[2; 32]).unwrap();
+    let mut parts = Parts::of(&recipe.text());
+    parts.sign(&other, false);
+    assert!(!agree_with_ldk(&parts).unwrap());
+    let text = parts.text();
+    let invoice = Invoice::from_text(&text).unwrap();
+    let by_other = invoice.verify_by(&secp, &other.public_key(&secp));
+    assert_eq!(by_other, Err(SemanticError::OtherPayee));
+    let by_payee = invoice.verify_by(&secp, &recipe.public_key());
+    assert_eq!(by_payee, Err(SemanticError::InvalidSignature));
 }

@@ -18,6 +18,7 @@
 //! back, so that what is hashed is exactly what was signed.
 
 mod unpacker;
+mod writer;
 
 pub(super) use unpacker::Unpacker;
 
@@ -28,6 +29,7 @@ use bitcoin::secp256k1::PublicKey;
 use sha2::{Digest, Sha256};
 use thiserror_no_std::Error;
 use unpacker::{Splice, TERMS_TEXT_SYMBOLS};
+use writer::{Writer, read_leb128};
 
 const RECOVERY_ID: u8 = 0b11;
 const OMITS_PAYMENT_HASH: u8 = 1 << 2;
@@ -191,7 +193,7 @@ fn write(
     let (hrp, symbols) = invoice.raw();
     let (prefix, amount) = hrp.parts();
     let unit = amount.map_or(0, |a| a.unit + 1);
-    let mut to = Writer { out, len: 0, held: 0, bits: 0 };
+    let mut to = Writer::new(out);
     to.bytes(&[0, prefix | unit << 4]);
     to.bytes(&issuer.0);
     to.bytes(preimage);
@@ -239,72 +241,214 @@ impl Omit {
     }
 }
 
-/// Writes what fits and counts what does not.
-struct Writer<'a> {
-    out: &'a mut [u8],
-    len: usize,
-    held: u16,
-    bits: u8,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::payment::bolt11::{Description, MAX_TEXT_LEN, ParseError, SemanticError};
+    use crate::payment::test_invoice::{Parts, Recipe, recipe};
+    use bitcoin::secp256k1::Secp256k1;
+    use proptest::prelude::*;
+    use std::string::String;
+    use std::vec::Vec;
 
-impl Writer<'_> {
-    fn bytes(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            if let Some(place) = self.out.get_mut(self.len) {
-                *place = *byte;
+    const TERMS: [u8; 32] = [0xa5; 32];
+
+    fn packed(recipe: &Recipe, terms_hash: &[u8; 32]) -> Result<Vec<u8>, PackError> {
+        let mut out = std::vec![0xee; 8192];
+        let hint = IssuerHint::of(&recipe.public_key());
+        let len = pack(&recipe.text(), &recipe.preimage, terms_hash, hint, &mut out)?;
+        out.truncate(len);
+        Ok(out)
+    }
+
+    fn packed_whole(recipe: &Recipe, preimage: &[u8; 32]) -> Vec<u8> {
+        let mut out = std::vec![0xee; 8192];
+        let hint = IssuerHint::of(&recipe.public_key());
+        let len = pack_whole(&recipe.text(), preimage, hint, &mut out).unwrap();
+        out.truncate(len);
+        out
+    }
+
+    /// Reading gives what the text gives, field by field.
+    fn reads_as_text(
+        bytes: &[u8],
+        recipe: &Recipe,
+        terms_hash: &[u8; 32],
+    ) -> Result<(), TestCaseError> {
+        let proof = PackedProof::parse(bytes).unwrap();
+        prop_assert_eq!(proof.issuer(), IssuerHint::of(&recipe.public_key()));
+        let invoice = proof.invoice(terms_hash).unwrap();
+        let text = recipe.text();
+        let expected = Invoice::from_text(&text).unwrap();
+        prop_assert_eq!(invoice.signature, expected.signature);
+        prop_assert_eq!(invoice.payment_hash, expected.payment_hash);
+        prop_assert_eq!(invoice.amount_msat, expected.amount_msat);
+        prop_assert_eq!(invoice.timestamp, expected.timestamp);
+        prop_assert_eq!(invoice.expiry_s, expected.expiry_s);
+        prop_assert_eq!(invoice.network(), expected.network());
+        let same = match (invoice.description, expected.description) {
+            (Description::Hash(a), Description::Hash(b)) => a == b,
+            (Description::Text(a), Description::Text(b)) => a.bytes().eq(b.bytes()),
+            _ => false,
+        };
+        prop_assert!(same);
+        let mut out = std::vec![0; text.len()];
+        prop_assert_eq!(proof.unpack_text(terms_hash, &mut out), Ok(text.len()));
+        prop_assert_eq!(std::str::from_utf8(&out), Ok(&*text));
+        Ok(())
+    }
+
+    /// The budget of DESIGN section 4; also for the greatest amount, time and
+    /// lifetime that make sense (ten thousand bitcoin, 35 bits, a month), with the
+    /// payee's key.
+    #[test]
+    fn a_typical_proof_takes_at_most_200_bytes() {
+        for make in [Recipe::typical, Recipe::typical_text] {
+            let ordinary = make(TERMS);
+            let large = Recipe {
+                amount_msat: Some(1_000_000_000_000_007),
+                timestamp: (1 << 35) - 1,
+                expiry_s: Some(2_592_000),
+                cltv: 2016,
+                names_payee: true,
+                ..make(TERMS)
+            };
+            for (recipe, most) in [(ordinary, 164), (large, 200)] {
+                let bytes = packed(&recipe, &TERMS).unwrap();
+                assert!(bytes.len() <= most, "{} bytes", bytes.len());
+                reads_as_text(&bytes, &recipe, &TERMS).unwrap();
+                let mut out = std::vec![0; bytes.len() - 1];
+                let hint = IssuerHint([0; 2]);
+                let result = pack(&recipe.text(), &recipe.preimage, &TERMS, hint, &mut out);
+                assert_eq!(result, Err(BufferTooSmall { needed: bytes.len() }.into()));
             }
-            self.len += 1;
         }
     }
 
-    fn leb128(&mut self, mut value: u64) {
-        while value > 0x7f {
-            self.bytes(&[value as u8 | 0x80]);
-            value >>= 7;
-        }
-        self.bytes(&[value as u8]);
+    #[test]
+    fn refuses_what_does_not_belong_together() {
+        let recipe = Recipe::typical(TERMS);
+        assert_eq!(packed(&recipe, &[0; 32]), Err(PackError::OtherTerms));
+        let hint = IssuerHint([0; 2]);
+        let result = pack(&recipe.text(), &[0; 32], &TERMS, hint, &mut [0; 200]);
+        assert_eq!(result, Err(PackError::PreimageMismatch));
+        let result = pack("lnbc1", &[0; 32], &TERMS, hint, &mut [0; 200]);
+        assert!(matches!(result, Err(PackError::Invoice(_))));
     }
 
-    fn symbol(&mut self, symbol: u8) {
-        self.held = self.held << 5 | u16::from(symbol);
-        self.bits += 5;
-        if self.bits >= 8 {
-            self.bits -= 8;
-            self.bytes(&[(self.held >> self.bits) as u8]);
-            self.held &= (1 << self.bits) - 1;
+    /// What is left out is put in from the reader's own knowledge: with other terms
+    /// something else would have been signed.
+    #[test]
+    fn other_terms_or_preimage_break_the_signature() {
+        let secp = Secp256k1::new();
+        for make in [Recipe::typical, Recipe::typical_text] {
+            let recipe = make(TERMS);
+            let key = recipe.public_key();
+            let mut bytes = packed(&recipe, &TERMS).unwrap();
+            let verify = |bytes: &[u8], terms: &[u8; 32]| {
+                let proof = PackedProof::parse(bytes).unwrap();
+                proof.invoice(terms).unwrap().verify_by(&secp, &key)
+            };
+            assert_eq!(verify(&bytes, &TERMS), Ok(()));
+            assert_eq!(verify(&bytes, &[0xa4; 32]), Err(SemanticError::InvalidSignature));
+            bytes[4] ^= 1;
+            assert_eq!(verify(&bytes, &TERMS), Err(SemanticError::InvalidSignature));
         }
     }
 
-    /// Writes the last bits, and the flags in front.
-    fn finish(mut self, flags: u8) -> Result<usize, PackError> {
-        if self.bits > 0 {
-            self.bytes(&[(self.held << (8 - self.bits)) as u8]);
-        }
-        if self.len > self.out.len() {
-            return Err(BufferTooSmall { needed: self.len }.into());
-        }
-        if let Some(first) = self.out.first_mut() {
-            *first = flags;
-        }
-        Ok(self.len)
+    #[test]
+    fn fixed_part_is_strict() {
+        let bytes = packed(&Recipe::typical(TERMS), &TERMS).unwrap();
+        let changed = |at: usize, value: u8| {
+            let mut bytes = bytes.clone();
+            bytes[at] = value;
+            PackedProof::parse(&bytes).map(|_| ())
+        };
+        assert_eq!(changed(0, bytes[0]), Ok(()));
+        assert_eq!(changed(0, bytes[0] | 0x20), Err(PackedError::UnknownFlag));
+        assert_eq!(changed(1, 0x04), Err(PackedError::UnknownPrefix));
+        assert_eq!(changed(1, 0x60), Err(PackedError::UnknownPrefix));
+        assert_eq!(PackedProof::parse(&bytes[..99]).map(|_| ()), Err(PackedError::TooShort));
+        assert_eq!(PackedProof::parse(&bytes[..100]).map(|_| ()), Err(PackedError::TooShort));
     }
-}
 
-/// Takes a number off the front. One number has one way to be written.
-fn read_leb128(bytes: &mut &[u8]) -> Result<u64, PackedError> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first().ok_or(PackedError::TooShort)?;
-        *bytes = rest;
-        let part = u64::from(byte & 0x7f);
-        if part << shift >> shift != part {
-            return Err(PackedError::Amount);
+    /// What would be too long as text is too long packed.
+    #[test]
+    fn length_is_limited_as_for_text() {
+        let mut parts = Parts::of(&Recipe::typical(TERMS).text());
+        while parts.text().len() < MAX_TEXT_LEN {
+            let room = MAX_TEXT_LEN - parts.text().len() - 3;
+            // Never leave less than a field takes.
+            let len = if room > 1023 { 1000 } else { room };
+            parts.fields.push((0, std::vec![0; len]));
         }
-        value |= part << shift;
-        if byte & 0x80 == 0 {
-            let superfluous = *byte == 0 && shift > 0;
-            return if superfluous { Err(PackedError::Amount) } else { Ok(value) };
+        let mut out = std::vec![0; 8192];
+        let hint = IssuerHint([0; 2]);
+        let len = pack_whole(&parts.text(), &[0; 32], hint, &mut out).unwrap();
+        let read = |bytes: &[u8]| {
+            PackedProof::parse(bytes).unwrap().invoice(&TERMS).map(|i| i.amount_msat)
+        };
+        assert_eq!(read(&out[..len]), Ok(Some(1_234_567)));
+        // One or two more zero bytes, depending on the padding, are one more field.
+        let longer = [len + 1, len + 2].map(|len| read(&out[..len]));
+        assert!(longer.contains(&Err(ParseError::TooLong.into())), "{longer:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn reads_as_the_text_does(recipe in recipe(), terms in any::<[u8; 32]>(), bind in 0..3) {
+            let description = match bind {
+                0 => recipe.description.clone(),
+                1 => Err(terms),
+                _ => Recipe::typical_text(terms).description,
+            };
+            let recipe = Recipe { description, ..recipe };
+            match packed(&recipe, &terms) {
+                Ok(bytes) => {
+                    prop_assert!(bind > 0);
+                    reads_as_text(&bytes, &recipe, &terms)?;
+                }
+                error => prop_assert!(bind == 0 && error == Err(PackError::OtherTerms)),
+            }
+            // Leaving nothing out it reads the same under any terms.
+            let bytes = packed_whole(&recipe, &recipe.preimage);
+            reads_as_text(&bytes, &recipe, &[0; 32])?;
+        }
+
+        #[test]
+        fn hex_in_upper_case_is_not_left_out(terms in any::<[u8; 32]>()) {
+            let upper = String::from("blvm-mesh:") + &hex::encode_upper(terms);
+            let recipe = Recipe { description: Ok(upper), ..Recipe::typical(terms) };
+            let bytes = packed(&recipe, &terms).unwrap();
+            reads_as_text(&bytes, &recipe, &terms)?;
+        }
+
+        #[test]
+        fn any_bytes_read_without_panic(
+            flags in 0u8..32,
+            prefix in any::<u8>(),
+            bytes in proptest::collection::vec(any::<u8>(), 98..400),
+        ) {
+            let _ = PackedProof::parse(&bytes).map(|p| p.invoice(&[0; 32]));
+            let bytes = [&[flags, prefix & 0x53], &bytes[..]].concat();
+            let _ = PackedProof::parse(&bytes).map(|p| p.invoice(&[0; 32]));
+        }
+
+        /// A changed bit is never taken for the same invoice, but for the hint, the
+        /// recovery identifier and what of the preimage was not needed.
+        #[test]
+        fn a_changed_bit_is_noticed(at in 36usize..164, bit in 0u8..8) {
+            let recipe = Recipe::typical(TERMS);
+            let mut bytes = packed(&recipe, &TERMS).unwrap();
+            let at = at.min(bytes.len() - 1);
+            bytes[at] ^= 1 << bit;
+            let secp = Secp256k1::new();
+            let verified = PackedProof::parse(&bytes).is_ok_and(|proof| {
+                proof
+                    .invoice(&TERMS)
+                    .is_ok_and(|i| i.verify_by(&secp, &recipe.public_key()).is_ok())
+            });
+            prop_assert!(!verified);
         }
     }
-    Err(PackedError::Amount)
 }
