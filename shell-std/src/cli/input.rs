@@ -61,8 +61,9 @@ impl Format {
     /// The bytes that are meant.
     fn decode(self, bytes: Vec<u8>) -> Result<Vec<u8>, String> {
         let digits: Vec<u8> = bytes.iter().copied().filter(|b| !b.is_ascii_whitespace()).collect();
-        let is_hex =
-            !digits.is_empty() && digits.len() % 2 == 0 && digits.iter().all(u8::is_ascii_hexdigit);
+        let is_hex = !digits.is_empty()
+            && digits.len().is_multiple_of(2)
+            && digits.iter().all(u8::is_ascii_hexdigit);
         match self {
             Self::Auto if !is_hex => Ok(bytes),
             Self::Binary => Ok(bytes),

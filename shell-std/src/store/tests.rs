@@ -21,7 +21,7 @@ pub(super) fn payment(n: u64, accepted_at: u64, expires_at: u64) -> Payment {
     };
     Payment {
         key,
-        method: if n % 2 == 0 { Method::Lightning } else { Method::Covenant },
+        method: if n.is_multiple_of(2) { Method::Lightning } else { Method::Covenant },
         role,
         source: NodeId([7; 32]),
         destination: NodeId([8; 32]),

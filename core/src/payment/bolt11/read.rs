@@ -144,7 +144,7 @@ impl<'a> Found<'a> {
                     return Err(ParseError::FallbackLength);
                 }
             }
-            (tag::ROUTE_HINT, _) if byte_len(len) % HOP_BYTES != 0 => {
+            (tag::ROUTE_HINT, _) if !byte_len(len).is_multiple_of(HOP_BYTES) => {
                 return Err(ParseError::RouteHintLength);
             }
             _ => {}
@@ -166,7 +166,8 @@ impl Features {
                 let number = (len - 1 - i) * 5 + bit;
                 // The odd bit of a pair says "optional", the even one "required".
                 features.payment_secret |= number & !1 == PAYMENT_SECRET_FEATURE;
-                features.unknown_required |= number % 2 == 0 && !KNOWN_FEATURES.contains(&number);
+                features.unknown_required |=
+                    number.is_multiple_of(2) && !KNOWN_FEATURES.contains(&number);
             }
         }
         features
@@ -273,7 +274,7 @@ impl Iterator for Signed<'_> {
         self.held = self.held << 5 | u64::from(symbol);
         self.count += 1;
         // Eight symbols are five bytes.
-        if self.count % 8 == 0 {
+        if self.count.is_multiple_of(8) {
             let [_, _, _, bytes @ ..] = self.held.to_be_bytes();
             self.hash.update(bytes);
             self.held = 0;

@@ -94,7 +94,7 @@ impl<'a> CovenantProof<'a> {
         let template = len_field(self.template, MAX_TEMPLATE).ok_or(ProofError::LongTemplate)?;
         let funding = len_field(self.funding, MAX_FUNDING).ok_or(ProofError::LongFunding)?;
         let count = u8::try_from(self.siblings.len() / 32).map_err(|_| ProofError::BadPath)?;
-        if self.siblings.len() % 32 != 0 || usize::from(count) > MAX_SIBLINGS {
+        if !self.siblings.len().is_multiple_of(32) || usize::from(count) > MAX_SIBLINGS {
             return Err(ProofError::BadPath);
         }
         let mut rest = out.get_mut(..self.encoded_len()).ok_or(ProofError::BufferTooShort)?;
