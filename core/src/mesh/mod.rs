@@ -379,6 +379,16 @@ impl<M: Memory> Mesh<M> {
         self.parked.len()
     }
 
+    /// Own searches under way now.
+    pub fn searches(&self) -> usize {
+        self.searches.len()
+    }
+
+    /// Requests of others that are remembered now.
+    pub fn relayed_requests(&self) -> usize {
+        self.requests.len()
+    }
+
     /// What it takes to send `bytes` of payload to a node by the best route that
     /// is known now. `None` without a route, or if no amount pays for it.
     pub fn quote(&self, destination: &NodeId, bytes: u64) -> Option<Quote> {

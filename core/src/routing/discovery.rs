@@ -80,6 +80,16 @@ impl<M: Memory> Searches<M> {
         self.0.is_full()
     }
 
+    /// Searches under way.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// When the next ring is over.
     pub fn next_due(&self) -> Option<Micros> {
         self.0.iter().map(|s| s.until).min()

@@ -1,0 +1,229 @@
+//! One state machine in either memory, with inputs and actions that own their bytes.
+
+use bitcoin::secp256k1::SecretKey;
+use blvm_mesh_core::config::Config;
+use blvm_mesh_core::id::{LinkId, NodeId};
+use blvm_mesh_core::mesh::{
+    Action, BoardMesh, Event, HostMesh, Input, MeshError, Misuse, Priority, Quote, Remedy, Stats,
+    Ticket,
+};
+use blvm_mesh_core::payment::headers::KnownHeader;
+use blvm_mesh_core::payment::ledger::Record;
+use blvm_mesh_core::policy::detect::DetectedProtocol;
+use blvm_mesh_core::routing::table::Route;
+use blvm_mesh_core::time::Micros;
+
+/// An input that owns its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Given {
+    Connected { link: LinkId, peer: NodeId, dialed: bool },
+    Disconnected { link: LinkId },
+    Received { link: LinkId, bytes: Vec<u8> },
+    Answer { ticket: Ticket, block: Option<KnownHeader> },
+    Send { to: NodeId, payload: Vec<u8>, proof: Vec<u8>, unchecked: bool },
+    Find { to: NodeId },
+    Resumed { ticket: Ticket, bytes: Vec<u8> },
+    Timer,
+    Clock { unix: u64 },
+    Header { header: [u8; 80], height: u32 },
+    Restore { record: Record },
+    StoreFailed,
+    Congestion { link: LinkId, full: bool },
+}
+
+/// An action that owns its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, clippy::large_enum_variant)]
+pub enum Did {
+    Forward {
+        link: LinkId,
+        priority: Priority,
+        bytes: Vec<u8>,
+        /// Whether it is the packet received, or one that the node wrote.
+        relayed: bool,
+        sequence: Option<u64>,
+        after: Option<u64>,
+    },
+    Deliver {
+        source: NodeId,
+        sequence: u64,
+        payload: Vec<u8>,
+        protocol: DetectedProtocol,
+        earned_msat: u64,
+        after: Option<u64>,
+    },
+    Absorbed,
+    Reject {
+        link: Option<LinkId>,
+        ticket: Option<Ticket>,
+        reason: MeshError,
+        remedy: Remedy,
+    },
+    Parked {
+        ticket: Ticket,
+        until: Micros,
+    },
+    Resume {
+        ticket: Ticket,
+    },
+    Publish(Event),
+    Persist {
+        number: u64,
+        record: Record,
+    },
+    Verify {
+        ticket: Ticket,
+        block_hash: [u8; 32],
+    },
+    Close {
+        link: LinkId,
+        reason: MeshError,
+    },
+    Wait {
+        until: Option<Micros>,
+    },
+}
+
+/// What came of one input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// The actions, [`Did::Wait`] last.
+    pub did: Vec<Did>,
+    /// Whether the input itself changed any table, route or counter but those of
+    /// refusals; `false` where nobody looked.
+    pub changed: bool,
+}
+
+/// A state machine in either memory.
+pub enum Machine {
+    /// Tables on the heap.
+    Heap(Box<HostMesh>),
+    /// Tables in fixed arrays.
+    Fixed(Box<BoardMesh>),
+}
+
+/// Does the same with the state machine in either memory.
+#[macro_export]
+macro_rules! either {
+    ($machine:expr, $m:ident => $e:expr) => {
+        match $machine {
+            $crate::sim::Machine::Heap($m) => $e,
+            $crate::sim::Machine::Fixed($m) => $e,
+        }
+    };
+}
+
+/// What an outsider can see of a state machine's tables.
+#[derive(Debug, PartialEq, Eq)]
+struct State {
+    routes: Vec<Route>,
+    neighbours: Vec<(LinkId, NodeId, bool, u32, u16, u64, bool)>,
+    counts: [usize; 4],
+    stats: Stats,
+}
+
+impl Machine {
+    /// A state machine in heap memory, or in fixed memory.
+    pub fn new(heap: bool, config: Config, key: SecretKey, seed: [u8; 32]) -> Self {
+        match heap {
+            true => Self::Heap(Box::new(HostMesh::new(config, key, seed))),
+            false => Self::Fixed(Box::new(BoardMesh::new(config, key, seed))),
+        }
+    }
+
+    fn state(&self) -> State {
+        either!(self, m => State {
+            routes: m.table().routes().to_vec(),
+            neighbours: m
+                .table()
+                .neighbours
+                .iter()
+                .map(|n| (n.link, n.node, n.up, n.max_packet, n.quality, n.keepalive, n.congested))
+                .collect(),
+            counts: [m.live_payments(), m.parked(), m.searches(), m.relayed_requests()],
+            stats: Stats { control: 0, refused: 0, refused_payment: 0, refused_replay: 0, ..m.stats() },
+        })
+    }
+
+    /// Gives an input and drains the actions. With `watch` it is found out
+    /// whether the input changed anything.
+    pub fn step(&mut self, now: Micros, given: &Given, watch: bool) -> Result<Step, Misuse> {
+        let before = watch.then(|| self.state());
+        let (mut bytes, mut borrowed): (Vec<u8>, &[u8]) = (Vec::new(), &[]);
+        let input = match given {
+            Given::Received { link, bytes: b } => {
+                bytes = b.clone();
+                Input::MessageReceived { link: *link, packet: &mut bytes }
+            }
+            Given::Resumed { ticket, bytes: b } => {
+                bytes = b.clone();
+                Input::Resumed { ticket: *ticket, packet: &mut bytes }
+            }
+            Given::Send { to, payload, proof, unchecked } => {
+                borrowed = payload;
+                Input::Send { destination: *to, payload, proof, unchecked: *unchecked }
+            }
+            Given::Connected { link, peer, dialed } => {
+                Input::PeerConnected { link: *link, peer: *peer, dialed: *dialed }
+            }
+            Given::Disconnected { link } => Input::PeerDisconnected { link: *link },
+            Given::Answer { ticket, block } => {
+                Input::PaymentVerified { ticket: *ticket, block: *block }
+            }
+            Given::Find { to } => Input::FindRoute { destination: *to },
+            Given::Timer => Input::Timer,
+            Given::Clock { unix } => Input::WallClock { unix: *unix },
+            Given::Header { header, height } => Input::BlockHeader { header, height: *height },
+            Given::Restore { record } => Input::Persisted { record: *record },
+            Given::StoreFailed => Input::StoreFailed,
+            Given::Congestion { link, full } => Input::Congestion { link: *link, full: *full },
+        };
+        either!(self, m => m.handle(now, input))?;
+        let changed = before.is_some_and(|before| before != self.state());
+        let given = if bytes.is_empty() { borrowed } else { &bytes };
+        let mut did = Vec::new();
+        while !matches!(did.last(), Some(Did::Wait { .. })) {
+            did.push(either!(self, m => own(m.poll(), given)));
+        }
+        Ok(Step { did, changed })
+    }
+
+    /// See [`blvm_mesh_core::mesh::Mesh::quote`].
+    pub fn quote(&self, to: &NodeId, bytes: u64) -> Option<Quote> {
+        either!(self, m => m.quote(to, bytes))
+    }
+
+    /// The path to a node that it would use at `now`.
+    pub fn path(&self, to: &NodeId, now: Micros) -> Option<Route> {
+        either!(self, m => m.table().find_route(to, now))
+    }
+}
+
+fn own(action: Action<'_>, given: &[u8]) -> Did {
+    match action {
+        Action::Forward { link, priority, packet, sequence, after } => Did::Forward {
+            link,
+            priority,
+            bytes: [packet.head, &given[packet.tail.clone()]].concat(),
+            relayed: packet.head.is_empty(),
+            sequence,
+            after,
+        },
+        Action::Deliver { source, sequence, payload, protocol, earned_msat, after } => {
+            let payload = given[payload].to_vec();
+            Did::Deliver { source, sequence, payload, protocol, earned_msat, after }
+        }
+        Action::Absorbed => Did::Absorbed,
+        Action::Reject { link, ticket, reason, remedy } => {
+            Did::Reject { link, ticket, reason, remedy }
+        }
+        Action::Parked { ticket, until } => Did::Parked { ticket, until },
+        Action::Resume { ticket } => Did::Resume { ticket },
+        Action::Publish(event) => Did::Publish(event),
+        Action::Persist { number, record } => Did::Persist { number, record },
+        Action::Verify { ticket, block_hash } => Did::Verify { ticket, block_hash },
+        Action::Close { link, reason } => Did::Close { link, reason },
+        Action::Wait { until } => Did::Wait { until },
+    }
+}

@@ -1,0 +1,181 @@
+//! Faults that the simulator, or whoever wrote it, found: each stays here.
+
+use blvm_mesh_core::config::Capacities;
+use blvm_mesh_core::id::{LinkId, NodeId};
+use blvm_mesh_core::payment::fee::Tariff;
+use blvm_mesh_core::signature::Identity;
+use blvm_mesh_core::time::SECOND;
+use blvm_mesh_core::wire::Header;
+use blvm_mesh_core::wire::route_reply::RouteReply;
+use blvm_mesh_core::wire::route_request::{Hop, Hops, RouteRequest};
+use blvm_mesh_tests::payloads::ping;
+use blvm_mesh_tests::scenario::{find, line, pay_and_send, refusal};
+use blvm_mesh_tests::sim::{Did, Given, World};
+
+/// The share of a packet relayed before was told again with the next delivery.
+#[test]
+fn nothing_is_earned_with_a_free_packet_after_a_paid_one() {
+    let mut w = line(3, |_, _| {});
+    find(&mut w, 0, 2);
+    pay_and_send(&mut w, 0, 2, b"paid");
+    assert!(w.arrived(0, 2, b"paid"));
+    let payload = ping(1);
+    w.checks.free.insert(payload.clone());
+    // The checks of every step hold what is earned against what is paid.
+    w.send(0, 1, &payload, &[]);
+    w.run_for(SECOND);
+    assert!(w.arrived(0, 1, &payload));
+}
+
+/// Without keep-alive nothing woke the node up to forget expired payments.
+#[test]
+fn a_full_replay_table_empties_on_a_silent_node() {
+    let mut w = line(2, |_, c| {
+        c.timing.keepalive = 0;
+        c.capacities.payments = 2;
+    });
+    for payload in [b"a", b"b"] {
+        pay_and_send(&mut w, 0, 1, payload);
+        assert!(w.arrived(0, 1, payload));
+    }
+    w.run_for(125 * SECOND);
+    let did = pay_and_send(&mut w, 0, 1, b"c");
+    assert_eq!(refusal(&did), None);
+    assert!(w.arrived(0, 1, b"c"));
+}
+
+fn write(request: &RouteRequest) -> Vec<u8> {
+    let mut out = vec![0; 1000];
+    let n = request.write(&mut out).unwrap();
+    out.truncate(n);
+    out
+}
+
+fn hop(node: NodeId) -> Hop {
+    Hop { node, tariff: Tariff::default() }
+}
+
+fn request(source: NodeId, sequence: u64, destination: NodeId, hops: &[NodeId]) -> RouteRequest {
+    RouteRequest {
+        hop_limit: 3,
+        sequence,
+        source,
+        destination,
+        min_packet: 65536,
+        quality: 0,
+        hops: hops.iter().copied().map(hop).collect(),
+    }
+}
+
+/// Requests that went out in a step.
+fn requests(did: &[Did]) -> Vec<RouteRequest> {
+    let of = |d: &Did| match d {
+        Did::Forward { bytes, .. } => {
+            let (header, body) = Header::parse(bytes).unwrap();
+            RouteRequest::parse(header, body).ok()
+        }
+        _ => None,
+    };
+    did.iter().filter_map(of).collect()
+}
+
+fn link_to(w: &World, n: usize, to: usize) -> LinkId {
+    w.links(n).into_iter().find(|(_, m)| *m == to).unwrap().0
+}
+
+/// Numbers of requests counted up, so that a stranger could use the next ones
+/// first, and the true ones were taken for old.
+#[test]
+fn the_number_of_the_next_request_cannot_be_known() {
+    // The relay 1 hears both the source 0 and the liar 3; 2 is looked for.
+    let mut w = line(3, |_, _| {});
+    let c = w.nodes[0].config.clone();
+    let liar = w.add_node(c, true);
+    w.wire(1, liar, 1000);
+    w.run_for(SECOND);
+    w.nodes[liar].honest = false;
+    let (source, nobody) = (w.id(0), NodeId([9; 32]));
+    // The liar hears a request of the source.
+    let did = w.input(0, Given::Find { to: nobody });
+    let heard = requests(&did)[0].sequence;
+    w.run_for(4 * SECOND);
+    // Four rings were asked; the next numbers follow.
+    for n in 4..8 {
+        let forged = request(source, heard.wrapping_add(n), nobody, &[w.id(liar)]);
+        let link = link_to(&w, liar, 1);
+        w.transmit(link, write(&forged), vec![liar]);
+    }
+    w.run_for(SECOND);
+    find(&mut w, 0, 2);
+}
+
+/// A request with too many hops was refused, and remembered: the same request
+/// on a shorter way was then taken for known.
+#[test]
+fn a_refused_request_is_not_remembered() {
+    let mut w = line(2, |_, _| {});
+    let (link, peer) = (link_to(&w, 1, 0), w.id(0));
+    let mut far: Vec<NodeId> = (1..16).map(|n| NodeId([n; 32])).collect();
+    far.push(peer);
+    let nobody = NodeId([9; 32]);
+    let give = |w: &mut World, hops: &[NodeId]| {
+        let bytes = write(&request(NodeId([7; 32]), 5, nobody, hops));
+        w.input(1, Given::Received { link, bytes })
+    };
+    assert!(refusal(&give(&mut w, &far)).is_some(), "17 hops");
+    assert_eq!(refusal(&give(&mut w, &[peer])), None);
+}
+
+/// A route on which a node stands twice was published, though no relay would
+/// have carried anything along it.
+#[test]
+fn a_route_with_a_loop_is_not_published() {
+    let mut w = line(2, |_, _| {});
+    let secp = bitcoin::secp256k1::Secp256k1::new();
+    let key = bitcoin::secp256k1::SecretKey::from_slice(&[77; 32]).unwrap();
+    let far = Identity::new(&secp, &key);
+    let did = w.input(0, Given::Find { to: far.id() });
+    let sequence = requests(&did)[0].sequence;
+    let other = NodeId([5; 32]);
+    let hops: Hops = [w.id(1), other, w.id(1)].into_iter().map(hop).collect();
+    let mut reply = RouteReply {
+        hop_limit: 0,
+        sequence,
+        source: w.id(0),
+        destination: far.id(),
+        min_packet: 65536,
+        quality: 1024,
+        tariff: Tariff::default(),
+        public_key: *far.public_key(),
+        signature: [0; 64],
+        hops,
+    };
+    reply.signature = far.sign(&secp, &reply.sighash());
+    let mut bytes = vec![0; 1000];
+    let n = reply.write(&mut bytes).unwrap();
+    bytes.truncate(n);
+    let did = w.input(0, Given::Received { link: link_to(&w, 0, 1), bytes });
+    assert!(refusal(&did).is_some(), "{did:?}");
+}
+
+/// One neighbour could fill the route table and push out every other's routes.
+#[test]
+fn a_neighbour_pushes_out_only_its_own_routes() {
+    use blvm_mesh_core::routing::table::{Route, RoutingTable};
+    use blvm_mesh_core::tables::Heap;
+    let c = Capacities::BOARD;
+    let mut t = RoutingTable::<Heap>::new(c.neighbours, c.routes);
+    let mut w = line(1, |_, _| {});
+    let (honest, flood) = (w.id(0), NodeId([2; 32]));
+    let route = |to: NodeId, first: NodeId, until: u64| {
+        Route::new(to, &[hop(first)], Tariff::default(), 1000, 256, until)
+    };
+    for n in 0..4 {
+        t.add_route(route(NodeId(w.rng.bytes32()), honest, 100 + n), 0);
+    }
+    for n in 0..100 {
+        t.add_route(route(NodeId(w.rng.bytes32()), flood, 1000 + n), 0);
+    }
+    let kept = t.routes().iter().filter(|r| r.hops[0].0 == honest.hop()).count();
+    assert_eq!((kept, t.routes().len()), (4, c.routes));
+}
