@@ -119,10 +119,10 @@ impl Template {
         let bytes = match protocol {
             Protocol::Raw => vec![0x5a; size.max(2 * BLOCK)],
             Protocol::Bitcoin => {
-                let room = size.saturating_sub(BITCOIN_HEADER + 3) / ENTRY;
-                let entries = match size.saturating_sub(BITCOIN_HEADER + 1) / ENTRY {
-                    few @ ..0xfd => few.max(2),
-                    _ => room.clamp(0xfd, MOST_ENTRIES),
+                // The count takes one byte below 253 entries, three from there on.
+                let entries = match size.saturating_sub(BITCOIN_HEADER + 3) / ENTRY {
+                    many @ 0xfd.. => many.min(MOST_ENTRIES),
+                    _ => (size.saturating_sub(BITCOIN_HEADER + 1) / ENTRY).clamp(2, 0xfc),
                 };
                 let mut bytes = network.magic().to_vec();
                 bytes.extend(*b"inv\0\0\0\0\0\0\0\0\0");
@@ -223,6 +223,14 @@ mod tests {
                 let NetworkMessage::Inv(entries) = read.payload() else { panic!() };
                 prop_assert!(entries.len() >= 2);
             }
+        }
+
+        #[test]
+        fn a_size_where_the_count_grows_is_not_exceeded(size in 9_090usize..9_180) {
+            let mut template = Template::new(Protocol::Bitcoin, Network::Regtest, size);
+            let message = Message { kind: Kind::Load, trial: 0, number: 0, time: 0 };
+            let len = template.write(&message).len();
+            prop_assert!(len <= size && len + 38 > size);
         }
 
         #[test]
