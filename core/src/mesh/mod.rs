@@ -167,8 +167,6 @@ pub struct Mesh<M: Memory> {
     draining: bool,
     /// The block for which the packet being treated was parked.
     answered: Option<([u8; 32], KnownHeader)>,
-    /// Share of the payment just booked, in millisatoshi.
-    last_share: u64,
     stats: Stats,
 }
 
@@ -216,7 +214,6 @@ impl<M: Memory> Mesh<M> {
             next_cleanup: 0,
             draining: false,
             answered: None,
-            last_share: 0,
             stats: Stats::default(),
             config,
         }

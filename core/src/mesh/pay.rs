@@ -24,7 +24,12 @@ pub(super) enum Admission {
     Free,
     /// For a payment that was booked in this record; `None` where no records
     /// are kept.
-    Paid { record: Option<u64> },
+    Paid {
+        /// Number of the record.
+        record: Option<u64>,
+        /// This node's share, in millisatoshi.
+        share_msat: u64,
+    },
     /// It waits for the node's answer.
     Parked,
 }
@@ -125,9 +130,8 @@ impl<M: Memory> Mesh<M> {
             share_msat,
         }));
         self.stats.earned_msat = self.stats.earned_msat.saturating_add(share_msat);
-        self.last_share = share_msat;
         if self.config.payment.volatile {
-            return Ok(Admission::Paid { record: None });
+            return Ok(Admission::Paid { record: None, share_msat });
         }
         let record = Record::Payment(Payment {
             key,
@@ -140,7 +144,7 @@ impl<M: Memory> Mesh<M> {
             accepted_at: self.wall.unix(self.now).unwrap_or_default(),
             expires_at,
         });
-        Ok(Admission::Paid { record: Some(self.persist(record)) })
+        Ok(Admission::Paid { record: Some(self.persist(record)), share_msat })
     }
 
     pub(super) fn persist(&mut self, record: Record) -> u64 {
@@ -148,11 +152,6 @@ impl<M: Memory> Mesh<M> {
         let number = self.records;
         self.act(Action::Persist { number, record });
         number
-    }
-
-    /// Share of the payment just booked, in millisatoshi.
-    pub(super) fn last_earned(&mut self) -> u64 {
-        core::mem::take(&mut self.last_share)
     }
 
     /// Parks the packet and asks the node for a block.

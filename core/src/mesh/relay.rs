@@ -97,10 +97,10 @@ impl<M: Memory> Mesh<M> {
                 return self.refuse(link, &datagram, reason, reason.remedy_for_payment());
             }
         };
-        let (after, priority) = match admission {
+        let (after, priority, earned_msat) = match admission {
             Admission::Parked => return,
-            Admission::Free => (None, Priority::Free),
-            Admission::Paid { record } => (record, Priority::Paid),
+            Admission::Free => (None, Priority::Free, 0),
+            Admission::Paid { record, share_msat } => (record, Priority::Paid, share_msat),
         };
         self.seen.insert(link, &datagram.source, datagram.sequence);
         match next {
@@ -110,7 +110,7 @@ impl<M: Memory> Mesh<M> {
                     sequence: datagram.sequence,
                     payload: datagram.payload_range(size),
                     protocol: self.policy.detect_protocol(datagram.payload),
-                    earned_msat: self.last_earned(),
+                    earned_msat,
                     after,
                 };
                 self.stats.delivered = self.stats.delivered.wrapping_add(1);

@@ -78,12 +78,12 @@ impl<M: Memory> Mesh<M> {
         let admission = match unchecked {
             false => self.admit(None, Party::Source, &unsent, size)?,
             true if proof.is_empty() => Admission::Free,
-            true => Admission::Paid { record: None },
+            true => Admission::Paid { record: None, share_msat: 0 },
         };
         let (priority, after) = match admission {
             Admission::Parked => return Ok(()),
             Admission::Free => (Priority::Free, None),
-            Admission::Paid { record } => (Priority::Paid, record),
+            Admission::Paid { record, .. } => (Priority::Paid, record),
         };
         let emit = Emit {
             hop_limit: unsent.hop_limit,
