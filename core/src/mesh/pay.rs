@@ -122,6 +122,8 @@ impl<M: Memory> Mesh<M> {
     ) -> Result<Admission, MeshError> {
         let Verified { key, method, amount_msat, share_msat, expires_at } = payment;
         self.replay.accept(key, expires_at)?;
+        // It must be forgotten some day, also if nothing else wakes this node.
+        self.wake_at(self.next_cleanup.max(self.now));
         let source = datagram.source;
         self.act(Action::Publish(Event::PaymentVerified {
             payment: key,
