@@ -62,6 +62,9 @@ impl<M: Memory> Mesh<M> {
         if request.hops.iter().any(|hop| hop.node == me) {
             return Err(ignore(RoutingReason::Loop));
         }
+        if request.destination != me && request.hops.is_full() {
+            return Err(ignore(RoutingReason::HopLimit));
+        }
         let share = self.config.capacities.relayed_requests / self.table.neighbours.len().max(1);
         let (source, sequence) = (request.source, request.sequence);
         let novelty = self.requests.note(source, sequence, link, self.now, share);
@@ -78,9 +81,8 @@ impl<M: Memory> Mesh<M> {
             return Err(ignore(RoutingReason::KnownRequest));
         }
         let tariff = self.config.payment.tariff;
-        if request.hops.push(Hop { node: me, tariff }).is_err() {
-            return Err(ignore(RoutingReason::HopLimit));
-        }
+        // There is room: see above.
+        let _ = request.hops.push(Hop { node: me, tariff });
         self.act(Action::Absorbed);
         self.pass_request(link, request);
         Ok(())
