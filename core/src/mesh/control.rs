@@ -2,6 +2,7 @@
 
 use super::api::{Action, Event, Priority, Remedy};
 use super::error::{MeshError, NetworkReason, RoutingReason};
+use super::relay::all_different;
 use super::{Mesh, Pending};
 use crate::id::{HopId, LinkId, NodeId};
 use crate::routing::discovery::Novelty;
@@ -161,7 +162,9 @@ impl<M: Memory> Mesh<M> {
         if self.node_at(link) != Some(successor) {
             return Err(penalise(RoutingReason::WrongNeighbour));
         }
-        if reply.hops.iter().filter(|h| h.node == me).count() != usize::from(place.is_some()) {
+        // No relay would carry anything along a route with a loop.
+        let ends = [reply.source.hop(), reply.destination.hop()];
+        if !all_different(reply.hops.iter().map(|h| h.node.hop()).chain(ends)) {
             return Err(penalise(RoutingReason::Loop));
         }
         let to = match place {

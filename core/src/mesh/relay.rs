@@ -161,7 +161,8 @@ impl<M: Memory> Mesh<M> {
         if !came_from_previous {
             return Err(strayed(RoutingReason::WrongNeighbour));
         }
-        if !all_different(datagram) {
+        let ends = [datagram.source.hop(), datagram.destination.hop()];
+        if !all_different(datagram.hops().chain(ends)) {
             return Err(strayed(RoutingReason::Loop));
         }
         if self.seen.contains(link, &datagram.source, datagram.sequence) {
@@ -271,16 +272,10 @@ pub(super) fn forward(
     Action::Forward { link, priority, packet, sequence: None, after }
 }
 
-/// Whether no node is on the route twice.
-fn all_different(datagram: &Datagram<'_>) -> bool {
-    let mut nodes: heapless::Vec<HopId, { MAX_HOPS + 2 }> = heapless::Vec::new();
-    let ends = [datagram.source.hop(), datagram.destination.hop()];
-    for hop in datagram.hops().chain(ends) {
-        if nodes.contains(&hop) || nodes.push(hop).is_err() {
-            return false;
-        }
-    }
-    true
+/// Whether no node is on a route twice; both ends are part of it.
+pub(super) fn all_different(mut nodes: impl Iterator<Item = HopId>) -> bool {
+    let mut known: heapless::Vec<HopId, { MAX_HOPS + 2 }> = heapless::Vec::new();
+    nodes.all(|hop| !known.contains(&hop) && known.push(hop).is_ok())
 }
 
 impl From<WireError> for (MeshError, Remedy) {
