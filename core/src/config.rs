@@ -48,7 +48,8 @@ pub mod fixed {
 pub struct Capacities {
     /// Neighbours. Full: a new link is refused.
     pub neighbours: usize,
-    /// Routes. Full: the one that expires first goes.
+    /// Routes. Full: the one that expires first goes; through a neighbour that has
+    /// its equal share already, its own.
     pub routes: usize,
     /// Requests of others that are remembered; a neighbour has an equal share
     /// of them. Full: the neighbour's own oldest goes.

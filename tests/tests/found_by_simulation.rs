@@ -1,9 +1,13 @@
 //! Faults that the simulator, or whoever wrote it, found: each stays here.
 
-use blvm_mesh_core::config::Capacities;
+use blvm_mesh_core::config::{Capacities, MeshMode};
 use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::payment::fee::Tariff;
+use blvm_mesh_core::policy::quota::TokenBucket;
+use blvm_mesh_core::routing::neighbours::Neighbour;
+use blvm_mesh_core::routing::table::{Route, RoutingTable};
 use blvm_mesh_core::signature::Identity;
+use blvm_mesh_core::tables::Heap;
 use blvm_mesh_core::time::SECOND;
 use blvm_mesh_core::wire::Header;
 use blvm_mesh_core::wire::route_reply::RouteReply;
@@ -158,11 +162,28 @@ fn a_route_with_a_loop_is_not_published() {
     assert!(refusal(&did).is_some(), "{did:?}");
 }
 
+fn neighbour(link: u32, node: NodeId) -> Neighbour {
+    Neighbour {
+        link: LinkId(link),
+        node,
+        dialed: true,
+        up: true,
+        max_packet: 1000,
+        tariff: Tariff::default(),
+        mode: MeshMode::Open,
+        quality: 256,
+        keepalive: 0,
+        congested: false,
+        heard: 0,
+        sent: 0,
+        free: TokenBucket::new(1, 1, 0),
+        control: TokenBucket::new(1, 1, 0),
+    }
+}
+
 /// One neighbour could fill the route table and push out every other's routes.
 #[test]
 fn a_neighbour_pushes_out_only_its_own_routes() {
-    use blvm_mesh_core::routing::table::{Route, RoutingTable};
-    use blvm_mesh_core::tables::Heap;
     let c = Capacities::BOARD;
     let mut t = RoutingTable::<Heap>::new(c.neighbours, c.routes);
     let mut w = line(1, |_, _| {});
@@ -170,6 +191,9 @@ fn a_neighbour_pushes_out_only_its_own_routes() {
     let route = |to: NodeId, first: NodeId, until: u64| {
         Route::new(to, &[hop(first)], Tariff::default(), 1000, 256, until)
     };
+    for (link, node) in [(1, honest), (2, flood)] {
+        t.add_direct_peer(neighbour(link, node)).unwrap();
+    }
     for n in 0..4 {
         t.add_route(route(NodeId(w.rng.bytes32()), honest, 100 + n), 0);
     }

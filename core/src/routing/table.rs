@@ -130,7 +130,8 @@ impl<M: Memory> RoutingTable<M> {
 
     /// Remembers a route. Of those to one destination the cheapest
     /// [`ROUTES_PER_DESTINATION`] stay. In a full table the one that expires
-    /// first makes room.
+    /// first makes room: of those through the same neighbour, if that one has its
+    /// share of the table already.
     pub fn add_route(&mut self, route: Route, now: Micros) {
         if route.hops.is_empty() {
             return;
@@ -147,8 +148,12 @@ impl<M: Memory> RoutingTable<M> {
             let end = self.routes.partition_point(|r| r.destination <= destination);
             self.routes.take(end.saturating_sub(1));
         } else if self.routes.is_full() {
-            let first = self.routes.iter().enumerate().min_by_key(|(_, r)| r.expires_at);
-            if let Some(at) = first.map(|(at, _)| at) {
+            let through = |r: &Route| r.hops.first().map(|(hop, _)| *hop);
+            let own = |r: &Route| through(r) == through(&route);
+            let share = self.routes.capacity() / self.neighbours.len().max(1);
+            let own_only = self.routes.iter().filter(|r| own(r)).count() >= share.max(1);
+            let list = self.routes.iter().enumerate().filter(|(_, r)| !own_only || own(r));
+            if let Some(at) = list.min_by_key(|(_, r)| r.expires_at).map(|(at, _)| at) {
                 self.routes.take(at);
             }
         }
