@@ -170,7 +170,7 @@ impl<M: Memory> Mesh<M> {
         let to = match place {
             None => {
                 let asked = self.searches.get_mut(&reply.destination);
-                if !asked.is_some_and(|s| (s.first..=s.latest).contains(&reply.sequence)) {
+                if !asked.is_some_and(|s| s.numbers.contains(&reply.sequence)) {
                     return Err(ignore(RoutingReason::Unsolicited));
                 }
                 None

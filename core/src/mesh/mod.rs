@@ -162,6 +162,8 @@ pub struct Mesh<M: Memory> {
     next_timer: Micros,
     next_ticket: u64,
     next_sequence: u64,
+    /// Draws the numbers of requests.
+    rng: Rng,
     records: u64,
     next_cleanup: Micros,
     draining: bool,
@@ -210,6 +212,7 @@ impl<M: Memory> Mesh<M> {
             next_ticket: 1,
             // Half the range, so that counting up never wraps.
             next_sequence: rng.u64() >> 1,
+            rng,
             records: 0,
             next_cleanup: 0,
             draining: false,

@@ -129,25 +129,24 @@ impl<M: Memory> Mesh<M> {
 
     /// Begins a search and sends its first ring.
     fn search(&mut self, to: NodeId) -> Result<(), MeshError> {
-        let sequence = self.next_sequence;
-        let begun = self.searches.begin(to, sequence, self.now, &self.config.timing);
+        let number = self.rng.u64();
+        let begun = self.searches.begin(to, number, self.now, &self.config.timing);
         begun.ok_or(RoutingReason::TooManySearches)?;
-        self.ask_ring(to, self.config.timing.first_ring);
+        self.ask_ring(to, self.config.timing.first_ring, number);
         Ok(())
     }
 
     /// Asks all neighbours for a node within a ring `width` links wide.
-    pub(super) fn ask_ring(&mut self, to: NodeId, width: u8) {
+    pub(super) fn ask_ring(&mut self, to: NodeId, width: u8, number: u64) {
         let request = RouteRequest {
             hop_limit: width.saturating_sub(1),
-            sequence: self.next_sequence,
+            sequence: number,
             source: self.me.id(),
             destination: to,
             min_packet: self.config.max_packet,
             quality: 0,
             hops: Hops::new(),
         };
-        self.next_sequence = self.next_sequence.wrapping_add(1);
         if let Some(due) = self.searches.next_due() {
             self.wake_at(due);
         }

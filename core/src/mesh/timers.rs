@@ -96,13 +96,14 @@ impl<M: Memory> Mesh<M> {
         let doubled = width.saturating_mul(2);
         let wider = if doubled.saturating_add(1) >= WIDEST { WIDEST } else { doubled };
         let span = self.config.timing.hop_round_trip.saturating_mul(u64::from(wider));
-        let (now, sequence) = (self.now, self.next_sequence);
+        let (now, number) = (self.now, self.rng.u64());
         if let Some(search) = self.searches.get_mut(&to) {
             search.width = wider;
-            search.latest = sequence;
+            // There are never more rings than fit.
+            let _ = search.numbers.push(number);
             search.until = now.saturating_add(span.max(1));
         }
-        self.ask_ring(to, wider);
+        self.ask_ring(to, wider, number);
         true
     }
 

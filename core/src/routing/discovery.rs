@@ -11,10 +11,9 @@ use crate::time::Micros;
 pub struct Search {
     /// Who is looked for.
     pub destination: NodeId,
-    /// Number of the first request.
-    pub first: u64,
-    /// Number of the latest request.
-    pub latest: u64,
+    /// Numbers of its requests, one for each ring. They are drawn, not counted:
+    /// who knew the next one could use it first, in this node's name.
+    pub numbers: heapless::Vec<u64, RINGS>,
     /// Width of the latest ring, in links.
     pub width: u8,
     /// When the latest ring is given up.
@@ -25,6 +24,9 @@ pub struct Search {
 
 /// Widest ring: the longest route.
 pub const WIDEST: u8 = MAX_HOPS as u8 + 1;
+/// Most rings of a search: each is twice as wide as the one before, up to the
+/// widest.
+const RINGS: usize = WIDEST.ilog2() as usize + 2;
 
 /// Own searches, sorted by destination.
 pub struct Searches<M: Memory>(M::List<Search, SEARCHES>);
@@ -45,18 +47,19 @@ impl<M: Memory> Searches<M> {
         self.0.get_mut(at)
     }
 
-    /// Begins a search with its first ring. `None` if there is no room.
+    /// Begins a search with its first ring, whose request has this number.
+    /// `None` if there is no room.
     pub fn begin(
         &mut self,
         destination: NodeId,
-        sequence: u64,
+        number: u64,
         now: Micros,
         timing: &Timing,
     ) -> Option<()> {
         let width = timing.first_ring.clamp(1, WIDEST);
         let until = now.saturating_add(timing.hop_round_trip.saturating_mul(u64::from(width)));
-        let search =
-            Search { destination, first: sequence, latest: sequence, width, until, found: false };
+        let numbers = [number].into_iter().collect();
+        let search = Search { destination, numbers, width, until, found: false };
         match self.place(&destination) {
             Ok(at) => *self.0.get_mut(at)? = search,
             Err(at) => self.0.try_insert(at, search).ok()?,
@@ -226,7 +229,7 @@ mod tests {
         assert_eq!(s.next_due(), Some(first));
         assert_eq!(s.due(first - 1), None);
         assert_eq!(s.due(first).unwrap().destination, node(1));
-        assert_eq!(s.end(&node(1)).unwrap().first, 5);
+        assert_eq!(s.end(&node(1)).unwrap().numbers, [5]);
         assert_eq!(s.next_due(), Some(first + 100));
     }
 }
