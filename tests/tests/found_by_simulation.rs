@@ -181,6 +181,23 @@ fn neighbour(link: u32, node: NodeId) -> Neighbour {
     }
 }
 
+/// A cheaper route from before a search was preferred to the one just found,
+/// though it was gone: nothing had been sent along it since.
+#[test]
+fn what_was_just_found_is_used_and_not_an_older_route() {
+    // 0 - 1 - 3, and 0 - 1 - 2 - 3.
+    let mut w = line(4, |_, _| {});
+    w.wire(1, 3, 1000);
+    w.run_for(SECOND);
+    find(&mut w, 0, 3);
+    let hops = |w: &World| w.nodes[0].machine.path(&w.id(3), w.now).unwrap().hops.len();
+    assert_eq!(hops(&w), 1);
+    w.cut(1, 3, false);
+    w.run_for(2 * SECOND);
+    find(&mut w, 0, 3);
+    assert_eq!(hops(&w), 2);
+}
+
 /// One neighbour could fill the route table and push out every other's routes.
 #[test]
 fn a_neighbour_pushes_out_only_its_own_routes() {

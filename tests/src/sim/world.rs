@@ -62,6 +62,8 @@ pub struct World {
     pub watch: bool,
     /// One in how many packets a dishonest node lets disappear; 0: none.
     pub blackhole: u64,
+    /// Whether every step is printed (set by the environment variable `MESH_LOG`).
+    pub log: bool,
     /// Pairs of nodes that are to be connected, with their latency.
     wires: BTreeMap<(usize, usize), Micros>,
     /// Pairs between which nothing passes now.
@@ -69,6 +71,24 @@ pub struct World {
     events: BTreeMap<(Micros, u64), Event>,
     next_event: u64,
     trace: Trace,
+}
+
+/// One step in one line, with packets cut short.
+fn told(given: &Given, step: &Step) -> String {
+    let mut out = String::new();
+    for text in [format!("{given:?} ->"), format!("{:?}", step.did)] {
+        let mut rest = &text[..];
+        while let Some((before, list)) = rest.split_once('[') {
+            let list = list.split_once(']').map_or((list, ""), |l| l);
+            out += before;
+            let numbers = list.0.bytes().all(|b| b.is_ascii_digit() || b == b',' || b == b' ');
+            let short = list.0.get(..60).filter(|_| numbers).unwrap_or(list.0);
+            out += &format!("[{short}]");
+            rest = list.1;
+        }
+        out += rest;
+    }
+    out
 }
 
 fn pair(a: usize, b: usize) -> (usize, usize) {
@@ -88,6 +108,7 @@ impl World {
             checks: Checks::default(),
             watch: true,
             blackhole: 0,
+            log: std::env::var_os("MESH_LOG").is_some(),
             wires: BTreeMap::new(),
             down: BTreeSet::new(),
             events: BTreeMap::new(),
@@ -318,6 +339,9 @@ impl World {
             let step = node.machine.step(self.now, &given, watch);
             let step = step.unwrap_or_else(|e| panic!("node {n}: {e}: {given:?}"));
             let _ = write!(self.trace, "{} {n} {given:?} {:?}", self.now, step.did);
+            if self.log {
+                println!("{} {n} {}", self.now, told(&given, &step));
+            }
             let payment = self.check(n, &given, &step, &path);
             let boots = self.nodes[n].boots;
             self.carry_out(n, &given, &step, &path, payment, &mut todo);
