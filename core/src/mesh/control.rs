@@ -195,6 +195,11 @@ impl<M: Memory> Mesh<M> {
         if !signed {
             return Err(penalise(RoutingReason::ReplySignature));
         }
+        let first = self.searches.get_mut(&reply.destination).is_some_and(|s| !s.found);
+        if to.is_none() && first {
+            // What was known before may be gone, and must not win by its cost.
+            self.table.forget(&reply.destination);
+        }
         self.learn(&reply, behind);
         if to.is_none() {
             self.found(&reply);

@@ -163,6 +163,11 @@ impl<M: Memory> RoutingTable<M> {
         let _ = self.routes.try_insert(at, route);
     }
 
+    /// Forgets every route to a node; returns how many.
+    pub fn forget(&mut self, destination: &NodeId) -> usize {
+        self.routes.retain(|r| r.destination != *destination)
+    }
+
     /// Forgets every route that begins with the neighbour `first` and uses the
     /// link from one node to another; returns how many. Whoever says that a link
     /// is gone is believed for routes through himself only.
