@@ -78,6 +78,8 @@ pub struct World<M: Memory> {
     pub unix: u64,
     /// Every packet that arrived, in order.
     pub carried: Vec<Carried>,
+    /// Every action of every node as it prints, where it is asked for.
+    pub trace: Option<Vec<String>>,
     /// A packet for which this is true is lost on its wire.
     pub lose: fn(&Carried) -> bool,
     config: Config,
@@ -111,6 +113,7 @@ impl<M: Memory> World<M> {
             now: 0,
             unix: START,
             carried: Vec::new(),
+            trace: None,
             lose: |_| false,
             wires: BTreeMap::new(),
             in_flight: VecDeque::new(),
@@ -325,7 +328,11 @@ impl<M: Memory> World<M> {
         let wires = &self.wires;
         let node = &mut self.nodes[n];
         loop {
-            match node.mesh.poll() {
+            let action = node.mesh.poll();
+            if let Some(trace) = &mut self.trace {
+                trace.push(format!("{n} {action:?}"));
+            }
+            match action {
                 Action::Wait { .. } => break,
                 Action::Forward { link, packet, sequence, after, .. } => {
                     verdicts += usize::from(packet.head.is_empty() || sequence.is_some());
