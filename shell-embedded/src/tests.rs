@@ -211,6 +211,20 @@ fn garbage_on_the_wire_is_recovered_from() {
 }
 
 #[test]
+fn a_port_that_failed_is_silent_for_a_while() {
+    let mut w = World::linked(MeshMode::Open);
+    let wire = w.boards[0].port(0).unwrap().input.clone();
+    wire.borrow_mut().extend([0xa5; 300]);
+    let down = |w: &World| w.did.iter().any(|(n, did)| *n == 0 && matches!(did, Did::Down(0, _)));
+    w.run_until("dropped", down);
+    // A line that nobody reads shows what is sent.
+    *w.boards[0].port(0).unwrap() = Uart::default();
+    let (dropped, out) = (w.now, w.boards[0].port(0).unwrap().output.clone());
+    w.run_until("dials again", |_| !out.borrow().is_empty());
+    assert!((PAUSE..PAUSE + 2 * ROUND).contains(&(w.now - dropped)), "{}", w.now - dropped);
+}
+
+#[test]
 fn garbage_before_the_handshake_is_recovered_from() {
     let mut w = World::new(MeshMode::Open);
     for board in &mut w.boards {
@@ -226,6 +240,8 @@ fn a_cut_line_is_noticed_and_taken_up_again() {
     let mut w = World::linked(MeshMode::Open);
     let (a, b) = (w.id(0), w.id(1));
     let uart = core::mem::take(w.boards[0].port(0).unwrap());
+    // Queued for this link: it must not go out on the next one.
+    assert!(matches!(w.send(b, &[7; 700], false), Sent::Queued(_)));
     w.run_until("both miss the other", |w| {
         w.did.contains(&(0, Did::Gone(b))) && w.did.contains(&(1, Did::Gone(a)))
     });
@@ -235,6 +251,8 @@ fn a_cut_line_is_noticed_and_taken_up_again() {
         w.did.contains(&(0, Did::Up(b))) && w.did.contains(&(1, Did::Up(a)))
     });
     w.carries(b"data");
+    assert!(!w.did.contains(&(1, Did::Delivered(a, [7; 700].into()))));
+    assert_eq!(w.boards[1].mesh().stats().delivered, 0);
 }
 
 #[test]
