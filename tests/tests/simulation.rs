@@ -1,34 +1,121 @@
 //! Many worlds, each from one seed. `MESH_SEED=n` runs one of them only.
 
-use blvm_mesh_tests::sim::swarm::{Options, Report, run};
+use blvm_mesh_tests::sim::Machine;
+use blvm_mesh_tests::sim::swarm::{Options, Report, live, run};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|s| s.parse().ok())
+}
 
 fn world(seed: u64, adjust: &dyn Fn(&mut Options)) -> Report {
     catch_unwind(AssertUnwindSafe(|| run(seed, adjust))).unwrap_or_else(|panic| {
         eprintln!(
-            "seed {seed} failed; again: MESH_SEED={seed} cargo test -p blvm-mesh-tests --test simulation worlds"
+            "seed {seed} failed; again: MESH_SEED={seed} MESH_LOG=1 cargo test -p blvm-mesh-tests --test simulation worlds -- --nocapture"
         );
         resume_unwind(panic)
     })
 }
 
-/// The seed asked for, else so many, or as many as `MESH_WORLDS` says.
-fn seeds(count: u64) -> Vec<u64> {
-    let number = |name| std::env::var(name).ok().and_then(|s| s.parse().ok());
-    match number("MESH_SEED") {
-        Some(seed) => vec![seed],
-        None => (1..=number("MESH_WORLDS").unwrap_or(count)).collect(),
-    }
-}
+/// What must happen in so many worlds, or they show little.
+const HAPPENS: &[&str] = &[
+    "attacks",
+    "crashes between two writes",
+    "delivered",
+    "delivered with pay",
+    "floors",
+    "found",
+    "free in peace",
+    "meddled with",
+    "not found",
+    "paid in peace",
+    "relayed for a payment",
+    "relayed free",
+    "restarts",
+    "NetworkError(Congested",
+    "NetworkError(NoFlows",
+    "NetworkError(OtherLinkKept",
+    "NetworkError(QuotaExceeded",
+    "NetworkError(TooManyParked",
+    "PaymentVerificationFailed(AmountTooSmall",
+    "PaymentVerificationFailed(BeforeStart",
+    "PaymentVerificationFailed(Lightning(Expired",
+    "PaymentVerificationFailed(Lightning(InvalidSignature",
+    "PaymentVerificationFailed(Lightning(LifetimeTooLong",
+    "PaymentVerificationFailed(Lightning(NotYetValid",
+    "PaymentVerificationFailed(Lightning(PreimageMismatch",
+    "PaymentVerificationFailed(Lightning(UnknownIssuer",
+    "PaymentVerificationFailed(Malformed",
+    "PaymentVerificationFailed(ModeRefused(BitcoinOnly",
+    "PaymentVerificationFailed(SourceKey",
+    "PaymentVerificationFailed(SourceSignature",
+    "PaymentVerificationFailed(StoreFailed",
+    "ReplayDetected(TableFull",
+    "ReplayDetected(Used",
+    "RoutingError(Duplicate",
+    "RoutingError(KnownRequest",
+    "RoutingError(Loop",
+    "RoutingError(NextHopGone",
+    "RoutingError(NotOurTurn",
+    "RoutingError(TooManySearches",
+    "RoutingError(Unsolicited",
+    "RoutingError(WrongNeighbour",
+];
 
 #[test]
 fn worlds() {
+    if let Some(seed) = number("MESH_SEED") {
+        println!("{:#?}", world(seed, &|_| {}).counts);
+        return;
+    }
+    let count = number("MESH_WORLDS").unwrap_or(200);
     let mut counts = BTreeMap::new();
-    for seed in seeds(40) {
+    for seed in 1..=count {
         for (what, n) in world(seed, &|_| {}).counts {
             *counts.entry(what).or_insert(0) += n;
         }
     }
     println!("{counts:#?}");
+    let missing: Vec<_> = HAPPENS.iter().filter(|w| !counts.contains_key(**w)).collect();
+    assert!(count < 200 || missing.is_empty(), "in {count} worlds nothing of {missing:?}");
+}
+
+/// I7: across runs and memories; across builds, compare what this prints.
+#[test]
+fn same_seed_same_trace() {
+    let mut all = String::new();
+    for seed in 1000..1012 {
+        let [heap, again, fixed] =
+            [true, true, false].map(|heap| world(seed, &|o| o.heap = Some(heap)));
+        assert_eq!(heap.trace, again.trace, "seed {seed}: two runs");
+        assert_eq!(heap.trace, fixed.trace, "seed {seed}: heap and fixed memory");
+        assert_ne!(world(seed + 1000, &|_| {}).trace, heap.trace);
+        all += &hex::encode(&heap.trace[..4]);
+    }
+    println!("trace of seeds 1000 to 1011: {all}");
+    if let Ok(other) = std::env::var("MESH_TRACE") {
+        assert_eq!(all, other, "not as in the other build");
+    }
+}
+
+/// One recorded sequence of inputs through both memories, action by action.
+#[test]
+fn recorded_inputs_have_the_same_actions_in_either_memory() {
+    let mut inputs = 0;
+    for seed in 2000..2010 {
+        let world = live(seed, &|o| o.record = true);
+        for (n, node) in world.nodes.iter().enumerate() {
+            let new = |heap| Machine::new(heap, node.config.clone(), node.key, node.seed);
+            let (mut heap, mut fixed) = (new(true), new(false));
+            let recorded = node.record.as_ref().expect("it was recorded");
+            for (at, given) in recorded {
+                let steps = [&mut heap, &mut fixed].map(|m| m.step(*at, given, false).unwrap());
+                assert_eq!(steps[0], steps[1], "seed {seed}, node {n}, {given:?}");
+                inputs += 1;
+            }
+        }
+    }
+    println!("{inputs} inputs");
+    assert!(inputs > 10_000);
 }

@@ -95,9 +95,10 @@ impl World {
         for did in &step.did {
             match did {
                 Did::Reject { reason, .. } => {
+                    // The names, without numbers.
                     let text = format!("{reason:?}");
-                    let end = text.find([' ', '{']).unwrap_or(text.len());
-                    self.checks.count(text.get(..end).unwrap_or(&text));
+                    let name = text.split(|c: char| c != '(' && !c.is_alphabetic()).next();
+                    self.checks.count(name.unwrap_or_default());
                 }
                 Did::Forward { priority: Priority::Paid, relayed: true, .. } => {
                     self.checks.count("relayed for a payment");

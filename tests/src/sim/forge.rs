@@ -101,14 +101,15 @@ impl World {
             return;
         }
         let (link, victim) = self.rng.pick(&links);
-        let deed = self.rng.below(14);
-        let packets = match deed {
-            0..=6 => self.edited(m),
-            7 | 8 => self.unpaid(m, victim),
-            9 => self.twice(m, victim),
-            10 => self.stolen(m, victim),
-            11 => self.errors(m, victim),
-            12 => self.replies(m, victim),
+        let packets = match self.rng.below(20) {
+            0..=3 => self.edited(m, true),
+            4 => self.edited(m, false),
+            5..=9 => self.unpaid(m, victim),
+            10 | 11 => self.twice(m, victim),
+            12 | 13 => self.again(m),
+            14 | 15 => self.stolen(m, victim),
+            16 => self.errors(m, victim),
+            17 => self.replies(m, victim),
             _ => self.requests(m),
         };
         self.checks.count("attacks");
@@ -120,8 +121,22 @@ impl World {
         }
     }
 
+    /// Changes a packet that a dishonest node passes on.
+    pub(super) fn meddle(&mut self, packet: &mut [u8]) {
+        let len = packet.len();
+        let at = match self.rng.below(3) {
+            // Its number, the last byte of the payload, anything.
+            0 => 8,
+            1 => len - 1,
+            _ => 24 + self.rng.index(len - 24),
+        };
+        packet[at] ^= 1 << self.rng.below(8);
+        seal(packet);
+        self.checks.count("meddled with");
+    }
+
     /// A packet that came by, changed or not.
-    fn edited(&mut self, m: usize) -> Vec<Vec<u8>> {
+    fn edited(&mut self, m: usize, well_formed: bool) -> Vec<Vec<u8>> {
         let Some(newest) = self.nodes[m].tap.len().checked_sub(1) else { return Vec::new() };
         let at = newest - self.rng.index(newest + 1).min(self.rng.index(newest + 1));
         let mut packet = self.nodes[m].tap[at].clone();
@@ -130,7 +145,7 @@ impl World {
         let times = if rng.one_in(2) { 1 } else { rng.within(0, 3) };
         for _ in 0..times {
             let len = packet.len();
-            match rng.below(9) {
+            match rng.below(if well_formed { 6 } else { 9 }) {
                 0 => packet[7] = if rng.one_in(2) { rng.below(18) as u8 } else { packet[7] + 1 },
                 1 => {
                     let sequence = u64::from_le_bytes(packet[8..16].try_into().unwrap_or_default());
@@ -150,13 +165,14 @@ impl World {
                 }
                 6 => packet.truncate(HEADER_LEN + rng.index(len - HEADER_LEN + 1)),
                 7 => packet.extend(rng.clone().vec(8)),
+                _ if well_formed => {}
                 _ => {
                     let at = rng.index(len);
                     packet[at] ^= 1 << rng.below(8);
                 }
             }
         }
-        if !rng.one_in(5) {
+        if well_formed || !rng.one_in(5) {
             seal(&mut packet);
         }
         let mut out = vec![packet];
@@ -195,10 +211,12 @@ impl World {
     fn unpaid(&mut self, m: usize, via: usize) -> Vec<Vec<u8>> {
         let mut parts = self.own(m, via);
         let terms = parts.terms(&self.nodes[via].config);
-        let (unix, lifetime) = (self.unix(), self.rng.within(1, 600));
+        let most = self.nodes[via].config.payment.max_lifetime;
+        let (unix, lifetime) = (self.unix(), self.rng.within(1, most + most / 8));
         let amount = self.rng.within(1, 100_000);
         let accepted = self.bank.public_key();
-        parts.proof = match self.rng.below(6) {
+        let kind = self.rng.below(7);
+        parts.proof = match kind {
             // An invoice to himself, which names its key or another's.
             0 => {
                 let mut own = Bank::new(m as u8 + 1);
@@ -217,9 +235,16 @@ impl World {
             2 => self.bank.proof(terms, self.rng.clone().within(1, 900), unix, lifetime),
             3 => self.bank.proof(terms, amount, unix + 100_000, lifetime),
             4 => self.bank.proof(terms, amount, unix - 100_000, lifetime),
+            // Paid, but changed after it was signed.
+            5 => self.bank.proof(terms, 100_000, unix, lifetime.min(most)),
             _ => self.rng.vec(150),
         };
-        vec![parts.sign(&self.nodes[m].key)]
+        let mut packet = parts.sign(&self.nodes[m].key);
+        if let Some(last) = packet.last_mut().filter(|_| kind == 5) {
+            *last ^= 1;
+            seal(&mut packet);
+        }
+        vec![packet]
     }
 
     /// Pays once and sends several times, over one and over other routes.
@@ -228,6 +253,7 @@ impl World {
         let terms = parts.terms(&self.nodes[via].config);
         parts.proof = self.bank.proof(terms, 100_000, self.unix(), 60);
         let key = self.nodes[m].key;
+        self.nodes[m].paid.push(parts.clone());
         let mut out = vec![parts.sign(&key)];
         for _ in 0..3 {
             parts.sequence = self.rng.next();
@@ -239,6 +265,16 @@ impl World {
             out.push(parts.sign(&key));
         }
         out
+    }
+
+    /// What it paid for some time ago, once more.
+    fn again(&mut self, m: usize) -> Vec<Vec<u8>> {
+        if self.nodes[m].paid.is_empty() {
+            return Vec::new();
+        }
+        let at = self.rng.index(self.nodes[m].paid.len());
+        let parts = Parts { sequence: self.rng.next(), ..self.nodes[m].paid[at].clone() };
+        vec![parts.sign(&self.nodes[m].key)]
     }
 
     /// The proof of somebody else, in a datagram of its own.

@@ -47,6 +47,8 @@ pub struct Node {
     pub config: Config,
     /// Whether its tables are on the heap.
     pub heap: bool,
+    /// The seed of this run.
+    pub seed: [u8; 32],
     /// The state machine.
     pub machine: Machine,
     /// Whether it is held to the invariants; others may send anything.
@@ -63,6 +65,8 @@ pub struct Node {
     pub boots: u64,
     /// Packets that came by, for a dishonest node to use.
     pub tap: VecDeque<Vec<u8>>,
+    /// Datagrams that a dishonest node paid for, to send again.
+    pub paid: Vec<super::forge::Parts>,
     /// Payloads delivered: source and bytes.
     pub delivered: Vec<(NodeId, Vec<u8>)>,
     /// Every input of this run, where they are recorded.
@@ -87,6 +91,7 @@ impl Node {
             id,
             config,
             heap,
+            seed,
             machine,
             honest: true,
             clock_offset: 0,
@@ -95,6 +100,7 @@ impl Node {
             armed: None,
             boots: 1,
             tap: VecDeque::new(),
+            paid: Vec::new(),
             delivered: Vec::new(),
             record: None,
             control_sent: 0,
@@ -110,6 +116,7 @@ impl Node {
     /// Starts it again: only what is on disk remains.
     pub(super) fn reboot(&mut self, seed: [u8; 32]) {
         self.machine = Machine::new(self.heap, self.config.clone(), self.key, seed);
+        self.seed = seed;
         self.boots += 1;
         self.writes.clear();
         self.durable = 0;

@@ -30,6 +30,8 @@ pub struct Options {
     pub lifetime: u64,
     /// How far from now an invoice may be dated, in seconds.
     pub skew: u64,
+    /// Whether the nodes' inputs are recorded.
+    pub record: bool,
     /// Longest silence on a link, in milliseconds; 0: for ever.
     pub keepalive_ms: u64,
 }
@@ -42,12 +44,13 @@ impl Options {
         // Each trouble is left out of some worlds, and frequent in others.
         weights.iter_mut().for_each(|w| *w = rng.pick(&[0, 1, 1, 2, 5]));
         weights[0] = weights[0].max(1);
-        weights[1] = weights[1].max(2);
+        weights[1] = weights[1].max(4);
         Self {
             nodes,
             dishonest: (rng.below(3) as usize).min(nodes - 2),
             steps: rng.within(60, 160),
             heap: None,
+            record: false,
             weights,
             lifetime: rng.pick(&[20, 60, 300]),
             skew: rng.pick(&[2, 10]),
@@ -71,7 +74,7 @@ fn capacities(rng: &mut Rng) -> Capacities {
         c.routes = rng.within(1, 8) as usize;
         c.relayed_requests = rng.within(1, 16) as usize;
         c.searches = rng.within(1, 4) as usize;
-        c.payments = rng.pick(&[0, 1, 2, 4, 128]);
+        c.payments = rng.pick(&[0, 1, 2, 4, 128, 128, 128]);
         c.parked = rng.within(1, 4) as usize;
         c.seen = rng.pick(&[1, 8, 256]);
     }
@@ -89,7 +92,7 @@ fn config(rng: &mut Rng, options: &Options, mode: MeshMode, world: &World) -> Co
     c.payment.future_skew = options.skew;
     c.payment.tariff =
         Tariff { base_msat: rng.within(0, 2000) as u32, per_kib_msat: rng.within(0, 300) as u32 };
-    if !rng.one_in(10) {
+    if !rng.one_in(25) {
         let _ = c.payment.issuers.push(world.bank.public_key());
     }
     c.timing.keepalive = options.keepalive_ms * MILLISECOND;
@@ -104,17 +107,24 @@ fn build(seed: u64, adjust: &dyn Fn(&mut Options)) -> (World, Options) {
     let mut rng = Rng::new(world.rng.next());
     let mut options = Options::draw(&mut rng);
     adjust(&mut options);
-    let mode = rng.pick(&[MeshMode::PaymentGated, MeshMode::PaymentGated, MeshMode::BitcoinOnly]);
+    let gated = MeshMode::PaymentGated;
+    let mode = rng.pick(&[gated, gated, gated, MeshMode::BitcoinOnly]);
     for _ in 0..options.nodes {
         let config = config(&mut rng, &options, mode, &world);
         let heap = rng.one_in(2);
-        world.add_node(config, options.heap.unwrap_or(heap));
+        let n = world.add_node(config, options.heap.unwrap_or(heap));
+        if options.record {
+            // The time is its first input.
+            let unix = world.unix();
+            world.nodes[n].record = Some(vec![(0, Given::Clock { unix })]);
+        }
     }
     for _ in 0..options.dishonest {
         let n = rng.index(options.nodes);
         world.nodes[n].honest = false;
     }
     world.blackhole = rng.pick(&[0, 2, 10]);
+    world.meddling = rng.one_in(2);
     let latency = |rng: &mut Rng| rng.within(1, 15) * MILLISECOND;
     for n in 1..options.nodes {
         let to = rng.index(n);
@@ -133,6 +143,12 @@ fn build(seed: u64, adjust: &dyn Fn(&mut Options)) -> (World, Options) {
 
 /// Runs the world of a seed, trouble and peace.
 pub fn run(seed: u64, adjust: &dyn Fn(&mut Options)) -> Report {
+    let world = live(seed, adjust);
+    Report { trace: world.trace(), counts: world.checks.counts }
+}
+
+/// The same; the world at its end.
+pub fn live(seed: u64, adjust: &dyn Fn(&mut Options)) -> World {
     let (mut world, options) = build(seed, adjust);
     world.run_for(SECOND);
     for _ in 0..options.steps {
@@ -141,7 +157,7 @@ pub fn run(seed: u64, adjust: &dyn Fn(&mut Options)) -> Report {
         world.run_for(pause);
     }
     peace(&mut world, &options);
-    Report { trace: world.trace(), counts: world.checks.counts }
+    world
 }
 
 fn trouble(w: &mut World, o: &Options) {
@@ -172,7 +188,7 @@ fn trouble(w: &mut World, o: &Options) {
         8 => w.restart(n),
         9 => w.nodes[n].armed = Some(w.rng.pick(&[Crash::BeforeWrite, Crash::AfterWrite])),
         10 => {
-            let far = [-86_400, -60, -5, -1, 0, 1, 5, 60, 400, 86_400, 40_000_000];
+            let far = [0, 0, 0, 0, -86_400, -60, -5, -1, 0, 1, 5, 60, 400, 86_400, 40_000_000];
             let offset = w.rng.pick(&far);
             w.set_clock(n, offset);
         }
@@ -249,7 +265,7 @@ fn send_paid(
 
 /// Everything is mended and everybody honest; then all must arrive.
 fn peace(w: &mut World, o: &Options) {
-    w.blackhole = 0;
+    (w.blackhole, w.meddling) = (0, false);
     for n in 0..w.nodes.len() {
         w.nodes[n].armed = None;
         let mended = w.nodes[n].disk_broken || !w.nodes[n].honest;

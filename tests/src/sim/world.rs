@@ -62,6 +62,8 @@ pub struct World {
     pub watch: bool,
     /// One in how many packets a dishonest node lets disappear; 0: none.
     pub blackhole: u64,
+    /// Whether dishonest nodes change what they pass on.
+    pub meddling: bool,
     /// Whether every step is printed (set by the environment variable `MESH_LOG`).
     pub log: bool,
     /// Pairs of nodes that are to be connected, with their latency.
@@ -108,6 +110,7 @@ impl World {
             checks: Checks::default(),
             watch: true,
             blackhole: 0,
+            meddling: false,
             log: std::env::var_os("MESH_LOG").is_some(),
             wires: BTreeMap::new(),
             down: BTreeSet::new(),
@@ -468,10 +471,15 @@ impl World {
         if let Some(payment) = effect.payment {
             self.check_spent_once(n, payment);
         }
-        let Some((link, bytes, path)) = effect.send else { return };
+        let Some((link, mut bytes, mut path)) = effect.send else { return };
         let dark = !self.nodes[n].honest && self.blackhole > 0;
         if dark && path.len() > 1 && self.rng.one_in(self.blackhole) {
             return;
+        }
+        if self.meddling && !self.nodes[n].honest && path.len() > 1 && self.rng.one_in(4) {
+            // Another packet now, from here.
+            self.meddle(&mut bytes);
+            path = vec![n];
         }
         if bytes.get(5) != Some(&(Kind::Datagram as u8)) {
             self.nodes[n].control_sent += 1;

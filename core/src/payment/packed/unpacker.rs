@@ -103,10 +103,13 @@ impl Iterator for Unpacker<'_> {
             };
             return Some(splice.symbol(next));
         }
-        if matches!(self.place, Place::Tag) && self.bits.is_padding() {
+        let at_tag = matches!(self.place, Place::Tag);
+        if at_tag && self.bits.is_padding() {
             return None;
         }
-        let symbol = self.bits.next()?;
+        let short = self.bits.short().filter(|_| at_tag);
+        // Padding that is not zero counts as a symbol, which nobody signed.
+        let symbol = self.bits.next().or(short)?;
         self.place = match self.place {
             Place::Timestamp { left } if left > 1 => Place::Timestamp { left: left - 1 },
             Place::Timestamp { .. } => Place::Tag,
@@ -142,6 +145,14 @@ impl Bits<'_> {
             [] => true,
             [last] => self.at > 0 && last << self.at == 0,
             _ => false,
+        }
+    }
+
+    /// What is left where that is less than a symbol, as the high bits of one.
+    fn short(&self) -> Option<u8> {
+        match self.bytes {
+            [last] if self.at > 3 => Some(*last << self.at >> 3),
+            _ => None,
         }
     }
 

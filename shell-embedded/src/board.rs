@@ -1,0 +1,244 @@
+//! The loop's body: ports, links and the state machine together.
+
+use crate::egress::{CONTROL_RESERVE, ENTRY_HEADER};
+use crate::relay::{Out, Relay};
+use crate::side::Side;
+use crate::{Down, Happening, Port, Role, Sent};
+use bitcoin::secp256k1::{Keypair, Secp256k1, SecretKey, SignOnly};
+use blvm_mesh_core::config::Config;
+use blvm_mesh_core::id::NodeId;
+use blvm_mesh_core::link::Step;
+use blvm_mesh_core::link::aead::Aead;
+use blvm_mesh_core::link::transport::FRAME_OVERHEAD;
+use blvm_mesh_core::mesh::{BoardMesh, Input, NetworkReason};
+use blvm_mesh_core::rng::Rng;
+use blvm_mesh_core::time::Micros;
+
+/// A node on a board.
+///
+/// - `PORTS`: number of ports.
+/// - `PACKET`: largest packet in bytes; two are kept per port while they come in
+///   in pieces.
+/// - `FRAME`: largest frame in bytes, sent and accepted, 34 of them overhead; two
+///   are kept per port. No neighbour may send larger ones.
+/// - `QUEUE`: bytes per port for packets that wait to be sent. It must have room
+///   for two largest packets and 1030 bytes more.
+pub struct Board<
+    A,
+    P,
+    const PORTS: usize,
+    const PACKET: usize,
+    const FRAME: usize,
+    const QUEUE: usize,
+> {
+    relay: Relay<PORTS, FRAME, QUEUE>,
+    sides: [Side<A, P, PACKET, FRAME>; PORTS],
+    keypair: Keypair,
+    secp: Secp256k1<SignOnly>,
+    rng: Rng,
+    now: Micros,
+}
+
+impl<A, P, const PORTS: usize, const PACKET: usize, const FRAME: usize, const QUEUE: usize>
+    Board<A, P, PORTS, PACKET, FRAME, QUEUE>
+where
+    A: Aead,
+    P: Port,
+{
+    const SIZES_FIT: () = {
+        assert!(FRAME > 66 + FRAME_OVERHEAD, "a frame must hold an act of the handshake");
+        assert!(PACKET <= u16::MAX as usize, "a packet has at most 65535 bytes");
+        assert!(QUEUE / 2 >= PACKET + ENTRY_HEADER + CONTROL_RESERVE, "the queue is too short");
+    };
+
+    /// A node with this identity. The seed must be random, secret and never be used
+    /// for another run: the ephemeral keys of the links come from it. Packets are
+    /// held to `PACKET` bytes and payments to `volatile`, whatever `config` says.
+    pub fn new(
+        mut config: Config,
+        key: SecretKey,
+        seed: [u8; 32],
+        ports: [(P, Role); PORTS],
+    ) -> Self {
+        let () = Self::SIZES_FIT;
+        config.max_packet = config.max_packet.min(PACKET as u32);
+        config.payment.volatile = true;
+        let mut rng = Rng::new(&seed, "links");
+        let mut secp = Secp256k1::signing_only();
+        secp.seeded_randomize(&rng.bytes());
+        let keypair = Keypair::from_secret_key(&secp, &key);
+        let relay = Relay::new(BoardMesh::new(config, key, seed));
+        Self { relay, sides: ports.map(Side::new), keypair, secp, rng, now: 0 }
+    }
+
+    /// Reads, relays and writes as much as the ports give and take now; call it
+    /// whenever something may have changed. `now` is monotonic, in microseconds.
+    /// Returns when to call it again at the latest, even if no byte comes in and no
+    /// port gets room.
+    pub fn step(&mut self, now: Micros, on: &mut impl FnMut(Happening<'_>)) -> Option<Micros> {
+        self.now = self.now.max(now);
+        let now = self.now;
+        for port in 0..PORTS {
+            if let Err(reason) = self.take(port, on)
+                && let Some(out) = self.relay.outs.get_mut(port)
+            {
+                out.down = Some(reason);
+            }
+        }
+        if self.relay.wake.is_some_and(|wake| now >= wake) {
+            self.relay.give(now, Input::Timer, on);
+        }
+        self.drop_links(on);
+        for (side, out) in self.sides.iter_mut().zip(&mut self.relay.outs) {
+            let sender = side.link.as_mut().and_then(|link| link.sender());
+            out.egress.pump(sender, |bytes| side.port.write(bytes));
+        }
+        self.relay.tell_congestion(now, on);
+        let sides = self.sides.iter().filter_map(Side::wake);
+        sides.chain(self.relay.wake).min()
+    }
+
+    /// Sends a datagram of our own, with an encoded proof of payment or an empty
+    /// one. It leaves with the next [`step`](Self::step).
+    pub fn send(
+        &mut self,
+        now: Micros,
+        destination: NodeId,
+        payload: &[u8],
+        proof: &[u8],
+        on: &mut impl FnMut(Happening<'_>),
+    ) -> Sent {
+        self.send_input(now, Input::Send { destination, payload, proof, unchecked: false }, on)
+    }
+
+    /// The same, even if this node itself would refuse it, to try a relay.
+    pub fn send_unchecked(
+        &mut self,
+        now: Micros,
+        destination: NodeId,
+        payload: &[u8],
+        proof: &[u8],
+        on: &mut impl FnMut(Happening<'_>),
+    ) -> Sent {
+        self.send_input(now, Input::Send { destination, payload, proof, unchecked: true }, on)
+    }
+
+    /// Sets the wall clock, in seconds since 1970. Without it no payment is accepted.
+    pub fn set_clock(&mut self, now: Micros, unix: u64, on: &mut impl FnMut(Happening<'_>)) {
+        self.now = self.now.max(now);
+        self.relay.give(self.now, Input::WallClock { unix }, on);
+    }
+
+    /// The state machine, to look at.
+    pub fn mesh(&self) -> &BoardMesh {
+        &self.relay.mesh
+    }
+
+    /// A port as it was given to [`new`](Self::new), to set it up or wake it.
+    pub fn port(&mut self, at: usize) -> Option<&mut P> {
+        self.sides.get_mut(at).map(|side| &mut side.port)
+    }
+
+    fn send_input(
+        &mut self,
+        now: Micros,
+        input: Input<'_>,
+        on: &mut impl FnMut(Happening<'_>),
+    ) -> Sent {
+        self.now = self.now.max(now);
+        let bytes = match input {
+            Input::Send { payload, .. } => payload,
+            _ => &[],
+        };
+        let done = self.relay.mesh.handle(self.now, input).ok();
+        let sent = done.and_then(|()| self.relay.drain(self.now, bytes, on));
+        // The state machine gives every datagram a verdict.
+        sent.unwrap_or(Sent::Refused(NetworkReason::LinkClosed.into()))
+    }
+
+    /// Reads a port once and deals with what is complete.
+    fn take(&mut self, port: usize, on: &mut impl FnMut(Happening<'_>)) -> Result<(), Down> {
+        let Self { relay, sides, keypair, secp, rng, now } = self;
+        let (now, Some(side)) = (*now, sides.get_mut(port)) else { return Ok(()) };
+        side.check_time(now)?;
+        let came_in = side.read(now);
+        let act = side.begin(now, keypair, || ephemeral(secp, rng));
+        if let Some((act, out)) = act.zip(relay.outs.get_mut(port)) {
+            out.egress.put_act(&act);
+        }
+        if !came_in {
+            return Ok(());
+        }
+        loop {
+            let dialed = side.role != Role::Listen;
+            let Some((link, joiner, rx)) = side.parts() else { return Ok(()) };
+            let step = link.receive(now, rx).map_err(Down::Link)?;
+            let Some(out) = relay.outs.get_mut(port) else { return Ok(()) };
+            let consumed = match step {
+                Step::NeedBytes(_) => return Ok(()),
+                Step::Reply { consumed, act } => {
+                    out.egress.put_act(&act);
+                    consumed
+                }
+                Step::Established { consumed, remote, reply } => {
+                    if let Some(act) = reply {
+                        out.egress.put_act(&act);
+                    }
+                    let link = relay.link_id();
+                    if let Some(out) = relay.outs.get_mut(port) {
+                        out.link = Some(link);
+                    }
+                    let peer = NodeId::from_public_key(&remote);
+                    relay.give(now, Input::PeerConnected { link, peer, dialed }, on);
+                    consumed
+                }
+                Step::Frame(frame) => {
+                    let Some(link) = out.link else { return Ok(()) };
+                    let body = rx.get_mut(frame.body).unwrap_or_default();
+                    let mut records = joiner.records(now, body).map_err(Down::Fragment)?;
+                    while let Some(packet) = records.next().map_err(Down::Fragment)? {
+                        relay.receive(now, link, packet.bytes, on);
+                        if relay.outs.get(port).is_some_and(|out| out.down.is_some()) {
+                            break;
+                        }
+                    }
+                    frame.consumed
+                }
+            };
+            if relay.outs.get(port).is_some_and(|out| out.down.is_some()) {
+                return Ok(());
+            }
+            side.consume(consumed);
+        }
+    }
+
+    /// Drops the links that failed or are to be closed. Dropping one may close others.
+    fn drop_links(&mut self, on: &mut impl FnMut(Happening<'_>)) {
+        let failed = |(at, out): (usize, &mut Out<FRAME, QUEUE>)| {
+            Some((at, out.down.take()?, out.link.take()))
+        };
+        while let Some((port, reason, link)) =
+            self.relay.outs.iter_mut().enumerate().find_map(failed)
+        {
+            if let Some(out) = self.relay.outs.get_mut(port) {
+                out.egress.clear();
+            }
+            if let Some(side) = self.sides.get_mut(port) {
+                side.drop_link(self.now);
+            }
+            if let Some(link) = link {
+                self.relay.give(self.now, Input::PeerDisconnected { link }, on);
+            }
+            on(Happening::LinkDown { port, reason });
+        }
+    }
+}
+
+fn ephemeral(secp: &Secp256k1<SignOnly>, rng: &mut Rng) -> Keypair {
+    loop {
+        // All but one in 2^128 draws are keys.
+        if let Ok(pair) = Keypair::from_seckey_slice(secp, &rng.bytes()) {
+            return pair;
+        }
+    }
+}

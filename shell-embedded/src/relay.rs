@@ -1,0 +1,163 @@
+//! The state machine with the queues that its actions go to.
+
+use crate::egress::Egress;
+use crate::{Down, Happening, Sent};
+use blvm_mesh_core::id::LinkId;
+use blvm_mesh_core::mesh::{Action, BoardMesh, Input, NetworkReason, Remedy, Ticket};
+use blvm_mesh_core::time::Micros;
+
+/// The sending side of a port.
+pub(crate) struct Out<const FRAME: usize, const QUEUE: usize> {
+    /// Set while the neighbour is known.
+    pub(crate) link: Option<LinkId>,
+    pub(crate) egress: Egress<FRAME, QUEUE>,
+    /// The link is to be dropped.
+    pub(crate) down: Option<Down>,
+}
+
+/// The state machine and the sending sides.
+pub(crate) struct Relay<const PORTS: usize, const FRAME: usize, const QUEUE: usize> {
+    pub(crate) mesh: BoardMesh,
+    pub(crate) outs: [Out<FRAME, QUEUE>; PORTS],
+    /// When the state machine wants the time at the latest.
+    pub(crate) wake: Option<Micros>,
+    next_link: u32,
+}
+
+impl<const PORTS: usize, const FRAME: usize, const QUEUE: usize> Relay<PORTS, FRAME, QUEUE> {
+    pub(crate) fn new(mesh: BoardMesh) -> Self {
+        let out = || Out { link: None, egress: Egress::new(), down: None };
+        let outs = core::array::from_fn(|_| out());
+        Self { mesh, outs, wake: Some(0), next_link: 0 }
+    }
+
+    /// A number for a link that no link had before.
+    pub(crate) fn link_id(&mut self) -> LinkId {
+        self.next_link = self.next_link.wrapping_add(1);
+        LinkId(self.next_link)
+    }
+
+    /// Hands over an input that carries no bytes.
+    pub(crate) fn give(
+        &mut self,
+        now: Micros,
+        input: Input<'_>,
+        on: &mut impl FnMut(Happening<'_>),
+    ) {
+        // Each input is drained and time does not go back: there is no misuse.
+        if self.mesh.handle(now, input).is_ok() {
+            self.drain(now, &[], on);
+        }
+    }
+
+    /// Hands over a packet that came in.
+    pub(crate) fn receive(
+        &mut self,
+        now: Micros,
+        link: LinkId,
+        packet: &mut [u8],
+        on: &mut impl FnMut(Happening<'_>),
+    ) {
+        if self.mesh.handle(now, Input::MessageReceived { link, packet: &mut *packet }).is_ok() {
+            self.drain(now, packet, on);
+        }
+    }
+
+    /// Carries out what follows from an input with these bytes, and tells the state
+    /// machine of queues that filled up. What became of the input, if it was a
+    /// datagram to send.
+    pub(crate) fn drain(
+        &mut self,
+        now: Micros,
+        bytes: &[u8],
+        on: &mut impl FnMut(Happening<'_>),
+    ) -> Option<Sent> {
+        let (mut sent, asked) = self.carry_out(bytes, on);
+        if let Some(ticket) = asked {
+            // A board keeps no packets while someone looks a block up: what is not
+            // among the headers it was given is not known.
+            let answer = Input::PaymentVerified { ticket, block: None };
+            if self.mesh.handle(now, answer).is_ok() {
+                self.carry_out(&[], &mut |what| match what {
+                    Happening::NotSent(of, reason) if of == ticket => {
+                        sent = Some(Sent::Refused(reason));
+                    }
+                    what => on(what),
+                });
+            }
+        }
+        self.tell_congestion(now, on);
+        sent
+    }
+
+    /// Tells the state machine of queues that filled up or have room again.
+    pub(crate) fn tell_congestion(&mut self, now: Micros, on: &mut impl FnMut(Happening<'_>)) {
+        let change = |out: &mut Out<FRAME, QUEUE>| Some((out.link?, out.egress.change()?));
+        while let Some((link, full)) = self.outs.iter_mut().find_map(change) {
+            if self.mesh.handle(now, Input::Congestion { link, full }).is_ok() {
+                self.carry_out(&[], on);
+            }
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        bytes: &[u8],
+        on: &mut impl FnMut(Happening<'_>),
+    ) -> (Option<Sent>, Option<Ticket>) {
+        let Self { mesh, outs, wake, .. } = self;
+        let (mut sent, mut asked) = (None, None);
+        loop {
+            match mesh.poll() {
+                Action::Wait { until } => {
+                    *wake = until;
+                    return (sent, asked);
+                }
+                Action::Forward { link, priority, packet, sequence, .. } => {
+                    let tail = bytes.get(packet.tail).unwrap_or_default();
+                    let out = outs.iter_mut().find(|out| out.link == Some(link));
+                    let queued =
+                        out.is_some_and(|out| out.egress.push(priority, packet.head, tail));
+                    if let Some(sequence) = sequence {
+                        sent = Some(match queued {
+                            true => Sent::Queued(sequence),
+                            false => Sent::Refused(NetworkReason::Congested.into()),
+                        });
+                    }
+                }
+                Action::Deliver { source, sequence, payload, protocol, earned_msat, .. } => {
+                    let payload = bytes.get(payload).unwrap_or_default();
+                    on(Happening::Deliver { source, sequence, payload, protocol, earned_msat });
+                }
+                Action::Reject { link: None, ticket: None, reason, .. } => {
+                    sent = Some(Sent::Refused(reason));
+                }
+                Action::Reject { link: None, ticket: Some(ticket), reason, .. } => {
+                    on(Happening::NotSent(ticket, reason));
+                }
+                Action::Reject { link: Some(link), reason, remedy, .. } => {
+                    let port = outs.iter().position(|out| out.link == Some(link));
+                    let Some((port, out)) = port.and_then(|at| Some((at, outs.get_mut(at)?)))
+                    else {
+                        continue;
+                    };
+                    if remedy == Remedy::Disconnect {
+                        out.down = out.down.or(Some(Down::Mesh(reason)));
+                    }
+                    on(Happening::Refused { port, reason });
+                }
+                Action::Close { link, reason } => {
+                    if let Some(out) = outs.iter_mut().find(|out| out.link == Some(link)) {
+                        out.down = out.down.or(Some(Down::Mesh(reason)));
+                    }
+                }
+                Action::Parked { ticket, .. } => sent = Some(Sent::Searching(ticket)),
+                Action::Resume { ticket } => on(Happening::SendAgain(ticket)),
+                Action::Verify { ticket, .. } => asked = Some(ticket),
+                Action::Publish(event) => on(Happening::Event(event)),
+                // Payments are volatile: nothing is written, nothing waits for it.
+                Action::Persist { .. } | Action::Absorbed => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Three boards in a line, wired by streams in memory.
+
+use super::*;
+use crate::egress::Egress;
+use bitcoin::secp256k1::{Secp256k1, SecretKey};
+use blvm_mesh_core::config::{Config, MeshMode};
+use blvm_mesh_core::id::Network;
+use blvm_mesh_core::link::aead::RustCrypto;
+use blvm_mesh_core::mesh::{NetworkReason, PaymentReason, Priority};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::vec::Vec;
+
+type Wire = Rc<RefCell<VecDeque<u8>>>;
+
+/// One end of a line; it takes and gives a few bytes at a time, as a UART does.
+#[derive(Clone, Default)]
+struct Uart {
+    input: Wire,
+    output: Wire,
+}
+
+/// Bytes that a UART holds.
+const FIFO: usize = 16;
+/// Time from one round of steps to the next.
+const ROUND: Micros = MILLISECOND;
+
+impl Port for Uart {
+    fn read(&mut self, buf: &mut [u8]) -> usize {
+        let mut input = self.input.borrow_mut();
+        let n = buf.len().min(input.len()).min(FIFO);
+        buf.iter_mut().zip(input.drain(..n)).for_each(|(to, from)| *to = from);
+        n
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        let mut output = self.output.borrow_mut();
+        let n = bytes.len().min(FIFO.saturating_sub(output.len()));
+        output.extend(&bytes[..n]);
+        n
+    }
+}
+
+fn line() -> (Uart, Uart) {
+    let one = Uart::default();
+    let other = Uart { input: one.output.clone(), output: one.input.clone() };
+    (one, other)
+}
+
+type TestBoard = Board<RustCrypto, Uart, 2, 1024, 512, 4096>;
+
+#[derive(Debug, PartialEq)]
+enum Did {
+    Delivered(NodeId, Vec<u8>),
+    SendAgain(Ticket),
+    NotSent(MeshError),
+    Refused(usize, MeshError),
+    Down(usize, Down),
+    Up(NodeId),
+    Gone(NodeId),
+    Other(Event),
+}
+
+fn note(did: &mut Vec<(usize, Did)>, n: usize, what: Happening<'_>) {
+    let what = match what {
+        Happening::Deliver { source, payload, .. } => Did::Delivered(source, payload.to_vec()),
+        Happening::SendAgain(ticket) => Did::SendAgain(ticket),
+        Happening::NotSent(_, reason) => Did::NotSent(reason),
+        Happening::Refused { port, reason } => Did::Refused(port, reason),
+        Happening::LinkDown { port, reason } => Did::Down(port, reason),
+        Happening::Event(Event::PeerConnected { peer, .. }) => Did::Up(peer),
+        Happening::Event(Event::PeerDisconnected { peer }) => Did::Gone(peer),
+        Happening::Event(event) => Did::Other(event),
+    };
+    did.push((n, what));
+}
+
+struct World {
+    boards: [TestBoard; 3],
+    now: Micros,
+    did: Vec<(usize, Did)>,
+}
+
+impl World {
+    /// Board 0 dials board 1, which dials board 2.
+    fn new(mode: MeshMode) -> Self {
+        let ((a, b0), (b1, c)) = (line(), line());
+        let key = |n: u8| SecretKey::from_slice(&[n; 32]).unwrap();
+        let dial = |n| Role::Dial(key(n).public_key(&Secp256k1::new()));
+        let board = |n: u8, ports| {
+            let mut config = Config::board(Network::Regtest, 8192);
+            config.mode = mode;
+            config.payment.volatile = false;
+            TestBoard::new(config, key(n), [n; 32], ports)
+        };
+        let boards = [
+            board(1, [(a, dial(2)), (Uart::default(), Role::Listen)]),
+            board(2, [(b0, Role::Listen), (b1, dial(3))]),
+            board(3, [(c, Role::Listen), (Uart::default(), Role::Listen)]),
+        ];
+        Self { boards, now: 0, did: Vec::new() }
+    }
+
+    fn linked(mode: MeshMode) -> Self {
+        let mut w = Self::new(mode);
+        w.run_until("all are linked", |w| w.ups() == 4);
+        w.did.clear();
+        w
+    }
+
+    fn id(&self, n: usize) -> NodeId {
+        self.boards[n].mesh().id()
+    }
+
+    fn ups(&self) -> usize {
+        self.did.iter().filter(|(_, did)| matches!(did, Did::Up(_))).count()
+    }
+
+    fn round(&mut self) {
+        self.now += ROUND;
+        for (n, board) in self.boards.iter_mut().enumerate() {
+            board.step(self.now, &mut |what| note(&mut self.did, n, what));
+        }
+    }
+
+    fn run_until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+        for _ in 0..20_000 {
+            if done(self) {
+                return;
+            }
+            self.round();
+        }
+        panic!("not so after 20 s: {what}: {:?}", self.did);
+    }
+
+    fn send(&mut self, to: NodeId, payload: &[u8], unchecked: bool) -> Sent {
+        let Self { boards: [board, ..], now, did } = self;
+        let on = &mut |what: Happening<'_>| note(did, 0, what);
+        match unchecked {
+            false => board.send(*now, to, payload, &[], on),
+            true => board.send_unchecked(*now, to, payload, &[], on),
+        }
+    }
+
+    /// Sends from board 0, once more when the route is there.
+    fn send_with_search(&mut self, to: NodeId, payload: &[u8], unchecked: bool) -> Sent {
+        let ticket = match self.send(to, payload, unchecked) {
+            Sent::Searching(ticket) => ticket,
+            other => return other,
+        };
+        let again = (0, Did::SendAgain(ticket));
+        self.run_until("a route is found", |w| w.did.contains(&again));
+        self.send(to, payload, unchecked)
+    }
+
+    fn carries(&mut self, payload: &[u8]) {
+        let (a, c) = (self.id(0), self.id(2));
+        let sent = self.send_with_search(c, payload, false);
+        assert!(matches!(sent, Sent::Queued(_)), "{sent:?}");
+        let delivered = (2, Did::Delivered(a, payload.to_vec()));
+        self.run_until("delivered", |w| w.did.contains(&delivered));
+    }
+}
+
+#[test]
+fn a_datagram_is_relayed_in_fragments() {
+    let mut w = World::linked(MeshMode::Open);
+    assert!(w.boards.iter().all(|b| b.mesh().config().payment.volatile));
+    // Larger than a frame, so that it is split and joined on both links.
+    let payload: Vec<u8> = (0..800).map(|n| n as u8).collect();
+    w.carries(&payload);
+    assert_eq!(w.boards[1].mesh().stats().relayed_free, 1);
+    assert_eq!(w.boards[2].mesh().stats().delivered, 1);
+}
+
+#[test]
+fn what_is_unpaid_is_refused() {
+    let mut w = World::linked(MeshMode::PaymentGated);
+    let c = w.id(2);
+    let required = MeshError::from(PaymentReason::Required);
+    assert_eq!(w.send_with_search(c, b"data", false), Sent::Refused(required));
+    assert!(matches!(w.send(c, b"data", true), Sent::Queued(_)));
+    w.run_until("refused", |w| w.did.contains(&(1, Did::Refused(0, required))));
+    let stats = w.boards[1].mesh().stats();
+    assert_eq!((stats.refused_payment, stats.relayed_free, stats.relayed_paid), (1, 0, 0));
+    assert_eq!(w.boards[2].mesh().stats().delivered, 0);
+}
+
+#[test]
+fn garbage_on_the_wire_is_recovered_from() {
+    for towards_dialer in [false, true] {
+        let mut w = World::linked(MeshMode::Open);
+        w.carries(b"before");
+        w.did.clear();
+        let at = if towards_dialer { 0 } else { 1 };
+        let wire = w.boards[at].port(0).unwrap().input.clone();
+        wire.borrow_mut().extend([0xa5; 300]);
+        let (a, b) = (w.id(0), w.id(1));
+        w.run_until("dropped and up again on both sides", |w| {
+            [(0, Did::Gone(b)), (1, Did::Gone(a)), (0, Did::Up(b)), (1, Did::Up(a))]
+                .iter()
+                .all(|did| w.did.contains(did))
+        });
+        assert!(
+            w.did.iter().any(|(n, did)| *n == at
+                && matches!(did, Did::Down(0, Down::Link(LinkError::Transport(_)))))
+        );
+        w.carries(b"after");
+    }
+}
+
+#[test]
+fn a_port_that_failed_is_silent_for_a_while() {
+    let mut w = World::linked(MeshMode::Open);
+    let wire = w.boards[0].port(0).unwrap().input.clone();
+    wire.borrow_mut().extend([0xa5; 300]);
+    let down = |w: &World| w.did.iter().any(|(n, did)| *n == 0 && matches!(did, Did::Down(0, _)));
+    w.run_until("dropped", down);
+    // A line that nobody reads shows what is sent.
+    *w.boards[0].port(0).unwrap() = Uart::default();
+    let (dropped, out) = (w.now, w.boards[0].port(0).unwrap().output.clone());
+    w.run_until("dials again", |_| !out.borrow().is_empty());
+    assert!((PAUSE..PAUSE + 2 * ROUND).contains(&(w.now - dropped)), "{}", w.now - dropped);
+}
+
+#[test]
+fn garbage_before_the_handshake_is_recovered_from() {
+    let mut w = World::new(MeshMode::Open);
+    for board in &mut w.boards {
+        let port = board.port(0).unwrap();
+        port.input.borrow_mut().extend([0x5a; 77]);
+    }
+    w.run_until("all are linked", |w| w.ups() == 4);
+    w.carries(b"data");
+}
+
+#[test]
+fn a_cut_line_is_noticed_and_taken_up_again() {
+    let mut w = World::linked(MeshMode::Open);
+    let (a, b) = (w.id(0), w.id(1));
+    let uart = core::mem::take(w.boards[0].port(0).unwrap());
+    // Queued for this link: it must not go out on the next one.
+    assert!(matches!(w.send(b, &[7; 700], false), Sent::Queued(_)));
+    w.run_until("both miss the other", |w| {
+        w.did.contains(&(0, Did::Gone(b))) && w.did.contains(&(1, Did::Gone(a)))
+    });
+    *w.boards[0].port(0).unwrap() = uart;
+    w.did.clear();
+    w.run_until("up again", |w| {
+        w.did.contains(&(0, Did::Up(b))) && w.did.contains(&(1, Did::Up(a)))
+    });
+    w.carries(b"data");
+    assert!(!w.did.contains(&(1, Did::Delivered(a, [7; 700].into()))));
+    assert_eq!(w.boards[1].mesh().stats().delivered, 0);
+}
+
+#[test]
+fn a_stopped_line_fills_the_queue_and_is_then_congested() {
+    let mut w = World::linked(MeshMode::Open);
+    let b = w.id(1);
+    let mut queued = 0;
+    let refusal = loop {
+        // Without steps nothing leaves.
+        match w.send(b, &[1; 700], false) {
+            Sent::Queued(_) => queued += 1,
+            other => break other,
+        }
+    };
+    assert_eq!(refusal, Sent::Refused(NetworkReason::Congested.into()));
+    // Half of the queue's 4096 bytes is reached by the third.
+    assert_eq!(queued, 3);
+    w.run_until("delivered", |w| w.boards[1].mesh().stats().delivered == queued);
+    assert!(matches!(w.send(b, &[1; 700], false), Sent::Queued(_)));
+}
+
+#[test]
+fn a_full_queue_takes_control_packets_still() {
+    let mut egress = Egress::<512, 4096>::new();
+    while egress.push(Priority::Free, &[1; 300], &[2; 100]) {}
+    assert!(!egress.push(Priority::Paid, &[3; 400], &[]));
+    assert!(egress.push(Priority::Control, &[4; 400], &[]));
+    assert!(!egress.push(Priority::Control, &[], &[]));
+    assert_eq!((egress.change(), egress.change()), (Some(true), None));
+}
+
+#[test]
+fn a_board_with_two_ports_fits() {
+    let size = size_of::<TestBoard>();
+    assert!(size < 48 * 1024, "{size}");
+}
