@@ -4,6 +4,7 @@ use super::machine::{Did, Given, Step};
 use super::world::World;
 use crate::bank::OwnTerms;
 use bitcoin::hashes::{Hash, sha256};
+use bitcoin::secp256k1::{Message, PublicKey, Secp256k1, schnorr};
 use blvm_mesh_core::config::MeshMode;
 use blvm_mesh_core::id::{HopId, NodeId};
 use blvm_mesh_core::mesh::{Event, Priority};
@@ -268,6 +269,15 @@ impl World {
         given: &Given,
     ) -> Method {
         let network = self.nodes[n].config.network;
+        let signed = d.signed.expect("a paid datagram is signed");
+        assert_eq!(sha256::Hash::hash(signed.public_key).to_byte_array(), d.source.0, "I1: key");
+        let hash = Message::from_digest(d.sighash().expect("it is signed"));
+        let signature = schnorr::Signature::from_slice(signed.signature).expect("64 bytes");
+        let key_of_source = PublicKey::from_slice(signed.public_key).expect("a key");
+        let (key_of_source, _) = key_of_source.x_only_public_key();
+        let holds =
+            Secp256k1::verification_only().verify_schnorr(&signature, &hash, &key_of_source);
+        assert_eq!(holds, Ok(()), "I1: its source did not sign {given:?}");
         let terms = OwnTerms {
             network,
             source: d.source,
@@ -284,7 +294,7 @@ impl World {
         assert!(issued.paid, "I1: nobody paid for {given:?}");
         assert_eq!(issued.terms, terms, "I1: paid for other terms: node {n}, {given:?}");
         assert_eq!(issued.amount_msat, amount, "I1");
-        let proof = d.signed.expect("a paid datagram is signed").proof;
+        let proof = signed.proof;
         let preimage = *PackedProof::parse(&proof[1..]).expect("a proof").preimage();
         assert_eq!(sha256::Hash::hash(&preimage).to_byte_array(), key, "I1");
         let unix = self.unix().saturating_add_signed(self.nodes[n].clock_offset);

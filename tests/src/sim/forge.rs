@@ -198,7 +198,7 @@ impl World {
         let payload = self.rng.vec(len);
         Parts {
             hop_limit: hops.len() as u8,
-            sequence: self.rng.next(),
+            sequence: self.rng.draw(),
             source: self.id(m),
             destination: self.id(to),
             hops,
@@ -256,7 +256,7 @@ impl World {
         self.nodes[m].paid.push(parts.clone());
         let mut out = vec![parts.sign(&key)];
         for _ in 0..3 {
-            parts.sequence = self.rng.next();
+            parts.sequence = self.rng.draw();
             if self.rng.one_in(2) {
                 let other = self.own(m, via);
                 (parts.hops, parts.destination) = (other.hops, other.destination);
@@ -273,7 +273,7 @@ impl World {
             return Vec::new();
         }
         let at = self.rng.index(self.nodes[m].paid.len());
-        let parts = Parts { sequence: self.rng.next(), ..self.nodes[m].paid[at].clone() };
+        let parts = Parts { sequence: self.rng.draw(), ..self.nodes[m].paid[at].clone() };
         vec![parts.sign(&self.nodes[m].key)]
     }
 
@@ -356,8 +356,8 @@ impl World {
             sequence: request.sequence,
             source: request.source,
             destination: if own { me.id() } else { request.destination },
-            min_packet: self.rng.next() as u32,
-            quality: self.rng.next() as u32,
+            min_packet: self.rng.draw() as u32,
+            quality: self.rng.draw() as u32,
             tariff: Tariff::default(),
             public_key: *me.public_key(),
             signature: [0; 64],
@@ -380,15 +380,15 @@ impl World {
             let own = self.rng.one_in(2);
             let request = RouteRequest {
                 hop_limit: self.rng.below(18) as u8,
-                sequence: self.rng.next(),
+                sequence: self.rng.draw(),
                 source: if own { self.id(m) } else { self.id(a) },
                 destination: if self.rng.one_in(2) {
                     self.id(b)
                 } else {
                     NodeId(self.rng.bytes32())
                 },
-                min_packet: self.rng.next() as u32,
-                quality: self.rng.next() as u32,
+                min_packet: self.rng.draw() as u32,
+                quality: self.rng.draw() as u32,
                 hops: if own { Hops::new() } else { self.hops(m) },
             };
             let mut packet = vec![0; 1000];
@@ -399,7 +399,7 @@ impl World {
         if self.rng.one_in(4) {
             let kind =
                 self.rng.pick(&[Kind::Open, Kind::Data, Kind::Ack, Kind::Close, Kind::Hello]);
-            let header = Header { kind, flags: 0, hop_limit: 0, sequence: self.rng.next() };
+            let header = Header { kind, flags: 0, hop_limit: 0, sequence: self.rng.draw() };
             let mut packet = header.bytes(0).to_vec();
             packet.extend(self.rng.vec(24));
             seal(&mut packet);

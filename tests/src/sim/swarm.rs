@@ -104,7 +104,7 @@ fn config(rng: &mut Rng, options: &Options, mode: MeshMode, world: &World) -> Co
 /// Builds the world of a seed.
 fn build(seed: u64, adjust: &dyn Fn(&mut Options)) -> (World, Options) {
     let mut world = World::new(seed);
-    let mut rng = Rng::new(world.rng.next());
+    let mut rng = Rng::new(world.rng.draw());
     let mut options = Options::draw(&mut rng);
     adjust(&mut options);
     let gated = MeshMode::PaymentGated;
@@ -226,7 +226,7 @@ fn congest(w: &mut World, n: usize) {
 
 /// Sends a Bitcoin message; the payload.
 fn send_free(w: &mut World, n: usize, to: usize) -> Vec<u8> {
-    let payload = ping(w.rng.next());
+    let payload = ping(w.rng.draw());
     w.checks.free.insert(payload.clone());
     w.send(n, to, &payload, &[]);
     payload

@@ -294,14 +294,12 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Arrive { conn, side, bytes, path } => {
-                // What is under way arrives though the connection was closed since.
-                if !self.conns[conn].silent && self.conns[conn].open {
-                    let n = self.conns[conn].ends[side];
-                    self.nodes[n].note(&bytes);
-                    let given = Given::Received { link: link_of(conn, side), bytes };
-                    self.input_on(n, given, path);
-                }
+            // What is under way on a connection that was closed or cut is lost.
+            Event::Arrive { conn, side, bytes, path } if self.conns[conn].works() => {
+                let n = self.conns[conn].ends[side];
+                self.nodes[n].note(&bytes);
+                let given = Given::Received { link: link_of(conn, side), bytes };
+                self.input_on(n, given, path);
             }
             Event::Closed { node, boot, link } if self.nodes[node].boots == boot => {
                 self.input(node, Given::Disconnected { link });
