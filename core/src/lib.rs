@@ -4,6 +4,7 @@
 //! come out. See `mesh::Mesh` for the contract.
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 #![forbid(unsafe_code)]
+#![warn(clippy::iter_over_hash_type)]
 
 extern crate alloc;
 
