@@ -67,8 +67,15 @@ where
         let mut secp = Secp256k1::signing_only();
         secp.seeded_randomize(&rng.bytes());
         let keypair = Keypair::from_secret_key(&secp, &key);
-        let relay = Relay::new(BoardMesh::new(config, key, seed));
-        Self { relay, sides: ports.map(Side::new), keypair, secp, rng, now: 0 }
+        // In place: a board has no stack for a second copy.
+        Self {
+            relay: Relay::new(config, key, seed),
+            sides: ports.map(Side::new),
+            keypair,
+            secp,
+            rng,
+            now: 0,
+        }
     }
 
     /// Reads, relays and writes as much as the ports give and take now; call it

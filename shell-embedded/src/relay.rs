@@ -2,6 +2,8 @@
 
 use crate::egress::Egress;
 use crate::{Down, Happening, Sent};
+use bitcoin::secp256k1::SecretKey;
+use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::LinkId;
 use blvm_mesh_core::mesh::{Action, BoardMesh, Input, NetworkReason, Remedy, Ticket};
 use blvm_mesh_core::time::Micros;
@@ -25,10 +27,13 @@ pub(crate) struct Relay<const PORTS: usize, const FRAME: usize, const QUEUE: usi
 }
 
 impl<const PORTS: usize, const FRAME: usize, const QUEUE: usize> Relay<PORTS, FRAME, QUEUE> {
-    pub(crate) fn new(mesh: BoardMesh) -> Self {
-        let out = || Out { link: None, egress: Egress::new(), down: None };
-        let outs = core::array::from_fn(|_| out());
-        Self { mesh, outs, wake: Some(0), next_link: 0 }
+    pub(crate) fn new(config: Config, key: SecretKey, seed: [u8; 32]) -> Self {
+        Self {
+            mesh: BoardMesh::new(config, key, seed),
+            outs: core::array::from_fn(|_| Out { link: None, egress: Egress::new(), down: None }),
+            wake: Some(0),
+            next_link: 0,
+        }
     }
 
     /// A number for a link that no link had before.
