@@ -1,6 +1,6 @@
 //! Discovery: requests, replies and errors that come in.
 
-use super::api::{Action, Event, Priority, Remedy};
+use super::api::{Action, Event, Remedy};
 use super::error::{MeshError, NetworkReason, RoutingReason};
 use super::relay::all_different;
 use super::{Mesh, Pending};
@@ -74,7 +74,10 @@ impl<M: Memory> Mesh<M> {
         request.min_packet = request.min_packet.min(self.config.max_packet);
         if request.destination == me {
             return match self.requests.may_answer(&source, sequence) {
-                true => self.reply(link, request),
+                true => {
+                    self.reply(link, request);
+                    Ok(())
+                }
                 false => Err(ignore(RoutingReason::KnownRequest)),
             };
         }
@@ -103,11 +106,7 @@ impl<M: Memory> Mesh<M> {
         match known {
             Some((link, left)) => {
                 request.hop_limit = left as u8;
-                if self.write_head(route_request::MAX_LEN, |out| request.write(out)) {
-                    let priority = Priority::Control;
-                    let tail = 0..0;
-                    self.push(Pending::Own { link, priority, tail, sequence: None, after: None });
-                }
+                self.send_control(link, route_request::MAX_LEN, |out| request.write(out));
             }
             None => {
                 let Some(limit) = request.hop_limit.checked_sub(1) else { return };
@@ -120,7 +119,7 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// Answers a request for this node.
-    fn reply(&mut self, link: LinkId, request: RouteRequest) -> Result<(), Refusal> {
+    fn reply(&mut self, link: LinkId, request: RouteRequest) {
         let mut reply = RouteReply {
             hop_limit: request.hops.len() as u8,
             sequence: request.sequence,
@@ -135,11 +134,7 @@ impl<M: Memory> Mesh<M> {
         };
         reply.signature = self.me.sign(&self.secp, &reply.sighash());
         self.act(Action::Absorbed);
-        if self.write_head(route_reply::MAX_LEN, |out| reply.write(out)) {
-            let priority = Priority::Control;
-            self.push(Pending::Own { link, priority, tail: 0..0, sequence: None, after: None });
-        }
-        Ok(())
+        self.send_control(link, route_reply::MAX_LEN, |out| reply.write(out));
     }
 
     /// A route comes back. `Some`: the packet goes on to that neighbour.
@@ -195,16 +190,11 @@ impl<M: Memory> Mesh<M> {
         if !signed {
             return Err(penalise(RoutingReason::ReplySignature));
         }
-        let first = self.searches.get_mut(&reply.destination).is_some_and(|s| !s.found);
-        if to.is_none() && first {
-            // What was known before may be gone, and must not win by its cost.
-            self.table.forget(&reply.destination);
-        }
-        self.learn(&reply, behind);
         if to.is_none() {
             self.found(&reply);
             self.act(Action::Absorbed);
         }
+        self.learn(&reply, behind);
         Ok(to)
     }
 
@@ -225,6 +215,8 @@ impl<M: Memory> Mesh<M> {
         let destination = reply.destination;
         let Some(search) = self.searches.get_mut(&destination) else { return };
         if !core::mem::replace(&mut search.found, true) {
+            // What was known before may be gone, and must not win by its cost.
+            self.table.forget(&destination);
             let hops = reply.hops.len() as u8;
             self.act(Action::Publish(Event::RouteDiscovered { destination, hops }));
             self.push(Pending::Resume(destination));

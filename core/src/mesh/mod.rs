@@ -441,6 +441,19 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
+    /// Sends a packet of the mesh itself on a link.
+    fn send_control<E>(
+        &mut self,
+        link: LinkId,
+        size: usize,
+        write: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) {
+        if self.write_head(size, write) {
+            let priority = Priority::Control;
+            self.push(Pending::Own { link, priority, tail: 0..0, sequence: None, after: None });
+        }
+    }
+
     fn reject(&mut self, link: Option<LinkId>, reason: impl Into<MeshError>, remedy: Remedy) {
         self.act(Action::Reject { link, ticket: None, reason: reason.into(), remedy });
     }

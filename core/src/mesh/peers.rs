@@ -1,8 +1,8 @@
 //! Neighbours that come and go.
 
-use super::api::{Action, Event, Priority, Remedy};
+use super::Mesh;
+use super::api::{Action, Event, Remedy};
 use super::error::{MeshError, NetworkReason};
-use super::{Mesh, Pending};
 use crate::id::{LinkId, NodeId};
 use crate::payment::fee::Tariff;
 use crate::policy::mode::MeshMode;
@@ -97,10 +97,7 @@ impl<M: Memory> Mesh<M> {
             keepalive_ms: (self.config.timing.keepalive / MILLISECOND) as u32,
             issuers: issuers.map(|key| key.serialize()).collect(),
         };
-        if self.write_head(hello::MAX_LEN, |out| hello.write(out)) {
-            let priority = Priority::Control;
-            self.push(Pending::Own { link, priority, tail: 0..0, sequence: None, after: None });
-        }
+        self.send_control(link, hello::MAX_LEN, |out| hello.write(out));
     }
 
     /// A neighbour's hello: the link can be used from now on.

@@ -1,10 +1,10 @@
 //! Packets that come in: which kind they are, and the way of a datagram
 //! through this node.
 
+use super::Mesh;
 use super::api::{Action, Priority, Remedy};
 use super::error::{MeshError, NetworkReason, PaymentReason, RoutingReason};
 use super::pay::Admission;
-use super::{Mesh, Pending};
 use crate::config::MAX_HOPS;
 use crate::id::{HopId, LinkId};
 use crate::payment::fee::Party;
@@ -48,18 +48,12 @@ impl<M: Memory> Mesh<M> {
             Kind::Datagram => return self.datagram(link, header, packet),
             Kind::Hello => self.hello(link, header, body),
             Kind::RouteRequest => self.route_request(link, header, body),
-            Kind::RouteReply => self.route_reply(link, header, body).map(|relay| {
-                if let Some(to) = relay {
-                    lower_hop_limit(packet);
-                    self.pass_on(to, packet.len());
-                }
-            }),
-            Kind::RouteError => self.route_error(link, header, body).map(|relay| {
-                if let Some(to) = relay {
-                    lower_hop_limit(packet);
-                    self.pass_on(to, packet.len());
-                }
-            }),
+            Kind::RouteReply => {
+                self.route_reply(link, header, body).map(|to| self.pass_on(to, packet))
+            }
+            Kind::RouteError => {
+                self.route_error(link, header, body).map(|to| self.pass_on(to, packet))
+            }
             Kind::Open | Kind::Data | Kind::Ack | Kind::Close => {
                 Err((NetworkReason::NoFlows.into(), Remedy::Ignore))
             }
@@ -70,9 +64,12 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    fn pass_on(&mut self, link: LinkId, len: usize) {
-        self.note_sent(link);
-        self.act(forward(link, Priority::Control, 0..len, None));
+    /// Sends a reply or an error one link further, unless it was for this node.
+    fn pass_on(&mut self, to: Option<LinkId>, packet: &mut [u8]) {
+        let Some(to) = to else { return };
+        self.note_sent(to);
+        lower_hop_limit(packet);
+        self.act(forward(to, Priority::Control, 0..packet.len(), None));
     }
 
     /// A datagram came in on a live link, its header checked.
@@ -91,7 +88,11 @@ impl<M: Memory> Mesh<M> {
             Next::Relay { place, .. } => Party::Intermediate(place),
         };
         let size = packet.len();
-        let admission = match self.admit(Some(link), party, &datagram, size) {
+        let protocol = match next {
+            Next::Deliver => self.policy.detect_protocol(datagram.payload),
+            Next::Relay { .. } => self.protocol_that_decides(datagram.payload),
+        };
+        let admission = match self.admit(Some(link), party, &datagram, size, protocol) {
             Ok(admission) => admission,
             Err(reason) => {
                 return self.refuse(link, &datagram, reason, reason.remedy_for_payment());
@@ -109,7 +110,7 @@ impl<M: Memory> Mesh<M> {
                     source: datagram.source,
                     sequence: datagram.sequence,
                     payload: datagram.payload_range(size),
-                    protocol: self.policy.detect_protocol(datagram.payload),
+                    protocol,
                     earned_msat,
                     after,
                 };
@@ -191,6 +192,15 @@ impl<M: Memory> Mesh<M> {
         Ok(Next::Relay { link: to.link, place })
     }
 
+    /// The protocol of a payload, where the mode makes a difference of it. In mode
+    /// open it decides nothing: it is not looked at.
+    pub(super) fn protocol_that_decides(&self, payload: &[u8]) -> DetectedProtocol {
+        match self.config.mode {
+            MeshMode::Open => DetectedProtocol::Unknown,
+            _ => self.policy.detect_protocol(payload),
+        }
+    }
+
     /// Whether a datagram may pass: free of charge and within the allowance, or
     /// for a payment that holds, which is then booked.
     pub(super) fn admit(
@@ -199,12 +209,8 @@ impl<M: Memory> Mesh<M> {
         party: Party,
         datagram: &Datagram<'_>,
         size: usize,
+        protocol: DetectedProtocol,
     ) -> Result<Admission, MeshError> {
-        // In mode open the protocol decides nothing: it is not looked at.
-        let protocol = match self.config.mode {
-            MeshMode::Open => DetectedProtocol::Unknown,
-            _ => self.policy.detect_protocol(datagram.payload),
-        };
         match self.policy.determine_policy(protocol) {
             RoutingPolicy::Refused => Err(PaymentReason::ModeRefused(self.config.mode).into()),
             RoutingPolicy::PaymentRequired => self.check_payment(link, party, datagram),
@@ -250,15 +256,7 @@ impl<M: Memory> Mesh<M> {
             cause,
             hops,
         };
-        if self.write_head(route_error::MAX_LEN, |out| error.write(out)) {
-            self.push(Pending::Own {
-                link,
-                priority: Priority::Control,
-                tail: 0..0,
-                sequence: None,
-                after: None,
-            });
-        }
+        self.send_control(link, route_error::MAX_LEN, |out| error.write(out));
     }
 }
 

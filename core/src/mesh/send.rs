@@ -76,7 +76,10 @@ impl<M: Memory> Mesh<M> {
             payload,
         };
         let admission = match unchecked {
-            false => self.admit(None, Party::Source, &unsent, size)?,
+            false => {
+                let protocol = self.protocol_that_decides(payload);
+                self.admit(None, Party::Source, &unsent, size, protocol)?
+            }
             true if proof.is_empty() => Admission::Free,
             true => Admission::Paid { record: None, share_msat: 0 },
         };

@@ -24,9 +24,6 @@ pub const FLAG_PROOF: u8 = 1;
 /// Bytes before the hops.
 const FIXED: usize = 32 + 32 + 4;
 
-/// Most bytes that precede the proof in a datagram.
-pub const MAX_HEAD: usize = HEADER_LEN + FIXED + 8 * MAX_HOPS + 33 + 64;
-
 /// Bytes before the payload of a datagram with so many hops and such a proof.
 pub fn head_len(hops: usize, proof: usize) -> usize {
     let signed = if proof == 0 { 0 } else { 33 + 64 + proof };
@@ -222,7 +219,7 @@ mod tests {
     use std::vec::Vec;
 
     fn write(d: &Emit<'_>, hops: &[HopId], payload: &[u8]) -> (Vec<u8>, Option<[u8; 32]>) {
-        let mut out = vec![0; MAX_HEAD + 2000];
+        let mut out = vec![0; head_len(MAX_HOPS, 2000)];
         let mut signed = None;
         let n = d
             .write(hops, payload, &mut out, |hash| {

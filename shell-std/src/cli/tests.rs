@@ -278,7 +278,7 @@ fn ctv_hash_of_a_transaction() {
 #[test]
 fn decode_shows_every_field_or_says_what_is_wrong() {
     use blvm_mesh_core::id::{HopId, NodeId};
-    use blvm_mesh_core::wire::datagram::{Emit, MAX_HEAD};
+    use blvm_mesh_core::wire::datagram::{Emit, head_len};
     let secp = bitcoin::secp256k1::Secp256k1::new();
     let secret = bitcoin::secp256k1::SecretKey::from_slice(&[3; 32]).unwrap();
     let me = blvm_mesh_core::signature::Identity::new(&secp, &secret);
@@ -289,7 +289,7 @@ fn decode_shows_every_field_or_says_what_is_wrong() {
         destination: NodeId([4; 32]),
         proof: Some((me.public_key(), &[9; 40])),
     };
-    let mut packet = vec![0; MAX_HEAD + 40];
+    let mut packet = vec![0; head_len(1, 40)];
     let sign = |hash: &[u8; 32]| me.sign(&secp, hash);
     let n = emit.write(&[HopId([1; 8])], b"hi", &mut packet, sign).unwrap();
     packet.truncate(n);
