@@ -12,7 +12,7 @@ use blvm_mesh_core::mesh::Event;
 use blvm_mesh_core::mode::MeshMode;
 use blvm_mesh_core::time::{MILLISECOND, SECOND};
 use blvm_mesh_core::wire::route_error::Cause;
-use blvm_mesh_embedded::{Board, Happening, Port, Role, Sent};
+use blvm_mesh_embedded::{Board, BoardMemory, Happening, Port, Role, Sent};
 use blvm_mesh_tests::invoice::Order;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -44,7 +44,7 @@ impl Port for Line {
 }
 
 struct End {
-    board: Board<RustCrypto, Line, 1, 1280, 320, 4096>,
+    board: Board<RustCrypto, Line, 1>,
     seen: Vec<Seen>,
 }
 
@@ -144,7 +144,9 @@ impl Setup {
             config.timing.hop_round_trip = 500 * MILLISECOND;
             config.payment.issuers.push(public(ISSUER)).unwrap();
             let ports = [(line, Role::Dial(public(RELAY)))];
-            End { board: Board::new(config, secret(n), [n; 32], ports), seen: Vec::new() }
+            let memory: &mut BoardMemory<1, 1280, 320, 4096> =
+                Box::leak(Box::new(BoardMemory::EMPTY));
+            End { board: Board::new(memory, config, secret(n), [n; 32], ports), seen: Vec::new() }
         };
         let mut ends = [end(A, MeshMode::Open, line_a), end(C, MeshMode::PaymentGated, line_c)];
         for end in &mut ends {
