@@ -198,9 +198,7 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
 
     /// Drops the links that failed or are to be closed. Dropping one may close others.
     fn drop_links(&mut self, on: &mut impl FnMut(Happening<'_>)) {
-        let failed = |(at, out): (usize, &mut Out)| {
-            Some((at, out.down.take()?, out.link.take()))
-        };
+        let failed = |(at, out): (usize, &mut Out)| Some((at, out.down.take()?, out.link.take()));
         while let Some((port, reason, link)) =
             self.relay.outs.iter_mut().enumerate().find_map(failed)
         {

@@ -1,7 +1,7 @@
 //! The receiving side of a port: its handshake, frames and packets.
 
-use crate::{Down, HANDSHAKE_TIMEOUT, PACKET_TIMEOUT, PAUSE, Port, QUIET, Role};
 use crate::memory::Received;
+use crate::{Down, HANDSHAKE_TIMEOUT, PACKET_TIMEOUT, PAUSE, Port, QUIET, Role};
 use bitcoin::secp256k1::Keypair;
 use blvm_mesh_core::link::aead::Aead;
 use blvm_mesh_core::link::joiner::Joiner;
@@ -97,9 +97,7 @@ impl<A: Aead, P: Port> Side<A, P> {
     }
 
     /// What has come in and is not consumed, with the parts that take it.
-    pub(crate) fn parts(
-        &mut self,
-    ) -> Option<(&mut Link<A>, &mut Joiner<Assembly>, &mut [u8])> {
+    pub(crate) fn parts(&mut self) -> Option<(&mut Link<A>, &mut Joiner<Assembly>, &mut [u8])> {
         let Self { link, joiner, rx, have, .. } = self;
         Some((link.as_mut()?, joiner, rx.get_mut(..*have)?))
     }

@@ -23,6 +23,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// How long the slowest step may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Bytes of stack that the image may use.
+const STACK: u32 = 12 * 1024;
+
 /// A serial line that QEMU offers as a socket.
 struct Line(TcpStream);
 
@@ -100,6 +103,19 @@ impl Machine {
 
     fn said(&self, what: &str) -> bool {
         self.log.lock().unwrap().iter().any(|line| line.contains(what))
+    }
+}
+
+impl Machine {
+    /// Most bytes of stack that the image says it used, at its start or in its loop.
+    fn most_stack(&self) -> u32 {
+        let of = |line: &String| -> Option<u32> {
+            let words: Vec<_> = line.split_whitespace().collect();
+            let at = words.windows(2).position(|w| w == ["of", "stack"])?;
+            let bytes = words[..at].iter().rev().find_map(|word| word.parse().ok());
+            Some(bytes.expect("a number before it"))
+        };
+        self.log.lock().unwrap().iter().filter_map(of).max().unwrap_or_default()
     }
 }
 
@@ -263,5 +279,7 @@ fn the_image_relays_what_is_free_or_paid_for() {
     assert!(!s.ends[1].seen.contains(&Seen::Down));
     s.send(&verack, &[]);
     s.until("a free message again", |s| s.delivered(&verack) == 2);
+    let deepest = s.machine.most_stack();
+    assert!((1..=STACK).contains(&deepest), "{deepest} bytes of stack");
     assert!(!s.machine.said("panicked"));
 }

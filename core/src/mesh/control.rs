@@ -50,6 +50,7 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// Somebody looks for a node.
+    #[inline(never)]
     pub(super) fn route_request(
         &mut self,
         link: LinkId,
@@ -147,6 +148,7 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// A route comes back. `Some`: the packet goes on to that neighbour.
+    #[inline(never)]
     pub(super) fn route_reply(
         &mut self,
         link: LinkId,
@@ -234,6 +236,7 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// A datagram went no further. `Some`: the packet goes on to that neighbour.
+    #[inline(never)]
     pub(super) fn route_error(
         &mut self,
         link: LinkId,

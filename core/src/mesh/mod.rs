@@ -15,7 +15,8 @@
 //! sends never becomes an `Err`: it is rejected, with a reason and a remedy.
 //!
 //! This file keeps the parts together and sends each input to the file that
-//! treats it; `relay.rs` is where a datagram goes through.
+//! treats it (never inlined: on a board the deepest call, a payment's check, must
+//! not stand on what the others need); `relay.rs` is where a datagram goes through.
 
 pub mod api;
 mod control;

@@ -228,6 +228,7 @@ impl<M: Memory> Mesh<M> {
 
     /// A parked packet comes back: it is treated as if it came in just now, with
     /// the block known.
+    #[inline(never)]
     pub(super) fn resume(&mut self, ticket: Ticket, packet: &mut [u8]) {
         let Some(Awaits::Return { link, hash, block }) = self.returning(ticket) else { return };
         self.tables.parked.retain(|p| p.ticket != ticket);

@@ -20,6 +20,7 @@ const CONTROL_BURST: u64 = 128 * 1024;
 
 impl<M: Memory> Mesh<M> {
     /// A link is up; the neighbour's identity was proven on it.
+    #[inline(never)]
     pub(super) fn connect(&mut self, link: LinkId, peer: NodeId, dialed: bool) {
         if let Err(reason) = self.make_way(peer, dialed) {
             return self.reject(Some(link), reason, Remedy::Disconnect);
@@ -77,6 +78,7 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// A link is gone, and with it the routes over it.
+    #[inline(never)]
     pub(super) fn disconnect(&mut self, link: LinkId) {
         self.act(Action::Absorbed);
         // The link may have been closed by this node, which then forgot it.
@@ -101,6 +103,7 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// A neighbour's hello: the link can be used from now on.
+    #[inline(never)]
     pub(super) fn hello(
         &mut self,
         link: LinkId,

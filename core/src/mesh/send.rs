@@ -15,6 +15,7 @@ use crate::wire::route_request::{self, Hops, RouteRequest};
 
 impl<M: Memory> Mesh<M> {
     /// Sends a datagram, or parks it until a route is found.
+    #[inline(never)]
     pub(super) fn send(&mut self, to: NodeId, payload: &[u8], proof: &[u8], unchecked: bool) {
         if to == self.me.id() {
             return self.reject(None, RoutingReason::Itself, Remedy::Ignore);
@@ -114,6 +115,7 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// Searches a route, or says at once that there is one.
+    #[inline(never)]
     pub(super) fn find(&mut self, to: NodeId) {
         if to == self.me.id() {
             return self.reject(None, RoutingReason::Itself, Remedy::Ignore);

@@ -4,8 +4,7 @@ use bitcoin::secp256k1::SecretKey;
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::mesh::{
-    Action, Event, HostMesh, Input, Mesh, MeshError, Misuse, Priority, Quote, Remedy, Stats,
-    Ticket,
+    Action, Event, HostMesh, Input, Mesh, MeshError, Misuse, Priority, Quote, Remedy, Stats, Ticket,
 };
 use blvm_mesh_core::payment::headers::KnownHeader;
 use blvm_mesh_core::payment::ledger::Record;

@@ -148,6 +148,6 @@ fn main() -> ! {
     let relay = make();
     let stack = stack_used();
     paint_stack();
-    log!("relay {}: {} bytes of heap, {stack} of stack", relay.mesh().id(), heap_used());
+    log!("relay {}: {} bytes of heap, {stack} bytes of stack", relay.mesh().id(), heap_used());
     run(relay)
 }
