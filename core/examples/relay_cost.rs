@@ -121,7 +121,8 @@ mod host {
     }
 
     fn replay_cost() -> Duration {
-        let mut table = ReplayPrevention::<Heap>::new(PAYMENTS as usize, [9; 16]);
+        let mut table = ReplayPrevention::<Heap>::EMPTY;
+        table.prepare(PAYMENTS as usize, [9; 16]);
         let key = |n: u64| -> [u8; 32] { Sha256::digest(n.to_le_bytes()).into() };
         for n in 0..PAYMENTS {
             table.accept(key(n), 1000 + n % 604_800).unwrap();

@@ -60,6 +60,8 @@ pub struct Capacities {
     pub payments: usize,
     /// Packets that wait for an answer. Full: a new one is refused.
     pub parked: usize,
+    /// Block headers. Full: the one that came first goes.
+    pub headers: usize,
     /// Fingerprints of recent datagrams, a power of two. An old one is overwritten.
     pub seen: usize,
 }
@@ -73,6 +75,8 @@ impl Capacities {
         searches: 256,
         payments: 1_000_000,
         parked: 1024,
+        // Three days: covenants are accepted for one.
+        headers: 432,
         seen: 8192,
     };
     /// For a board with 64 KiB.
@@ -83,6 +87,7 @@ impl Capacities {
         searches: fixed::SEARCHES,
         payments: fixed::PAYMENTS,
         parked: fixed::PARKED,
+        headers: fixed::HEADERS,
         seen: fixed::SEEN,
     };
 }

@@ -4,14 +4,19 @@
 //! the caller applies the rule that its owner names. Small tables are sorted
 //! arrays, so nothing ever depends on the order of a hash table; the one large
 //! table (live payments) is looked up by a hash keyed from the seed.
+//!
+//! Every table has a constant empty form: a board keeps its tables in static
+//! memory, where nothing is ever built on the stack and moved.
 
 use core::ops::DerefMut;
 
 /// A bounded list.
 pub trait List<T>: DerefMut<Target = [T]> {
-    /// An empty list for at most `capacity` items. Fixed memory keeps fewer
-    /// where its own size is smaller.
-    fn with_capacity(capacity: usize) -> Self;
+    /// An empty list that holds nothing yet.
+    const EMPTY: Self;
+    /// Makes room for `capacity` items at most. Fixed memory keeps fewer where its
+    /// own size is smaller.
+    fn set_capacity(&mut self, capacity: usize);
     /// Most items that it can hold.
     fn capacity(&self) -> usize;
     /// Puts an item at `index`, moving the rest up; gives it back when full.
@@ -33,8 +38,11 @@ pub trait List<T>: DerefMut<Target = [T]> {
 
 /// A bounded map from 32-byte keys that peers may choose.
 pub trait Map<V> {
-    /// An empty map for at most `capacity` entries, hashed with a secret key.
-    fn with_capacity(capacity: usize, key: [u8; 16]) -> Self;
+    /// An empty map that holds nothing yet.
+    const EMPTY: Self;
+    /// Empties the map and makes room for `capacity` entries at most, hashed with
+    /// a secret key.
+    fn prepare(&mut self, capacity: usize, key: [u8; 16]);
     /// Looks an entry up.
     fn get(&self, key: &[u8; 32]) -> Option<&V>;
     /// Adds an entry; gives the value back when full or when the key is there.
@@ -90,20 +98,29 @@ pub fn heap_pop<T: Ord>(heap: &mut impl List<T>) -> Option<T> {
 
 /// Where tables live. `N` is the size in fixed memory; the heap ignores it and
 /// takes the capacity given at run time.
-pub trait Memory {
+pub trait Memory: 'static {
     /// The list of this memory.
     type List<T, const N: usize>: List<T>;
     /// The map of this memory.
     type Map<V, const N: usize>: Map<V>;
+    /// How the state machine holds its tables.
+    type Held<T: 'static>: DerefMut<Target = T>;
 }
 
-/// Fixed arrays inside the state machine: nothing is allocated.
+/// A memory from which the state machine can take its tables by itself.
+pub trait Owned: Memory {
+    /// Takes a value in.
+    fn hold<T: 'static>(value: T) -> Self::Held<T>;
+}
+
+/// Fixed arrays in memory that is lent for ever: nothing is allocated.
 #[derive(Debug, Clone, Copy)]
 pub struct Fixed;
 
 impl Memory for Fixed {
     type List<T, const N: usize> = FixedList<T, N>;
     type Map<V, const N: usize> = FixedMap<V, N>;
+    type Held<T: 'static> = &'static mut T;
 }
 
 /// [`List`] in a fixed array.
@@ -127,8 +144,9 @@ impl<T, const N: usize> DerefMut for FixedList<T, N> {
 }
 
 impl<T, const N: usize> List<T> for FixedList<T, N> {
-    fn with_capacity(capacity: usize) -> Self {
-        Self { items: heapless::Vec::new(), capacity: capacity.min(N) }
+    const EMPTY: Self = Self { items: heapless::Vec::new(), capacity: 0 };
+    fn set_capacity(&mut self, capacity: usize) {
+        self.capacity = capacity.min(N);
     }
     fn capacity(&self) -> usize {
         self.capacity
@@ -154,8 +172,10 @@ impl<T, const N: usize> List<T> for FixedList<T, N> {
 pub struct FixedMap<V, const N: usize>(FixedList<([u8; 32], V), N>);
 
 impl<V, const N: usize> Map<V> for FixedMap<V, N> {
-    fn with_capacity(capacity: usize, _key: [u8; 16]) -> Self {
-        Self(FixedList::with_capacity(capacity))
+    const EMPTY: Self = Self(FixedList::EMPTY);
+    fn prepare(&mut self, capacity: usize, _key: [u8; 16]) {
+        self.0.items.clear();
+        self.0.set_capacity(capacity);
     }
     fn get(&self, key: &[u8; 32]) -> Option<&V> {
         let at = self.0.binary_search_by(|(k, _)| k.cmp(key)).ok()?;
@@ -180,12 +200,12 @@ impl<V, const N: usize> Map<V> for FixedMap<V, N> {
 }
 
 #[cfg(feature = "alloc")]
-pub use heap::{Heap, HeapList, HeapMap};
+pub use heap::{Boxed, Heap, HeapList, HeapMap, Inline};
 
 #[cfg(feature = "alloc")]
 mod heap {
-    use super::{List, Map, Memory};
-    use alloc::vec::Vec;
+    use super::{FixedList, FixedMap, List, Map, Memory, Owned};
+    use alloc::{boxed::Box, vec::Vec};
     use core::hash::{BuildHasher, Hasher};
     use core::ops::{Deref, DerefMut};
     use siphasher::sip::SipHasher13;
@@ -198,6 +218,46 @@ mod heap {
     impl Memory for Heap {
         type List<T, const N: usize> = HeapList<T>;
         type Map<V, const N: usize> = HeapMap<V>;
+        type Held<T: 'static> = Inline<T>;
+    }
+
+    impl Owned for Heap {
+        fn hold<T: 'static>(value: T) -> Inline<T> {
+            Inline(value)
+        }
+    }
+
+    /// A value held in the state machine itself.
+    #[derive(Debug)]
+    pub struct Inline<T>(T);
+
+    impl<T> Deref for Inline<T> {
+        type Target = T;
+        fn deref(&self) -> &T {
+            &self.0
+        }
+    }
+
+    impl<T> DerefMut for Inline<T> {
+        fn deref_mut(&mut self) -> &mut T {
+            &mut self.0
+        }
+    }
+
+    /// The tables of [`Fixed`](super::Fixed) in a box: a board as hosts simulate it.
+    #[derive(Debug, Clone, Copy)]
+    pub struct Boxed;
+
+    impl Memory for Boxed {
+        type List<T, const N: usize> = FixedList<T, N>;
+        type Map<V, const N: usize> = FixedMap<V, N>;
+        type Held<T: 'static> = Box<T>;
+    }
+
+    impl Owned for Boxed {
+        fn hold<T: 'static>(value: T) -> Box<T> {
+            Box::new(value)
+        }
     }
 
     /// [`List`] on the heap.
@@ -221,8 +281,9 @@ mod heap {
     }
 
     impl<T> List<T> for HeapList<T> {
-        fn with_capacity(capacity: usize) -> Self {
-            Self { items: Vec::new(), capacity }
+        const EMPTY: Self = Self { items: Vec::new(), capacity: 0 };
+        fn set_capacity(&mut self, capacity: usize) {
+            self.capacity = capacity;
         }
         fn capacity(&self) -> usize {
             self.capacity
@@ -275,8 +336,11 @@ mod heap {
     }
 
     impl<V> Map<V> for HeapMap<V> {
-        fn with_capacity(capacity: usize, key: [u8; 16]) -> Self {
-            Self { entries: hashbrown::HashMap::with_hasher(Keyed(key)), capacity }
+        const EMPTY: Self =
+            Self { entries: hashbrown::HashMap::with_hasher(Keyed([0; 16])), capacity: 0 };
+        fn prepare(&mut self, capacity: usize, key: [u8; 16]) {
+            self.entries = hashbrown::HashMap::with_hasher(Keyed(key));
+            self.capacity = capacity;
         }
         fn get(&self, key: &[u8; 32]) -> Option<&V> {
             self.entries.get(key)
@@ -312,7 +376,10 @@ mod tests {
         k
     }
 
-    fn follows_a_model<M: Map<u32>>(mut map: M, steps: &[(u8, bool, u32)], cap: usize) {
+    fn follows_a_model<M: Map<u32>>(steps: &[(u8, bool, u32)], cap: usize) {
+        let mut map = M::EMPTY;
+        assert_eq!(map.try_insert(key(1), 1), Err(1), "nothing fits before there is room");
+        map.prepare(cap, [1; 16]);
         let mut model = BTreeMap::new();
         for &(k, insert, v) in steps {
             if insert {
@@ -334,16 +401,17 @@ mod tests {
     proptest! {
         #[test]
         fn maps_behave_alike_and_stay_bounded(steps in prop::collection::vec((0u8..24, any::<bool>(), any::<u32>()), 0..64)) {
-            follows_a_model(FixedMap::<u32, 16>::with_capacity(10, [1; 16]), &steps, 10);
+            follows_a_model::<FixedMap<u32, 16>>(&steps, 10);
             #[cfg(feature = "alloc")]
-            follows_a_model(HeapMap::<u32>::with_capacity(10, [1; 16]), &steps, 10);
+            follows_a_model::<HeapMap<u32>>(&steps, 10);
         }
     }
 
     proptest! {
         #[test]
         fn a_heap_gives_its_items_in_order(items in prop::collection::vec(any::<u8>(), 0..40)) {
-            let mut heap = FixedList::<u8, 32>::with_capacity(32);
+            let mut heap = FixedList::<u8, 32>::EMPTY;
+            heap.set_capacity(32);
             for (i, item) in items.iter().enumerate() {
                 prop_assert_eq!(heap_push(&mut heap, *item), if i < 32 { Ok(()) } else { Err(*item) });
             }
@@ -358,7 +426,8 @@ mod tests {
 
     #[test]
     fn a_full_list_gives_the_item_back() {
-        let mut l = FixedList::<u8, 4>::with_capacity(9);
+        let mut l = FixedList::<u8, 4>::EMPTY;
+        l.set_capacity(9);
         assert_eq!(l.capacity(), 4);
         for i in 0..4 {
             assert_eq!(l.try_push(i), Ok(()));

@@ -1,6 +1,7 @@
 //! The loop's body: ports, links and the state machine together.
 
-use crate::egress::{CONTROL_RESERVE, ENTRY_HEADER};
+use crate::egress::Egress;
+use crate::memory::BoardMemory;
 use crate::relay::{Out, Relay};
 use crate::side::Side;
 use crate::{Down, Happening, Port, Role, Sent};
@@ -9,68 +10,44 @@ use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::link::Step;
 use blvm_mesh_core::link::aead::Aead;
-use blvm_mesh_core::link::transport::FRAME_OVERHEAD;
 use blvm_mesh_core::mesh::{BoardMesh, Input, NetworkReason};
 use blvm_mesh_core::rng::Rng;
 use blvm_mesh_core::time::Micros;
 
-/// A node on a board.
-///
-/// - `PORTS`: number of ports.
-/// - `PACKET`: largest packet in bytes; two are kept per port while they come in
-///   in pieces.
-/// - `FRAME`: largest frame in bytes, sent and accepted, 34 of them overhead; two
-///   are kept per port. No neighbour may send larger ones.
-/// - `QUEUE`: bytes per port for packets that wait to be sent. It must have room
-///   for two largest packets and 1030 bytes more.
-pub struct Board<
-    A,
-    P,
-    const PORTS: usize,
-    const PACKET: usize,
-    const FRAME: usize,
-    const QUEUE: usize,
-> {
-    relay: Relay<PORTS, FRAME, QUEUE>,
-    sides: [Side<A, P, PACKET, FRAME>; PORTS],
+/// A node on a board with `PORTS` ports of type `P`.
+pub struct Board<A, P, const PORTS: usize> {
+    relay: Relay<PORTS>,
+    sides: heapless::Vec<Side<A, P>, PORTS>,
     keypair: Keypair,
     secp: Secp256k1<SignOnly>,
     rng: Rng,
     now: Micros,
 }
 
-impl<A, P, const PORTS: usize, const PACKET: usize, const FRAME: usize, const QUEUE: usize>
-    Board<A, P, PORTS, PACKET, FRAME, QUEUE>
-where
-    A: Aead,
-    P: Port,
-{
-    const SIZES_FIT: () = {
-        assert!(FRAME > 66 + FRAME_OVERHEAD, "a frame must hold an act of the handshake");
-        assert!(PACKET <= u16::MAX as usize, "a packet has at most 65535 bytes");
-        assert!(QUEUE / 2 >= PACKET + ENTRY_HEADER + CONTROL_RESERVE, "the queue is too short");
-    };
-
+impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
     /// A node with this identity. The seed must be random, secret and never be used
     /// for another run: the ephemeral keys of the links come from it. Packets are
-    /// held to `PACKET` bytes and payments to `volatile`, whatever `config` says.
-    pub fn new(
+    /// held to the size that `memory` has for one, and payments to `volatile`,
+    /// whatever `config` says.
+    pub fn new<const PACKET: usize, const FRAME: usize, const QUEUE: usize>(
+        memory: &'static mut BoardMemory<PORTS, PACKET, FRAME, QUEUE>,
         mut config: Config,
         key: SecretKey,
         seed: [u8; 32],
         ports: [(P, Role); PORTS],
     ) -> Self {
-        let () = Self::SIZES_FIT;
         config.max_packet = config.max_packet.min(PACKET as u32);
         config.payment.volatile = true;
         let mut rng = Rng::new(&seed, "links");
         let mut secp = Secp256k1::signing_only();
         secp.seeded_randomize(&rng.bytes());
         let keypair = Keypair::from_secret_key(&secp, &key);
-        // In place: a board has no stack for a second copy.
+        let BoardMemory { tables, received, sent } = memory;
+        let mesh = BoardMesh::with_tables(tables, config, key, seed);
+        let sides = ports.into_iter().zip(received);
         Self {
-            relay: Relay::new(config, key, seed),
-            sides: ports.map(Side::new),
+            relay: Relay::new(mesh, sent.iter_mut().map(Egress::new)),
+            sides: sides.map(|(port, memory)| Side::new(port, memory)).collect(),
             keypair,
             secp,
             rng,
@@ -221,9 +198,7 @@ where
 
     /// Drops the links that failed or are to be closed. Dropping one may close others.
     fn drop_links(&mut self, on: &mut impl FnMut(Happening<'_>)) {
-        let failed = |(at, out): (usize, &mut Out<FRAME, QUEUE>)| {
-            Some((at, out.down.take()?, out.link.take()))
-        };
+        let failed = |(at, out): (usize, &mut Out)| Some((at, out.down.take()?, out.link.take()));
         while let Some((port, reason, link)) =
             self.relay.outs.iter_mut().enumerate().find_map(failed)
         {

@@ -1,45 +1,41 @@
 //! What waits to be sent on one link, in fixed memory.
 
+use crate::memory::{CONTROL_RESERVE, ENTRY_HEADER, Sent};
 use blvm_mesh_core::link::aead::Aead;
 use blvm_mesh_core::link::fragment::{FrameBuilder, Lane, Put, Splitter};
 use blvm_mesh_core::link::transport::Sender;
 use blvm_mesh_core::mesh::Priority;
 use blvm_mesh_core::policy::quota::{self, LaneScheduler};
+use heapless::VecView;
 
 /// Thousandths of a busy link's bytes that free traffic gets for certain.
 const FREE_SHARE: u16 = 250;
-/// Bytes of the queue that only packets of the mesh itself may take.
-pub(crate) const CONTROL_RESERVE: usize = 512;
-/// Bytes in front of each packet: its lane and its length.
-pub(crate) const ENTRY_HEADER: usize = 3;
 
-/// Packets of both lanes in `QUEUE` bytes, and one frame on its way.
-pub(crate) struct Egress<const FRAME: usize, const QUEUE: usize> {
+/// Packets of both lanes, and one frame on its way.
+pub(crate) struct Egress {
     /// Entries in order of arrival: lane, length (little-endian), packet.
-    queue: heapless::Vec<u8, QUEUE>,
+    queue: &'static mut VecView<u8>,
     splitter: Splitter,
     scheduler: LaneScheduler,
     /// Its turn has come, but the last frame had no room for it.
     chosen: Option<Lane>,
-    frame: [u8; FRAME],
+    frame: &'static mut [u8],
     frame_len: usize,
     written: usize,
     full: bool,
 }
 
-impl<const FRAME: usize, const QUEUE: usize> Egress<FRAME, QUEUE> {
-    /// From here on the link is full.
-    const HIGH: usize = QUEUE / 2;
-    /// At or below this it has room again.
-    const LOW: usize = QUEUE / 4;
-
-    pub(crate) fn new() -> Self {
+impl Egress {
+    pub(crate) fn new<const FRAME: usize, const QUEUE: usize>(
+        memory: &'static mut Sent<FRAME, QUEUE>,
+    ) -> Self {
+        let Sent { queue, frame } = memory;
         Self {
-            queue: heapless::Vec::new(),
+            queue,
             splitter: Splitter::default(),
             scheduler: LaneScheduler::new(FREE_SHARE),
             chosen: None,
-            frame: [0; FRAME],
+            frame,
             frame_len: 0,
             written: 0,
             full: false,
@@ -58,10 +54,11 @@ impl<const FRAME: usize, const QUEUE: usize> Egress<FRAME, QUEUE> {
     /// Puts a packet, `head` and then `tail`, into the queue; `false` if there is no
     /// room for it.
     pub(crate) fn push(&mut self, priority: Priority, head: &[u8], tail: &[u8]) -> bool {
+        let size = self.queue.capacity();
         let (lane, bound) = match priority {
-            Priority::Control => (Lane::Paid, QUEUE),
-            Priority::Paid => (Lane::Paid, QUEUE.saturating_sub(CONTROL_RESERVE)),
-            Priority::Free => (Lane::Free, QUEUE.saturating_sub(CONTROL_RESERVE)),
+            Priority::Control => (Lane::Paid, size),
+            Priority::Paid => (Lane::Paid, size.saturating_sub(CONTROL_RESERVE)),
+            Priority::Free => (Lane::Free, size.saturating_sub(CONTROL_RESERVE)),
         };
         let len = head.len().saturating_add(tail.len());
         let Ok(short) = u16::try_from(len) else { return false };
@@ -76,8 +73,8 @@ impl<const FRAME: usize, const QUEUE: usize> Egress<FRAME, QUEUE> {
     /// Whether the link has just become full (`true`) or has room again.
     pub(crate) fn change(&mut self) -> Option<bool> {
         let full = match self.full {
-            false => self.queue.len() >= Self::HIGH,
-            true => self.queue.len() > Self::LOW,
+            false => self.queue.len() >= self.queue.capacity() / 2,
+            true => self.queue.len() > self.queue.capacity() / 4,
         };
         (full != self.full).then(|| {
             self.full = full;
@@ -175,7 +172,7 @@ fn first_of(queue: &[u8], lane: Lane) -> Option<(usize, usize)> {
     }
 }
 
-fn remove<const N: usize>(queue: &mut heapless::Vec<u8, N>, at: usize, len: usize) {
+fn remove(queue: &mut VecView<u8>, at: usize, len: usize) {
     let end = (at + len).min(queue.len());
     let left = queue.len() - (end - at);
     queue.copy_within(end.., at);

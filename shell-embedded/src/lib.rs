@@ -2,7 +2,9 @@
 //! such as UARTs, in fixed memory, driven by one loop.
 //!
 //! ```text
-//! let mut board = Board::<RustCrypto, _, 2, 1024, 512, 4096>::new(config, key, seed, ports);
+//! static MEMORY: ConstStaticCell<BoardMemory<2, 1024, 512, 4096>> =
+//!     ConstStaticCell::new(BoardMemory::EMPTY);
+//! let mut board = Board::<RustCrypto, _, 2>::new(MEMORY.take(), config, key, seed, ports);
 //! loop {
 //!     let wake = board.step(now_in_microseconds(), &mut |what| match what { .. });
 //!     // sleep until a byte comes in, a transmitter has room, or `wake`
@@ -20,12 +22,14 @@
 
 mod board;
 mod egress;
+mod memory;
 mod relay;
 mod side;
 #[cfg(test)]
 mod tests;
 
 pub use board::Board;
+pub use memory::BoardMemory;
 
 use bitcoin::secp256k1::PublicKey;
 use blvm_mesh_core::id::NodeId;

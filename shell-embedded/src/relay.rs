@@ -2,35 +2,33 @@
 
 use crate::egress::Egress;
 use crate::{Down, Happening, Sent};
-use bitcoin::secp256k1::SecretKey;
-use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::LinkId;
 use blvm_mesh_core::mesh::{Action, BoardMesh, Input, NetworkReason, Remedy, Ticket};
 use blvm_mesh_core::time::Micros;
 
 /// The sending side of a port.
-pub(crate) struct Out<const FRAME: usize, const QUEUE: usize> {
+pub(crate) struct Out {
     /// Set while the neighbour is known.
     pub(crate) link: Option<LinkId>,
-    pub(crate) egress: Egress<FRAME, QUEUE>,
+    pub(crate) egress: Egress,
     /// The link is to be dropped.
     pub(crate) down: Option<Down>,
 }
 
 /// The state machine and the sending sides.
-pub(crate) struct Relay<const PORTS: usize, const FRAME: usize, const QUEUE: usize> {
+pub(crate) struct Relay<const PORTS: usize> {
     pub(crate) mesh: BoardMesh,
-    pub(crate) outs: [Out<FRAME, QUEUE>; PORTS],
+    pub(crate) outs: heapless::Vec<Out, PORTS>,
     /// When the state machine wants the time at the latest.
     pub(crate) wake: Option<Micros>,
     next_link: u32,
 }
 
-impl<const PORTS: usize, const FRAME: usize, const QUEUE: usize> Relay<PORTS, FRAME, QUEUE> {
-    pub(crate) fn new(config: Config, key: SecretKey, seed: [u8; 32]) -> Self {
+impl<const PORTS: usize> Relay<PORTS> {
+    pub(crate) fn new(mesh: BoardMesh, egresses: impl Iterator<Item = Egress>) -> Self {
         Self {
-            mesh: BoardMesh::new(config, key, seed),
-            outs: core::array::from_fn(|_| Out { link: None, egress: Egress::new(), down: None }),
+            mesh,
+            outs: egresses.map(|egress| Out { link: None, egress, down: None }).collect(),
             wake: Some(0),
             next_link: 0,
         }
@@ -97,7 +95,7 @@ impl<const PORTS: usize, const FRAME: usize, const QUEUE: usize> Relay<PORTS, FR
 
     /// Tells the state machine of queues that filled up or have room again.
     pub(crate) fn tell_congestion(&mut self, now: Micros, on: &mut impl FnMut(Happening<'_>)) {
-        let change = |out: &mut Out<FRAME, QUEUE>| Some((out.link?, out.egress.change()?));
+        let change = |out: &mut Out| Some((out.link?, out.egress.change()?));
         while let Some((link, full)) = self.outs.iter_mut().find_map(change) {
             if self.mesh.handle(now, Input::Congestion { link, full }).is_ok() {
                 self.carry_out(&[], on);

@@ -1,5 +1,6 @@
 //! The receiving side of a port: its handshake, frames and packets.
 
+use crate::memory::Received;
 use crate::{Down, HANDSHAKE_TIMEOUT, PACKET_TIMEOUT, PAUSE, Port, QUIET, Role};
 use bitcoin::secp256k1::Keypair;
 use blvm_mesh_core::link::aead::Aead;
@@ -7,35 +8,38 @@ use blvm_mesh_core::link::joiner::Joiner;
 use blvm_mesh_core::link::transport::FRAME_OVERHEAD;
 use blvm_mesh_core::link::{Link, LinkLimits};
 use blvm_mesh_core::time::Micros;
+use heapless::VecView;
 
 /// Memory in which a split packet is put together.
-type Assembly<const PACKET: usize> = heapless::Vec<u8, PACKET>;
+type Assembly = &'static mut VecView<u8>;
 
 /// One port, with what has come in on it.
-pub(crate) struct Side<A, P, const PACKET: usize, const FRAME: usize> {
+pub(crate) struct Side<A, P> {
     pub(crate) port: P,
     pub(crate) role: Role,
     pub(crate) link: Option<Link<A>>,
     /// The link failed: nothing is sent, and what comes in is discarded, until then.
     pub(crate) rests_until: Option<Micros>,
-    pub(crate) joiner: Joiner<Assembly<PACKET>>,
-    rx: [u8; FRAME],
+    pub(crate) joiner: Joiner<Assembly>,
+    rx: &'static mut [u8],
     have: usize,
 }
 
-impl<A: Aead, P: Port, const PACKET: usize, const FRAME: usize> Side<A, P, PACKET, FRAME> {
-    const LIMITS: LinkLimits = LinkLimits {
-        handshake_timeout: HANDSHAKE_TIMEOUT,
-        max_body: if FRAME - FRAME_OVERHEAD > u16::MAX as usize {
-            u16::MAX
-        } else {
-            (FRAME - FRAME_OVERHEAD) as u16
-        },
-    };
+impl<A: Aead, P: Port> Side<A, P> {
+    pub(crate) fn new<const PACKET: usize, const FRAME: usize>(
+        (port, role): (P, Role),
+        memory: &'static mut Received<PACKET, FRAME>,
+    ) -> Self {
+        let Received { free, paid, frame } = memory;
+        let (free, paid) = (free.as_mut_view(), paid.as_mut_view());
+        let joiner = Joiner::new(PACKET, PACKET_TIMEOUT, free, paid);
+        Self { port, role, link: None, rests_until: None, joiner, rx: frame, have: 0 }
+    }
 
-    pub(crate) fn new((port, role): (P, Role)) -> Self {
-        let joiner = new_joiner();
-        Self { port, role, link: None, rests_until: None, joiner, rx: [0; FRAME], have: 0 }
+    fn limits(&self) -> LinkLimits {
+        let max_body = self.rx.len().saturating_sub(FRAME_OVERHEAD);
+        let max_body = u16::try_from(max_body).unwrap_or(u16::MAX);
+        LinkLimits { handshake_timeout: HANDSHAKE_TIMEOUT, max_body }
     }
 
     /// Reads what fits; `false` if nothing came in. While the port rests, nothing
@@ -74,16 +78,17 @@ impl<A: Aead, P: Port, const PACKET: usize, const FRAME: usize> Side<A, P, PACKE
         if self.link.is_some() || self.rests_until.is_some() {
             return None;
         }
+        let limits = self.limits();
         match &self.role {
             Role::Dial(remote) => {
-                let (link, act) = Link::initiator(now, Self::LIMITS, local, &ephemeral(), remote);
+                let (link, act) = Link::initiator(now, limits, local, &ephemeral(), remote);
                 self.link = Some(link);
                 self.have = 0;
                 Some(act)
             }
             Role::Listen => {
                 if self.have > 0 {
-                    let link = Link::responder(now, Self::LIMITS, local, &ephemeral());
+                    let link = Link::responder(now, limits, local, &ephemeral());
                     self.link = Some(link);
                 }
                 None
@@ -92,9 +97,7 @@ impl<A: Aead, P: Port, const PACKET: usize, const FRAME: usize> Side<A, P, PACKE
     }
 
     /// What has come in and is not consumed, with the parts that take it.
-    pub(crate) fn parts(
-        &mut self,
-    ) -> Option<(&mut Link<A>, &mut Joiner<Assembly<PACKET>>, &mut [u8])> {
+    pub(crate) fn parts(&mut self) -> Option<(&mut Link<A>, &mut Joiner<Assembly>, &mut [u8])> {
         let Self { link, joiner, rx, have, .. } = self;
         Some((link.as_mut()?, joiner, rx.get_mut(..*have)?))
     }
@@ -124,15 +127,11 @@ impl<A: Aead, P: Port, const PACKET: usize, const FRAME: usize> Side<A, P, PACKE
     pub(crate) fn drop_link(&mut self, now: Micros) {
         self.link = None;
         self.have = 0;
-        self.joiner = new_joiner();
+        self.joiner.clear();
         let rest = match self.role {
             Role::Dial(_) => PAUSE,
             Role::Listen => QUIET,
         };
         self.rests_until = Some(now.saturating_add(rest));
     }
-}
-
-fn new_joiner<const PACKET: usize>() -> Joiner<Assembly<PACKET>> {
-    Joiner::new(PACKET, PACKET_TIMEOUT, heapless::Vec::new(), heapless::Vec::new())
 }

@@ -7,6 +7,7 @@ use blvm_mesh_core::config::{Config, MeshMode};
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::link::aead::RustCrypto;
 use blvm_mesh_core::mesh::{NetworkReason, PaymentReason, Priority};
+use std::boxed::Box;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -48,7 +49,11 @@ fn line() -> (Uart, Uart) {
     (one, other)
 }
 
-type TestBoard = Board<RustCrypto, Uart, 2, 1024, 512, 4096>;
+type TestBoard = Board<RustCrypto, Uart, 2>;
+
+fn memory() -> &'static mut BoardMemory<2, 1024, 512, 4096> {
+    Box::leak(Box::new(BoardMemory::EMPTY))
+}
 
 #[derive(Debug, PartialEq)]
 enum Did {
@@ -92,7 +97,7 @@ impl World {
             let mut config = Config::board(Network::Regtest, 8192);
             config.mode = mode;
             config.payment.volatile = false;
-            TestBoard::new(config, key(n), [n; 32], ports)
+            TestBoard::new(memory(), config, key(n), [n; 32], ports)
         };
         let boards = [
             board(1, [(a, dial(2)), (Uart::default(), Role::Listen)]),
@@ -276,7 +281,8 @@ fn a_stopped_line_fills_the_queue_and_is_then_congested() {
 
 #[test]
 fn a_full_queue_takes_control_packets_still() {
-    let mut egress = Egress::<512, 4096>::new();
+    let [sent, _] = &mut memory().sent;
+    let mut egress = Egress::new(sent);
     while egress.push(Priority::Free, &[1; 300], &[2; 100]) {}
     assert!(!egress.push(Priority::Paid, &[3; 400], &[]));
     assert!(egress.push(Priority::Control, &[4; 400], &[]));

@@ -7,7 +7,7 @@ use blvm_mesh_core::id::{LinkId, Network, NodeId};
 use blvm_mesh_core::mesh::{Action, Event, Input, Mesh, MeshError, Quote, Remedy, Ticket};
 use blvm_mesh_core::payment::fee::FeeDistribution;
 use blvm_mesh_core::payment::ledger::Record;
-use blvm_mesh_core::tables::Memory;
+use blvm_mesh_core::tables::Owned;
 use blvm_mesh_core::time::Micros;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -52,7 +52,7 @@ enum Held {
 }
 
 /// A node with its disk.
-pub struct Node<M: Memory> {
+pub struct Node<M: Owned> {
     /// The state machine.
     pub mesh: Mesh<M>,
     /// Records that are durable: a restart reads these and no others.
@@ -69,7 +69,7 @@ pub struct Node<M: Memory> {
 }
 
 /// The world.
-pub struct World<M: Memory> {
+pub struct World<M: Owned> {
     /// The nodes.
     pub nodes: Vec<Node<M>>,
     /// Monotonic time.
@@ -105,7 +105,7 @@ pub fn config(mode: MeshMode) -> Config {
     config
 }
 
-impl<M: Memory> World<M> {
+impl<M: Owned> World<M> {
     /// `count` nodes that are not wired yet.
     pub fn new(config: Config, count: u8) -> Self {
         let mut world = Self {

@@ -12,7 +12,7 @@ use blvm_mesh_core::mesh::Event;
 use blvm_mesh_core::mode::MeshMode;
 use blvm_mesh_core::time::{MILLISECOND, SECOND};
 use blvm_mesh_core::wire::route_error::Cause;
-use blvm_mesh_embedded::{Board, Happening, Port, Role, Sent};
+use blvm_mesh_embedded::{Board, BoardMemory, Happening, Port, Role, Sent};
 use blvm_mesh_tests::invoice::Order;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -22,6 +22,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long the slowest step may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Bytes of stack that the image may use.
+const STACK: u32 = 12 * 1024;
 
 /// A serial line that QEMU offers as a socket.
 struct Line(TcpStream);
@@ -44,7 +47,7 @@ impl Port for Line {
 }
 
 struct End {
-    board: Board<RustCrypto, Line, 1, 1280, 320, 4096>,
+    board: Board<RustCrypto, Line, 1>,
     seen: Vec<Seen>,
 }
 
@@ -103,6 +106,19 @@ impl Machine {
     }
 }
 
+impl Machine {
+    /// Most bytes of stack that the image says it used, at its start or in its loop.
+    fn most_stack(&self) -> u32 {
+        let of = |line: &String| -> Option<u32> {
+            let words: Vec<_> = line.split_whitespace().collect();
+            let at = words.windows(2).position(|w| w == ["of", "stack"])?;
+            let bytes = words[..at].iter().rev().find_map(|word| word.parse().ok());
+            Some(bytes.expect("a number before it"))
+        };
+        self.log.lock().unwrap().iter().filter_map(of).max().unwrap_or_default()
+    }
+}
+
 struct Setup {
     machine: Machine,
     ends: [End; 2],
@@ -144,7 +160,9 @@ impl Setup {
             config.timing.hop_round_trip = 500 * MILLISECOND;
             config.payment.issuers.push(public(ISSUER)).unwrap();
             let ports = [(line, Role::Dial(public(RELAY)))];
-            End { board: Board::new(config, secret(n), [n; 32], ports), seen: Vec::new() }
+            let memory: &mut BoardMemory<1, 1280, 320, 4096> =
+                Box::leak(Box::new(BoardMemory::EMPTY));
+            End { board: Board::new(memory, config, secret(n), [n; 32], ports), seen: Vec::new() }
         };
         let mut ends = [end(A, MeshMode::Open, line_a), end(C, MeshMode::PaymentGated, line_c)];
         for end in &mut ends {
@@ -261,5 +279,7 @@ fn the_image_relays_what_is_free_or_paid_for() {
     assert!(!s.ends[1].seen.contains(&Seen::Down));
     s.send(&verack, &[]);
     s.until("a free message again", |s| s.delivered(&verack) == 2);
+    let deepest = s.machine.most_stack();
+    assert!((1..=STACK).contains(&deepest), "{deepest} bytes of stack");
     assert!(!s.machine.said("panicked"));
 }

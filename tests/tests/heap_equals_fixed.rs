@@ -4,7 +4,7 @@
 use blvm_mesh_core::config::MeshMode;
 use blvm_mesh_core::mesh::Input;
 use blvm_mesh_core::rng::Rng;
-use blvm_mesh_core::tables::{Fixed, Heap, Memory};
+use blvm_mesh_core::tables::{Boxed, Heap, Owned};
 use blvm_mesh_tests::invoice::Order;
 use blvm_mesh_tests::packet::refix;
 use blvm_mesh_tests::world::{World, config, issuer};
@@ -12,7 +12,7 @@ use blvm_mesh_tests::world::{World, config, issuer};
 const NODES: u8 = 12;
 
 /// Lives a seeded life of `steps` steps and gives every action that was taken.
-fn life<M: Memory>(seed: u8, steps: u32) -> Vec<String> {
+fn life<M: Owned>(seed: u8, steps: u32) -> Vec<String> {
     let mut rng = Rng::new(&[seed; 32], "inputs");
     let mut below = move |n: usize| (rng.u64() % n as u64) as usize;
     let mode = [MeshMode::Open, MeshMode::PaymentGated][usize::from(seed % 2)];
@@ -96,7 +96,7 @@ fn life<M: Memory>(seed: u8, steps: u32) -> Vec<String> {
 fn heap_and_fixed_memory_act_alike() {
     let mut seen = String::new();
     for seed in 1..=6 {
-        let (fixed, heap) = (life::<Fixed>(seed, 600), life::<Heap>(seed, 600));
+        let (fixed, heap) = (life::<Boxed>(seed, 600), life::<Heap>(seed, 600));
         if let Some(at) = fixed.iter().zip(&heap).position(|(f, h)| f != h) {
             panic!("seed {seed}, action {at}:\nfixed {}\nheap  {}", fixed[at], heap[at]);
         }

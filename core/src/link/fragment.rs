@@ -131,6 +131,9 @@ pub enum Put {
 pub struct BadPacket;
 
 impl Splitter {
+    /// Nothing is begun.
+    pub const NEW: Self = Self { sent: [0; 2] };
+
     /// Writes what fits of the packet at the head of a lane's queue. A packet that
     /// would fit into a frame of its own is not split, so that the receiver need
     /// not copy it. An empty frame always takes something.

@@ -38,9 +38,18 @@ impl<B: PacketBuffer> Joiner<B> {
     /// Takes packets of at most `max_packet` bytes, each of which must be complete
     /// `timeout` microseconds after its first fragment. `free` and `paid` are the
     /// memory of the two lanes, empty.
-    pub fn new(max_packet: usize, timeout: u64, free: B, paid: B) -> Self {
-        let lane = |packet| Assembly { packet, deadline: None };
-        Self { free: lane(free), paid: lane(paid), max_packet, timeout }
+    pub const fn new(max_packet: usize, timeout: u64, free: B, paid: B) -> Self {
+        let free = Assembly { packet: free, deadline: None };
+        let paid = Assembly { packet: paid, deadline: None };
+        Self { free, paid, max_packet, timeout }
+    }
+
+    /// Forgets what is unfinished, for another link.
+    pub fn clear(&mut self) {
+        for lane in [&mut self.free, &mut self.paid] {
+            lane.packet.clear();
+            lane.deadline = None;
+        }
     }
 
     /// Begins to take packets out of a decrypted body. `now` is in monotonic

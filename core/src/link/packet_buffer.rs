@@ -2,6 +2,7 @@
 
 #[cfg(feature = "alloc")]
 use alloc::vec::Vec;
+use heapless::vec::{VecInner, VecStorage};
 
 /// The packet does not fit: it is longer than allowed, or the memory is used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror_no_std::Error)]
@@ -25,7 +26,7 @@ pub trait PacketBuffer {
 }
 
 /// Memory of a fixed size, for boards. Its capacity is a limit of its own.
-impl<const N: usize> PacketBuffer for heapless::Vec<u8, N> {
+impl<S: VecStorage<u8> + ?Sized> PacketBuffer for VecInner<u8, usize, S> {
     fn append(&mut self, bytes: &[u8], limit: usize) -> Result<(), Full> {
         within(self.len(), bytes.len(), limit)?;
         self.extend_from_slice(bytes).map_err(|_| Full)
@@ -36,7 +37,22 @@ impl<const N: usize> PacketBuffer for heapless::Vec<u8, N> {
     }
 
     fn clear(&mut self) {
-        heapless::Vec::clear(self);
+        VecInner::clear(self);
+    }
+}
+
+/// Memory that is lent.
+impl<B: PacketBuffer + ?Sized> PacketBuffer for &mut B {
+    fn append(&mut self, bytes: &[u8], limit: usize) -> Result<(), Full> {
+        B::append(self, bytes, limit)
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        B::bytes_mut(self)
+    }
+
+    fn clear(&mut self) {
+        B::clear(self);
     }
 }
 

@@ -33,17 +33,24 @@ impl<M: Memory> Mesh<M> {
     fn charge(&mut self, link: LinkId, body: &[u8]) -> Result<(), Refusal> {
         let now = self.now;
         let size = (body.len() + crate::wire::HEADER_LEN) as u64;
-        match self.table.neighbours.get_mut(link).is_some_and(|n| n.control.try_take(size, now)) {
+        match self
+            .tables
+            .routing
+            .neighbours
+            .get_mut(link)
+            .is_some_and(|n| n.control.try_take(size, now))
+        {
             true => Ok(()),
             false => Err((NetworkReason::ControlQuota.into(), Remedy::Ignore)),
         }
     }
 
     fn node_at(&self, link: LinkId) -> Option<NodeId> {
-        self.table.neighbours.get(link).map(|n| n.node)
+        self.tables.routing.neighbours.get(link).map(|n| n.node)
     }
 
     /// Somebody looks for a node.
+    #[inline(never)]
     pub(super) fn route_request(
         &mut self,
         link: LinkId,
@@ -66,14 +73,15 @@ impl<M: Memory> Mesh<M> {
         if request.destination != me && request.hops.is_full() {
             return Err(ignore(RoutingReason::HopLimit));
         }
-        let share = self.config.capacities.relayed_requests / self.table.neighbours.len().max(1);
+        let share =
+            self.config.capacities.relayed_requests / self.tables.routing.neighbours.len().max(1);
         let (source, sequence) = (request.source, request.sequence);
-        let novelty = self.requests.note(source, sequence, link, self.now, share);
-        let quality = self.table.neighbours.get(link).map_or(0, |n| n.quality);
+        let novelty = self.tables.requests.note(source, sequence, link, self.now, share);
+        let quality = self.tables.routing.neighbours.get(link).map_or(0, |n| n.quality);
         request.quality = request.quality.saturating_add(u32::from(quality));
         request.min_packet = request.min_packet.min(self.config.max_packet);
         if request.destination == me {
-            return match self.requests.may_answer(&source, sequence) {
+            return match self.tables.requests.may_answer(&source, sequence) {
                 true => {
                     self.reply(link, request);
                     Ok(())
@@ -94,15 +102,17 @@ impl<M: Memory> Mesh<M> {
 
     /// Passes a request on: where the way is known along it, else to everybody.
     fn pass_request(&mut self, from: LinkId, mut request: RouteRequest) {
-        let known = self.table.find_route(&request.destination, self.now).and_then(|route| {
-            let path = route.path();
-            let travelled = |hop: &HopId| {
-                *hop == request.source.hop() || request.hops.iter().any(|h| h.node.hop() == *hop)
-            };
-            let first = path.first().copied().unwrap_or(route.destination.hop());
-            let link = self.table.neighbours.live(first)?.link;
-            (link != from && !path.iter().any(travelled)).then_some((link, path.len()))
-        });
+        let known =
+            self.tables.routing.find_route(&request.destination, self.now).and_then(|route| {
+                let path = route.path();
+                let travelled = |hop: &HopId| {
+                    *hop == request.source.hop()
+                        || request.hops.iter().any(|h| h.node.hop() == *hop)
+                };
+                let first = path.first().copied().unwrap_or(route.destination.hop());
+                let link = self.tables.routing.neighbours.live(first)?.link;
+                (link != from && !path.iter().any(travelled)).then_some((link, path.len()))
+            });
         match known {
             Some((link, left)) => {
                 request.hop_limit = left as u8;
@@ -138,6 +148,7 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// A route comes back. `Some`: the packet goes on to that neighbour.
+    #[inline(never)]
     pub(super) fn route_reply(
         &mut self,
         link: LinkId,
@@ -164,14 +175,14 @@ impl<M: Memory> Mesh<M> {
         }
         let to = match place {
             None => {
-                let asked = self.searches.get_mut(&reply.destination);
+                let asked = self.tables.searches.get_mut(&reply.destination);
                 if !asked.is_some_and(|s| s.numbers.contains(&reply.sequence)) {
                     return Err(ignore(RoutingReason::Unsolicited));
                 }
                 None
             }
             Some(at) => {
-                if !self.requests.contains(&reply.source, reply.sequence) {
+                if !self.tables.requests.contains(&reply.source, reply.sequence) {
                     return Err(ignore(RoutingReason::Unsolicited));
                 }
                 // What this node asks for must be in the reply as it said it.
@@ -181,7 +192,8 @@ impl<M: Memory> Mesh<M> {
                 }
                 let before = at.checked_sub(1).and_then(|i| reply.hops.get(i));
                 let before = before.map_or(reply.source, |h| h.node);
-                let to = self.table.neighbours.live(before.hop()).filter(|n| n.node == before);
+                let to =
+                    self.tables.routing.neighbours.live(before.hop()).filter(|n| n.node == before);
                 Some(to.ok_or(ignore(RoutingReason::NextHopGone))?.link)
             }
         };
@@ -207,16 +219,16 @@ impl<M: Memory> Mesh<M> {
         let expires_at = self.now.saturating_add(self.config.timing.route_lifetime);
         let RouteReply { destination, tariff, min_packet, .. } = *reply;
         let route = Route::new(destination, hops, tariff, min_packet, quality, expires_at);
-        self.table.add_route(route, self.now);
+        self.tables.routing.add_route(route, self.now);
     }
 
     /// An own search has an answer.
     fn found(&mut self, reply: &RouteReply) {
         let destination = reply.destination;
-        let Some(search) = self.searches.get_mut(&destination) else { return };
+        let Some(search) = self.tables.searches.get_mut(&destination) else { return };
         if !core::mem::replace(&mut search.found, true) {
             // What was known before may be gone, and must not win by its cost.
-            self.table.forget(&destination);
+            self.tables.routing.forget(&destination);
             let hops = reply.hops.len() as u8;
             self.act(Action::Publish(Event::RouteDiscovered { destination, hops }));
             self.push(Pending::Resume(destination));
@@ -224,6 +236,7 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// A datagram went no further. `Some`: the packet goes on to that neighbour.
+    #[inline(never)]
     pub(super) fn route_error(
         &mut self,
         link: LinkId,
@@ -257,16 +270,16 @@ impl<M: Memory> Mesh<M> {
             Some(at) => {
                 let before = at.checked_sub(1).and_then(|i| error.hops.get(i).copied());
                 let before = before.unwrap_or(error.source.hop());
-                let to = self.table.neighbours.live(before);
+                let to = self.tables.routing.neighbours.live(before);
                 let to = to.ok_or(ignore(RoutingReason::NextHopGone))?.link;
-                if !self.seen.contains(to, &error.source, error.sequence) {
+                if !self.tables.seen.contains(to, &error.source, error.sequence) {
                     return Err(ignore(RoutingReason::Unsolicited));
                 }
                 Some(to)
             }
         };
         if error.cause == Cause::NextHopGone {
-            self.table.remove_link(successor, error.reporter.hop(), error.next);
+            self.tables.routing.remove_link(successor, error.reporter.hop(), error.next);
         }
         if to.is_none() {
             let RouteError { sequence, destination, reporter, cause, .. } = error;

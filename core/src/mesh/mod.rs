@@ -15,7 +15,8 @@
 //! sends never becomes an `Err`: it is rejected, with a reason and a remedy.
 //!
 //! This file keeps the parts together and sends each input to the file that
-//! treats it; `relay.rs` is where a datagram goes through.
+//! treats it (never inlined: on a board the deepest call, a payment's check, must
+//! not stand on what the others need); `relay.rs` is where a datagram goes through.
 
 pub mod api;
 mod control;
@@ -24,6 +25,7 @@ mod pay;
 mod peers;
 mod relay;
 mod send;
+mod tables;
 mod timers;
 
 #[cfg(test)]
@@ -31,22 +33,20 @@ mod tests;
 
 pub use api::{Action, Event, Input, Misuse, Packet, Priority, Remedy, Ticket};
 pub use error::{MeshError, NetworkReason, PaymentReason, RoutingReason};
+pub use tables::Tables;
 
 use crate::config::Config;
-use crate::config::fixed::{HEAD, HEADERS, PARKED};
 use crate::id::{HopId, LinkId, NodeId};
 use crate::payment::fee::FeeDistribution;
-use crate::payment::headers::{HeaderStore, KnownHeader};
+use crate::payment::headers::KnownHeader;
 use crate::payment::ledger::Record;
-use crate::payment::replay::{ReplayError, ReplayPrevention};
+use crate::payment::replay::ReplayError;
 use crate::payment::terms::Terms;
 use crate::policy::mode::{PolicyConfig, RoutingPolicyEngine};
 use crate::rng::Rng;
-use crate::routing::discovery::{RelayedRequests, Searches};
-use crate::routing::seen::Seen;
 use crate::routing::table::RoutingTable;
 use crate::signature::Identity;
-use crate::tables::{List, Memory};
+use crate::tables::{List, Memory, Owned};
 use crate::time::{Micros, WallClock};
 use bitcoin::secp256k1::{All, Secp256k1, SecretKey};
 use core::ops::Range;
@@ -54,7 +54,8 @@ use core::ops::Range;
 /// The state machine with its tables in heap memory.
 #[cfg(feature = "alloc")]
 pub type HostMesh = Mesh<crate::tables::Heap>;
-/// The state machine with its tables in fixed memory.
+/// The state machine with its tables in fixed memory that is lent to it:
+/// [`Mesh::with_tables`].
 pub type BoardMesh = Mesh<crate::tables::Fixed>;
 
 /// How often things happened since the start.
@@ -148,16 +149,8 @@ pub struct Mesh<M: Memory> {
     /// Where nothing is kept over a restart: the time of the start.
     not_before: Option<u64>,
     store_failed: bool,
-    table: RoutingTable<M>,
-    searches: Searches<M>,
-    requests: RelayedRequests<M>,
-    seen: Seen<M>,
+    tables: M::Held<Tables<M>>,
     policy: RoutingPolicyEngine,
-    replay: ReplayPrevention<M>,
-    headers: HeaderStore<HEADERS>,
-    parked: M::List<Parked, PARKED>,
-    queue: heapless::Deque<Pending, 8>,
-    head: M::List<u8, HEAD>,
     head_len: usize,
     next_timer: Micros,
     next_ticket: u64,
@@ -173,19 +166,27 @@ pub struct Mesh<M: Memory> {
 }
 
 impl<M: Memory> Mesh<M> {
-    /// A node with this identity. The seed must be secret and never be used for
-    /// another run: sequence numbers and table keys come from it.
-    pub fn new(config: Config, key: SecretKey, seed: [u8; 32]) -> Self {
+    /// A node with this identity and with tables of its own. The seed must be
+    /// secret and never be used for another run: sequence numbers and table keys
+    /// come from it.
+    pub fn new(config: Config, key: SecretKey, seed: [u8; 32]) -> Self
+    where
+        M: Owned,
+    {
+        Self::with_tables(M::hold(Tables::EMPTY), config, key, seed)
+    }
+
+    /// The same with tables that are lent, as they were in [`Tables::EMPTY`].
+    pub fn with_tables(
+        mut tables: M::Held<Tables<M>>,
+        config: Config,
+        key: SecretKey,
+        seed: [u8; 32],
+    ) -> Self {
         let mut rng = Rng::new(&seed, "mesh");
         let mut secp = Secp256k1::new();
         secp.seeded_randomize(&rng.bytes());
-        let c = config.capacities;
-        let table_key = |rng: &mut Rng| {
-            let [a, b, ..] = [rng.u64().to_le_bytes(), rng.u64().to_le_bytes()];
-            let mut key = [0; 16];
-            key.iter_mut().zip(a.iter().chain(&b)).for_each(|(k, b)| *k = *b);
-            key
-        };
+        tables.prepare(&config, &mut rng);
         let policy = RoutingPolicyEngine::new(PolicyConfig {
             private_stratum_tlv: config.private_stratum_tlv,
             ..PolicyConfig::new(config.mode, config.network)
@@ -197,16 +198,8 @@ impl<M: Memory> Mesh<M> {
             wall: WallClock::default(),
             not_before: None,
             store_failed: false,
-            table: RoutingTable::new(c.neighbours, c.routes),
-            searches: Searches::new(c.searches),
-            requests: RelayedRequests::new(c.relayed_requests),
-            seen: Seen::new(c.seen, table_key(&mut rng)),
+            tables,
             policy,
-            replay: ReplayPrevention::new(c.payments, table_key(&mut rng)),
-            headers: HeaderStore::new(config.network),
-            parked: M::List::with_capacity(c.parked),
-            queue: heapless::Deque::new(),
-            head: M::List::with_capacity(crate::config::MAX_HEAD),
             head_len: 0,
             next_timer: Micros::MAX,
             next_ticket: 1,
@@ -232,10 +225,12 @@ impl<M: Memory> Mesh<M> {
             return Err(Misuse::TimeWentBack);
         }
         match &input {
-            Input::PeerConnected { link, .. } if self.table.neighbours.get(*link).is_some() => {
+            Input::PeerConnected { link, .. }
+                if self.tables.routing.neighbours.get(*link).is_some() =>
+            {
                 return Err(Misuse::LinkInUse(*link));
             }
-            Input::Persisted { .. } if !self.table.neighbours.is_empty() => {
+            Input::Persisted { .. } if !self.tables.routing.neighbours.is_empty() => {
                 return Err(Misuse::TooLateToRestore);
             }
             Input::Resumed { ticket, .. } if self.returning(*ticket).is_none() => {
@@ -258,7 +253,7 @@ impl<M: Memory> Mesh<M> {
             Input::Timer => self.act(Action::Absorbed),
             Input::WallClock { unix } => self.set_clock(unix),
             Input::BlockHeader { header, height } => {
-                match self.headers.insert(header, Some(height)) {
+                match self.tables.headers.insert(header, Some(height)) {
                     Ok(_) => self.act(Action::Absorbed),
                     Err(e) => self.reject(None, NetworkReason::Header(e), Remedy::Ignore),
                 }
@@ -269,7 +264,7 @@ impl<M: Memory> Mesh<M> {
                 self.act(Action::Absorbed);
             }
             Input::Congestion { link, full } => {
-                if let Some(n) = self.table.neighbours.get_mut(link) {
+                if let Some(n) = self.tables.routing.neighbours.get_mut(link) {
                     n.congested = full;
                 }
                 self.act(Action::Absorbed);
@@ -281,7 +276,7 @@ impl<M: Memory> Mesh<M> {
     /// The next thing to do. Call until [`Action::Wait`].
     pub fn poll(&mut self) -> Action<'_> {
         loop {
-            let Some(pending) = self.queue.pop_front() else {
+            let Some(pending) = self.tables.queue.pop_front() else {
                 if self.now >= self.next_timer && self.fire() {
                     continue;
                 }
@@ -305,10 +300,12 @@ impl<M: Memory> Mesh<M> {
                     };
                 }
                 Pending::Flood { except, last } => {
-                    let Some(link) = self.table.neighbours.next_live(last).map(|n| n.link) else {
+                    let Some(link) = self.tables.routing.neighbours.next_live(last).map(|n| n.link)
+                    else {
                         continue;
                     };
-                    let _ = self.queue.push_front(Pending::Flood { except, last: Some(link) });
+                    let _ =
+                        self.tables.queue.push_front(Pending::Flood { except, last: Some(link) });
                     if Some(link) == except {
                         continue;
                     }
@@ -323,13 +320,13 @@ impl<M: Memory> Mesh<M> {
                 }
                 Pending::Resume(to) => {
                     if let Some(ticket) = self.unpark_for(to) {
-                        let _ = self.queue.push_front(Pending::Resume(to));
+                        let _ = self.tables.queue.push_front(Pending::Resume(to));
                         return Action::Resume { ticket };
                     }
                 }
                 Pending::Fail(to) => {
                     if let Some(ticket) = self.unpark_for(to) {
-                        let _ = self.queue.push_front(Pending::Fail(to));
+                        let _ = self.tables.queue.push_front(Pending::Fail(to));
                         let action = Action::Reject {
                             link: None,
                             ticket: Some(ticket),
@@ -366,33 +363,33 @@ impl<M: Memory> Mesh<M> {
 
     /// Neighbours and routes.
     pub fn table(&self) -> &RoutingTable<M> {
-        &self.table
+        &self.tables.routing
     }
 
     /// Payments that are remembered now.
     pub fn live_payments(&self) -> usize {
-        self.replay.len()
+        self.tables.replay.len()
     }
 
     /// Packets that wait for an answer now.
     pub fn parked(&self) -> usize {
-        self.parked.len()
+        self.tables.parked.len()
     }
 
     /// Own searches under way now.
     pub fn searches(&self) -> usize {
-        self.searches.len()
+        self.tables.searches.len()
     }
 
     /// Requests of others that are remembered now.
     pub fn relayed_requests(&self) -> usize {
-        self.requests.len()
+        self.tables.requests.len()
     }
 
     /// What it takes to send `bytes` of payload to a node by the best route that
     /// is known now. `None` without a route, or if no amount pays for it.
     pub fn quote(&self, destination: &NodeId, bytes: u64) -> Option<Quote> {
-        let route = self.table.find_route(destination, self.now)?;
+        let route = self.tables.routing.find_route(destination, self.now)?;
         let hops = route.path();
         let amount_msat = route.amount_for(bytes)?;
         let terms = Terms {
@@ -403,7 +400,7 @@ impl<M: Memory> Mesh<M> {
             quota: bytes,
         };
         let terms_hash = terms.hash();
-        let shares = self.table.calculate_fee(amount_msat, hops.len())?;
+        let shares = self.tables.routing.calculate_fee(amount_msat, hops.len())?;
         Some(Quote { hops, min_packet: route.min_packet, amount_msat, shares, terms_hash })
     }
 
@@ -413,16 +410,16 @@ impl<M: Memory> Mesh<M> {
 
     fn push(&mut self, pending: Pending) {
         // An input causes at most as many entries as fit: see `queue`.
-        let full = self.queue.push_back(pending).is_err();
+        let full = self.tables.queue.push_back(pending).is_err();
         debug_assert!(!full, "the action queue is too short");
     }
 
     fn written(&self) -> &[u8] {
-        self.head.get(..self.head_len).unwrap_or_default()
+        self.tables.head.get(..self.head_len).unwrap_or_default()
     }
 
     fn reserve_head(&mut self, size: usize) {
-        while self.head.len() < size && self.head.try_push(0).is_ok() {}
+        while self.tables.head.len() < size && self.tables.head.try_push(0).is_ok() {}
     }
 
     /// Writes a packet's head; false if it does not fit.
@@ -432,7 +429,7 @@ impl<M: Memory> Mesh<M> {
         write: impl FnOnce(&mut [u8]) -> Result<usize, E>,
     ) -> bool {
         self.reserve_head(size);
-        match write(&mut self.head) {
+        match write(&mut self.tables.head) {
             Ok(n) => {
                 self.head_len = n;
                 true
@@ -460,7 +457,7 @@ impl<M: Memory> Mesh<M> {
 
     fn note_sent(&mut self, link: LinkId) {
         let now = self.now;
-        if let Some(n) = self.table.neighbours.get_mut(link) {
+        if let Some(n) = self.tables.routing.neighbours.get_mut(link) {
             n.sent = now;
         }
     }
@@ -487,11 +484,11 @@ impl<M: Memory> Mesh<M> {
 
     fn restore(&mut self, record: Record) {
         match record {
-            Record::Floor(unix) => self.replay.restore_floor(unix),
+            Record::Floor(unix) => self.tables.replay.restore_floor(unix),
             Record::Payment(p) => {
                 // A record that no longer fits cannot be forgotten either: no
                 // payment is accepted then.
-                let accepted = self.replay.accept(p.key, p.expires_at);
+                let accepted = self.tables.replay.accept(p.key, p.expires_at);
                 self.store_failed |= accepted == Err(ReplayError::TableFull);
             }
         }

@@ -103,12 +103,12 @@ impl<M: Memory> Mesh<M> {
             not_before: self.not_before,
         };
         let is_new = |key: &[u8; 32], expires_at: u64| {
-            self.replay.check_replay(key, &datagram.source, datagram.sequence)?;
-            self.replay.check_room(key, expires_at)
+            self.tables.replay.check_replay(key, &datagram.source, datagram.sequence)?;
+            self.tables.replay.check_room(key, expires_at)
         };
         let block = |hash: &[u8; 32]| match &self.answered {
             Some((asked, block)) if asked == hash => Some(*block),
-            _ => self.headers.get(hash),
+            _ => self.tables.headers.get(hash),
         };
         Ok(verify(proof, &claim, &self.config.payment, &self.secp, is_new, block)?)
     }
@@ -121,7 +121,7 @@ impl<M: Memory> Mesh<M> {
         payment: Verified,
     ) -> Result<Admission, MeshError> {
         let Verified { key, method, amount_msat, share_msat, expires_at } = payment;
-        self.replay.accept(key, expires_at)?;
+        self.tables.replay.accept(key, expires_at)?;
         // It must be forgotten some day, also if nothing else wakes this node.
         self.wake_at(self.next_cleanup.max(self.now));
         let source = datagram.source;
@@ -167,8 +167,8 @@ impl<M: Memory> Mesh<M> {
     /// may take half of the places.
     pub(super) fn park(&mut self, awaits: Awaits) -> Result<Ticket, MeshError> {
         let own = awaits.link();
-        let share = self.parked.iter().filter(|p| p.awaits.link() == own).count();
-        if self.parked.is_full() || share >= self.parked.capacity().div_ceil(2) {
+        let share = self.tables.parked.iter().filter(|p| p.awaits.link() == own).count();
+        if self.tables.parked.is_full() || share >= self.tables.parked.capacity().div_ceil(2) {
             return Err(NetworkReason::TooManyParked.into());
         }
         let ticket = Ticket(self.next_ticket);
@@ -178,7 +178,7 @@ impl<M: Memory> Mesh<M> {
             _ => self.now.saturating_add(self.config.timing.verify_timeout),
         };
         let parked = Parked { ticket, awaits, until };
-        self.parked.try_push(parked).map_err(|_| NetworkReason::TooManyParked)?;
+        self.tables.parked.try_push(parked).map_err(|_| NetworkReason::TooManyParked)?;
         self.next_ticket = self.next_ticket.saturating_add(1);
         self.wake_at(until);
         self.act(Action::Parked { ticket, until });
@@ -187,8 +187,8 @@ impl<M: Memory> Mesh<M> {
 
     /// The node answered what it knows of a block.
     pub(super) fn answer(&mut self, ticket: Ticket, block: Option<KnownHeader>) {
-        let place = self.parked.iter().position(|p| p.ticket == ticket);
-        let parked = place.and_then(|at| self.parked.get_mut(at).map(|p| (at, p)));
+        let place = self.tables.parked.iter().position(|p| p.ticket == ticket);
+        let parked = place.and_then(|at| self.tables.parked.get_mut(at).map(|p| (at, p)));
         let Some((at, Parked { awaits: Awaits::Block { link, hash }, .. })) = parked else {
             // It took too long: the packet was refused meanwhile.
             return self.act(Action::Absorbed);
@@ -197,19 +197,19 @@ impl<M: Memory> Mesh<M> {
         self.act(Action::Absorbed);
         match (block, link) {
             (Some(block), Some(link)) => {
-                if let Some(p) = self.parked.get_mut(at) {
+                if let Some(p) = self.tables.parked.get_mut(at) {
                     p.awaits = Awaits::Return { link, hash, block };
                 }
                 self.act(Action::Resume { ticket });
             }
             (Some(block), None) => {
                 // The next input is the same `Send` once more.
-                self.parked.take(at);
+                self.tables.parked.take(at);
                 self.answered = Some((hash, block));
                 self.act(Action::Resume { ticket });
             }
             (None, _) => {
-                self.parked.take(at);
+                self.tables.parked.take(at);
                 self.act(Action::Reject {
                     link,
                     ticket: Some(ticket),
@@ -222,16 +222,17 @@ impl<M: Memory> Mesh<M> {
 
     /// The answer with which a parked packet comes back.
     pub(super) fn returning(&self, ticket: Ticket) -> Option<Awaits> {
-        let parked = self.parked.iter().find(|p| p.ticket == ticket)?;
+        let parked = self.tables.parked.iter().find(|p| p.ticket == ticket)?;
         matches!(parked.awaits, Awaits::Return { .. }).then_some(parked.awaits)
     }
 
     /// A parked packet comes back: it is treated as if it came in just now, with
     /// the block known.
+    #[inline(never)]
     pub(super) fn resume(&mut self, ticket: Ticket, packet: &mut [u8]) {
         let Some(Awaits::Return { link, hash, block }) = self.returning(ticket) else { return };
-        self.parked.retain(|p| p.ticket != ticket);
-        if self.table.neighbours.get(link).is_none() {
+        self.tables.parked.retain(|p| p.ticket != ticket);
+        if self.tables.routing.neighbours.get(link).is_none() {
             return self.reject(Some(link), NetworkReason::LinkClosed, Remedy::Ignore);
         }
         let header = match Header::parse(packet) {

@@ -20,6 +20,7 @@ const CONTROL_BURST: u64 = 128 * 1024;
 
 impl<M: Memory> Mesh<M> {
     /// A link is up; the neighbour's identity was proven on it.
+    #[inline(never)]
     pub(super) fn connect(&mut self, link: LinkId, peer: NodeId, dialed: bool) {
         if let Err(reason) = self.make_way(peer, dialed) {
             return self.reject(Some(link), reason, Remedy::Disconnect);
@@ -41,7 +42,7 @@ impl<M: Memory> Mesh<M> {
             free: TokenBucket::new(self.config.free_rate, self.config.free_burst, now),
             control: TokenBucket::new(CONTROL_RATE, CONTROL_BURST, now),
         };
-        if self.table.add_direct_peer(neighbour).is_err() {
+        if self.tables.routing.add_direct_peer(neighbour).is_err() {
             return self.reject(Some(link), NetworkReason::TooManyNeighbours, Remedy::Disconnect);
         }
         self.act(Action::Absorbed);
@@ -55,7 +56,7 @@ impl<M: Memory> Mesh<M> {
         if peer == self.me.id() {
             return Err(NetworkReason::Itself);
         }
-        let Some(other) = self.table.neighbours.by_hop(peer.hop()) else { return Ok(()) };
+        let Some(other) = self.tables.routing.neighbours.by_hop(peer.hop()) else { return Ok(()) };
         if other.node != peer {
             return Err(NetworkReason::HopIdTaken);
         }
@@ -67,7 +68,7 @@ impl<M: Memory> Mesh<M> {
             return Err(NetworkReason::OtherLinkKept);
         }
         let (old, was_up) = (other.link, other.up);
-        self.table.neighbours.remove(old);
+        self.tables.routing.neighbours.remove(old);
         let reason = NetworkReason::OtherLinkKept.into();
         self.act(Action::Close { link: old, reason });
         if was_up {
@@ -77,10 +78,11 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// A link is gone, and with it the routes over it.
+    #[inline(never)]
     pub(super) fn disconnect(&mut self, link: LinkId) {
         self.act(Action::Absorbed);
         // The link may have been closed by this node, which then forgot it.
-        if let Some(gone) = self.table.remove_direct_peer(link).filter(|gone| gone.up) {
+        if let Some(gone) = self.tables.routing.remove_direct_peer(link).filter(|gone| gone.up) {
             self.act(Action::Publish(Event::PeerDisconnected { peer: gone.node }));
         }
     }
@@ -101,6 +103,7 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// A neighbour's hello: the link can be used from now on.
+    #[inline(never)]
     pub(super) fn hello(
         &mut self,
         link: LinkId,
@@ -112,7 +115,7 @@ impl<M: Memory> Mesh<M> {
             return Err((NetworkReason::OtherNetwork.into(), Remedy::Disconnect));
         }
         let now = self.now;
-        let Some(n) = self.table.neighbours.get_mut(link) else {
+        let Some(n) = self.tables.routing.neighbours.get_mut(link) else {
             return Err((NetworkReason::LinkClosed.into(), Remedy::Ignore));
         };
         if !n.control.try_take((body.len() + crate::wire::HEADER_LEN) as u64, now) {

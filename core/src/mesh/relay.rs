@@ -27,7 +27,7 @@ impl<M: Memory> Mesh<M> {
     pub(super) fn receive(&mut self, link: LinkId, packet: &mut [u8]) {
         let now = self.now;
         let max = self.config.max_packet;
-        let Some(neighbour) = self.table.neighbours.get_mut(link) else {
+        let Some(neighbour) = self.tables.routing.neighbours.get_mut(link) else {
             return self.reject(Some(link), NetworkReason::LinkClosed, Remedy::Ignore);
         };
         neighbour.heard = now;
@@ -103,7 +103,7 @@ impl<M: Memory> Mesh<M> {
             Admission::Free => (None, Priority::Free, 0),
             Admission::Paid { record, share_msat } => (record, Priority::Paid, share_msat),
         };
-        self.seen.insert(link, &datagram.source, datagram.sequence);
+        self.tables.seen.insert(link, &datagram.source, datagram.sequence);
         match next {
             Next::Deliver => {
                 let action = Action::Deliver {
@@ -154,7 +154,7 @@ impl<M: Memory> Mesh<M> {
         if !in_turn {
             return Err(strayed(RoutingReason::NotOurTurn));
         }
-        let from = self.table.neighbours.get(link).map(|n| n.node);
+        let from = self.tables.routing.neighbours.get(link).map(|n| n.node);
         let came_from_previous = match place.checked_sub(1) {
             None => from == Some(datagram.source),
             Some(previous) => from.map(|n| n.hop()) == datagram.hops().nth(previous),
@@ -166,7 +166,7 @@ impl<M: Memory> Mesh<M> {
         if !all_different(datagram.hops().chain(ends)) {
             return Err(strayed(RoutingReason::Loop));
         }
-        if self.seen.contains(link, &datagram.source, datagram.sequence) {
+        if self.tables.seen.contains(link, &datagram.source, datagram.sequence) {
             return Err((RoutingReason::Duplicate.into(), Remedy::Ignore));
         }
         if here.is_none() {
@@ -174,7 +174,7 @@ impl<M: Memory> Mesh<M> {
         }
         let to = datagram.hops().nth(place + 1).unwrap_or(datagram.destination.hop());
         let ignore = |reason: MeshError| (reason, Remedy::Ignore);
-        let Some(to) = self.table.neighbours.live(to) else {
+        let Some(to) = self.tables.routing.neighbours.live(to) else {
             return Err(ignore(RoutingReason::NextHopGone.into()));
         };
         // The whole identity of the destination is known, not only its beginning.
@@ -216,7 +216,7 @@ impl<M: Memory> Mesh<M> {
             RoutingPolicy::PaymentRequired => self.check_payment(link, party, datagram),
             RoutingPolicy::Free => {
                 let now = self.now;
-                let allowance = link.and_then(|l| self.table.neighbours.get_mut(l));
+                let allowance = link.and_then(|l| self.tables.routing.neighbours.get_mut(l));
                 match allowance.is_none_or(|n| n.free.try_take(size as u64, now)) {
                     true => Ok(Admission::Free),
                     false => Err(NetworkReason::QuotaExceeded.into()),
@@ -239,7 +239,7 @@ impl<M: Memory> Mesh<M> {
         let hops = datagram.route();
         let Some(place) = hops.len().checked_sub(usize::from(datagram.hop_limit)) else { return };
         let now = self.now;
-        let allowed = match self.table.neighbours.get_mut(link) {
+        let allowed = match self.tables.routing.neighbours.get_mut(link) {
             Some(n) => n.control.try_take(route_error::MAX_LEN as u64, now),
             None => false,
         };

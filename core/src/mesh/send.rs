@@ -15,11 +15,12 @@ use crate::wire::route_request::{self, Hops, RouteRequest};
 
 impl<M: Memory> Mesh<M> {
     /// Sends a datagram, or parks it until a route is found.
+    #[inline(never)]
     pub(super) fn send(&mut self, to: NodeId, payload: &[u8], proof: &[u8], unchecked: bool) {
         if to == self.me.id() {
             return self.reject(None, RoutingReason::Itself, Remedy::Ignore);
         }
-        let result = match self.table.find_route(&to, self.now) {
+        let result = match self.tables.routing.find_route(&to, self.now) {
             Some(route) => self.send_on(&route, payload, proof, unchecked),
             None => self.park_for_route(to),
         };
@@ -30,8 +31,8 @@ impl<M: Memory> Mesh<M> {
     }
 
     fn park_for_route(&mut self, to: NodeId) -> Result<(), MeshError> {
-        let searching = self.searches.get_mut(&to).is_some_and(|s| !s.found);
-        if !searching && !self.searches.has_room_for(&to) {
+        let searching = self.tables.searches.get_mut(&to).is_some_and(|s| !s.found);
+        if !searching && !self.tables.searches.has_room_for(&to) {
             return Err(RoutingReason::TooManySearches.into());
         }
         self.park(Awaits::Route(to))?;
@@ -47,12 +48,13 @@ impl<M: Memory> Mesh<M> {
     ) -> Result<(), MeshError> {
         let path = route.path();
         let first = path.first().copied().unwrap_or(route.destination.hop());
-        let neighbour = self.table.neighbours.live(first).ok_or(RoutingReason::NextHopGone)?;
+        let neighbour =
+            self.tables.routing.neighbours.live(first).ok_or(RoutingReason::NextHopGone)?;
         let (link, congested) = (neighbour.link, neighbour.congested);
         let max = neighbour.max_packet.min(route.min_packet);
         let head = datagram::head_len(path.len(), proof.len());
         let size = head.saturating_add(payload.len());
-        if usize::try_from(max).is_ok_and(|max| size > max) || head > self.head.capacity() {
+        if usize::try_from(max).is_ok_and(|max| size > max) || head > self.tables.head.capacity() {
             return Err(RoutingReason::TooLargeForHop { size, max }.into());
         }
         if congested {
@@ -96,7 +98,8 @@ impl<M: Memory> Mesh<M> {
             proof: (!proof.is_empty()).then_some((&public_key, proof)),
         };
         self.reserve_head(head);
-        let Self { head: out, me, secp, .. } = self;
+        let Self { tables, me, secp, .. } = self;
+        let out = &mut tables.head;
         let written = emit.write(&path, payload, out, |hash| me.sign(secp, hash));
         self.head_len = written.map_err(|_| RoutingReason::TooLargeForHop { size, max })?;
         self.next_sequence = self.next_sequence.wrapping_add(1);
@@ -112,14 +115,16 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// Searches a route, or says at once that there is one.
+    #[inline(never)]
     pub(super) fn find(&mut self, to: NodeId) {
         if to == self.me.id() {
             return self.reject(None, RoutingReason::Itself, Remedy::Ignore);
         }
-        let result = if self.table.neighbours.live(to.hop()).is_some_and(|n| n.node == to) {
+        let result = if self.tables.routing.neighbours.live(to.hop()).is_some_and(|n| n.node == to)
+        {
             self.act(Action::Publish(Event::RouteDiscovered { destination: to, hops: 0 }));
             Ok(())
-        } else if self.searches.get_mut(&to).is_some_and(|s| !s.found) {
+        } else if self.tables.searches.get_mut(&to).is_some_and(|s| !s.found) {
             Ok(())
         } else {
             self.search(to)
@@ -133,7 +138,7 @@ impl<M: Memory> Mesh<M> {
     /// Begins a search and sends its first ring.
     fn search(&mut self, to: NodeId) -> Result<(), MeshError> {
         let number = self.rng.u64();
-        let begun = self.searches.begin(to, number, self.now, &self.config.timing);
+        let begun = self.tables.searches.begin(to, number, self.now, &self.config.timing);
         begun.ok_or(RoutingReason::TooManySearches)?;
         self.ask_ring(to, self.config.timing.first_ring, number);
         Ok(())
@@ -150,7 +155,7 @@ impl<M: Memory> Mesh<M> {
             quality: 0,
             hops: Hops::new(),
         };
-        if let Some(due) = self.searches.next_due() {
+        if let Some(due) = self.tables.searches.next_due() {
             self.wake_at(due);
         }
         if self.write_head(route_request::MAX_LEN, |out| request.write(out)) {
@@ -160,8 +165,8 @@ impl<M: Memory> Mesh<M> {
 
     /// Takes out one packet that waits for a route to a node.
     pub(super) fn unpark_for(&mut self, to: NodeId) -> Option<Ticket> {
-        let at = self.parked.iter().position(|p| p.awaits == Awaits::Route(to))?;
-        self.parked.take(at).map(|p| p.ticket)
+        let at = self.tables.parked.iter().position(|p| p.awaits == Awaits::Route(to))?;
+        self.tables.parked.take(at).map(|p| p.ticket)
     }
 }
 

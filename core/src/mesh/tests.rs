@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::Capacities;
-use crate::tables::Fixed;
+use crate::tables::Boxed;
 use std::collections::{BTreeMap, VecDeque};
 use std::vec;
 use std::vec::Vec;
@@ -19,7 +19,7 @@ enum Did {
 }
 
 struct World {
-    nodes: Vec<Mesh<Fixed>>,
+    nodes: Vec<Mesh<Boxed>>,
     /// (node, link) to (node, link).
     wires: BTreeMap<(usize, LinkId), (usize, LinkId)>,
     in_flight: VecDeque<(usize, LinkId, Vec<u8>)>,

@@ -48,11 +48,12 @@ impl<M: Memory> Mesh<M> {
     }
 
     fn next_due(&self) -> Micros {
-        let parked = self.parked.iter().map(|p| p.until).min();
-        let neighbours = self.table.neighbours.iter();
+        let parked = self.tables.parked.iter().map(|p| p.until).min();
+        let neighbours = self.tables.routing.neighbours.iter();
         let neighbours = neighbours.map(|n| silent_at(n).min(self.greet_at(n))).min();
-        let cleanup = self.replay.next_expiry().is_some() && self.wall.unix(self.now).is_some();
-        let times = [parked, neighbours, self.searches.next_due()];
+        let cleanup =
+            self.tables.replay.next_expiry().is_some() && self.wall.unix(self.now).is_some();
+        let times = [parked, neighbours, self.tables.searches.next_due()];
         let cleanup = cleanup.then_some(self.next_cleanup);
         times.into_iter().flatten().chain(cleanup).min().unwrap_or(Micros::MAX)
     }
@@ -66,8 +67,10 @@ impl<M: Memory> Mesh<M> {
     }
 
     fn give_up_parked(&mut self) -> bool {
-        let Some(at) = self.parked.iter().position(|p| p.until <= self.now) else { return false };
-        let Some(parked) = self.parked.take(at) else { return false };
+        let Some(at) = self.tables.parked.iter().position(|p| p.until <= self.now) else {
+            return false;
+        };
+        let Some(parked) = self.tables.parked.take(at) else { return false };
         let link = match parked.awaits {
             Awaits::Route(_) => None,
             Awaits::Block { link, .. } => link,
@@ -83,10 +86,10 @@ impl<M: Memory> Mesh<M> {
     }
 
     fn widen_ring(&mut self) -> bool {
-        let Some(search) = self.searches.due(self.now) else { return false };
+        let Some(search) = self.tables.searches.due(self.now) else { return false };
         let (to, width, found) = (search.destination, search.width, search.found);
         if found || width >= WIDEST {
-            self.searches.end(&to);
+            self.tables.searches.end(&to);
             if !found {
                 self.act(Action::Publish(Event::RouteFailed { destination: to }));
                 self.push(Pending::Fail(to));
@@ -97,7 +100,7 @@ impl<M: Memory> Mesh<M> {
         let wider = if doubled.saturating_add(1) >= WIDEST { WIDEST } else { doubled };
         let span = self.config.timing.hop_round_trip.saturating_mul(u64::from(wider));
         let (now, number) = (self.now, self.rng.u64());
-        if let Some(search) = self.searches.get_mut(&to) {
+        if let Some(search) = self.tables.searches.get_mut(&to) {
             search.width = wider;
             // There are never more rings than fit.
             let _ = search.numbers.push(number);
@@ -108,9 +111,9 @@ impl<M: Memory> Mesh<M> {
     }
 
     fn drop_silent(&mut self) -> bool {
-        let silent = self.table.neighbours.iter().find(|n| silent_at(n) <= self.now);
+        let silent = self.tables.routing.neighbours.iter().find(|n| silent_at(n) <= self.now);
         let Some(link) = silent.map(|n| n.link) else { return false };
-        let Some(gone) = self.table.remove_direct_peer(link) else { return false };
+        let Some(gone) = self.tables.routing.remove_direct_peer(link) else { return false };
         self.act(Action::Close { link, reason: NetworkReason::Silent.into() });
         if gone.up {
             self.act(Action::Publish(Event::PeerDisconnected { peer: gone.node }));
@@ -120,7 +123,7 @@ impl<M: Memory> Mesh<M> {
 
     fn keep_alive(&mut self) -> bool {
         let due = |n: &&Neighbour| self.greet_at(n) <= self.now;
-        let link: Option<LinkId> = self.table.neighbours.iter().find(due).map(|n| n.link);
+        let link: Option<LinkId> = self.tables.routing.neighbours.iter().find(due).map(|n| n.link);
         let Some(link) = link else { return false };
         self.note_sent(link);
         self.greet(link);
@@ -132,11 +135,11 @@ impl<M: Memory> Mesh<M> {
             return false;
         }
         let Some(unix) = self.wall.unix(self.now) else { return false };
-        let forgotten = self.replay.cleanup_expired(unix, CLEANUP_STEP);
+        let forgotten = self.tables.replay.cleanup_expired(unix, CLEANUP_STEP);
         let pause = if forgotten == CLEANUP_STEP { MILLISECOND } else { CLEANUP_INTERVAL };
         self.next_cleanup = self.now.saturating_add(pause);
         if forgotten > 0 && !self.config.payment.volatile {
-            self.persist(Record::Floor(self.replay.floor()));
+            self.persist(Record::Floor(self.tables.replay.floor()));
         }
         forgotten > 0
     }

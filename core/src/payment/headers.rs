@@ -1,15 +1,15 @@
 //! The block headers that a node has seen: a bounded window on the best chain.
 //!
 //! A header is kept if it carries the work that it claims, claims at least the
-//! network's minimum (or the operator's), and follows a header that is kept.
-//! Whether the claimed difficulty is the one that the chain demands takes the
-//! whole chain to know: headers must come from the operator's own node, or the
-//! operator sets a floor that is expensive to mine at ([`HeaderStore::with_floor`]).
+//! network's minimum, and follows a header that is kept. Whether the claimed
+//! difficulty is the one that the chain demands takes the whole chain to know:
+//! headers must come from the operator's own node.
 
 use super::tx::sha256d;
+use crate::config::fixed::HEADERS;
 use crate::id::Network;
+use crate::tables::{List, Memory};
 use bitcoin::pow::{Target, Work};
-use heapless::Vec;
 
 /// Length of a serialised block header.
 pub const HEADER_LEN: usize = 80;
@@ -31,7 +31,7 @@ pub struct KnownHeader {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror_no_std::Error)]
 pub enum HeaderError {
     /// `nBits` is negative, zero, larger than 256 bits, or easier than the
-    /// network (or the operator's floor) allows.
+    /// network allows.
     #[error("the block header claims too little work, or its target is no number")]
     BadTarget,
     /// The hash is above the target.
@@ -55,12 +55,11 @@ struct Entry {
     parent: Option<u64>,
 }
 
-/// The last `N` headers, in a ring. When it is full the one that was inserted
-/// first goes, also if it is the best. Every look-up reads at most `N` entries.
-#[derive(Clone, Debug)]
-pub struct HeaderStore<const N: usize> {
-    ring: Vec<Entry, N>,
-    /// Insertion number of the next header; its place is that modulo `N`.
+/// The last headers, in a ring. When it is full the one that was inserted first
+/// goes, also if it is the best. Every look-up reads each entry at most once.
+pub struct HeaderStore<M: Memory> {
+    ring: M::List<Entry, HEADERS>,
+    /// Insertion number of the next header; its place is that modulo the capacity.
     next: u64,
     /// Insertion number of the header with most work; the first of equals.
     tip: Option<u64>,
@@ -68,28 +67,22 @@ pub struct HeaderStore<const N: usize> {
     limit: [u8; 32],
 }
 
-impl<const N: usize> HeaderStore<N> {
-    const HOLDS_SOMETHING: () = assert!(N > 0);
+impl<M: Memory> HeaderStore<M> {
+    /// An empty store that accepts no header yet.
+    pub const EMPTY: Self = Self { ring: M::List::EMPTY, next: 0, tip: None, limit: [0; 32] };
 
-    /// An empty store that accepts the network's least work and more.
-    pub fn new(network: Network) -> Self {
-        let () = Self::HOLDS_SOMETHING;
-        let limit = target(pow_limit(network)).unwrap_or_default();
-        Self { ring: Vec::new(), next: 0, tip: None, limit }
-    }
-
-    /// As [`new`](Self::new), refusing every header whose `nBits` ask for less
-    /// work than `bits`. `None` if those are no target of this network.
-    pub fn with_floor(network: Network, bits: u32) -> Option<Self> {
-        let store = Self::new(network);
-        let limit = target(bits).filter(|t| *t <= store.limit)?;
-        Some(Self { limit, ..store })
+    /// Empties the store and makes room for `capacity` headers, 1 at least, that
+    /// carry the network's least work or more.
+    pub fn prepare(&mut self, capacity: usize, network: Network) {
+        self.clear();
+        self.ring.set_capacity(capacity.max(1));
+        self.limit = target(pow_limit(network)).unwrap_or_default();
     }
 
     /// Forgets every header; the next one starts a new window.
     pub fn clear(&mut self) {
         (self.tip, self.next) = (None, 0);
-        self.ring.clear();
+        self.ring.retain(|_| false);
     }
 
     /// Checks a header and keeps it. `height` is what the supplier says it is,
@@ -138,7 +131,7 @@ impl<const N: usize> HeaderStore<N> {
         self.entry(self.tip?).map(|e| (e.hash, e.height))
     }
 
-    /// Number of headers kept, at most `N`.
+    /// Number of headers kept.
     pub fn len(&self) -> usize {
         self.ring.len()
     }
@@ -148,18 +141,18 @@ impl<const N: usize> HeaderStore<N> {
         self.ring.is_empty()
     }
 
-    fn place(number: u64) -> usize {
-        // Below N, so it fits.
-        (number % N as u64) as usize
+    fn place(&self, number: u64) -> usize {
+        // Below the capacity, which is a `usize` and not 0.
+        number.checked_rem(self.ring.capacity() as u64).unwrap_or_default() as usize
     }
 
     /// The entry with this insertion number, if it has not been overwritten.
     fn entry(&self, number: u64) -> Option<&Entry> {
         let kept = number < self.next && self.next - number <= self.ring.len() as u64;
-        self.ring.get(Self::place(number)).filter(|_| kept)
+        self.ring.get(self.place(number)).filter(|_| kept)
     }
 
-    fn numbers(&self) -> impl Iterator<Item = u64> + use<N> {
+    fn numbers(&self) -> impl Iterator<Item = u64> + use<M> {
         // From the newest: that is what is asked for most.
         (self.next.saturating_sub(self.ring.len() as u64)..self.next).rev()
     }
@@ -184,11 +177,11 @@ impl<const N: usize> HeaderStore<N> {
 
     fn push(&mut self, entry: Entry) {
         let number = self.next;
-        let (place, work) = (Self::place(number), entry.work);
+        let (place, work) = (self.place(number), entry.work);
         match self.ring.get_mut(place) {
             Some(oldest) => *oldest = entry,
             // The ring is not full: its length is the next place.
-            None => drop(self.ring.push(entry)),
+            None => drop(self.ring.try_push(entry)),
         }
         self.next += 1;
         self.tip = match self.tip.and_then(|t| self.entry(t).map(|e| (t, e.work))) {
@@ -254,6 +247,7 @@ fn target(bits: u32) -> Option<[u8; 32]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tables::Fixed;
     use bitcoin::CompactTarget;
     use proptest::prelude::*;
     use std::vec::Vec as StdVec;
@@ -291,13 +285,19 @@ mod tests {
         }
         h
     }
+    fn store_of(capacity: usize, network: Network) -> HeaderStore<Fixed> {
+        let mut store = HeaderStore::EMPTY;
+        store.prepare(capacity, network);
+        store
+    }
+
     const EASY: u32 = 0x207f_ffff;
     /// Four times the work of `EASY`.
     const HARDER: u32 = 0x201f_ffff;
 
     #[test]
     fn headers_of_the_main_network() {
-        let mut store = HeaderStore::<4>::new(Network::Mainnet);
+        let mut store = store_of(4, Network::Mainnet);
         let genesis = store.insert(&raw(GENESIS), Some(0)).unwrap();
         let one = store.insert(&raw(BLOCK_1), None).unwrap();
         assert_eq!(
@@ -324,27 +324,23 @@ mod tests {
 
     #[test]
     fn work_is_checked() {
-        let mut store = HeaderStore::<4>::new(Network::Mainnet);
+        let mut store = store_of(4, Network::Mainnet);
         let mut forged = raw(GENESIS);
         forged[68] ^= 1;
         assert_eq!(store.insert(&forged, None), Err(HeaderError::NoWork));
         let easy = mined([0; 32], 1, EASY);
         assert_eq!(store.insert(&easy, None), Err(HeaderError::BadTarget));
         assert!(store.is_empty());
-        assert!(HeaderStore::<4>::new(Network::Regtest).insert(&easy, None).is_ok());
-        let mut floored = HeaderStore::<4>::with_floor(Network::Regtest, HARDER).unwrap();
-        assert_eq!(floored.insert(&easy, None), Err(HeaderError::BadTarget));
-        assert!(floored.insert(&mined([0; 32], 1, HARDER), None).is_ok());
-        assert!(HeaderStore::<4>::with_floor(Network::Mainnet, EASY).is_none());
+        assert!(store_of(4, Network::Regtest).insert(&easy, None).is_ok());
     }
 
     #[test]
     fn most_work_wins_and_stale_blocks_have_no_confirmation() {
-        let mut store = HeaderStore::<8>::new(Network::Regtest);
+        let mut store = store_of(8, Network::Regtest);
         let root = store.insert(&mined([0; 32], 0, EASY), Some(7)).unwrap();
         let a1 = store.insert(&mined(root, 1, EASY), None).unwrap();
         let a2 = store.insert(&mined(a1, 2, EASY), None).unwrap();
-        let depth = |s: &HeaderStore<8>, h| s.get(&h).unwrap().confirmations;
+        let depth = |s: &HeaderStore<Fixed>, h| s.get(&h).unwrap().confirmations;
         assert_eq!([root, a1, a2].map(|h| depth(&store, h)), [3, 2, 1]);
         // One block with the work of four beats two with the work of one.
         let b1 = store.insert(&mined(root, 3, HARDER), None).unwrap();
@@ -358,7 +354,7 @@ mod tests {
 
     #[test]
     fn the_oldest_goes_even_if_it_is_the_best() {
-        let mut store = HeaderStore::<3>::new(Network::Regtest);
+        let mut store = store_of(3, Network::Regtest);
         let root = store.insert(&mined([0; 32], 0, EASY), None).unwrap();
         let best = store.insert(&mined(root, 1, 0x2001_0000), None).unwrap();
         let mut last = root;
@@ -374,7 +370,7 @@ mod tests {
 
     #[test]
     fn a_long_chain_through_a_small_ring() {
-        let mut store = HeaderStore::<5>::new(Network::Regtest);
+        let mut store = store_of(5, Network::Regtest);
         let mut chain = StdVec::from([store.insert(&mined([0; 32], 0, EASY), Some(0)).unwrap()]);
         for tag in 1..100 {
             chain.push(store.insert(&mined(chain[tag as usize - 1], tag, EASY), None).unwrap());
@@ -404,7 +400,7 @@ mod tests {
 
         #[test]
         fn arbitrary_headers(headers in prop::collection::vec(prop::collection::vec(any::<u8>(), 80), 0..8)) {
-            let mut store = HeaderStore::<2>::new(Network::Regtest);
+            let mut store = store_of(2, Network::Regtest);
             for h in headers {
                 let mut h: [u8; 80] = h.try_into().unwrap();
                 h[72..76].copy_from_slice(&EASY.to_le_bytes());

@@ -7,7 +7,7 @@
 
 use crate::config::fixed::PAYMENTS;
 use crate::id::NodeId;
-use crate::tables::{Map, Memory, heap_pop, heap_push};
+use crate::tables::{List, Map, Memory, heap_pop, heap_push};
 
 /// Why a payment is not new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror_no_std::Error)]
@@ -36,15 +36,14 @@ pub struct ReplayPrevention<M: Memory> {
 }
 
 impl<M: Memory> ReplayPrevention<M> {
-    /// An empty table for `capacity` live payments; `key` is secret, so that
-    /// nobody can choose payment hashes that collide in it.
-    pub fn new(capacity: usize, key: [u8; 16]) -> Self {
-        use crate::tables::List;
-        Self {
-            live: M::Map::with_capacity(capacity, key),
-            order: M::List::with_capacity(capacity),
-            floor: 0,
-        }
+    /// An empty table without room.
+    pub const EMPTY: Self = Self { live: M::Map::EMPTY, order: M::List::EMPTY, floor: 0 };
+
+    /// Makes room for `capacity` live payments; `key` is secret, so that nobody can
+    /// choose payment hashes that collide in it. Call it once, first.
+    pub fn prepare(&mut self, capacity: usize, key: [u8; 16]) {
+        self.live.prepare(capacity, key);
+        self.order.set_capacity(capacity);
     }
 
     /// Whether a payment is new. `source` and `sequence` name the packet that
@@ -141,9 +140,15 @@ mod tests {
         [n; 32]
     }
 
+    fn table<M: Memory>(capacity: usize) -> ReplayPrevention<M> {
+        let mut table = ReplayPrevention::EMPTY;
+        table.prepare(capacity, [3; 16]);
+        table
+    }
+
     #[test]
     fn neither_source_nor_sequence_makes_a_payment_new() {
-        let mut r = ReplayPrevention::<Fixed>::new(4, [0; 16]);
+        let mut r = table::<Fixed>(4);
         r.accept(key(1), 100).unwrap();
         assert_eq!(r.check_replay(&key(1), &WHO, 1), Err(ReplayError::Used));
         assert_eq!(r.check_replay(&key(1), &NodeId([2; 32]), 2), Err(ReplayError::Used));
@@ -152,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_full_table_refuses_and_forgets_nothing() {
-        let mut r = ReplayPrevention::<Fixed>::new(2, [0; 16]);
+        let mut r = table::<Fixed>(2);
         r.accept(key(1), 100).unwrap();
         r.accept(key(2), 50).unwrap();
         assert_eq!(r.accept(key(3), 70), Err(ReplayError::TableFull));
@@ -165,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_clock_set_back_does_not_revive_what_was_forgotten() {
-        let mut r = ReplayPrevention::<Fixed>::new(4, [0; 16]);
+        let mut r = table::<Fixed>(4);
         r.accept(key(1), 100).unwrap();
         assert_eq!(r.cleanup_expired(5_000, 9), 1);
         assert_eq!(r.accept(key(1), 100), Err(ReplayError::Forgotten { floor: 100 }));
@@ -174,7 +179,7 @@ mod tests {
     }
 
     fn follows_a_model<M: Memory>(steps: &[(u8, u8, bool)]) {
-        let mut r = ReplayPrevention::<M>::new(8, [3; 16]);
+        let mut r = table::<M>(8);
         let (mut model, mut floor) = (BTreeMap::new(), 0u64);
         for &(k, t, cleanup) in steps {
             let t = u64::from(t);

@@ -32,9 +32,12 @@ const RINGS: usize = WIDEST.ilog2() as usize + 2;
 pub struct Searches<M: Memory>(M::List<Search, SEARCHES>);
 
 impl<M: Memory> Searches<M> {
-    /// Room for `capacity` searches at a time.
-    pub fn new(capacity: usize) -> Self {
-        Self(M::List::with_capacity(capacity))
+    /// An empty table without room.
+    pub const EMPTY: Self = Self(M::List::EMPTY);
+
+    /// Makes room for `capacity` searches at a time.
+    pub fn set_capacity(&mut self, capacity: usize) {
+        self.0.set_capacity(capacity);
     }
 
     fn place(&self, destination: &NodeId) -> Result<usize, usize> {
@@ -123,9 +126,12 @@ pub enum Novelty {
 pub struct RelayedRequests<M: Memory>(M::List<Relayed, RELAYED_REQUESTS>);
 
 impl<M: Memory> RelayedRequests<M> {
-    /// Room for `capacity` requests.
-    pub fn new(capacity: usize) -> Self {
-        Self(M::List::with_capacity(capacity))
+    /// An empty table without room.
+    pub const EMPTY: Self = Self(M::List::EMPTY);
+
+    /// Makes room for `capacity` requests.
+    pub fn set_capacity(&mut self, capacity: usize) {
+        self.0.set_capacity(capacity);
     }
 
     fn place(&self, source: &NodeId, sequence: u64) -> Result<usize, usize> {
@@ -198,7 +204,8 @@ mod tests {
 
     #[test]
     fn a_flooding_neighbour_pushes_out_only_its_own() {
-        let mut r = RelayedRequests::<Fixed>::new(16);
+        let mut r = RelayedRequests::<Fixed>::EMPTY;
+        r.set_capacity(16);
         assert_eq!(r.note(node(1), 1, LinkId(1), 0, 4), Novelty::New);
         assert_eq!(r.note(node(1), 1, LinkId(2), 0, 4), Novelty::Known);
         for n in 0..100 {
@@ -211,7 +218,8 @@ mod tests {
 
     #[test]
     fn a_destination_answers_a_few_times() {
-        let mut r = RelayedRequests::<Fixed>::new(16);
+        let mut r = RelayedRequests::<Fixed>::EMPTY;
+        r.set_capacity(16);
         r.note(node(1), 1, LinkId(1), 0, 4);
         assert!((0..ROUTES_PER_DESTINATION).all(|_| r.may_answer(&node(1), 1)));
         assert!(!r.may_answer(&node(1), 1));
@@ -220,7 +228,8 @@ mod tests {
 
     #[test]
     fn searches_are_bounded_and_come_due() {
-        let mut s = Searches::<Fixed>::new(2);
+        let mut s = Searches::<Fixed>::EMPTY;
+        s.set_capacity(2);
         let timing = Timing::HOST;
         assert!(s.begin(node(1), 5, 0, &timing).is_some());
         assert!(s.begin(node(2), 6, 100, &timing).is_some());

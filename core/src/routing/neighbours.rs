@@ -48,9 +48,13 @@ pub struct Neighbours<M: Memory> {
 }
 
 impl<M: Memory> Neighbours<M> {
-    /// An empty table for `capacity` neighbours.
-    pub fn new(capacity: usize) -> Self {
-        Self { by_link: M::List::with_capacity(capacity), by_hop: M::List::with_capacity(capacity) }
+    /// An empty table without room.
+    pub const EMPTY: Self = Self { by_link: M::List::EMPTY, by_hop: M::List::EMPTY };
+
+    /// Makes room for `capacity` neighbours.
+    pub fn set_capacity(&mut self, capacity: usize) {
+        self.by_link.set_capacity(capacity);
+        self.by_hop.set_capacity(capacity);
     }
 
     fn place(&self, link: LinkId) -> Result<usize, usize> {

@@ -17,11 +17,15 @@ pub struct Seen<M: Memory> {
 }
 
 impl<M: Memory> Seen<M> {
-    /// Room for `capacity` fingerprints; an old one is overwritten.
-    pub fn new(capacity: usize, key: [u8; 16]) -> Self {
-        let mut slots = M::List::with_capacity(capacity);
-        while !slots.is_full() && slots.try_push(0).is_ok() {}
-        Self { slots, key }
+    /// Remembers nothing.
+    pub const EMPTY: Self = Self { slots: M::List::EMPTY, key: [0; 16] };
+
+    /// Makes room for `capacity` fingerprints; an old one is overwritten. `key` is
+    /// secret.
+    pub fn prepare(&mut self, capacity: usize, key: [u8; 16]) {
+        self.key = key;
+        self.slots.set_capacity(capacity);
+        while !self.slots.is_full() && self.slots.try_push(0).is_ok() {}
     }
 
     fn slot(&mut self, link: LinkId, source: &NodeId, sequence: u64) -> Option<(&mut u64, u64)> {
@@ -54,9 +58,15 @@ mod tests {
     use super::*;
     use crate::tables::Fixed;
 
+    fn seen_of(capacity: usize) -> Seen<Fixed> {
+        let mut seen = Seen::EMPTY;
+        seen.prepare(capacity, [1; 16]);
+        seen
+    }
+
     #[test]
     fn another_link_cannot_make_a_datagram_look_old() {
-        let mut seen = Seen::<Fixed>::new(64, [1; 16]);
+        let mut seen = seen_of(64);
         let (a, b, who) = (LinkId(1), LinkId(2), NodeId([3; 32]));
         seen.insert(a, &who, 7);
         assert!(seen.contains(a, &who, 7));
@@ -67,13 +77,13 @@ mod tests {
 
     #[test]
     fn old_ones_are_overwritten_and_no_room_is_no_fault() {
-        let mut seen = Seen::<Fixed>::new(8, [1; 16]);
+        let mut seen = seen_of(8);
         let who = NodeId([3; 32]);
         (0..1000).for_each(|n| seen.insert(LinkId(1), &who, n));
         assert!(seen.contains(LinkId(1), &who, 999));
         let kept = (0..1000).filter(|n| seen.contains(LinkId(1), &who, *n)).count();
         assert!(kept <= 8);
-        let mut none = Seen::<Fixed>::new(0, [1; 16]);
+        let mut none = seen_of(0);
         none.insert(LinkId(1), &who, 1);
         assert!(!none.contains(LinkId(1), &who, 1));
     }

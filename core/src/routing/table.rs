@@ -75,9 +75,13 @@ pub struct RoutingTable<M: Memory> {
 }
 
 impl<M: Memory> RoutingTable<M> {
-    /// An empty table.
-    pub fn new(neighbours: usize, routes: usize) -> Self {
-        Self { neighbours: Neighbours::new(neighbours), routes: M::List::with_capacity(routes) }
+    /// An empty table without room.
+    pub const EMPTY: Self = Self { neighbours: Neighbours::EMPTY, routes: M::List::EMPTY };
+
+    /// Makes room.
+    pub fn set_capacity(&mut self, neighbours: usize, routes: usize) {
+        self.neighbours.set_capacity(neighbours);
+        self.routes.set_capacity(routes);
     }
 
     /// Adds a neighbour; gives it back as [`Neighbours::insert`] does.
@@ -221,9 +225,15 @@ pub(crate) mod tests {
         Route::new(node(to), &hops, FREE, 1000, quality, expires_at)
     }
 
+    fn table(neighbours: usize, routes: usize) -> RoutingTable<Fixed> {
+        let mut table = RoutingTable::EMPTY;
+        table.set_capacity(neighbours, routes);
+        table
+    }
+
     #[test]
     fn a_neighbour_is_the_best_route_and_leaves_with_its_routes() {
-        let mut t = RoutingTable::<Fixed>::new(4, 8);
+        let mut t = table(4, 8);
         t.add_direct_peer(neighbour(1, 10)).unwrap();
         t.add_direct_peer(neighbour(2, 20)).unwrap();
         t.add_route(route(99, &[10, 30], 512, 100), 0);
@@ -240,7 +250,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_broken_link_takes_the_routes_over_it() {
-        let mut t = RoutingTable::<Fixed>::new(4, 8);
+        let mut t = table(4, 8);
         t.add_route(route(99, &[10, 30], 1, 100), 0);
         t.add_route(route(98, &[10, 30], 1, 100), 0);
         t.add_route(route(98, &[10, 40], 1, 100), 0);
@@ -253,7 +263,7 @@ pub(crate) mod tests {
 
     #[test]
     fn the_cheapest_routes_stay_and_a_full_table_drops_what_expires_first() {
-        let mut t = RoutingTable::<Fixed>::new(4, 5);
+        let mut t = table(4, 5);
         for (hop, quality) in [(1, 50), (2, 20), (3, 40), (4, 30), (5, 60)] {
             t.add_route(route(99, &[hop], quality, 100), 0);
         }
@@ -271,7 +281,7 @@ pub(crate) mod tests {
 
     #[test]
     fn identities_that_begin_alike_are_not_both_neighbours() {
-        let mut t = RoutingTable::<Fixed>::new(4, 8);
+        let mut t = table(4, 8);
         t.add_direct_peer(neighbour(1, 10)).unwrap();
         let mut twin = neighbour(2, 10);
         twin.node.0[31] = 99;

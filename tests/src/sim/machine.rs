@@ -4,13 +4,13 @@ use bitcoin::secp256k1::SecretKey;
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::mesh::{
-    Action, BoardMesh, Event, HostMesh, Input, MeshError, Misuse, Priority, Quote, Remedy, Stats,
-    Ticket,
+    Action, Event, HostMesh, Input, Mesh, MeshError, Misuse, Priority, Quote, Remedy, Stats, Ticket,
 };
 use blvm_mesh_core::payment::headers::KnownHeader;
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::policy::detect::DetectedProtocol;
 use blvm_mesh_core::routing::table::Route;
+use blvm_mesh_core::tables::Boxed;
 use blvm_mesh_core::time::Micros;
 
 /// An input that owns its bytes.
@@ -100,7 +100,7 @@ pub enum Machine {
     /// Tables on the heap.
     Heap(Box<HostMesh>),
     /// Tables in fixed arrays.
-    Fixed(Box<BoardMesh>),
+    Fixed(Box<Mesh<Boxed>>),
 }
 
 /// Does the same with the state machine in either memory.
@@ -128,7 +128,7 @@ impl Machine {
     pub fn new(heap: bool, config: Config, key: SecretKey, seed: [u8; 32]) -> Self {
         match heap {
             true => Self::Heap(Box::new(HostMesh::new(config, key, seed))),
-            false => Self::Fixed(Box::new(BoardMesh::new(config, key, seed))),
+            false => Self::Fixed(Box::new(Mesh::new(config, key, seed))),
         }
     }
 

@@ -18,17 +18,19 @@ use blvm_mesh_core::id::Network;
 use blvm_mesh_core::link::aead::RustCrypto;
 use blvm_mesh_core::mesh::Event;
 use blvm_mesh_core::time::{MILLISECOND, SECOND};
-use blvm_mesh_embedded::{Board, Happening, Role};
+use blvm_mesh_embedded::{Board, BoardMemory, Happening, Role};
 use blvm_mesh_firmware::{
     Clock, Uart, command_line, exit, heap_used, init_heap, log, paint_stack, stack_used, unix_time,
 };
 use core::str::FromStr;
 use cortex_m_rt::entry;
-use static_cell::StaticCell;
+use static_cell::{ConstStaticCell, StaticCell};
 
 /// Packets of 1,280 bytes, frames of 320, queues of 4 KiB.
-type Relay = Board<RustCrypto, Uart, 3, 1280, 320, 4096>;
+type Memory = BoardMemory<3, 1280, 320, 4096>;
+type Relay = Board<RustCrypto, Uart, 3>;
 
+static MEMORY: ConstStaticCell<Memory> = ConstStaticCell::new(Memory::EMPTY);
 static RELAY: StaticCell<Relay> = StaticCell::new();
 
 struct Settings {
@@ -112,7 +114,7 @@ fn make() -> &'static mut Relay {
     let Settings { key, seed, config, roles: [role0, role1, role2] } = settings;
     let [uart0, uart1, uart2] = Uart::all(115_200);
     let ports = [(uart0, role0), (uart1, role1), (uart2, role2)];
-    RELAY.init_with(|| Relay::new(config, key, seed, ports))
+    RELAY.init_with(|| Relay::new(MEMORY.take(), config, key, seed, ports))
 }
 
 #[inline(never)]
@@ -146,6 +148,6 @@ fn main() -> ! {
     let relay = make();
     let stack = stack_used();
     paint_stack();
-    log!("relay {}: {} bytes of heap, {stack} of stack", relay.mesh().id(), heap_used());
+    log!("relay {}: {} bytes of heap, {stack} bytes of stack", relay.mesh().id(), heap_used());
     run(relay)
 }

@@ -1,0 +1,63 @@
+//! Everything of the state machine that has a capacity.
+
+use super::{Parked, Pending};
+use crate::config::fixed::{HEAD, PARKED};
+use crate::config::{Config, MAX_HEAD};
+use crate::payment::headers::HeaderStore;
+use crate::payment::replay::ReplayPrevention;
+use crate::rng::Rng;
+use crate::routing::discovery::{RelayedRequests, Searches};
+use crate::routing::seen::Seen;
+use crate::routing::table::RoutingTable;
+use crate::tables::{List, Memory};
+
+/// The tables of one state machine. On a board they are a static value,
+/// [`Tables::EMPTY`], that is lent to it.
+pub struct Tables<M: Memory> {
+    pub(super) routing: RoutingTable<M>,
+    pub(super) searches: Searches<M>,
+    pub(super) requests: RelayedRequests<M>,
+    pub(super) seen: Seen<M>,
+    pub(super) replay: ReplayPrevention<M>,
+    pub(super) headers: HeaderStore<M>,
+    pub(super) parked: M::List<Parked, PARKED>,
+    /// What is to be carried out before the next input.
+    pub(super) queue: heapless::Deque<Pending, 8>,
+    /// Bytes that the state machine writes in front of a packet.
+    pub(super) head: M::List<u8, HEAD>,
+}
+
+impl<M: Memory> Tables<M> {
+    /// Tables that hold nothing yet.
+    pub const EMPTY: Self = Self {
+        routing: RoutingTable::EMPTY,
+        searches: Searches::EMPTY,
+        requests: RelayedRequests::EMPTY,
+        seen: Seen::EMPTY,
+        replay: ReplayPrevention::EMPTY,
+        headers: HeaderStore::EMPTY,
+        parked: M::List::EMPTY,
+        queue: heapless::Deque::new(),
+        head: M::List::EMPTY,
+    };
+
+    /// Makes room as configured. Keys of tables are drawn from `rng`.
+    pub(super) fn prepare(&mut self, config: &Config, rng: &mut Rng) {
+        let c = config.capacities;
+        self.routing.set_capacity(c.neighbours, c.routes);
+        self.searches.set_capacity(c.searches);
+        self.requests.set_capacity(c.relayed_requests);
+        self.seen.prepare(c.seen, table_key(rng));
+        self.replay.prepare(c.payments, table_key(rng));
+        self.headers.prepare(c.headers, config.network);
+        self.parked.set_capacity(c.parked);
+        self.head.set_capacity(MAX_HEAD);
+    }
+}
+
+fn table_key(rng: &mut Rng) -> [u8; 16] {
+    let halves = [rng.u64().to_le_bytes(), rng.u64().to_le_bytes()];
+    let mut key = [0; 16];
+    key.iter_mut().zip(halves.as_flattened()).for_each(|(k, b)| *k = *b);
+    key
+}
