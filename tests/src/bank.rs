@@ -6,7 +6,9 @@ use blvm_mesh_core::id::{HopId, Network, NodeId};
 use blvm_mesh_core::payment::packed::{IssuerHint, pack, pack_whole};
 use blvm_mesh_core::payment::proof::LIGHTNING;
 use blvm_mesh_core::payment::terms::Terms;
-use lightning_invoice::{Bolt11InvoiceDescription, Currency, InvoiceBuilder, PaymentSecret};
+use lightning_invoice::{
+    Bolt11InvoiceDescription, Currency, Description, InvoiceBuilder, PaymentSecret,
+};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -63,6 +65,8 @@ pub struct Bank {
     key: SecretKey,
     secp: Secp256k1<bitcoin::secp256k1::All>,
     count: u64,
+    /// Whether it writes the terms as text, for wallets that offer nothing else.
+    pub as_text: bool,
     /// Everything that it ever issued.
     pub issued: BTreeMap<[u8; 32], Issued>,
 }
@@ -71,7 +75,7 @@ impl Bank {
     /// An issuer with a key made from a number.
     pub fn new(n: u8) -> Self {
         let key = SecretKey::from_slice(&[n.max(1); 32]).expect("a small number is a key");
-        Self { key, secp: Secp256k1::new(), count: 0, issued: BTreeMap::new() }
+        Self { key, secp: Secp256k1::new(), count: 0, as_text: false, issued: BTreeMap::new() }
     }
 
     /// The key that signs.
@@ -91,13 +95,19 @@ impl Bank {
         let seed = [&self.key.secret_bytes()[..], &self.count.to_le_bytes()].concat();
         let preimage = sha256::Hash::hash(&seed).to_byte_array();
         let hash = sha256::Hash::hash(&preimage);
-        let description = sha256::Hash::from_byte_array(terms.hash());
+        let description = match self.as_text {
+            true => {
+                let text = format!("blvm-mesh:{:x}", sha256::Hash::from_byte_array(terms.hash()));
+                Bolt11InvoiceDescription::Direct(Description::new(text).expect("it is short"))
+            }
+            false => Bolt11InvoiceDescription::Hash(lightning_invoice::Sha256(
+                sha256::Hash::from_byte_array(terms.hash()),
+            )),
+        };
         let invoice = InvoiceBuilder::new(Currency::Regtest)
             .amount_milli_satoshis(amount_msat)
             .expiry_time(Duration::from_secs(lifetime))
-            .invoice_description(Bolt11InvoiceDescription::Hash(lightning_invoice::Sha256(
-                description,
-            )))
+            .invoice_description(description)
             .payment_hash(hash)
             .duration_since_epoch(Duration::from_secs(timestamp))
             .min_final_cltv_expiry_delta(18)

@@ -6,6 +6,7 @@ pub mod bank;
 pub mod invoice;
 pub mod packet;
 pub mod payloads;
+pub mod relay;
 pub mod rng;
 pub mod scenario;
 pub mod sim;

@@ -202,7 +202,8 @@ fn what_was_just_found_is_used_and_not_an_older_route() {
 #[test]
 fn a_neighbour_pushes_out_only_its_own_routes() {
     let c = Capacities::BOARD;
-    let mut t = RoutingTable::<Heap>::new(c.neighbours, c.routes);
+    let mut t = RoutingTable::<Heap>::EMPTY;
+    t.set_capacity(c.neighbours, c.routes);
     let mut w = line(1, |_, _| {});
     let (honest, flood) = (w.id(0), NodeId([2; 32]));
     let route = |to: NodeId, first: NodeId, until: u64| {

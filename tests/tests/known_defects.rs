@@ -278,7 +278,8 @@ fn replay_key(n: u64) -> [u8; 32] {
 /// A table with so many live payments, and the time for 20,000 checks with a
 /// cleanup each that finds nothing.
 fn checked(payments: u64) -> (ReplayPrevention<Heap>, Duration) {
-    let mut table = ReplayPrevention::<Heap>::new(200_000, [3; 16]);
+    let mut table = ReplayPrevention::<Heap>::EMPTY;
+    table.prepare(200_000, [3; 16]);
     for n in 0..payments {
         table.accept(replay_key(n), 1000 + n.reverse_bits() % 100_000).unwrap();
     }

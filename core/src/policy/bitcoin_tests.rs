@@ -265,6 +265,42 @@ proptest! {
     }
 
     #[test]
+    fn addresses_may_come_in_any_order(
+        entries in prop::collection::vec((0usize..9, any::<u64>(), 0u32..64), 1..40),
+        at: prop::sample::Index,
+    ) {
+        use bitcoin::p2p::{ServiceFlags, address::{AddrV2, AddrV2Message}};
+        // IPv4 with few services is what most entries are.
+        let address = |kind| match kind {
+            0 => AddrV2::Ipv6("2001:db8::1".parse().unwrap()),
+            1 => AddrV2::TorV2([7; 10]),
+            2 => AddrV2::TorV3([8; 32]),
+            3 => AddrV2::I2p([9; 32]),
+            4 => AddrV2::Cjdns("fc00::2".parse().unwrap()),
+            _ => AddrV2::Ipv4([10, 1, 2, 3].into()),
+        };
+        let entries: Vec<_> = entries.iter().map(|&(kind, services, shift)| {
+            let services = ServiceFlags::from(services >> shift);
+            let entry = AddrV2Message { time: 7, services, addr: address(kind), port: 8333 };
+            bitcoin::consensus::serialize(&entry)
+        }).collect();
+        let payload = |count: usize| [&[count as u8][..], &entries.concat()].concat();
+        prop_assert!(framed(Command::AddrV2, &payload(entries.len())).is_ok());
+        let end = 24 + payload(0).len();
+        let expected = Err(Reason::FieldTruncated.at(end));
+        prop_assert_eq!(framed(Command::AddrV2, &payload(entries.len() + 1)), expected);
+        // Where the entries do not end with the payload, or one is of an unknown network.
+        prop_assert!(framed(Command::AddrV2, &payload(entries.len() - 1)).is_err());
+        let at = at.index(entries.len());
+        let mut broken = payload(entries.len());
+        let services = bitcoin::consensus::deserialize_partial::<bitcoin::VarInt>(&entries[at][4..]);
+        let network = 1 + entries[..at].concat().len() + 4 + services.unwrap().1;
+        broken[network] = 8;
+        let expected = Err(Reason::Value("address's network").at(24 + network));
+        prop_assert_eq!(framed(Command::AddrV2, &broken), expected);
+    }
+
+    #[test]
     fn no_prefix_is_free((_, message) in any_good(), at: prop::sample::Index) {
         prop_assert!(!is_free_bitcoin(&message[..at.index(message.len())]));
     }

@@ -129,7 +129,15 @@ fn check_version(fields: &mut Reader<'_>) -> Result<()> {
 
 /// BIP 155. Nodes do not pass on addresses of networks that they do not know.
 fn check_addrv2(fields: &mut Reader<'_>) -> Result<()> {
-    for _ in 0..fields.count(1_000)? {
+    let mut left = fields.count(1_000)? as usize;
+    loop {
+        let small = small_ipv4_addresses(fields.rest(), left);
+        fields.take(small.saturating_mul(SMALL_IPV4))?;
+        left = left.saturating_sub(small);
+        if left == 0 {
+            return Ok(());
+        }
+        left = left.saturating_sub(1);
         fields.take(4)?;
         fields.compact_size()?;
         let network = *fields;
@@ -147,7 +155,19 @@ fn check_addrv2(fields: &mut Reader<'_>) -> Result<()> {
         }
         fields.take(usize::from(size) + 2)?;
     }
-    Ok(())
+}
+
+/// Bytes of an IPv4 address whose services are one byte: time, services, network,
+/// length, address, port.
+const SMALL_IPV4: usize = 4 + 1 + 1 + 1 + 4 + 2;
+
+/// How many such addresses `bytes` begins with, at most `most`. They are the smallest
+/// entries, hence the most per byte; at a fixed distance none waits for the length of
+/// the one before it.
+fn small_ipv4_addresses(bytes: &[u8], most: usize) -> usize {
+    let (entries, _) = bytes.as_chunks::<SMALL_IPV4>();
+    let small = |entry: &&[u8; SMALL_IPV4]| matches!(entry, [_, _, _, _, ..0xfd, 1, 4, ..]);
+    entries.iter().take(most).take_while(small).count()
 }
 
 /// Protocol documentation, "inv"; types of BIP 37, 144, 152 and 339.

@@ -164,13 +164,15 @@ impl House {
         let handle = node.handle().clone();
         announce(&ready(&settings, &identity, handle.listen_addr()), json)?;
         let service = Arc::new(Service::new(handle, store.clone(), issuer));
-        let serve = async {
-            server.serve(service, &executor).await;
-            None
-        };
-        let signal = smol::future::or(signals.next(), serve).await;
+        // Tasks of their own: this future is polled whenever the thread looks at its
+        // sockets, and each poll of an `accept` or `read` is a system call.
+        let serve = executor.spawn({
+            let executor = executor.clone();
+            async move { server.serve(service, &executor).await }
+        });
+        let signal = executor.spawn(async move { signals.next().await }).await;
         tracing::info!(?signal, "stopping");
-        drop(server);
+        serve.cancel().await;
         node.stop().await;
         Ok(())
     }

@@ -11,7 +11,8 @@ use std::sync::Arc;
 const TASKS_PER_LOOK: usize = 4;
 
 /// Runs a future on this thread, and the executor's tasks on this and
-/// `threads - 1` more, until the future is done.
+/// `threads - 1` more, until the future is done. It is polled after every few
+/// tasks, woken or not: it should wait for tasks and not for sockets.
 pub fn run<T>(
     executor: &Arc<Executor<'static>>,
     threads: usize,

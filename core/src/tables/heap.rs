@@ -1,0 +1,169 @@
+//! Tables in heap memory, sized by the configuration.
+//!
+//! The first item reserves the memory of the whole table, and the system gives it page
+//! by page as it is used. So no packet waits while a table grows, and one that is never
+//! used costs nothing.
+
+use super::{FixedList, FixedMap, List, Map, Memory, Owned};
+use alloc::{boxed::Box, vec::Vec};
+use core::hash::{BuildHasher, Hasher};
+use core::ops::{Deref, DerefMut};
+use siphasher::sip::SipHasher13;
+
+/// Heap memory.
+#[derive(Debug, Clone, Copy)]
+pub struct Heap;
+
+impl Memory for Heap {
+    type List<T, const N: usize> = HeapList<T>;
+    type Map<V, const N: usize> = HeapMap<V>;
+    type Held<T: 'static> = Inline<T>;
+}
+
+impl Owned for Heap {
+    fn hold<T: 'static>(value: T) -> Inline<T> {
+        Inline(value)
+    }
+}
+
+/// A value held in the state machine itself.
+#[derive(Debug)]
+pub struct Inline<T>(T);
+
+impl<T> Deref for Inline<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> DerefMut for Inline<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
+
+/// The tables of [`Fixed`](super::Fixed) in a box: a board as hosts simulate it.
+#[derive(Debug, Clone, Copy)]
+pub struct Boxed;
+
+impl Memory for Boxed {
+    type List<T, const N: usize> = FixedList<T, N>;
+    type Map<V, const N: usize> = FixedMap<V, N>;
+    type Held<T: 'static> = Box<T>;
+}
+
+impl Owned for Boxed {
+    fn hold<T: 'static>(value: T) -> Box<T> {
+        Box::new(value)
+    }
+}
+
+/// [`List`] on the heap.
+#[derive(Debug)]
+pub struct HeapList<T> {
+    items: Vec<T>,
+    capacity: usize,
+}
+
+impl<T> Deref for HeapList<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        &self.items
+    }
+}
+
+impl<T> DerefMut for HeapList<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.items
+    }
+}
+
+impl<T> List<T> for HeapList<T> {
+    const EMPTY: Self = Self { items: Vec::new(), capacity: 0 };
+    fn set_capacity(&mut self, capacity: usize) {
+        self.capacity = capacity;
+    }
+    fn capacity(&self) -> usize {
+        self.capacity
+    }
+    fn try_insert(&mut self, index: usize, item: T) -> Result<(), T> {
+        if self.is_full() || index > self.items.len() {
+            return Err(item);
+        }
+        if self.items.capacity() == 0 {
+            self.items.reserve_exact(self.capacity);
+        }
+        self.items.insert(index, item);
+        Ok(())
+    }
+    fn take(&mut self, index: usize) -> Option<T> {
+        (index < self.items.len()).then(|| self.items.remove(index))
+    }
+    fn retain(&mut self, keep: impl FnMut(&T) -> bool) -> usize {
+        let before = self.items.len();
+        self.items.retain(keep);
+        before - self.items.len()
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Keyed([u8; 16]);
+
+impl BuildHasher for Keyed {
+    type Hasher = Whole;
+    fn build_hasher(&self) -> Whole {
+        Whole(SipHasher13::new_with_key(&self.0))
+    }
+}
+
+struct Whole(SipHasher13);
+
+impl Hasher for Whole {
+    fn finish(&self) -> u64 {
+        self.0.finish()
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.write(bytes);
+    }
+    // The length of a fixed array tells nothing apart.
+    fn write_usize(&mut self, _len: usize) {}
+}
+
+/// [`Map`] on the heap.
+#[derive(Debug)]
+pub struct HeapMap<V> {
+    entries: hashbrown::HashMap<[u8; 32], V, Keyed>,
+    capacity: usize,
+}
+
+impl<V> Map<V> for HeapMap<V> {
+    const EMPTY: Self =
+        Self { entries: hashbrown::HashMap::with_hasher(Keyed([0; 16])), capacity: 0 };
+    fn prepare(&mut self, capacity: usize, key: [u8; 16]) {
+        self.entries = hashbrown::HashMap::with_hasher(Keyed(key));
+        self.capacity = capacity;
+    }
+    fn get(&self, key: &[u8; 32]) -> Option<&V> {
+        self.entries.get(key)
+    }
+    fn try_insert(&mut self, key: [u8; 32], value: V) -> Result<(), V> {
+        if self.entries.contains_key(&key) || self.entries.len() >= self.capacity {
+            return Err(value);
+        }
+        if self.entries.capacity() == 0 {
+            self.entries.reserve(self.capacity);
+        }
+        self.entries.insert(key, value);
+        Ok(())
+    }
+    fn remove(&mut self, key: &[u8; 32]) -> Option<V> {
+        self.entries.remove(key)
+    }
+    fn len(&self) -> usize {
+        self.entries.len()
+    }
+    fn capacity(&self) -> usize {
+        self.capacity
+    }
+}

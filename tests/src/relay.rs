@@ -1,0 +1,138 @@
+//! One relay between two ends that are only keys: what it does with single packets.
+
+use crate::bank::{Bank, OwnTerms};
+use bitcoin::secp256k1::{Keypair, Message, Secp256k1, SecretKey};
+use blvm_mesh_core::config::Config;
+use blvm_mesh_core::id::{LinkId, Network, NodeId};
+use blvm_mesh_core::mesh::{Action, HostMesh, Input, MeshError, Priority};
+use blvm_mesh_core::mode::MeshMode;
+use blvm_mesh_core::tariff::Tariff;
+use blvm_mesh_core::wire::datagram::{Emit, head_len};
+use blvm_mesh_core::wire::hello::{self, Hello};
+
+/// The wall clock of the relay, in seconds since 1970.
+pub const NOW: u64 = 1_750_000_000;
+
+/// What became of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It went on, so many bytes.
+    Forwarded(Priority, usize),
+    /// It was refused.
+    Refused(MeshError),
+    /// Neither.
+    Nothing,
+}
+
+/// The relay with its two links.
+pub struct Relay {
+    /// The state machine.
+    pub mesh: HostMesh,
+    /// The issuer that it accepts.
+    pub bank: Bank,
+    source: Keypair,
+    destination: NodeId,
+    now: u64,
+}
+
+const FROM: LinkId = LinkId(1);
+const TO: LinkId = LinkId(2);
+
+impl Relay {
+    /// A host's relay on regtest without a limit of free traffic, both its links up.
+    pub fn new(mode: MeshMode) -> Self {
+        let bank = Bank::new(7);
+        let mut config = Config::host(Network::Regtest);
+        config.mode = mode;
+        config.free_rate = u64::MAX;
+        config.free_burst = u64::MAX;
+        let _ = config.payment.issuers.push(bank.public_key());
+        let key = |n| SecretKey::from_slice(&[n; 32]).expect("a small number is a key");
+        let source = Keypair::from_secret_key(&Secp256k1::new(), &key(3));
+        let destination = NodeId([4; 32]);
+        let mesh = HostMesh::new(config, key(1), [2; 32]);
+        let mut relay = Self { mesh, bank, source, destination, now: 0 };
+        relay.input(Input::WallClock { unix: NOW });
+        let hello = Hello {
+            network: Network::Regtest,
+            mode,
+            quality: 256,
+            max_packet: 1 << 20,
+            tariff: Tariff::default(),
+            keepalive_ms: 0,
+            issuers: Default::default(),
+        };
+        for (link, peer) in [(FROM, relay.source()), (TO, destination)] {
+            relay.input(Input::PeerConnected { link, peer, dialed: true });
+            let mut packet = [0; hello::MAX_LEN];
+            let n = hello.write(&mut packet).expect("room for a hello");
+            relay.input(Input::MessageReceived { link, packet: &mut packet[..n] });
+        }
+        relay
+    }
+
+    /// The end that sends.
+    pub fn source(&self) -> NodeId {
+        NodeId::from_public_key(&self.source.public_key())
+    }
+
+    /// The terms for so many bytes over the relay.
+    pub fn terms(&self, quota: usize) -> OwnTerms {
+        OwnTerms {
+            network: Network::Regtest,
+            source: self.source(),
+            destination: self.destination,
+            hops: vec![self.mesh.id().hop()],
+            quota: quota as u64,
+        }
+    }
+
+    /// A paid invoice for a payload: the proof that the packet carries.
+    pub fn pay(&mut self, payload: &[u8]) -> Vec<u8> {
+        self.bank.proof(self.terms(payload.len()), 1_000_000, NOW, 600)
+    }
+
+    /// A datagram from end to end; signed by its source if there is a proof.
+    pub fn packet(&self, sequence: u64, payload: &[u8], proof: &[u8]) -> Vec<u8> {
+        let public = self.source.public_key().serialize();
+        let emit = Emit {
+            hop_limit: 1,
+            sequence,
+            source: self.source(),
+            destination: self.destination,
+            proof: (!proof.is_empty()).then_some((&public, proof)),
+        };
+        let mut packet = vec![0; head_len(1, proof.len())];
+        let sign = |hash: &[u8; 32]| {
+            let message = Message::from_digest(*hash);
+            Secp256k1::new().sign_schnorr_no_aux_rand(&message, &self.source).serialize()
+        };
+        let hops = [self.mesh.id().hop()];
+        emit.write(&hops, payload, &mut packet, sign).expect("room for the head");
+        packet.extend_from_slice(payload);
+        packet
+    }
+
+    /// Gives the relay a packet of its source, which it may change.
+    pub fn receive(&mut self, packet: &mut [u8]) -> Verdict {
+        self.input(Input::MessageReceived { link: FROM, packet })
+    }
+
+    fn input(&mut self, input: Input<'_>) -> Verdict {
+        self.now += 1;
+        let mut verdict = Verdict::Nothing;
+        self.mesh.handle(self.now, input).expect("a right input");
+        loop {
+            match self.mesh.poll() {
+                Action::Wait { .. } => return verdict,
+                Action::Forward { link: TO, priority, packet, .. }
+                    if priority != Priority::Control =>
+                {
+                    verdict = Verdict::Forwarded(priority, packet.head.len() + packet.tail.len());
+                }
+                Action::Reject { reason, .. } => verdict = Verdict::Refused(reason),
+                _ => {}
+            }
+        }
+    }
+}
