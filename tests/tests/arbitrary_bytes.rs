@@ -3,7 +3,7 @@
 
 use blvm_mesh_core::config::MeshMode;
 use blvm_mesh_core::mesh::MeshError;
-use blvm_mesh_core::tables::{Fixed, Heap, Memory};
+use blvm_mesh_core::tables::{Boxed, Heap, Owned};
 use blvm_mesh_core::wire::{HEADER_LEN, Kind};
 use blvm_mesh_tests::invoice::Order;
 use blvm_mesh_tests::packet::refix;
@@ -52,7 +52,7 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 /// Three nodes in a line and real packets of every kind that came in anywhere.
-fn trafficked<M: Memory>() -> (World<M>, Vec<Carried>) {
+fn trafficked<M: Owned>() -> (World<M>, Vec<Carried>) {
     let mut world = World::<M>::line(MeshMode::PaymentGated, 3);
     let quote = world.quote(0, 2, 4);
     let order = Order::new(issuer(), quote.terms_hash, quote.amount_msat, START);
@@ -67,7 +67,7 @@ fn trafficked<M: Memory>() -> (World<M>, Vec<Carried>) {
 
 /// What a refused packet must not change: it is allowed to change no route but
 /// by a route error, and that is no refusal.
-fn tables<M: Memory>(world: &World<M>, n: usize) -> (String, usize, usize, usize) {
+fn tables<M: Owned>(world: &World<M>, n: usize) -> (String, usize, usize, usize) {
     let node = &world.nodes[n];
     let routes = format!("{:?}", node.mesh.table().routes());
     (routes, node.mesh.live_payments(), node.mesh.parked(), node.disk.len())
@@ -75,7 +75,7 @@ fn tables<M: Memory>(world: &World<M>, n: usize) -> (String, usize, usize, usize
 
 /// Gives a packet; the world asserts that there is one verdict. Returns whether
 /// it was refused.
-fn give<M: Memory>(world: &mut World<M>, n: usize, packet: &Carried) -> Option<MeshError> {
+fn give<M: Owned>(world: &mut World<M>, n: usize, packet: &Carried) -> Option<MeshError> {
     let before = tables(world, n);
     world.now += 1;
     let log = world.receive(n, packet.link, &packet.bytes);
@@ -91,7 +91,7 @@ fn give<M: Memory>(world: &mut World<M>, n: usize, packet: &Carried) -> Option<M
     refused
 }
 
-fn survives<M: Memory>(arbitrary: &[Vec<u8>], mutated: &[(Index, Vec<Change>, bool)]) {
+fn survives<M: Owned>(arbitrary: &[Vec<u8>], mutated: &[(Index, Vec<Change>, bool)]) {
     let (mut world, packets) = trafficked::<M>();
     let relay = world.link(1, 0).expect("wired");
     for bytes in arbitrary {
@@ -132,7 +132,7 @@ proptest! {
             0..48,
         ),
     ) {
-        survives::<Fixed>(&arbitrary, &mutated);
+        survives::<Boxed>(&arbitrary, &mutated);
         survives::<Heap>(&arbitrary, &mutated);
     }
 }

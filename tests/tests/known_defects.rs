@@ -12,7 +12,7 @@ use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::payment::lightning::LightningError;
 use blvm_mesh_core::payment::replay::{ReplayError, ReplayPrevention};
 use blvm_mesh_core::policy::{DetectedProtocol, PolicyConfig, RoutingPolicyEngine};
-use blvm_mesh_core::tables::{Fixed, Heap};
+use blvm_mesh_core::tables::{Boxed, Heap};
 use blvm_mesh_core::wire::datagram::Datagram;
 use blvm_mesh_core::wire::route_error::Cause;
 use blvm_mesh_core::wire::{Header, Kind};
@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 const PAYLOAD: &[u8] = b"not Bitcoin, so it costs something";
 
 /// Three nodes in a line, a route, and an honest invoice for one datagram on it.
-fn paid() -> (World<Fixed>, Order, Quote) {
-    let mut world = World::<Fixed>::line(MeshMode::PaymentGated, 3);
+fn paid() -> (World<Boxed>, Order, Quote) {
+    let mut world = World::<Boxed>::line(MeshMode::PaymentGated, 3);
     let quote = world.quote(0, 2, PAYLOAD.len() as u64);
     assert_eq!(quote.hops.len(), 1);
     let order = Order::new(issuer(), quote.terms_hash, quote.amount_msat, START);
@@ -50,7 +50,7 @@ fn shares(log: &Log) -> Vec<(usize, Party, u64)> {
 }
 
 /// The last paid datagram that went to a node.
-fn last_datagram(world: &World<Fixed>, to: usize) -> &Carried {
+fn last_datagram(world: &World<Boxed>, to: usize) -> &Carried {
     let datagram = |c: &&Carried| c.to == to && c.bytes[5] == Kind::Datagram as u8;
     world.carried.iter().rev().find(datagram).expect("a datagram went there")
 }
@@ -102,7 +102,7 @@ fn a_payment_is_used_once_whatever_happens() {
     let proof = order.proof();
     let log = world.send_and_run(0, 2, PAYLOAD, &proof);
     assert_eq!(delivered(&log, 2), 1, "{log:?}");
-    let refused = |world: &mut World<Fixed>, reason: MeshError, when: &str| {
+    let refused = |world: &mut World<Boxed>, reason: MeshError, when: &str| {
         let log = world.send_and_run(0, 2, PAYLOAD, &proof);
         assert_eq!(rejects(&log, 1), [reason], "{when}: {log:?}");
         assert_eq!((delivered(&log, 2), shares(&log).len()), (0, 0), "{when}");
@@ -248,7 +248,7 @@ fn expiry_is_read_from_the_invoice() {
 
 #[test]
 fn nobody_advances_the_sequence_of_another() {
-    let mut world = World::<Fixed>::line(MeshMode::Open, 4);
+    let mut world = World::<Boxed>::line(MeshMode::Open, 4);
     world.quote(0, 2, 0);
     let log = world.send_and_run(0, 2, b"one", &[]);
     assert_eq!(delivered(&log, 2), 1, "{log:?}");
@@ -379,7 +379,7 @@ fn no_millisatoshi_vanishes() {
     }
     assert_eq!(share(1000, 0, Party::Source), 400, "the 30 % return to the source");
     // The same on a wire.
-    let mut world = World::<Fixed>::line(MeshMode::PaymentGated, 2);
+    let mut world = World::<Boxed>::line(MeshMode::PaymentGated, 2);
     let quote = world.quote(0, 1, PAYLOAD.len() as u64);
     let order = Order::new(issuer(), quote.terms_hash, 123_457, START);
     let to = world.id(1);
@@ -435,7 +435,7 @@ fn discovery_exists() {
 
 #[test]
 fn no_route_through_a_peer_that_left() {
-    let mut world = World::<Fixed>::line(MeshMode::Open, 3);
+    let mut world = World::<Boxed>::line(MeshMode::Open, 3);
     let to = world.id(2);
     world.quote(0, 2, 0);
     // Our own neighbour leaves: its routes go at once.
