@@ -20,12 +20,17 @@
 pub mod api;
 mod control;
 pub mod error;
+mod parked;
 mod pay;
 mod peers;
 mod relay;
 mod send;
 mod timers;
 
+#[cfg(test)]
+mod covenant_tests;
+#[cfg(test)]
+mod test_world;
 #[cfg(test)]
 mod tests;
 
@@ -118,24 +123,8 @@ enum Pending {
     Resume(NodeId),
     /// The same, but none was found.
     Fail(NodeId),
-}
-
-/// What a parked packet waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Awaits {
-    /// A route to this node.
-    Route(NodeId),
-    /// The node's answer about a block.
-    Block { link: Option<LinkId>, hash: [u8; 32] },
-    /// To be handed back, with what the node answered.
-    Return { link: LinkId, hash: [u8; 32], block: KnownHeader },
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Parked {
-    ticket: Ticket,
-    awaits: Awaits,
-    until: Micros,
+    /// Every packet that waits for an answer and came over this link.
+    Closed(LinkId),
 }
 
 /// The state machine of one node. See the module's text for the contract.
@@ -155,7 +144,7 @@ pub struct Mesh<M: Memory> {
     policy: RoutingPolicyEngine,
     replay: ReplayPrevention<M>,
     headers: HeaderStore<HEADERS>,
-    parked: M::List<Parked, PARKED>,
+    parked: M::List<parked::Parked, PARKED>,
     queue: heapless::Deque<Pending, 8>,
     head: M::List<u8, HEAD>,
     head_len: usize,
@@ -167,7 +156,8 @@ pub struct Mesh<M: Memory> {
     records: u64,
     next_cleanup: Micros,
     draining: bool,
-    /// The block for which the packet being treated was parked.
+    /// While a packet is treated that was parked for it: a block and what the node
+    /// answered about it.
     answered: Option<([u8; 32], KnownHeader)>,
     stats: Stats,
 }
@@ -238,7 +228,7 @@ impl<M: Memory> Mesh<M> {
             Input::Persisted { .. } if !self.table.neighbours.is_empty() => {
                 return Err(Misuse::TooLateToRestore);
             }
-            Input::Resumed { ticket, .. } if self.returning(*ticket).is_none() => {
+            Input::Resumed { ticket, .. } if !self.is_returning(*ticket) => {
                 return Err(Misuse::UnknownTicket(*ticket));
             }
             _ => {}
@@ -327,6 +317,13 @@ impl<M: Memory> Mesh<M> {
                         return Action::Resume { ticket };
                     }
                 }
+                Pending::Closed(link) => {
+                    if let Some(action) = self.give_up_closed(link) {
+                        let _ = self.queue.push_front(Pending::Closed(link));
+                        self.count(&action);
+                        return action;
+                    }
+                }
                 Pending::Fail(to) => {
                     if let Some(ticket) = self.unpark_for(to) {
                         let _ = self.queue.push_front(Pending::Fail(to));
@@ -372,11 +369,6 @@ impl<M: Memory> Mesh<M> {
     /// Payments that are remembered now.
     pub fn live_payments(&self) -> usize {
         self.replay.len()
-    }
-
-    /// Packets that wait for an answer now.
-    pub fn parked(&self) -> usize {
-        self.parked.len()
     }
 
     /// Own searches under way now.
