@@ -28,6 +28,8 @@ mod send;
 mod timers;
 
 #[cfg(test)]
+mod bad_payment_tests;
+#[cfg(test)]
 mod covenant_tests;
 #[cfg(test)]
 mod test_world;

@@ -49,7 +49,7 @@ impl<M: Memory> Mesh<M> {
         if NodeId::from_compressed(signed.public_key) != datagram.source {
             return Err(PaymentReason::SourceKey.into());
         }
-        if !self.may_cost_a_check(link) {
+        if self.answered.is_none() && !self.may_cost_a_check(link) {
             return Err(PaymentReason::TooManyBad.into());
         }
         if let (None, PaymentProof::InstantSettlement(proof)) = (link, &proof) {

@@ -3,6 +3,8 @@
 //! record to be behind it.
 
 use super::*;
+use crate::wire::checksum::Sum;
+use crate::wire::datagram::Emit;
 use std::collections::{BTreeMap, VecDeque};
 use std::vec::Vec;
 
@@ -37,6 +39,15 @@ pub(super) struct Own {
 pub(super) enum Held {
     Packet(LinkId, Vec<u8>),
     Own(Own),
+}
+
+/// Changes a packet's last byte, and its check accordingly.
+pub(super) fn edit(packet: &mut [u8]) {
+    *packet.last_mut().unwrap() ^= 1;
+    packet[20..24].fill(0);
+    let mut sum = Sum::default();
+    sum.add(packet);
+    packet[20..24].copy_from_slice(&sum.check().to_le_bytes());
 }
 
 type Trace = Vec<(usize, Did)>;
@@ -125,6 +136,31 @@ impl<M: Memory> World<M> {
         for record in self.disks[n].clone() {
             assert_eq!(self.give(n, Input::Persisted { record }), [(n, Did::Absorbed)]);
         }
+    }
+
+    /// A signed datagram from the first node of a way to its last, as its sender can
+    /// make it without asking its own state machine.
+    pub(super) fn packet(
+        &self,
+        way: &[usize],
+        sequence: u64,
+        payload: &[u8],
+        proof: &[u8],
+    ) -> Vec<u8> {
+        let [from, hops @ .., to] = way else { panic!("a way has two ends") };
+        let secp = Secp256k1::new();
+        let me = Identity::new(&secp, &Self::key(*from));
+        let hops: Vec<HopId> = hops.iter().map(|n| self.id(*n).hop()).collect();
+        let emit = Emit {
+            hop_limit: hops.len() as u8,
+            sequence,
+            source: me.id(),
+            destination: self.id(*to),
+            proof: Some((me.public_key(), proof)),
+        };
+        let mut out = std::vec![0; 4096];
+        let n = emit.write(&hops, payload, &mut out, |hash| me.sign(&secp, hash)).unwrap();
+        [&out[..n], payload].concat()
     }
 
     /// Gives an input without bytes of its own.

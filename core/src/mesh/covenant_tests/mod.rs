@@ -12,7 +12,6 @@ use crate::payment::ledger::{Method, Payment};
 use crate::payment::test_covenant::{Funded, Mined, mine};
 use crate::tables::Fixed;
 use crate::time::SECOND;
-use crate::wire::datagram::Emit;
 use crate::wire::route_error::Cause;
 use std::vec::Vec;
 
@@ -99,20 +98,7 @@ fn send(w: &mut World, from: usize, to: usize, proof: &[u8]) -> Vec<(usize, Did)
 
 /// A datagram with this proof, on a way that the sender chose himself.
 fn packet(w: &World, way: &[usize], sequence: u64, proof: &[u8]) -> Vec<u8> {
-    let [from, hops @ .., to] = way else { panic!("a way has two ends") };
-    let secp = Secp256k1::new();
-    let me = Identity::new(&secp, &World::key(*from));
-    let hops: Vec<HopId> = hops.iter().map(|n| w.id(*n).hop()).collect();
-    let emit = Emit {
-        hop_limit: hops.len() as u8,
-        sequence,
-        source: me.id(),
-        destination: w.id(*to),
-        proof: Some((me.public_key(), proof)),
-    };
-    let mut out = std::vec![0; 4096];
-    let n = emit.write(&hops, &PAYLOAD, &mut out, |hash| me.sign(&secp, hash)).unwrap();
-    [&out[..n], &PAYLOAD].concat()
+    w.packet(way, sequence, &PAYLOAD, proof)
 }
 
 fn give_header(w: &mut World, n: usize, header: &[u8; 80], height: u32) -> Did {

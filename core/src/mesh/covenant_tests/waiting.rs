@@ -1,6 +1,7 @@
 //! Packets that wait for the node's answer.
 
 use super::*;
+use crate::mesh::test_world::edit;
 
 #[test]
 fn an_answer_for_an_own_datagram_serves_that_one_only_and_not_for_ever() {
@@ -184,7 +185,7 @@ fn what_comes_back_is_checked_as_what_came_in() {
     let (coin, other) = (mined(&w, 1), mined(&w, 2));
     let honest = packet(&w, &[0, 1, 2], 7, &coin.proof);
     let mut edited = honest.clone();
-    *edited.last_mut().unwrap() ^= 1;
+    edit(&mut edited);
     let mut no_packet = honest.clone();
     no_packet[0] = 0;
     let hello = {
@@ -196,12 +197,14 @@ fn what_comes_back_is_checked_as_what_came_in() {
         packet.head.to_vec()
     };
     let long = std::vec![0; 8193];
+    let forged = MeshError::from(PaymentReason::SourceSignature);
     for (i, mut bytes) in [edited, no_packet, hello, long, Vec::new()].into_iter().enumerate() {
         let ticket = asked(&w.receive(1, World::link(1, 0), honest.clone()), 1, &coin);
         answer(&mut w, 1, ticket, Some(block(&coin)));
         let resumed = Input::Resumed { ticket, packet: &mut bytes };
         let did = w.give(1, resumed);
         assert!(matches!(did[..], [(1, Did::Reject(_))]), "{i}: {did:?}");
+        assert_eq!(did[0].1 == Did::Reject(forged), i == 0);
         let again = Input::Resumed { ticket, packet: &mut bytes };
         assert_eq!(w.nodes[1].handle(w.now, again), Err(Misuse::UnknownTicket(ticket)));
         w.in_flight.clear();
