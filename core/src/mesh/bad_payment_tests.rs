@@ -48,6 +48,8 @@ fn line() -> World {
     }
     w.wire(0, 1);
     w.wire(1, 2);
+    // The allowance fills up.
+    w.now += 60 * SECOND;
     w
 }
 
@@ -120,6 +122,21 @@ fn a_flood_of_self_issued_invoices_costs_few_signatures() {
     w.now += 60 * SECOND;
     assert_eq!(relay(&mut w, [0, 1, 2], 102, &good), None);
     assert_eq!(flood(&mut w, 150..200, FORGED), BURST);
+}
+
+#[test]
+fn a_new_link_brings_no_new_allowance() {
+    let mut w = line();
+    assert_eq!(flood(&mut w, 0..20, FORGED), BURST);
+    for n in 0..3 {
+        w.cut(0, 1);
+        w.wire(0, 1);
+        // One is looked at, so that the first payment is; the link cost more.
+        assert_eq!(flood(&mut w, 20 + 10 * n..30 + 10 * n, FORGED), 1);
+    }
+    w.now += SECOND;
+    let good = proof(&w, [0, 1, 2], 100, issuer(), issuer());
+    assert_eq!(relay(&mut w, [0, 1, 2], 100, &good), None);
 }
 
 #[test]

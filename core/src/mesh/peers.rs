@@ -40,7 +40,8 @@ impl<M: Memory> Mesh<M> {
             sent: now,
             free: TokenBucket::new(self.config.free_rate, self.config.free_burst, now),
             control: TokenBucket::new(CONTROL_RATE, CONTROL_BURST, now),
-            bad_payments: TokenBucket::new(bad_payments.rate, bad_payments.burst, now),
+            // One to begin with: more, and a new link would cost less than it gives.
+            bad_payments: TokenBucket::new(bad_payments.rate, bad_payments.burst, now).holding(1),
         };
         if self.table.add_direct_peer(neighbour).is_err() {
             return self.reject(Some(link), NetworkReason::TooManyNeighbours, Remedy::Disconnect);

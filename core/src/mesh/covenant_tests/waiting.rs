@@ -205,6 +205,7 @@ fn what_comes_back_is_checked_as_what_came_in() {
         let did = w.give(1, resumed);
         assert!(matches!(did[..], [(1, Did::Reject(_))]), "{i}: {did:?}");
         assert_eq!(did[0].1 == Did::Reject(forged), i == 0);
+        w.now += SECOND;
         let again = Input::Resumed { ticket, packet: &mut bytes };
         assert_eq!(w.nodes[1].handle(w.now, again), Err(Misuse::UnknownTicket(ticket)));
         w.in_flight.clear();
