@@ -14,6 +14,7 @@ use crate::payment::headers::KnownHeader;
 use crate::tables::{List, Memory};
 use crate::time::Micros;
 use crate::wire::Header;
+use crate::wire::datagram::Datagram;
 
 /// What a parked packet waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,10 +58,11 @@ impl<M: Memory> Mesh<M> {
     /// Parks a packet and asks the node for a block.
     pub(super) fn ask(
         &mut self,
-        from: Option<(LinkId, Trace)>,
+        link: Option<LinkId>,
+        datagram: &Datagram<'_>,
         hash: [u8; 32],
     ) -> Result<(), MeshError> {
-        let from = from.map(|(link, trace)| From { link, closed: false, trace });
+        let from = link.map(|link| From { link, closed: false, trace: Trace::of(datagram) });
         let until = self.now.saturating_add(self.config.timing.verify_timeout);
         let ticket = self.park(Awaits::Answer(hash), from, until)?;
         self.act(Action::Verify { ticket, block_hash: hash });
@@ -134,8 +136,8 @@ impl<M: Memory> Mesh<M> {
         let link = parked.link();
         let (ticket, remedy) = (Some(ticket), Remedy::Ignore);
         self.act(Action::Reject { link, ticket, reason, remedy });
-        if let Some(From { link, trace, .. }) = &parked.from {
-            self.tell_source(*link, trace, &reason);
+        if let Some(From { link, trace, .. }) = parked.from {
+            self.tell_source(link, trace, &reason);
         }
     }
 

@@ -3,7 +3,6 @@
 use super::Mesh;
 use super::api::{Action, Event};
 use super::error::{MeshError, PaymentReason};
-use super::relay::Trace;
 use crate::config::MAX_HOPS;
 use crate::id::{HopId, LinkId, NodeId};
 use crate::payment::fee::Party;
@@ -68,7 +67,7 @@ impl<M: Memory> Mesh<M> {
                 if party != Party::Source {
                     self.check_source(datagram)?;
                 }
-                self.ask(link.map(|link| (link, Trace::of(datagram))), block_hash)?;
+                self.ask(link, datagram, block_hash)?;
                 Ok(Admission::Parked)
             }
         }

@@ -260,13 +260,13 @@ impl<M: Memory> Mesh<M> {
         if reason.cost_a_signature() || self.answered.is_some() {
             self.count_bad_payment(link);
         }
-        self.tell_source(link, &Trace::of(datagram), &reason);
+        self.tell_source(link, Trace::of(datagram), &reason);
     }
 
     /// Tells the source of a datagram why it was stopped here.
-    pub(super) fn tell_source(&mut self, link: LinkId, trace: &Trace, reason: &MeshError) {
+    pub(super) fn tell_source(&mut self, link: LinkId, trace: Trace, reason: &MeshError) {
         let Some(cause) = reason.cause() else { return };
-        let Trace { source, destination, sequence, hop_limit, ref hops } = *trace;
+        let Trace { source, destination, sequence, hop_limit, hops } = trace;
         let Some(place) = hops.len().checked_sub(usize::from(hop_limit)) else { return };
         let now = self.now;
         let allowed = match self.table.neighbours.get_mut(link) {
@@ -284,7 +284,7 @@ impl<M: Memory> Mesh<M> {
             reporter: self.me.id(),
             next: hops.get(place + 1).copied().unwrap_or(destination.hop()),
             cause,
-            hops: hops.clone(),
+            hops,
         };
         self.send_control(link, route_error::MAX_LEN, |out| error.write(out));
     }
