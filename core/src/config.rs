@@ -119,6 +119,15 @@ impl Timing {
     };
 }
 
+/// How often something may happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// Times per second on average.
+    pub rate: u64,
+    /// Times at once after a pause; with 0 never.
+    pub burst: u64,
+}
+
 /// Rules for payments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PaymentRules {
@@ -156,6 +165,10 @@ pub struct Config {
     pub free_rate: u64,
     /// Free traffic accepted at once after a pause, in bytes.
     pub free_burst: u64,
+    /// Payments that a neighbour may pass on and that turn out bad only by a check
+    /// that costs: a signature, or a question to the node. Beyond that its paid
+    /// datagrams are refused unchecked. What holds costs it nothing.
+    pub bad_payments: Allowance,
     /// Rules for payments.
     pub payment: PaymentRules,
     /// Times.
@@ -178,6 +191,8 @@ impl Config {
             max_packet: HOST_MAX_PACKET,
             free_rate: 12_500_000,
             free_burst: 8 * 1024 * 1024,
+            // At 60 us for two signatures 0.3 % of a core.
+            bad_payments: Allowance { rate: 50, burst: 200 },
             payment: PaymentRules {
                 tariff: Tariff { base_msat: 1000, per_kib_msat: 100 },
                 issuers: heapless::Vec::new(),
@@ -198,6 +213,8 @@ impl Config {
         let mut config = Self::host(network);
         config.max_packet = max_packet;
         config.capacities = Capacities::BOARD;
+        // Each may cost 9 million instructions.
+        config.bad_payments = Allowance { rate: 1, burst: 8 };
         config.payment.volatile = true;
         config
     }

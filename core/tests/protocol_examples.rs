@@ -1,29 +1,28 @@
-//! The examples and the table of causes in `docs/PROTOCOL.md` are true.
+//! The examples and tables in `docs/PROTOCOL.md` are true.
 
-use blvm_mesh_core::config::MAX_HOPS;
+mod document;
+
+use blvm_mesh_core::config::{
+    Capacities, Config, MAX_HEAD, MAX_HOPS, MAX_ISSUERS, ROUTES_PER_DESTINATION, fixed,
+};
 use blvm_mesh_core::id::{HopId, Network, NodeId};
+use blvm_mesh_core::link::handshake;
 use blvm_mesh_core::mode::MeshMode;
+use blvm_mesh_core::payment::covenant::CovenantRules;
 use blvm_mesh_core::tariff::Tariff;
+use blvm_mesh_core::time::MILLISECOND;
 use blvm_mesh_core::wire::datagram::{Datagram, Emit};
 use blvm_mesh_core::wire::hello::Hello;
 use blvm_mesh_core::wire::route_error::{Cause, RouteError};
 use blvm_mesh_core::wire::route_reply::RouteReply;
 use blvm_mesh_core::wire::route_request::{Hop, RouteRequest};
 use blvm_mesh_core::wire::{Header, Kind};
+use document::{DOCUMENT, example};
 
-const DOCUMENT: &str = include_str!("../../docs/PROTOCOL.md");
 const SOURCE: NodeId = NodeId([0xaa; 32]);
 const DESTINATION: NodeId = NodeId([0xbb; 32]);
 const RELAY: NodeId = NodeId([0xcc; 32]);
 const TARIFF: Tariff = Tariff { base_msat: 1000, per_kib_msat: 100 };
-
-/// The bytes of the example under this title.
-fn example(title: &str) -> Vec<u8> {
-    let start = format!("```hex {title}\n");
-    let (_, rest) = DOCUMENT.split_once(&start).unwrap_or_else(|| panic!("no example {title}"));
-    let (digits, _) = rest.split_once("```").unwrap();
-    hex::decode(digits.split_whitespace().collect::<String>()).unwrap()
-}
 
 fn parsed(title: &str, kind: Kind) -> (Header, Vec<u8>) {
     let bytes = example(title);
@@ -123,10 +122,70 @@ fn hello() {
     assert_eq!(Hello::parse(header, &body), Ok(expected));
 }
 
+/// The rows of the table with this head, cells trimmed.
+fn table(head: &str) -> Vec<Vec<&'static str>> {
+    let (_, rest) = DOCUMENT.split_once(head).unwrap_or_else(|| panic!("no table {head}"));
+    let rows = rest.lines().skip(2).take_while(|line| line.starts_with('|'));
+    rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect()).collect()
+}
+
 #[test]
-fn every_cause_is_listed_as_it_is() {
-    for cause in Cause::ALL {
-        let row = format!("| {} | {cause} |", *cause as u8);
-        assert!(DOCUMENT.contains(&row), "missing: {row}");
+fn every_cause_is_listed_as_it_is_and_no_other() {
+    let listed = table("| cause | meaning |");
+    let causes: Vec<[String; 2]> =
+        Cause::ALL.iter().map(|cause| [(*cause as u8).to_string(), cause.to_string()]).collect();
+    assert_eq!(listed, causes);
+    assert!((0..=255).filter_map(Cause::from_u8).eq(Cause::ALL.iter().copied()));
+}
+
+#[test]
+fn acts_of_the_handshake() {
+    let sizes = [handshake::ACT_ONE_LEN, handshake::ACT_TWO_LEN, handshake::ACT_THREE_LEN];
+    let rows = table("| act | size | contents |");
+    let listed: Vec<&str> = rows.iter().map(|row| row[1]).collect();
+    assert_eq!(listed, sizes.map(|size| size.to_string()));
+    for (row, size) in rows.iter().zip(sizes) {
+        let digits = row[2].replace(|c: char| !c.is_ascii_digit(), " ");
+        // The first number is the version's value.
+        let parts = digits.split_whitespace().skip(1).map(|n| n.parse::<usize>().unwrap());
+        assert_eq!(parts.sum::<usize>(), size, "{row:?}");
     }
+}
+
+#[test]
+fn limits_are_those_of_the_configuration() {
+    let host = Config::host(Network::Regtest);
+    let board = Config::board(Network::Regtest, 2048);
+    let listed = table("| limit | host | board |");
+    let both = |f: &dyn Fn(&Config) -> u64| [f(&host), f(&board)].map(|n| n.to_string());
+    let capacity = |f: &dyn Fn(&Capacities) -> usize| both(&|c| f(&c.capacities) as u64);
+    let same = |n: usize| [n.to_string(), n.to_string()];
+    let expected = [
+        same(MAX_HOPS),
+        same(MAX_ISSUERS),
+        [host.max_packet.to_string(), "as built".into()],
+        [MAX_HEAD.to_string(), fixed::HEAD.to_string()],
+        capacity(&|c| c.neighbours),
+        capacity(&|c| c.routes),
+        same(ROUTES_PER_DESTINATION),
+        capacity(&|c| c.relayed_requests),
+        capacity(&|c| c.searches),
+        capacity(&|c| c.payments),
+        capacity(&|c| c.parked),
+        capacity(&|c| c.seen),
+        same(fixed::HEADERS),
+        both(&|c| c.free_rate),
+        both(&|c| c.free_burst),
+        both(&|c| c.bad_payments.rate),
+        both(&|c| c.bad_payments.burst),
+        both(&|c| c.payment.max_lifetime),
+        both(&|c| c.payment.future_skew),
+        both(&|c| c.payment.min_confirmations.into()),
+        same(CovenantRules::new(Network::Regtest).max_age_secs as usize),
+        both(&|c| c.timing.verify_timeout / MILLISECOND),
+    ];
+    for (row, expected) in listed.iter().zip(&expected) {
+        assert_eq!(row[1..], expected[..], "{}", row[0]);
+    }
+    assert_eq!(listed.len(), expected.len());
 }

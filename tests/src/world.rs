@@ -2,7 +2,7 @@
 //! disk for each node. What must hold of every input is asserted with each.
 
 use bitcoin::secp256k1::{Secp256k1, SecretKey};
-use blvm_mesh_core::config::{Capacities, Config, MeshMode};
+use blvm_mesh_core::config::{Allowance, Capacities, Config, MeshMode};
 use blvm_mesh_core::id::{LinkId, Network, NodeId};
 use blvm_mesh_core::mesh::{Action, Event, Input, Mesh, MeshError, Quote, Remedy, Ticket};
 use blvm_mesh_core::payment::fee::FeeDistribution;
@@ -100,6 +100,8 @@ pub fn config(mode: MeshMode) -> Config {
     config.mode = mode;
     config.payment.volatile = false;
     config.timing.keepalive = 0;
+    // Each lie is to be looked at and refused for what it is.
+    config.bad_payments = Allowance { rate: u64::MAX, burst: u64::MAX };
     let accepted = issuer().public_key(&Secp256k1::new());
     config.payment.issuers.push(accepted).expect("one fits");
     config

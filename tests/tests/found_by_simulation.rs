@@ -178,6 +178,7 @@ fn neighbour(link: u32, node: NodeId) -> Neighbour {
         sent: 0,
         free: TokenBucket::new(1, 1, 0),
         control: TokenBucket::new(1, 1, 0),
+        bad_payments: TokenBucket::new(1, 1, 0),
     }
 }
 

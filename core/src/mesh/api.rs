@@ -181,15 +181,18 @@ pub enum Action<'o> {
         remedy: Remedy,
     },
     /// Keep the input's bytes under this ticket until [`Action::Resume`] or
-    /// [`Action::Reject`] names it.
+    /// [`Action::Reject`] names it: one of them does, once.
     Parked {
         /// The ticket.
         ticket: Ticket,
-        /// When a rejection follows at the latest.
+        /// When one of them follows at the latest; `u64::MAX` where the end of a
+        /// search decides.
         until: Micros,
     },
-    /// Hand the bytes under this ticket back: a received packet as
-    /// [`Input::Resumed`], an own one as the same [`Input::Send`] once more.
+    /// Hand the bytes under this ticket back, now: a received packet as
+    /// [`Input::Resumed`], an own one as the same [`Input::Send`] once more. After
+    /// [`verify_timeout`](crate::config::Timing::verify_timeout) the answer is
+    /// forgotten and the ticket is not known any more.
     Resume {
         /// The ticket.
         ticket: Ticket,

@@ -169,6 +169,17 @@ impl MeshError {
         }
     }
 
+    /// Whether a signature was checked to find this out.
+    pub(super) fn cost_a_signature(&self) -> bool {
+        use PaymentReason as P;
+        matches!(
+            self,
+            Self::PaymentVerificationFailed(
+                P::SourceSignature | P::Lightning(LightningError::InvalidSignature)
+            )
+        )
+    }
+
     /// What the source of a datagram is told, where it is told anything.
     pub fn cause(&self) -> Option<Cause> {
         use PaymentReason as P;
@@ -202,6 +213,7 @@ impl MeshError {
                 P::NoClock => Cause::NoClock,
                 P::StoreFailed => Cause::StoreFailed,
                 P::NoAnswer => Cause::Unconfirmed,
+                P::TooManyBad => Cause::TooManyBad,
             },
         })
     }

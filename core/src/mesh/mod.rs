@@ -21,6 +21,7 @@
 pub mod api;
 mod control;
 pub mod error;
+mod parked;
 mod pay;
 mod peers;
 mod relay;
@@ -28,6 +29,12 @@ mod send;
 mod tables;
 mod timers;
 
+#[cfg(test)]
+mod bad_payment_tests;
+#[cfg(test)]
+mod covenant_tests;
+#[cfg(test)]
+mod test_world;
 #[cfg(test)]
 mod tests;
 
@@ -119,24 +126,8 @@ enum Pending {
     Resume(NodeId),
     /// The same, but none was found.
     Fail(NodeId),
-}
-
-/// What a parked packet waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Awaits {
-    /// A route to this node.
-    Route(NodeId),
-    /// The node's answer about a block.
-    Block { link: Option<LinkId>, hash: [u8; 32] },
-    /// To be handed back, with what the node answered.
-    Return { link: LinkId, hash: [u8; 32], block: KnownHeader },
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Parked {
-    ticket: Ticket,
-    awaits: Awaits,
-    until: Micros,
+    /// Every packet that waits for an answer and came over this link.
+    Closed(LinkId),
 }
 
 /// The state machine of one node. See the module's text for the contract.
@@ -160,7 +151,8 @@ pub struct Mesh<M: Memory> {
     records: u64,
     next_cleanup: Micros,
     draining: bool,
-    /// The block for which the packet being treated was parked.
+    /// While a packet is treated that was parked for it: a block and what the node
+    /// answered about it.
     answered: Option<([u8; 32], KnownHeader)>,
     stats: Stats,
 }
@@ -233,7 +225,7 @@ impl<M: Memory> Mesh<M> {
             Input::Persisted { .. } if !self.tables.routing.neighbours.is_empty() => {
                 return Err(Misuse::TooLateToRestore);
             }
-            Input::Resumed { ticket, .. } if self.returning(*ticket).is_none() => {
+            Input::Resumed { ticket, .. } if !self.is_returning(*ticket) => {
                 return Err(Misuse::UnknownTicket(*ticket));
             }
             _ => {}
@@ -324,6 +316,13 @@ impl<M: Memory> Mesh<M> {
                         return Action::Resume { ticket };
                     }
                 }
+                Pending::Closed(link) => {
+                    if let Some(action) = self.give_up_closed(link) {
+                        let _ = self.tables.queue.push_front(Pending::Closed(link));
+                        self.count(&action);
+                        return action;
+                    }
+                }
                 Pending::Fail(to) => {
                     if let Some(ticket) = self.unpark_for(to) {
                         let _ = self.tables.queue.push_front(Pending::Fail(to));
@@ -369,11 +368,6 @@ impl<M: Memory> Mesh<M> {
     /// Payments that are remembered now.
     pub fn live_payments(&self) -> usize {
         self.tables.replay.len()
-    }
-
-    /// Packets that wait for an answer now.
-    pub fn parked(&self) -> usize {
-        self.tables.parked.len()
     }
 
     /// Own searches under way now.

@@ -1,20 +1,17 @@
 //! Payments: what they are checked against, and what is booked.
 
-use super::api::{Action, Event, Remedy, Ticket};
-use super::error::{MeshError, NetworkReason, PaymentReason};
-use super::{Awaits, Mesh, Parked};
+use super::Mesh;
+use super::api::{Action, Event};
+use super::error::{MeshError, PaymentReason};
 use crate::config::MAX_HOPS;
 use crate::id::{HopId, LinkId, NodeId};
-use crate::payment::covenant::CovenantError;
 use crate::payment::fee::Party;
-use crate::payment::headers::KnownHeader;
 use crate::payment::ledger::{Payment, Record};
 use crate::payment::proof::PaymentProof;
 use crate::payment::terms::Terms;
 use crate::payment::verify::{Claim, Outcome, Verified, verify};
 use crate::signature;
-use crate::tables::{List, Memory};
-use crate::wire::Header;
+use crate::tables::Memory;
 use crate::wire::datagram::Datagram;
 
 /// On what ground a datagram passes.
@@ -51,6 +48,12 @@ impl<M: Memory> Mesh<M> {
         if NodeId::from_compressed(signed.public_key) != datagram.source {
             return Err(PaymentReason::SourceKey.into());
         }
+        if self.answered.is_none() && !self.may_cost_a_check(link) {
+            return Err(PaymentReason::TooManyBad.into());
+        }
+        if let (None, PaymentProof::InstantSettlement(proof)) = (link, &proof) {
+            self.answered = self.take_answer(&proof.block_hash);
+        }
         let hops = datagram.route();
         match self.verify_proof(&proof, party, datagram, &hops)? {
             Outcome::Verified(payment) => {
@@ -64,8 +67,24 @@ impl<M: Memory> Mesh<M> {
                 if party != Party::Source {
                     self.check_source(datagram)?;
                 }
-                self.ask(link, block_hash)
+                self.ask(link, datagram, block_hash)?;
+                Ok(Admission::Parked)
             }
+        }
+    }
+
+    /// Whether a neighbour may cause a check that costs: a signature, or a question
+    /// to the node.
+    fn may_cost_a_check(&self, link: Option<LinkId>) -> bool {
+        let neighbour = link.and_then(|link| self.tables.routing.neighbours.get(link));
+        neighbour.is_none_or(|n| n.bad_payments.available(self.now) > 0)
+    }
+
+    /// A neighbour has caused such a check in vain.
+    pub(super) fn count_bad_payment(&mut self, link: LinkId) {
+        let now = self.now;
+        if let Some(n) = self.tables.routing.neighbours.get_mut(link) {
+            n.bad_payments.try_take(1, now);
         }
     }
 
@@ -104,7 +123,7 @@ impl<M: Memory> Mesh<M> {
         };
         let is_new = |key: &[u8; 32], expires_at: u64| {
             self.tables.replay.check_replay(key, &datagram.source, datagram.sequence)?;
-            self.tables.replay.check_room(key, expires_at)
+            self.tables.replay.check_room(expires_at)
         };
         let block = |hash: &[u8; 32]| match &self.answered {
             Some((asked, block)) if asked == hash => Some(*block),
@@ -154,104 +173,5 @@ impl<M: Memory> Mesh<M> {
         let number = self.records;
         self.act(Action::Persist { number, record });
         number
-    }
-
-    /// Parks the packet and asks the node for a block.
-    fn ask(&mut self, link: Option<LinkId>, hash: [u8; 32]) -> Result<Admission, MeshError> {
-        let ticket = self.park(Awaits::Block { link, hash })?;
-        self.act(Action::Verify { ticket, block_hash: hash });
-        Ok(Admission::Parked)
-    }
-
-    /// Keeps a place for a packet that waits. A neighbour, and this node itself,
-    /// may take half of the places.
-    pub(super) fn park(&mut self, awaits: Awaits) -> Result<Ticket, MeshError> {
-        let own = awaits.link();
-        let share = self.tables.parked.iter().filter(|p| p.awaits.link() == own).count();
-        if self.tables.parked.is_full() || share >= self.tables.parked.capacity().div_ceil(2) {
-            return Err(NetworkReason::TooManyParked.into());
-        }
-        let ticket = Ticket(self.next_ticket);
-        let until = match awaits {
-            // The search ends by itself, and this comes to an end with it.
-            Awaits::Route(_) => u64::MAX,
-            _ => self.now.saturating_add(self.config.timing.verify_timeout),
-        };
-        let parked = Parked { ticket, awaits, until };
-        self.tables.parked.try_push(parked).map_err(|_| NetworkReason::TooManyParked)?;
-        self.next_ticket = self.next_ticket.saturating_add(1);
-        self.wake_at(until);
-        self.act(Action::Parked { ticket, until });
-        Ok(ticket)
-    }
-
-    /// The node answered what it knows of a block.
-    pub(super) fn answer(&mut self, ticket: Ticket, block: Option<KnownHeader>) {
-        let place = self.tables.parked.iter().position(|p| p.ticket == ticket);
-        let parked = place.and_then(|at| self.tables.parked.get_mut(at).map(|p| (at, p)));
-        let Some((at, Parked { awaits: Awaits::Block { link, hash }, .. })) = parked else {
-            // It took too long: the packet was refused meanwhile.
-            return self.act(Action::Absorbed);
-        };
-        let (link, hash) = (*link, *hash);
-        self.act(Action::Absorbed);
-        match (block, link) {
-            (Some(block), Some(link)) => {
-                if let Some(p) = self.tables.parked.get_mut(at) {
-                    p.awaits = Awaits::Return { link, hash, block };
-                }
-                self.act(Action::Resume { ticket });
-            }
-            (Some(block), None) => {
-                // The next input is the same `Send` once more.
-                self.tables.parked.take(at);
-                self.answered = Some((hash, block));
-                self.act(Action::Resume { ticket });
-            }
-            (None, _) => {
-                self.tables.parked.take(at);
-                self.act(Action::Reject {
-                    link,
-                    ticket: Some(ticket),
-                    reason: PaymentReason::from(CovenantError::HeaderUnknown).into(),
-                    remedy: Remedy::Ignore,
-                });
-            }
-        }
-    }
-
-    /// The answer with which a parked packet comes back.
-    pub(super) fn returning(&self, ticket: Ticket) -> Option<Awaits> {
-        let parked = self.tables.parked.iter().find(|p| p.ticket == ticket)?;
-        matches!(parked.awaits, Awaits::Return { .. }).then_some(parked.awaits)
-    }
-
-    /// A parked packet comes back: it is treated as if it came in just now, with
-    /// the block known.
-    #[inline(never)]
-    pub(super) fn resume(&mut self, ticket: Ticket, packet: &mut [u8]) {
-        let Some(Awaits::Return { link, hash, block }) = self.returning(ticket) else { return };
-        self.tables.parked.retain(|p| p.ticket != ticket);
-        if self.tables.routing.neighbours.get(link).is_none() {
-            return self.reject(Some(link), NetworkReason::LinkClosed, Remedy::Ignore);
-        }
-        let header = match Header::parse(packet) {
-            Ok((header, _)) => header,
-            Err(e) => return self.reject(Some(link), e, Remedy::Ignore),
-        };
-        self.answered = Some((hash, block));
-        self.datagram(link, header, packet);
-        self.answered = None;
-    }
-}
-
-impl Awaits {
-    /// The neighbour that sent the packet; `None` for this node's own.
-    fn link(&self) -> Option<LinkId> {
-        match self {
-            Self::Route(_) => None,
-            Self::Block { link, .. } => *link,
-            Self::Return { link, .. } => Some(*link),
-        }
     }
 }

@@ -25,7 +25,7 @@ impl<M: Memory> Mesh<M> {
         if let Err(reason) = self.make_way(peer, dialed) {
             return self.reject(Some(link), reason, Remedy::Disconnect);
         }
-        let now = self.now;
+        let (now, bad_payments) = (self.now, self.config.bad_payments);
         let neighbour = Neighbour {
             link,
             node: peer,
@@ -41,6 +41,8 @@ impl<M: Memory> Mesh<M> {
             sent: now,
             free: TokenBucket::new(self.config.free_rate, self.config.free_burst, now),
             control: TokenBucket::new(CONTROL_RATE, CONTROL_BURST, now),
+            // One to begin with: more, and a new link would cost less than it gives.
+            bad_payments: TokenBucket::new(bad_payments.rate, bad_payments.burst, now).holding(1),
         };
         if self.tables.routing.add_direct_peer(neighbour).is_err() {
             return self.reject(Some(link), NetworkReason::TooManyNeighbours, Remedy::Disconnect);
@@ -74,6 +76,7 @@ impl<M: Memory> Mesh<M> {
         if was_up {
             self.act(Action::Publish(Event::PeerDisconnected { peer }));
         }
+        self.give_up_from(old);
         Ok(())
     }
 
@@ -82,9 +85,11 @@ impl<M: Memory> Mesh<M> {
     pub(super) fn disconnect(&mut self, link: LinkId) {
         self.act(Action::Absorbed);
         // The link may have been closed by this node, which then forgot it.
-        if let Some(gone) = self.tables.routing.remove_direct_peer(link).filter(|gone| gone.up) {
+        let Some(gone) = self.tables.routing.remove_direct_peer(link) else { return };
+        if gone.up {
             self.act(Action::Publish(Event::PeerDisconnected { peer: gone.node }));
         }
+        self.give_up_from(link);
     }
 
     /// Sends a hello.

@@ -6,7 +6,7 @@ use super::api::{Action, Priority, Remedy};
 use super::error::{MeshError, NetworkReason, PaymentReason, RoutingReason};
 use super::pay::Admission;
 use crate::config::MAX_HOPS;
-use crate::id::{HopId, LinkId};
+use crate::id::{HopId, LinkId, NodeId};
 use crate::payment::fee::Party;
 use crate::policy::detect::DetectedProtocol;
 use crate::policy::mode::{MeshMode, RoutingPolicy};
@@ -15,6 +15,23 @@ use crate::wire::datagram::Datagram;
 use crate::wire::header::lower_hop_limit;
 use crate::wire::route_error::{self, RouteError};
 use crate::wire::{Header, Kind, WireError};
+
+/// What it takes to tell a datagram's source that it was stopped here.
+#[derive(Debug, Clone)]
+pub(super) struct Trace {
+    source: NodeId,
+    destination: NodeId,
+    sequence: u64,
+    hop_limit: u8,
+    hops: heapless::Vec<HopId, MAX_HOPS>,
+}
+
+impl Trace {
+    pub(super) fn of(datagram: &Datagram<'_>) -> Self {
+        let Datagram { source, destination, sequence, hop_limit, .. } = *datagram;
+        Self { source, destination, sequence, hop_limit, hops: datagram.route() }
+    }
+}
 
 /// Where a datagram goes from here.
 enum Next {
@@ -26,15 +43,12 @@ impl<M: Memory> Mesh<M> {
     /// A packet came in on a link.
     pub(super) fn receive(&mut self, link: LinkId, packet: &mut [u8]) {
         let now = self.now;
-        let max = self.config.max_packet;
         let Some(neighbour) = self.tables.routing.neighbours.get_mut(link) else {
             return self.reject(Some(link), NetworkReason::LinkClosed, Remedy::Ignore);
         };
         neighbour.heard = now;
         let up = neighbour.up;
-        if usize::try_from(max).is_ok_and(|max| packet.len() > max) {
-            let size = packet.len();
-            let reason = NetworkReason::TooLarge { size, max };
+        if let Err(reason) = self.check_size(packet) {
             return self.reject(Some(link), reason, Remedy::Disconnect);
         }
         let (header, body) = match Header::parse(packet) {
@@ -61,6 +75,14 @@ impl<M: Memory> Mesh<M> {
         self.stats.control = self.stats.control.wrapping_add(1);
         if let Err((reason, remedy)) = result {
             self.reject(Some(link), reason, remedy);
+        }
+    }
+
+    pub(super) fn check_size(&self, packet: &[u8]) -> Result<(), MeshError> {
+        let (size, max) = (packet.len(), self.config.max_packet);
+        match usize::try_from(max).is_ok_and(|max| size > max) {
+            true => Err(NetworkReason::TooLarge { size, max }.into()),
+            false => Ok(()),
         }
     }
 
@@ -235,9 +257,17 @@ impl<M: Memory> Mesh<M> {
         remedy: Remedy,
     ) {
         self.reject(Some(link), reason, remedy);
+        if reason.cost_a_signature() || self.answered.is_some() {
+            self.count_bad_payment(link);
+        }
+        self.tell_source(link, Trace::of(datagram), &reason);
+    }
+
+    /// Tells the source of a datagram why it was stopped here.
+    pub(super) fn tell_source(&mut self, link: LinkId, trace: Trace, reason: &MeshError) {
         let Some(cause) = reason.cause() else { return };
-        let hops = datagram.route();
-        let Some(place) = hops.len().checked_sub(usize::from(datagram.hop_limit)) else { return };
+        let Trace { source, destination, sequence, hop_limit, hops } = trace;
+        let Some(place) = hops.len().checked_sub(usize::from(hop_limit)) else { return };
         let now = self.now;
         let allowed = match self.tables.routing.neighbours.get_mut(link) {
             Some(n) => n.control.try_take(route_error::MAX_LEN as u64, now),
@@ -248,11 +278,11 @@ impl<M: Memory> Mesh<M> {
         }
         let error = RouteError {
             hop_limit: place as u8,
-            sequence: datagram.sequence,
-            source: datagram.source,
-            destination: datagram.destination,
+            sequence,
+            source,
+            destination,
             reporter: self.me.id(),
-            next: hops.get(place + 1).copied().unwrap_or(datagram.destination.hop()),
+            next: hops.get(place + 1).copied().unwrap_or(destination.hop()),
             cause,
             hops,
         };

@@ -3,7 +3,7 @@
 use super::api::{Action, Event, Priority, Remedy};
 use super::error::{MeshError, NetworkReason, RoutingReason};
 use super::pay::Admission;
-use super::{Awaits, Mesh, Pending, Ticket};
+use super::{Mesh, Pending};
 use crate::config::MAX_HOPS;
 use crate::id::NodeId;
 use crate::payment::fee::Party;
@@ -22,7 +22,7 @@ impl<M: Memory> Mesh<M> {
         }
         let result = match self.tables.routing.find_route(&to, self.now) {
             Some(route) => self.send_on(&route, payload, proof, unchecked),
-            None => self.park_for_route(to),
+            None => self.search_for(to),
         };
         self.answered = None;
         if let Err(reason) = result {
@@ -30,12 +30,12 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    fn park_for_route(&mut self, to: NodeId) -> Result<(), MeshError> {
+    fn search_for(&mut self, to: NodeId) -> Result<(), MeshError> {
         let searching = self.tables.searches.get_mut(&to).is_some_and(|s| !s.found);
         if !searching && !self.tables.searches.has_room_for(&to) {
             return Err(RoutingReason::TooManySearches.into());
         }
-        self.park(Awaits::Route(to))?;
+        self.await_route(to)?;
         if searching { Ok(()) } else { self.search(to) }
     }
 
@@ -161,12 +161,6 @@ impl<M: Memory> Mesh<M> {
         if self.write_head(route_request::MAX_LEN, |out| request.write(out)) {
             self.push(Pending::Flood { except: None, last: None });
         }
-    }
-
-    /// Takes out one packet that waits for a route to a node.
-    pub(super) fn unpark_for(&mut self, to: NodeId) -> Option<Ticket> {
-        let at = self.tables.parked.iter().position(|p| p.awaits == Awaits::Route(to))?;
-        self.tables.parked.take(at).map(|p| p.ticket)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Everything of the state machine that has a capacity.
 
-use super::{Parked, Pending};
+use super::Pending;
+use super::parked::Parked;
 use crate::config::fixed::{HEAD, PARKED};
 use crate::config::{Config, MAX_HEAD};
 use crate::payment::headers::HeaderStore;

@@ -1,13 +1,13 @@
 //! What happens because time passed.
 
-use super::api::{Action, Event, Remedy};
-use super::error::{NetworkReason, PaymentReason};
-use super::{Awaits, Mesh, Pending};
+use super::api::{Action, Event};
+use super::error::NetworkReason;
+use super::{Mesh, Pending};
 use crate::id::LinkId;
 use crate::payment::ledger::Record;
 use crate::routing::discovery::WIDEST;
 use crate::routing::neighbours::Neighbour;
-use crate::tables::{List, Memory};
+use crate::tables::Memory;
 use crate::time::{MILLISECOND, Micros, SECOND};
 
 /// How long a neighbour may take to say hello.
@@ -48,12 +48,11 @@ impl<M: Memory> Mesh<M> {
     }
 
     fn next_due(&self) -> Micros {
-        let parked = self.tables.parked.iter().map(|p| p.until).min();
         let neighbours = self.tables.routing.neighbours.iter();
         let neighbours = neighbours.map(|n| silent_at(n).min(self.greet_at(n))).min();
         let cleanup =
             self.tables.replay.next_expiry().is_some() && self.wall.unix(self.now).is_some();
-        let times = [parked, neighbours, self.tables.searches.next_due()];
+        let times = [self.parked_until(), neighbours, self.tables.searches.next_due()];
         let cleanup = cleanup.then_some(self.next_cleanup);
         times.into_iter().flatten().chain(cleanup).min().unwrap_or(Micros::MAX)
     }
@@ -64,25 +63,6 @@ impl<M: Memory> Mesh<M> {
             _ if !n.up => Micros::MAX,
             keepalive => n.sent.saturating_add(keepalive),
         }
-    }
-
-    fn give_up_parked(&mut self) -> bool {
-        let Some(at) = self.tables.parked.iter().position(|p| p.until <= self.now) else {
-            return false;
-        };
-        let Some(parked) = self.tables.parked.take(at) else { return false };
-        let link = match parked.awaits {
-            Awaits::Route(_) => None,
-            Awaits::Block { link, .. } => link,
-            Awaits::Return { link, .. } => Some(link),
-        };
-        self.act(Action::Reject {
-            link,
-            ticket: Some(parked.ticket),
-            reason: PaymentReason::NoAnswer.into(),
-            remedy: Remedy::Ignore,
-        });
-        true
     }
 
     fn widen_ring(&mut self) -> bool {
@@ -118,6 +98,7 @@ impl<M: Memory> Mesh<M> {
         if gone.up {
             self.act(Action::Publish(Event::PeerDisconnected { peer: gone.node }));
         }
+        self.give_up_from(link);
         true
     }
 

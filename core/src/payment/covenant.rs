@@ -173,9 +173,11 @@ pub struct Checked {
     pub merkle_root: [u8; 32],
     /// Sum of the parties' outputs, in millisatoshi.
     pub amount_msat: u64,
-    /// This node's share of the amount, in millisatoshi.
+    /// This node's share of the amount, in millisatoshi; the source's at most what
+    /// its output pays it.
     pub share_msat: u64,
-    /// This node's output, in millisatoshi; at least the share.
+    /// This node's output, in millisatoshi; at least the share. 0 for a source
+    /// without one.
     pub paid_msat: u64,
 }
 
@@ -211,13 +213,19 @@ pub fn check(
 
     let outputs = template.outputs().skip(proof.output_index.into());
     let (amount_sat, own) = parties(outputs, hops, place)?;
-    if own.script_pubkey != claim.payout_script {
-        return Err(CovenantError::OutputScript);
-    }
+    let own = own.filter(|own| own.script_pubkey == claim.payout_script);
     // At most MAX_MONEY satoshi: a thousand times as much fits.
-    let (amount_msat, paid_msat) = (amount_sat * 1_000, own.value * 1_000);
-    let share_msat = share(amount_msat, hops, claim.party);
-    if paid_msat < share_msat {
+    let amount_msat = amount_sat * 1_000;
+    let mut share_msat = share(amount_msat, hops, claim.party);
+    let paid_msat = match (own, claim.party) {
+        (Some(own), _) => own.value * 1_000,
+        (None, Party::Source) => 0,
+        (None, _) => return Err(CovenantError::OutputScript),
+    };
+    if claim.party == Party::Source {
+        // It pays, and may take back less.
+        share_msat = share_msat.min(paid_msat);
+    } else if paid_msat < share_msat {
         return Err(CovenantError::ShareNotPaid);
     }
     if share_msat < claim.price_msat {
@@ -310,13 +318,14 @@ fn place(party: Party, hops: usize) -> Option<usize> {
     }
 }
 
-/// The sum of the parties' outputs in satoshi, and the one at `place`. The sum of
-/// all outputs has been checked, so that this one cannot overflow.
+/// The sum of the parties' outputs in satoshi, and the one at `place`, which only the
+/// source's may lack. The sum of all outputs has been checked, so that this one
+/// cannot overflow.
 fn parties<'a>(
     outputs: impl Iterator<Item = TxOut<'a>>,
     hops: usize,
     place: usize,
-) -> Result<(u64, TxOut<'a>), CovenantError> {
+) -> Result<(u64, Option<TxOut<'a>>), CovenantError> {
     // Intermediates, destination and maybe the source; the terms end the list.
     let paid = outputs.take(hops + 2).take_while(|o| !template::is_data(o));
     let (mut sum, mut count, mut own) = (0u64, 0, None);
@@ -327,8 +336,7 @@ fn parties<'a>(
             own = Some(output);
         }
     }
-    let own = own.filter(|_| count > hops).ok_or(CovenantError::OutputMissing)?;
-    Ok((sum, own))
+    if count > hops { Ok((sum, own)) } else { Err(CovenantError::OutputMissing) }
 }
 
 /// Checks the coin that the template spends; returns its output number.

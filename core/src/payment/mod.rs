@@ -17,4 +17,6 @@ pub mod tx;
 pub mod verify;
 
 #[cfg(test)]
-mod test_invoice;
+pub(crate) mod test_covenant;
+#[cfg(test)]
+pub(crate) mod test_invoice;

@@ -43,6 +43,9 @@ pub enum PaymentReason {
     /// The wall clock was never set.
     #[error("the wall clock is not set, so no payment is accepted")]
     NoClock,
+    /// The neighbour's allowance of payments that do not hold is used up.
+    #[error("too many payments by way of this neighbour did not hold, so none is checked for now")]
+    TooManyBad,
     /// The store failed.
     #[error("the store failed, so no payment is accepted")]
     StoreFailed,

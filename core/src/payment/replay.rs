@@ -64,7 +64,10 @@ impl<M: Memory> ReplayPrevention<M> {
     /// Records a payment that was verified. It is kept until `expires_at`
     /// (seconds since 1970).
     pub fn accept(&mut self, proof: [u8; 32], expires_at: u64) -> Result<(), ReplayError> {
-        self.check_room(&proof, expires_at)?;
+        if self.live.get(&proof).is_some() {
+            return Err(ReplayError::Used);
+        }
+        self.check_room(expires_at)?;
         self.live.try_insert(proof, expires_at).map_err(|_| ReplayError::TableFull)?;
         if heap_push(&mut self.order, (expires_at, proof)).is_err() {
             self.live.remove(&proof);
@@ -73,11 +76,9 @@ impl<M: Memory> ReplayPrevention<M> {
         Ok(())
     }
 
-    /// Whether [`Self::accept`] would take the payment; changes nothing.
-    pub fn check_room(&self, proof: &[u8; 32], expires_at: u64) -> Result<(), ReplayError> {
-        if self.live.get(proof).is_some() {
-            return Err(ReplayError::Used);
-        }
+    /// Whether [`Self::accept`] would take a new payment that is to be kept until
+    /// `expires_at` (seconds since 1970). Looks nothing up and changes nothing.
+    pub fn check_room(&self, expires_at: u64) -> Result<(), ReplayError> {
         if expires_at <= self.floor {
             return Err(ReplayError::Forgotten { floor: self.floor });
         }

@@ -109,7 +109,9 @@ pub fn verify<C: Verification>(
                 price_msat: claim.price_msat,
             };
             let covenant_rules = CovenantRules {
-                ctv_active: rules.covenants_active && !rules.payout_script.is_empty(),
+                // Without a script of ours nothing can pay us; a sender needs none.
+                ctv_active: rules.covenants_active
+                    && (claim.party == Party::Source || !rules.payout_script.is_empty()),
                 min_confirmations: rules.min_confirmations,
                 ..CovenantRules::new(claim.terms.network)
             };

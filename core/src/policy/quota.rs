@@ -35,6 +35,14 @@ impl TokenBucket {
         Self { rate, burst, level: burst, fraction: 0, updated: now }
     }
 
+    /// The same bucket with at most `level` bytes in it.
+    pub const fn holding(mut self, level: u64) -> Self {
+        if level < self.level {
+            (self.level, self.fraction) = (level, 0);
+        }
+        self
+    }
+
     /// Takes `bytes` if they are there, all or nothing; true if taken.
     pub fn try_take(&mut self, bytes: u64, now: u64) -> bool {
         self.update(now);
@@ -305,6 +313,8 @@ mod tests {
 
     #[test]
     fn a_bucket_of_one_kilobyte_a_second() {
+        assert_eq!(TokenBucket::new(1_000, 250, 5).holding(3).available(1_005), 4);
+        assert_eq!(TokenBucket::new(1_000, 250, 5).holding(300).available(5), 250);
         let mut bucket = TokenBucket::new(1_000, 250, 5);
         assert!(bucket.try_take(250, 5));
         assert!(!bucket.try_take(1, 5));

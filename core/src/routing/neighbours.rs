@@ -39,6 +39,8 @@ pub struct Neighbour {
     pub free: TokenBucket,
     /// Control traffic that it may still cause.
     pub control: TokenBucket,
+    /// Payments that do not hold which it may still pass on.
+    pub bad_payments: TokenBucket,
 }
 
 /// The neighbour table.

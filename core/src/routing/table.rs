@@ -216,6 +216,7 @@ pub(crate) mod tests {
             sent: 0,
             free: TokenBucket::new(1, 1, 0),
             control: TokenBucket::new(1, 1, 0),
+            bad_payments: TokenBucket::new(0, 0, 0),
         }
     }
 

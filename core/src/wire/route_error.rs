@@ -68,6 +68,7 @@ causes! {
     CovenantInactive = 20, "the relay does not accept covenants on this network";
     CovenantInvalid = 21, "the covenant does not pay the relay as it must";
     Unconfirmed = 22, "the funding transaction is not known to be confirmed";
+    TooManyBad = 23, "too many payments by way of the previous hop did not hold";
 }
 
 /// A route error.

@@ -148,6 +148,17 @@ fn config(file: &File) -> Result<Config, ConfigError> {
     set(&mut config.max_packet, limits.max_packet);
     set(&mut config.free_rate, limits.free_rate);
     set(&mut config.free_burst, limits.free_burst);
+    set(&mut config.bad_payments.rate, limits.bad_payments_rate.map(u64::from));
+    set(&mut config.bad_payments.burst, limits.bad_payments_burst.map(u64::from));
+    let bad_payments = [
+        ("limits.bad_payments_rate", config.bad_payments.rate),
+        ("limits.bad_payments_burst", config.bad_payments.burst),
+    ];
+    if let Some((key, _)) = bad_payments.iter().find(|(_, allowed)| *allowed == 0) {
+        let reason = "must be at least 1: with 0 no payment would be accepted, or none after \
+                      the first bad ones";
+        return Err(value(key, reason));
+    }
     set(&mut config.payment.tariff.base_msat, tariff.base_msat);
     set(&mut config.payment.tariff.per_kib_msat, tariff.per_kib_msat);
     if config.max_packet < MIN_MAX_PACKET {

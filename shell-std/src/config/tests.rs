@@ -109,7 +109,8 @@ fn values_arrive_where_they_belong() {
          network = \"regtest\"\npeers = [\"{KEY}@host:9\"]\nissuers = [\"{KEY2}\"]\n\
          private_stratum_tlv = true\n\
          [tariff]\nbase_msat = 1\nper_kib_msat = 2\n\
-         [limits]\nmax_packet = 3000\nfree_rate = 4\nfree_burst = 5\nneighbours = 6\nroutes = 7\n\
+         [limits]\nmax_packet = 3000\nfree_rate = 4\nfree_burst = 5\nbad_payments_rate = 12\n\
+         bad_payments_burst = 13\nneighbours = 6\nroutes = 7\n\
          relayed_requests = 8\nsearches = 9\npayments = 10\nparked = 11\nseen = 16\n\
          queue_bytes = 3001\ninbox_bytes = 3002\nstore_cache_bytes = 14\n\
          [timing]\nkeepalive_ms = 15\nhop_round_trip_ms = 16\nfirst_ring = 17\n\
@@ -128,6 +129,7 @@ fn values_arrive_where_they_belong() {
     assert_eq!((c.mode, c.network), (MeshMode::BitcoinOnly, Network::Regtest));
     assert_eq!((c.max_packet, c.free_rate, c.free_burst), (3000, 4, 5));
     assert!(c.private_stratum_tlv);
+    assert_eq!((c.bad_payments.rate, c.bad_payments.burst), (12, 13));
     let k = c.capacities;
     assert_eq!((k.neighbours, k.routes, k.relayed_requests, k.searches), (6, 7, 8, 9));
     assert_eq!((k.payments, k.parked, k.seen), (10, 11, 16));
@@ -173,6 +175,7 @@ fn faults_in_the_file_name_key_and_what_is_allowed() {
         ("[tariff]\nbase_msat = -1".into(), &["line 2", "-1"]),
         ("[limits]\nmax_packet = 100".into(), &["limits.max_packet", "2048"]),
         ("[limits]\nseen = 100".into(), &["limits.seen", "power of two"]),
+        ("[limits]\nbad_payments_burst = 0".into(), &["limits.bad_payments_burst", "at least 1"]),
         ("[limits]\nparked = 0".into(), &["limits.parked", "from 1 to"]),
         ("[limits]\nqueue_bytes = 1".into(), &["limits.queue_bytes", "limits.max_packet"]),
         ("[limits]\ninbox_bytes = 1".into(), &["limits.inbox_bytes"]),

@@ -1,0 +1,204 @@
+//! What a neighbour can make this node compute with payments that do not hold.
+
+use super::test_world::{Did, edit};
+use super::*;
+use crate::config::{Allowance, MeshMode};
+use crate::id::Network;
+use crate::payment::covenant::CovenantError;
+use crate::payment::lightning::LightningError;
+use crate::payment::packed::{IssuerHint, pack};
+use crate::payment::proof::LIGHTNING;
+use crate::payment::test_covenant::Funded;
+use crate::payment::test_invoice::Recipe;
+use crate::tables::Boxed;
+use crate::time::SECOND;
+use crate::wire::route_error::Cause;
+use lightning_invoice::Currency;
+use std::vec::Vec;
+
+type World = super::test_world::World<Boxed>;
+
+const NOW: u64 = 1_750_000_000;
+const BURST: usize = 5;
+const RATE: u64 = 2;
+const PAYLOAD: [u8; 100] = [0x77; 100];
+const SCRIPT: [u8; 22] = *b"\0\x14a script of twenty b";
+
+fn issuer() -> SecretKey {
+    SecretKey::from_slice(&[0x15; 32]).unwrap()
+}
+
+fn stranger() -> SecretKey {
+    SecretKey::from_slice(&[0x51; 32]).unwrap()
+}
+
+/// Node 1 relays between 0 and 2.
+fn line() -> World {
+    let mut config = Config::board(Network::Regtest, 8192);
+    config.mode = MeshMode::PaymentGated;
+    config.timing.keepalive = 0;
+    config.bad_payments = Allowance { rate: RATE, burst: BURST as u64 };
+    config.payment.issuers.push(issuer().public_key(&Secp256k1::new())).unwrap();
+    config.payment.volatile = false;
+    config.payment.covenants_active = true;
+    config.payment.payout_script = SCRIPT.into_iter().collect();
+    let mut w = World::new(3, |_| config.clone());
+    for n in 0..3 {
+        w.give(n, Input::WallClock { unix: NOW + 10 });
+    }
+    w.wire(0, 1);
+    w.wire(1, 2);
+    // The allowance fills up.
+    w.now += 60 * SECOND;
+    w
+}
+
+fn terms_hash(w: &World, way: [usize; 3]) -> [u8; 32] {
+    with_terms(w, way, |terms| terms.hash())
+}
+
+fn with_terms<T>(w: &World, [a, b, c]: [usize; 3], f: impl FnOnce(&Terms<'_>) -> T) -> T {
+    let hops = [w.id(b).hop()];
+    let (source, destination, quota) = (w.id(a), w.id(c), PAYLOAD.len() as u64);
+    f(&Terms { network: Network::Regtest, source, destination, hops: &hops, quota })
+}
+
+/// A proof of a payment with this number, signed by one and said to be by another.
+fn proof(w: &World, way: [usize; 3], number: u8, signer: SecretKey, said: SecretKey) -> Vec<u8> {
+    let terms_hash = terms_hash(w, way);
+    let recipe = Recipe {
+        key: signer,
+        currency: Currency::Regtest,
+        preimage: [number; 32],
+        ..Recipe::typical(terms_hash)
+    };
+    let hint = IssuerHint::of(&said.public_key(&Secp256k1::new()));
+    let mut out = std::vec![LIGHTNING; 400];
+    let n = pack(&recipe.text(), &recipe.preimage, &terms_hash, hint, &mut out[1..]).unwrap();
+    out.truncate(1 + n);
+    out
+}
+
+/// Gives node 1 a datagram from one end; what it is refused for.
+fn relay(w: &mut World, way: [usize; 3], number: u8, proof: &[u8]) -> Option<MeshError> {
+    let bytes = w.packet(&way, number.into(), &PAYLOAD, proof);
+    give(w, way, bytes)
+}
+
+fn give(w: &mut World, way: [usize; 3], bytes: Vec<u8>) -> Option<MeshError> {
+    let did = w.receive(1, World::link(1, way[0]), bytes);
+    did.into_iter().find_map(|(_, d)| match d {
+        Did::Reject(reason) => Some(reason),
+        _ => None,
+    })
+}
+
+/// How many of so many self-issued invoices are refused for this reason.
+fn flood(w: &mut World, numbers: core::ops::Range<u8>, reason: PaymentReason) -> usize {
+    let refusals = numbers.map(|n| {
+        let proof = proof(w, [0, 1, 2], n, stranger(), issuer());
+        relay(w, [0, 1, 2], n, &proof).unwrap()
+    });
+    refusals.filter(|r| *r == reason.into()).count()
+}
+
+const FORGED: PaymentReason = PaymentReason::Lightning(LightningError::InvalidSignature);
+
+#[test]
+fn a_flood_of_self_issued_invoices_costs_few_signatures() {
+    let mut w = line();
+    assert_eq!(flood(&mut w, 0..60, FORGED), BURST);
+    assert_eq!(flood(&mut w, 60..80, PaymentReason::TooManyBad), 20);
+    // Not even one that holds is looked at; another neighbour's is.
+    let good = proof(&w, [0, 1, 2], 100, issuer(), issuer());
+    let refused = relay(&mut w, [0, 1, 2], 100, &good).unwrap();
+    assert_eq!(refused, PaymentReason::TooManyBad.into());
+    assert_eq!(refused.cause(), Some(Cause::TooManyBad));
+    let other = proof(&w, [2, 1, 0], 101, issuer(), issuer());
+    assert_eq!(relay(&mut w, [2, 1, 0], 101, &other), None);
+    // Its allowance comes back with time.
+    w.now += SECOND;
+    assert_eq!(flood(&mut w, 110..140, FORGED), RATE as usize);
+    w.now += 60 * SECOND;
+    assert_eq!(relay(&mut w, [0, 1, 2], 102, &good), None);
+    assert_eq!(flood(&mut w, 150..200, FORGED), BURST);
+}
+
+#[test]
+fn a_new_link_brings_no_new_allowance() {
+    let mut w = line();
+    assert_eq!(flood(&mut w, 0..20, FORGED), BURST);
+    for n in 0..3 {
+        w.cut(0, 1);
+        w.wire(0, 1);
+        // One is looked at, so that the first payment is; the link cost more.
+        assert_eq!(flood(&mut w, 20 + 10 * n..30 + 10 * n, FORGED), 1);
+    }
+    w.now += SECOND;
+    let good = proof(&w, [0, 1, 2], 100, issuer(), issuer());
+    assert_eq!(relay(&mut w, [0, 1, 2], 100, &good), None);
+}
+
+#[test]
+fn forged_signatures_of_the_source_count_too() {
+    let mut w = line();
+    let reasons: Vec<MeshError> = (0..20)
+        .map(|n| {
+            let proof = proof(&w, [0, 1, 2], n, issuer(), issuer());
+            let mut bytes = w.packet(&[0, 1, 2], n.into(), &PAYLOAD, &proof);
+            edit(&mut bytes);
+            give(&mut w, [0, 1, 2], bytes).unwrap()
+        })
+        .collect();
+    let forged = MeshError::from(PaymentReason::SourceSignature);
+    assert_eq!(reasons[..BURST], std::vec![forged; BURST]);
+    let unchecked = MeshError::from(PaymentReason::TooManyBad);
+    assert_eq!(reasons[BURST..], std::vec![unchecked; 20 - BURST]);
+}
+
+#[test]
+fn what_holds_and_what_costs_no_signature_is_free() {
+    let mut w = line();
+    for n in 0..40 {
+        let good = proof(&w, [0, 1, 2], n, issuer(), issuer());
+        assert_eq!(relay(&mut w, [0, 1, 2], n, &good), None);
+        // A second time, and from an issuer that others may accept.
+        let again = relay(&mut w, [0, 1, 2], 100 + n, &good);
+        assert_eq!(again, Some(ReplayError::Used.into()));
+        let other = proof(&w, [0, 1, 2], 100 + n, stranger(), stranger());
+        let refused = relay(&mut w, [0, 1, 2], 200, &other);
+        let unknown = PaymentReason::Lightning(LightningError::UnknownIssuer);
+        assert_eq!(refused, Some(unknown.into()));
+    }
+}
+
+#[test]
+fn questions_in_vain_count_too() {
+    let mut w = line();
+    let funded = with_terms(&w, [0, 1, 2], |terms| {
+        Funded::new(terms, &[SCRIPT.to_vec(), SCRIPT.to_vec()], 100_000, 1)
+    });
+    for n in 0..20 {
+        let mined = funded.mine([n; 32], NOW as u32);
+        let bytes = w.packet(&[0, 1, 2], n.into(), &PAYLOAD, &mined.proof);
+        let did = w.receive(1, World::link(1, 0), bytes);
+        if usize::from(n) >= BURST {
+            let unasked = Did::Reject(PaymentReason::TooManyBad.into());
+            assert_eq!(did, [(1, unasked)]);
+            continue;
+        }
+        let [(1, Did::Parked(ticket)), (1, Did::Ask(..))] = did[..] else { panic!("{did:?}") };
+        // No block, or one that the coin is not in.
+        let (time, confirmations) = (NOW as u32, 1);
+        let other = KnownHeader { merkle_root: [0; 32], time, confirmations };
+        let block = (n % 2 == 0).then_some(other);
+        let did = w.give(1, Input::PaymentVerified { ticket, block });
+        let reason = match block {
+            Some(_) => CovenantError::NotInBlock,
+            None => CovenantError::HeaderUnknown,
+        };
+        let reason = MeshError::from(PaymentReason::from(reason));
+        let last = &did.last().unwrap().1;
+        assert!(*last == Did::Reject(reason) || *last == Did::GivenUp(ticket, reason));
+    }
+}

@@ -1,0 +1,239 @@
+//! Packets that wait: for a route, or for what the node knows of a block.
+//!
+//! The shell keeps their bytes. Each ticket ends once: in a `Resume`, whereupon
+//! the bytes come back and are treated as if they had come in just now, or in a
+//! rejection.
+
+use super::api::{Action, Remedy, Ticket};
+use super::error::{MeshError, NetworkReason, PaymentReason};
+use super::relay::Trace;
+use super::{Mesh, Pending};
+use crate::id::{LinkId, NodeId};
+use crate::payment::covenant::CovenantError;
+use crate::payment::headers::KnownHeader;
+use crate::tables::{List, Memory};
+use crate::time::Micros;
+use crate::wire::Header;
+use crate::wire::datagram::Datagram;
+
+/// What a parked packet waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Awaits {
+    /// A route to this node.
+    Route(NodeId),
+    /// The node's answer about the block with this hash.
+    Answer([u8; 32]),
+    /// To be handed back, with what the node answered. The ticket is used up.
+    Return([u8; 32], KnownHeader),
+}
+
+/// A place in the table.
+#[derive(Debug, Clone)]
+pub(super) struct Parked {
+    ticket: Ticket,
+    awaits: Awaits,
+    until: Micros,
+    /// Whom it came from; `None` for this node's own.
+    from: Option<From>,
+}
+
+/// Whom a parked packet came from.
+#[derive(Debug, Clone)]
+pub(super) struct From {
+    link: LinkId,
+    /// The link was closed; its number may be another's by now.
+    closed: bool,
+    /// Who is told if it is refused.
+    trace: Trace,
+}
+
+impl Parked {
+    /// The neighbour whose share of the table it takes.
+    fn link(&self) -> Option<LinkId> {
+        self.from.as_ref().map(|from| from.link)
+    }
+}
+
+impl<M: Memory> Mesh<M> {
+    /// Parks a packet and asks the node for a block.
+    pub(super) fn ask(
+        &mut self,
+        link: Option<LinkId>,
+        datagram: &Datagram<'_>,
+        hash: [u8; 32],
+    ) -> Result<(), MeshError> {
+        let from = link.map(|link| From { link, closed: false, trace: Trace::of(datagram) });
+        let until = self.now.saturating_add(self.config.timing.verify_timeout);
+        let ticket = self.park(Awaits::Answer(hash), from, until)?;
+        self.act(Action::Verify { ticket, block_hash: hash });
+        Ok(())
+    }
+
+    /// Parks a datagram of our own until the search for a route ends, and with it
+    /// the waiting.
+    pub(super) fn await_route(&mut self, to: NodeId) -> Result<(), MeshError> {
+        self.park(Awaits::Route(to), None, Micros::MAX).map(|_| ())
+    }
+
+    /// Keeps a place for a packet that waits. Half of the places are this node's
+    /// own; the other half its neighbours have in equal shares, at least one each.
+    fn park(
+        &mut self,
+        awaits: Awaits,
+        from: Option<From>,
+        until: Micros,
+    ) -> Result<Ticket, MeshError> {
+        let half = self.tables.parked.capacity().div_ceil(2);
+        let full = match &from {
+            None => self.tables.parked.iter().filter(|p| p.from.is_none()).count() >= half,
+            Some(from) => {
+                let share = half.div_ceil(self.tables.routing.neighbours.len().max(1));
+                let theirs = self.tables.parked.iter().filter_map(Parked::link);
+                theirs.clone().count() >= half
+                    || theirs.filter(|l| *l == from.link).count() >= share
+            }
+        };
+        if full {
+            return Err(NetworkReason::TooManyParked.into());
+        }
+        let ticket = Ticket(self.next_ticket);
+        let parked = Parked { ticket, awaits, until, from };
+        self.tables.parked.try_push(parked).map_err(|_| NetworkReason::TooManyParked)?;
+        self.next_ticket = self.next_ticket.saturating_add(1);
+        self.wake_at(until);
+        self.act(Action::Parked { ticket, until });
+        Ok(ticket)
+    }
+
+    /// The node answered what it knows of a block.
+    pub(super) fn answer(&mut self, ticket: Ticket, block: Option<KnownHeader>) {
+        self.act(Action::Absorbed);
+        let now = self.now;
+        // What is over its time is refused next, whatever is answered now.
+        let waiting = |p: &&mut Parked| p.ticket == ticket && p.until > now;
+        let Some(parked) = self.tables.parked.iter_mut().find(waiting) else { return };
+        let Awaits::Answer(hash) = parked.awaits else { return };
+        match block {
+            Some(block) => {
+                parked.awaits = Awaits::Return(hash, block);
+                parked.until = now.saturating_add(self.config.timing.verify_timeout);
+                self.act(Action::Resume { ticket });
+            }
+            None => {
+                // The node was asked in vain.
+                if let Some(link) = parked.link() {
+                    self.count_bad_payment(link);
+                }
+                self.give_up(ticket, PaymentReason::from(CovenantError::HeaderUnknown).into());
+            }
+        }
+    }
+
+    /// Refuses a parked packet and tells its source why.
+    fn give_up(&mut self, ticket: Ticket, reason: MeshError) {
+        let Some(at) = self.tables.parked.iter().position(|p| p.ticket == ticket) else { return };
+        let Some(parked) = self.tables.parked.take(at) else { return };
+        let link = parked.link();
+        let (ticket, remedy) = (Some(ticket), Remedy::Ignore);
+        self.act(Action::Reject { link, ticket, reason, remedy });
+        if let Some(From { link, trace, .. }) = parked.from {
+            self.tell_source(link, trace, &reason);
+        }
+    }
+
+    /// When the first parked packet is over its time.
+    pub(super) fn parked_until(&self) -> Option<Micros> {
+        self.tables.parked.iter().map(|p| p.until).min()
+    }
+
+    /// Gives one packet up that is over its time; false if there is none.
+    pub(super) fn give_up_parked(&mut self) -> bool {
+        let late = |p: &&Parked| p.until <= self.now;
+        let Some(Parked { ticket, awaits, .. }) = self.tables.parked.iter().find(late) else {
+            return false;
+        };
+        let ticket = *ticket;
+        match awaits {
+            // Its bytes were asked back and never came: nobody waits any more.
+            Awaits::Return(..) => drop(self.tables.parked.retain(|p| p.ticket != ticket)),
+            _ => self.give_up(ticket, PaymentReason::NoAnswer.into()),
+        }
+        true
+    }
+
+    /// A link is gone: what came over it waits no longer.
+    pub(super) fn give_up_from(&mut self, link: LinkId) {
+        for from in self.tables.parked.iter_mut().filter_map(|p| p.from.as_mut()) {
+            from.closed |= from.link == link;
+        }
+        self.push(Pending::Closed(link));
+    }
+
+    /// Refuses one packet that waits for an answer and came over a closed link.
+    pub(super) fn give_up_closed(&mut self, link: LinkId) -> Option<Action<'static>> {
+        let at = self.tables.parked.iter().position(|p| {
+            matches!(p.awaits, Awaits::Answer(_))
+                && p.from.as_ref().is_some_and(|from| from.closed && from.link == link)
+        })?;
+        let ticket = self.tables.parked.take(at).map(|p| p.ticket);
+        let reason = NetworkReason::LinkClosed.into();
+        Some(Action::Reject { link: Some(link), ticket, reason, remedy: Remedy::Ignore })
+    }
+
+    /// Takes out one packet that waits for a route to a node.
+    pub(super) fn unpark_for(&mut self, to: NodeId) -> Option<Ticket> {
+        let at = self.tables.parked.iter().position(|p| p.awaits == Awaits::Route(to))?;
+        self.tables.parked.take(at).map(|p| p.ticket)
+    }
+
+    /// Whether a neighbour's packet is to be handed back under this ticket.
+    pub(super) fn is_returning(&self, ticket: Ticket) -> bool {
+        self.place_of_returning(ticket).is_some()
+    }
+
+    fn place_of_returning(&self, ticket: Ticket) -> Option<usize> {
+        let returning = |p: &Parked| matches!(p.awaits, Awaits::Return(..)) && p.from.is_some();
+        self.tables.parked.iter().position(|p| p.ticket == ticket && returning(p))
+    }
+
+    /// A parked packet comes back: it is treated as if it came in just now, with
+    /// the block known.
+    #[inline(never)]
+    pub(super) fn resume(&mut self, ticket: Ticket, packet: &mut [u8]) {
+        let place = self.place_of_returning(ticket);
+        let parked = place.and_then(|at| self.tables.parked.take(at));
+        let Some(Parked { awaits: Awaits::Return(hash, block), from: Some(from), .. }) = parked
+        else {
+            return;
+        };
+        let link = from.link;
+        if from.closed {
+            return self.reject(Some(link), NetworkReason::LinkClosed, Remedy::Ignore);
+        }
+        // Other bytes than were parked are the shell's fault, not the neighbour's.
+        let header = match self.check_size(packet).and_then(|()| Ok(Header::parse(packet)?.0)) {
+            Ok(header) => header,
+            Err(e) => return self.reject(Some(link), e, Remedy::Ignore),
+        };
+        self.answered = Some((hash, block));
+        self.datagram(link, header, packet);
+        self.answered = None;
+    }
+
+    /// What the node answered about a block for a datagram of our own, which is
+    /// given once more. It counts once.
+    pub(super) fn take_answer(&mut self, hash: &[u8; 32]) -> Option<([u8; 32], KnownHeader)> {
+        let at = self.tables.parked.iter().position(|p| {
+            p.from.is_none() && matches!(p.awaits, Awaits::Return(about, _) if about == *hash)
+        })?;
+        match self.tables.parked.take(at)?.awaits {
+            Awaits::Return(hash, block) => Some((hash, block)),
+            _ => None,
+        }
+    }
+
+    /// Packets that wait now; the shell keeps their bytes.
+    pub fn parked(&self) -> usize {
+        self.tables.parked.iter().filter(|p| !matches!(p.awaits, Awaits::Return(..))).count()
+    }
+}

@@ -1,0 +1,289 @@
+//! A few nodes wired to one another, for the tests of the state machine. It holds
+//! every input to one verdict, every ticket to one end, and whatever waits for a
+//! record to be behind it.
+
+use super::*;
+use crate::wire::checksum::Sum;
+use crate::wire::datagram::Emit;
+use std::collections::{BTreeMap, VecDeque};
+use std::vec::Vec;
+
+/// What a node did, without borrows. Packets that went on are in flight.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Did {
+    Deliver(NodeId, Vec<u8>, u64),
+    Reject(MeshError),
+    Publish(Event),
+    Persist(Record),
+    Absorbed,
+    /// The input waits.
+    Parked(Ticket),
+    /// What waited under this ticket was refused.
+    GivenUp(Ticket, MeshError),
+    Resume(Ticket),
+    /// The node is asked for a block.
+    Ask(Ticket, [u8; 32]),
+}
+
+/// A datagram to send.
+#[derive(Debug, Clone)]
+pub(super) struct Own {
+    pub(super) to: NodeId,
+    pub(super) payload: Vec<u8>,
+    pub(super) proof: Vec<u8>,
+    pub(super) unchecked: bool,
+}
+
+/// What a node's shell keeps for a ticket.
+#[derive(Debug, Clone)]
+pub(super) enum Held {
+    Packet(LinkId, Vec<u8>),
+    Own(Own),
+}
+
+/// Changes a packet's last byte, and its check accordingly.
+pub(super) fn edit(packet: &mut [u8]) {
+    *packet.last_mut().unwrap() ^= 1;
+    packet[20..24].fill(0);
+    let mut sum = Sum::default();
+    sum.add(packet);
+    packet[20..24].copy_from_slice(&sum.check().to_le_bytes());
+}
+
+type Trace = Vec<(usize, Did)>;
+
+pub(super) struct World<M: Owned> {
+    pub(super) nodes: Vec<Mesh<M>>,
+    /// (node, link) to (node, link).
+    wires: BTreeMap<(usize, LinkId), (usize, LinkId)>,
+    pub(super) in_flight: VecDeque<(usize, LinkId, Vec<u8>)>,
+    held: BTreeMap<(usize, Ticket), Held>,
+    /// Asked back, and not yet given back.
+    pub(super) asked_back: BTreeMap<(usize, Ticket), Held>,
+    /// Whether what is asked back is given back at once.
+    pub(super) prompt: bool,
+    /// Records of each node, in the order of their numbers.
+    pub(super) disks: Vec<Vec<Record>>,
+    written: Vec<u64>,
+    pub(super) now: Micros,
+}
+
+impl<M: Owned> World<M> {
+    pub(super) fn new(count: u8, config: impl Fn(usize) -> Config) -> Self {
+        let mut world = Self {
+            nodes: Vec::new(),
+            wires: BTreeMap::new(),
+            in_flight: VecDeque::new(),
+            held: BTreeMap::new(),
+            asked_back: BTreeMap::new(),
+            prompt: true,
+            disks: std::vec![Vec::new(); usize::from(count)],
+            written: std::vec![0; usize::from(count)],
+            now: 0,
+        };
+        for n in 0..count {
+            let key = Self::key(usize::from(n));
+            world.nodes.push(Mesh::new(config(usize::from(n)), key, [n + 1; 32]));
+        }
+        world
+    }
+
+    pub(super) fn key(n: usize) -> SecretKey {
+        SecretKey::from_slice(&[n as u8 + 1; 32]).unwrap()
+    }
+
+    pub(super) fn id(&self, n: usize) -> NodeId {
+        self.nodes[n].id()
+    }
+
+    /// The link from one node to another.
+    pub(super) fn link(from: usize, to: usize) -> LinkId {
+        LinkId((100 * from + to) as u32)
+    }
+
+    pub(super) fn wire(&mut self, a: usize, b: usize) -> Trace {
+        let (la, lb) = (Self::link(a, b), Self::link(b, a));
+        self.wires.insert((a, la), (b, lb));
+        self.wires.insert((b, lb), (a, la));
+        let (ia, ib) = (self.id(a), self.id(b));
+        let mut did = self.give(a, Input::PeerConnected { link: la, peer: ib, dialed: true });
+        did.extend(self.give(b, Input::PeerConnected { link: lb, peer: ia, dialed: false }));
+        did.extend(self.run());
+        did
+    }
+
+    pub(super) fn cut(&mut self, a: usize, b: usize) -> Trace {
+        let (la, lb) = (Self::link(a, b), Self::link(b, a));
+        self.wires.remove(&(a, la));
+        self.wires.remove(&(b, lb));
+        let mut did = self.give(a, Input::PeerDisconnected { link: la });
+        did.extend(self.give(b, Input::PeerDisconnected { link: lb }));
+        did
+    }
+
+    /// Starts a node anew, with what is on its disk; it has no links then.
+    pub(super) fn restart(&mut self, n: usize, seed: u8) {
+        let config = self.nodes[n].config().clone();
+        for other in 0..self.nodes.len() {
+            if self.wires.contains_key(&(other, Self::link(other, n))) {
+                self.cut(other, n);
+            }
+        }
+        self.nodes[n] = Mesh::new(config, Self::key(n), [seed; 32]);
+        self.held.retain(|(node, _), _| *node != n);
+        self.asked_back.retain(|(node, _), _| *node != n);
+        self.written[n] = 0;
+        for record in self.disks[n].clone() {
+            assert_eq!(self.give(n, Input::Persisted { record }), [(n, Did::Absorbed)]);
+        }
+    }
+
+    /// A signed datagram from the first node of a way to its last, as its sender can
+    /// make it without asking its own state machine.
+    pub(super) fn packet(
+        &self,
+        way: &[usize],
+        sequence: u64,
+        payload: &[u8],
+        proof: &[u8],
+    ) -> Vec<u8> {
+        let [from, hops @ .., to] = way else { panic!("a way has two ends") };
+        let secp = Secp256k1::new();
+        let me = Identity::new(&secp, &Self::key(*from));
+        let hops: Vec<HopId> = hops.iter().map(|n| self.id(*n).hop()).collect();
+        let emit = Emit {
+            hop_limit: hops.len() as u8,
+            sequence,
+            source: me.id(),
+            destination: self.id(*to),
+            proof: Some((me.public_key(), proof)),
+        };
+        let mut out = std::vec![0; 4096];
+        let n = emit.write(&hops, payload, &mut out, |hash| me.sign(&secp, hash)).unwrap();
+        [&out[..n], payload].concat()
+    }
+
+    /// Gives an input without bytes of its own.
+    pub(super) fn give(&mut self, n: usize, input: Input<'_>) -> Trace {
+        self.nodes[n].handle(self.now, input).unwrap();
+        self.drain(n, &[], None)
+    }
+
+    pub(super) fn receive(&mut self, n: usize, link: LinkId, mut packet: Vec<u8>) -> Trace {
+        let as_given = packet.clone();
+        let input = Input::MessageReceived { link, packet: &mut packet };
+        self.nodes[n].handle(self.now, input).unwrap();
+        self.drain(n, &packet, Some(Held::Packet(link, as_given)))
+    }
+
+    pub(super) fn send(&mut self, n: usize, own: Own) -> Trace {
+        let Own { to: destination, payload, proof, unchecked } = &own;
+        let (destination, unchecked) = (*destination, *unchecked);
+        let input = Input::Send { destination, payload, proof, unchecked };
+        self.nodes[n].handle(self.now, input).unwrap();
+        self.drain(n, &own.payload, Some(Held::Own(own.clone())))
+    }
+
+    /// Gives back what was asked back.
+    pub(super) fn hand_back(&mut self, n: usize, ticket: Ticket) -> Trace {
+        match self.asked_back.remove(&(n, ticket)).unwrap() {
+            Held::Own(own) => self.send(n, own),
+            Held::Packet(link, mut packet) => {
+                let as_given = packet.clone();
+                let input = Input::Resumed { ticket, packet: &mut packet };
+                self.nodes[n].handle(self.now, input).unwrap();
+                self.drain(n, &packet, Some(Held::Packet(link, as_given)))
+            }
+        }
+    }
+
+    fn drain(&mut self, n: usize, tail: &[u8], mut hold: Option<Held>) -> Trace {
+        let (mut did, mut verdicts) = (Vec::new(), 0);
+        let mut note = |what| did.push((n, what));
+        loop {
+            match self.nodes[n].poll() {
+                Action::Wait { .. } => break,
+                Action::Forward { link, packet, sequence, after, priority } => {
+                    verdicts += usize::from(packet.head.is_empty() || sequence.is_some());
+                    assert!(after <= Some(self.written[n]), "before its record");
+                    assert!(priority == Priority::Paid || after.is_none());
+                    let bytes = [packet.head, &tail[packet.tail.clone()]].concat();
+                    if let Some((to, link)) = self.wires.get(&(n, link)) {
+                        self.in_flight.push_back((*to, *link, bytes));
+                    }
+                }
+                Action::Deliver { source, payload, earned_msat, after, .. } => {
+                    verdicts += 1;
+                    assert!(after <= Some(self.written[n]), "before its record");
+                    note(Did::Deliver(source, tail[payload].to_vec(), earned_msat));
+                }
+                Action::Reject { ticket, reason, .. } => {
+                    verdicts += usize::from(ticket.is_none());
+                    note(match ticket {
+                        None => Did::Reject(reason),
+                        Some(ticket) => {
+                            self.held.remove(&(n, ticket)).expect("a ticket ends once");
+                            Did::GivenUp(ticket, reason)
+                        }
+                    });
+                }
+                Action::Absorbed => {
+                    verdicts += 1;
+                    note(Did::Absorbed);
+                }
+                Action::Parked { ticket, .. } => {
+                    verdicts += 1;
+                    self.held.insert((n, ticket), hold.take().unwrap());
+                    note(Did::Parked(ticket));
+                }
+                Action::Resume { ticket } => {
+                    let held = self.held.remove(&(n, ticket)).expect("a ticket ends once");
+                    self.asked_back.insert((n, ticket), held);
+                    note(Did::Resume(ticket));
+                }
+                Action::Publish(event) => note(Did::Publish(event)),
+                Action::Persist { number, record } => {
+                    self.written[n] += 1;
+                    assert_eq!(number, self.written[n]);
+                    self.disks[n].push(record);
+                    note(Did::Persist(record));
+                }
+                Action::Verify { ticket, block_hash } => note(Did::Ask(ticket, block_hash)),
+                Action::Close { .. } => {}
+            }
+        }
+        assert_eq!(verdicts, 1, "one verdict: {did:?}");
+        let waiting = self.held.keys().filter(|(node, _)| *node == n).count();
+        assert_eq!(self.nodes[n].parked(), waiting, "what waits has a place");
+        let asked_back = did.iter().filter_map(|(_, d)| match d {
+            Did::Resume(ticket) => Some(*ticket),
+            _ => None,
+        });
+        for ticket in asked_back.filter(|_| self.prompt).collect::<Vec<_>>() {
+            did.extend(self.hand_back(n, ticket));
+        }
+        did
+    }
+
+    /// Carries packets until none is in flight; control packets leave no trace.
+    pub(super) fn run(&mut self) -> Trace {
+        let mut did = Vec::new();
+        while let Some((n, link, bytes)) = self.in_flight.pop_front() {
+            self.now += 1;
+            did.extend(self.receive(n, link, bytes));
+        }
+        did.retain(|(_, d)| *d != Did::Absorbed);
+        did
+    }
+
+    pub(super) fn later(&mut self, by: Micros) -> Trace {
+        self.now += by;
+        let mut did = Vec::new();
+        for n in 0..self.nodes.len() {
+            did.extend(self.give(n, Input::Timer));
+        }
+        did.extend(self.run());
+        did.retain(|(_, d)| *d != Did::Absorbed);
+        did
+    }
+}
