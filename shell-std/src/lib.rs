@@ -3,6 +3,7 @@
 
 pub mod aead;
 pub mod bench;
+pub mod chain;
 pub mod cli;
 pub mod config;
 pub mod identity;

@@ -110,6 +110,7 @@ fn settings(mode: MeshMode) -> Settings {
         rpc_socket: "/nonexistent/rpc.sock".into(),
         log: String::new(),
         issuer_key: None,
+        chain: None,
         shell: ShellSettings {
             queue_bytes: 8 * 1024 * 1024,
             inbox_bytes: 16 * 1024 * 1024,
