@@ -6,6 +6,7 @@ pub mod bench;
 pub mod chain;
 pub mod cli;
 pub mod config;
+pub mod covenant;
 pub mod identity;
 pub mod issuer;
 pub mod manager;

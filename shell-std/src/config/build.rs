@@ -319,7 +319,9 @@ fn payment(file: &File, config: &mut Config) -> Result<(), ConfigError> {
             let wrong = |e| value("payment.payout_script", format!("\"{hex}\" is not hex: {e}"));
             hex::decode(hex).map_err(wrong)?
         }
-        (None, Some(address)) => payout_address(address, network)?,
+        (None, Some(address)) => {
+            address_script(address, network).map_err(|e| value("payment.payout_address", e))?
+        }
         (None, None) => Vec::new(),
     };
     let long = |()| value("payment.payout_script", format!("has more than {MAX_SCRIPT} bytes"));
@@ -327,18 +329,33 @@ fn payment(file: &File, config: &mut Config) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn payout_address(text: &str, network: Network) -> Result<Vec<u8>, ConfigError> {
-    let on = match network {
+/// The network in the terms of the bitcoin crate.
+pub fn bitcoin_network(network: Network) -> bitcoin::Network {
+    match network {
         Network::Mainnet => bitcoin::Network::Bitcoin,
         Network::Testnet3 => bitcoin::Network::Testnet,
         Network::Testnet4 => bitcoin::Network::Testnet4,
         Network::Signet => bitcoin::Network::Signet,
         Network::Regtest => bitcoin::Network::Regtest,
-    };
-    let wrong = |what: &str| value("payment.payout_address", format!("\"{text}\" is not {what}"));
+    }
+}
+
+/// A locking script, written in hex or as an address.
+///
+/// # Errors
+/// What is wrong with it, as a sentence.
+pub fn script_of(text: &str, network: Network) -> Result<Vec<u8>, String> {
+    match hex::decode(text) {
+        Ok(script) if !script.is_empty() => Ok(script),
+        _ => address_script(text, network),
+    }
+}
+
+fn address_script(text: &str, network: Network) -> Result<Vec<u8>, String> {
+    let wrong = |what: &str| format!("\"{text}\" is not {what}");
     let address = text.parse::<bitcoin::Address<_>>().map_err(|_| wrong("a Bitcoin address"))?;
     let other = |_| wrong(&format!("an address of network {network}"));
-    let address = address.require_network(on).map_err(other)?;
+    let address = address.require_network(bitcoin_network(network)).map_err(other)?;
     Ok(address.script_pubkey().into_bytes())
 }
 

@@ -10,7 +10,7 @@ mod build;
 mod file;
 mod keys;
 
-pub use build::{EXAMPLE, Shell};
+pub use build::{EXAMPLE, Shell, bitcoin_network, script_of};
 pub use file::{parse_mode, parse_network};
 pub use keys::{KEYS, Kind, Override, PREFIX, dotted, from_environment, variable};
 

@@ -1,0 +1,216 @@
+//! `covenant-template` and `covenant-proof`: paying by a covenant, in two steps.
+
+use super::answer::lines;
+use super::invoice::Terms;
+use super::{Answer, Failure};
+use crate::config::script_of;
+use crate::covenant::{CovenantMakeError, Payout, Template};
+use crate::rpc::target::Target;
+use crate::rpc::types::Quote;
+use bitcoin::consensus::encode::{deserialize, serialize_hex};
+use bitcoin::{MerkleBlock, ScriptBuf, Transaction};
+use blvm_mesh_core::id::HopId;
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Make the template of a covenant payment (BIP 119) for a quote.
+///
+/// Pays every node of the route its share, the source included, and commits to the quote's
+/// terms. Prints what to fund: an amount, and the scripts of which one must lock it. The answer
+/// in JSON is what `covenant-proof` reads. No node needs to run. The network must enforce
+/// BIP 119: signet or regtest. Exit code 1: some node would refuse it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  blvm-mesh quote $NODE 4096 --json > terms.json
+  blvm-mesh covenant-template --terms terms.json --payout $ME=tb1q... --payout $RELAY=tb1q... \\
+      --payout $NODE=5120ab... --json > template.json")]
+pub(super) struct CovenantTemplate {
+    /// File with the answer of `quote --json`.
+    #[arg(long, value_name = "FILE")]
+    terms: PathBuf,
+    /// Where a node of the route is paid to: its identity, its public key, or the short form
+    /// that the quote shows, and a script in hex or an address. Its operator sees the script
+    /// with `blvm-mesh id`. To be given for every node, this one included.
+    #[arg(long, value_name = "NODE=SCRIPT|ADDRESS", required = true)]
+    payout: Vec<String>,
+    /// Fee of the template, in satoshi per virtual byte; relays refuse less than 1.
+    #[arg(long, value_name = "SAT", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    fee_rate: u32,
+}
+
+/// Make the proof of a covenant payment, once its funding transaction is in a block.
+///
+/// It is checked as every node on the route will, but for how deep the block is. Prints the
+/// `proof` for `send --covenant`, and the `settlement`: the transaction that pays everyone,
+/// which anybody can broadcast. No node needs to run. Exit code 1: it does not hold, and why.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  blvm-mesh covenant-proof --template template.json \\
+      --funding-tx $(bitcoin-cli getrawtransaction $TXID false $BLOCK) \\
+      --txoutproof $(bitcoin-cli gettxoutproof \"[\\\"$TXID\\\"]\" $BLOCK)")]
+pub(super) struct CovenantProof {
+    /// File with the answer of `covenant-template --json`.
+    #[arg(long, value_name = "FILE")]
+    template: PathBuf,
+    /// The funding transaction, in hex or in a file.
+    #[arg(long, value_name = "HEX|FILE")]
+    funding_tx: String,
+    /// What Bitcoin Core's `gettxoutproof` says of it (a CMerkleBlock), in hex or in a file.
+    #[arg(long, value_name = "HEX|FILE")]
+    txoutproof: String,
+}
+
+/// Answer of `covenant-template --json`.
+#[derive(Debug, Serialize, Deserialize)]
+struct TemplateFile {
+    template: String,
+    template_hash: String,
+    locking_script: String,
+    address: Option<String>,
+    locking_script_bare: String,
+    amount_msat: u64,
+    fee_sat: u64,
+    fund_sat: u64,
+    payouts: Vec<PayoutText>,
+    quote: Quote,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct PayoutText {
+    node: String,
+    script: String,
+}
+
+impl CovenantTemplate {
+    pub(super) fn run(self) -> Result<Answer, Failure> {
+        let quote = Terms::read_quote(&self.terms)?;
+        let payouts = self.payout.iter().map(|text| payout(text, &quote));
+        let payouts: Vec<Payout> = payouts.collect::<Result<_, _>>()?;
+        let fee_rate = 1_000 * u64::from(self.fee_rate);
+        let template = match Template::new(&quote, &payouts, fee_rate) {
+            Ok(template) => template,
+            Err(e) => return refused(e),
+        };
+        let (bare, wrapped) = template.locking_scripts();
+        // Both were found to fit together when the template was made.
+        let fee_sat = template.fee_sat(fee_rate).unwrap_or_default();
+        let fund_sat = template.amount_sat().saturating_add(fee_sat);
+        let network = crate::config::bitcoin_network(quote.network);
+        let address = bitcoin::Address::from_script(&wrapped, network).ok();
+        let file = TemplateFile {
+            template: serialize_hex(template.transaction()),
+            template_hash: hex::encode(template.hash()),
+            locking_script: wrapped.to_hex_string(),
+            address: address.map(|address| address.to_string()),
+            locking_script_bare: bare.to_hex_string(),
+            amount_msat: template.amount_sat().saturating_mul(1_000),
+            fee_sat,
+            fund_sat,
+            payouts: payouts
+                .iter()
+                .map(|Payout { node, script }| PayoutText {
+                    node: node.to_string(),
+                    script: script.to_hex_string(),
+                })
+                .collect(),
+            quote,
+        };
+        let text = lines([
+            ("template hash", file.template_hash.clone()),
+            ("amount", super::global::msat(file.amount_msat)),
+            ("fee", format!("{fee_sat} sat")),
+            ("fund with", format!("{fund_sat} sat")),
+            ("locking script", file.locking_script.clone()),
+            ("address", file.address.clone().unwrap_or_default()),
+            ("or bare script", file.locking_script_bare.clone()),
+            ("template", file.template.clone()),
+        ]);
+        Answer::yes(&file, text)
+    }
+}
+
+impl CovenantProof {
+    pub(super) fn run(self) -> Result<Answer, Failure> {
+        let name = self.template.display().to_string();
+        let text = std::fs::read_to_string(&self.template)
+            .map_err(|e| Failure(format!("--template {name}: {e}")))?;
+        let wrong = |what: &dyn std::fmt::Display| {
+            Failure(format!("--template {name}: no answer of `covenant-template --json`: {what}"))
+        };
+        let file: TemplateFile = serde_json::from_str(&text).map_err(|e| wrong(&e))?;
+        let mut payouts = Vec::new();
+        for PayoutText { node, script } in &file.payouts {
+            let node = hop(node, &file.quote).ok_or_else(|| wrong(&"a payout's node"))?;
+            let script = ScriptBuf::from_hex(script).map_err(|e| wrong(&e))?;
+            payouts.push(Payout { node, script });
+        }
+        let transaction = hex::decode(&file.template).map_err(|e| wrong(&e))?;
+        let transaction: Transaction = deserialize(&transaction).map_err(|e| wrong(&e))?;
+        let funding = given("--funding-tx", &self.funding_tx)?;
+        let funding: Transaction = deserialize(&funding)
+            .map_err(|e| Failure(format!("--funding-tx: not a transaction: {e}")))?;
+        let inclusion = given("--txoutproof", &self.txoutproof)?;
+        let inclusion: MerkleBlock = deserialize(&inclusion)
+            .map_err(|e| Failure(format!("--txoutproof: not what gettxoutproof says: {e}")))?;
+        let paid = Template::from_transaction(transaction)
+            .and_then(|template| template.paid(&file.quote, &payouts, &funding, &inclusion));
+        let paid = match paid {
+            Ok(paid) => paid,
+            Err(e) => return refused(e),
+        };
+        let (proof, settlement) = (hex::encode(&paid.proof), serialize_hex(&paid.settlement));
+        let json = serde_json::json!({
+            "proof": proof,
+            "block_hash": paid.block_hash.to_string(),
+            "settlement": settlement,
+            "settlement_txid": paid.settlement.compute_txid().to_string(),
+        });
+        let text = lines([
+            ("proof", proof),
+            ("block", paid.block_hash.to_string()),
+            ("settlement", settlement),
+        ]);
+        Answer::yes(json, text)
+    }
+}
+
+fn refused(error: CovenantMakeError) -> Result<Answer, Failure> {
+    let message = error.to_string();
+    let json = serde_json::json!({"error": {"code": 1, "message": message}});
+    Answer::no(json, format!("no: {message}"))
+}
+
+/// Reads `NODE=SCRIPT|ADDRESS`.
+fn payout(text: &str, quote: &Quote) -> Result<Payout, Failure> {
+    let wrong = |what: String| Failure(format!("--payout {text}: {what}"));
+    let (node, script) =
+        text.rsplit_once('=').ok_or_else(|| wrong("write NODE=SCRIPT or NODE=ADDRESS".into()))?;
+    let node = hop(node, quote).ok_or_else(|| {
+        wrong("no such node is on the quoted route; see the nodes that `quote` lists".into())
+    })?;
+    let script = script_of(script, quote.network).map_err(wrong)?;
+    Ok(Payout { node, script: ScriptBuf::from(script) })
+}
+
+/// The node on the route that is meant.
+fn hop(text: &str, quote: &Quote) -> Option<HopId> {
+    let named = text.parse::<Target>().ok().map(|target| target.0.hop());
+    let nodes = quote.shares.iter().map(|share| share.node);
+    nodes.into_iter().find(|node| Some(*node) == named || node.to_string() == text)
+}
+
+/// Bytes from hex, or from a file that holds hex or the bytes.
+fn given(flag: &str, text: &str) -> Result<Vec<u8>, Failure> {
+    if let Ok(bytes) = hex::decode(text.trim()) {
+        return Ok(bytes);
+    }
+    if !Path::new(text).exists() {
+        let shown: String = text.chars().take(60).collect();
+        return Err(Failure(format!("{flag} {shown}: neither hex nor a file")));
+    }
+    super::input::Input { file: Some(text.into()), ..Default::default() }.read()
+}
