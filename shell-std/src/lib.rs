@@ -12,5 +12,6 @@ pub mod issuer;
 pub mod manager;
 pub mod node;
 pub mod private_file;
+mod regtest;
 pub mod rpc;
 pub mod store;

@@ -128,7 +128,7 @@ enum Awaits {
     /// The node's answer about a block.
     Block { link: Option<LinkId>, hash: [u8; 32] },
     /// To be handed back, with what the node answered.
-    Return { link: LinkId, hash: [u8; 32], block: KnownHeader },
+    Return { link: LinkId, hash: [u8; 32], block: Option<KnownHeader> },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -167,8 +167,9 @@ pub struct Mesh<M: Memory> {
     records: u64,
     next_cleanup: Micros,
     draining: bool,
-    /// The block for which the packet being treated was parked.
-    answered: Option<([u8; 32], KnownHeader)>,
+    /// The block for which the packet being treated was parked, and what the node
+    /// knows of it.
+    answered: Option<([u8; 32], Option<KnownHeader>)>,
     stats: Stats,
 }
 

@@ -64,6 +64,10 @@ impl<M: Memory> Mesh<M> {
                 if party != Party::Source {
                     self.check_source(datagram)?;
                 }
+                if self.answered.is_some_and(|(asked, _)| asked == block_hash) {
+                    // It was asked, and does not know the block.
+                    return Err(PaymentReason::from(CovenantError::HeaderUnknown).into());
+                }
                 self.ask(link, block_hash)
             }
         }
@@ -107,7 +111,7 @@ impl<M: Memory> Mesh<M> {
             self.replay.check_room(key, expires_at)
         };
         let block = |hash: &[u8; 32]| match &self.answered {
-            Some((asked, block)) if asked == hash => Some(*block),
+            Some((asked, block)) if asked == hash => *block,
             _ => self.headers.get(hash),
         };
         Ok(verify(proof, &claim, &self.config.payment, &self.secp, is_new, block)?)
@@ -196,19 +200,21 @@ impl<M: Memory> Mesh<M> {
         let (link, hash) = (*link, *hash);
         self.act(Action::Absorbed);
         match (block, link) {
-            (Some(block), Some(link)) => {
+            // Also where the block is not known: the source is to learn why its
+            // packet is refused.
+            (block, Some(link)) => {
                 if let Some(p) = self.parked.get_mut(at) {
                     p.awaits = Awaits::Return { link, hash, block };
                 }
                 self.act(Action::Resume { ticket });
             }
-            (Some(block), None) => {
+            (block @ Some(_), None) => {
                 // The next input is the same `Send` once more.
                 self.parked.take(at);
                 self.answered = Some((hash, block));
                 self.act(Action::Resume { ticket });
             }
-            (None, _) => {
+            (None, None) => {
                 self.parked.take(at);
                 self.act(Action::Reject {
                     link,
@@ -227,7 +233,7 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// A parked packet comes back: it is treated as if it came in just now, with
-    /// the block known.
+    /// what the node knows of the block.
     pub(super) fn resume(&mut self, ticket: Ticket, packet: &mut [u8]) {
         let Some(Awaits::Return { link, hash, block }) = self.returning(ticket) else { return };
         self.parked.retain(|p| p.ticket != ticket);
