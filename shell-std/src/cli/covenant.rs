@@ -214,3 +214,114 @@ fn given(flag: &str, text: &str) -> Result<Vec<u8>, Failure> {
     }
     super::input::Input { file: Some(text.into()), ..Default::default() }.read()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Cli;
+    use super::*;
+    use crate::covenant::tests::{block_with, funding, inclusion, p2wpkh, quote};
+    use blvm_mesh_core::payment::ctv::ctv_hash;
+    use clap::Parser;
+
+    fn run(arguments: &[&str]) -> Result<Answer, Failure> {
+        let all = ["blvm-mesh"].iter().chain(arguments);
+        Cli::try_parse_from(all).unwrap_or_else(|e| panic!("{arguments:?}: {e}")).run()
+    }
+
+    fn template(terms: &str, payouts: &[String]) -> Result<Answer, Failure> {
+        let payouts = payouts.iter().flat_map(|payout| ["--payout", payout]);
+        run(&["covenant-template", "--terms", terms].into_iter().chain(payouts).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn from_a_quote_to_a_proof() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, content: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let quote = quote(1, 5_000);
+        let terms = file("terms.json", &serde_json::to_string(&quote).unwrap());
+        // A short form with a script, identities with an address and a script.
+        let address = bitcoin::Address::from_script(&p2wpkh(2), bitcoin::Network::Regtest).unwrap();
+        let payouts = [
+            format!("{}={}", quote.hops[0], p2wpkh(1).to_hex_string()),
+            format!("{}={address}", quote.source),
+            format!("{}={}", quote.destination, p2wpkh(3).to_hex_string()),
+        ];
+        let answer = template(&terms, &payouts).unwrap();
+        assert!(answer.yes, "{}", answer.text);
+        let made: TemplateFile = serde_json::from_value(answer.json.clone()).unwrap();
+        assert!(answer.text.contains(&format!("{} sat", made.fund_sat)), "{}", answer.text);
+        let transaction = hex::decode(&made.template).unwrap();
+        assert_eq!(hex::encode(ctv_hash(&transaction, 0).unwrap()), made.template_hash);
+        // The bare script of BIP 119, and an address of the other.
+        assert_eq!(made.locking_script_bare, format!("20{}b3", made.template_hash));
+        let locked = made.address.unwrap().parse::<bitcoin::Address<_>>().unwrap();
+        let locked = locked.assume_checked().script_pubkey();
+        assert_eq!(locked.to_hex_string(), made.locking_script);
+        let transaction: Transaction = deserialize(&transaction).unwrap();
+        let scripts: Vec<_> = transaction.output.iter().map(|o| o.script_pubkey.clone()).collect();
+        assert_eq!(scripts[..3], [p2wpkh(1), p2wpkh(3), p2wpkh(2)]);
+
+        let path = file("template.json", &answer.json.to_string());
+        let funding = funding(&locked, made.fund_sat, 4);
+        let block = block_with(&funding, 1, 3);
+        let inclusion = serialize_hex(&inclusion(&block, &funding));
+        let proof = |funding: &str, inclusion: &str| {
+            let proof = ["covenant-proof", "--template", &path, "--funding-tx", funding];
+            run(&[&proof[..], &["--txoutproof", inclusion]].concat())
+        };
+        let funding_hex = serialize_hex(&funding);
+        let paid = proof(&funding_hex, &file("inclusion", &inclusion)).unwrap();
+        assert!(paid.yes, "{}", paid.text);
+        assert_eq!(paid.json["block_hash"], block.block_hash().to_string());
+        let settlement = hex::decode(paid.json["settlement"].as_str().unwrap()).unwrap();
+        assert_eq!(hex::encode(ctv_hash(&settlement, 0).unwrap()), made.template_hash);
+        let hex = paid.json["proof"].as_str().unwrap();
+        assert!(hex.contains(&serialize_hex(&transaction.output[0])));
+
+        let other = crate::covenant::tests::funding(&p2wpkh(9), made.fund_sat, 4);
+        let no = proof(&serialize_hex(&other), &inclusion).unwrap();
+        assert!(!no.yes && no.text.contains("is not about the funding"), "{}", no.text);
+        for (funding, inclusion, expected) in [
+            ("zz", inclusion.as_str(), "--funding-tx zz: neither hex nor a file"),
+            ("00", &inclusion, "--funding-tx: not a transaction"),
+            (&funding_hex, "00", "--txoutproof: not what gettxoutproof says"),
+        ] {
+            let error = proof(funding, inclusion).unwrap_err().0;
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn payouts_that_are_wrong_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let quote = quote(0, 5_000);
+        let terms = dir.path().join("terms.json");
+        std::fs::write(&terms, serde_json::to_string(&quote).unwrap()).unwrap();
+        let terms = terms.to_str().unwrap();
+        let (source, script) = (quote.source, p2wpkh(1).to_hex_string());
+        let good = [format!("{source}={script}"), format!("{}={script}", quote.destination)];
+        assert!(template(terms, &good).unwrap().yes);
+        let no = template(terms, &good[..1]).unwrap();
+        let lacking = format!("no payout is given for {}", quote.destination.hop());
+        assert!(!no.yes && no.text.contains(&lacking), "{}", no.text);
+        let mainnet = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4";
+        for (payout, expected) in [
+            (source.to_string(), "write NODE=SCRIPT"),
+            (format!("{}={script}", "02".repeat(32)), "no such node is on the quoted route"),
+            (format!("{source}={mainnet}"), "is not an address of network regtest"),
+            (format!("{source}="), "is not a Bitcoin address"),
+        ] {
+            let error = template(terms, &[payout]).unwrap_err().0;
+            assert!(error.contains(expected), "{error}");
+        }
+        let mut edited = quote;
+        edited.bytes += 1;
+        std::fs::write(terms, serde_json::to_string(&edited).unwrap()).unwrap();
+        let error = template(terms, &good).unwrap_err().0;
+        assert!(error.contains("not that of its other fields"), "{error}");
+    }
+}

@@ -16,7 +16,7 @@ fn node(i: usize) -> NodeId {
 }
 
 /// A quote as the daemon writes it, where everyone asks for `price_msat`.
-fn quote(hops: usize, price_msat: u64) -> Quote {
+pub(crate) fn quote(hops: usize, price_msat: u64) -> Quote {
     let (source, destination) = (node(100), node(101));
     let hops: Vec<HopId> = (0..hops).map(|i| node(i).hop()).collect();
     let network = Network::Regtest;
@@ -44,7 +44,7 @@ fn quote(hops: usize, price_msat: u64) -> Quote {
     }
 }
 
-fn p2wpkh(i: u8) -> ScriptBuf {
+pub(crate) fn p2wpkh(i: u8) -> ScriptBuf {
     ScriptBuf::new_p2wpkh(&WPubkeyHash::from_byte_array([i; 20]))
 }
 
@@ -55,7 +55,7 @@ fn payouts(quote: &Quote) -> Vec<Payout> {
 }
 
 /// A transaction that pays `sat` to a script, by its second output.
-fn funding(script: &ScriptBuf, sat: u64, tag: u8) -> Transaction {
+pub(crate) fn funding(script: &ScriptBuf, sat: u64, tag: u8) -> Transaction {
     let previous_output = OutPoint { txid: Txid::from_byte_array([tag; 32]), vout: 1 };
     let witness = Witness::from_slice(&[[9; 70]]);
     let output = |sat, script_pubkey| TxOut { value: Amount::from_sat(sat), script_pubkey };
@@ -82,12 +82,12 @@ fn block(transactions: Vec<Transaction>) -> Block {
 }
 
 /// A block of so many transactions, with this one among them.
-fn block_with(transaction: &Transaction, at: usize, count: usize) -> Block {
+pub(crate) fn block_with(transaction: &Transaction, at: usize, count: usize) -> Block {
     let other = |i| funding(&p2wpkh(201), 1_000 + i as u64, 3);
     block((0..count).map(|i| if i == at { transaction.clone() } else { other(i) }).collect())
 }
 
-fn inclusion(block: &Block, transaction: &Transaction) -> MerkleBlock {
+pub(crate) fn inclusion(block: &Block, transaction: &Transaction) -> MerkleBlock {
     let txid = transaction.compute_txid();
     MerkleBlock::from_block_with_predicate(block, |id| *id == txid)
 }
