@@ -3,12 +3,15 @@
 
 pub mod aead;
 pub mod bench;
+pub mod chain;
 pub mod cli;
 pub mod config;
+pub mod covenant;
 pub mod identity;
 pub mod issuer;
 pub mod manager;
 pub mod node;
 pub mod private_file;
+mod regtest;
 pub mod rpc;
 pub mod store;

@@ -83,6 +83,21 @@ fn a_node_runs_alone_in_its_directory_and_stops_on_sigterm() {
     let send = run(&["send", &nobody, "--text", "hi", "--data-dir", data_dir], b"");
     assert_eq!(send.status.code(), Some(1), "refused for want of payment or route");
 
+    // Two block headers of the main chain, and the second one of them changed.
+    let genesis = "0100000000000000000000000000000000000000000000000000000000000000000000003ba3edfd\
+        7a7b12b27ac72c3e67768f617fc81bc3888a51323a9fb8aa4b1e5e4a29ab5f49ffff001d1dac2b7c";
+    let next = "010000006fe28c0ab6f1b372c1a6a246ae63f74f931e8365e15a089c68d6190000000000982051fd1e4\
+        ba744bbbe680e1fee14677ba1a3c3540bf7b1cdb606e857233e0e61bc6649ffff001d01e36299";
+    let headers = |text: &str| {
+        run(&["headers", "--height", "0", "--json", "--data-dir", data_dir], text.as_bytes())
+    };
+    assert_eq!(headers(&format!("{genesis}\n{next}\n")).status.code(), Some(0));
+    let forged = headers(&format!("{genesis}\n{}\n", next.replace("01e36299", "02e36299")));
+    assert_eq!(forged.status.code(), Some(1));
+    let forged: serde_json::Value = serde_json::from_slice(&forged.stdout).unwrap();
+    assert_eq!((&forged["accepted"], &forged["refused"]["height"]), (&1.into(), &1.into()));
+    assert_eq!(headers(&genesis[..158]).status.code(), Some(2));
+
     let second = run(&arguments, b"");
     assert_eq!(second.status.code(), Some(2));
     let error = String::from_utf8_lossy(&second.stdout).into_owned();
@@ -96,6 +111,51 @@ fn a_node_runs_alone_in_its_directory_and_stops_on_sigterm() {
     let id = run(&["id", "--json", "--data-dir", data_dir], b"");
     let id: serde_json::Value = serde_json::from_slice(&id.stdout).unwrap();
     assert_eq!(id["node_id"], ready["node_id"]);
+}
+
+/// The log says everything about requests to the Bitcoin node but what it is let in by.
+#[test]
+fn credentials_are_in_no_log() {
+    let bitcoin_node = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let url = format!("chain.rpc_url=http://{}", bitcoin_node.local_addr().unwrap());
+    let node = program()
+        .args(["run", "--data-dir", dir.path().join("node").to_str().unwrap()])
+        .args(["--listen-addr", "127.0.0.1:0", "--log", "trace", "--set", &url])
+        .env("BLVM_MESH_CHAIN_RPC_USER", "mesh")
+        .env("BLVM_MESH_CHAIN_RPC_PASSWORD", "hunter2")
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let node = Node(node);
+    let (mut stream, _) = bitcoin_node.accept().unwrap();
+    let mut head = Vec::new();
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    while !head.ends_with(b"\r\n\r\n") {
+        reader.read_until(b'\n', &mut head).unwrap();
+    }
+    // `printf mesh:hunter2 | base64`
+    let authorization = String::from_utf8_lossy(&head).into_owned();
+    assert!(authorization.contains("Basic bWVzaDpodW50ZXIy"), "{authorization}");
+    stream.write_all(b"HTTP/1.1 401 X\r\nContent-Length: 0\r\n\r\n").unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let text = loop {
+        let text = std::fs::read_to_string(&log).unwrap();
+        if text.contains("refuses the credentials") {
+            break text;
+        }
+        assert!(std::time::Instant::now() < deadline, "{text}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    };
+    drop(node);
+    assert!(text.contains("TRACE") && text.contains("ureq::"), "nothing of the client: {text}");
+    // That module prints what goes over the wire, as it is.
+    assert!(!text.contains("ureq_proto::util"), "{text}");
+    for secret in ["hunter2", "bWVzaDpodW50ZXIy"] {
+        assert!(!text.contains(secret), "{text}");
+    }
 }
 
 #[test]
@@ -127,6 +187,6 @@ fn the_demonstration_shows_all_of_it() {
     assert_eq!(output.status.code(), Some(0), "{text}");
     let value: serde_json::Value = serde_json::from_str(&text).unwrap();
     let scenes = value["scenes"].as_array().unwrap();
-    assert_eq!(scenes.len(), 9);
+    assert_eq!(scenes.len(), 10);
     assert!(scenes.iter().all(|scene| scene["shown"] == true), "{text}");
 }

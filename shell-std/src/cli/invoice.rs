@@ -12,7 +12,7 @@ use crate::rpc::types::{self, HopInvoice, QuoteRoute, RequestHopInvoice};
 use blvm_mesh_core::id::Network;
 use clap::Args;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Show what sending data to a node costs, and what the invoice must commit to.
 ///
@@ -189,11 +189,24 @@ impl Terms {
         Self::parse(&content).map_err(|e| Failure(format!("--terms {text}: {e}")))
     }
 
-    /// A quote's hash is computed from its terms; the one that it says must agree.
     fn parse(content: &str) -> Result<Self, String> {
         if let Ok(terms_hash) = fixed(content.trim()) {
             return Ok(Self { terms_hash, amount_msat: None });
         }
+        let quote = Self::parse_quote(content)?;
+        Ok(Self { terms_hash: quote.terms_hash, amount_msat: Some(quote.amount_msat) })
+    }
+
+    /// Reads a file with a quote in it.
+    pub(super) fn read_quote(path: &Path) -> Result<types::Quote, Failure> {
+        let name = path.display();
+        let content =
+            std::fs::read_to_string(path).map_err(|e| Failure(format!("--terms {name}: {e}")))?;
+        Self::parse_quote(&content).map_err(|e| Failure(format!("--terms {name}: {e}")))
+    }
+
+    /// A quote's hash is computed from its terms; the one that it says must agree.
+    fn parse_quote(content: &str) -> Result<types::Quote, String> {
         let wrong = |e| format!("this is no answer of `quote --json`: {e}");
         let quote: types::Quote = serde_json::from_str(content).map_err(wrong)?;
         let terms_hash = blvm_mesh_core::payment::terms::Terms {
@@ -205,7 +218,7 @@ impl Terms {
         }
         .hash();
         match terms_hash == quote.terms_hash {
-            true => Ok(Self { terms_hash, amount_msat: Some(quote.amount_msat) }),
+            true => Ok(quote),
             false => Err("its terms_hash is not that of its other fields".into()),
         }
     }

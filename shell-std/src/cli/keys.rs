@@ -19,7 +19,8 @@ pub(super) struct Keygen {
     out: Option<PathBuf>,
 }
 
-/// Show this node's identity and the address that others dial.
+/// Show this node's identity, the address that others dial, and the script that covenants
+/// must pay it to.
 ///
 /// No node needs to run.
 #[derive(Debug, Args)]
@@ -74,10 +75,16 @@ fn describe(identity: &Identity, settings: &Settings) -> Value {
         true => format!("{key}@HOST:{}", listen.port()),
         false => format!("{key}@{listen}"),
     });
-    json!({"node_id": identity.node_id().to_string(), "public_key": key, "address": address})
+    let payout = &settings.config.payment.payout_script;
+    json!({
+        "node_id": identity.node_id().to_string(),
+        "public_key": key,
+        "address": address,
+        "payout_script": (!payout.is_empty()).then(|| hex::encode(payout)),
+    })
 }
 
 fn text(json: &Value) -> String {
-    let names = ["node_id", "public_key", "address", "file"];
+    let names = ["node_id", "public_key", "address", "payout_script", "file"];
     lines(names.into_iter().filter_map(|name| Some((name, json.get(name)?.as_str()?))))
 }

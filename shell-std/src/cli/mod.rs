@@ -5,9 +5,11 @@
 
 mod answer;
 mod bench;
+mod covenant;
 mod decode;
 mod demo;
 mod global;
+mod headers;
 mod input;
 mod inspect;
 mod invoice;
@@ -56,11 +58,14 @@ enum Command {
     Stats(report::Stats),
     Ledger(report::Ledger),
     Issuer(invoice::Issuer),
+    Headers(headers::Headers),
     Bench(bench::Bench),
     Detect(inspect::Detect),
     Decode(decode::Decode),
     VerifyProof(proof::VerifyProof),
     CtvHash(proof::CtvHash),
+    CovenantTemplate(covenant::CovenantTemplate),
+    CovenantProof(covenant::CovenantProof),
 }
 
 /// Reads the arguments of this process, carries the command out, and prints what
@@ -89,11 +94,14 @@ impl Cli {
             Command::Stats(c) => c.run(&global),
             Command::Ledger(c) => c.run(&global),
             Command::Issuer(c) => c.run(&global),
+            Command::Headers(c) => c.run(&global),
             Command::Bench(c) => c.run(&global),
             Command::Detect(c) => c.run(),
             Command::Decode(c) => c.run(),
             Command::VerifyProof(c) => c.run(),
             Command::CtvHash(c) => c.run(),
+            Command::CovenantTemplate(c) => c.run(),
+            Command::CovenantProof(c) => c.run(),
         }
     }
 }

@@ -151,6 +151,8 @@ impl Stats {
             ("listening on", info.listen_addr.clone().unwrap_or_else(|| "nothing".into())),
             ("tariff", tariff(&info.tariff)),
             ("issuers", info.issuers.len().to_string()),
+            ("paid to", payout(&info)),
+            ("chain", chain(stats.chain.as_ref())),
             ("up for", format!("{} s", stats.uptime_ms / 1000)),
             ("peers, routes", format!("{}, {}", stats.peers, stats.routes)),
             ("received", count(&stats.received)),
@@ -171,6 +173,28 @@ impl Stats {
         }
         Answer::yes(serde_json::json!({"info": info, "stats": stats}), text)
     }
+}
+
+/// Where covenants pay this node.
+fn payout(info: &types::Info) -> String {
+    match (info.payout_script.is_empty(), info.covenants_active) {
+        (true, _) => "invoices only: no payout script is configured".into(),
+        (false, false) => "invoices only: payment.covenants_active is off".into(),
+        (false, true) => format!("invoices, and covenants to {}", hex::encode(&info.payout_script)),
+    }
+}
+
+/// The node that looks blocks up, in words.
+fn chain(chain: Option<&types::ChainStats>) -> String {
+    let Some(chain) = chain else { return "no node looks blocks up".into() };
+    let types::ChainStats { rpc_url, state, error, lookups, unknown, failed } = chain;
+    let state = match (state, error) {
+        (types::ChainState::Failed, Some(error)) => format!("FAILED: {error}"),
+        (types::ChainState::Failed, None) => "FAILED".into(),
+        (types::ChainState::Good, _) => "works".into(),
+        (types::ChainState::Unchecked, _) => "was not asked yet".into(),
+    };
+    format!("{rpc_url} {state} ({lookups} look-ups, {unknown} unknown, {failed} failed)")
 }
 
 impl Ledger {

@@ -17,7 +17,7 @@ use smol::Executor;
 use std::io::{self, Write};
 use std::sync::Arc;
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -123,6 +123,8 @@ impl Run {
 fn log_to_stderr(filter: &str) -> Result<(), Failure> {
     let wrong = |e: ParseError| Failure(format!("log filter \"{filter}\": {e}"));
     let filter: Targets = filter.parse().map_err(wrong)?;
+    // It prints requests to the Bitcoin node as they are, with what lets us in.
+    let filter = filter.with_target("ureq_proto::util", LevelFilter::OFF);
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::IsTerminal::is_terminal(&io::stderr()));

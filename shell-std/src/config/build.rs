@@ -2,6 +2,7 @@
 
 use super::file::File;
 use super::{ConfigError, Settings};
+use crate::chain::{Auth, ChainSettings};
 use bitcoin::secp256k1::PublicKey;
 use blvm_mesh_core::config::{Capacities, Config, MAX_HOPS, MAX_ISSUERS, MAX_SCRIPT};
 use blvm_mesh_core::id::Network;
@@ -37,6 +38,18 @@ free_rate = 12500000            # bytes per second and neighbour
 
 [timing]
 keepalive_ms = 250
+
+# To take covenants (BIP 119), on signet and regtest. Blocks are looked up by a Bitcoin node,
+# or their headers are given with `blvm-mesh headers`. A password belongs into the environment
+# (BLVM_MESH_CHAIN_RPC_PASSWORD), not here.
+#[payment]
+#covenants_active = true
+#payout_address = "tb1q..."     # where covenants must pay this node to
+#min_confirmations = 6
+#
+#[chain]
+#rpc_url = "http://127.0.0.1:38332"
+#cookie_file = "~/.bitcoin/signet/.cookie"
 "#;
 
 /// Limits and times of the node around the state machine.
@@ -74,8 +87,6 @@ pub(super) fn settings(
         Some(dir) => expand(dir),
         None => data_dir?,
     };
-    // `join` leaves an absolute path as it is.
-    let inside = |path: PathBuf| data_dir.join(expand(path));
     let listen_addr = match file.mesh.listen_addr {
         Some(listen) => listen.0,
         None => Some(SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT))),
@@ -92,6 +103,10 @@ pub(super) fn settings(
             format!("this node issues invoices on regtest only, not on {}", config.network);
         return Err(value("issuer_key", reason));
     }
+    // `join` leaves an absolute path as it is.
+    let inside = |path: PathBuf| data_dir.join(expand(path));
+    let verify_timeout = Duration::from_micros(config.timing.verify_timeout);
+    let chain = chain(file.chain, &inside, verify_timeout)?;
     let (limits, timing) = (&file.limits, &file.timing);
     let millis =
         |ms: Option<u32>, default: u64| Duration::from_millis(ms.map_or(default, u64::from));
@@ -132,9 +147,70 @@ pub(super) fn settings(
         rpc_socket: inside(file.rpc_socket.unwrap_or_else(|| "rpc.sock".into())),
         log: file.log.unwrap_or_else(|| "info".into()),
         issuer_key: file.issuer_key.map(inside),
+        chain,
         data_dir,
         shell,
     })
+}
+
+/// The node that looks blocks up. `inside` says where a path is.
+fn chain(
+    file: super::file::Chain,
+    inside: &impl Fn(PathBuf) -> PathBuf,
+    verify_timeout: Duration,
+) -> Result<Option<ChainSettings>, ConfigError> {
+    let super::file::Chain { rpc_url, cookie_file, rpc_user, rpc_password, timeout_ms } = file;
+    let Some(rpc_url) = rpc_url.filter(|url| !url.is_empty()) else {
+        let stray = [
+            ("chain.cookie_file", cookie_file.is_some()),
+            ("chain.rpc_user", rpc_user.is_some()),
+            ("chain.rpc_password", rpc_password.is_some()),
+            ("chain.timeout_ms", timeout_ms.is_some()),
+        ];
+        return match stray.into_iter().find(|(_, given)| *given) {
+            Some((key, _)) => Err(value(key, "means nothing without chain.rpc_url")),
+            None => Ok(None),
+        };
+    };
+    let parsed = rpc_url.parse::<ureq::http::Uri>().ok();
+    let authority = parsed.as_ref().and_then(|uri| uri.authority());
+    if authority.is_some_and(|a| a.as_str().contains('@')) {
+        let reason = "is to be without credentials; they belong into chain.cookie_file, or \
+                      chain.rpc_user and chain.rpc_password";
+        return Err(value("chain.rpc_url", reason));
+    }
+    let plain = parsed.as_ref().and_then(|uri| uri.scheme_str()) == Some("http");
+    if !plain || authority.is_none_or(|a| a.port().is_none()) {
+        let reason = format!("\"{rpc_url}\" is not http://HOST:PORT, as in http://127.0.0.1:8332");
+        return Err(value("chain.rpc_url", reason));
+    }
+    let auth = match (cookie_file, rpc_user, rpc_password) {
+        (None, None, None) => Auth::None,
+        (Some(path), None, None) => Auth::Cookie(inside(path)),
+        (None, Some(name), Some(password)) if !name.contains(':') => Auth::User { name, password },
+        (None, Some(_), Some(_)) => {
+            return Err(value("chain.rpc_user", "cannot have a colon in it (RFC 7617)"));
+        }
+        (None, Some(_), None) => {
+            let reason = "needs chain.rpc_password; set BLVM_MESH_CHAIN_RPC_PASSWORD";
+            return Err(value("chain.rpc_user", reason));
+        }
+        (None, None, Some(_)) => return Err(value("chain.rpc_password", "needs chain.rpc_user")),
+        (Some(_), ..) => {
+            let reason = "and chain.rpc_user exclude each other: give only one of them";
+            return Err(value("chain.cookie_file", reason));
+        }
+    };
+    let timeout = Duration::from_millis(timeout_ms.map_or(5_000, u64::from));
+    if timeout.is_zero() || timeout >= verify_timeout {
+        let millis = verify_timeout.as_millis();
+        let reason = format!(
+            "must be from 1 to less than timing.verify_timeout_ms ({millis}): what waits \
+                     longer is refused anyway"
+        );
+        return Err(value("chain.timeout_ms", reason));
+    }
+    Ok(Some(ChainSettings { rpc_url, auth, timeout }))
 }
 
 fn config(file: &File) -> Result<Config, ConfigError> {
@@ -254,7 +330,9 @@ fn payment(file: &File, config: &mut Config) -> Result<(), ConfigError> {
             let wrong = |e| value("payment.payout_script", format!("\"{hex}\" is not hex: {e}"));
             hex::decode(hex).map_err(wrong)?
         }
-        (None, Some(address)) => payout_address(address, network)?,
+        (None, Some(address)) => {
+            address_script(address, network).map_err(|e| value("payment.payout_address", e))?
+        }
         (None, None) => Vec::new(),
     };
     let long = |()| value("payment.payout_script", format!("has more than {MAX_SCRIPT} bytes"));
@@ -262,18 +340,33 @@ fn payment(file: &File, config: &mut Config) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn payout_address(text: &str, network: Network) -> Result<Vec<u8>, ConfigError> {
-    let on = match network {
+/// The network in the terms of the bitcoin crate.
+pub fn bitcoin_network(network: Network) -> bitcoin::Network {
+    match network {
         Network::Mainnet => bitcoin::Network::Bitcoin,
         Network::Testnet3 => bitcoin::Network::Testnet,
         Network::Testnet4 => bitcoin::Network::Testnet4,
         Network::Signet => bitcoin::Network::Signet,
         Network::Regtest => bitcoin::Network::Regtest,
-    };
-    let wrong = |what: &str| value("payment.payout_address", format!("\"{text}\" is not {what}"));
+    }
+}
+
+/// A locking script, written in hex or as an address.
+///
+/// # Errors
+/// What is wrong with it, as a sentence.
+pub fn script_of(text: &str, network: Network) -> Result<Vec<u8>, String> {
+    match hex::decode(text) {
+        Ok(script) if !script.is_empty() => Ok(script),
+        _ => address_script(text, network),
+    }
+}
+
+fn address_script(text: &str, network: Network) -> Result<Vec<u8>, String> {
+    let wrong = |what: &str| format!("\"{text}\" is not {what}");
     let address = text.parse::<bitcoin::Address<_>>().map_err(|_| wrong("a Bitcoin address"))?;
     let other = |_| wrong(&format!("an address of network {network}"));
-    let address = address.require_network(on).map_err(other)?;
+    let address = address.require_network(bitcoin_network(network)).map_err(other)?;
     Ok(address.script_pubkey().into_bytes())
 }
 

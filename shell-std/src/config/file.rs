@@ -1,6 +1,7 @@
 //! The configuration file as it is written: every key optional, unknown keys
 //! refused by name.
 
+use crate::chain::Secret;
 use crate::identity::{PeerAddress, parse_public_key};
 use bitcoin::secp256k1::PublicKey;
 use blvm_mesh_core::id::Network;
@@ -21,6 +22,7 @@ pub(super) struct File {
     pub(super) limits: Limits,
     pub(super) timing: Timing,
     pub(super) payment: Payment,
+    pub(super) chain: Chain,
     pub(super) bench: Bench,
 }
 
@@ -93,6 +95,17 @@ pub(super) struct Payment {
     pub(super) payout_script: Option<String>,
     pub(super) payout_address: Option<String>,
     pub(super) min_confirmations: Option<u32>,
+}
+
+/// `[chain]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Chain {
+    pub(super) rpc_url: Option<String>,
+    pub(super) cookie_file: Option<PathBuf>,
+    pub(super) rpc_user: Option<String>,
+    pub(super) rpc_password: Option<Secret>,
+    pub(super) timeout_ms: Option<u32>,
 }
 
 /// `[bench]`

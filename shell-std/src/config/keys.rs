@@ -67,6 +67,11 @@ pub const KEYS: &[(&str, &str, Kind, &str)] = &[
     ("payment", "payout_script", Text, "script in hex that covenants must pay"),
     ("payment", "payout_address", Text, "the same as an address"),
     ("payment", "min_confirmations", Number, "confirmations of a covenant's funding [1]"),
+    ("chain", "rpc_url", Text, "JSON-RPC of a Bitcoin node, as in http://127.0.0.1:8332"),
+    ("chain", "cookie_file", Text, "Bitcoin Core's .cookie, to be let in by it"),
+    ("chain", "rpc_user", Text, "name to be let in by, in the place of the cookie"),
+    ("chain", "rpc_password", Text, "its password; better in the environment than in the file"),
+    ("chain", "timeout_ms", Number, "longest look-up of a block [5000]"),
     ("bench", "sink", Flag, "let anyone measure the way to this node [false]"),
 ];
 

@@ -10,10 +10,11 @@ mod build;
 mod file;
 mod keys;
 
-pub use build::{EXAMPLE, Shell};
+pub use build::{EXAMPLE, Shell, bitcoin_network, script_of};
 pub use file::{parse_mode, parse_network};
 pub use keys::{KEYS, Kind, Override, PREFIX, dotted, from_environment, variable};
 
+use crate::chain::ChainSettings;
 use crate::identity::PeerAddress;
 use blvm_mesh_core::config::Config;
 use file::File;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub log: String,
     /// Key file of a regtest issuer, if this node has one.
     pub issuer_key: Option<PathBuf>,
+    /// Bitcoin node that looks blocks up, if there is one.
+    pub chain: Option<ChainSettings>,
     /// Limits and times of the node around the state machine.
     pub shell: Shell,
 }

@@ -1,6 +1,7 @@
 //! Each key arrives, each fault is named.
 
 use super::*;
+use crate::chain::{Auth, Secret};
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::policy::mode::MeshMode;
 use std::collections::BTreeSet;
@@ -45,6 +46,7 @@ fn samples() -> Vec<(&'static str, String, String)> {
                 ("mesh.issuers", _) => {
                     (format!("{KEY},{KEY2}"), format!("[\"{KEY}\", \"{KEY2}\"]"))
                 }
+                ("chain.rpc_url", _) => (CHAIN.into(), quoted(CHAIN)),
                 ("payment.payout_script", _) => ("0014".into(), quoted("0014")),
                 ("payment.payout_address", _) => {
                     let a = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
@@ -67,6 +69,7 @@ fn samples() -> Vec<(&'static str, String, String)> {
                 | "limits.relayed_requests"
                 | "timing.reconnect_min_ms" => "77".into(),
                 "limits.max_packet" => "5000".into(),
+                "chain.timeout_ms" => "4".into(),
                 "limits.threads" => "5".into(),
                 _ => text,
             };
@@ -76,26 +79,44 @@ fn samples() -> Vec<(&'static str, String, String)> {
         .collect()
 }
 
+const CHAIN: &str = "http://[::1]:8332";
+
+/// Keys without which another means nothing.
+fn needed(key: &str) -> &'static [(&'static str, &'static str)] {
+    match key {
+        "chain.cookie_file" | "chain.timeout_ms" => &[("rpc_url", CHAIN)],
+        "chain.rpc_user" => &[("rpc_url", CHAIN), ("rpc_password", "x")],
+        "chain.rpc_password" => &[("rpc_url", CHAIN), ("rpc_user", "x")],
+        _ => &[],
+    }
+}
+
 /// On regtest, where every key is allowed.
 const REGTEST: &str = "network = \"regtest\"\n";
 
 #[test]
 fn every_key_changes_the_settings_from_file_and_override_alike() {
-    let base = load("[mesh]\nnetwork = \"regtest\"\n", &[]).unwrap();
     for ((section, line, text), (_, name, ..)) in samples().into_iter().zip(KEYS) {
         let key = dotted(section, name);
         if key == "mesh.network" {
             continue;
         }
+        let more = needed(&key);
+        let lines: String = more.iter().map(|(name, v)| format!("{name} = {v:?}\n")).collect();
+        let url = more.iter().filter(|(name, _)| *name == "rpc_url");
+        let url: String = url.map(|(name, v)| format!("{name} = {v:?}\n")).collect();
+        let base = load(&format!("[mesh]\n{REGTEST}[chain]\n{url}"), &[]).unwrap();
         let file = match section {
             "" => format!("{line}[mesh]\n{REGTEST}"),
             "mesh" => format!("[mesh]\n{REGTEST}{line}"),
-            _ => format!("[mesh]\n{REGTEST}[{section}]\n{line}"),
+            _ => format!("[mesh]\n{REGTEST}[{section}]\n{line}{lines}"),
         };
         let from_file = load(&file, &[]).unwrap_or_else(|e| panic!("{key}: {e}"));
         assert_ne!(from_file, base, "{key} changes nothing");
-        let from_override = load("", &[("mesh.network", "regtest"), (&key, &text)])
-            .unwrap_or_else(|e| panic!("{e}"));
+        let more: Vec<_> = more.iter().map(|(name, v)| (dotted(section, name), *v)).collect();
+        let mut overrides = vec![("mesh.network", "regtest"), (key.as_str(), text.as_str())];
+        overrides.extend(more.iter().map(|(key, v)| (key.as_str(), *v)));
+        let from_override = load("", &overrides).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(from_override, from_file, "{key}");
     }
 }
@@ -117,7 +138,9 @@ fn values_arrive_where_they_belong() {
          route_lifetime_ms = 18\nverify_timeout_ms = 19\nhandshake_timeout_ms = 20\n\
          reconnect_min_ms = 21\nreconnect_max_ms = 22\n\
          [payment]\nmax_lifetime_s = 23\nfuture_skew_s = 24\ncovenants_active = true\n\
-         payout_script = \"0014aa\"\nmin_confirmations = 25\n"
+         payout_script = \"0014aa\"\nmin_confirmations = 25\n\
+         [chain]\nrpc_url = \"http://node.example:1/x\"\nrpc_user = \"u\"\n\
+         rpc_password = \"p\"\ntimeout_ms = 18\n"
     );
     let s = load(&text, &[]).unwrap();
     assert_eq!(s.data_dir, Path::new("/home/me/mesh"));
@@ -147,11 +170,19 @@ fn values_arrive_where_they_belong() {
     assert_eq!(s.shell.store_cache_bytes, 14);
     assert_eq!(s.shell.handshake_timeout, ms(20));
     assert_eq!((s.shell.reconnect_min, s.shell.reconnect_max), (ms(21), ms(22)));
+    let auth = Auth::User { name: "u".into(), password: Secret::new("p") };
+    let rpc_url = "http://node.example:1/x".into();
+    assert_eq!(s.chain, Some(ChainSettings { rpc_url, auth, timeout: ms(18) }));
+    let text = format!("[mesh]\n[chain]\nrpc_url = {CHAIN:?}\ncookie_file = \"~/c\"\n");
+    let chain = load(&text, &[]).unwrap().chain.unwrap();
+    assert_eq!((chain.auth, chain.timeout), (Auth::Cookie("/home/me/c".into()), ms(5_000)));
+    assert_eq!(load("[chain]\nrpc_url = \"\"", &[]).unwrap().chain, None);
 }
 
 #[test]
 fn faults_in_the_file_name_key_and_what_is_allowed() {
     let peer = |p: &str| format!("[mesh]\npeers = [\"{p}\"]");
+    let url = |url: &str| format!("[chain]\nrpc_url = {url:?}\n");
     let faults: Vec<(String, &[&str])> = vec![
         ("x = ".into(), &["line 1"]),
         ("colour = 1".into(), &["unknown field `colour`", "data_dir", "tariff"]),
@@ -194,12 +225,24 @@ fn faults_in_the_file_name_key_and_what_is_allowed() {
         ("[payment]\npayout_address = \"x\"".into(), &["payout_address", "not a Bitcoin address"]),
         ("[payment]\npayout_address = \"x\"\npayout_script = \"\"".into(), &["only one"]),
         ("issuer_key = \"k\"".into(), &["issuer_key", "regtest only"]),
+        ("[chain]\ncookie_file = \"c\"".into(), &["chain.cookie_file", "without chain.rpc_url"]),
+        (url("127.0.0.1:8332"), &["chain.rpc_url", "http://HOST:PORT"]),
+        (url("https://h:1"), &["chain.rpc_url", "http://HOST:PORT"]),
+        (url("http://h"), &["chain.rpc_url", "http://HOST:PORT"]),
+        (url("http://me:secret@h:1"), &["chain.rpc_url", "without credentials"]),
+        (url(CHAIN) + "rpc_user = \"u\"", &["BLVM_MESH_CHAIN_RPC_PASSWORD"]),
+        (url(CHAIN) + "rpc_password = \"u\"", &["needs chain.rpc_user"]),
+        (url(CHAIN) + "rpc_user = \"a:b\"\nrpc_password = \"u\"", &["colon"]),
+        (url(CHAIN) + "cookie_file = \"c\"\nrpc_user = \"u\"", &["only one"]),
+        (url(CHAIN) + "timeout_ms = 0", &["chain.timeout_ms"]),
+        (url(CHAIN) + "timeout_ms = 10000", &["chain.timeout_ms", "timing.verify_timeout_ms"]),
     ];
     for (text, expected) in faults {
         let error = load(&text, &[]).expect_err(&text);
         for part in expected {
             assert!(error.contains(part), "{text}\n{error}\nlacks {part}");
         }
+        assert!(!error.contains("secret"), "{error}");
     }
 }
 

@@ -2,20 +2,27 @@
 //! `examples/embed.rs`.
 
 use super::*;
+use crate::covenant::{Payout, Template};
+use crate::regtest;
+use crate::rpc::types::{self, Role, Share};
 use crate::store::STORE_FILE;
+use bitcoin::hashes::Hash;
+use bitcoin::{BlockHash, MerkleBlock, ScriptBuf};
 use blvm_mesh_core::id::{HopId, Network};
 use blvm_mesh_core::mesh::Event;
 use blvm_mesh_core::payment::covenant::CovenantError;
 use blvm_mesh_core::payment::fee::Party;
 use blvm_mesh_core::payment::headers::KnownHeader;
 use blvm_mesh_core::payment::lightning::LightningProof;
-use blvm_mesh_core::payment::proof::PaymentProof;
+use blvm_mesh_core::payment::proof::{INSTANT_SETTLEMENT, PaymentProof};
 use blvm_mesh_core::payment::reason::{PaymentReason, Refused};
 use blvm_mesh_core::payment::terms::Terms;
 use blvm_mesh_core::payment::verify::Claim;
+use blvm_mesh_core::wire::route_error::Cause;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Weak;
+use std::sync::atomic::AtomicUsize;
 
 /// A host that is connected to all others by name.
 #[derive(Default)]
@@ -24,6 +31,8 @@ struct Host {
     others: Arc<Mutex<HashMap<String, Weak<MeshManager>>>>,
     events: Mutex<Vec<Event>>,
     state: Mutex<Option<PaymentState>>,
+    blocks: Mutex<HashMap<[u8; 32], KnownHeader>>,
+    asked: AtomicUsize,
 }
 
 impl NodeAPI for Host {
@@ -44,8 +53,9 @@ impl NodeAPI for Host {
         Box::pin(async { *self.state.lock().unwrap() })
     }
 
-    fn block<'a>(&'a self, _: &'a [u8; 32]) -> BoxFuture<'a, Option<KnownHeader>> {
-        Box::pin(async { None })
+    fn block<'a>(&'a self, hash: &'a [u8; 32]) -> BoxFuture<'a, Option<KnownHeader>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async { self.blocks.lock().unwrap().get(hash).copied() })
     }
 
     fn publish_event<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, ()> {
@@ -63,14 +73,22 @@ fn context(key: u8) -> MeshContext {
 
 /// Two managers that are connected, and their hosts.
 async fn pair(executor: &smol::LocalExecutor<'static>) -> ([Arc<MeshManager>; 2], [Arc<Host>; 2]) {
+    pair_of([1, 2].map(context), executor).await
+}
+
+async fn pair_of(
+    contexts: [MeshContext; 2],
+    executor: &smol::LocalExecutor<'static>,
+) -> ([Arc<MeshManager>; 2], [Arc<Host>; 2]) {
     let others: Arc<Mutex<HashMap<String, Weak<MeshManager>>>> = Arc::default();
     let hosts = ["a", "b"].map(|name| {
         Arc::new(Host { name: name.into(), others: others.clone(), ..Host::default() })
     });
-    let [a, b] = [0, 1].map(|i| {
-        let manager = MeshManager::new(context(i as u8 + 1), hosts[i].clone()).unwrap();
-        let manager = Arc::new(manager);
-        others.lock().unwrap().insert(hosts[i].name.clone(), Arc::downgrade(&manager));
+    let mut given = contexts.into_iter().zip(&hosts);
+    let [a, b] = [(); 2].map(|()| {
+        let (context, host) = given.next().unwrap();
+        let manager = Arc::new(MeshManager::new(context, host.clone()).unwrap());
+        others.lock().unwrap().insert(host.name.clone(), Arc::downgrade(&manager));
         let timed = manager.clone();
         executor.spawn(async move { timed.run().await }).detach();
         manager
@@ -115,6 +133,95 @@ fn packets_and_events_pass_between_hosts() {
         assert!(matches!(b.handle_packet("a", &[]).await, Err(ManagerError::UnknownPeer(_))));
         let gone = Event::PeerDisconnected { peer: a.id() };
         assert_eq!(hosts[1].events.lock().unwrap().last(), Some(&gone));
+    });
+}
+
+fn script(i: u8) -> ScriptBuf {
+    ScriptBuf::new_p2wpkh(&bitcoin::WPubkeyHash::from_byte_array([i; 20]))
+}
+
+/// A covenant for `bytes` bytes from `a` to `b`, and the block that funds it.
+fn covenant(a: &MeshManager, b: &MeshManager, bytes: u64) -> (Vec<u8>, [u8; 32], KnownHeader) {
+    let known = a.quote_route_fee(&b.id(), bytes).unwrap();
+    let share = |node: NodeId, role| Share {
+        node: node.hop(),
+        role,
+        price_msat: if role == Role::Source { 0 } else { 1_100 },
+        share_msat: 0,
+    };
+    let quote = types::Quote {
+        source: a.id(),
+        destination: b.id(),
+        hops: known.hops.to_vec(),
+        network: Network::Regtest,
+        bytes,
+        amount_msat: known.amount_msat,
+        terms_hash: known.terms_hash,
+        description: String::new(),
+        shares: vec![share(a.id(), Role::Source), share(b.id(), Role::Destination)],
+        min_packet: known.min_packet,
+    };
+    let payout = |(node, i): (NodeId, u8)| Payout { node: node.hop(), script: script(i) };
+    let payouts = [(a.id(), 1), (b.id(), 2)].map(payout);
+    let template = Template::new(&quote, &payouts, 1_000).unwrap();
+    let sat = template.amount_sat() + template.fee_sat(1_000).unwrap();
+    let funding = regtest::funding(template.locking_scripts().1, sat, known.terms_hash);
+    let time = u32::try_from(unix().unwrap()).unwrap();
+    let block = regtest::mine(BlockHash::all_zeros(), vec![funding.clone()], time);
+    let txid = funding.compute_txid();
+    let inclusion = MerkleBlock::from_block_with_predicate(&block, |id| *id == txid);
+    let paid = template.paid(&quote, &payouts, &funding, &inclusion).unwrap();
+    let proof = [&[INSTANT_SETTLEMENT], &paid.proof[..]].concat();
+    let merkle_root = block.header.merkle_root.to_byte_array();
+    let header = KnownHeader { merkle_root, time, confirmations: 1 };
+    (proof, block.block_hash().to_byte_array(), header)
+}
+
+#[test]
+fn a_covenants_block_is_looked_up_in_the_hosts_chain() {
+    run(async |executor| {
+        let dir = tempfile::tempdir().unwrap();
+        let contexts = [1, 2].map(|i| {
+            let store = Store::open(&dir.path().join(i.to_string()), 100_000).unwrap();
+            let mut context = MeshContext { store: Some(Arc::new(store)), ..context(i) };
+            context.config.mode = blvm_mesh_core::config::MeshMode::PaymentGated;
+            let rules = &mut context.config.payment;
+            rules.covenants_active = true;
+            rules.payout_script.extend_from_slice(script(i).as_bytes()).unwrap();
+            context
+        });
+        let ([a, b], hosts) = pair_of(contexts, &executor).await;
+        let knows = |host: usize, hash, header| {
+            hosts[host].blocks.lock().unwrap().insert(hash, header);
+        };
+        // The sender's own host is asked first.
+        let (proof, hash, header) = covenant(&a, &b, 4);
+        let unknown = a.send_mesh_packet(b.id(), b"paid", &proof).await;
+        let Err(ManagerError::Refused(reason)) = unknown else { panic!("{unknown:?}") };
+        assert!(reason.to_string().contains("block of the funding transaction"), "{reason}");
+        knows(0, hash, header);
+        knows(1, hash, header);
+        a.send_mesh_packet(b.id(), b"paid", &proof).await.unwrap();
+        let got = b.poll_local_deliveries(9);
+        // Of 830 satoshi at least, so that 40 % are relayed: 330 of the sender.
+        assert_eq!((&got[0].payload[..], got[0].earned_msat), (&b"paid"[..], 498_000));
+        assert_eq!(b.routing_stats().earned_msat, 498_000);
+        let again = a.send_mesh_packet(b.id(), b"paid", &proof).await;
+        let used = |e: &MeshError| matches!(e, MeshError::ReplayDetected(_));
+        assert!(matches!(&again, Err(ManagerError::Refused(e)) if used(e)), "{again:?}");
+
+        // Known to the sender alone: the receiver refuses it and says so.
+        let (proof, hash, header) = covenant(&a, &b, 5);
+        knows(0, hash, header);
+        let before = hosts[1].asked.load(Ordering::SeqCst);
+        a.send_mesh_packet(b.id(), b"paid5", &proof).await.unwrap();
+        assert_eq!(hosts[1].asked.load(Ordering::SeqCst), before + 1);
+        assert!(b.poll_local_deliveries(9).is_empty());
+        let told = |e: &Event| {
+            matches!(e, Event::DeliveryFailed { cause: Cause::Unconfirmed, reporter, .. }
+                if *reporter == b.id())
+        };
+        assert!(hosts[0].events.lock().unwrap().iter().any(told));
     });
 }
 

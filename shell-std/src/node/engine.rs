@@ -7,8 +7,10 @@ use super::durable::{Committed, Held};
 use super::links::Counts;
 use super::shell::{FollowUp, Origin, Shell, Waiting};
 use crate::bench::Bench;
+use crate::chain::ChainError;
 use blvm_mesh_core::id::{LinkId, NodeId};
-use blvm_mesh_core::mesh::{Action, HostMesh, Input, Ticket};
+use blvm_mesh_core::mesh::{Action, HostMesh, Input, MeshError, Ticket};
+use blvm_mesh_core::payment::headers::KnownHeader;
 use blvm_mesh_core::time::{Micros, SECOND};
 use smol::Timer;
 use smol::future::{or, yield_now};
@@ -309,8 +311,8 @@ impl Engine {
                     self.settle_input(now, Input::Congestion { link, full: true });
                 }
                 FollowUp::Resume(ticket) => self.resume(now, ticket),
-                FollowUp::Unknown(ticket) => {
-                    self.settle_input(now, Input::PaymentVerified { ticket, block: None });
+                FollowUp::Block(ticket, block) => {
+                    self.settle_input(now, Input::PaymentVerified { ticket, block });
                 }
                 FollowUp::Close(link, reason) => self.close(now, link, &reason),
                 FollowUp::Stopped { sequence, reporter, cause } => {
@@ -344,6 +346,50 @@ impl Engine {
             // It was dropped, with a reason, when there was no room for it.
             None => {}
         }
+    }
+
+    /// Gives block headers, the first of this height. Stops at the first that is refused,
+    /// and tells its place and why.
+    pub(crate) fn headers(
+        &mut self,
+        headers: &[[u8; 80]],
+        height: u32,
+    ) -> Option<(usize, MeshError)> {
+        let now = self.shell.clock.now();
+        for (place, (header, height)) in headers.iter().zip(height..).enumerate() {
+            if let Err(misuse) = self.mesh.handle(now, Input::BlockHeader { header, height }) {
+                tracing::error!(%misuse, "the state machine was misused");
+            }
+            let mut refused = None;
+            loop {
+                match self.mesh.poll() {
+                    Action::Wait { until } => {
+                        self.shell.until = until;
+                        break;
+                    }
+                    // Whoever gave it is told; it is no neighbour's.
+                    Action::Reject { link: None, ticket: None, reason, .. } => {
+                        refused = Some((place, reason));
+                    }
+                    action => self.shell.execute(now, action, &[], Origin::Other),
+                }
+            }
+            if refused.is_some() {
+                return refused;
+            }
+        }
+        None
+    }
+
+    /// A look-up in the chain has ended.
+    pub(crate) fn looked_up(
+        &mut self,
+        hash: &[u8; 32],
+        answer: &Result<Option<KnownHeader>, ChainError>,
+    ) {
+        let block = *answer.as_ref().unwrap_or(&None);
+        let tickets = self.shell.chain.answered(hash, answer);
+        self.shell.todo.extend(tickets.into_iter().map(|ticket| FollowUp::Block(ticket, block)));
     }
 
     /// Closes a link and tells the state machine; does nothing if it is gone.

@@ -11,8 +11,9 @@
 //!
 //! One task per connection and direction does the crypto, one task owns the state
 //! machine. The engine waits for nobody: a neighbour that does not read fills its
-//! own queue and nothing else.
+//! own queue and nothing else, and a look-up of a block (`chain`) its own packet.
 
+mod chain;
 mod clock;
 mod command;
 mod conduct;
@@ -44,11 +45,13 @@ pub use handle::{Fate, Gone, NodeHandle};
 pub use requests::{Issue, Issued, Ledgers, Service};
 
 use crate::bench::Bench;
+use crate::chain::ChainSource;
 use crate::config::Settings;
 use bitcoin::secp256k1::SecretKey;
 use blvm_mesh_core::mesh::{HostMesh, Input, Misuse};
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::time::{Micros, SECOND};
+use chain::Chain;
 use clock::Clock;
 use dial::Pauses;
 use durable::Durable;
@@ -148,11 +151,28 @@ impl Node {
             commands.clone(),
             executor.clone(),
         );
-        let shell = Shell::new(links, Durable::new(records), deliveries.clone());
+        let mut around = Vec::new();
+        let chain = match &settings.chain {
+            Some(source) => {
+                let source = ChainSource::new(source.clone(), settings.config.network);
+                let (chain, tasks) = Chain::start(&Arc::new(source), &commands, executor);
+                around.extend(tasks);
+                chain
+            }
+            None => {
+                if settings.config.payment.covenants_active {
+                    tracing::warn!(
+                        "covenants are accepted only for blocks whose headers are given \
+                         (`blvm-mesh headers`): chain.rpc_url names no node to look them up"
+                    );
+                }
+                Chain::default()
+            }
+        };
+        let shell = Shell::new(links, Durable::new(records), chain, deliveries.clone());
         let bench = Bench::new(settings.config.network, settings.shell.bench_sink);
         let engine = executor.spawn(Engine::new(mesh, shell, bench, told, committed).run());
 
-        let mut around = Vec::new();
         if let Some(listener) = listener {
             let (key, commands) = (link_key.clone(), commands.clone());
             let accept = listen::accept(listener, key, MOST_HANDSHAKES, commands, executor.clone());

@@ -1,5 +1,6 @@
 //! Carries out what the state machine decides, for the engine.
 
+use super::chain::{Asked, Chain};
 use super::clock::Clock;
 use super::command::{OwnSend, Progress};
 use super::conduct::Conduct;
@@ -11,6 +12,7 @@ use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::mesh::{
     Action, Event, MeshError, NetworkReason, PaymentReason, Priority, Remedy, Ticket,
 };
+use blvm_mesh_core::payment::headers::KnownHeader;
 use blvm_mesh_core::policy::detect::DetectedProtocol;
 use blvm_mesh_core::time::Micros;
 use blvm_mesh_core::wire::route_error::Cause;
@@ -56,8 +58,8 @@ impl Waiting {
 pub(crate) enum FollowUp {
     Full(LinkId),
     Resume(Ticket),
-    /// This node knows no chain: the block is not known.
-    Unknown(Ticket),
+    /// What is known of the block for which a packet waits.
+    Block(Ticket, Option<KnownHeader>),
     Close(LinkId, String),
     Stopped {
         sequence: u64,
@@ -82,6 +84,7 @@ pub(crate) struct Shell {
     pub(crate) clock: Clock,
     pub(crate) links: Links,
     pub(crate) durable: Durable,
+    pub(crate) chain: Chain,
     pub(crate) deliveries: Arc<Deliveries>,
     pub(crate) conduct: Conduct,
     pub(crate) refusals: Refusals,
@@ -101,11 +104,17 @@ pub(crate) struct Shell {
 }
 
 impl Shell {
-    pub(crate) fn new(links: Links, durable: Durable, deliveries: Arc<Deliveries>) -> Self {
+    pub(crate) fn new(
+        links: Links,
+        durable: Durable,
+        chain: Chain,
+        deliveries: Arc<Deliveries>,
+    ) -> Self {
         Self {
             clock: links.clock(),
             links,
             durable,
+            chain,
             deliveries,
             conduct: Conduct::default(),
             refusals: Refusals::default(),
@@ -153,7 +162,11 @@ impl Shell {
             Action::Resume { ticket } => self.todo.push_back(FollowUp::Resume(ticket)),
             Action::Publish(event) => self.publish(event),
             Action::Persist { number, record } => self.durable.persist(number, record),
-            Action::Verify { ticket, .. } => self.todo.push_back(FollowUp::Unknown(ticket)),
+            Action::Verify { ticket, block_hash } => {
+                if let Asked::Answer(block) = self.chain.ask(ticket, block_hash) {
+                    self.todo.push_back(FollowUp::Block(ticket, block));
+                }
+            }
             Action::Close { link, reason } => {
                 self.todo.push_back(FollowUp::Close(link, reason.to_string()));
             }
@@ -360,6 +373,7 @@ impl Shell {
     /// From time to time.
     pub(crate) fn housekeeping(&mut self) {
         self.refusals.report();
+        self.chain.housekeeping();
         self.followed.retain(|_, who| !who.is_closed());
         self.searches.retain(|_, who| {
             who.retain(|who| !who.is_closed());

@@ -3,6 +3,7 @@
 
 mod hexed;
 
+pub mod chain;
 pub mod client;
 pub mod error;
 pub mod measure;

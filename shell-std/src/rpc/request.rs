@@ -8,7 +8,7 @@ use serde_json::Value;
 
 /// Names of the methods. Behind each stand the names that users of blvm-node
 /// know, which mean the same.
-pub const METHODS: [(&str, &[&str]); 12] = [
+pub const METHODS: [(&str, &[&str]); 13] = [
     ("getinfo", &["get_node_id"]),
     ("getpeers", &[]),
     ("getroutes", &[]),
@@ -19,6 +19,7 @@ pub const METHODS: [(&str, &[&str]); 12] = [
     ("meshrequesthopinvoice", &["request_hop_invoice"]),
     ("getstats", &["get_routing_stats"]),
     ("getledger", &[]),
+    ("meshsubmitheader", &[]),
     ("benchstart", &[]),
     ("benchsink", &[]),
 ];
@@ -47,6 +48,8 @@ pub enum Request {
     GetStats,
     /// `getledger`
     GetLedger(GetLedger),
+    /// `meshsubmitheader`
+    SubmitHeader(SubmitHeader),
     /// `benchstart`
     BenchStart(BenchStart),
     /// `benchsink`
@@ -68,6 +71,7 @@ pub enum Reply {
     RequestHopInvoice(HopInvoice),
     GetStats(Box<Stats>),
     GetLedger(Ledger),
+    SubmitHeader(SubmittedHeaders),
     BenchStart(Box<BenchResult>),
     BenchSink(BenchSink),
 }
@@ -95,6 +99,7 @@ impl Request {
             "meshquoteroute" => Self::QuoteRoute(read(name, params)?),
             "meshrequesthopinvoice" => Self::RequestHopInvoice(read(name, params)?),
             "getledger" => Self::GetLedger(read(name, params)?),
+            "meshsubmitheader" => Self::SubmitHeader(read(name, params)?),
             "benchstart" => Self::BenchStart(read(name, params)?),
             "benchsink" => Self::BenchSink(read(name, params)?),
             _ => return Err(RpcError::method_not_found(method)),
@@ -121,6 +126,7 @@ impl Request {
             Self::QuoteRoute(params) => ("meshquoteroute", of(params)),
             Self::RequestHopInvoice(params) => ("meshrequesthopinvoice", of(params)),
             Self::GetLedger(params) => ("getledger", of(params)),
+            Self::SubmitHeader(params) => ("meshsubmitheader", of(params)),
             Self::BenchStart(params) => ("benchstart", of(params)),
             Self::BenchSink(params) => ("benchsink", of(params)),
         }
@@ -163,6 +169,7 @@ mod tests {
             let params = match name {
                 "findroute" | "benchstart" => json!({"destination": target}),
                 "benchsink" => json!({"on": true}),
+                "meshsubmitheader" => json!({"headers_hex": "00", "height": 5}),
                 "meshsendpacket" => json!({"destination": target, "data_hex": ""}),
                 "meshquoteroute" | "meshrequesthopinvoice" => {
                     json!({"destination": target, "bytes": 5})

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+pub use super::chain::*;
 pub use super::measure::*;
 pub use super::packet::*;
 
@@ -44,6 +45,11 @@ pub struct Info {
     /// Compressed public keys of the issuers that are accepted.
     #[serde(with = "hexed::list")]
     pub issuers: Vec<[u8; 33]>,
+    /// Whether covenants are accepted, provided that there is a `payout_script`.
+    pub covenants_active: bool,
+    /// Script that covenants must pay this node to; empty: none is accepted.
+    #[serde(with = "hexed::bytes")]
+    pub payout_script: Vec<u8>,
     /// Where the node keeps its files.
     pub data_dir: PathBuf,
     /// Milliseconds since the start.
@@ -306,6 +312,8 @@ pub struct Stats {
     pub routes_failed: u64,
     /// Commits of the store, each of one record or more.
     pub commits: u64,
+    /// The node that looks blocks up, if there is one.
+    pub chain: Option<ChainStats>,
 }
 
 /// Parameters of `getledger`.

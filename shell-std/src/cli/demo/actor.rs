@@ -4,10 +4,11 @@ use crate::config::PREFIX;
 use crate::rpc::Request;
 use crate::rpc::client::{Client, ClientError};
 use crate::rpc::types::{
-    GetLedger, LedgerEntry, Peer, PeerState, PollReceived, Proof, QuoteRoute, Received, SendPacket,
-    Sent,
+    GetLedger, Info, LedgerEntry, Peer, PeerState, PollReceived, Proof, QuoteRoute, Received,
+    SendPacket, Sent, SubmitHeader, SubmittedHeaders,
 };
 use crate::rpc::{target::Target, types::Quote};
+use bitcoin::ScriptBuf;
 use blvm_mesh_core::id::NodeId;
 use serde::Deserialize;
 use std::fs::File;
@@ -120,6 +121,21 @@ impl Actor {
             self.ask(&Request::GetLedger(GetLedger::default()))?;
         let entry = ledger.entries.into_iter().find(|e| e.payment == *payment);
         entry.ok_or_else(|| format!("{} has not booked the payment", self.name))
+    }
+
+    /// The script that covenants must pay the node to.
+    pub(super) fn payout(&mut self) -> Result<ScriptBuf, String> {
+        let info: Info = self.ask(&Request::GetInfo)?;
+        Ok(ScriptBuf::from(info.payout_script))
+    }
+
+    /// Gives the node a block header.
+    pub(super) fn give_header(&mut self, header: Vec<u8>, height: u32) -> Result<(), String> {
+        let request = Request::SubmitHeader(SubmitHeader { headers: header, height });
+        match self.ask::<SubmittedHeaders>(&request)?.refused {
+            None => Ok(()),
+            Some(refused) => Err(format!("{}: {}", self.name, refused.reason)),
+        }
     }
 
     fn ask<T: serde::de::DeserializeOwned>(&mut self, request: &Request) -> Result<T, String> {

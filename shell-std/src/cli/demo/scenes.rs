@@ -3,15 +3,23 @@
 
 use super::actor::{free, unchecked};
 use super::stage::{Stage, invoice};
+use crate::covenant::{CovenantMakeError, Payout, Template};
 use crate::identity::Identity;
-use crate::issuer::Issuer;
-use crate::rpc::types::{Proof, Role};
+use crate::issuer::{Issuer, unix_now};
+use crate::regtest;
+use crate::rpc::types::{CovenantProof, Proof, Role};
 use bitcoin::blockdata::constants::genesis_block;
 use bitcoin::consensus::serialize;
+use bitcoin::hashes::Hash;
 use bitcoin::p2p::Magic;
 use bitcoin::p2p::message::{NetworkMessage, RawNetworkMessage};
+use bitcoin::{BlockHash, MerkleBlock};
+use blvm_mesh_core::payment::covenant::replay_key;
 use blvm_mesh_core::payment::fee::{FeeDistribution, Party};
 use std::time::Instant;
+
+/// Satoshi per 1,000 virtual bytes that a covenant's template leaves for miners.
+const FEE_RATE: u64 = 1_000;
 
 type Shown = Result<String, String>;
 
@@ -19,13 +27,14 @@ type Shown = Result<String, String>;
 type Scene = (&'static str, fn(&mut Stage) -> Shown);
 
 /// All scenes, in order: each builds on those before.
-pub(super) const ALL: [Scene; 9] = [
+pub(super) const ALL: [Scene; 10] = [
     ("Start A - B - C", start),
     ("Genesis block, A to C through B, free", block),
     ("4 KiB of other data without payment", unpaid),
     ("The same with a proof of payment", paid),
     ("The same proof again", replayed),
     ("An invoice by a stranger to himself", self_issued),
+    ("The same paid by a covenant, then once more", covenant),
     ("B is killed and restarted, the old proof again", restarted),
     ("D joins, as a second way", joined),
     ("B dies, the route is repaired over D", repaired),
@@ -128,27 +137,38 @@ fn paid(stage: &mut Stage) -> Shown {
     }
     stage.paid = Some(proof);
 
+    let [a, b, c] = booked(stage, &issued.payment_hash, quote.amount_msat, got.earned_msat)?;
     let amount = quote.amount_msat;
+    Ok(format!("delivered; of {amount} msat C has booked {c} (60 %), B {b} (30 %), A {a} (10 %)"))
+}
+
+/// What A, B and C have booked for a payment: each must have its share of the amount.
+fn booked(
+    stage: &mut Stage,
+    payment: &[u8; 32],
+    amount: u64,
+    earned_by_c: u64,
+) -> Result<[u64; 3], String> {
     let shares = FeeDistribution::new(amount, 1).ok_or("the route is too long")?;
     let expected = [
         (A, Role::Source, Party::Source),
         (B, Role::Intermediate, Party::Intermediate(0)),
         (C, Role::Destination, Party::Destination),
     ];
-    let mut booked = Vec::new();
-    for (place, role, party) in expected {
-        let entry = stage.actor(place)?.booked(&issued.payment_hash)?;
+    let mut booked = [0; 3];
+    for ((place, role, party), booked) in expected.into_iter().zip(&mut booked) {
+        let entry = stage.actor(place)?.booked(payment)?;
         let share = shares.get(party);
         if (entry.role, entry.amount_msat, entry.share_msat) != (role, amount, share) {
             return Err(format!("{role:?} should have booked {share} msat, not {entry:?}"));
         }
-        booked.push(share);
+        *booked = share;
     }
-    let [a, b, c] = booked.as_slice() else { return Err("not three shares".into()) };
-    if a + b + c != amount || got.earned_msat != *c {
-        return Err(format!("{a} + {b} + {c} is not {amount} msat, or C did not earn its part"));
+    let [a, b, c] = booked;
+    match a + b + c == amount && earned_by_c == c {
+        true => Ok(booked),
+        false => Err(format!("{a} + {b} + {c} is not {amount} msat, or C did not earn its part")),
     }
-    Ok(format!("delivered; of {amount} msat C has booked {c} (60 %), B {b} (30 %), A {a} (10 %)"))
 }
 
 fn replayed(stage: &mut Stage) -> Shown {
@@ -162,6 +182,50 @@ fn self_issued(stage: &mut Stage) -> Shown {
     let stranger = Identity::generate().map_err(|e| e.to_string())?;
     let (_, proof) = invoice(&Issuer::from_secret(*stranger.secret_key()), &quote)?;
     refused_by_b(stage, Some(proof), "not signed by an issuer")
+}
+
+/// Pays by a covenant: a template for the quote, funded in a block that is mined here and
+/// whose header every node is given.
+fn covenant(stage: &mut Stage) -> Shown {
+    let (data, to) = (data(), stage.actor(C)?.id()?);
+    let quote = stage.actor(A)?.quote(to, data.len())?;
+    let mut payouts = Vec::new();
+    for place in [A, B, C] {
+        let actor = stage.actor(place)?;
+        payouts.push(Payout { node: actor.id()?.hop(), script: actor.payout()? });
+    }
+    let wrong = |e: CovenantMakeError| e.to_string();
+    let template = Template::new(&quote, &payouts, FEE_RATE).map_err(wrong)?;
+    let fee = template.fee_sat(FEE_RATE).ok_or("the fee is too large")?;
+    let sat = template.amount_sat() + fee;
+    let funding = regtest::funding(template.locking_scripts().1, sat, quote.terms_hash);
+    let time = u32::try_from(unix_now()).map_err(|e| e.to_string())?;
+    let block = regtest::mine(BlockHash::all_zeros(), vec![funding.clone()], time);
+    let txid = funding.compute_txid();
+    let inclusion = MerkleBlock::from_block_with_predicate(&block, |id| *id == txid);
+    let paid = template.paid(&quote, &payouts, &funding, &inclusion).map_err(wrong)?;
+
+    let proof = Proof::Covenant(CovenantProof { covenant: paid.proof });
+    refused_by_b(stage, Some(proof.clone()), "not known to be confirmed")?;
+    for place in [A, B, C] {
+        stage.actor(place)?.give_header(serialize(&block.header), 1)?;
+    }
+    let mut request = free(to, data.clone());
+    request.proof = Some(proof.clone());
+    stage.actor(A)?.send(request)??;
+    let got = stage.actor(C)?.receive(10_000)?.ok_or("C received nothing")?;
+    if got.data != data {
+        return Err("C received something else".into());
+    }
+    let coin = paid.settlement.input.first().ok_or("nothing is spent")?.previous_output;
+    let key = replay_key(&coin.txid.to_byte_array(), coin.vout);
+    let amount = template.amount_sat() * 1_000;
+    let [a, b, c] = booked(stage, &key, amount, got.earned_msat)?;
+    refused_by_b(stage, Some(proof), "used before")?;
+    Ok(format!(
+        "refused until the block's header is given, then delivered; of {amount} msat C has booked \
+         {c}, B {b}, A {a}; once more: refused by B"
+    ))
 }
 
 fn restarted(stage: &mut Stage) -> Shown {

@@ -6,6 +6,8 @@ use crate::issuer::{Issuer, Order, unix_now};
 use crate::node::Issued;
 use crate::private_file;
 use crate::rpc::types::{LightningProof, Proof, Quote};
+use bitcoin::hashes::Hash;
+use bitcoin::{ScriptBuf, WPubkeyHash};
 use std::path::{Path, PathBuf};
 
 /// What the scenes act on.
@@ -43,9 +45,17 @@ impl Stage {
         })
     }
 
-    /// Starts a node that keeps links to `peers` and accepts the issuer.
+    /// Starts a node that keeps links to `peers`, accepts the issuer, and covenants to a key
+    /// that nobody has.
     pub(super) fn start(&mut self, name: &'static str, peers: &[String]) -> Result<(), String> {
         let mut arguments = vec!["--issuer".to_owned(), self.issuer.public_key().to_string()];
+        let payout = ScriptBuf::new_p2wpkh(&WPubkeyHash::hash(name.as_bytes()));
+        arguments.extend([
+            "--set".into(),
+            "payment.covenants_active=true".into(),
+            "--set".into(),
+            format!("payment.payout_script={}", payout.to_hex_string()),
+        ]);
         for peer in peers {
             arguments.extend(["--peer".into(), peer.clone()]);
         }

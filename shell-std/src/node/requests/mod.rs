@@ -1,5 +1,6 @@
 //! Answers to what is asked over the socket.
 
+mod headers;
 mod payments;
 mod reports;
 
@@ -152,6 +153,7 @@ impl Handler for Service {
                 let ledger = smol::unblock(move || ledgers.ledger(&query)).await;
                 Reply::GetLedger(ledger.map_err(RpcError::internal)?)
             }
+            Request::SubmitHeader(request) => Reply::SubmitHeader(self.headers(request).await?),
             Request::BenchStart(request) => self.bench(request).await?,
             Request::BenchSink(BenchSink { on }) => {
                 self.node.bench_sink(on).await?;

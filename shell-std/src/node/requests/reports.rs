@@ -2,8 +2,11 @@
 
 use super::super::engine::Engine;
 use super::Service;
+use crate::chain::{ChainSource, SourceState};
 use crate::rpc::RpcError;
-use crate::rpc::types::{Count, Info, Peer, PeerHello, PeerState, Route, Stats};
+use crate::rpc::types::{
+    ChainState, ChainStats, Count, Info, Peer, PeerHello, PeerState, Route, Stats,
+};
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::routing::table::Route as Known;
 use blvm_mesh_core::time::{MILLISECOND, Micros};
@@ -28,6 +31,8 @@ impl Service {
             tariff: settings.config.payment.tariff,
             max_packet: settings.config.max_packet,
             issuers: settings.config.payment.issuers.iter().map(|k| k.serialize()).collect(),
+            covenants_active: settings.config.payment.covenants_active,
+            payout_script: settings.config.payment.payout_script.to_vec(),
             data_dir: settings.data_dir.clone(),
             uptime_ms: self.uptime_ms(),
         })
@@ -163,5 +168,16 @@ fn counted(engine: &Engine) -> Stats {
         routes_found: shell.counters.routes_found,
         routes_failed: shell.counters.routes_failed,
         commits: shell.durable.commits(),
+        chain: shell.chain.node().map(chain),
     }
+}
+
+fn chain(node: &ChainSource) -> ChainStats {
+    let (state, error) = match node.state() {
+        SourceState::Unchecked => (ChainState::Unchecked, None),
+        SourceState::Good(_) => (ChainState::Good, None),
+        SourceState::Failed(error) => (ChainState::Failed, Some(error.to_string())),
+    };
+    let [lookups, unknown, failed] = node.counts();
+    ChainStats { rpc_url: node.url().to_owned(), state, error, lookups, unknown, failed }
 }

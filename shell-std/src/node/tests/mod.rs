@@ -1,5 +1,6 @@
 //! Real nodes in one process, on loopback ports that the system gives.
 
+mod covenant;
 mod paid;
 
 use super::*;
@@ -110,6 +111,7 @@ fn settings(mode: MeshMode) -> Settings {
         rpc_socket: "/nonexistent/rpc.sock".into(),
         log: String::new(),
         issuer_key: None,
+        chain: None,
         shell: ShellSettings {
             queue_bytes: 8 * 1024 * 1024,
             inbox_bytes: 16 * 1024 * 1024,

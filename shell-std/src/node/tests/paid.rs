@@ -59,7 +59,7 @@ impl Ledgers for NoLedger {
     }
 }
 
-fn service(node: &Node) -> Service {
+pub(super) fn service(node: &Node) -> Service {
     let issuer: Arc<dyn Issue> = Arc::new(TestIssuer(secret(77)));
     Service::new(node.handle().clone(), Arc::new(NoLedger), Some(issuer))
 }
