@@ -65,17 +65,24 @@ impl<T> List<T> for HeapList<T> {
 
 /// [`Map`] on the heap: an index of eight-byte slots, and the entries side by side.
 ///
-/// A key that is not there, which is the usual case for a payment, costs one access to
-/// memory. Most library maps mark each free slot, and so touch memory that nobody uses.
+/// Looking for a key that is not there, which is the usual case for a payment, goes to
+/// memory once, and for one that is there twice. Other maps mark each free slot, so
+/// that even an empty one takes all its memory.
 #[derive(Debug)]
 pub struct HeapMap<V> {
     /// Open addressing with linear probing, less than half full, so that there is
     /// always a free slot.
     slots: Vec<Slot>,
-    entries: Vec<([u8; 32], V)>,
+    keys: Vec<Key>,
+    values: Vec<V>,
     capacity: usize,
-    key: [u8; 16],
+    secret: [u8; 16],
 }
+
+/// A key that lies in one cache line.
+#[derive(Debug, PartialEq, Eq)]
+#[repr(align(32))]
+struct Key([u8; 32]);
 
 /// Half of an entry's hash above the entry's place plus one; 0 if it is free. A plain
 /// number, so that a whole index of free slots is memory that was never written.
@@ -94,7 +101,7 @@ fn place(slot: Slot) -> Option<usize> {
 
 impl<V> HeapMap<V> {
     fn print_of(&self, key: &[u8; 32]) -> u32 {
-        let mut hasher = SipHasher13::new_with_key(&self.key);
+        let mut hasher = SipHasher13::new_with_key(&self.secret);
         hasher.write(key);
         print(hasher.finish())
     }
@@ -132,12 +139,8 @@ impl<V> HeapMap<V> {
 
     fn find(&self, key: &[u8; 32]) -> Result<usize, usize> {
         let wanted = self.print_of(key);
-        let holds = |slot: Slot| self.entry(slot).is_some_and(|(k, _)| k == key);
-        self.search(wanted, |slot| print(slot) == wanted && holds(slot))
-    }
-
-    fn entry(&self, slot: Slot) -> Option<&([u8; 32], V)> {
-        self.entries.get(place(slot)?)
+        let holds = |place| self.keys.get(place).is_some_and(|Key(k)| k == key);
+        self.search(wanted, |slot| print(slot) == wanted && place(slot).is_some_and(holds))
     }
 
     fn set(&mut self, at: usize, slot: Slot) {
@@ -162,20 +165,22 @@ impl<V> HeapMap<V> {
 }
 
 impl<V> Map<V> for HeapMap<V> {
-    fn with_capacity(capacity: usize, key: [u8; 16]) -> Self {
+    fn with_capacity(capacity: usize, secret: [u8; 16]) -> Self {
         let capacity = capacity.min(u32::MAX as usize / 2 - 1);
         let slots = vec![FREE; 2 * capacity + 1];
-        Self { slots, entries: Vec::with_capacity(capacity), capacity, key }
+        let (keys, values) = (Vec::with_capacity(capacity), Vec::with_capacity(capacity));
+        Self { slots, keys, values, capacity, secret }
     }
     fn get(&self, key: &[u8; 32]) -> Option<&V> {
         let slot = self.slots.get(self.find(key).ok()?)?;
-        self.entry(*slot).map(|(_, value)| value)
+        self.values.get(place(*slot)?)
     }
     fn try_insert(&mut self, key: [u8; 32], value: V) -> Result<(), V> {
         match self.find(&key) {
-            Err(at) if self.entries.len() < self.capacity => {
-                self.set(at, Self::slot(self.print_of(&key), self.entries.len()));
-                self.entries.push((key, value));
+            Err(at) if self.keys.len() < self.capacity => {
+                self.set(at, Self::slot(self.print_of(&key), self.keys.len()));
+                self.keys.push(Key(key));
+                self.values.push(value);
                 Ok(())
             }
             _ => Err(value),
@@ -183,13 +188,14 @@ impl<V> Map<V> for HeapMap<V> {
     }
     fn remove(&mut self, key: &[u8; 32]) -> Option<V> {
         let at = self.find(key).ok()?;
-        let gone = place(*self.slots.get(at)?).filter(|place| *place < self.entries.len())?;
+        let gone = place(*self.slots.get(at)?).filter(|place| *place < self.keys.len())?;
         self.free(at);
         // The last entry takes the place of the one that goes.
-        let (_, value) = self.entries.swap_remove(gone);
-        if let Some((key, _)) = self.entries.get(gone) {
+        self.keys.swap_remove(gone);
+        let value = self.values.swap_remove(gone);
+        if let Some(Key(key)) = self.keys.get(gone) {
             let print = self.print_of(key);
-            let before = Self::slot(print, self.entries.len());
+            let before = Self::slot(print, self.keys.len());
             if let Ok(at) = self.search(print, |slot| slot == before) {
                 self.set(at, Self::slot(print, gone));
             }
@@ -197,7 +203,7 @@ impl<V> Map<V> for HeapMap<V> {
         Some(value)
     }
     fn len(&self) -> usize {
-        self.entries.len()
+        self.keys.len()
     }
     fn capacity(&self) -> usize {
         self.capacity
