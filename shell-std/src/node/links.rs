@@ -14,7 +14,7 @@ use blvm_mesh_core::link::packet_buffer::Growable;
 use blvm_mesh_core::mesh::Priority;
 use blvm_mesh_core::time::Micros;
 use smol::{Executor, Task};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ pub(crate) struct Link {
 pub(crate) struct Links {
     clock: Clock,
     settings: LinkSettings,
-    links: HashMap<LinkId, Link>,
+    links: BTreeMap<LinkId, Link>,
     next: u32,
     dirty: Vec<LinkId>,
     presence: Arc<Presence>,
@@ -99,7 +99,7 @@ impl Links {
         engine: async_channel::Sender<Command>,
         executor: Arc<Executor<'static>>,
     ) -> Self {
-        let (links, dirty, past) = (HashMap::new(), Vec::new(), Default::default());
+        let (links, dirty, past) = (BTreeMap::new(), Vec::new(), Default::default());
         Self { clock, settings, links, next: 1, dirty, presence, engine, executor, past }
     }
 
@@ -190,7 +190,7 @@ impl Links {
     /// Lets every link send what waits, and takes nothing more. The tasks end when
     /// all is sent.
     pub(crate) fn finish(&mut self) -> Vec<Task<()>> {
-        let links = self.links.drain().map(|(_, link)| {
+        let links = std::mem::take(&mut self.links).into_values().map(|link| {
             link.egress.finish();
             link.writer
         });

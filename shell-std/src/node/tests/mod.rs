@@ -1,6 +1,7 @@
 //! Real nodes in one process, on loopback ports that the system gives.
 
 mod covenant;
+mod large;
 mod paid;
 
 use super::*;

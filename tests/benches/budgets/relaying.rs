@@ -1,0 +1,94 @@
+//! A free datagram through the state machine, and the replay table.
+
+use crate::measure::{Effort, Job, job, limit, line, nanoseconds};
+use blvm_mesh_core::id::{Network, NodeId};
+use blvm_mesh_core::mesh::Priority;
+use blvm_mesh_core::mode::MeshMode;
+use blvm_mesh_core::payment::replay::ReplayPrevention;
+use blvm_mesh_core::tables::Heap;
+use blvm_mesh_tests::payloads::bitcoin_message;
+use blvm_mesh_tests::relay::{Relay, Verdict};
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+/// Bytes of the datagram.
+const SIZE: usize = 235;
+/// Packets made at once: few enough to lie in a near cache, as after decryption.
+const BATCH: u32 = 256;
+
+pub(crate) fn measure(effort: Effort) {
+    let payload = version_message(SIZE - 100);
+    let open = relay(MeshMode::Open, &payload);
+    let gated = relay(MeshMode::PaymentGated, &payload);
+    let hash = job(|| _ = black_box(Sha256::digest(black_box(&payload))));
+    let [open, gated, hash] = nanoseconds(effort, [open, gated, hash]);
+    limit("free datagram of 235 bytes relayed, mode open", open, 200.0);
+    let with = "the same, payment_gated: detection with its checksum";
+    line(with, gated, "mode open and SHA-256 of the payload", open + hash, None);
+}
+
+fn relay(mode: MeshMode, payload: &[u8]) -> Job<'_> {
+    let mut relay = Relay::new(mode);
+    let mut sequence = 0;
+    Box::new(move |runs| {
+        let (mut time, mut left) = (Duration::ZERO, runs);
+        while left > 0 {
+            let mut packets: Vec<_> = (0..left.min(BATCH))
+                .map(|n| relay.packet(sequence + u64::from(n), payload, &[]))
+                .collect();
+            left -= packets.len() as u32;
+            sequence += packets.len() as u64;
+            let start = Instant::now();
+            for packet in &mut packets {
+                let verdict = relay.receive(packet);
+                assert_eq!(verdict, Verdict::Forwarded(Priority::Free, SIZE));
+            }
+            time += start.elapsed();
+        }
+        time
+    })
+}
+
+/// A `version` message of so many bytes: its user agent fills it.
+fn version_message(size: usize) -> Vec<u8> {
+    let agent = size - 24 - 86;
+    let mut body = 70_016u32.to_le_bytes().to_vec();
+    body.resize(80, 0);
+    body.push(agent as u8);
+    body.resize(81 + agent, b'a');
+    body.extend([0, 0, 0, 0, 1]);
+    bitcoin_message(Network::Regtest, "version", &body)
+}
+
+pub(crate) fn measure_replay(effort: Effort) {
+    let count = effort.payments;
+    let key = |n: u64| -> [u8; 32] { Sha256::digest(n.to_le_bytes()).into() };
+    let mut table = ReplayPrevention::<Heap>::EMPTY;
+    table.prepare(count as usize, [9; 16]);
+    let mut map = HashMap::new();
+    for n in 0..count {
+        let expires_at = 1000 + n % 604_800;
+        table.accept(key(n), expires_at).expect("there is room");
+        map.insert(key(n), expires_at);
+    }
+    // In another order than they came in, so that each look-up goes to memory.
+    let used: Vec<_> = (0..count).map(|n| key(n * 7_919 % count)).collect();
+    let new: Vec<_> = (count..2 * count).map(key).collect();
+    let (table, map) = (&table, &map);
+    let ours = |keys| each(keys, |key| table.check_replay(key, &NodeId([1; 32]), 0).is_err());
+    let plain = |keys| each(keys, |key| map.contains_key(key));
+    let jobs = [ours(&new), plain(&new), ours(&used), plain(&used)];
+    let [new, plain_new, used, plain_used] = nanoseconds(effort, jobs);
+    for (what, ns, plain) in [("new", new, plain_new), ("used", used, plain_used)] {
+        let name = format!("replay check of a {what} payment among {count}");
+        limit(&name, ns, 150.0);
+        line(&name, ns, "`std` hash map", plain, None);
+    }
+}
+
+fn each<'a>(keys: &'a [[u8; 32]], look_up: impl Fn(&[u8; 32]) -> bool + 'a) -> Job<'a> {
+    let mut keys = keys.iter().cycle();
+    job(move || _ = black_box(keys.next().map(&look_up)))
+}
