@@ -5,6 +5,8 @@ pub mod aead;
 pub mod bench;
 pub mod cli;
 pub mod config;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod identity;
 pub mod issuer;
 pub mod manager;
