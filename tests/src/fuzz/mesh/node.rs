@@ -144,7 +144,12 @@ impl<M: Memory> Node<M> {
         self.held.clear();
         self.waiting.clear();
         self.questions.clear();
-        for record in self.disk.clone() {
+        // The contract: the floor first.
+        let is_floor = |record: &&Record| matches!(record, Record::Floor(_));
+        let floor = self.disk.iter().rfind(is_floor).copied();
+        let payments = self.disk.iter().filter(|record| !is_floor(record));
+        let records: Vec<Record> = floor.into_iter().chain(payments.copied()).collect();
+        for record in records {
             let record = Record::decode(&record.encode()).expect("it is read as written");
             self.give(now, Given::Event(Plain::Restore(record)));
         }
