@@ -4,6 +4,7 @@ use super::node::{Done, Given, Node, Own, Plain};
 use crate::fuzz::bolt11::signer;
 use crate::invoice::Order;
 use crate::packet::refix;
+use bitcoin::secp256k1::{Secp256k1, SecretKey};
 use blvm_mesh_core::config::MeshMode;
 use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::payment::fee::FeeDistribution;
@@ -202,7 +203,8 @@ impl<M: Memory> World<M> {
     }
 
     /// Pays for a payload and sends it. The low bits of `how` say what is wrong
-    /// with it: 1 too little, 2 dated ahead, 3 expired soon, 4 by another issuer.
+    /// with it: 1 too little, 2 dated ahead, 3 expired soon, 4 by another issuer, 5 by
+    /// another issuer in the name of ours.
     pub(super) fn pay(&mut self, a: usize, b: usize, bytes: u8, how: u8) {
         let to = self.id(b);
         let Some(quote) = self.nodes[a].mesh.quote(&to, bytes.into()) else { return };
@@ -216,10 +218,13 @@ impl<M: Memory> World<M> {
             1 => order.amount_msat /= 2,
             2 => order.timestamp += 250 + u64::from(how),
             3 => order.expiry_s = 1 + u64::from(how >> 4),
-            4 => order.signer = bitcoin::secp256k1::SecretKey::from_slice(&[9; 32]).expect("a key"),
+            4 | 5 => order.signer = SecretKey::from_slice(&[9; 32]).expect("in range"),
             _ => {}
         }
-        if how & 7 != 4 {
+        if how & 7 == 4 {
+            order.hint = order.signer.public_key(&Secp256k1::signing_only());
+        }
+        if !matches!(how & 7, 4 | 5) {
             self.paid.insert(order.payment_hash(), self.id(a));
         }
         let payload = vec![how; bytes.into()];

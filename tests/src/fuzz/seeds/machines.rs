@@ -13,6 +13,7 @@ pub(super) fn seeds() -> Vec<Seed> {
         ("mesh", "free-fixed", mesh(1, FREE)),
         ("mesh", "open", mesh(4, &[[0x08, 0b1100, 1, 40], [0x02, 0, 0, 0]])),
         ("mesh", "paid", mesh(0, PAID)),
+        ("mesh", "forged", mesh(0, &[PAID, FORGED].concat())),
         ("mesh", "faults", mesh(1, FAULTS)),
         ("rpc", "info", br#"{"jsonrpc":"2.0","id":1,"method":"getinfo"}"#.to_vec()),
         ("rpc", "batch", BATCH.to_vec()),
@@ -70,6 +71,16 @@ const PAID: &[[u8; 4]] = &[
     [0x00, 0b1001, 0, 0],
     [0x02, 0, 0, 0],
     [0x0a, 0b1100, 0, 1],
+    [0x02, 0, 0, 0],
+];
+
+/// Invoices that the issuer did not write, once in his name.
+const FORGED: &[[u8; 4]] = &[
+    [0x0b, 0b1100, 0, 0],
+    [0x02, 0, 0, 0],
+    [0x09, 0b1100, 50, 12],
+    [0x02, 0, 0, 0],
+    [0x09, 0b1100, 50, 13],
     [0x02, 0, 0, 0],
 ];
 
