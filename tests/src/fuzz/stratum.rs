@@ -48,6 +48,11 @@ fn frames(bytes: &[u8]) -> bool {
         let len = u32::from_le_bytes([a, b, c, 0]) as usize;
         assert_eq!(start + HEADER_LEN + len, end, "frames follow each other");
         assert!(is_stratum(&bytes[*start..end]), "each alone");
+        // A byte more, which the length counts, belongs to no field: at most it
+        // could be the length of a last one that may be left out.
+        let mut longer = [&bytes[*start..end], &[0xff]].concat();
+        longer[3..6].copy_from_slice(&(len as u32 + 1).to_le_bytes()[..3]);
+        assert!(!is_stratum(&longer), "a byte behind the last field");
     }
     assert!(is_stratum(&bytes.repeat(2)));
     for cut in 0..bytes.len().min(64) {
