@@ -1,10 +1,12 @@
 //! Runs a body over its seeds and changes of them.
 
 use super::Target;
+use crate::rng::Rng;
 use std::path::{Path, PathBuf};
 
-/// Most inputs that [`run`] gives to a body.
-const MOST_RUNS: usize = 4000;
+/// Inputs that [`run`] gives to a body, unless the environment has another number
+/// in `MESH_FUZZ_RUNS`.
+const RUNS: usize = 4000;
 
 /// Where the seeds of a target are.
 pub fn directory(target: &str) -> PathBuf {
@@ -30,17 +32,17 @@ pub fn saved(target: &str) -> Vec<(String, Vec<u8>)> {
 }
 
 /// Gives a body every seed, which must get through where it is one of
-/// [`super::seeds`], and in equal steps so many of their prefixes and one-byte
-/// changes. What fails is printed.
+/// [`super::seeds`]; in equal steps prefixes and one-byte changes of them; and as
+/// many inputs that were changed more. What fails is printed.
 pub fn run(name: &str, body: Target) {
     let seeds = saved(name);
     for (seed, bytes) in &seeds {
         let taken = shown(name, body, bytes);
         assert!(taken || seed.starts_with("found-"), "{name}: {seed} does not get through");
     }
-    let lengths = || seeds.iter().map(|(_, bytes)| bytes.len());
-    let all: usize = lengths().sum::<usize>() * CHANGES;
-    let step = all.div_ceil(most_runs(name)).max(1);
+    let runs = runs(name) / 2;
+    let all: usize = seeds.iter().map(|(_, bytes)| bytes.len() * CHANGES).sum();
+    let step = all.div_ceil(runs).max(1);
     let mut number = 0;
     for (_, seed) in &seeds {
         while number < seed.len() * CHANGES {
@@ -49,15 +51,51 @@ pub fn run(name: &str, body: Target) {
         }
         number -= seed.len() * CHANGES;
     }
+    let mut rng = Rng::new(runs as u64);
+    for _ in 0..runs {
+        shown(name, body, &changed_more(&seeds, &mut rng));
+    }
 }
 
 /// So that each takes about a second or two without optimisation.
-fn most_runs(name: &str) -> usize {
+fn runs(name: &str) -> usize {
+    let runs = std::env::var("MESH_FUZZ_RUNS").ok().map(|n| n.parse().expect("a number"));
     match name {
-        "mesh" => MOST_RUNS / 10,
-        "handshake" | "stream" | "proof" | "bolt11" | "packed" => MOST_RUNS / 2,
-        _ => MOST_RUNS,
+        _ if runs.is_some() => runs.unwrap_or_default(),
+        "mesh" => RUNS / 10,
+        "handshake" | "stream" | "proof" | "bolt11" | "packed" => RUNS / 2,
+        _ => RUNS,
     }
+}
+
+/// A seed with up to eight changes: bytes, runs of bytes, pieces of other seeds.
+fn changed_more(seeds: &[(String, Vec<u8>)], rng: &mut Rng) -> Vec<u8> {
+    let mut bytes = seeds[rng.index(seeds.len())].1.clone();
+    for _ in 0..rng.within(1, 8) {
+        let at = rng.index(bytes.len() + 1);
+        let end = bytes.len().min(at + rng.index(9));
+        match rng.below(7) {
+            0 => drop(bytes.splice(at..end, [])),
+            1 => drop(bytes.splice(at..at, rng.vec(4))),
+            2 => {
+                let other = &seeds[rng.index(seeds.len())].1;
+                let from = rng.index(other.len());
+                let to = other.len().min(from + rng.index(65));
+                drop(bytes.splice(at..end, other[from..to].iter().copied()));
+            }
+            3 => {
+                let piece = bytes[at..end].to_vec();
+                drop(bytes.splice(at..at, piece));
+            }
+            4 => bytes[at..end].iter_mut().for_each(|b| *b = rng.draw() as u8),
+            _ => {
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte ^= 1 << rng.below(8);
+                }
+            }
+        }
+    }
+    bytes
 }
 
 /// What is done at each place of a seed.
