@@ -2,11 +2,12 @@
 //! accepted pays, by the `bitcoin` crate's reading of its transactions.
 
 use super::Choices;
+use super::covenant_payment::{PAYOUT, locked};
 use super::ctv::template_hash;
 use super::packed::TERMS;
 use super::proof::{HOPS, NOW, PRICE_MSAT, terms};
-use bitcoin::consensus::{deserialize, serialize};
-use bitcoin::{OutPoint, ScriptBuf, Transaction};
+use bitcoin::Transaction;
+use bitcoin::consensus::deserialize;
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::payment::covenant::proof::MAX_PROOF;
 use blvm_mesh_core::payment::covenant::{
@@ -14,9 +15,6 @@ use blvm_mesh_core::payment::covenant::{
 };
 use blvm_mesh_core::payment::fee::{FeeDistribution, Party};
 use blvm_mesh_core::payment::headers::KnownHeader;
-
-/// What every party is paid to.
-pub const PAYOUT: [u8; 22] = *b"\x00\x14payout-of-the-relay-";
 
 /// First the place on the route, then a proof: as it is, and with its coin locked
 /// by the template and spent by it.
@@ -28,32 +26,8 @@ pub fn target(data: &[u8]) -> bool {
         n => Party::Intermediate(n as u8 - 2),
     };
     let taken = proof(choices.0, party);
-    let locked = CovenantProof::parse(choices.0).ok().and_then(|p| locked(&p));
+    let locked = CovenantProof::parse(choices.0).ok().and_then(|p| locked(&p, &terms().hash()));
     locked.is_some_and(|bytes| proof(&bytes, party)) | taken
-}
-
-/// The same proof with a funding output that the template's hash locks, spent by
-/// the template, and with the terms in its last output if that is empty.
-pub fn locked(proof: &CovenantProof<'_>) -> Option<Vec<u8>> {
-    let mut template: Transaction = deserialize(proof.template).ok()?;
-    let mut funding: Transaction = deserialize(proof.funding).ok()?;
-    let last = template.output.last_mut()?;
-    if last.script_pubkey.is_empty() {
-        last.script_pubkey = ScriptBuf::from(terms_script(&terms().hash()).to_vec());
-    }
-    let vout = template.input.first()?.previous_output.vout;
-    let (bare, wrapped) = locking_scripts(&template_hash(&template, 0));
-    let script = if proof.output_index & 0x100 == 0 { bare } else { wrapped };
-    funding.output.get_mut(vout as usize)?.script_pubkey = ScriptBuf::from(script.to_vec());
-    let txid = funding.compute_txid();
-    template.input.first_mut()?.previous_output = OutPoint { txid, vout };
-    let (template, funding) = (serialize(&template), serialize(&funding));
-    let mut out = vec![0; MAX_PROOF];
-    let output_index = proof.output_index & 0xff;
-    let proof = CovenantProof { output_index, template: &template, funding: &funding, ..*proof };
-    let len = proof.emit(&mut out).ok()?;
-    out.truncate(len);
-    Some(out)
 }
 
 fn proof(bytes: &[u8], party: Party) -> bool {

@@ -8,6 +8,7 @@
 pub mod bolt11;
 pub mod corpus;
 pub mod covenant;
+pub mod covenant_payment;
 pub mod ctv;
 pub mod detect;
 pub mod handshake;

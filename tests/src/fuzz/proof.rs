@@ -3,7 +3,7 @@
 
 use super::Choices;
 use super::bolt11::signer;
-use super::covenant::{PAYOUT, locked};
+use super::covenant_payment::{PAYOUT, locked};
 use super::invoice_text::InvoiceText;
 use super::packed::sign;
 use bitcoin::hashes::{Hash, sha256};
@@ -60,7 +60,7 @@ pub fn target(data: &[u8]) -> bool {
         (1, Some(&LIGHTNING)) => sign(&mut bytes[1..], &hash, &signer()),
         (2, Some(&LIGHTNING)) => sign(&mut bytes[1..], &hash, &stranger),
         (1, Some(&INSTANT_SETTLEMENT)) => {
-            let locked = CovenantProof::parse(&bytes[1..]).ok().and_then(|p| locked(&p));
+            let locked = CovenantProof::parse(&bytes[1..]).ok().and_then(|p| locked(&p, &hash));
             bytes.splice(1.., locked.unwrap_or_default());
         }
         _ => {}

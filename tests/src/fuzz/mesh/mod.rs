@@ -49,7 +49,7 @@ fn run<M: Memory>(mode: MeshMode, mut choices: Choices<'_>) -> bool {
 fn step<M: Memory>(world: &mut World<M>, choices: &mut Choices<'_>) {
     let [what, who, x, y] = choices.array();
     let (a, b) = (usize::from(who & 3), usize::from(who >> 2 & 3));
-    match what % 20 {
+    match what % 21 {
         0 => world.connect(a, b, x & 1 == 0),
         1 => world.cut(usize::from(x), y & 3),
         2 => world.settle(),
@@ -72,6 +72,7 @@ fn step<M: Memory>(world: &mut World<M>, choices: &mut Choices<'_>) {
             let bytes = choices.take(usize::from(y) * 2).to_vec();
             world.make_up(usize::from(x), bytes);
         }
-        _ => world.answer(a, x),
+        19 => world.answer(a, x),
+        _ => world.pay_by_covenant(a, b, x, y),
     }
 }

@@ -1,10 +1,12 @@
 //! One node with its disk. What must hold of every input is checked with each.
 
+use crate::fuzz::covenant_payment::PAYOUT;
 use crate::fuzz::proof::issuer;
 use bitcoin::secp256k1::SecretKey;
 use blvm_mesh_core::config::{Capacities, Config, MeshMode};
 use blvm_mesh_core::id::{LinkId, Network, NodeId};
 use blvm_mesh_core::mesh::{Action, Event, Input, Mesh, Priority, Ticket};
+use blvm_mesh_core::payment::headers::KnownHeader;
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::policy::{DetectedProtocol, PolicyConfig, RoutingPolicy, RoutingPolicyEngine};
 use blvm_mesh_core::routing::table::Route;
@@ -54,7 +56,7 @@ pub enum Plain {
     Restore(Record),
     StoreFailed,
     Congestion(LinkId, bool),
-    NoBlock(Ticket),
+    Block(Ticket, Option<KnownHeader>),
 }
 
 /// A datagram of our own.
@@ -90,8 +92,8 @@ pub struct Node<M: Memory> {
     pub stalls: bool,
     /// Payments for which something was done, over all its runs.
     pub taken: BTreeSet<[u8; 32]>,
-    /// Questions about blocks that were not answered.
-    pub questions: VecDeque<Ticket>,
+    /// Questions that were not answered, and the hash of the block.
+    pub questions: VecDeque<(Ticket, [u8; 32])>,
     key: SecretKey,
     runs: u8,
     unwritten: VecDeque<Record>,
@@ -110,6 +112,8 @@ fn config(mode: MeshMode) -> Config {
     config.timing.keepalive = 30 * SECOND;
     config.payment.volatile = false;
     config.payment.max_lifetime = 7200;
+    config.payment.covenants_active = true;
+    config.payment.payout_script.extend_from_slice(&PAYOUT).expect("it fits");
     config.payment.issuers.push(issuer()).expect("one fits");
     config
 }
@@ -217,7 +221,7 @@ impl<M: Memory> Node<M> {
                 Plain::Restore(record) => Input::Persisted { record },
                 Plain::StoreFailed => Input::StoreFailed,
                 Plain::Congestion(link, full) => Input::Congestion { link, full },
-                Plain::NoBlock(ticket) => Input::PaymentVerified { ticket, block: None },
+                Plain::Block(ticket, block) => Input::PaymentVerified { ticket, block },
             },
         };
         self.mesh.handle(now, input).expect("the contract is kept");
@@ -295,7 +299,9 @@ impl<M: Memory> Node<M> {
                     self.issued = number;
                     self.unwritten.push_back(record);
                 }
-                Action::Verify { ticket, .. } => self.questions.push_back(ticket),
+                Action::Verify { ticket, block_hash } => {
+                    self.questions.push_back((ticket, block_hash));
+                }
                 Action::Close { link, .. } => out.push(Done::Closed(link)),
             }
         }

@@ -2,12 +2,16 @@
 
 use super::node::{Done, Given, Node, Own, Plain};
 use crate::fuzz::bolt11::signer;
+use crate::fuzz::covenant_payment::{CovenantPayment, pay};
 use crate::invoice::Order;
 use crate::packet::refix;
 use bitcoin::secp256k1::{Secp256k1, SecretKey};
 use blvm_mesh_core::config::MeshMode;
-use blvm_mesh_core::id::{LinkId, NodeId};
+use blvm_mesh_core::id::{LinkId, Network, NodeId};
 use blvm_mesh_core::payment::fee::FeeDistribution;
+use blvm_mesh_core::payment::headers::KnownHeader;
+use blvm_mesh_core::payment::proof::INSTANT_SETTLEMENT;
+use blvm_mesh_core::payment::terms::Terms;
 use blvm_mesh_core::tables::Memory;
 use blvm_mesh_core::time::{Micros, SECOND};
 use std::collections::{BTreeMap, VecDeque};
@@ -35,8 +39,10 @@ pub(super) struct World<M: Memory> {
     links: Vec<(LinkEnd, LinkEnd)>,
     next_link: u32,
     flying: VecDeque<Flying>,
-    /// Invoices that were paid, by payment hash: who paid.
+    /// Payments that were made, by their replay key: who paid.
     paid: BTreeMap<[u8; 32], NodeId>,
+    /// Blocks that covenants are funded in, by their hash.
+    blocks: BTreeMap<[u8; 32], KnownHeader>,
     proofs: Vec<Own>,
 }
 
@@ -51,6 +57,7 @@ impl<M: Memory> World<M> {
             next_link: 0,
             flying: VecDeque::new(),
             paid: BTreeMap::new(),
+            blocks: BTreeMap::new(),
             proofs: Vec::new(),
         };
         for n in 0..count {
@@ -296,14 +303,46 @@ impl<M: Memory> World<M> {
         }
     }
 
-    /// A question about a block is answered: nothing is known of it. Or, rarely,
-    /// the disk fails for good.
+    /// A question about a block is answered: rightly, with another root, without
+    /// confirmations, or that nothing is known of it. Or, rarely, the disk fails
+    /// for good.
     pub(super) fn answer(&mut self, n: usize, x: u8) {
-        match self.nodes[n].questions.pop_front() {
-            Some(ticket) => self.event(n, Plain::NoBlock(ticket)),
-            None if x == 255 => self.event(n, Plain::StoreFailed),
-            None => {}
+        let Some((ticket, hash)) = self.nodes[n].questions.pop_front() else {
+            if x == 255 {
+                self.event(n, Plain::StoreFailed);
+            }
+            return;
+        };
+        let block = self.blocks.get(&hash).copied();
+        let block = match x & 3 {
+            0 | 1 => block,
+            2 => block.map(|b| KnownHeader { merkle_root: hash, ..b }),
+            _ => block.map(|b| KnownHeader { confirmations: 0, ..b }),
+        };
+        self.event(n, Plain::Block(ticket, if x == 255 { None } else { block }));
+    }
+
+    /// Pays for a payload by covenant and sends it, with the proof changed or not.
+    pub(super) fn pay_by_covenant(&mut self, a: usize, b: usize, bytes: u8, how: u8) {
+        let to = self.id(b);
+        let Some(quote) = self.nodes[a].mesh.quote(&to, bytes.into()) else { return };
+        let network = Network::Regtest;
+        let (source, quota) = (self.id(a), bytes.into());
+        let terms = Terms { network, source, destination: to, hops: &quote.hops, quota };
+        let payment = pay(&terms, self.paid.len() as u8 & 0x7f);
+        let time = (START + self.now / SECOND) as u32;
+        let CovenantPayment { merkle_root, .. } = payment;
+        let block = KnownHeader { merkle_root, time, confirmations: 1 };
+        self.blocks.insert(payment.block_hash, block);
+        self.paid.insert(payment.replay_key, source);
+        let mut proof = [&[INSTANT_SETTLEMENT][..], &payment.proof].concat();
+        if how & 2 != 0 {
+            let at = usize::from(how) * 3 % proof.len();
+            proof[at] ^= 1;
         }
+        let own = Own { to, payload: vec![how; bytes.into()], proof, unchecked: how & 1 != 0 };
+        self.proofs.push(own.clone());
+        self.give(a, Given::Send(own));
     }
 
     /// All disks write, and all that waits comes to its end.

@@ -21,7 +21,7 @@ fn message(payload: NetworkMessage) -> Vec<u8> {
 }
 
 /// A transaction with a witness.
-pub(super) fn segwit_transaction() -> Transaction {
+fn segwit_transaction() -> Transaction {
     Transaction {
         version: Version::TWO,
         lock_time: LockTime::ZERO,

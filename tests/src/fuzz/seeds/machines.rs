@@ -14,6 +14,7 @@ pub(super) fn seeds() -> Vec<Seed> {
         ("mesh", "open", mesh(4, &[[0x08, 0b1100, 1, 40], [0x02, 0, 0, 0]])),
         ("mesh", "paid", mesh(0, PAID)),
         ("mesh", "forged", mesh(0, &[PAID, FORGED].concat())),
+        ("mesh", "covenant", mesh(0, COVENANT)),
         ("mesh", "faults", mesh(1, FAULTS)),
         ("rpc", "info", br#"{"jsonrpc":"2.0","id":1,"method":"getinfo"}"#.to_vec()),
         ("rpc", "batch", BATCH.to_vec()),
@@ -71,6 +72,27 @@ const PAID: &[[u8; 4]] = &[
     [0x00, 0b1001, 0, 0],
     [0x02, 0, 0, 0],
     [0x0a, 0b1100, 0, 1],
+    [0x02, 0, 0, 0],
+];
+
+/// A covenant that both relays and the destination ask their nodes about, used
+/// again; and one whose block is not as it should be.
+const COVENANT: &[[u8; 4]] = &[
+    [0x0b, 0b1100, 0, 0],
+    [0x02, 0, 0, 0],
+    [0x14, 0b1100, 30, 1],
+    [0x02, 0, 0, 0],
+    [0x13, 0b0001, 0, 0],
+    [0x02, 0, 0, 0],
+    [0x13, 0b0010, 0, 0],
+    [0x02, 0, 0, 0],
+    [0x13, 0b0011, 0, 0],
+    [0x0a, 0b1100, 0, 0],
+    [0x02, 0, 0, 0],
+    [0x14, 0b1100, 30, 0],
+    [0x13, 0b0000, 0, 0],
+    [0x02, 0, 0, 0],
+    [0x13, 0b0001, 2, 0],
     [0x02, 0, 0, 0],
 ];
 
