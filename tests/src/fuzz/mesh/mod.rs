@@ -17,7 +17,7 @@ const NODES: usize = 4;
 /// Most steps of a run: longer ones find nothing that shorter ones do not.
 const MOST_STEPS: usize = 200;
 
-/// First the memory and the mode, then steps of four bytes; some take bytes behind
+/// First the memory, the mode and whether records are kept, then steps of four bytes; some take bytes behind
 /// them.
 pub fn target(data: &[u8]) -> bool {
     let mut choices = Choices(data);
@@ -27,15 +27,16 @@ pub fn target(data: &[u8]) -> bool {
         2 => MeshMode::Open,
         _ => MeshMode::BitcoinOnly,
     };
+    let volatile = how & 8 != 0;
     match how & 1 {
-        0 => run::<Heap>(mode, choices),
-        _ => run::<Fixed>(mode, choices),
+        0 => run::<Heap>(mode, volatile, choices),
+        _ => run::<Fixed>(mode, volatile, choices),
     }
 }
 
 /// Whether anything was delivered.
-fn run<M: Memory>(mode: MeshMode, mut choices: Choices<'_>) -> bool {
-    let mut world = World::<M>::new(NODES, mode);
+fn run<M: Memory>(mode: MeshMode, volatile: bool, mut choices: Choices<'_>) -> bool {
+    let mut world = World::<M>::new(NODES, mode, volatile);
     for _ in 0..MOST_STEPS {
         if choices.is_empty() {
             break;
@@ -63,7 +64,7 @@ fn step<M: Memory>(world: &mut World<M>, choices: &mut Choices<'_>) {
         10 => world.pay_again(usize::from(x), a, b, y),
         11 => world.find(a, b),
         12 => world.pass(u64::from(x) << (y & 15)),
-        13 => world.pass(u64::from(x) * SECOND),
+        13 => world.pass((u64::from(x) * SECOND) << (y & 7)),
         14 => world.set_clock(a, x, y),
         15 => world.restart(a, x, y & 1 == 1),
         16 => world.disk(a, x & 1 == 1),

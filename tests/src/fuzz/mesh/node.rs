@@ -102,7 +102,7 @@ pub struct Node<M: Memory> {
     waiting: BTreeMap<Ticket, Given>,
 }
 
-fn config(mode: MeshMode) -> Config {
+fn config(mode: MeshMode, volatile: bool) -> Config {
     let mut config = Config::board(Network::Regtest, 4096);
     config.mode = mode;
     config.capacities = TABLES;
@@ -110,7 +110,7 @@ fn config(mode: MeshMode) -> Config {
     config.free_rate = 1000;
     // A link is taken for dead after three times as long.
     config.timing.keepalive = 30 * SECOND;
-    config.payment.volatile = false;
+    config.payment.volatile = volatile;
     config.payment.max_lifetime = 7200;
     config.payment.covenants_active = true;
     config.payment.payout_script.extend_from_slice(&PAYOUT).expect("it fits");
@@ -120,10 +120,10 @@ fn config(mode: MeshMode) -> Config {
 
 impl<M: Memory> Node<M> {
     /// The node with this number.
-    pub fn new(number: u8, mode: MeshMode) -> Self {
+    pub fn new(number: u8, mode: MeshMode, volatile: bool) -> Self {
         let key = SecretKey::from_slice(&[number + 1; 32]).expect("in range");
         Self {
-            mesh: Mesh::new(config(mode), key, [number + 1; 32]),
+            mesh: Mesh::new(config(mode, volatile), key, [number + 1; 32]),
             disk: Vec::new(),
             stalls: false,
             taken: BTreeSet::new(),
@@ -241,9 +241,12 @@ impl<M: Memory> Node<M> {
                     let relayed = packet.head.is_empty().then_some(given);
                     check_forward(self.mesh.config().mode, relayed, priority, &sent);
                     let mut done = vec![Done::Sent(link, sent)];
-                    if priority == Priority::Paid && after.is_some() {
-                        let (payment, source) = paid.take().expect("I1: paid for just now");
+                    if let Some((payment, source)) = paid.take() {
+                        assert_eq!(priority, Priority::Paid);
                         done.push(Done::Earned(payment, source));
+                    } else if priority == Priority::Paid {
+                        let unchecked = matches!(given, Given::Send(Own { unchecked: true, .. }));
+                        assert!(unchecked, "I1: paid for just now");
                     }
                     match after {
                         None => out.extend(done),

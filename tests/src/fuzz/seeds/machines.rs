@@ -15,6 +15,7 @@ pub(super) fn seeds() -> Vec<Seed> {
         ("mesh", "paid", mesh(0, PAID)),
         ("mesh", "forged", mesh(0, &[PAID, FORGED].concat())),
         ("mesh", "covenant", mesh(0, COVENANT)),
+        ("mesh", "volatile", mesh(8, &[FIVE_MINUTES, PAID].concat())),
         ("mesh", "faults", mesh(1, FAULTS)),
         ("rpc", "info", br#"{"jsonrpc":"2.0","id":1,"method":"getinfo"}"#.to_vec()),
         ("rpc", "batch", BATCH.to_vec()),
@@ -72,6 +73,19 @@ const PAID: &[[u8; 4]] = &[
     [0x00, 0b1001, 0, 0],
     [0x02, 0, 0, 0],
     [0x0a, 0b1100, 0, 1],
+    [0x02, 0, 0, 0],
+];
+
+/// A node without records takes no payment dated before its first five minutes.
+/// Links are taken for dead after a minute and a half.
+const FIVE_MINUTES: &[[u8; 4]] = &[
+    [0x0d, 0, 80, 0],
+    [0x02, 0, 0, 0],
+    [0x0d, 0, 80, 0],
+    [0x02, 0, 0, 0],
+    [0x0d, 0, 80, 0],
+    [0x02, 0, 0, 0],
+    [0x0d, 0, 80, 0],
     [0x02, 0, 0, 0],
 ];
 
