@@ -34,7 +34,7 @@ macro_rules! each {
         fn every_body_is_run() {
             assert_eq!(TARGETS.map(|(name, _)| name), [$(stringify!($name)),*]);
             for (name, _) in TARGETS {
-                let target = format!("fuzz/fuzz_targets/{name}.rs");
+                let target = format!("{}/fuzz/fuzz_targets/{name}.rs", env!("CARGO_MANIFEST_DIR"));
                 let text = std::fs::read_to_string(&target).expect(&target);
                 assert!(text.contains(&format!("fuzz::{name}::target(data)")), "{target}");
             }

@@ -5,6 +5,9 @@ use super::Seed;
 pub(super) fn seeds() -> Vec<Seed> {
     vec![
         ("handshake", "genuine", vec![1, 2, 3, 4]),
+        ("handshake", "refused-one", vec![1, 2, 3, 4, 1, 5, 9]),
+        ("handshake", "refused-two", vec![1, 2, 3, 4, 0, 1, 40, 1]),
+        ("handshake", "refused-three", vec![1, 2, 3, 4, 0, 0, 1, 60, 1]),
         ("packet_buffer", "grows", [&[20, 255][..], &[7; 20], &[30, 255], &[8; 30], &[0]].concat()),
         ("joiner", "records", vec![1, 6, 1, 40, 3, 9, 0, 5, 2, 4, 2, 7, 0, 3]),
         ("joiner", "bytes", vec![0, 15, 0, 0, 3, 0, b'a', b'b', b'c', 2, 0, 4, 0, 1, 2, 3, 4]),

@@ -10,7 +10,7 @@ mod wire;
 /// A seed: its target, its name and its bytes.
 pub type Seed = (&'static str, &'static str, Vec<u8>);
 
-/// Every seed; each gets through its body.
+/// Every seed; each gets through its body, unless its name begins with `refused-`.
 pub fn all() -> Vec<Seed> {
     let mut seeds = wire::seeds();
     seeds.extend(bitcoin_messages::seeds());
