@@ -7,6 +7,8 @@ pub mod chain;
 pub mod cli;
 pub mod config;
 pub mod covenant;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod identity;
 pub mod issuer;
 pub mod manager;

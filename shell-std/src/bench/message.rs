@@ -52,7 +52,7 @@ pub(crate) enum Kind {
 }
 
 impl Message {
-    fn blocks(&self) -> [[u8; BLOCK]; 2] {
+    pub(crate) fn blocks(&self) -> [[u8; BLOCK]; 2] {
         let (kind, packets, bytes) = match self.kind {
             Kind::Load => (0, 0, 0),
             Kind::LoadAndReport => (1, 0, 0),

@@ -2,7 +2,7 @@
 //! lies between them, so that anyone can measure a relay.
 
 mod generator;
-mod message;
+pub(crate) mod message;
 mod result;
 mod sink;
 

@@ -162,10 +162,23 @@ impl Sources {
             (None, Ok(dir)) => Some(dir.join(CONFIG_FILE)).filter(|path| path.exists()),
             (None, Err(_)) => None,
         };
-        let mut table = match file {
-            Some(path) => read_file(&path)?,
+        let table = match file {
+            Some(path) => {
+                let text = std::fs::read_to_string(&path)
+                    .map_err(|error| ConfigError::Read { path: path.clone(), error })?;
+                parse_file(&path, &text)?
+            }
             None => Table::new(),
         };
+        self.settings(table, data_dir)
+    }
+
+    /// Checks a file's values with the overrides in their places.
+    pub(crate) fn settings(
+        &self,
+        mut table: Table,
+        data_dir: Result<PathBuf, ConfigError>,
+    ) -> Result<Settings, ConfigError> {
         for o in &self.overrides {
             o.apply(&mut table)?;
         }
@@ -176,9 +189,8 @@ impl Sources {
     }
 }
 
-fn read_file(path: &Path) -> Result<Table, ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| ConfigError::Read { path: path.into(), error })?;
+/// Reads what a configuration file says; its path is for messages.
+pub(crate) fn parse_file(path: &Path, text: &str) -> Result<Table, ConfigError> {
     let wrong = |reason: String| ConfigError::File { path: path.into(), reason };
     let table: Table = text.parse().map_err(|e: toml::de::Error| wrong(e.to_string()))?;
     let stray = table.keys().find(|key| {
@@ -190,7 +202,7 @@ fn read_file(path: &Path) -> Result<Table, ConfigError> {
         let sections: Vec<String> = sections.map(|(section, ..)| format!("[{section}]")).collect();
         return Err(wrong(format!("{stray} belongs into section {}", sections.join(" or "))));
     }
-    toml::from_str::<File>(&text).map_err(|e| wrong(e.to_string()))?;
+    toml::from_str::<File>(text).map_err(|e| wrong(e.to_string()))?;
     Ok(table)
 }
 

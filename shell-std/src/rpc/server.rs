@@ -250,7 +250,7 @@ fn encode(value: &impl Serialize) -> Vec<u8> {
 }
 
 /// The answer to one line; `None` if it held only notifications, or nothing.
-async fn answer<H: Handler>(line: &[u8], handler: &H) -> Option<Vec<u8>> {
+pub(crate) async fn answer<H: Handler>(line: &[u8], handler: &H) -> Option<Vec<u8>> {
     if line.iter().all(u8::is_ascii_whitespace) {
         return None;
     }

@@ -1,0 +1,175 @@
+//! What happens to links and meshes, and the texts that the daemon reads.
+
+use super::Seed;
+
+pub(super) fn seeds() -> Vec<Seed> {
+    vec![
+        ("handshake", "genuine", vec![1, 2, 3, 4]),
+        ("handshake", "refused-one", vec![1, 2, 3, 4, 1, 5, 9]),
+        ("handshake", "refused-two", vec![1, 2, 3, 4, 0, 1, 40, 1]),
+        ("handshake", "refused-three", vec![1, 2, 3, 4, 0, 0, 1, 60, 1]),
+        ("packet_buffer", "grows", [&[20, 255][..], &[7; 20], &[30, 255], &[8; 30], &[0]].concat()),
+        ("joiner", "records", vec![1, 6, 1, 40, 3, 9, 0, 5, 2, 4, 2, 7, 0, 3]),
+        ("joiner", "bytes", vec![0, 15, 0, 0, 3, 0, b'a', b'b', b'c', 2, 0, 4, 0, 1, 2, 3, 4]),
+        ("stream", "both-ways", stream()),
+        ("mesh", "free", mesh(0, FREE)),
+        ("mesh", "free-fixed", mesh(1, FREE)),
+        ("mesh", "open", mesh(4, &[[0x08, 0b1100, 1, 40], [0x02, 0, 0, 0]])),
+        ("mesh", "paid", mesh(0, PAID)),
+        ("mesh", "forged", mesh(0, &[PAID, FORGED].concat())),
+        ("mesh", "covenant", mesh(0, COVENANT)),
+        ("mesh", "volatile", mesh(8, &[FIVE_MINUTES, PAID].concat())),
+        ("mesh", "faults", mesh(1, FAULTS)),
+        ("rpc", "info", br#"{"jsonrpc":"2.0","id":1,"method":"getinfo"}"#.to_vec()),
+        ("rpc", "batch", BATCH.to_vec()),
+        ("rpc", "send", SEND.to_vec()),
+        ("bench", "report", bench_report()),
+        ("config", "usual", USUAL.to_vec()),
+        ("config", "peers", PEERS.to_vec()),
+    ]
+}
+
+/// A report of the load generator, as raw data.
+fn bench_report() -> Vec<u8> {
+    let numbers = [1u64, 2, 3, 4, 5].map(u64::to_le_bytes);
+    [&b"BLVMBEN\x02"[..], numbers.as_flattened(), &[0; 16]].concat()
+}
+
+/// Packets from both ends, frames and pieces.
+fn stream() -> Vec<u8> {
+    let (queue, frame, deliver) = (0u8, 8, 16);
+    let mut ops = Vec::new();
+    // The three acts, in pieces.
+    ops.extend([deliver | 1, 30, deliver | 1, 99, deliver, 20, deliver, 99, deliver | 1, 99]);
+    ops.extend([queue, 200, queue | 2, 3, queue | 1, 9, frame, 100, frame | 1, 255]);
+    ops.extend([deliver | 1, 17, deliver | 1, 255, deliver, 80, frame | 2, 0, deliver | 1, 255]);
+    ops
+}
+
+fn mesh(how: u8, steps: &[[u8; 4]]) -> Vec<u8> {
+    [&[how][..], steps.as_flattened()].concat()
+}
+
+/// A route is found from end to end, and pings go both ways.
+const FREE: &[[u8; 4]] = &[
+    [0x0b, 0b1100, 0, 0],
+    [0x02, 0, 0, 0],
+    [0x07, 0b1100, 7, 0],
+    [0x02, 0, 0, 0],
+    [0x0d, 0, 2, 0],
+    [0x07, 0b0011, 8, 0],
+    [0x02, 0, 0, 0],
+];
+
+/// Paid once, used again at once, from elsewhere, and after a restart.
+const PAID: &[[u8; 4]] = &[
+    [0x0b, 0b1100, 0, 0],
+    [0x02, 0, 0, 0],
+    [0x0d, 0, 1, 0],
+    [0x02, 0, 0, 0],
+    [0x09, 0b1100, 60, 0],
+    [0x02, 0, 0, 0],
+    [0x0a, 0b1100, 0, 0],
+    [0x02, 0, 0, 0],
+    [0x0f, 0b0001, 9, 1],
+    [0x00, 0b0100, 0, 0],
+    [0x00, 0b1001, 0, 0],
+    [0x02, 0, 0, 0],
+    [0x0a, 0b1100, 0, 1],
+    [0x02, 0, 0, 0],
+];
+
+/// A node without records takes no payment dated before its first five minutes.
+/// Links are taken for dead after a minute and a half.
+const FIVE_MINUTES: &[[u8; 4]] = &[
+    [0x0d, 0, 80, 0],
+    [0x02, 0, 0, 0],
+    [0x0d, 0, 80, 0],
+    [0x02, 0, 0, 0],
+    [0x0d, 0, 80, 0],
+    [0x02, 0, 0, 0],
+    [0x0d, 0, 80, 0],
+    [0x02, 0, 0, 0],
+];
+
+/// A covenant that both relays and the destination ask their nodes about, used
+/// again; and one whose block is not as it should be.
+const COVENANT: &[[u8; 4]] = &[
+    [0x0b, 0b1100, 0, 0],
+    [0x02, 0, 0, 0],
+    [0x14, 0b1100, 30, 1],
+    [0x02, 0, 0, 0],
+    [0x13, 0b0001, 0, 0],
+    [0x02, 0, 0, 0],
+    [0x13, 0b0010, 0, 0],
+    [0x02, 0, 0, 0],
+    [0x13, 0b0011, 0, 0],
+    [0x0a, 0b1100, 0, 0],
+    [0x02, 0, 0, 0],
+    [0x14, 0b1100, 30, 0],
+    [0x13, 0b0000, 0, 0],
+    [0x02, 0, 0, 0],
+    [0x13, 0b0001, 2, 0],
+    [0x02, 0, 0, 0],
+];
+
+/// Invoices that the issuer did not write, once in his name.
+const FORGED: &[[u8; 4]] = &[
+    [0x0b, 0b1100, 0, 0],
+    [0x02, 0, 0, 0],
+    [0x09, 0b1100, 50, 12],
+    [0x02, 0, 0, 0],
+    [0x09, 0b1100, 50, 13],
+    [0x02, 0, 0, 0],
+];
+
+/// A disk stalls, a packet is doubled, another changed, clocks jump, a link is cut.
+const FAULTS: &[[u8; 4]] = &[
+    [0x0b, 0b1100, 0, 0],
+    [0x02, 0, 0, 0],
+    [0x10, 0b0001, 1, 0],
+    [0x09, 0b1100, 60, 0],
+    [0x03, 0, 0, 0],
+    [0x0e, 0b0010, 1, 0],
+    [0x10, 0b0001, 0, 0],
+    [0x05, 0, 0, 0],
+    [0x02, 0, 0, 0],
+    [0x01, 0, 2, 0],
+    [0x07, 0b1100, 1, 0],
+    [0x0d, 0, 9, 0],
+    [0x02, 0, 0, 0],
+];
+
+const BATCH: &[u8] = br#"[{"jsonrpc":"2.0","id":"a","method":"getpeers","params":{}},
+{"jsonrpc":"2.0","method":"getledger","params":{"role":"destination"}},
+{"jsonrpc":"2.0","id":null,"method":"get_routing_stats"}]"#;
+
+const SEND: &[u8] = br#"{"jsonrpc":"2.0","id":2,"method":"meshsendpacket","params":{"destination":"0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798","data_base64":"AP8=","wait_ms":5,"proof":{"covenant":"00ff"}}}"#;
+
+const USUAL: &[u8] = br#"log = "info"
+[mesh]
+enabled = true
+mode = "payment_gated"
+listen_addr = "0.0.0.0:8338"
+network = "regtest"
+issuers = ["0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"]
+[tariff]
+base_msat = 1000
+[limits]
+seen = 1024
+free_rate = 5
+[timing]
+keepalive_ms = 250
+"#;
+
+const PEERS: &[u8] = br#"[mesh]
+max_peers = 4
+network = "regtest"
+peers = [
+  "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798@127.0.0.1:8338",
+  { address = "[::1]:1", node_id_hex = "02c6047f9441ed7d6d3045406e95c07cd85c778e4b8cef3ca7abac09b95c709ee5" },
+]
+[payment]
+payout_address = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
+covenants_active = true
+"#;
