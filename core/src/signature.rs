@@ -14,6 +14,15 @@ pub struct Identity {
     id: NodeId,
 }
 
+#[cfg(feature = "zeroize")]
+impl Drop for Identity {
+    fn drop(&mut self) {
+        // A copy that was made while the key was moved stays, hence libsecp256k1's
+        // name for it.
+        self.keypair.non_secure_erase();
+    }
+}
+
 impl Identity {
     /// The identity of a secret key.
     pub fn new<C: Signing>(secp: &Secp256k1<C>, key: &SecretKey) -> Self {

@@ -335,6 +335,47 @@ fn static_fields(act: &mut [u8; ACT_THREE_LEN]) -> StaticFields<'_> {
     (key, key_tag, tag.first_chunk_mut().expect("16 bytes"))
 }
 
+#[cfg(feature = "zeroize")]
+mod erase {
+    use super::{AwaitingStatic, Initiator, Responder, Secrets, Symmetric};
+    use zeroize::Zeroize;
+
+    impl Drop for Secrets {
+        fn drop(&mut self) {
+            self.sending.zeroize();
+            self.receiving.zeroize();
+            self.chaining.zeroize();
+        }
+    }
+
+    impl Drop for Symmetric {
+        fn drop(&mut self) {
+            self.ck.zeroize();
+        }
+    }
+
+    impl Drop for Initiator {
+        fn drop(&mut self) {
+            self.local.non_secure_erase();
+            self.ephemeral.non_secure_erase();
+        }
+    }
+
+    impl Drop for Responder {
+        fn drop(&mut self) {
+            self.local.non_secure_erase();
+            self.ephemeral.non_secure_erase();
+        }
+    }
+
+    impl Drop for AwaitingStatic {
+        fn drop(&mut self) {
+            self.temp_k2.zeroize();
+            self.ephemeral.non_secure_erase();
+        }
+    }
+}
+
 // The secrets are not for logs.
 macro_rules! opaque_debug {
     ($($t:ty),*) => {$(

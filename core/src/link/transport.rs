@@ -171,6 +171,15 @@ struct Cipher<A> {
     nonce: u16,
 }
 
+#[cfg(feature = "zeroize")]
+impl<A> Drop for Cipher<A> {
+    fn drop(&mut self) {
+        use zeroize::Zeroize;
+        self.key.zeroize();
+        self.chaining.zeroize();
+    }
+}
+
 impl<A: Aead> Cipher<A> {
     fn new(key: &[u8; KEY_LEN], chaining: &[u8; KEY_LEN]) -> Self {
         Self { aead: A::new(key), key: *key, chaining: *chaining, nonce: 0 }
