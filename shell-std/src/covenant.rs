@@ -7,7 +7,7 @@
 
 use crate::rpc::types::Quote;
 use bitcoin::absolute::LockTime;
-use bitcoin::consensus::serialize;
+use bitcoin::consensus::{deserialize, serialize};
 use bitcoin::hashes::{Hash, HashEngine, sha256d};
 use bitcoin::merkle_tree::{MerkleBlockError, PartialMerkleTree};
 use bitcoin::transaction::Version;
@@ -335,6 +335,18 @@ impl Template {
         };
         self.proof(&funding, [0; 32], 0, &[])
     }
+}
+
+/// The transaction that pays the parties of a proof, with what unlocks its coin: whoever has
+/// a share in it can broadcast it. `None` where the proof holds none; one that was accepted does.
+pub fn settlement(proof: &CovenantProof<'_>) -> Option<Transaction> {
+    let transaction: Transaction = deserialize(proof.template).ok()?;
+    let funding: Transaction = deserialize(proof.funding).ok()?;
+    let coin = transaction.input.first()?.previous_output;
+    let output = funding.output.get(usize::try_from(coin.vout).ok()?)?;
+    let template = Template::from_transaction(transaction).ok()?;
+    let wrapped = output.script_pubkey == template.locking_scripts().1;
+    Some(template.spending(coin, wrapped))
 }
 
 /// Place and siblings, from the bottom up, of a transaction that a CMerkleBlock (BIP 37)

@@ -78,6 +78,11 @@ fn a_node_runs_alone_in_its_directory_and_stops_on_sigterm() {
     let stats: serde_json::Value = serde_json::from_slice(&stats.stdout).unwrap();
     assert_eq!(stats["info"]["node_id"], ready["node_id"]);
     assert_eq!(stats["stats"]["store_ok"], true);
+    let shown = run(&["stats", "--data-dir", data_dir], b"").stdout;
+    let shown = String::from_utf8_lossy(&shown).into_owned();
+    for part in ["no payout script is configured", "no node looks blocks up"] {
+        assert!(shown.contains(part), "{shown}");
+    }
     assert_eq!(run(&["peers", "--data-dir", data_dir], b"").status.code(), Some(1));
     let nobody = "02".repeat(32);
     let send = run(&["send", &nobody, "--text", "hi", "--data-dir", data_dir], b"");

@@ -1,8 +1,9 @@
 //! Where blocks are looked up: a Bitcoin node's JSON-RPC.
 //!
 //! A covenant is accepted only if its funding transaction is in the best chain. Whoever
-//! runs Bitcoin Core, or another node with the methods `getblockheader` and
-//! `getblockchaininfo`, lets it answer for that.
+//! runs Bitcoin Core, or another node with the methods `getblockheader`,
+//! `getblockchaininfo` and `sendrawtransaction`, lets it answer for that, and broadcast the
+//! transaction by which he is paid.
 
 mod rpc;
 mod source;

@@ -1,4 +1,4 @@
-//! Two questions to a Bitcoin node over HTTP. They block.
+//! What a Bitcoin node is asked over HTTP. It blocks.
 
 use super::{Auth, ChainError, ChainSettings};
 use bitcoin::base64::Engine;
@@ -14,6 +14,8 @@ use ureq::Agent;
 const MAX_ANSWER: u64 = 64 * 1024;
 /// `RPC_INVALID_ADDRESS_OR_KEY` of Bitcoin Core: here, no such block.
 const NOT_FOUND: i64 = -5;
+/// `RPC_VERIFY_ALREADY_IN_UTXO_SET` of Bitcoin Core: the transaction is in a block.
+const IN_A_BLOCK: i64 = -27;
 /// Characters of a node's own message that are shown.
 const MOST_SHOWN: usize = 200;
 
@@ -107,6 +109,18 @@ impl BitcoinRpc {
     /// Any but [`ChainError::WrongChain`].
     pub fn chain(&self, deadline: Instant) -> Result<String, ChainError> {
         self.call("getblockchaininfo", json!([]), deadline).map(|info: ChainInfo| info.chain)
+    }
+
+    /// Has the node send a transaction, in hex, to the network. One that is there already
+    /// is no error.
+    ///
+    /// # Errors
+    /// Any but [`ChainError::WrongChain`].
+    pub fn broadcast(&self, transaction: &str, deadline: Instant) -> Result<(), ChainError> {
+        match self.call::<String>("sendrawtransaction", json!([transaction]), deadline) {
+            Ok(_) | Err(ChainError::Rpc { code: IN_A_BLOCK, .. }) => Ok(()),
+            Err(e) => Err(e),
+        }
     }
 
     fn call<T: DeserializeOwned>(
@@ -268,6 +282,21 @@ mod tests {
             let error = ask(reply.clone());
             assert!(matches!(error, Err(ChainError::Answer(_))), "{reply:?} {error:?}");
         }
+    }
+
+    #[test]
+    fn a_transaction_is_sent_once_or_is_there_already() {
+        let ask = |reply: Reply| {
+            let fake = Fake::start(move |method, params| {
+                assert_eq!((method, params), ("sendrawtransaction", &json!(["00ff"])));
+                reply.clone()
+            });
+            client(&fake, Auth::None).broadcast("00ff", soon())
+        };
+        assert_eq!(ask(Reply::result(json!(HASH))), Ok(()));
+        assert_eq!(ask(Reply::error(-27, "Transaction outputs already in utxo set")), Ok(()));
+        let refused = ask(Reply::error(-26, "min relay fee not met"));
+        assert!(matches!(refused, Err(ChainError::Rpc { code: -26, .. })), "{refused:?}");
     }
 
     #[test]

@@ -95,16 +95,30 @@ impl ChainSource {
         deadline: Instant,
     ) -> Result<Option<KnownHeader>, ChainError> {
         self.asked.fetch_add(1, Ordering::Relaxed);
-        let trusted = matches!(*self.lock(), SourceState::Good(at) if at.elapsed() < TRUSTED_FOR);
-        let checked = if trusted { Ok(()) } else { self.check(deadline) };
-        let known =
-            checked.and_then(|()| self.rpc.block_header(hash, deadline).map_err(|e| self.fails(e)));
+        let known = self
+            .trust(deadline)
+            .and_then(|()| self.rpc.block_header(hash, deadline).map_err(|e| self.fails(e)));
         match &known {
             Ok(Some(_)) => {}
             Ok(None) => _ = self.unknown.fetch_add(1, Ordering::Relaxed),
             Err(_) => _ = self.failed.fetch_add(1, Ordering::Relaxed),
         }
         known
+    }
+
+    /// Has the node send a transaction, in hex, to the network. It blocks.
+    ///
+    /// # Errors
+    /// Any.
+    pub fn broadcast(&self, transaction: &str, deadline: Instant) -> Result<(), ChainError> {
+        self.trust(deadline)?;
+        self.rpc.broadcast(transaction, deadline)
+    }
+
+    /// Makes sure that the node follows our chain.
+    fn trust(&self, deadline: Instant) -> Result<(), ChainError> {
+        let trusted = matches!(*self.lock(), SourceState::Good(at) if at.elapsed() < TRUSTED_FOR);
+        if trusted { Ok(()) } else { self.check(deadline) }
     }
 
     fn fails(&self, error: ChainError) -> ChainError {

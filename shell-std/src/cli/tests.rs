@@ -329,6 +329,9 @@ fn keys_are_made_once() {
     assert_eq!(made.json["node_id"], shown.json["node_id"]);
     let key = text(&made.json, "public_key");
     assert_eq!(text(&shown.json, "address"), format!("{key}@10.0.0.1:5"));
+    assert_eq!(shown.json["payout_script"], Value::Null);
+    let payout = ["id", "--data-dir", data_dir, "--set", "payment.payout_script=0014aa"];
+    assert_eq!(text(&run(&payout).unwrap().json, "payout_script"), "0014aa");
     assert!(!run(&["keygen", "--data-dir", data_dir]).unwrap().yes);
     let other = dir.path().join("other.key");
     assert!(

@@ -123,6 +123,8 @@ fn every_route_is_paid_exactly_and_everyone_accepts_it() {
                 let paid = template.paid(&quote, &payouts, &funding, &inclusion).unwrap();
                 assert_eq!(paid.block_hash, block.block_hash());
                 accepted(&quote, &payouts, &paid.proof, &block);
+                let proof = CovenantProof::parse(&paid.proof).unwrap();
+                assert_eq!(settlement(&proof).as_ref(), Some(&paid.settlement));
                 settles(&template, &paid.settlement, &funding, &script);
             }
         }

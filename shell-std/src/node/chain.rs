@@ -8,6 +8,8 @@
 use super::command::Command;
 use super::engine::Engine;
 use crate::chain::{ChainError, ChainSource};
+use bitcoin::Transaction;
+use bitcoin::consensus::encode::serialize_hex;
 use blvm_mesh_core::mesh::Ticket;
 use blvm_mesh_core::payment::headers::KnownHeader;
 use smol::{Executor, Task, Timer};
@@ -29,6 +31,9 @@ const KEPT: Duration = Duration::from_secs(5);
 const UNKNOWN_KEPT: Duration = Duration::from_secs(1);
 /// Pause between looks whether the node is there and on our chain.
 const CHECK_PAUSE: Duration = Duration::from_secs(60);
+
+/// What is logged with a transaction that was not broadcast.
+const BY_HAND: &str = "a covenant was accepted: broadcast its transaction to be paid";
 
 /// Hash of a block, in internal byte order.
 type BlockHash = [u8; 32];
@@ -54,6 +59,8 @@ pub(crate) struct Chain {
 struct Source {
     node: Arc<ChainSource>,
     queue: async_channel::Sender<Question>,
+    /// Transactions to broadcast, in hex.
+    settlements: async_channel::Sender<String>,
 }
 
 #[derive(Debug)]
@@ -75,7 +82,9 @@ impl Chain {
             let work = work(node.clone(), questions.clone(), commands.clone());
             tasks.push(executor.spawn(work));
         }
-        let source = Some(Source { node: node.clone(), queue });
+        let (settlements, to_send) = async_channel::bounded(MOST_QUEUED);
+        tasks.push(executor.spawn(settle(node.clone(), to_send)));
+        let source = Some(Source { node: node.clone(), queue, settlements });
         (Self { source, ..Self::default() }, tasks)
     }
 
@@ -86,7 +95,7 @@ impl Chain {
 
     /// Asks for a block.
     pub(crate) fn ask(&mut self, ticket: Ticket, hash: BlockHash) -> Asked {
-        let Some(Source { node, queue }) = &self.source else { return Asked::Answer(None) };
+        let Some(Source { node, queue, .. }) = &self.source else { return Asked::Answer(None) };
         let now = Instant::now();
         if let Some((until, answer)) = self.kept.get(&hash)
             && *until > now
@@ -124,6 +133,20 @@ impl Chain {
         self.waiting.remove(hash).unwrap_or_default()
     }
 
+    /// Has a transaction broadcast that pays this node: it was accepted as payment, and
+    /// nobody else need do it. Where that is not possible the log keeps it.
+    pub(crate) fn settle(&self, transaction: &Transaction) {
+        let hex = serialize_hex(transaction);
+        let left = match &self.source {
+            None => hex,
+            Some(source) => match source.settlements.try_send(hex) {
+                Ok(()) => return,
+                Err(e) => e.into_inner(),
+            },
+        };
+        tracing::warn!(transaction = left, "{BY_HAND}");
+    }
+
     /// Forgets answers that are too old.
     pub(crate) fn housekeeping(&mut self) {
         let now = Instant::now();
@@ -158,6 +181,18 @@ async fn work(
     }
 }
 
+/// Broadcasts one transaction after the other.
+async fn settle(node: Arc<ChainSource>, settlements: async_channel::Receiver<String>) {
+    while let Ok(hex) = settlements.recv().await {
+        let (asked, sent) = (node.clone(), hex.clone());
+        let broadcast = move || asked.broadcast(&sent, Instant::now() + asked.timeout());
+        match smol::unblock(broadcast).await {
+            Ok(()) => tracing::debug!(transaction = hex, "a covenant's settlement is broadcast"),
+            Err(error) => tracing::warn!(transaction = hex, "{BY_HAND} (the node: {error})"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,7 +206,9 @@ mod tests {
         let settings = ChainSettings { rpc_url: fake.url(), auth: Auth::None, timeout };
         let node = Arc::new(ChainSource::new(settings, Network::Regtest));
         let (queue, questions) = async_channel::bounded(MOST_QUEUED);
-        (Chain { source: Some(Source { node, queue }), ..Chain::default() }, questions)
+        let (settlements, _) = async_channel::bounded(1);
+        let source = Some(Source { node, queue, settlements });
+        (Chain { source, ..Chain::default() }, questions)
     }
 
     fn known(confirmations: u32) -> Option<KnownHeader> {

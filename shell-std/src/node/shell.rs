@@ -13,8 +13,11 @@ use blvm_mesh_core::mesh::{
     Action, Event, MeshError, NetworkReason, PaymentReason, Priority, Remedy, Ticket,
 };
 use blvm_mesh_core::payment::headers::KnownHeader;
+use blvm_mesh_core::payment::proof::PaymentProof;
 use blvm_mesh_core::policy::detect::DetectedProtocol;
 use blvm_mesh_core::time::Micros;
+use blvm_mesh_core::wire::Header;
+use blvm_mesh_core::wire::datagram::Datagram;
 use blvm_mesh_core::wire::route_error::Cause;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -160,7 +163,14 @@ impl Shell {
             }
             Action::Parked { ticket, .. } => self.parked_as = Some(ticket),
             Action::Resume { ticket } => self.todo.push_back(FollowUp::Resume(ticket)),
-            Action::Publish(event) => self.publish(event),
+            Action::Publish(event) => {
+                if let (Event::PaymentVerified { .. }, Origin::Other) = (&event, origin)
+                    && let Some(transaction) = settlement_of(input)
+                {
+                    self.chain.settle(&transaction);
+                }
+                self.publish(event);
+            }
             Action::Persist { number, record } => self.durable.persist(number, record),
             Action::Verify { ticket, block_hash } => {
                 if let Asked::Answer(block) = self.chain.ask(ticket, block_hash) {
@@ -379,6 +389,16 @@ impl Shell {
             who.retain(|who| !who.is_closed());
             !who.is_empty()
         });
+    }
+}
+
+/// The transaction that pays the parties of the covenant in a packet, if there is one.
+fn settlement_of(packet: &[u8]) -> Option<bitcoin::Transaction> {
+    let (header, body) = Header::parse(packet).ok()?;
+    let signed = Datagram::parse(header, body).ok()?.signed?;
+    match PaymentProof::parse(signed.proof) {
+        Ok(PaymentProof::InstantSettlement(proof)) => crate::covenant::settlement(&proof),
+        _ => None,
     }
 }
 

@@ -5,7 +5,7 @@ use super::paid::service;
 use super::*;
 use crate::chain::fake::{Fake, Reply};
 use crate::chain::{Auth, ChainSettings};
-use crate::covenant::{Payout, Template};
+use crate::covenant::{Payout, Template, settlement};
 use crate::regtest::{funding, mine};
 use crate::rpc::target::Target;
 use crate::rpc::types::{
@@ -13,7 +13,7 @@ use crate::rpc::types::{
     SubmittedHeaders,
 };
 use crate::rpc::{Handler, Reply as Answer, Request, RpcError};
-use bitcoin::consensus::serialize;
+use bitcoin::consensus::{encode::serialize_hex, serialize};
 use bitcoin::hashes::Hash;
 use bitcoin::{Block, BlockHash, MerkleBlock, ScriptBuf, WPubkeyHash};
 use blvm_mesh_core::payment::fee::Party;
@@ -27,6 +27,8 @@ struct Chain {
     blocks: Arc<Mutex<Vec<Block>>>,
     confirmations: Arc<AtomicI64>,
     silent: Arc<AtomicBool>,
+    /// Transactions that were to be broadcast.
+    sent: Arc<Mutex<Vec<String>>>,
 }
 
 impl Chain {
@@ -34,6 +36,10 @@ impl Chain {
         let chain = self.clone();
         Fake::start(move |method, params| match method {
             "getblockchaininfo" => Reply::result(json!({"chain": "regtest"})),
+            "sendrawtransaction" => {
+                chain.sent.lock().unwrap().push(params[0].as_str().unwrap().to_owned());
+                Reply::result("00".into())
+            }
             _ if chain.silent.load(Ordering::SeqCst) => Reply::Never,
             _ => chain.header(params[0].as_str().unwrap()),
         })
@@ -173,6 +179,14 @@ fn a_covenant_is_accepted_once_a_bitcoin_node_knows_its_block_and_only_once() {
         all_booked(&disks);
         let lookups = fake.methods().into_iter().filter(|m| m == "getblockheader").count();
         assert_eq!(lookups, 3, "one by each node");
+
+        // The relay and the receiver see to it that they are paid.
+        let settlement =
+            settlement(&blvm_mesh_core::payment::covenant::CovenantProof::parse(&proof).unwrap());
+        let settlement = serialize_hex(&settlement.unwrap());
+        let sent = || chain.sent.lock().unwrap().clone();
+        until("both have broadcast it", async || sent().len() == 2).await;
+        assert_eq!(sent(), [settlement.clone(), settlement]);
 
         let again = send_paid(&a, &c, &data, &proof, false).await.unwrap_err();
         assert!(again.message.contains("used before"), "{again}");
