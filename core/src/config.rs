@@ -200,7 +200,7 @@ impl Config {
                 future_skew: 300,
                 covenants_active: false,
                 payout_script: heapless::Vec::new(),
-                min_confirmations: 1,
+                min_confirmations: if matches!(network, Network::Regtest) { 1 } else { 6 },
                 volatile: false,
             },
             timing: Timing::HOST,

@@ -104,7 +104,7 @@ pub struct MeshManager {
     busy: AtomicBool,
     start: Instant,
     id: NodeId,
-    rearm: (async_channel::Sender<()>, async_channel::Receiver<()>),
+    rearm: (smol::channel::Sender<()>, smol::channel::Receiver<()>),
 }
 
 impl MeshManager {
@@ -134,7 +134,7 @@ impl MeshManager {
             busy: AtomicBool::new(false),
             start: Instant::now(),
             id,
-            rearm: async_channel::bounded(1),
+            rearm: smol::channel::bounded(1),
         })
     }
 
@@ -203,7 +203,7 @@ impl MeshManager {
         payload: &[u8],
         proof: &[u8],
     ) -> Result<SentPacket, ManagerError> {
-        let (who, outcome) = async_channel::bounded(1);
+        let (who, outcome) = smol::channel::bounded(1);
         self.give(|core, now| {
             let own = Given { destination, payload: payload.into(), proof: proof.into(), who };
             core.send(now, own).map_err(ManagerError::Misuse)

@@ -22,7 +22,7 @@ use sink::Sink;
 pub(crate) struct Bench {
     network: Network,
     sink: Option<Sink>,
-    trial: Option<(Generator, async_channel::Sender<Outcome>)>,
+    trial: Option<(Generator, smol::channel::Sender<Outcome>)>,
 }
 
 impl Bench {
@@ -43,7 +43,7 @@ impl Bench {
         plan: Plan,
         trial: u64,
         now: Micros,
-        who: async_channel::Sender<Outcome>,
+        who: smol::channel::Sender<Outcome>,
     ) -> bool {
         if self.trial.is_some() {
             return false;

@@ -25,7 +25,7 @@ pub(super) struct Given {
     pub(super) destination: NodeId,
     pub(super) payload: Vec<u8>,
     pub(super) proof: Vec<u8>,
-    pub(super) who: async_channel::Sender<Outcome>,
+    pub(super) who: smol::channel::Sender<Outcome>,
 }
 
 impl Given {
@@ -55,7 +55,7 @@ pub(super) enum Effect {
         link: LinkId,
         bytes: Vec<u8>,
         after: Option<u64>,
-        own: Option<(async_channel::Sender<Outcome>, SentPacket)>,
+        own: Option<(smol::channel::Sender<Outcome>, SentPacket)>,
     },
     Deliver {
         delivery: Delivery,

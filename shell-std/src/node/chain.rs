@@ -58,9 +58,9 @@ pub(crate) struct Chain {
 #[derive(Debug)]
 struct Source {
     node: Arc<ChainSource>,
-    queue: async_channel::Sender<Question>,
+    queue: smol::channel::Sender<Question>,
     /// Transactions to broadcast, in hex.
-    settlements: async_channel::Sender<String>,
+    settlements: smol::channel::Sender<String>,
 }
 
 #[derive(Debug)]
@@ -73,16 +73,16 @@ impl Chain {
     /// Starts the tasks that ask `node` and tell the engine.
     pub(crate) fn start(
         node: &Arc<ChainSource>,
-        commands: &async_channel::Sender<Command>,
+        commands: &smol::channel::Sender<Command>,
         executor: &Executor<'static>,
     ) -> (Self, Vec<Task<()>>) {
-        let (queue, questions) = async_channel::bounded(MOST_QUEUED);
+        let (queue, questions) = smol::channel::bounded(MOST_QUEUED);
         let mut tasks = vec![executor.spawn(watch(node.clone()))];
         for _ in 0..AT_ONCE {
             let work = work(node.clone(), questions.clone(), commands.clone());
             tasks.push(executor.spawn(work));
         }
-        let (settlements, to_send) = async_channel::bounded(MOST_QUEUED);
+        let (settlements, to_send) = smol::channel::bounded(MOST_QUEUED);
         tasks.push(executor.spawn(settle(node.clone(), to_send)));
         let source = Some(Source { node: node.clone(), queue, settlements });
         (Self { source, ..Self::default() }, tasks)
@@ -168,8 +168,8 @@ async fn watch(node: Arc<ChainSource>) {
 /// Asks one question after the other.
 async fn work(
     node: Arc<ChainSource>,
-    questions: async_channel::Receiver<Question>,
-    commands: async_channel::Sender<Command>,
+    questions: smol::channel::Receiver<Question>,
+    commands: smol::channel::Sender<Command>,
 ) {
     while let Ok(Question { hash, deadline }) = questions.recv().await {
         let asked = node.clone();
@@ -182,7 +182,7 @@ async fn work(
 }
 
 /// Broadcasts one transaction after the other.
-async fn settle(node: Arc<ChainSource>, settlements: async_channel::Receiver<String>) {
+async fn settle(node: Arc<ChainSource>, settlements: smol::channel::Receiver<String>) {
     while let Ok(hex) = settlements.recv().await {
         let (asked, sent) = (node.clone(), hex.clone());
         let broadcast = move || asked.broadcast(&sent, Instant::now() + asked.timeout());
@@ -200,13 +200,13 @@ mod tests {
     use crate::chain::{Auth, ChainSettings};
     use blvm_mesh_core::id::Network;
 
-    fn chain() -> (Chain, async_channel::Receiver<Question>) {
+    fn chain() -> (Chain, smol::channel::Receiver<Question>) {
         let fake = Fake::start(|_, _| Reply::Never);
         let timeout = Duration::from_secs(5);
         let settings = ChainSettings { rpc_url: fake.url(), auth: Auth::None, timeout };
         let node = Arc::new(ChainSource::new(settings, Network::Regtest));
-        let (queue, questions) = async_channel::bounded(MOST_QUEUED);
-        let (settlements, _) = async_channel::bounded(1);
+        let (queue, questions) = smol::channel::bounded(MOST_QUEUED);
+        let (settlements, _) = smol::channel::bounded(1);
         let source = Some(Source { node, queue, settlements });
         (Chain { source, ..Chain::default() }, questions)
     }

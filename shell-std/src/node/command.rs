@@ -37,7 +37,7 @@ pub(crate) struct OwnSend {
     pub(crate) unchecked: bool,
     /// Who wants to know. What happens later than that he stops listening is
     /// not told.
-    pub(crate) progress: async_channel::Sender<Progress>,
+    pub(crate) progress: smol::channel::Sender<Progress>,
 }
 
 /// What became of a datagram of our own. There is one `Sent` or `Refused`, and

@@ -36,8 +36,8 @@ pub(crate) async fn read(
     link: LinkId,
     stream: Arc<Async<TcpStream>>,
     mut receiver: Receiver<Ring>,
-    engine: async_channel::Sender<Command>,
-    returned: async_channel::Receiver<Buffer>,
+    engine: smol::channel::Sender<Command>,
+    returned: smol::channel::Receiver<Buffer>,
 ) -> LinkEnd {
     let mut buffer = Buffer::new(READ_BUFFER);
     let mut made = 1;
@@ -93,7 +93,7 @@ pub(crate) async fn write(
     stream: Arc<Async<TcpStream>>,
     mut sender: Sender<Ring>,
     egress: Arc<Egress>,
-    engine: async_channel::Sender<Command>,
+    engine: smol::channel::Sender<Command>,
 ) -> LinkEnd {
     let (mut out, mut frames) = (Vec::new(), Vec::new());
     while egress.ready().await {

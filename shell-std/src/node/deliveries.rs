@@ -27,8 +27,8 @@ pub struct Delivery {
 #[derive(Debug)]
 pub struct Deliveries {
     queue: Mutex<Queue>,
-    arrived: async_channel::Sender<()>,
-    arrivals: async_channel::Receiver<()>,
+    arrived: smol::channel::Sender<()>,
+    arrivals: smol::channel::Receiver<()>,
     most_bytes: usize,
 }
 
@@ -42,7 +42,7 @@ struct Queue {
 impl Deliveries {
     /// An empty queue that keeps at most so many bytes of payload.
     pub(crate) fn new(most_bytes: usize) -> Self {
-        let (arrived, arrivals) = async_channel::bounded(1);
+        let (arrived, arrivals) = smol::channel::bounded(1);
         Self { queue: Mutex::default(), arrived, arrivals, most_bytes }
     }
 

@@ -25,14 +25,14 @@ pub(crate) async fn keep(
     peer: PeerAddress,
     identity: Arc<LinkKey>,
     presence: Arc<Presence>,
-    engine: async_channel::Sender<Command>,
+    engine: smol::channel::Sender<Command>,
     status: Arc<DialStatus>,
     pauses: Pauses,
 ) {
     let (id, address) = (peer.node_id(), peer.host_port());
     let mut pause = pauses.first;
     while !engine.is_closed() {
-        let (up, watch) = async_channel::bounded::<Infallible>(1);
+        let (up, watch) = smol::channel::bounded::<Infallible>(1);
         let mut linked = None;
         match identity.dial(&address, &peer.public_key).await {
             Ok(mut established) => {

@@ -35,8 +35,8 @@ pub(crate) type Committed = Result<u64, String>;
 /// After an error it commits nothing more.
 pub(crate) fn run(
     mut store: impl Commit,
-    records: async_channel::Receiver<(u64, Record)>,
-    committed: async_channel::Sender<Committed>,
+    records: smol::channel::Receiver<(u64, Record)>,
+    committed: smol::channel::Sender<Committed>,
 ) {
     let mut batch = Vec::new();
     while let Ok(first) = records.recv_blocking() {
@@ -64,7 +64,7 @@ pub(crate) enum Held {
         priority: Priority,
         bytes: Vec<u8>,
         /// Where it is our own: who is told, and what.
-        progress: Option<(async_channel::Sender<Progress>, Progress)>,
+        progress: Option<(smol::channel::Sender<Progress>, Progress)>,
     },
     /// A datagram for this node.
     Delivery {
@@ -88,7 +88,7 @@ impl Held {
 /// The records under way and what waits for them.
 #[derive(Debug)]
 pub(crate) struct Durable {
-    records: async_channel::Sender<(u64, Record)>,
+    records: smol::channel::Sender<(u64, Record)>,
     given: u64,
     durable: u64,
     commits: u64,
@@ -98,7 +98,7 @@ pub(crate) struct Durable {
 }
 
 impl Durable {
-    pub(crate) fn new(records: async_channel::Sender<(u64, Record)>) -> Self {
+    pub(crate) fn new(records: smol::channel::Sender<(u64, Record)>) -> Self {
         Self {
             records,
             given: 0,
@@ -208,8 +208,8 @@ mod tests {
 
     #[test]
     fn records_that_wait_share_a_commit_and_nothing_is_released_early() {
-        let (commits, (tx, rx)) = (Arc::default(), async_channel::unbounded());
-        let (answers, answered) = async_channel::bounded(8);
+        let (commits, (tx, rx)) = (Arc::default(), smol::channel::unbounded());
+        let (answers, answered) = smol::channel::bounded(8);
         let store = Slow(Arc::clone(&commits), 2);
         let thread = std::thread::spawn(move || run(store, rx, answers));
         let mut durable = Durable::new(tx);

@@ -49,8 +49,8 @@ pub(crate) struct Sent {
 pub(crate) struct Egress {
     queues: Mutex<Queues>,
     limits: EgressLimits,
-    wake: async_channel::Sender<()>,
-    woken: async_channel::Receiver<()>,
+    wake: smol::channel::Sender<()>,
+    woken: smol::channel::Receiver<()>,
 }
 
 struct Queues {
@@ -70,7 +70,7 @@ struct Queues {
 
 impl Egress {
     pub(crate) fn new(limits: EgressLimits) -> Self {
-        let (wake, woken) = async_channel::bounded(1);
+        let (wake, woken) = smol::channel::bounded(1);
         let queues = Mutex::new(Queues {
             control: Fifo::default(),
             paid: Fifo::default(),

@@ -25,8 +25,8 @@ pub(crate) struct Engine {
     pub(crate) mesh: HostMesh,
     pub(crate) shell: Shell,
     pub(crate) bench: Bench,
-    commands: async_channel::Receiver<Command>,
-    committed: async_channel::Receiver<Committed>,
+    commands: smol::channel::Receiver<Command>,
+    committed: smol::channel::Receiver<Committed>,
     next_tick: Micros,
     next_overdue: Micros,
     pub(crate) stop: bool,
@@ -45,8 +45,8 @@ impl Engine {
         mesh: HostMesh,
         shell: Shell,
         bench: Bench,
-        commands: async_channel::Receiver<Command>,
-        committed: async_channel::Receiver<Committed>,
+        commands: smol::channel::Receiver<Command>,
+        committed: smol::channel::Receiver<Committed>,
     ) -> Self {
         let (next_tick, next_overdue) = (0, OVERDUE_TICK);
         Self { mesh, shell, bench, commands, committed, next_tick, next_overdue, stop: false }
@@ -273,7 +273,7 @@ impl Engine {
                     payload: payload.to_vec(),
                     proof: Vec::new(),
                     unchecked: false,
-                    progress: async_channel::bounded(1).0,
+                    progress: smol::channel::bounded(1).0,
                 };
                 self.shell.park(ticket, Waiting::Own(own));
             }
@@ -444,7 +444,7 @@ impl Engine {
     }
 
     /// Looks for a route, and tells whether one was found.
-    pub(crate) fn find(&mut self, destination: NodeId, who: async_channel::Sender<bool>) {
+    pub(crate) fn find(&mut self, destination: NodeId, who: smol::channel::Sender<bool>) {
         let now = self.shell.clock.now();
         self.shell.searches.entry(destination).or_default().push(who);
         match self.mesh.handle(now, Input::FindRoute { destination }) {

@@ -23,7 +23,7 @@ pub struct Gone;
 /// state machine, between two packets.
 #[derive(Clone)]
 pub struct NodeHandle {
-    commands: async_channel::Sender<Command>,
+    commands: smol::channel::Sender<Command>,
     deliveries: Arc<Deliveries>,
     pub(crate) status: Arc<DialStatus>,
     settings: Arc<Settings>,
@@ -43,7 +43,7 @@ pub struct Fate {
 
 impl NodeHandle {
     pub(super) fn new(
-        commands: async_channel::Sender<Command>,
+        commands: smol::channel::Sender<Command>,
         deliveries: Arc<Deliveries>,
         status: Arc<DialStatus>,
         settings: Settings,
@@ -98,7 +98,7 @@ impl NodeHandle {
         unchecked: bool,
         wait: Duration,
     ) -> Result<Fate, Gone> {
-        let (progress, told) = async_channel::bounded(2);
+        let (progress, told) = smol::channel::bounded(2);
         let own = OwnSend { destination, payload, proof, unchecked, progress };
         self.command(Command::Send(Box::new(own))).await?;
         let first = told.recv().await.map_err(|_| Gone)?;
@@ -121,7 +121,7 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`].
     pub async fn find_route(&self, destination: NodeId) -> Result<bool, Gone> {
-        let (who, found) = async_channel::bounded(1);
+        let (who, found) = smol::channel::bounded(1);
         self.job(move |engine| engine.find(destination, who)).await?;
         found.recv().await.map_err(|_| Gone)
     }
@@ -172,7 +172,7 @@ impl NodeHandle {
         let mut trial = [0; 8];
         // Without random bytes trials merely are not told apart as well.
         let _ = getrandom::fill(&mut trial);
-        let (who, outcome) = async_channel::bounded(1);
+        let (who, outcome) = smol::channel::bounded(1);
         let started = self
             .job(move |engine| {
                 let now = engine.shell.clock.now();
@@ -190,7 +190,7 @@ impl NodeHandle {
         &self,
         job: impl FnOnce(&mut Engine) -> T + Send + 'static,
     ) -> Result<T, Gone> {
-        let (answer, answered) = async_channel::bounded(1);
+        let (answer, answered) = smol::channel::bounded(1);
         let job = Box::new(move |engine: &mut Engine| {
             // Whoever does not wait any more is not told.
             let _ = answer.try_send(job(engine));

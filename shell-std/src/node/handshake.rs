@@ -35,7 +35,7 @@ pub(crate) struct Established {
     pub(crate) receiver: Receiver<Ring>,
     pub(crate) dialed: bool,
     /// Dropped when the link ends.
-    pub(crate) up: Option<async_channel::Sender<Infallible>>,
+    pub(crate) up: Option<smol::channel::Sender<Infallible>>,
 }
 
 /// Why there is no link.

@@ -49,12 +49,12 @@ pub(crate) struct Link {
     egress: Arc<Egress>,
     dirty: bool,
     joiner: Option<Joiner<Growable>>,
-    returned: async_channel::Sender<Buffer>,
+    returned: smol::channel::Sender<Buffer>,
     /// Dropping a task ends it.
     _reader: Task<()>,
     writer: Task<()>,
     _present: Present,
-    _up: Option<async_channel::Sender<Infallible>>,
+    _up: Option<smol::channel::Sender<Infallible>>,
 }
 
 /// All links.
@@ -65,7 +65,7 @@ pub(crate) struct Links {
     next: u32,
     dirty: Vec<LinkId>,
     presence: Arc<Presence>,
-    engine: async_channel::Sender<Command>,
+    engine: smol::channel::Sender<Command>,
     executor: Arc<Executor<'static>>,
     /// Counts of links that are gone.
     past: (Counts, Counts),
@@ -96,7 +96,7 @@ impl Links {
         clock: Clock,
         settings: LinkSettings,
         presence: Arc<Presence>,
-        engine: async_channel::Sender<Command>,
+        engine: smol::channel::Sender<Command>,
         executor: Arc<Executor<'static>>,
     ) -> Self {
         let (links, dirty, past) = (BTreeMap::new(), Vec::new(), Default::default());
@@ -137,7 +137,7 @@ impl Links {
         tracing::debug!(%peer, %address, dialed, link = id.0, "link is open");
         let stream = Arc::new(stream);
         let egress = Arc::new(Egress::new(self.settings.egress));
-        let (returned, buffers) = async_channel::bounded(BUFFERS);
+        let (returned, buffers) = smol::channel::bounded(BUFFERS);
         let engine = self.engine.clone();
         let read = connection::read(id, stream.clone(), receiver, engine.clone(), buffers);
         let reader = self.executor.spawn(async move {

@@ -48,7 +48,7 @@ pub(crate) async fn accept(
     listener: Async<TcpListener>,
     identity: Arc<LinkKey>,
     most: usize,
-    engine: async_channel::Sender<Command>,
+    engine: smol::channel::Sender<Command>,
     executor: Arc<smol::Executor<'static>>,
 ) {
     let slots = Arc::new(Semaphore::new(most));

@@ -133,9 +133,9 @@ impl Node {
         let listener = settings.listen_addr.map(listen).transpose()?;
         let listen_addr = listener.as_ref().and_then(|l| l.get_ref().local_addr().ok());
 
-        let (commands, told) = async_channel::bounded(COMMANDS);
-        let (records, to_commit) = async_channel::unbounded();
-        let (answers, committed) = async_channel::bounded(16);
+        let (commands, told) = smol::channel::bounded(COMMANDS);
+        let (records, to_commit) = smol::channel::unbounded();
+        let (answers, committed) = smol::channel::bounded(16);
         let thread = std::thread::Builder::new()
             .name("store".into())
             .spawn(move || durable::run(store, to_commit, answers))

@@ -8,19 +8,19 @@ use std::sync::{Mutex, PoisonError};
 /// The neighbours with links.
 #[derive(Debug, Default)]
 pub(crate) struct Presence {
-    links: Mutex<HashMap<NodeId, Vec<async_channel::Receiver<Infallible>>>>,
+    links: Mutex<HashMap<NodeId, Vec<smol::channel::Receiver<Infallible>>>>,
 }
 
 /// Held while a link is up.
 #[derive(Debug)]
 pub(crate) struct Present {
-    _alive: async_channel::Sender<Infallible>,
+    _alive: smol::channel::Sender<Infallible>,
 }
 
 impl Presence {
     /// Notes a link; it lasts until the value returned is dropped.
     pub(crate) fn enter(&self, peer: NodeId) -> Present {
-        let (alive, watch) = async_channel::bounded(1);
+        let (alive, watch) = smol::channel::bounded(1);
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         links.retain(|_, watches| {
             watches.retain(|watch| !watch.is_closed());
@@ -38,7 +38,7 @@ impl Presence {
         }
     }
 
-    fn first(&self, peer: &NodeId) -> Option<async_channel::Receiver<Infallible>> {
+    fn first(&self, peer: &NodeId) -> Option<smol::channel::Receiver<Infallible>> {
         let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         links.get(peer)?.iter().find(|watch| !watch.is_closed()).cloned()
     }

@@ -18,7 +18,7 @@ pub fn run<T>(
     threads: usize,
     future: impl Future<Output = T>,
 ) -> T {
-    let (stop, stopped) = async_channel::bounded::<()>(1);
+    let (stop, stopped) = smol::channel::bounded::<()>(1);
     for number in 1..threads {
         let (executor, stopped) = (executor.clone(), stopped.clone());
         let work = move || {

@@ -32,7 +32,7 @@ const MOST_FOLLOWED: usize = 4096;
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Origin<'a> {
     /// A datagram of our own, and who wants to know.
-    Own(&'a async_channel::Sender<Progress>),
+    Own(&'a smol::channel::Sender<Progress>),
     /// The load generator.
     Bench,
     /// A search for a route to this node.
@@ -100,10 +100,10 @@ pub(crate) struct Shell {
     /// What became of the load generator's datagram.
     pub(crate) bench_outcome: Option<Result<u64, MeshError>>,
     /// Who waits for the end of a search.
-    pub(crate) searches: HashMap<NodeId, Vec<async_channel::Sender<bool>>>,
+    pub(crate) searches: HashMap<NodeId, Vec<smol::channel::Sender<bool>>>,
     parked: HashMap<Ticket, Waiting>,
     parked_bytes: usize,
-    followed: HashMap<u64, async_channel::Sender<Progress>>,
+    followed: HashMap<u64, smol::channel::Sender<Progress>>,
 }
 
 impl Shell {
@@ -334,7 +334,7 @@ impl Shell {
     }
 
     /// Tells how far an own datagram got, and follows it if it was sent.
-    pub(crate) fn tell(&mut self, who: async_channel::Sender<Progress>, progress: Progress) {
+    pub(crate) fn tell(&mut self, who: smol::channel::Sender<Progress>, progress: Progress) {
         let listens = who.try_send(progress).is_ok();
         if let (true, Progress::Sent { sequence, .. }) = (listens, progress) {
             if self.followed.len() >= MOST_FOLLOWED {

@@ -2,10 +2,10 @@
 //! one line in answer.
 
 use super::{Handler, Reply, Request, RpcError};
-use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use serde::Serialize;
 use serde_json::Value;
 use smol::future::or;
+use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::lock::Semaphore;
 use smol::{Async, Executor};
 use std::io;

@@ -244,7 +244,7 @@ fn while_a_bitcoin_node_is_silent_free_traffic_flows() {
             assert_eq!(parked().await, 1, "it did not wait all the while");
         };
         let sent = send_paid(&a, &c, b"data", &proof, true);
-        let (sent, ()) = futures_lite::future::zip(sent, meanwhile).await;
+        let (sent, ()) = smol::future::zip(sent, meanwhile).await;
         let stopped = sent.unwrap().stopped.unwrap();
         let unconfirmed = (b.handle().id(), Cause::Unconfirmed.to_string());
         assert_eq!((stopped.reporter, stopped.cause), unconfirmed);

@@ -52,7 +52,7 @@ impl Bed {
     /// Runs a test with its nodes on two threads.
     fn run<F: Future<Output = ()>>(test: impl FnOnce(Self) -> F) {
         let executor = Arc::new(Executor::new());
-        let (stop, stopped) = async_channel::bounded::<()>(1);
+        let (stop, stopped) = smol::channel::bounded::<()>(1);
         let threads: Vec<_> = (0..2)
             .map(|_| {
                 let (executor, stopped) = (executor.clone(), stopped.clone());

@@ -57,7 +57,7 @@ fn with_server(test: impl FnOnce(&Path, &Answers)) {
     let path = dir.path().join("rpc.sock");
     let server = Server::bind(&path).unwrap();
     let answers = Arc::new(Answers::default());
-    let (stop, stopped) = async_channel::bounded::<()>(1);
+    let (stop, stopped) = smol::channel::bounded::<()>(1);
     let handler = answers.clone();
     let thread = std::thread::spawn(move || {
         let executor = Executor::new();
