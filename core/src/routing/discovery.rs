@@ -75,14 +75,6 @@ impl<M: Memory> Searches<M> {
         self.0.iter().find(|s| s.until <= now)
     }
 
-    /// There is somebody new to ask: rings that found nothing are given up now. The
-    /// widest keeps its time, as no other comes after it.
-    pub fn hurry(&mut self, now: Micros) {
-        for search in self.0.iter_mut().filter(|s| !s.found && s.width < WIDEST) {
-            search.until = search.until.min(now);
-        }
-    }
-
     /// Ends a search.
     pub fn end(&mut self, destination: &NodeId) -> Option<Search> {
         let at = self.place(destination).ok()?;
