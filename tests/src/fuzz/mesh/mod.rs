@@ -7,6 +7,7 @@ mod world;
 
 use super::Choices;
 use crate::payloads::ping;
+use crate::rng::Rng;
 use blvm_mesh_core::config::MeshMode;
 use blvm_mesh_core::tables::{Fixed, Heap, Memory};
 use blvm_mesh_core::time::SECOND;
@@ -45,6 +46,34 @@ fn run<M: Memory>(mode: MeshMode, volatile: bool, mut choices: Choices<'_>) -> b
     }
     world.finish();
     world.delivered > 0
+}
+
+/// Steps of which more lead somewhere than of any bytes: packets arrive, routes are
+/// found and paid for.
+pub fn likely(rng: &mut Rng) -> Vec<u8> {
+    let mut bytes = vec![rng.draw() as u8 & 15];
+    for _ in 0..rng.within(20, 150) {
+        let what = match rng.below(3) {
+            0 => 2,
+            1 => rng.pick(&[3, 9, 9, 9, 10, 10, 11, 11, 19, 20]),
+            _ => rng.below(21) as u8,
+        };
+        let who = rng.pick(&[0b1100, 0b0011, 0b1000, 0b0001, 0b0100, 0b1001, 0b0110]);
+        let (x, y) = match what {
+            3 | 5 | 6 => (rng.below(4) as u8, rng.draw() as u8),
+            9 => (rng.draw() as u8, rng.pick(&[0, 8]) | rng.pick(&[0, 0, 0, 1, 2, 3, 4, 5])),
+            13 => (rng.below(90) as u8, rng.pick(&[0, 0, 0, 1, 5, 6])),
+            20 => (rng.draw() as u8, rng.pick(&[0, 1, 1, 2, 3, 67])),
+            _ => (rng.draw() as u8, rng.draw() as u8),
+        };
+        bytes.extend([what, who, x, y]);
+        match what {
+            6 => bytes.extend([rng.draw() as u8, 0]),
+            18 => bytes.extend(rng.vec(usize::from(y) * 2)),
+            _ => {}
+        }
+    }
+    bytes
 }
 
 fn step<M: Memory>(world: &mut World<M>, choices: &mut Choices<'_>) {
