@@ -11,6 +11,7 @@ use crate::rng::Rng;
 use blvm_mesh_core::config::MeshMode;
 use blvm_mesh_core::tables::{Fixed, Heap, Memory};
 use blvm_mesh_core::time::SECOND;
+use std::hash::Hasher;
 use world::World;
 
 /// Nodes in the mesh.
@@ -18,7 +19,7 @@ const NODES: usize = 4;
 /// Most steps of a run: longer ones find nothing that shorter ones do not.
 const MOST_STEPS: usize = 200;
 
-/// First the memory, the mode and whether records are kept, then steps of four bytes; some take bytes behind
+/// First the memory (or both), the mode and whether records are kept, then steps of four bytes; some take bytes behind
 /// them.
 pub fn target(data: &[u8]) -> bool {
     let mut choices = Choices(data);
@@ -29,14 +30,22 @@ pub fn target(data: &[u8]) -> bool {
         _ => MeshMode::BitcoinOnly,
     };
     let volatile = how & 8 != 0;
-    match how & 1 {
-        0 => run::<Heap>(mode, volatile, choices),
-        _ => run::<Fixed>(mode, volatile, choices),
-    }
+    let on_heap = || run::<Heap>(mode, volatile, choices);
+    let in_fixed = || run::<Fixed>(mode, volatile, choices);
+    let (delivered, _) = match how & 0x11 {
+        0 => on_heap(),
+        1 => in_fixed(),
+        _ => {
+            let both = [on_heap(), in_fixed()];
+            assert_eq!(both[0], both[1], "I7: both memories do the same");
+            both[0]
+        }
+    };
+    delivered > 0
 }
 
-/// Whether anything was delivered.
-fn run<M: Memory>(mode: MeshMode, volatile: bool, mut choices: Choices<'_>) -> bool {
+/// How much was delivered, and a hash of all that was done.
+fn run<M: Memory>(mode: MeshMode, volatile: bool, mut choices: Choices<'_>) -> (usize, u64) {
     let mut world = World::<M>::new(NODES, mode, volatile);
     for _ in 0..MOST_STEPS {
         if choices.is_empty() {
@@ -45,13 +54,13 @@ fn run<M: Memory>(mode: MeshMode, volatile: bool, mut choices: Choices<'_>) -> b
         step(&mut world, &mut choices);
     }
     world.finish();
-    world.delivered > 0
+    (world.delivered, world.trace.finish())
 }
 
 /// Steps of which more lead somewhere than of any bytes: packets arrive, routes are
 /// found and paid for.
 pub fn likely(rng: &mut Rng) -> Vec<u8> {
-    let mut bytes = vec![rng.draw() as u8 & 15];
+    let mut bytes = vec![rng.draw() as u8 & 31];
     for _ in 0..rng.within(20, 150) {
         let what = match rng.below(3) {
             0 => 2,
