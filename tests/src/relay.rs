@@ -2,7 +2,7 @@
 
 use crate::bank::{Bank, OwnTerms};
 use bitcoin::secp256k1::{Keypair, Message, Secp256k1, SecretKey};
-use blvm_mesh_core::config::Config;
+use blvm_mesh_core::config::{Allowance, Config};
 use blvm_mesh_core::id::{LinkId, Network, NodeId};
 use blvm_mesh_core::mesh::{Action, HostMesh, Input, MeshError, Priority};
 use blvm_mesh_core::mode::MeshMode;
@@ -39,13 +39,15 @@ const FROM: LinkId = LinkId(1);
 const TO: LinkId = LinkId(2);
 
 impl Relay {
-    /// A host's relay on regtest without a limit of free traffic, both its links up.
+    /// A host's relay on regtest without a limit of free traffic or of bad payments, both its links up.
     pub fn new(mode: MeshMode) -> Self {
         let bank = Bank::new(7);
         let mut config = Config::host(Network::Regtest);
         config.mode = mode;
         config.free_rate = u64::MAX;
         config.free_burst = u64::MAX;
+        // Each lie is looked at.
+        config.bad_payments = Allowance { rate: u64::MAX, burst: u64::MAX };
         let _ = config.payment.issuers.push(bank.public_key());
         let key = |n| SecretKey::from_slice(&[n; 32]).expect("a small number is a key");
         let source = Keypair::from_secret_key(&Secp256k1::new(), &key(3));
