@@ -139,7 +139,7 @@ impl Plan {
             liars: 0,
             lies: Lie::ALL.to_vec(),
             lie_gap: 200 * MILLISECOND,
-            traffic_gap: 10 * SECOND / nodes.max(1) as u64,
+            traffic_gap: 100 * SECOND / nodes.max(1) as u64,
             traffic: [2, 1, 0, 0],
             covenants: false,
             heap: Some(true),

@@ -40,6 +40,8 @@ impl Report {
         let radio = world.radio.as_ref().map(|m| {
             json!({
                 "frames": m.frames,
+                "frames_again": m.again,
+                "bytes_per_node_second": per_node(m.bytes),
                 "airtime_s": m.airtime as f64 / SECOND as f64,
                 "received": m.received,
                 "collided": m.collided,

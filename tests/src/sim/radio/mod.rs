@@ -5,10 +5,12 @@
 //! hears somebody. A frame is received where its power is at least four times
 //! (6 dB) that of all others heard at any time while it lasts, and the receiver
 //! did not send meanwhile. Power falls with the third power of the distance; what
-//! is too weak to be received disturbs up to [`REACH`] times the range. Nothing
-//! lost is sent again. Links carry packets that are authenticated already: the
-//! link layer's handshake and key are not on the air, its counter and tag are.
-//! A packet for several neighbours is sent once.
+//! is too weak to be received disturbs up to [`REACH`] times the range. A packet for
+//! several neighbours is sent once and not acknowledged. One for a single neighbour
+//! is: a frame that was lost is sent again up to [`TRIES`] times; the time of the
+//! acknowledgement is added to the frame's, and an acknowledgement is never lost.
+//! Links carry packets that are authenticated already: the link layer's handshake
+//! is not on the air, its counter and tag are.
 
 mod modem;
 
@@ -19,6 +21,7 @@ use super::bytes::{Bytes, Path};
 use super::machine::Given;
 use super::wires::link_of;
 use super::world::Event;
+use crate::topology::Topology;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Most bytes of a frame on the air.
@@ -29,6 +32,12 @@ const OVERHEAD: usize = 22;
 const QUEUE: usize = 32;
 /// How many times as strong as all others a frame must be.
 const CAPTURE: f32 = 4.0;
+/// Over how many times its own length the beginning of a packet is drawn.
+const SPREAD: u64 = 4;
+/// How often a frame for a single neighbour is sent again.
+const TRIES: usize = 3;
+/// Bytes of an acknowledgement: the counter and a short tag.
+const ACK: usize = 8;
 /// How far signals disturb, in ranges.
 const REACH: f64 = 1.6;
 
@@ -42,6 +51,8 @@ struct Outgoing {
     number: u64,
     parts: usize,
     sent: usize,
+    /// How often the frame has been sent again.
+    again: usize,
 }
 
 /// A frame that can be heard at a node.
@@ -77,10 +88,14 @@ pub struct Medium {
     pub positions: Vec<(f64, f64)>,
     /// Frames sent.
     pub frames: u64,
+    /// Their bytes.
+    pub bytes: u64,
     /// Receptions at nodes to which a frame was addressed.
     pub received: u64,
     /// Those that failed because of another frame or because the node was sending.
     pub collided: u64,
+    /// Frames sent again.
+    pub again: u64,
     /// Time on the air of all frames, in microseconds.
     pub airtime: u64,
     radios: Vec<Radio>,
@@ -109,15 +124,22 @@ impl Medium {
             range,
             positions,
             frames: 0,
+            bytes: 0,
             received: 0,
             collided: 0,
+            again: 0,
             airtime: 0,
             radios,
             heard,
             numbers: 0,
             moving: false,
         };
-        (0..medium.positions.len()).for_each(|n| medium.heard[n] = medium.reach(n));
+        for (a, b) in Topology::in_range(&medium.positions, REACH * range) {
+            let strength = power(range, medium.positions[a], medium.positions[b]);
+            medium.heard[a].push((b, strength));
+            medium.heard[b].push((a, strength));
+        }
+        medium.heard.iter_mut().for_each(|list| list.sort_by_key(|(n, _)| *n));
         medium
     }
 
@@ -184,7 +206,7 @@ impl World {
         medium.numbers += 1;
         let (number, parts) = (medium.numbers, bytes.len().div_ceil(FRAME - OVERHEAD).max(1));
         let to = vec![(conn, side)];
-        radio.queue.push_back(Outgoing { bytes, path, to, number, parts, sent: 0 });
+        radio.queue.push_back(Outgoing { bytes, path, to, number, parts, sent: 0, again: 0 });
         if radio.queue.len() >= QUEUE / 2 && !self.conns[conn].full[side] {
             self.conns[conn].full[side] = true;
             self.at(self.now, Event::Congested { conn, side, full: true });
@@ -195,11 +217,19 @@ impl World {
     /// Lets a radio look at the channel as soon as it may send.
     fn look(&mut self, n: usize) {
         let Some(medium) = &mut self.radio else { return };
-        let pause = medium.modem.symbols(16);
+        let modem = medium.modem;
         let radio = &mut medium.radios[n];
-        if radio.waits || radio.sending.is_some() || radio.queue.is_empty() {
+        let Some(next) = radio.queue.front().filter(|_| !radio.waits && radio.sending.is_none())
+        else {
             return;
-        }
+        };
+        // All who pass a request on have heard it at the same time: the longer it
+        // is, the further they must be apart.
+        let pause = match next.sent {
+            0 => SPREAD * modem.airtime((next.bytes.len() + OVERHEAD).min(FRAME)),
+            _ if next.again > 0 => SPREAD * modem.airtime(FRAME) / 2,
+            _ => modem.symbols(2),
+        };
         radio.waits = true;
         let at = self.now.max(radio.free_at) + self.chance.below(pause);
         self.at(at, Event::Carrier { node: n });
@@ -216,7 +246,8 @@ impl World {
         };
         let most = FRAME - OVERHEAD;
         let part = (outgoing.bytes.len() - outgoing.sent * most).min(most);
-        let airtime = modem.airtime(part + OVERHEAD);
+        let ack = if outgoing.to.len() == 1 { modem.airtime(ACK) } else { 0 };
+        let airtime = modem.airtime(part + OVERHEAD) + ack;
         if radio.hears_somebody() {
             radio.waits = true;
             let at = now + modem.symbols(8) + self.chance.below(2 * airtime);
@@ -231,6 +262,7 @@ impl World {
             medium.radios[*m].begins(number, *power);
         }
         medium.frames += 1;
+        medium.bytes += (part + OVERHEAD) as u64;
         medium.airtime += airtime;
         self.at(now + airtime, Event::Silence { node: n, number });
     }
@@ -257,7 +289,16 @@ impl World {
         let radio = &mut medium.radios[n];
         radio.sending = None;
         let Some(mut outgoing) = radio.queue.pop_front() else { return };
-        outgoing.sent += 1;
+        if let [(conn, side)] = outgoing.to[..]
+            && !good.contains(&self.conns[conn].ends[1 - side])
+            && outgoing.again < TRIES
+        {
+            outgoing.again += 1;
+            medium.again += 1;
+            radio.queue.push_front(outgoing);
+            return self.look(n);
+        }
+        (outgoing.sent, outgoing.again) = (outgoing.sent + 1, 0);
         let last = outgoing.sent == outgoing.parts;
         let mut complete = Vec::new();
         for (conn, side) in &outgoing.to {
