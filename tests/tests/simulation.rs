@@ -1,19 +1,21 @@
 //! Many worlds, each from one seed. `MESH_SEED=n` lives one of them only.
 
-use blvm_mesh_tests::sim::{Machine, Plan, Report};
+use blvm_mesh_core::time::SECOND;
+use blvm_mesh_tests::sim::hunt::{attempt, shrink};
+use blvm_mesh_tests::sim::radio::Modem;
+use blvm_mesh_tests::sim::{Fault, Machine, Plan, Report};
+use blvm_mesh_tests::topology::SHAPES;
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|s| s.parse().ok())
 }
 
 fn world(plan: &Plan) -> Report {
-    let run = || plan.run(&mut |_| {}).expect("a world");
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-        let seed = plan.seed;
-        eprintln!("seed {seed} failed; again: blvm-mesh-sim --drawn {seed} --trace -");
-        resume_unwind(panic)
+    attempt(plan, &mut |_| {}).unwrap_or_else(|failure| {
+        eprintln!("{failure}");
+        panic!("the smallest world in which it fails:\n{}", shrink(failure, 200))
     })
 }
 
@@ -94,6 +96,42 @@ fn worlds() {
     println!("{counts:#?}");
     let missing: Vec<_> = HAPPENS.iter().filter(|w| !counts.contains_key(**w)).collect();
     assert!(count < 200 || missing.is_empty(), "in {count} worlds nothing of {missing:?}");
+}
+
+/// Worlds that nobody has seen before, `MESH_FRESH` of them. Their seeds are printed.
+#[test]
+fn fresh_worlds() {
+    let count = number("MESH_FRESH").unwrap_or(5);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let first = now.as_secs() * 1000;
+    println!("fresh seeds {first} to {}", first + count - 1);
+    for seed in first..first + count {
+        world(&Plan::drawn(seed));
+    }
+}
+
+/// A shape, a medium, and every trouble, in worlds larger than those drawn.
+#[test]
+fn scenarios() {
+    for shape in SHAPES {
+        for radio in [false, true] {
+            let mut plan = Plan::calm(1, 40, shape);
+            plan.duration = 20 * SECOND;
+            plan.traffic_gap = 500_000;
+            plan.radio = radio.then_some(Modem::SHORT);
+            let calm = world(&plan);
+            if !radio {
+                // A line is longer than a route.
+                let all = calm.summary["delivery_ratio"].as_f64() > Some(0.9);
+                assert!(all || shape == "line" || shape == "moving", "{shape}: {}", calm.summary);
+            }
+            plan.faults = Fault::ALL.to_vec();
+            (plan.liars, plan.covenants, plan.bolt8) = (4, true, !radio);
+            let troubled = world(&plan);
+            assert_ne!(calm.trace, troubled.trace);
+            assert_eq!(calm.summary["shares_sum_to_paid"], true);
+        }
+    }
 }
 
 /// I7: across runs and memories; across builds, compare what this prints.

@@ -244,3 +244,41 @@ fn main() -> ExitCode {
         ExitCode::from(2)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_lives_the_plan_that_printed_it() {
+        let again = |plan: &Plan| {
+            let command = plan.command();
+            let args = Args::try_parse_from(command.split(' ')).expect("a command");
+            args.plan(args.seed).expect("a plan")
+        };
+        for seed in 1..200 {
+            let plan = Plan::drawn(seed);
+            assert_eq!(again(&plan), plan);
+            let other = Plan { nodes: 2, liars: 0, faults: vec![Fault::Cut], ..plan };
+            assert_eq!(again(&other), other);
+        }
+        let mut calm = Plan::calm(7, 20, "grid");
+        calm.traffic_gap = 5 * SECOND;
+        assert_eq!(again(&calm), calm);
+        (calm.radio, calm.peace, calm.liars) = (Some(Modem::SHORT), true, 3);
+        assert_eq!(again(&calm), calm);
+    }
+
+    #[test]
+    fn a_wrong_word_is_told_with_the_right_ones() {
+        let plan = |words: &str| {
+            let words = words.split(' ');
+            Args::try_parse_from(words).map_err(|e| e.to_string()).and_then(|a| a.plan(1))
+        };
+        let told = plan("sim --faults cut,ruin").unwrap_err();
+        assert!(told.contains("ruin") && told.contains("silent"), "{told}");
+        assert!(plan("sim --radio 3,9").unwrap_err().contains("7 to 12"));
+        assert!(plan("sim --nodes 1").is_err());
+        assert!(plan("sim --nodes 3 --liars 9").is_err());
+    }
+}

@@ -140,8 +140,14 @@ impl Plan {
         if self.liars > 0 {
             out += &format!(" --lies {}", list(&self.lies, &Lie::ALL, |l| l.name()));
         }
-        if self.radio.is_some() {
-            out += " --radio";
+        if let Some(modem) = self.radio {
+            out += &format!(" --radio {},{}", modem.spreading, modem.bandwidth / 1000);
+        }
+        if !self.varied {
+            out += &format!(" --traffic-ms {}", self.traffic_gap / 1000);
+        }
+        if self.peace {
+            out += " --peace";
         }
         out += &format!(" --bolt8 {} --covenants {}", self.bolt8, self.covenants);
         out
@@ -154,8 +160,6 @@ mod tests {
 
     #[test]
     fn a_failure_shrinks_to_what_it_needs() {
-        // A world in which something is lost that must arrive fails its liveness;
-        // here the loss is made part of every plan by cutting the last node off.
         let plan = Plan { nodes: 8, ..Plan::drawn(3) };
         let failure = Failure { plan, message: "I4: twice".into(), at: (0, 0) };
         assert_eq!(failure.invariant(), "I4");
