@@ -105,7 +105,7 @@ impl Plan {
         if let Some(modem) = self.radio {
             c.max_packet = 2048;
             // Time for a frame of every neighbour on the way there and back.
-            c.timing.hop_round_trip = 12 * modem.airtime(255);
+            c.timing.hop_round_trip = 20 * modem.airtime(255);
             c.timing.first_ring = 3;
             c.timing.route_lifetime = 1800 * SECOND;
         }

@@ -22,6 +22,7 @@ use super::machine::Given;
 use super::wires::link_of;
 use super::world::Event;
 use crate::topology::Topology;
+use blvm_mesh_core::time::{Micros, SECOND};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Most bytes of a frame on the air.
@@ -34,6 +35,9 @@ const QUEUE: usize = 32;
 const CAPTURE: f32 = 4.0;
 /// Over how many times its own length the beginning of a packet is drawn.
 const SPREAD: u64 = 4;
+/// Time over which the duty cycle is counted. ETSI EN 300 220 counts over an hour;
+/// a minute keeps to that too.
+const DUTY_WINDOW: Micros = 60 * SECOND;
 /// How often a frame for a single neighbour is sent again.
 const TRIES: usize = 3;
 /// Bytes of an acknowledgement: the counter and a short tag.
@@ -69,8 +73,8 @@ struct Radio {
     /// The frame being sent.
     sending: Option<u64>,
     on_air: Vec<Heard>,
-    /// When it may send again.
-    free_at: u64,
+    /// When all that it has sent will be within its duty cycle.
+    even_at: Micros,
     /// Whether it will look at the channel.
     waits: bool,
     /// Of each sender the packet that comes in parts, and how many have come.
@@ -231,7 +235,8 @@ impl World {
             _ => modem.symbols(2),
         };
         radio.waits = true;
-        let at = self.now.max(radio.free_at) + self.chance.below(pause);
+        let allowed = radio.even_at.saturating_sub(DUTY_WINDOW);
+        let at = self.now.max(allowed) + self.chance.below(pause);
         self.at(at, Event::Carrier { node: n });
     }
 
@@ -256,7 +261,8 @@ impl World {
         medium.numbers += 1;
         let number = medium.numbers;
         radio.sending = Some(number);
-        radio.free_at = now + airtime * 1000 / u64::from(modem.duty_permille.max(1));
+        let share = airtime * 1000 / u64::from(modem.duty_permille.max(1));
+        radio.even_at = radio.even_at.max(now) + share;
         radio.on_air.iter_mut().for_each(|h| h.good = false);
         for (m, power) in &medium.heard[n] {
             medium.radios[*m].begins(number, *power);
