@@ -33,9 +33,11 @@ impl Failure {
     /// `I1` to `I10`, `liveness`, or `I8` for any other panic.
     pub fn invariant(&self) -> &str {
         let known = |name: &&str| {
-            *name == "liveness" || name.starts_with('I') && name[1..].parse::<u8>().is_ok()
+            let number = name.strip_prefix('I').and_then(|n| n.parse::<u8>().ok());
+            *name == "liveness" || number.is_some()
         };
-        self.message.split(':').next().filter(known).unwrap_or("I8")
+        let mut words = self.message.split_whitespace().filter_map(|w| w.strip_suffix(':'));
+        words.find(known).unwrap_or("I8")
     }
 }
 
@@ -159,10 +161,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_shrinks_to_what_it_needs() {
+    fn a_failure_names_its_invariant_and_its_command() {
         let plan = Plan { nodes: 8, ..Plan::drawn(3) };
         let failure = Failure { plan, message: "I4: twice".into(), at: (0, 0) };
         assert_eq!(failure.invariant(), "I4");
+        let message = "assertion `left == right` failed: I10: late\n left: 1".into();
+        assert_eq!(Failure { message, ..failure.clone() }.invariant(), "I10");
         let other = Failure { message: "index out of bounds".into(), ..failure.clone() };
         assert_eq!(other.invariant(), "I8");
         assert!(simpler(&failure.plan).iter().all(|p| *p != failure.plan));

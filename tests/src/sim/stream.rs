@@ -176,7 +176,7 @@ impl World {
                 Got::Send(act) => self.piece(conn, side, act),
                 Got::Peer(peer) => {
                     let other = self.conns[conn].ends[1 - side];
-                    assert_eq!(peer, self.id(other), "a link proved another's key");
+                    assert_eq!(peer, self.id(other), "I3: a link proved another's key");
                     self.checks.count("handshakes");
                     self.authenticated(conn, side);
                 }

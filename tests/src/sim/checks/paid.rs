@@ -86,8 +86,12 @@ impl World {
             let d = datagram(packet).expect("a datagram went on");
             let goes_free = mode == MeshMode::Open || self.checks.free.contains(d.payload);
             if goes_free && booked.is_empty() {
-                assert_ne!(priority, Some(Priority::Paid), "free, and called paid");
-                assert_eq!(earned.unwrap_or(0), 0, "node {n} earned with a free packet: {given:?}");
+                assert_ne!(priority, Some(Priority::Paid), "I1: free, and called paid");
+                assert_eq!(
+                    earned.unwrap_or(0),
+                    0,
+                    "I2: node {n} earned with a free packet: {given:?}"
+                );
                 continue;
             }
             assert!(mode == MeshMode::PaymentGated, "I1: {mode} node {n} carries {given:?}");
@@ -117,19 +121,20 @@ impl World {
                 None => assert!(node.config.payment.volatile && after.is_none(), "I2: no record"),
                 Some((number, p)) => {
                     assert_eq!(after, Some(number), "I2: sent before it is durable");
-                    assert_eq!((p.key, p.amount_msat, p.share_msat), (key, amount, share));
+                    let recorded = (p.key, p.amount_msat, p.share_msat);
+                    assert_eq!(recorded, (key, amount, share), "I2: another record");
                     let index = party.saturating_sub(1) as u8;
                     let role = match (party, party > d.route().len()) {
                         (0, _) => Party::Source,
                         (_, true) => Party::Destination,
                         _ => Party::Intermediate(index),
                     };
-                    assert_eq!(p.role, role, "{given:?}");
+                    assert_eq!(p.role, role, "I5: {given:?}");
                 }
             }
             used = Some(Paid { key, amount, share, parties: d.route().len() + 2 });
         }
-        assert!(used.is_some() || booked.is_empty(), "booked and not carried: {given:?}");
+        assert!(used.is_some() || booked.is_empty(), "I2: booked and not carried: {given:?}");
         used
     }
 
