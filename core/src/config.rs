@@ -112,7 +112,7 @@ impl Timing {
     /// For links of a local or wide-area network.
     pub const HOST: Self = Self {
         keepalive: 250 * MILLISECOND,
-        hop_round_trip: 75 * MILLISECOND,
+        hop_round_trip: 100 * MILLISECOND,
         first_ring: 2,
         route_lifetime: 600 * SECOND,
         verify_timeout: 10 * SECOND,

@@ -1,8 +1,8 @@
 //! Tables in heap memory, sized by the configuration.
 //!
-//! The first item reserves the memory of the whole table, and the system gives it page
-//! by page as it is used. So no packet waits while a table grows, and one that is never
-//! used costs nothing.
+//! Lists grow as they fill. The first payment reserves the memory of all that may come,
+//! and the system gives it page by page as it is used: no packet waits while that table
+//! grows, and a node that is never paid does not have it.
 
 use super::{FixedList, FixedMap, List, Map, Memory, Owned};
 use alloc::{boxed::Box, vec::Vec};
@@ -91,11 +91,11 @@ impl<T> List<T> for HeapList<T> {
         if self.is_full() || index > self.items.len() {
             return Err(item);
         }
-        if self.items.capacity() == 0 {
-            self.items.reserve_exact(self.capacity);
-        }
         self.items.insert(index, item);
         Ok(())
+    }
+    fn reserve(&mut self) {
+        self.items.reserve_exact(self.capacity.saturating_sub(self.items.len()));
     }
     fn take(&mut self, index: usize) -> Option<T> {
         (index < self.items.len()).then(|| self.items.remove(index))

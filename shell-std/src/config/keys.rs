@@ -54,7 +54,7 @@ pub const KEYS: &[(&str, &str, Kind, &str)] = &[
     ("limits", "store_cache_bytes", Number, "memory of the store's cache [262144]"),
     ("limits", "threads", Number, "threads that the node's tasks run on [1]"),
     ("timing", "keepalive_ms", Number, "longest silence on a link, 0 for no limit [250]"),
-    ("timing", "hop_round_trip_ms", Number, "time for a request over a link and back [75]"),
+    ("timing", "hop_round_trip_ms", Number, "time for a request over a link and back [100]"),
     ("timing", "first_ring", Number, "links that a search crosses at first [2]"),
     ("timing", "route_lifetime_ms", Number, "age at which a route is renewed [600000]"),
     ("timing", "verify_timeout_ms", Number, "longest wait for the host node's answer [10000]"),
