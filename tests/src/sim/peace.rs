@@ -99,14 +99,16 @@ impl Life<'_> {
             self.world.nodes[n].machine.path(&id, local).is_some()
         });
         assert!(found, "liveness: in peace {n} finds no way to {to}");
-        // Those who pay by covenant wait for a block.
-        let Some((payload, did)) = self.pay_for(n, to) else { return };
+        let paid = self.pay_for(n, to);
         let refusals = |w: &World| {
             let of = |name: &str| w.checks.counts.get(name).copied().unwrap_or_default();
             [of("ReplayDetected(Forgotten"), of("ReplayDetected(TableFull")]
         };
         let before = refusals(&self.world);
+        // Also until the search gives its place back.
         self.world.run_for(IN_TIME);
+        // Those who pay by covenant wait for a block.
+        let Some((payload, did)) = paid else { return };
         if self.plan.covenants && refusals(&self.world) != before {
             // A covenant's payment is kept for two days: until then the smallest
             // tables are full of it, and where a clock that was years ahead has
