@@ -5,7 +5,7 @@ use super::World;
 use super::live::Life;
 use super::machine::{Did, Given};
 use crate::topology::Topology;
-use blvm_mesh_core::config::MeshMode;
+use blvm_mesh_core::config::{MAX_HOPS, MeshMode};
 use blvm_mesh_core::mesh::Priority;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 
@@ -27,12 +27,14 @@ impl Life<'_> {
             // However much a clock drifts, it is set again now and then.
             w.set_clock(n, 0);
         }
-        self.parts = self.reachable();
+        let joined = self.reachable();
         let mut paid = false;
         for _ in 0..PAIRS {
             let nodes = self.world.nodes.len();
             let (n, to) = (self.rng.index(nodes), self.rng.index(nodes));
-            if n == to || self.parts[n] != self.parts[to] {
+            // Not further apart than a route is long.
+            let far = joined.distances(n)[to];
+            if n == to || far.is_none_or(|links| links > MAX_HOPS + 1) {
                 continue;
             }
             let payload = self.send_free(n, to);
@@ -77,9 +79,9 @@ impl Life<'_> {
         }
     }
 
-    /// For each node the connected part that it is in: a small table may have no
-    /// room for a neighbour, whatever the wires.
-    fn reachable(&self) -> Vec<usize> {
+    /// The links between nodes that know each other: a small table may have no room
+    /// for a neighbour, whatever the wires.
+    fn reachable(&self) -> Topology {
         let w = &self.world;
         let knows = |a: usize, b: usize| {
             let hop = w.id(b).hop();
@@ -87,7 +89,7 @@ impl Life<'_> {
         };
         let all = self.topology.links.keys().copied();
         let links = all.filter(|(a, b)| knows(*a, *b) && knows(*b, *a)).map(|l| (l, [1.0; 2]));
-        Topology { links: links.collect(), ..self.topology.clone() }.parts()
+        Topology { links: links.collect(), ..self.topology.clone() }
     }
 
     fn pay_in_peace(&mut self, n: usize, to: usize) {
