@@ -160,6 +160,19 @@ impl Topology {
         lists
     }
 
+    /// How many links each node is away from one; `None` where there is no way.
+    pub fn distances(&self, from: usize) -> Vec<Option<usize>> {
+        let (lists, mut distance) = (self.neighbours(), vec![None; self.nodes]);
+        let mut todo = std::collections::VecDeque::from([(from, 0)]);
+        while let Some((n, far)) = todo.pop_front() {
+            if distance[n].is_none() {
+                distance[n] = Some(far);
+                todo.extend(lists[n].iter().map(|m| (*m, far + 1)));
+            }
+        }
+        distance
+    }
+
     /// For each node the number of the connected part that it is in.
     pub fn parts(&self) -> Vec<usize> {
         let (lists, mut part) = (self.neighbours(), vec![usize::MAX; self.nodes]);
@@ -187,6 +200,8 @@ mod tests {
         assert_eq!(["line", "ring", "tree", "star"].map(|s| links(s, 10)), [9, 10, 9, 9]);
         assert_eq!(links("grid", 49), 2 * 6 * 7);
         assert!(shape("random", 50).parts().iter().all(|p| *p == 0));
+        let far = shape("line", 50).distances(10);
+        assert_eq!((far[49], far[10], far[0]), (Some(39), Some(0), Some(10)));
         let spread = shape("geometric", 1000);
         let degree = 2 * spread.links.len() / 1000;
         assert!((7..=9).contains(&degree), "{degree}");

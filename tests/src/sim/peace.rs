@@ -5,7 +5,7 @@ use super::World;
 use super::live::Life;
 use super::machine::{Did, Given};
 use crate::topology::Topology;
-use blvm_mesh_core::config::MeshMode;
+use blvm_mesh_core::config::{MAX_HOPS, MeshMode};
 use blvm_mesh_core::mesh::Priority;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 
@@ -27,12 +27,14 @@ impl Life<'_> {
             // However much a clock drifts, it is set again now and then.
             w.set_clock(n, 0);
         }
-        self.parts = self.reachable();
+        let joined = self.reachable();
         let mut paid = false;
         for _ in 0..PAIRS {
             let nodes = self.world.nodes.len();
             let (n, to) = (self.rng.index(nodes), self.rng.index(nodes));
-            if n == to || self.parts[n] != self.parts[to] {
+            // Not further apart than a route is long.
+            let far = joined.distances(n)[to];
+            if n == to || far.is_none_or(|links| links > MAX_HOPS + 1) {
                 continue;
             }
             let payload = self.send_free(n, to);
@@ -77,9 +79,9 @@ impl Life<'_> {
         }
     }
 
-    /// For each node the connected part that it is in: a small table may have no
-    /// room for a neighbour, whatever the wires.
-    fn reachable(&self) -> Vec<usize> {
+    /// The links between nodes that know each other: a small table may have no room
+    /// for a neighbour, whatever the wires.
+    fn reachable(&self) -> Topology {
         let w = &self.world;
         let knows = |a: usize, b: usize| {
             let hop = w.id(b).hop();
@@ -87,7 +89,7 @@ impl Life<'_> {
         };
         let all = self.topology.links.keys().copied();
         let links = all.filter(|(a, b)| knows(*a, *b) && knows(*b, *a)).map(|l| (l, [1.0; 2]));
-        Topology { links: links.collect(), ..self.topology.clone() }.parts()
+        Topology { links: links.collect(), ..self.topology.clone() }
     }
 
     fn pay_in_peace(&mut self, n: usize, to: usize) {
@@ -99,14 +101,16 @@ impl Life<'_> {
             self.world.nodes[n].machine.path(&id, local).is_some()
         });
         assert!(found, "liveness: in peace {n} finds no way to {to}");
-        // Those who pay by covenant wait for a block.
-        let Some((payload, did)) = self.pay_for(n, to) else { return };
+        let paid = self.pay_for(n, to);
         let refusals = |w: &World| {
             let of = |name: &str| w.checks.counts.get(name).copied().unwrap_or_default();
             [of("ReplayDetected(Forgotten"), of("ReplayDetected(TableFull")]
         };
         let before = refusals(&self.world);
+        // Also until the search gives its place back.
         self.world.run_for(IN_TIME);
+        // Those who pay by covenant wait for a block.
+        let Some((payload, did)) = paid else { return };
         if self.plan.covenants && refusals(&self.world) != before {
             // A covenant's payment is kept for two days: until then the smallest
             // tables are full of it, and where a clock that was years ahead has
