@@ -112,9 +112,15 @@ impl Answers {
 
     /// Writes an Act Two that is to be sent.
     pub(super) fn transmit(&mut self, now: Micros, out: &mut [u8]) -> Option<usize> {
-        let half = self.half_open.iter_mut().find(|half| half.due && now < half.until)?;
+        self.half_open.retain(|half| now < half.until);
+        let half = self.half_open.iter_mut().find(|half| half.due)?;
         half.due = false;
         ActFrame::Two(half.theirs.session, half.ours, &half.act_two).write(out)
+    }
+
+    /// When there is something to send: at once, if there is.
+    pub(super) fn poll_timeout(&self) -> Option<Micros> {
+        self.half_open.iter().any(|half| half.due).then_some(0)
     }
 
     /// The next number that neither the session in use nor a half-open one has.

@@ -28,24 +28,28 @@ pub const USES_OF_A_KEY: u64 = 1000;
 /// One direction's key and what the next one is made of.
 struct Key<A> {
     aead: A,
+    chain: Chain,
+}
+
+struct Chain {
     key: [u8; KEY_LEN],
     chaining: [u8; KEY_LEN],
 }
 
 impl<A: Aead> Key<A> {
     fn new(key: &[u8; KEY_LEN], chaining: &[u8; KEY_LEN]) -> Self {
-        Self { aead: A::new(key), key: *key, chaining: *chaining }
+        Self { aead: A::new(key), chain: Chain { key: *key, chaining: *chaining } }
     }
 
     /// BOLT 8, "Lightning Message Key Rotation".
     fn next(&self) -> Self {
-        let (chaining, key) = hkdf_two(&self.chaining, &self.key);
+        let (chaining, key) = hkdf_two(&self.chain.chaining, &self.chain.key);
         Self::new(&key, &chaining)
     }
 }
 
 #[cfg(feature = "zeroize")]
-impl<A> Drop for Key<A> {
+impl Drop for Chain {
     fn drop(&mut self) {
         use zeroize::Zeroize;
         self.key.zeroize();
@@ -96,7 +100,7 @@ impl<A: Aead> Sealer<A> {
 pub struct Opener<A> {
     key: Key<A>,
     /// The key before.
-    previous: Option<Key<A>>,
+    previous: Option<A>,
     /// How often the key was replaced.
     epoch: u64,
     window: ReplayWindow,
@@ -130,12 +134,12 @@ impl<A: Aead> Opener<A> {
         } else if epoch == self.epoch.saturating_add(1) {
             let next = self.key.next();
             next.aead.open(counter, header, body, tag)?;
-            self.previous = Some(core::mem::replace(&mut self.key, next));
+            self.previous = Some(core::mem::replace(&mut self.key, next).aead);
             self.epoch = epoch;
         } else {
             let previous =
                 self.previous.as_ref().filter(|_| epoch.checked_add(1) == Some(self.epoch));
-            previous.ok_or(Ignored::Replayed)?.aead.open(counter, header, body, tag)?;
+            previous.ok_or(Ignored::Replayed)?.open(counter, header, body, tag)?;
         }
         Ok((counter, body))
     }

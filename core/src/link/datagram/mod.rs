@@ -203,14 +203,27 @@ pub struct Packet<'p> {
     pub bytes: &'p mut [u8],
 }
 
+/// Handshakes under way. An end of the line has one kind only, and room for no more.
+#[derive(Debug)]
+enum Side<A> {
+    Dial { remote: PublicKey, call: Option<Call<A>>, last: u8 },
+    Listen(Answers),
+}
+
+impl<A> Side<A> {
+    fn call_mut(&mut self) -> Option<&mut Call<A>> {
+        match self {
+            Self::Dial { call, .. } => call.as_mut(),
+            Self::Listen(_) => None,
+        }
+    }
+}
+
 /// One end of a line, and its neighbour at the other.
 #[derive(Debug)]
 pub struct DatagramLink<A, B> {
     limits: DatagramLimits,
-    role: Role,
-    call: Option<Call<A>>,
-    last_call: u8,
-    answers: Answers,
+    side: Side<A>,
     session: Option<Session<A>>,
     inbound: [Inbound<B>; 2],
     outbound: Outbound<B>,
@@ -231,10 +244,10 @@ impl<A: Aead, B: PacketBuffer> DatagramLink<A, B> {
             inbound: memory.inbound.map(|memory| Inbound::new(memory, max_packet)),
             outbound: Outbound::new(memory.outbound, limits.queue as usize, window, rto),
             limits,
-            role,
-            call: None,
-            last_call: 0,
-            answers: Answers::default(),
+            side: match role {
+                Role::Dial(remote) => Side::Dial { remote, call: None, last: 0 },
+                Role::Listen => Side::Listen(Answers::default()),
+            },
             session: None,
             told: false,
             down: None,
@@ -285,16 +298,16 @@ impl<A: Aead, B: PacketBuffer> DatagramLink<A, B> {
         if number <= SESSIONS {
             return self.take_frame(now, number, frame);
         }
-        match (ActFrame::parse(frame)?, self.role) {
-            (ActFrame::One(terms, act), Role::Listen) => {
+        match (ActFrame::parse(frame)?, &mut self.side) {
+            (ActFrame::One(terms, act), Side::Listen(answers)) => {
                 let in_use = self.session.as_ref().map(|session| session.number);
-                self.answers.act_one::<A>(now, &self.limits, terms, act, keys, in_use)
+                answers.act_one::<A>(now, &self.limits, terms, act, keys, in_use)
             }
-            (ActFrame::Two(number, terms, act), Role::Dial(_)) => {
-                let call = self.call.as_mut().filter(|call| call.session == number);
+            (ActFrame::Two(number, terms, act), Side::Dial { call, .. }) => {
+                let call = call.as_mut().filter(|call| call.session == number);
                 call.ok_or(Ignored::UnknownSession)?.act_two(now, &self.limits, terms, act)
             }
-            (ActFrame::Three(number, act), Role::Listen) => {
+            (ActFrame::Three(number, act), Side::Listen(answers)) => {
                 if let Some(session) = &mut self.session
                     && session.number == number
                     && session.act_three.is_some_and(|tag| act.ends_with(&tag))
@@ -303,7 +316,7 @@ impl<A: Aead, B: PacketBuffer> DatagramLink<A, B> {
                     session.confirm = true;
                     return Ok(());
                 }
-                let answered = self.answers.act_three::<A>(now, number, act)?;
+                let answered = answers.act_three::<A>(now, number, act)?;
                 self.answered(answered, act.last_chunk().copied())
             }
             _ => Err(Ignored::NotForUs),
@@ -342,12 +355,14 @@ impl<A: Aead, B: PacketBuffer> DatagramLink<A, B> {
         self.dial(now, keys);
         let size = out.len().min(usize::from(self.limits.frame));
         let out = out.get_mut(..size).filter(|out| out.len() >= usize::from(MIN_FRAME))?;
-        if let Some(len) = self.answers.transmit(now, out) {
-            return Some(len);
-        }
-        let call = self.call.as_mut();
-        if let Some(len) = call.and_then(|call| call.transmit(now, self.limits.max_rto, out)) {
-            return Some(len);
+        let act = match &mut self.side {
+            Side::Listen(answers) => answers.transmit(now, out),
+            Side::Dial { call, .. } => {
+                call.as_mut().and_then(|call| call.transmit(now, self.limits.max_rto, out))
+            }
+        };
+        if act.is_some() {
+            return act;
         }
         let session = self.session.as_mut()?;
         let end = session.frame.min(out.len()).checked_sub(super::aead::TAG_LEN)?;
@@ -370,11 +385,11 @@ impl<A: Aead, B: PacketBuffer> DatagramLink<A, B> {
 
     /// When [`transmit`](Self::transmit) must be called, even if nothing else happens.
     pub fn poll_timeout(&self) -> Option<Micros> {
-        let call = self.call.as_ref().map(Call::poll_timeout);
-        let dial = match (self.role, &self.session, call) {
-            (Role::Dial(_), None, None) => Some(0),
-            (Role::Dial(_), Some(_), None) => self.waits(self.limits.probe_after),
-            _ => call,
+        let dial = match (&self.side, &self.session) {
+            (Side::Listen(answers), _) => answers.poll_timeout(),
+            (Side::Dial { call: Some(call), .. }, _) => Some(call.poll_timeout()),
+            (Side::Dial { .. }, None) => Some(0),
+            (Side::Dial { .. }, Some(_)) => self.waits(self.limits.probe_after),
         };
         let session = self.session.as_ref();
         let session = session.and_then(|s| if s.confirm { Some(0) } else { s.ack_due() });
@@ -424,26 +439,27 @@ impl<A: Aead, B: PacketBuffer> DatagramLink<A, B> {
         if self.waits(self.limits.dead_after).is_some_and(|dead| now >= dead) {
             self.end(Down::Silent);
         }
-        self.call.take_if(|call| now >= call.until);
+        if let Side::Dial { call, .. } = &mut self.side {
+            call.take_if(|call| now >= call.until);
+        }
     }
 
     /// Begins a handshake if one is needed, and drops one that is not any more.
     fn dial(&mut self, now: Micros, keys: &mut impl Keys) {
-        let Role::Dial(remote) = self.role else { return };
         let doubtful = self.waits(self.limits.probe_after).is_some_and(|at| now >= at);
+        let Side::Dial { remote, call, last } = &mut self.side else { return };
         if self.session.is_some() && !doubtful {
             // Once Act Three is out the other side may have replaced its session.
-            self.call.take_if(|call| call.session_mut().is_none());
+            call.take_if(|call| call.session_mut().is_none());
             return;
         }
-        if self.call.is_none() {
+        if call.is_none() {
             let next = |number: u8| number.wrapping_add(1) & SESSIONS;
-            let mut number = next(self.last_call);
-            if self.session.as_ref().is_some_and(|session| session.number == number) {
-                number = next(number);
+            *last = next(*last);
+            if self.session.as_ref().is_some_and(|session| session.number == *last) {
+                *last = next(*last);
             }
-            self.last_call = number;
-            self.call = Some(Call::new(now, &self.limits, remote, number, keys));
+            *call = Some(Call::new(now, &self.limits, *remote, *last, keys));
         }
     }
 
@@ -454,12 +470,15 @@ impl<A: Aead, B: PacketBuffer> DatagramLink<A, B> {
             let (counter, body) = session.open(frame)?;
             return self.take_body(now, counter, body);
         }
-        let called = self.call.as_mut().and_then(Call::session_mut);
+        let called = self.side.call_mut().and_then(Call::session_mut);
         let called = called.filter(|session| session.number == number);
         let (counter, body) = called.ok_or(Ignored::UnknownSession)?.open(frame)?;
         // The first authentic frame shows that the other side has the session.
-        let session = self.call.take().and_then(Call::into_session);
-        self.begin(session.ok_or(Ignored::UnknownSession)?);
+        if let Side::Dial { call, .. } = &mut self.side
+            && let Some(session) = call.take().and_then(Call::into_session)
+        {
+            self.begin(session);
+        }
         self.take_body(now, counter, body)
     }
 

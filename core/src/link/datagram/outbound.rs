@@ -14,7 +14,7 @@ use crate::time::Micros;
 /// Most chunks that may be in flight.
 pub const IN_FLIGHT: usize = 16;
 /// Most packets that may be queued on a lane.
-pub const QUEUED: usize = 32;
+pub const QUEUED: usize = 16;
 
 /// Frames that must be acknowledged behind a frame before it counts as lost (RFC 9002,
 /// 6.1.1).
