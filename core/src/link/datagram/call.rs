@@ -27,7 +27,6 @@ pub(super) struct Call<A> {
     allowance: Allowance,
 }
 
-#[expect(clippy::large_enum_variant, reason = "there is one, in fixed memory")]
 enum Phase<A> {
     One {
         initiator: Initiator,
