@@ -17,7 +17,7 @@ use blvm_mesh_core::wire::route_error::{Cause, RouteError};
 use blvm_mesh_core::wire::route_reply::RouteReply;
 use blvm_mesh_core::wire::route_request::{Hop, RouteRequest};
 use blvm_mesh_core::wire::{Header, Kind};
-use document::{DOCUMENT, example};
+use document::{example, table};
 
 const SOURCE: NodeId = NodeId([0xaa; 32]);
 const DESTINATION: NodeId = NodeId([0xbb; 32]);
@@ -120,13 +120,6 @@ fn hello() {
         issuers: [[2; 33]].into_iter().collect(),
     };
     assert_eq!(Hello::parse(header, &body), Ok(expected));
-}
-
-/// The rows of the table with this head, cells trimmed.
-fn table(head: &str) -> Vec<Vec<&'static str>> {
-    let (_, rest) = DOCUMENT.split_once(head).unwrap_or_else(|| panic!("no table {head}"));
-    let rows = rest.lines().skip(2).take_while(|line| line.starts_with('|'));
-    rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect()).collect()
 }
 
 #[test]

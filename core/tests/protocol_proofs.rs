@@ -1,6 +1,7 @@
 //! The two proofs of payment in `docs/PROTOCOL.md`: read byte by byte as its tables
 //! say, made anew with other libraries, and accepted by the checks.
 
+#[allow(dead_code)]
 mod document;
 
 use bitcoin::consensus::{deserialize, serialize};

@@ -1,7 +1,13 @@
 //! No heap allocation on the relay path (DESIGN section 10), counted: for what is
-//! relayed and for what is refused. Only the first payment takes memory: that of its
+//! relayed and for what is refused, and on a datagram link in fixed memory. Only the first payment takes memory: that of its
 //! whole table.
 
+use bitcoin::secp256k1::{Keypair, Secp256k1, SignOnly};
+use blvm_mesh_core::link::aead::RustCrypto;
+use blvm_mesh_core::link::datagram::{
+    DatagramLimits, DatagramLink, Event, Keys, LinkMemory, MEMORY_OVERHEAD, Role, serial,
+};
+use blvm_mesh_core::link::fragment::Lane;
 use blvm_mesh_core::mesh::{MeshError, PaymentReason, Priority};
 use blvm_mesh_core::mode::MeshMode;
 use blvm_mesh_tests::payloads::ping;
@@ -105,4 +111,81 @@ fn forged_proofs() {
         assert_eq!(counted(&mut relay, good), relayed, "nothing was booked for a forgery");
     }
     assert!(verdicts.len() > 5, "forgeries fail at different checks: {verdicts:?}");
+}
+
+struct LinkKeys {
+    secp: Secp256k1<SignOnly>,
+    local: Keypair,
+    next: u8,
+}
+
+impl LinkKeys {
+    fn new(byte: u8) -> Self {
+        let secp = Secp256k1::signing_only();
+        let local = Keypair::from_seckey_slice(&secp, &[byte; 32]).unwrap();
+        Self { secp, local, next: byte }
+    }
+}
+
+impl Keys for LinkKeys {
+    fn local(&self) -> &Keypair {
+        &self.local
+    }
+    fn ephemeral(&mut self) -> Keypair {
+        self.next += 1;
+        Keypair::from_seckey_slice(&self.secp, &[self.next; 32]).unwrap()
+    }
+}
+
+/// Handshake, packets both ways, loss, garbage and a handshake anew, over a serial line.
+#[test]
+fn a_datagram_link() {
+    const PACKET: usize = 1000;
+    type Memory = heapless::Vec<u8, { PACKET + MEMORY_OVERHEAD }>;
+    let end = |role, byte| {
+        let memory = || [Memory::new(), Memory::new()];
+        let memory = LinkMemory { inbound: memory(), outbound: memory() };
+        let limits = DatagramLimits::serial(255, PACKET as u32);
+        let link = DatagramLink::<RustCrypto, Memory>::new(limits, role, memory);
+        (link, LinkKeys::new(byte), serial::Deframer::new([0; 257]))
+    };
+    let remote = LinkKeys::new(80).local.public_key();
+    let mut ends = [end(Role::Dial(remote), 40), end(Role::Listen, 80)];
+    let (mut out, mut line) = ([0; 255], [0; serial::encoded_len(255)]);
+    let (mut ups, mut packets, mut sent) = (0, 0, 0u32);
+    let before = COUNT.with(Cell::get);
+    for step in 0..4_000u64 {
+        let now = step * 10_000;
+        // For a while nothing arrives, so that sessions end and are made anew.
+        let cut = (1_000..3_400).contains(&step);
+        for from in 0..2 {
+            let [near, far] = &mut ends;
+            let (near, far) = if from == 0 { (near, far) } else { (far, near) };
+            if step % 20 == 0 {
+                let lane = if step % 40 == 0 { Lane::Free } else { Lane::Paid };
+                let _ = near.0.queue(now, lane, &[step as u8; PACKET], &[]);
+            }
+            while let Some(len) = near.0.transmit(now, &mut near.1, &mut out) {
+                sent += 1;
+                let len = serial::encode(&out[..len], &mut line).unwrap();
+                if cut || sent % 5 == 0 {
+                    continue;
+                }
+                line[len / 2] ^= u8::from(sent % 7 == 0);
+                let mut bytes = &line[..len];
+                while let Some(frame) = far.2.next(&mut bytes) {
+                    let _ = far.0.receive(now, frame, &mut far.1);
+                }
+            }
+            while let Some(event) = far.0.poll_event() {
+                ups += u32::from(matches!(event, Event::Up(_)));
+            }
+            while let Some(packet) = far.0.next_packet() {
+                assert_eq!(packet.bytes.len(), PACKET);
+                packets += 1;
+            }
+        }
+    }
+    assert_eq!(COUNT.with(Cell::get) - before, 0);
+    assert!(ups >= 4 && packets > 80, "{ups} sessions, {packets} packets");
 }

@@ -2,6 +2,11 @@
 //! `Noise_XK_secp256k1_ChaChaPoly_SHA256`, three acts, no randomness of its own.
 //!
 //! Each step consumes the state before it, so an ephemeral key serves once.
+//!
+//! What is *said* beside an act is not secret but bound to it: the handshake fails if
+//! the other side heard anything else. The initiator's words follow the prologue; the
+//! responder's are mixed into the hash before its ephemeral key. Where both say
+//! nothing, this is BOLT 8 to the letter.
 
 use super::aead::{Aead, TAG_LEN};
 use bitcoin::secp256k1::{Keypair, PublicKey, SecretKey, ecdh::SharedSecret};
@@ -88,14 +93,15 @@ pub struct Initiator {
 }
 
 impl Initiator {
-    /// Begins a handshake with the holder of `remote`; gives Act One to send.
-    /// `ephemeral` must be fresh and random for each handshake.
+    /// Begins a handshake with the holder of `remote`; gives Act One to send, beside
+    /// which it says `said`. `ephemeral` must be fresh and random for each handshake.
     pub fn start<A: Aead>(
         local: &Keypair,
         ephemeral: &Keypair,
         remote: &PublicKey,
+        said: &[u8],
     ) -> (Self, [u8; ACT_ONE_LEN]) {
-        let mut symmetric = Symmetric::new(remote);
+        let mut symmetric = Symmetric::new(remote, said);
         let es = SharedSecret::new(remote, &ephemeral.secret_key());
         let (act, _) = symmetric.send_ephemeral::<A>(&ephemeral.public_key(), &es);
         let initiator = Self {
@@ -107,13 +113,15 @@ impl Initiator {
         (initiator, act)
     }
 
-    /// Takes Act Two; gives Act Three to send and the keys of the transport.
+    /// Takes Act Two, beside which the responder said `said`; gives Act Three to send
+    /// and the keys of the transport.
     ///
     /// # Errors
     /// `ActTwoVersion`, `ActTwoKey`, `ActTwoTag`.
     pub fn act_two<A: Aead>(
         mut self,
         act: &[u8; ACT_TWO_LEN],
+        said: &[u8],
     ) -> Result<([u8; ACT_THREE_LEN], Secrets), HandshakeError> {
         let (version, ephemeral, tag) = ephemeral_fields(act);
         if version != VERSION {
@@ -121,6 +129,7 @@ impl Initiator {
         }
         let remote = PublicKey::from_slice(ephemeral).map_err(|_| HandshakeError::ActTwoKey)?;
         let ee = SharedSecret::new(&remote, &self.ephemeral);
+        self.symmetric.mix_said(said);
         let temp_k2 = self
             .symmetric
             .receive_ephemeral::<A>(ephemeral, &ee, tag)
@@ -153,25 +162,29 @@ impl Responder {
         Self { local: *local, ephemeral: *ephemeral }
     }
 
-    /// Takes Act One; gives Act Two to send.
+    /// Takes Act One, beside which the initiator said `heard`; gives Act Two to send,
+    /// beside which this side says `said`.
     ///
     /// # Errors
     /// `ActOneVersion`, `ActOneKey`, `ActOneTag`.
     pub fn act_one<A: Aead>(
         self,
         act: &[u8; ACT_ONE_LEN],
+        heard: &[u8],
+        said: &[u8],
     ) -> Result<(AwaitingStatic, [u8; ACT_TWO_LEN]), HandshakeError> {
         let (version, ephemeral, tag) = ephemeral_fields(act);
         if version != VERSION {
             return Err(HandshakeError::ActOneVersion(version));
         }
         let remote = PublicKey::from_slice(ephemeral).map_err(|_| HandshakeError::ActOneKey)?;
-        let mut symmetric = Symmetric::new(&self.local.public_key());
+        let mut symmetric = Symmetric::new(&self.local.public_key(), heard);
         let es = SharedSecret::new(&remote, &self.local.secret_key());
         symmetric.receive_ephemeral::<A>(ephemeral, &es, tag).ok_or(HandshakeError::ActOneTag)?;
 
         let secret = self.ephemeral.secret_key();
         let ee = SharedSecret::new(&remote, &secret);
+        symmetric.mix_said(said);
         let (act, temp_k2) = symmetric.send_ephemeral::<A>(&self.ephemeral.public_key(), &ee);
         Ok((AwaitingStatic { symmetric, temp_k2, ephemeral: secret }, act))
     }
@@ -235,10 +248,10 @@ struct Symmetric {
 
 impl Symmetric {
     /// BOLT 8, "Handshake State Initialization".
-    fn new(responder: &PublicKey) -> Self {
+    fn new(responder: &PublicKey, said: &[u8]) -> Self {
         let ck: [u8; 32] = Sha256::digest(PROTOCOL_NAME).into();
         let mut state = Self { ck, h: ck };
-        state.mix_hash(&[PROLOGUE]);
+        state.mix_hash(&[PROLOGUE, said]);
         state.mix_hash(&[&responder.serialize()]);
         state
     }
@@ -247,6 +260,12 @@ impl Symmetric {
         let mut hash = Sha256::new_with_prefix(self.h);
         parts.iter().for_each(|part| hash.update(part));
         self.h = hash.finalize().into();
+    }
+
+    fn mix_said(&mut self, said: &[u8]) {
+        if !said.is_empty() {
+            self.mix_hash(&[said]);
+        }
     }
 
     /// Mixes a shared secret into the chaining key; gives the temporary key.

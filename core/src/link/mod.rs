@@ -1,4 +1,5 @@
-//! Links: bytes to and from one neighbour (DESIGN section 3).
+//! Links: bytes to and from one neighbour (DESIGN section 3). Those over streams are
+//! here; those over lines that lose frames are in [`datagram`].
 //!
 //! [`Link`] carries out the handshake of BOLT 8 and then turns received bytes into
 //! decrypted frames, in place. It does no I/O:
@@ -20,6 +21,7 @@
 //! Afterwards [`Link::split`] gives two halves that two tasks may drive.
 
 pub mod aead;
+pub mod datagram;
 pub mod fragment;
 pub mod handshake;
 pub mod joiner;
@@ -136,7 +138,7 @@ impl<A: Aead> Link<A> {
         ephemeral: &Keypair,
         remote: &PublicKey,
     ) -> (Self, [u8; ACT_ONE_LEN]) {
-        let (initiator, act) = Initiator::start::<A>(local, ephemeral, remote);
+        let (initiator, act) = Initiator::start::<A>(local, ephemeral, remote, &[]);
         (Self::new(now, limits, State::AwaitActTwo(initiator, *remote)), act)
     }
 
@@ -222,14 +224,14 @@ impl<A: Aead> Link<A> {
         match &self.state {
             State::AwaitActOne(responder) => {
                 let Some(act) = buf.first_chunk() else { return Ok(Step::NeedBytes(ACT_ONE_LEN)) };
-                let (awaiting, act) = responder.clone().act_one::<A>(act)?;
+                let (awaiting, act) = responder.clone().act_one::<A>(act, &[], &[])?;
                 self.state = State::AwaitActThree(awaiting);
                 Ok(Step::Reply { consumed: ACT_ONE_LEN, act })
             }
             State::AwaitActTwo(initiator, remote) => {
                 let Some(act) = buf.first_chunk() else { return Ok(Step::NeedBytes(ACT_TWO_LEN)) };
                 let remote = *remote;
-                let (reply, secrets) = initiator.clone().act_two::<A>(act)?;
+                let (reply, secrets) = initiator.clone().act_two::<A>(act, &[])?;
                 self.establish(&secrets);
                 Ok(Step::Established { consumed: ACT_TWO_LEN, remote, reply: Some(reply) })
             }

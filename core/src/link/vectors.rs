@@ -160,11 +160,11 @@ fn keys_of_the_successful_handshakes() {
 
     let remote = PublicKey::from_slice(&initiator.bytes("rs.pub")).unwrap();
     let (state, act_one) =
-        Initiator::start::<RustCrypto>(&initiator.key("ls"), &initiator.key("e"), &remote);
+        Initiator::start::<RustCrypto>(&initiator.key("ls"), &initiator.key("e"), &remote, &[]);
     let (awaiting, act_two) = Responder::new(&responder.key("ls"), &responder.key("e"))
-        .act_one::<RustCrypto>(&act_one)
+        .act_one::<RustCrypto>(&act_one, &[], &[])
         .unwrap();
-    let (act_three, secrets) = state.act_two::<RustCrypto>(&act_two).unwrap();
+    let (act_three, secrets) = state.act_two::<RustCrypto>(&act_two, &[]).unwrap();
     let expected = keys(initiator, "sk,rk=");
     assert_eq!(secrets.sending[..], expected[0]);
     assert_eq!(secrets.receiving[..], expected[1]);

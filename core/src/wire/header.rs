@@ -172,6 +172,37 @@ pub fn lower_hop_limit(packet: &mut [u8]) -> bool {
     true
 }
 
+/// Whether magic, length and check of a packet in three parts are what [`complete`]
+/// works out.
+pub fn is_complete(head: &[u8; HEADER_LEN], body: &[u8], tail: &[u8]) -> bool {
+    let mut completed = *head;
+    write_known(&mut completed, body, tail) && completed == *head
+}
+
+/// Works out magic, length and check of a packet whose other bytes are there.
+/// Returns `false`, changing nothing, if it is too short or too long.
+pub fn complete(packet: &mut [u8]) -> bool {
+    let Some((head, body)) = packet.split_first_chunk_mut() else { return false };
+    write_known(head, body, &[])
+}
+
+fn write_known(head: &mut [u8; HEADER_LEN], body: &[u8], tail: &[u8]) -> bool {
+    let length = body.len().checked_add(tail.len()).and_then(|n| u32::try_from(n).ok());
+    let Some(length) = length else { return false };
+    for (range, bytes) in [(0..4, MAGIC), (16..CHECK, length.to_le_bytes())] {
+        if let Some(field) = head.get_mut(range) {
+            field.copy_from_slice(&bytes);
+        }
+    }
+    Header::set_check(head, 0);
+    let mut sum = checksum::Sum::default();
+    sum.add(head);
+    sum.add(body);
+    sum.add(tail);
+    Header::set_check(head, sum.check());
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

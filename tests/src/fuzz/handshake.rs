@@ -17,12 +17,13 @@ pub fn target(data: &[u8]) -> bool {
         Keypair::from_seckey_slice(&Secp256k1::signing_only(), &[byte; 32]).expect("in range")
     };
     let [local, ephemeral, remote, other] = [key(), key(), key(), key()];
-    let (initiator, one) = Initiator::start::<RustCrypto>(&local, &ephemeral, &remote.public_key());
+    let (initiator, one) =
+        Initiator::start::<RustCrypto>(&local, &ephemeral, &remote.public_key(), &[]);
     let responder = Responder::new(&remote, &other);
 
     let changed: [u8; ACT_ONE_LEN] = change(one, &mut choices);
     link_agrees(&remote, &other, &changed);
-    let answer = responder.act_one::<RustCrypto>(&changed);
+    let answer = responder.act_one::<RustCrypto>(&changed, &[], &[]);
     assert_eq!(answer.is_ok(), changed == one);
     let (awaiting, two) = match answer {
         Ok(answer) => answer,
@@ -33,7 +34,7 @@ pub fn target(data: &[u8]) -> bool {
         }
     };
     let changed: [u8; ACT_TWO_LEN] = change(two, &mut choices);
-    let answer = initiator.act_two::<RustCrypto>(&changed);
+    let answer = initiator.act_two::<RustCrypto>(&changed, &[]);
     assert_eq!(answer.is_ok(), changed == two);
     let (three, initiators) = match answer {
         Ok(answer) => answer,
@@ -85,7 +86,7 @@ fn change<const N: usize>(mut act: [u8; N], choices: &mut Choices<'_>) -> [u8; N
 /// A link makes of a first act what the responder makes of it, and once failed
 /// stays so.
 fn link_agrees(local: &Keypair, ephemeral: &Keypair, act: &[u8; ACT_ONE_LEN]) {
-    let answer = Responder::new(local, ephemeral).act_one::<RustCrypto>(act);
+    let answer = Responder::new(local, ephemeral).act_one::<RustCrypto>(act, &[], &[]);
     let mut link = Link::<RustCrypto>::responder(0, LinkLimits::default(), local, ephemeral);
     let mut bytes = *act;
     assert_eq!(link.receive(0, &mut bytes[..ACT_ONE_LEN - 1]), Ok(Step::NeedBytes(ACT_ONE_LEN)));

@@ -10,6 +10,7 @@ pub mod corpus;
 pub mod covenant;
 pub mod covenant_payment;
 pub mod ctv;
+pub mod datagram;
 pub mod detect;
 pub mod handshake;
 pub mod headers;
@@ -33,9 +34,10 @@ pub type Target = fn(&[u8]) -> bool;
 
 /// Every body of this crate and the name of its target. Those of `shell-std` are
 /// in its module `fuzz`.
-pub const TARGETS: [(&str, Target); 17] = [
+pub const TARGETS: [(&str, Target); 18] = [
     ("bolt11", bolt11::target),
     ("covenant", covenant::target),
+    ("datagram", datagram::target),
     ("detect", detect::target),
     ("handshake", handshake::target),
     ("headers", headers::target),

@@ -12,6 +12,7 @@ pub(super) fn seeds() -> Vec<Seed> {
         ("joiner", "records", vec![1, 6, 1, 40, 3, 9, 0, 5, 2, 4, 2, 7, 0, 3]),
         ("joiner", "bytes", vec![0, 15, 0, 0, 3, 0, b'a', b'b', b'c', 2, 0, 4, 0, 1, 2, 3, 4]),
         ("stream", "both-ways", stream()),
+        ("datagram", "both-ways", datagram()),
         ("mesh", "free", mesh(0, FREE)),
         ("mesh", "free-fixed", mesh(1, FREE)),
         ("mesh", "open", mesh(4, &[[0x08, 0b1100, 1, 40], [0x02, 0, 0, 0]])),
@@ -44,6 +45,16 @@ fn stream() -> Vec<u8> {
     ops.extend([deliver | 1, 30, deliver | 1, 99, deliver, 20, deliver, 99, deliver | 1, 99]);
     ops.extend([queue, 200, queue | 2, 3, queue | 1, 9, frame, 100, frame | 1, 255]);
     ops.extend([deliver | 1, 17, deliver | 1, 255, deliver, 80, frame | 2, 0, deliver | 1, 255]);
+    ops
+}
+
+/// A handshake, packets both ways over a line that does everything to them, a close.
+fn datagram() -> Vec<u8> {
+    let (queue, transmit, deliver, alter, stranger, time, talk) = (0u8, 4, 8, 16, 20, 24, 28);
+    let mut ops = vec![talk, 0, talk, 0, queue, 200, queue | 2, 9, queue | 1, 70, transmit, 7];
+    ops.extend([transmit | 1, 7, deliver | 1, 3, deliver | 0x81, 0, deliver | 1, 0, deliver, 250]);
+    ops.extend([alter | 1, 0, 30, alter | 0x61, 1, 2, stranger, 3, 0x81, 1, 2, time, 40]);
+    ops.extend([transmit, 7, talk, 0, talk, 0, time | 1, 255, queue, 5, time, 250, talk, 0]);
     ops
 }
 
