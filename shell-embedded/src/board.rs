@@ -5,7 +5,7 @@ use crate::memory::BoardMemory;
 use crate::relay::{Out, Relay};
 use crate::side::Side;
 use crate::{Down, Happening, Port, Role, Sent};
-use bitcoin::secp256k1::{Keypair, Secp256k1, SecretKey, SignOnly};
+use bitcoin::secp256k1::{All, Keypair, Secp256k1, SecretKey};
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::link::Step;
@@ -19,7 +19,6 @@ pub struct Board<A, P, const PORTS: usize> {
     relay: Relay<PORTS>,
     sides: heapless::Vec<Side<A, P>, PORTS>,
     keypair: Keypair,
-    secp: Secp256k1<SignOnly>,
     rng: Rng,
     now: Micros,
 }
@@ -38,18 +37,15 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
     ) -> Self {
         config.max_packet = config.max_packet.min(PACKET as u32);
         config.payment.volatile = true;
-        let mut rng = Rng::new(&seed, "links");
-        let mut secp = Secp256k1::signing_only();
-        secp.seeded_randomize(&rng.bytes());
-        let keypair = Keypair::from_secret_key(&secp, &key);
+        let rng = Rng::new(&seed, "links");
         let BoardMemory { tables, received, sent } = memory;
         let mesh = BoardMesh::with_tables(tables, config, key, seed);
+        let keypair = Keypair::from_secret_key(mesh.secp(), &key);
         let sides = ports.into_iter().zip(received);
         Self {
             relay: Relay::new(mesh, sent.iter_mut().map(Egress::new)),
             sides: sides.map(|(port, memory)| Side::new(port, memory)).collect(),
             keypair,
-            secp,
             rng,
             now: 0,
         }
@@ -142,11 +138,11 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
 
     /// Reads a port once and deals with what is complete.
     fn take(&mut self, port: usize, on: &mut impl FnMut(Happening<'_>)) -> Result<(), Down> {
-        let Self { relay, sides, keypair, secp, rng, now } = self;
+        let Self { relay, sides, keypair, rng, now } = self;
         let (now, Some(side)) = (*now, sides.get_mut(port)) else { return Ok(()) };
         side.check_time(now)?;
         let came_in = side.read(now);
-        let act = side.begin(now, keypair, || ephemeral(secp, rng));
+        let act = side.begin(now, keypair, || ephemeral(relay.mesh.secp(), rng));
         if let Some((act, out)) = act.zip(relay.outs.get_mut(port)) {
             out.egress.put_act(&act);
         }
@@ -216,7 +212,7 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
     }
 }
 
-fn ephemeral(secp: &Secp256k1<SignOnly>, rng: &mut Rng) -> Keypair {
+fn ephemeral(secp: &Secp256k1<All>, rng: &mut Rng) -> Keypair {
     loop {
         // All but one in 2^128 draws are keys.
         if let Ok(pair) = Keypair::from_seckey_slice(secp, &rng.bytes()) {

@@ -350,6 +350,11 @@ impl<M: Memory> Mesh<M> {
         *self.me.public_key()
     }
 
+    /// Its context for signatures, with which its shell may make keys for links.
+    pub fn secp(&self) -> &Secp256k1<All> {
+        &self.secp
+    }
+
     /// The configuration it was made with.
     pub fn config(&self) -> &Config {
         &self.config
