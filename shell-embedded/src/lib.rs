@@ -23,6 +23,7 @@
 mod board;
 mod egress;
 mod memory;
+pub mod recording;
 mod relay;
 mod side;
 #[cfg(test)]

@@ -13,6 +13,7 @@ use blvm_mesh_core::mode::MeshMode;
 use blvm_mesh_core::time::{MILLISECOND, SECOND};
 use blvm_mesh_core::wire::route_error::Cause;
 use blvm_mesh_embedded::{Board, BoardMemory, Happening, Port, Role, Sent};
+use blvm_mesh_tests::board::hold;
 use blvm_mesh_tests::invoice::Order;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -22,9 +23,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long the slowest step may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Bytes of stack that the image may use.
-const STACK: u32 = 12 * 1024;
 
 /// A serial line that QEMU offers as a socket.
 struct Line(TcpStream);
@@ -107,16 +105,25 @@ impl Machine {
 }
 
 impl Machine {
-    /// Most bytes of stack that the image says it used, at its start or in its loop.
-    fn most_stack(&self) -> u32 {
-        let of = |line: &String| -> Option<u32> {
-            let words: Vec<_> = line.split_whitespace().collect();
-            let at = words.windows(2).position(|w| w == ["of", "stack"])?;
-            let bytes = words[..at].iter().rev().find_map(|word| word.parse().ok());
-            Some(bytes.expect("a number before it"))
+    /// The largest number that the image says in front of some words.
+    fn most(&self, what: &str) -> u64 {
+        let of = |line: &String| -> Option<u64> {
+            let (before, _) = line.split_once(what)?;
+            before.split_whitespace().next_back()?.parse().ok()
         };
         self.log.lock().unwrap().iter().filter_map(of).max().unwrap_or_default()
     }
+}
+
+/// Bytes of flash (code, constants, initial values) and of static memory (data, and all
+/// that begins as zeros) of an image.
+fn sizes(image: &str) -> (u64, u64) {
+    let out = Command::new("arm-none-eabi-size").arg(image).output().expect("it is installed");
+    let said = String::from_utf8(out.stdout).unwrap();
+    let row = said.lines().nth(1).expect("a row of numbers");
+    let numbers: Vec<u64> = row.split_whitespace().map_while(|n| n.parse().ok()).collect();
+    let [text, data, bss, ..] = numbers[..] else { panic!("not a row of sizes: {row}") };
+    (text + data, data + bss)
 }
 
 struct Setup {
@@ -279,7 +286,10 @@ fn the_image_relays_what_is_free_or_paid_for() {
     assert!(!s.ends[1].seen.contains(&Seen::Down));
     s.send(&verack, &[]);
     s.until("a free message again", |s| s.delivered(&verack) == 2);
-    let deepest = s.machine.most_stack();
-    assert!((1..=STACK).contains(&deepest), "{deepest} bytes of stack");
     assert!(!s.machine.said("panicked"));
+    let (flash, memory) = sizes(&image);
+    hold("flash, bytes", flash);
+    hold("static memory, bytes", memory);
+    hold("heap, bytes", s.machine.most(" bytes of heap"));
+    hold("deepest stack, bytes", s.machine.most(" bytes of stack"));
 }

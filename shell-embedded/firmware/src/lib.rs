@@ -12,7 +12,7 @@ use embedded_alloc::LlffHeap;
 static HEAP: LlffHeap = LlffHeap::empty();
 
 /// Bytes of heap: the context of secp256k1, made at the start and never freed.
-pub const HEAP_SIZE: usize = 2048;
+pub const HEAP_SIZE: usize = 1024;
 
 /// Prepares the heap. Call it once, first.
 pub fn init_heap() {
