@@ -4,19 +4,19 @@ use crate::egress::Egress;
 use crate::memory::BoardMemory;
 use crate::relay::{Out, Relay};
 use crate::side::Side;
-use crate::{Down, Happening, Port, Role, Sent};
+use crate::{Down, Happening, KEEPALIVE, Port, Role, Sent, Status};
 use bitcoin::secp256k1::{All, Keypair, Secp256k1, SecretKey};
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::link::Step;
 use blvm_mesh_core::link::aead::Aead;
-use blvm_mesh_core::mesh::{BoardMesh, Input, NetworkReason};
+use blvm_mesh_core::mesh::{BoardMesh, Input, MeshError, NetworkReason};
 use blvm_mesh_core::rng::Rng;
 use blvm_mesh_core::time::Micros;
 
 /// A node on a board with `PORTS` ports of type `P`.
 pub struct Board<A, P, const PORTS: usize> {
-    relay: Relay<PORTS>,
+    pub(crate) relay: Relay<PORTS>,
     sides: heapless::Vec<Side<A, P>, PORTS>,
     keypair: Keypair,
     rng: Rng,
@@ -27,7 +27,7 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
     /// A node with this identity. The seed must be random, secret and never be used
     /// for another run: the ephemeral keys of the links come from it. Packets are
     /// held to the size that `memory` has for one, and payments to `volatile`,
-    /// whatever `config` says.
+    /// whatever `config` says; a keep-alive of 0 counts as [`KEEPALIVE`].
     pub fn new<const PACKET: usize, const FRAME: usize, const QUEUE: usize>(
         memory: &'static mut BoardMemory<PORTS, PACKET, FRAME, QUEUE>,
         mut config: Config,
@@ -37,6 +37,9 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
     ) -> Self {
         config.max_packet = config.max_packet.min(PACKET as u32);
         config.payment.volatile = true;
+        if config.timing.keepalive == 0 {
+            config.timing.keepalive = KEEPALIVE;
+        }
         let rng = Rng::new(&seed, "links");
         let BoardMemory { tables, received, sent } = memory;
         let mesh = BoardMesh::with_tables(tables, config, key, seed);
@@ -68,6 +71,7 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
         if self.relay.wake.is_some_and(|wake| now >= wake) {
             self.relay.give(now, Input::Timer, on);
         }
+        self.refuse_silence();
         self.drop_links(on);
         for (side, out) in self.sides.iter_mut().zip(&mut self.relay.outs) {
             let sender = side.link.as_mut().and_then(|link| link.sender());
@@ -88,7 +92,8 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
         proof: &[u8],
         on: &mut impl FnMut(Happening<'_>),
     ) -> Sent {
-        self.send_input(now, Input::Send { destination, payload, proof, unchecked: false }, on)
+        let input = Input::Send { destination, payload, proof, unchecked: false };
+        self.send_datagram(now, input, on)
     }
 
     /// The same, even if this node itself would refuse it, to try a relay.
@@ -100,13 +105,41 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
         proof: &[u8],
         on: &mut impl FnMut(Happening<'_>),
     ) -> Sent {
-        self.send_input(now, Input::Send { destination, payload, proof, unchecked: true }, on)
+        let input = Input::Send { destination, payload, proof, unchecked: true };
+        self.send_datagram(now, input, on)
     }
 
     /// Sets the wall clock, in seconds since 1970. Without it no payment is accepted.
     pub fn set_clock(&mut self, now: Micros, unix: u64, on: &mut impl FnMut(Happening<'_>)) {
         self.now = self.now.max(now);
         self.relay.give(self.now, Input::WallClock { unix }, on);
+    }
+
+    /// Adds a block header of the best chain at its height, for covenants. Headers come
+    /// from the operator, one after the other: the newest few are kept.
+    ///
+    /// # Errors
+    /// [`MeshError`]: the header has too little work, or follows none that is kept.
+    pub fn add_header(
+        &mut self,
+        now: Micros,
+        header: &[u8; 80],
+        height: u32,
+        on: &mut impl FnMut(Happening<'_>),
+    ) -> Result<(), MeshError> {
+        match self.send_input(now, Input::BlockHeader { header, height }, on) {
+            Some(Sent::Refused(reason)) => Err(reason),
+            _ => Ok(()),
+        }
+    }
+
+    /// What there is to show.
+    pub fn status(&self) -> Status {
+        let neighbours = self.mesh().table().neighbours.iter();
+        Status {
+            neighbours: neighbours.filter(|n| n.up).count(),
+            takes_payments: self.mesh().accepts_payments(),
+        }
     }
 
     /// The state machine, to look at.
@@ -119,21 +152,40 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
         self.sides.get_mut(at).map(|side| &mut side.port)
     }
 
-    fn send_input(
+    fn send_datagram(
         &mut self,
         now: Micros,
         input: Input<'_>,
         on: &mut impl FnMut(Happening<'_>),
     ) -> Sent {
+        // The state machine gives every datagram a verdict.
+        self.send_input(now, input, on).unwrap_or(Sent::Refused(NetworkReason::LinkClosed.into()))
+    }
+
+    fn send_input(
+        &mut self,
+        now: Micros,
+        input: Input<'_>,
+        on: &mut impl FnMut(Happening<'_>),
+    ) -> Option<Sent> {
         self.now = self.now.max(now);
         let bytes = match input {
             Input::Send { payload, .. } => payload,
             _ => &[],
         };
-        let done = self.relay.mesh.handle(self.now, input).ok();
-        let sent = done.and_then(|()| self.relay.drain(self.now, bytes, on));
-        // The state machine gives every datagram a verdict.
-        sent.unwrap_or(Sent::Refused(NetworkReason::LinkClosed.into()))
+        self.relay.mesh.handle(self.now, input).ok()?;
+        self.relay.drain(self.now, bytes, on)
+    }
+
+    /// Gives up links to neighbours whose end would not be noticed.
+    fn refuse_silence(&mut self) {
+        let Relay { mesh, outs, .. } = &mut self.relay;
+        for out in outs {
+            let neighbour = out.link.and_then(|link| mesh.table().neighbours.get(link));
+            if neighbour.is_some_and(|n| n.up && n.keepalive == 0) {
+                out.down = out.down.or(Some(Down::NoKeepalive));
+            }
+        }
     }
 
     /// Reads a port once and deals with what is complete.

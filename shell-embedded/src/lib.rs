@@ -5,11 +5,11 @@
 //! static MEMORY: ConstStaticCell<BoardMemory<2, 1024, 512, 4096>> =
 //!     ConstStaticCell::new(BoardMemory::EMPTY);
 //! let mut board = Board::<RustCrypto, _, 2>::new(MEMORY.take(), config, key, seed, ports);
-//! loop {
-//!     let wake = board.step(now_in_microseconds(), &mut |what| match what { .. });
-//!     // sleep until a byte comes in, a transmitter has room, or `wake`
-//! }
+//! board.run(&mut platform)
 //! ```
+//!
+//! [`Platform`] is what the loop needs of a board beside its ports: a clock, sleep, a
+//! watchdog and a light. A program with a loop of its own calls [`Board::step`].
 //!
 //! Each port carries one link. It either dials, and knows whom to expect, or
 //! listens. A link that fails in any way is dropped and made anew after a pause in
@@ -23,6 +23,7 @@
 mod board;
 mod egress;
 mod memory;
+mod platform;
 pub mod recording;
 mod relay;
 mod side;
@@ -31,6 +32,7 @@ mod tests;
 
 pub use board::Board;
 pub use memory::BoardMemory;
+pub use platform::{Platform, Status};
 
 use bitcoin::secp256k1::PublicKey;
 use blvm_mesh_core::id::NodeId;
@@ -50,6 +52,10 @@ pub const QUIET: Micros = 500 * MILLISECOND;
 pub const HANDSHAKE_TIMEOUT: Micros = 3 * SECOND;
 /// How long a packet may take from its first fragment to its last.
 pub const PACKET_TIMEOUT: Micros = 5 * SECOND;
+
+/// Longest silence on a line where the configuration names none. Without it the end of
+/// a line would never be noticed.
+pub const KEEPALIVE: Micros = 5 * SECOND;
 
 /// A stream of bytes in both directions, such as a UART. Neither call waits.
 pub trait Port {
@@ -80,6 +86,10 @@ pub enum Down {
     /// The records in a frame are not acceptable.
     #[error("{0}")]
     Fragment(FragmentError),
+    /// The neighbour does not say how long it may be silent at most, so that nobody would
+    /// notice the end of the line.
+    #[error("the neighbour sends no keep-alive; set its keep-alive")]
+    NoKeepalive,
     /// The state machine closed it.
     #[error("{0}")]
     Mesh(MeshError),

@@ -4,6 +4,7 @@ use crate::egress::Egress;
 use crate::{Down, Happening, Sent};
 use blvm_mesh_core::id::LinkId;
 use blvm_mesh_core::mesh::{Action, BoardMesh, Input, NetworkReason, Remedy, Ticket};
+use blvm_mesh_core::policy::quota::TokenBucket;
 use blvm_mesh_core::time::Micros;
 
 /// The sending side of a port.
@@ -13,6 +14,20 @@ pub(crate) struct Out {
     pub(crate) egress: Egress,
     /// The link is to be dropped.
     pub(crate) down: Option<Down>,
+    /// Packets that this line may still bring of which an honest neighbour would not
+    /// send many. A new link on it gives none back.
+    patience: TokenBucket,
+}
+
+/// Packets to be penalised that a line may bring at once, and in each second.
+const PATIENCE: u64 = 64;
+const PATIENCE_RATE: u64 = 1;
+
+impl Out {
+    fn new(egress: Egress) -> Self {
+        let patience = TokenBucket::new(PATIENCE_RATE, PATIENCE, 0);
+        Self { link: None, egress, down: None, patience }
+    }
 }
 
 /// The state machine and the sending sides.
@@ -26,12 +41,7 @@ pub(crate) struct Relay<const PORTS: usize> {
 
 impl<const PORTS: usize> Relay<PORTS> {
     pub(crate) fn new(mesh: BoardMesh, egresses: impl Iterator<Item = Egress>) -> Self {
-        Self {
-            mesh,
-            outs: egresses.map(|egress| Out { link: None, egress, down: None }).collect(),
-            wake: Some(0),
-            next_link: 0,
-        }
+        Self { mesh, outs: egresses.map(Out::new).collect(), wake: Some(0), next_link: 0 }
     }
 
     /// A number for a link that no link had before.
@@ -75,13 +85,13 @@ impl<const PORTS: usize> Relay<PORTS> {
         bytes: &[u8],
         on: &mut impl FnMut(Happening<'_>),
     ) -> Option<Sent> {
-        let (mut sent, asked) = self.carry_out(bytes, on);
+        let (mut sent, asked) = self.carry_out(now, bytes, on);
         if let Some(ticket) = asked {
             // A board keeps no packets while someone looks a block up: what is not
             // among the headers it was given is not known.
             let answer = Input::PaymentVerified { ticket, block: None };
             if self.mesh.handle(now, answer).is_ok() {
-                self.carry_out(&[], &mut |what| match what {
+                self.carry_out(now, &[], &mut |what| match what {
                     Happening::NotSent(of, reason) if of == ticket => {
                         sent = Some(Sent::Refused(reason));
                     }
@@ -98,13 +108,14 @@ impl<const PORTS: usize> Relay<PORTS> {
         let change = |out: &mut Out| Some((out.link?, out.egress.change()?));
         while let Some((link, full)) = self.outs.iter_mut().find_map(change) {
             if self.mesh.handle(now, Input::Congestion { link, full }).is_ok() {
-                self.carry_out(&[], on);
+                self.carry_out(now, &[], on);
             }
         }
     }
 
     fn carry_out(
         &mut self,
+        now: Micros,
         bytes: &[u8],
         on: &mut impl FnMut(Happening<'_>),
     ) -> (Option<Sent>, Option<Ticket>) {
@@ -144,7 +155,12 @@ impl<const PORTS: usize> Relay<PORTS> {
                     else {
                         continue;
                     };
-                    if remedy == Remedy::Disconnect {
+                    let close = match remedy {
+                        Remedy::Ignore => false,
+                        Remedy::Penalise => !out.patience.try_take(1, now),
+                        Remedy::Disconnect => true,
+                    };
+                    if close {
                         out.down = out.down.or(Some(Down::Mesh(reason)));
                     }
                     on(Happening::Refused { port, reason });

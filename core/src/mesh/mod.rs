@@ -370,6 +370,16 @@ impl<M: Memory> Mesh<M> {
         &self.tables.routing
     }
 
+    /// Whether paid datagrams have a chance: the wall clock is set, the store works, and
+    /// an issuer or covenants are configured.
+    pub fn accepts_payments(&self) -> bool {
+        let rules = &self.config.payment;
+        self.wall.unix(self.now).is_some()
+            && !self.store_failed
+            && (!rules.issuers.is_empty()
+                || (rules.covenants_active && !rules.payout_script.is_empty()))
+    }
+
     /// Payments that are remembered now.
     pub fn live_payments(&self) -> usize {
         self.tables.replay.len()

@@ -37,10 +37,13 @@ pub struct Uart {
 const DATA: usize = 0;
 const STATE: usize = 1;
 const CTRL: usize = 2;
+const INTCLEAR: usize = 3;
 const BAUDDIV: usize = 4;
 
 const TX_FULL: u32 = 1;
 const RX_FULL: u32 = 1 << 1;
+/// Both directions are on, and either interrupts when it can go on.
+const ALL_ON: u32 = 0b1111;
 const TX_AND_RX: u32 = 0b11;
 
 impl Uart {
@@ -53,9 +56,16 @@ impl Uart {
         Self::BASES.map(|base| {
             let mut uart = Self { base: base as *mut u32 };
             uart.write_register(BAUDDIV, divider);
-            uart.write_register(CTRL, TX_AND_RX);
+            uart.write_register(CTRL, ALL_ON);
             uart
         })
+    }
+
+    /// Forgets that any of them had a byte or room.
+    fn clear_interrupts() {
+        for base in Self::BASES {
+            Self { base: base as *mut u32 }.write_register(INTCLEAR, TX_AND_RX);
+        }
     }
 
     fn register(&self, at: usize) -> u32 {
@@ -134,6 +144,67 @@ impl Clock {
     /// Microseconds since the start.
     pub fn now(&mut self) -> Micros {
         self.ticks() / u64::from(CLOCK_HZ / 1_000_000)
+    }
+}
+
+/// Waits for the UARTs and for a second timer. Interrupts only wake the processor: none
+/// is served, so that there is nothing to share with a handler.
+#[derive(Debug)]
+pub struct Sleeper {
+    timer: *mut u32,
+}
+
+/// An interrupt's number.
+#[derive(Clone, Copy)]
+struct Irq(u16);
+
+// SAFETY: the number is that of the interrupt controller's line.
+unsafe impl cortex_m::interrupt::InterruptNumber for Irq {
+    fn number(self) -> u16 {
+        self.0
+    }
+}
+
+impl Sleeper {
+    const TIMER: usize = 0x4000_1000;
+    /// Receivers and transmitters of the first three UARTs, and the second timer.
+    const LINES: [Irq; 7] = [Irq(0), Irq(1), Irq(2), Irq(3), Irq(4), Irq(5), Irq(9)];
+
+    /// Takes the second timer and the interrupts. Call it once.
+    pub fn new() -> Self {
+        cortex_m::interrupt::disable();
+        for irq in Self::LINES {
+            // SAFETY: no handler runs, so none is surprised.
+            unsafe { cortex_m::peripheral::NVIC::unmask(irq) }
+        }
+        Self { timer: Self::TIMER as *mut u32 }
+    }
+
+    /// Forgets what woke it. What comes in from now on wakes it again.
+    pub fn clear(&mut self) {
+        Uart::clear_interrupts();
+        // SAFETY: register INTCLEAR of a timer that only this uses.
+        unsafe { self.timer.add(3).write_volatile(1) }
+        Self::LINES.into_iter().for_each(cortex_m::peripheral::NVIC::unpend);
+    }
+
+    /// Waits until something happened since [`clear`](Self::clear), at most so long.
+    pub fn wait(&mut self, time: Micros) {
+        let ticks = time.saturating_mul(u64::from(CLOCK_HZ / 1_000_000));
+        let ticks = u32::try_from(ticks).unwrap_or(u32::MAX).max(1);
+        // SAFETY: registers CTRL and VALUE of a timer that only this uses.
+        unsafe {
+            self.timer.add(1).write_volatile(ticks);
+            self.timer.write_volatile(0b1001);
+            cortex_m::asm::wfi();
+            self.timer.write_volatile(0);
+        }
+    }
+}
+
+impl Default for Sleeper {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
