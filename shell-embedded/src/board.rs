@@ -4,7 +4,7 @@ use crate::egress::Egress;
 use crate::memory::BoardMemory;
 use crate::relay::{Out, Relay};
 use crate::side::Side;
-use crate::{Down, Happening, KEEPALIVE, Port, Role, Sent, Status};
+use crate::{Down, Happening, KEEPALIVE, Port, Role, Sent, Status, Storage, StoreError};
 use bitcoin::secp256k1::{All, Keypair, Secp256k1, SecretKey};
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::NodeId;
@@ -24,10 +24,11 @@ pub struct Board<A, P, const PORTS: usize> {
 }
 
 impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
-    /// A node with this identity. The seed must be random, secret and never be used
-    /// for another run: the ephemeral keys of the links come from it. Packets are
-    /// held to the size that `memory` has for one, and payments to `volatile`,
-    /// whatever `config` says; a keep-alive of 0 counts as [`KEEPALIVE`].
+    /// A node with this identity that keeps nothing over a restart: it refuses payments
+    /// dated before its start. The seed must be random, secret and never be used for
+    /// another run: the ephemeral keys of the links come from it. Packets are held to the
+    /// size that `memory` has for one, whatever `config` says; a keep-alive of 0 counts as
+    /// [`KEEPALIVE`].
     pub fn new<const PACKET: usize, const FRAME: usize, const QUEUE: usize>(
         memory: &'static mut BoardMemory<PORTS, PACKET, FRAME, QUEUE>,
         mut config: Config,
@@ -35,8 +36,35 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
         seed: [u8; 32],
         ports: [(P, Role); PORTS],
     ) -> Self {
-        config.max_packet = config.max_packet.min(PACKET as u32);
         config.payment.volatile = true;
+        Self::make(memory, config, key, seed, ports)
+    }
+
+    /// The same with a place for the payments that it accepts: none is taken twice, also
+    /// after a cut of the power. It is read with the first [`step`](Self::step). If that
+    /// fails the board relays what is free and refuses payments.
+    pub fn with_storage<const PACKET: usize, const FRAME: usize, const QUEUE: usize>(
+        memory: &'static mut BoardMemory<PORTS, PACKET, FRAME, QUEUE>,
+        mut config: Config,
+        key: SecretKey,
+        seed: [u8; 32],
+        ports: [(P, Role); PORTS],
+        storage: &'static mut dyn Storage,
+    ) -> Self {
+        config.payment.volatile = false;
+        let mut board = Self::make(memory, config, key, seed, ports);
+        board.relay.unread = Some(storage);
+        board
+    }
+
+    fn make<const PACKET: usize, const FRAME: usize, const QUEUE: usize>(
+        memory: &'static mut BoardMemory<PORTS, PACKET, FRAME, QUEUE>,
+        mut config: Config,
+        key: SecretKey,
+        seed: [u8; 32],
+        ports: [(P, Role); PORTS],
+    ) -> Self {
+        config.max_packet = config.max_packet.min(PACKET as u32);
         if config.timing.keepalive == 0 {
             config.timing.keepalive = KEEPALIVE;
         }
@@ -58,9 +86,12 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
     /// whenever something may have changed. `now` is monotonic, in microseconds.
     /// Returns when to call it again at the latest, even if no byte comes in and no
     /// port gets room.
-    pub fn step(&mut self, now: Micros, on: &mut impl FnMut(Happening<'_>)) -> Option<Micros> {
+    pub fn step(&mut self, now: Micros, on: &mut dyn FnMut(Happening<'_>)) -> Option<Micros> {
         self.now = self.now.max(now);
         let now = self.now;
+        if let Some(store) = self.relay.unread.take() {
+            self.relay.restore(now, store, on);
+        }
         for port in 0..PORTS {
             if let Err(reason) = self.take(port, on)
                 && let Some(out) = self.relay.outs.get_mut(port)
@@ -90,7 +121,7 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
         destination: NodeId,
         payload: &[u8],
         proof: &[u8],
-        on: &mut impl FnMut(Happening<'_>),
+        on: &mut dyn FnMut(Happening<'_>),
     ) -> Sent {
         let input = Input::Send { destination, payload, proof, unchecked: false };
         self.send_datagram(now, input, on)
@@ -103,14 +134,14 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
         destination: NodeId,
         payload: &[u8],
         proof: &[u8],
-        on: &mut impl FnMut(Happening<'_>),
+        on: &mut dyn FnMut(Happening<'_>),
     ) -> Sent {
         let input = Input::Send { destination, payload, proof, unchecked: true };
         self.send_datagram(now, input, on)
     }
 
     /// Sets the wall clock, in seconds since 1970. Without it no payment is accepted.
-    pub fn set_clock(&mut self, now: Micros, unix: u64, on: &mut impl FnMut(Happening<'_>)) {
+    pub fn set_clock(&mut self, now: Micros, unix: u64, on: &mut dyn FnMut(Happening<'_>)) {
         self.now = self.now.max(now);
         self.relay.give(self.now, Input::WallClock { unix }, on);
     }
@@ -125,7 +156,7 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
         now: Micros,
         header: &[u8; 80],
         height: u32,
-        on: &mut impl FnMut(Happening<'_>),
+        on: &mut dyn FnMut(Happening<'_>),
     ) -> Result<(), MeshError> {
         match self.send_input(now, Input::BlockHeader { header, height }, on) {
             Some(Sent::Refused(reason)) => Err(reason),
@@ -142,6 +173,11 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
         }
     }
 
+    /// Why payments are no longer kept, if so. Until the next start none is accepted.
+    pub fn store_error(&self) -> Option<StoreError> {
+        self.relay.store_error
+    }
+
     /// The state machine, to look at.
     pub fn mesh(&self) -> &BoardMesh {
         &self.relay.mesh
@@ -156,7 +192,7 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
         &mut self,
         now: Micros,
         input: Input<'_>,
-        on: &mut impl FnMut(Happening<'_>),
+        on: &mut dyn FnMut(Happening<'_>),
     ) -> Sent {
         // The state machine gives every datagram a verdict.
         self.send_input(now, input, on).unwrap_or(Sent::Refused(NetworkReason::LinkClosed.into()))
@@ -166,7 +202,7 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
         &mut self,
         now: Micros,
         input: Input<'_>,
-        on: &mut impl FnMut(Happening<'_>),
+        on: &mut dyn FnMut(Happening<'_>),
     ) -> Option<Sent> {
         self.now = self.now.max(now);
         let bytes = match input {
@@ -189,7 +225,7 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
     }
 
     /// Reads a port once and deals with what is complete.
-    fn take(&mut self, port: usize, on: &mut impl FnMut(Happening<'_>)) -> Result<(), Down> {
+    fn take(&mut self, port: usize, on: &mut dyn FnMut(Happening<'_>)) -> Result<(), Down> {
         let Self { relay, sides, keypair, rng, now } = self;
         let (now, Some(side)) = (*now, sides.get_mut(port)) else { return Ok(()) };
         side.check_time(now)?;
@@ -245,7 +281,7 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
     }
 
     /// Drops the links that failed or are to be closed. Dropping one may close others.
-    fn drop_links(&mut self, on: &mut impl FnMut(Happening<'_>)) {
+    fn drop_links(&mut self, on: &mut dyn FnMut(Happening<'_>)) {
         let failed = |(at, out): (usize, &mut Out)| Some((at, out.down.take()?, out.link.take()));
         while let Some((port, reason, link)) =
             self.relay.outs.iter_mut().enumerate().find_map(failed)

@@ -16,7 +16,8 @@
 //! which the port sends nothing and discards what it hears: so both ends agree
 //! again where the stream begins.
 //!
-//! Nothing is kept over a restart, and so payments are always `volatile`.
+//! With a [`Storage`], such as [`FlashStore`], accepted payments survive a restart. Without
+//! one a board refuses payments dated before its start.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
@@ -27,12 +28,14 @@ mod platform;
 pub mod recording;
 mod relay;
 mod side;
+mod store;
 #[cfg(test)]
 mod tests;
 
 pub use board::Board;
 pub use memory::BoardMemory;
 pub use platform::{Platform, Status};
+pub use store::{FlashStore, Storage, StoreError};
 
 use bitcoin::secp256k1::PublicKey;
 use blvm_mesh_core::id::NodeId;
@@ -129,6 +132,9 @@ pub enum Happening<'a> {
         /// Why.
         reason: Down,
     },
+    /// A payment could not be recorded, and what it paid for was not sent. No payment is
+    /// accepted any more.
+    StoreFailed(StoreError),
     /// Something happened in the mesh.
     Event(Event),
 }

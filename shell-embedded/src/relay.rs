@@ -1,9 +1,11 @@
 //! The state machine with the queues that its actions go to.
 
 use crate::egress::Egress;
-use crate::{Down, Happening, Sent};
+use crate::{Down, Happening, Sent, Storage, StoreError};
 use blvm_mesh_core::id::LinkId;
-use blvm_mesh_core::mesh::{Action, BoardMesh, Input, NetworkReason, Remedy, Ticket};
+use blvm_mesh_core::mesh::{
+    Action, BoardMesh, Input, NetworkReason, PaymentReason, Remedy, Ticket,
+};
 use blvm_mesh_core::policy::quota::TokenBucket;
 use blvm_mesh_core::time::Micros;
 
@@ -37,11 +39,46 @@ pub(crate) struct Relay<const PORTS: usize> {
     /// When the state machine wants the time at the latest.
     pub(crate) wake: Option<Micros>,
     next_link: u32,
+    /// What is kept and was not read yet.
+    pub(crate) unread: Option<&'static mut dyn Storage>,
+    store: Option<&'static mut dyn Storage>,
+    /// Why it is not used any more.
+    pub(crate) store_error: Option<StoreError>,
+    /// The state machine is to be told of it.
+    failed: bool,
 }
 
 impl<const PORTS: usize> Relay<PORTS> {
     pub(crate) fn new(mesh: BoardMesh, egresses: impl Iterator<Item = Egress>) -> Self {
-        Self { mesh, outs: egresses.map(Out::new).collect(), wake: Some(0), next_link: 0 }
+        Self {
+            mesh,
+            outs: egresses.map(Out::new).collect(),
+            wake: Some(0),
+            next_link: 0,
+            unread: None,
+            store: None,
+            store_error: None,
+            failed: false,
+        }
+    }
+
+    /// Gives the state machine the records that are kept, and keeps its further ones. Not
+    /// a part of its caller, whose stack is in use for ever.
+    #[inline(never)]
+    pub(crate) fn restore(
+        &mut self,
+        now: Micros,
+        store: &'static mut dyn Storage,
+        on: &mut dyn FnMut(Happening<'_>),
+    ) {
+        match store.load(&mut |record| self.give(now, Input::Persisted { record }, on)) {
+            Ok(()) => self.store = Some(store),
+            Err(error) => {
+                self.store_error = Some(error);
+                on(Happening::StoreFailed(error));
+                self.give(now, Input::StoreFailed, on);
+            }
+        }
     }
 
     /// A number for a link that no link had before.
@@ -55,7 +92,7 @@ impl<const PORTS: usize> Relay<PORTS> {
         &mut self,
         now: Micros,
         input: Input<'_>,
-        on: &mut impl FnMut(Happening<'_>),
+        on: &mut dyn FnMut(Happening<'_>),
     ) {
         // Each input is drained and time does not go back: there is no misuse.
         if self.mesh.handle(now, input).is_ok() {
@@ -69,7 +106,7 @@ impl<const PORTS: usize> Relay<PORTS> {
         now: Micros,
         link: LinkId,
         packet: &mut [u8],
-        on: &mut impl FnMut(Happening<'_>),
+        on: &mut dyn FnMut(Happening<'_>),
     ) {
         if self.mesh.handle(now, Input::MessageReceived { link, packet: &mut *packet }).is_ok() {
             self.drain(now, packet, on);
@@ -83,7 +120,7 @@ impl<const PORTS: usize> Relay<PORTS> {
         &mut self,
         now: Micros,
         bytes: &[u8],
-        on: &mut impl FnMut(Happening<'_>),
+        on: &mut dyn FnMut(Happening<'_>),
     ) -> Option<Sent> {
         let (mut sent, asked) = self.carry_out(now, bytes, on);
         if let Some(ticket) = asked {
@@ -99,12 +136,20 @@ impl<const PORTS: usize> Relay<PORTS> {
                 });
             }
         }
+        if core::mem::take(&mut self.failed) {
+            if let Some(error) = self.store_error {
+                on(Happening::StoreFailed(error));
+            }
+            if self.mesh.handle(now, Input::StoreFailed).is_ok() {
+                self.carry_out(now, &[], on);
+            }
+        }
         self.tell_congestion(now, on);
         sent
     }
 
     /// Tells the state machine of queues that filled up or have room again.
-    pub(crate) fn tell_congestion(&mut self, now: Micros, on: &mut impl FnMut(Happening<'_>)) {
+    pub(crate) fn tell_congestion(&mut self, now: Micros, on: &mut dyn FnMut(Happening<'_>)) {
         let change = |out: &mut Out| Some((out.link?, out.egress.change()?));
         while let Some((link, full)) = self.outs.iter_mut().find_map(change) {
             if self.mesh.handle(now, Input::Congestion { link, full }).is_ok() {
@@ -117,9 +162,9 @@ impl<const PORTS: usize> Relay<PORTS> {
         &mut self,
         now: Micros,
         bytes: &[u8],
-        on: &mut impl FnMut(Happening<'_>),
+        on: &mut dyn FnMut(Happening<'_>),
     ) -> (Option<Sent>, Option<Ticket>) {
-        let Self { mesh, outs, wake, .. } = self;
+        let Self { mesh, outs, wake, store, store_error, failed, .. } = self;
         let (mut sent, mut asked) = (None, None);
         loop {
             match mesh.poll() {
@@ -127,6 +172,13 @@ impl<const PORTS: usize> Relay<PORTS> {
                     *wake = until;
                     return (sent, asked);
                 }
+                // What was paid for goes nowhere if the payment is not on record.
+                Action::Forward { after: Some(_), sequence, .. } if *failed => {
+                    if sequence.is_some() {
+                        sent = Some(Sent::Refused(PaymentReason::StoreFailed.into()));
+                    }
+                }
+                Action::Deliver { after: Some(_), .. } if *failed => {}
                 Action::Forward { link, priority, packet, sequence, .. } => {
                     let tail = bytes.get(packet.tail).unwrap_or_default();
                     let out = outs.iter_mut().find(|out| out.link == Some(link));
@@ -174,8 +226,13 @@ impl<const PORTS: usize> Relay<PORTS> {
                 Action::Resume { ticket } => on(Happening::SendAgain(ticket)),
                 Action::Verify { ticket, .. } => asked = Some(ticket),
                 Action::Publish(event) => on(Happening::Event(event)),
-                // Payments are volatile: nothing is written, nothing waits for it.
-                Action::Persist { .. } | Action::Absorbed => {}
+                // Written at once, so that what waits for it need not wait.
+                Action::Persist { record, .. } => {
+                    if let Some(Err(error)) = store.as_mut().map(|store| store.write(&record)) {
+                        (*store_error, *failed) = (Some(error), true);
+                    }
+                }
+                Action::Absorbed => {}
             }
         }
     }

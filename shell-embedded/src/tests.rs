@@ -69,6 +69,7 @@ enum Did {
     Up(NodeId),
     Gone(NodeId),
     Other(Event),
+    StoreFailed(StoreError),
 }
 
 fn note(did: &mut Vec<(usize, Did)>, n: usize, what: Happening<'_>) {
@@ -80,6 +81,7 @@ fn note(did: &mut Vec<(usize, Did)>, n: usize, what: Happening<'_>) {
         Happening::LinkDown { port, reason } => Did::Down(port, reason),
         Happening::Event(Event::PeerConnected { peer, .. }) => Did::Up(peer),
         Happening::Event(Event::PeerDisconnected { peer }) => Did::Gone(peer),
+        Happening::StoreFailed(error) => Did::StoreFailed(error),
         Happening::Event(event) => Did::Other(event),
     };
     did.push((n, what));

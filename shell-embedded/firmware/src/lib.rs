@@ -7,6 +7,9 @@ use blvm_mesh_embedded::Port;
 use core::fmt;
 use cortex_m_semihosting::hio;
 use embedded_alloc::LlffHeap;
+use embedded_storage::nor_flash::{
+    ErrorType, NorFlash, NorFlashErrorKind, ReadNorFlash, check_erase, check_read, check_write,
+};
 
 #[global_allocator]
 static HEAP: LlffHeap = LlffHeap::empty();
@@ -144,6 +147,77 @@ impl Clock {
     /// Microseconds since the start.
     pub fn now(&mut self) -> Micros {
         self.ticks() / u64::from(CLOCK_HZ / 1_000_000)
+    }
+}
+
+/// Memory that the image does not use and a reset leaves alone, in the place of a flash:
+/// what the machine has at address 0 is written anew at each reset.
+#[derive(Debug)]
+pub struct ResetProof;
+
+impl ResetProof {
+    const BASE: u32 = 0x2030_0000;
+    /// Bytes for a store.
+    pub const SIZE: u32 = 7 * 4096;
+    /// In front of them: a mark, and how often the machine was started.
+    const MARK: u32 = Self::BASE - 8;
+    const STARTS: u32 = Self::BASE - 4;
+
+    /// The memory, erased at the first start, and the number of this start. Call it once.
+    pub fn take() -> (Self, u32) {
+        const MARKED: u32 = 0x424c_564d;
+        let (mark, starts) = (Self::MARK as *mut u32, Self::STARTS as *mut u32);
+        // SAFETY: nothing else is at these addresses.
+        unsafe {
+            if mark.read_volatile() != MARKED {
+                Self::bytes(0, Self::SIZE as usize).fill(0xff);
+                starts.write_volatile(0);
+                mark.write_volatile(MARKED);
+            }
+            let start = starts.read_volatile().wrapping_add(1);
+            starts.write_volatile(start);
+            (Self, start)
+        }
+    }
+
+    fn bytes(offset: u32, len: usize) -> &'static mut [u8] {
+        // SAFETY: as above; one slice lives at a time, within the call that asked for it.
+        unsafe { core::slice::from_raw_parts_mut((Self::BASE + offset) as *mut u8, len) }
+    }
+}
+
+impl ErrorType for ResetProof {
+    type Error = NorFlashErrorKind;
+}
+
+impl ReadNorFlash for ResetProof {
+    const READ_SIZE: usize = 1;
+
+    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), NorFlashErrorKind> {
+        check_read(self, offset, bytes.len())?;
+        bytes.copy_from_slice(Self::bytes(offset, bytes.len()));
+        Ok(())
+    }
+
+    fn capacity(&self) -> usize {
+        Self::SIZE as usize
+    }
+}
+
+impl NorFlash for ResetProof {
+    const WRITE_SIZE: usize = 4;
+    const ERASE_SIZE: usize = 4096;
+
+    fn erase(&mut self, from: u32, to: u32) -> Result<(), NorFlashErrorKind> {
+        check_erase(self, from, to)?;
+        Self::bytes(from, to.saturating_sub(from) as usize).fill(0xff);
+        Ok(())
+    }
+
+    fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), NorFlashErrorKind> {
+        check_write(self, offset, bytes.len())?;
+        Self::bytes(offset, bytes.len()).iter_mut().zip(bytes).for_each(|(to, from)| *to &= from);
+        Ok(())
     }
 }
 

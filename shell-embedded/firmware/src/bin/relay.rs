@@ -18,10 +18,12 @@ use blvm_mesh_core::id::Network;
 use blvm_mesh_core::link::aead::RustCrypto;
 use blvm_mesh_core::mesh::Event;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
-use blvm_mesh_embedded::{Board, BoardMemory, Happening, Platform, Role, Status};
+use blvm_mesh_embedded::{
+    Board, BoardMemory, FlashStore, Happening, Platform, Role, Status, StoreError,
+};
 use blvm_mesh_firmware::{
-    Clock, Sleeper, Uart, command_line, exit, heap_used, init_heap, log, paint_stack, stack_used,
-    unix_time,
+    Clock, ResetProof, Sleeper, Uart, command_line, exit, heap_used, init_heap, log, paint_stack,
+    stack_used, unix_time,
 };
 use core::str::FromStr;
 use cortex_m_rt::entry;
@@ -33,6 +35,7 @@ type Relay = Board<RustCrypto, Uart, 3>;
 
 static MEMORY: ConstStaticCell<Memory> = ConstStaticCell::new(Memory::EMPTY);
 static RELAY: StaticCell<Relay> = StaticCell::new();
+static STORE: StaticCell<FlashStore<ResetProof>> = StaticCell::new();
 
 struct Settings {
     key: SecretKey,
@@ -93,10 +96,23 @@ fn make() -> &'static mut Relay {
             exit(false)
         }
     };
-    let Settings { key, seed, config, roles: [role0, role1, role2] } = settings;
+    let Settings { key, mut seed, config, roles: [role0, role1, role2] } = settings;
+    let (flash, start) = ResetProof::take();
+    // No seed is used for two runs.
+    seed.iter_mut().zip(start.to_le_bytes()).for_each(|(byte, of)| *byte ^= of);
     let [uart0, uart1, uart2] = Uart::all(115_200);
     let ports = [(uart0, role0), (uart1, role1), (uart2, role2)];
-    RELAY.init_with(|| Relay::new(MEMORY.take(), config, key, seed, ports))
+    let store = match FlashStore::new(flash, 0..ResetProof::SIZE) {
+        Ok(store) => STORE.init(store),
+        Err(error) => give_up(error),
+    };
+    log!("start {start}");
+    RELAY.init_with(|| Relay::with_storage(MEMORY.take(), config, key, seed, ports, store))
+}
+
+fn give_up(error: StoreError) -> ! {
+    log!("{error}");
+    exit(false)
 }
 
 /// The board beside its UARTs.
@@ -144,6 +160,7 @@ impl Platform for Machine {
             Happening::Event(Event::PaymentVerified { source, share_msat, .. }) => {
                 log!("paid by {source}: {share_msat} for this node");
             }
+            Happening::StoreFailed(error) => log!("no more payments: {error}"),
             Happening::Event(_) => {}
             // This image sends nothing of its own.
             Happening::SendAgain(_) | Happening::NotSent(..) => {}
