@@ -4,7 +4,9 @@ use crate::egress::Egress;
 use crate::memory::BoardMemory;
 use crate::relay::{Out, Relay};
 use crate::side::Side;
-use crate::{Down, Happening, KEEPALIVE, Port, Role, Sent, Status, Storage, StoreError};
+use crate::{
+    Down, Happening, HeaderClock, KEEPALIVE, Port, Role, Sent, Status, Storage, StoreError,
+};
 use bitcoin::secp256k1::{All, Keypair, Secp256k1, SecretKey};
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::NodeId;
@@ -140,9 +142,16 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
         self.send_datagram(now, input, on)
     }
 
-    /// Sets the wall clock, in seconds since 1970. Without it no payment is accepted.
+    /// Takes the wall clock from block headers that pass, until [`set_clock`](Self::set_clock)
+    /// is called. The clock must have been [started](HeaderClock::start).
+    pub fn follow_headers(&mut self, clock: &'static mut HeaderClock) {
+        self.relay.header_clock = Some(clock);
+    }
+
+    /// Sets the wall clock, in seconds since 1970. Without a time no payment is accepted.
     pub fn set_clock(&mut self, now: Micros, unix: u64, on: &mut dyn FnMut(Happening<'_>)) {
         self.now = self.now.max(now);
+        self.relay.header_clock = None;
         self.relay.give(self.now, Input::WallClock { unix }, on);
     }
 

@@ -23,6 +23,7 @@
 
 mod board;
 mod egress;
+mod header_clock;
 mod memory;
 mod platform;
 pub mod recording;
@@ -33,6 +34,7 @@ mod store;
 mod tests;
 
 pub use board::Board;
+pub use header_clock::HeaderClock;
 pub use memory::BoardMemory;
 pub use platform::{Platform, Status};
 pub use store::{FlashStore, Storage, StoreError};

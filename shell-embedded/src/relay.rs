@@ -1,7 +1,7 @@
 //! The state machine with the queues that its actions go to.
 
 use crate::egress::Egress;
-use crate::{Down, Happening, Sent, Storage, StoreError};
+use crate::{Down, Happening, HeaderClock, Sent, Storage, StoreError};
 use blvm_mesh_core::id::LinkId;
 use blvm_mesh_core::mesh::{
     Action, BoardMesh, Input, NetworkReason, PaymentReason, Remedy, Ticket,
@@ -42,6 +42,8 @@ pub(crate) struct Relay<const PORTS: usize> {
     /// What is kept and was not read yet.
     pub(crate) unread: Option<&'static mut dyn Storage>,
     store: Option<&'static mut dyn Storage>,
+    /// Where the time comes from, until somebody sets the clock.
+    pub(crate) header_clock: Option<&'static mut HeaderClock>,
     /// Why it is not used any more.
     pub(crate) store_error: Option<StoreError>,
     /// The state machine is to be told of it.
@@ -57,6 +59,7 @@ impl<const PORTS: usize> Relay<PORTS> {
             next_link: 0,
             unread: None,
             store: None,
+            header_clock: None,
             store_error: None,
             failed: false,
         }
@@ -110,6 +113,10 @@ impl<const PORTS: usize> Relay<PORTS> {
     ) {
         if self.mesh.handle(now, Input::MessageReceived { link, packet: &mut *packet }).is_ok() {
             self.drain(now, packet, on);
+        }
+        let unix = self.header_clock.as_mut().and_then(|clock| clock.see_packet(packet));
+        if let Some(unix) = unix {
+            self.give(now, Input::WallClock { unix }, on);
         }
     }
 

@@ -339,7 +339,7 @@ mod tests {
 
         // Cuts everywhere, and at each word of some records while pages are used again.
         let late = writes * 3 / 4;
-        let cuts = (0..writes).step_by(writes as usize / 60).chain(late..late + 50);
+        let cuts = (0..writes).step_by(writes as usize / 40).chain(late..late + 30);
         for cut in cuts {
             let mut flash = Flash::erased();
             flash.left = cut;

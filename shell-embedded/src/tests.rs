@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::egress::Egress;
+use crate::header_clock::tests::{message, mined, raw};
+use bitcoin::hashes::Hash;
 use bitcoin::secp256k1::{Secp256k1, SecretKey};
 use blvm_mesh_core::config::{Config, MeshMode};
 use blvm_mesh_core::id::Network;
@@ -103,6 +105,7 @@ impl World {
             let mut config = Config::board(Network::Regtest, 8192);
             config.mode = mode;
             config.payment.volatile = false;
+            config.payment.issuers.push(key(9).public_key(&Secp256k1::new())).unwrap();
             TestBoard::new(memory(), config, key(n), [n; 32], ports)
         };
         let boards = [
@@ -408,6 +411,23 @@ fn headers_are_kept_if_they_follow_each_other() {
     });
     let disconnected = HeaderError::Disconnected;
     assert!(refused.into_iter().any(|r| r == Err(NetworkReason::Header(disconnected).into())));
+}
+
+#[test]
+fn headers_that_pass_set_the_clock() {
+    let mut w = World::linked(MeshMode::PaymentGated);
+    let bits = 0x207f_ffff;
+    let checkpoint = mined(bitcoin::BlockHash::all_zeros(), 1_750_000_000, bits);
+    let clock = Box::leak(Box::new(HeaderClock::EMPTY));
+    clock.start(Network::Regtest, &raw(&checkpoint)).unwrap();
+    w.boards[1].follow_headers(clock);
+    w.carries(&message(&[checkpoint]));
+    assert!(!w.boards[1].status().takes_payments);
+    let next = mined(checkpoint.block_hash(), 1_750_000_600, bits);
+    w.carries(&message(&[next]));
+    assert!(w.boards[1].status().takes_payments);
+    // Nobody told the others.
+    assert!(!w.boards[2].status().takes_payments);
 }
 
 /// What a board does beside its ports, written down.
