@@ -75,10 +75,10 @@ class Ring:
         after = (n + 1) % NODES
         self.processes[n] = subprocess.Popen(
             [self.binary, "--json", "--data-dir", self.directory(n), "run",
-             "--network", "regtest", "--mode", "open", "--log", "warn",
+             "--network", "regtest", "--mode", "open",
              "--listen-addr", f"127.0.0.1:{self.ports[n]}",
              "--peer", f"{self.keys[after]}@127.0.0.1:{self.ports[after]}"],
-            stdout=subprocess.DEVNULL)
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def stop(self):
         for process in self.processes.values():
@@ -142,7 +142,8 @@ class Stream:
     def second_hop(self):
         """The relay on the present way that is not the sender's neighbour."""
         rpc = Rpc(self.ring.directory(0))
-        answer = rpc.call("findroute", destination=self.ring.ids[self.to])
+        # A quote is for the route that is used, and looks for no other.
+        answer = rpc.call("meshquoteroute", destination=self.ring.ids[self.to], bytes=4)
         second = answer["result"]["hops"][1]
         return next(n for n in range(NODES) if self.ring.ids[n].startswith(second))
 

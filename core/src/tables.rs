@@ -24,6 +24,8 @@ pub trait List<T>: DerefMut<Target = [T]> {
     /// Takes the item at `index` out, moving the rest down.
     fn take(&mut self, index: usize) -> Option<T>;
 
+    /// Takes the memory for all items now, where it grows.
+    fn reserve(&mut self) {}
     /// Adds an item at the end; gives it back when full.
     fn try_push(&mut self, item: T) -> Result<(), T> {
         self.try_insert(self.len(), item)

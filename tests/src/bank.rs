@@ -83,6 +83,16 @@ impl Bank {
         self.key.public_key(&self.secp)
     }
 
+    /// The key itself, for tests that write invoices of their own.
+    pub fn secret_key(&self) -> SecretKey {
+        self.key
+    }
+
+    /// What it computes with.
+    pub fn secp(&self) -> &Secp256k1<bitcoin::secp256k1::All> {
+        &self.secp
+    }
+
     /// Writes an invoice; returns its payment hash.
     pub fn issue(
         &mut self,

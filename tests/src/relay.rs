@@ -3,7 +3,7 @@
 use crate::bank::{Bank, OwnTerms};
 use crate::sim::Given;
 use bitcoin::secp256k1::{Keypair, Message, Secp256k1, SecretKey};
-use blvm_mesh_core::config::Config;
+use blvm_mesh_core::config::{Allowance, Config};
 use blvm_mesh_core::id::{LinkId, Network, NodeId};
 use blvm_mesh_core::mesh::{Action, HostMesh, Input, MeshError, Priority};
 use blvm_mesh_core::mode::MeshMode;
@@ -50,11 +50,13 @@ pub fn secret(n: u8) -> SecretKey {
 }
 
 impl Relay {
-    /// A host's relay on regtest without a limit of free traffic, both its links up.
+    /// A host's relay on regtest without a limit of free traffic or of bad payments, both its links up.
     pub fn new(mode: MeshMode) -> Self {
         let mut config = Config::host(Network::Regtest);
         config.free_rate = u64::MAX;
         config.free_burst = u64::MAX;
+        // Each lie is looked at.
+        config.bad_payments = Allowance { rate: u64::MAX, burst: u64::MAX };
         Self::with(mode, config)
     }
 
@@ -90,7 +92,7 @@ impl Relay {
             let mut bytes = vec![0; hello::MAX_LEN];
             let n = hello.write(&mut bytes).expect("room for a hello");
             bytes.truncate(n);
-            given.push(Given::Received { link, bytes });
+            given.push(Given::Received { link, bytes: bytes.into() });
         }
         given
     }

@@ -10,6 +10,13 @@ impl Rng {
         Self(seed)
     }
 
+    /// A generator of its own for what the label names. Drawing from one changes
+    /// nothing of what another gives.
+    pub fn fork(&self, label: &str) -> Self {
+        let mix = |h: u64, b: u8| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3);
+        Self(Self(label.bytes().fold(self.0, mix)).draw())
+    }
+
     /// The next number.
     pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -37,6 +44,11 @@ impl Rng {
     /// True once in `n` times on average.
     pub fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
+    }
+
+    /// True in `ppm` of a million cases.
+    pub fn in_million(&mut self, ppm: u32) -> bool {
+        ppm > 0 && self.below(1_000_000) < u64::from(ppm)
     }
 
     /// One of the items, of which there must be one.

@@ -1,19 +1,29 @@
-//! Measured topologies, read from `$MESH_SHARED/topologies` or `../shared`.
+//! Topologies: shapes drawn by rule, and measured ones, read from
+//! `$MESH_SHARED/topologies` or `../shared`.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use crate::rng::Rng;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// A topology: how many nodes, and which of them are linked.
 #[derive(Debug, Clone)]
 pub struct Topology {
-    /// Name of the file without its ending.
+    /// Name of the shape, or of the file without its ending.
     pub name: String,
     /// Number of nodes.
     pub nodes: usize,
-    /// Pairs of nodes, the smaller first, each once.
-    pub links: BTreeSet<(usize, usize)>,
+    /// Pairs of nodes, the smaller first, each once, with the quality of the link
+    /// each way: the part of the packets that arrive, 0 to 1.
+    pub links: BTreeMap<(usize, usize), [f64; 2]>,
+    /// Where each node is, in units in which neighbours are about 1 apart.
+    pub positions: Vec<(f64, f64)>,
 }
 
+/// Names that [`Topology::shape`] knows.
+pub const SHAPES: [&str; 8] =
+    ["line", "ring", "grid", "tree", "star", "random", "geometric", "moving"];
+
+/// Where shared test data is.
 fn shared() -> PathBuf {
     match std::env::var_os("MESH_SHARED") {
         Some(dir) => dir.into(),
@@ -21,7 +31,8 @@ fn shared() -> PathBuf {
     }
 }
 
-/// Every topology there is, by name; empty, with a message, where there is none.
+/// Every measured topology there is, by name; empty, with a message, where there
+/// is none.
 pub fn all() -> Vec<Topology> {
     let dir = shared().join("topologies");
     let Ok(entries) = std::fs::read_dir(&dir) else {
@@ -31,35 +42,158 @@ pub fn all() -> Vec<Topology> {
     let mut paths: Vec<PathBuf> = entries.flatten().map(|e| e.path()).collect();
     paths.retain(|p| p.extension().is_some_and(|e| e == "json"));
     paths.sort();
-    paths.iter().map(read).collect()
-}
-
-fn read(path: &PathBuf) -> Topology {
-    let text = std::fs::read_to_string(path).expect("a readable file");
-    let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    let number = |v: &serde_json::Value| v.as_u64().expect("a number") as usize;
-    let links = json["links"].as_array().expect("links").iter().map(|l| {
-        let (a, b) = (number(&l[0]), number(&l[1]));
-        (a.min(b), a.max(b))
-    });
-    let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
-    let links = links.filter(|(a, b)| a != b).collect();
-    Topology { name, nodes: number(&json["nodes"]), links }
+    paths.iter().map(|p| Topology::read(p).expect("a topology")).collect()
 }
 
 impl Topology {
-    /// For each node the number of the connected part that it is in.
-    pub fn parts(&self) -> Vec<usize> {
-        let mut part: Vec<usize> = (0..self.nodes).collect();
-        loop {
-            let before = part.clone();
-            for (a, b) in &self.links {
-                let least = part[*a].min(part[*b]);
-                (part[*a], part[*b]) = (least, least);
+    fn new(name: &str, nodes: usize, links: impl IntoIterator<Item = (usize, usize)>) -> Self {
+        let whole = |(a, b): (usize, usize)| ((a.min(b), a.max(b)), [1.0; 2]);
+        let links = links.into_iter().filter(|(a, b)| a != b).map(whole).collect();
+        let mut topology = Self { name: name.to_owned(), nodes, links, positions: Vec::new() };
+        topology.positions = topology.circle();
+        topology
+    }
+
+    /// A shape with so many nodes; `None` if the name is not one of [`SHAPES`].
+    pub fn shape(name: &str, nodes: usize, rng: &mut Rng) -> Option<Self> {
+        let row = 1..nodes;
+        let links: Vec<(usize, usize)> = match name {
+            "line" => row.map(|n| (n - 1, n)).collect(),
+            "ring" => (0..nodes).map(|n| (n, (n + 1) % nodes)).collect(),
+            "tree" => row.map(|n| ((n - 1) / 3, n)).collect(),
+            "star" => row.map(|n| (0, n)).collect(),
+            "grid" => {
+                let wide = nodes.isqrt().max(1);
+                let right = (0..nodes).filter(|n| (n + 1) % wide != 0).map(|n| (n, n + 1));
+                let down = (0..nodes).map(|n| (n, n + wide));
+                right.chain(down).filter(|(_, b)| *b < nodes).collect()
             }
-            if part == before {
-                return part;
+            "random" => {
+                // A tree, so that it is connected, and as many links again.
+                let tree: Vec<_> = row.map(|n| (rng.index(n), n)).collect();
+                let more = (0..nodes).map(|_| (rng.index(nodes), rng.index(nodes)));
+                tree.into_iter().chain(more).collect()
+            }
+            "geometric" | "moving" => return Some(Self::geometric(name, nodes, rng)),
+            _ => return None,
+        };
+        let mut topology = Self::new(name, nodes, links);
+        match name {
+            "grid" => {
+                let wide = nodes.isqrt().max(1);
+                let at = |n: usize| ((n % wide) as f64, (n / wide) as f64);
+                topology.positions = (0..nodes).map(at).collect();
+            }
+            "line" => topology.positions = (0..nodes).map(|n| (n as f64, 0.0)).collect(),
+            _ => {}
+        }
+        Some(topology)
+    }
+
+    /// Nodes strewn over a square, about nine in the range of each.
+    fn geometric(name: &str, nodes: usize, rng: &mut Rng) -> Self {
+        let side = (nodes as f64 * std::f64::consts::PI / 9.0).sqrt();
+        let mut coordinate = || rng.below(1 << 20) as f64 / f64::from(1 << 20) * side;
+        let positions: Vec<(f64, f64)> = (0..nodes).map(|_| (coordinate(), coordinate())).collect();
+        let links = Self::in_range(&positions, 1.0);
+        Self { positions, ..Self::new(name, nodes, links) }
+    }
+
+    /// Pairs that are at most `range` apart.
+    pub fn in_range(positions: &[(f64, f64)], range: f64) -> Vec<(usize, usize)> {
+        let cell = |v: f64| (v / range).floor() as i64;
+        let mut cells: BTreeMap<(i64, i64), Vec<usize>> = BTreeMap::new();
+        for (n, (x, y)) in positions.iter().enumerate() {
+            cells.entry((cell(*x), cell(*y))).or_default().push(n);
+        }
+        let mut links = Vec::new();
+        for (n, (x, y)) in positions.iter().enumerate() {
+            for (dx, dy) in (-1..=1).flat_map(|dx| (-1..=1).map(move |dy| (dx, dy))) {
+                let near = cells.get(&(cell(*x) + dx, cell(*y) + dy));
+                for m in near.into_iter().flatten().filter(|m| **m > n) {
+                    let (dx, dy) = (positions[*m].0 - x, positions[*m].1 - y);
+                    if dx * dx + dy * dy <= range * range {
+                        links.push((n, *m));
+                    }
+                }
             }
         }
+        links
+    }
+
+    /// Reads a file: `{"nodes": n, "links": [[a, b, quality, quality back], ..]}`.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let json: serde_json::Value =
+            serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+        let bad = |what: &str| format!("{}: {what}", path.display());
+        let nodes = json["nodes"].as_u64().ok_or_else(|| bad("no number of nodes"))? as usize;
+        let list = json["links"].as_array().ok_or_else(|| bad("no list of links"))?;
+        let mut topology = Self::new(&name, nodes, []);
+        for link in list {
+            let end = |i: usize| link[i].as_u64().map(|n| n as usize).filter(|n| *n < nodes);
+            let (Some(a), Some(b)) = (end(0), end(1)) else { return Err(bad("a link to nowhere")) };
+            let quality = |i: usize| link[i].as_f64().unwrap_or(1.0).clamp(0.0, 1.0);
+            let (there, back) = (quality(2), quality(3));
+            if a != b {
+                let each = if a < b { [there, back] } else { [back, there] };
+                topology.links.insert((a.min(b), a.max(b)), each);
+            }
+        }
+        Ok(topology)
+    }
+
+    fn circle(&self) -> Vec<(f64, f64)> {
+        let radius = self.nodes as f64 / std::f64::consts::TAU;
+        let angle = |n: usize| n as f64 / self.nodes.max(1) as f64 * std::f64::consts::TAU;
+        (0..self.nodes).map(|n| (radius * angle(n).cos(), radius * angle(n).sin())).collect()
+    }
+
+    /// The neighbours of each node.
+    pub fn neighbours(&self) -> Vec<Vec<usize>> {
+        let mut lists = vec![Vec::new(); self.nodes];
+        for (a, b) in self.links.keys() {
+            lists[*a].push(*b);
+            lists[*b].push(*a);
+        }
+        lists
+    }
+
+    /// For each node the number of the connected part that it is in.
+    pub fn parts(&self) -> Vec<usize> {
+        let (lists, mut part) = (self.neighbours(), vec![usize::MAX; self.nodes]);
+        for start in 0..self.nodes {
+            let mut todo = vec![start];
+            while let Some(n) = todo.pop() {
+                if part[n] == usize::MAX {
+                    part[n] = start;
+                    todo.extend(&lists[n]);
+                }
+            }
+        }
+        part
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_have_their_links() {
+        let shape = |name, nodes| Topology::shape(name, nodes, &mut Rng::new(1)).unwrap();
+        let links = |name, nodes| shape(name, nodes).links.len();
+        assert_eq!(["line", "ring", "tree", "star"].map(|s| links(s, 10)), [9, 10, 9, 9]);
+        assert_eq!(links("grid", 49), 2 * 6 * 7);
+        assert!(shape("random", 50).parts().iter().all(|p| *p == 0));
+        let spread = shape("geometric", 1000);
+        let degree = 2 * spread.links.len() / 1000;
+        assert!((7..=9).contains(&degree), "{degree}");
+        for (a, b) in spread.links.keys() {
+            let (a, b) = (spread.positions[*a], spread.positions[*b]);
+            assert!((a.0 - b.0).hypot(a.1 - b.1) <= 1.0);
+        }
+        assert!(Topology::shape("knot", 3, &mut Rng::new(1)).is_none());
     }
 }

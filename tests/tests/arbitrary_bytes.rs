@@ -3,11 +3,11 @@
 
 use blvm_mesh_core::config::MeshMode;
 use blvm_mesh_core::mesh::MeshError;
-use blvm_mesh_core::tables::{Boxed, Heap, Owned};
 use blvm_mesh_core::wire::{HEADER_LEN, Kind};
-use blvm_mesh_tests::invoice::Order;
+use blvm_mesh_tests::either;
 use blvm_mesh_tests::packet::refix;
-use blvm_mesh_tests::world::{Carried, Did, START, World, issuer};
+use blvm_mesh_tests::sim::{Carried, Did};
+use blvm_mesh_tests::story::Story;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -52,35 +52,39 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 /// Three nodes in a line and real packets of every kind that came in anywhere.
-fn trafficked<M: Owned>() -> (World<M>, Vec<Carried>) {
-    let mut world = World::<M>::line(MeshMode::PaymentGated, 3);
+fn trafficked(heap: bool) -> (Story, Vec<Carried>) {
+    let mut world = Story::line(MeshMode::PaymentGated, 3, heap);
     let quote = world.quote(0, 2, 4);
-    let order = Order::new(issuer(), quote.terms_hash, quote.amount_msat, START);
+    let order = world.order(0, 2, &quote, 4);
     world.send_and_run(0, 2, b"free", &[]);
     world.send_and_run(0, 2, b"paid", &order.proof());
-    let kinds: std::collections::BTreeSet<u8> = world.carried.iter().map(|c| c.bytes[5]).collect();
+    let kinds: std::collections::BTreeSet<u8> =
+        world.arrivals().iter().map(|c| c.bytes[5]).collect();
     let all = [Kind::Datagram, Kind::RouteRequest, Kind::RouteReply, Kind::RouteError, Kind::Hello];
     assert!(all.iter().all(|kind| kinds.contains(&(*kind as u8))), "{kinds:?}");
-    let packets = world.carried.clone();
+    let packets = world.arrivals().to_vec();
     (world, packets)
 }
 
 /// What a refused packet must not change: it is allowed to change no route but
 /// by a route error, and that is no refusal.
-fn tables<M: Owned>(world: &World<M>, n: usize) -> (String, usize, usize, usize) {
+fn tables(world: &Story, n: usize) -> (String, usize, usize, usize) {
     let node = &world.nodes[n];
-    let routes = format!("{:?}", node.mesh.table().routes());
-    (routes, node.mesh.live_payments(), node.mesh.parked(), node.disk.len())
+    let (routes, payments, parked) = either!(&node.machine, m => (
+        format!("{:?}", m.table().routes()),
+        m.live_payments(),
+        m.parked(),
+    ));
+    (routes, payments, parked, node.disk.len())
 }
 
 /// Gives a packet; the world asserts that there is one verdict. Returns whether
 /// it was refused.
-fn give<M: Owned>(world: &mut World<M>, n: usize, packet: &Carried) -> Option<MeshError> {
+fn give(world: &mut Story, n: usize, packet: &Carried) -> Option<MeshError> {
     let before = tables(world, n);
-    world.now += 1;
     let log = world.receive(n, packet.link, &packet.bytes);
     let refused = log.iter().find_map(|(_, did)| match did {
-        Did::Reject(reason, _) => Some(*reason),
+        Did::Reject { reason, .. } => Some(*reason),
         _ => None,
     });
     if let Some(reason) = refused {
@@ -91,8 +95,8 @@ fn give<M: Owned>(world: &mut World<M>, n: usize, packet: &Carried) -> Option<Me
     refused
 }
 
-fn survives<M: Owned>(arbitrary: &[Vec<u8>], mutated: &[(Index, Vec<Change>, bool)]) {
-    let (mut world, packets) = trafficked::<M>();
+fn survives(heap: bool, arbitrary: &[Vec<u8>], mutated: &[(Index, Vec<Change>, bool)]) {
+    let (mut world, packets) = trafficked(heap);
     let relay = world.link(1, 0).expect("wired");
     for bytes in arbitrary {
         let mut fixed = bytes.clone();
@@ -101,20 +105,21 @@ fn survives<M: Owned>(arbitrary: &[Vec<u8>], mutated: &[(Index, Vec<Change>, boo
             fixed[5] = 1 + fixed[5] % 9;
             refix(&mut fixed);
         }
-        let raw = Carried { to: 1, link: relay, bytes: bytes.clone() };
+        let raw = Carried { to: 1, link: relay, bytes: bytes[..].into() };
         // Bytes that are no packet are refused always.
         assert!(give(&mut world, 1, &raw).is_some() || bytes.starts_with(b"MESH"));
-        give(&mut world, 1, &Carried { bytes: fixed, ..raw });
+        give(&mut world, 1, &Carried { bytes: fixed.into(), ..raw });
     }
     for (which, changes, fix) in mutated {
-        let mut packet = which.get(&packets).clone();
+        let Carried { to, link, bytes } = which.get(&packets).clone();
+        let mut bytes = bytes.to_vec();
         for change in changes {
-            change.apply(&mut packet.bytes);
+            change.apply(&mut bytes);
         }
         if *fix {
-            refix(&mut packet.bytes);
+            refix(&mut bytes);
         }
-        give(&mut world, packet.to, &packet);
+        give(&mut world, to, &Carried { to, link, bytes: bytes.into() });
     }
     world.run();
     // The node still works.
@@ -132,7 +137,7 @@ proptest! {
             0..48,
         ),
     ) {
-        survives::<Boxed>(&arbitrary, &mutated);
-        survives::<Heap>(&arbitrary, &mutated);
+        survives(false, &arbitrary, &mutated);
+        survives(true, &arbitrary, &mutated);
     }
 }

@@ -12,8 +12,8 @@ use blvm_mesh_embedded::recording::{Recording, trace, write_input, write_start};
 use blvm_mesh_tests::board::hold;
 use blvm_mesh_tests::payloads::version_message;
 use blvm_mesh_tests::relay::{FROM, KEY, Relay, SEED, secret};
-use blvm_mesh_tests::sim::Given;
-use blvm_mesh_tests::sim::swarm::live;
+use blvm_mesh_tests::sim::{Given, Plan};
+
 use std::process::Command;
 
 /// Bytes of the free datagram.
@@ -72,7 +72,8 @@ fn on_host(recording: &[u8]) -> String {
 
 /// The life of one node in a simulated world, as far as it fits a board.
 fn life(seed: u64) -> Vec<u8> {
-    let world = live(seed, &|options| options.record = true);
+    let plan = Plan { record: true, ..Plan::drawn(seed) };
+    let world = plan.live(&mut |_| {}, None).expect("a world").world;
     let busiest = world.nodes.iter().max_by_key(|node| node.record.as_ref().map(Vec::len));
     let node = busiest.expect("a world has nodes");
     let fits = |given: &Given| match given {
@@ -125,7 +126,7 @@ fn the_image_keeps_its_budget_of_instructions() {
     let mut relay = Relay::with(MeshMode::PaymentGated, config);
     let mut inputs: Vec<_> = relay.opening().into_iter().map(|given| (false, 0, given)).collect();
     let mut come = |bytes| {
-        inputs.push((true, 0, Given::Received { link: FROM, bytes }));
+        inputs.push((true, 0, Given::Received { link: FROM, bytes: Vec::into(bytes) }));
         inputs.len() - 1
     };
     let free = version_message(SIZE - 100);

@@ -14,7 +14,7 @@ use blvm_mesh_core::wire::route_reply::RouteReply;
 use blvm_mesh_core::wire::route_request::{Hop, Hops, RouteRequest};
 use blvm_mesh_tests::payloads::ping;
 use blvm_mesh_tests::scenario::{find, line, pay_and_send, refusal};
-use blvm_mesh_tests::sim::{Did, Given, World};
+use blvm_mesh_tests::sim::{Did, Given, Path, World};
 
 /// The share of a packet relayed before was told again with the next delivery.
 #[test]
@@ -107,7 +107,7 @@ fn the_number_of_the_next_request_cannot_be_known() {
     for n in 4..8 {
         let forged = request(source, heard.wrapping_add(n), nobody, &[w.id(liar)]);
         let link = link_to(&w, liar, 1);
-        w.transmit(link, write(&forged), vec![liar]);
+        w.transmit(link, write(&forged).into(), Path::default().then(liar));
     }
     w.run_for(SECOND);
     find(&mut w, 0, 2);
@@ -123,7 +123,7 @@ fn a_refused_request_is_not_remembered() {
     far.push(peer);
     let nobody = NodeId([9; 32]);
     let give = |w: &mut World, hops: &[NodeId]| {
-        let bytes = write(&request(NodeId([7; 32]), 5, nobody, hops));
+        let bytes = write(&request(NodeId([7; 32]), 5, nobody, hops)).into();
         w.input(1, Given::Received { link, bytes })
     };
     assert!(refusal(&give(&mut w, &far)).is_some(), "17 hops");
@@ -158,7 +158,7 @@ fn a_route_with_a_loop_is_not_published() {
     let mut bytes = vec![0; 1000];
     let n = reply.write(&mut bytes).unwrap();
     bytes.truncate(n);
-    let did = w.input(0, Given::Received { link: link_to(&w, 0, 1), bytes });
+    let did = w.input(0, Given::Received { link: link_to(&w, 0, 1), bytes: bytes.into() });
     assert!(refusal(&did).is_some(), "{did:?}");
 }
 

@@ -1,7 +1,7 @@
 //! Defects of an earlier implementation, each as a test that it would fail.
 
 use bitcoin::hashes::{Hash, sha256};
-use bitcoin::secp256k1::{Secp256k1, SecretKey};
+use bitcoin::secp256k1::Secp256k1;
 use blvm_mesh_core::config::{MAX_HOPS, MeshMode};
 use blvm_mesh_core::id::{Network, NodeId};
 use blvm_mesh_core::mesh::{
@@ -12,47 +12,65 @@ use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::payment::lightning::LightningError;
 use blvm_mesh_core::payment::replay::{ReplayError, ReplayPrevention};
 use blvm_mesh_core::policy::{DetectedProtocol, PolicyConfig, RoutingPolicyEngine};
-use blvm_mesh_core::tables::{Boxed, Heap};
+use blvm_mesh_core::tables::Heap;
 use blvm_mesh_core::wire::datagram::Datagram;
 use blvm_mesh_core::wire::route_error::Cause;
 use blvm_mesh_core::wire::{Header, Kind};
+use blvm_mesh_tests::either;
 use blvm_mesh_tests::invoice::Order;
 use blvm_mesh_tests::packet::{HOP_LIMIT, SEQUENCE, refix};
-use blvm_mesh_tests::world::{Carried, Did, Log, START, World, issuer};
+use blvm_mesh_tests::sim::{Carried, Did};
+use blvm_mesh_tests::story::{Log, START, Story};
 use std::time::{Duration, Instant};
 
 const PAYLOAD: &[u8] = b"not Bitcoin, so it costs something";
 
 /// Three nodes in a line, a route, and an honest invoice for one datagram on it.
-fn paid() -> (World<Boxed>, Order, Quote) {
-    let mut world = World::<Boxed>::line(MeshMode::PaymentGated, 3);
+fn paid() -> (Story, Order, Quote) {
+    let mut world = Story::line(MeshMode::PaymentGated, 3, false);
     let quote = world.quote(0, 2, PAYLOAD.len() as u64);
     assert_eq!(quote.hops.len(), 1);
-    let order = Order::new(issuer(), quote.terms_hash, quote.amount_msat, START);
+    let order = world.order(0, 2, &quote, PAYLOAD.len() as u64);
     (world, order, quote)
 }
 
 fn delivered(log: &Log, n: usize) -> usize {
-    log.iter().filter(|(m, did)| *m == n && matches!(did, Did::Deliver(..))).count()
+    log.iter().filter(|(m, did)| *m == n && matches!(did, Did::Deliver { .. })).count()
 }
 
 fn rejects(log: &Log, n: usize) -> Vec<MeshError> {
     let of = log.iter().filter(|(m, _)| *m == n);
-    of.filter_map(|(_, did)| if let Did::Reject(e, _) = did { Some(*e) } else { None }).collect()
+    of.filter_map(|(_, did)| match did {
+        Did::Reject { reason, .. } => Some(*reason),
+        _ => None,
+    })
+    .collect()
 }
 
 fn shares(log: &Log) -> Vec<(usize, Party, u64)> {
     let booked = log.iter().filter_map(|(n, did)| match did {
-        Did::Persist(Record::Payment(p)) => Some((*n, p.role, p.share_msat)),
+        Did::Persist { record: Record::Payment(p), .. } => Some((*n, p.role, p.share_msat)),
         _ => None,
     });
     booked.collect()
 }
 
 /// The last paid datagram that went to a node.
-fn last_datagram(world: &World<Boxed>, to: usize) -> &Carried {
+fn last_datagram(world: &Story, to: usize) -> &Carried {
     let datagram = |c: &&Carried| c.to == to && c.bytes[5] == Kind::Datagram as u8;
-    world.carried.iter().rev().find(datagram).expect("a datagram went there")
+    world.arrivals().iter().rev().find(datagram).expect("a datagram went there")
+}
+
+fn live_payments(world: &Story, n: usize) -> usize {
+    either!(&world.nodes[n].machine, m => m.live_payments())
+}
+
+fn earned(world: &Story, n: usize) -> u64 {
+    either!(&world.nodes[n].machine, m => m.stats().earned_msat)
+}
+
+fn public_key(world: &Story, n: usize) -> [u8; 33] {
+    either!(&world.nodes[n].machine, m => m.public_key())
 }
 
 fn lightning(e: LightningError) -> MeshError {
@@ -80,9 +98,16 @@ fn a_paid_packet_pays_60_30_10() {
         assert!(got.2.abs_diff(want.2) <= 1, "{got:?} {want:?}");
     }
     assert_eq!(booked.iter().map(|b| b.2).sum::<u64>(), amount);
-    let arrived = Did::Deliver(world.id(0), PAYLOAD.to_vec(), booked[2].2);
-    assert!(log.contains(&(2, arrived)), "{log:?}");
-    assert_eq!(world.nodes[1].mesh.stats().earned_msat, booked[1].2);
+    let earned_there = log.iter().find_map(|(n, did)| match did {
+        Did::Deliver { source, payload, earned_msat, .. }
+            if *n == 2 && *source == world.id(0) && payload[..] == *PAYLOAD =>
+        {
+            Some(*earned_msat)
+        }
+        _ => None,
+    });
+    assert_eq!(earned_there, Some(booked[2].2), "{log:?}");
+    assert_eq!(earned(&world, 1), booked[1].2);
 }
 
 #[test]
@@ -102,30 +127,32 @@ fn a_payment_is_used_once_whatever_happens() {
     let proof = order.proof();
     let log = world.send_and_run(0, 2, PAYLOAD, &proof);
     assert_eq!(delivered(&log, 2), 1, "{log:?}");
-    let refused = |world: &mut World<Boxed>, reason: MeshError, when: &str| {
+    let refused = |world: &mut Story, reason: MeshError, when: &str| {
         let log = world.send_and_run(0, 2, PAYLOAD, &proof);
         assert_eq!(rejects(&log, 1), [reason], "{when}: {log:?}");
         assert_eq!((delivered(&log, 2), shares(&log).len()), (0, 0), "{when}");
     };
     refused(&mut world, USED, "at once");
-    world.restart(1);
+    world.start_again(1);
     world.quote(0, 2, 0);
     refused(&mut world, USED, "after a restart");
+    let payments = world.nodes[1].disk.clone();
     // Forward, until it is forgotten; and back to when it was still valid.
-    world.set_clock(START + order.expiry_s + 1);
+    world.set_clocks(START + order.expiry_s + 1);
     world.later(61_000_000);
-    assert_eq!(world.nodes[1].mesh.live_payments(), 0, "cleaned up");
+    assert_eq!(live_payments(&world, 1), 0, "cleaned up");
     let floor = START + order.expiry_s;
     assert!(world.nodes[1].disk.contains(&Record::Floor(floor)), "{:?}", world.nodes[1].disk);
-    world.set_clock(START);
+    world.set_clocks(START);
     let forgotten = ReplayError::Forgotten { floor }.into();
     refused(&mut world, forgotten, "after the clock jumped and came back");
-    world.restart(1);
+    // A store may keep the records that are below the floor, or drop them.
+    world.nodes[1].disk.splice(0..0, payments);
+    world.start_again(1);
     world.quote(0, 2, 0);
     refused(&mut world, USED, "after that and a restart with all records");
-    // A store may drop the records that are below the floor.
     world.nodes[1].disk.retain(|record| matches!(record, Record::Floor(_)));
-    world.restart(1);
+    world.start_again(1);
     world.quote(0, 2, 0);
     refused(&mut world, forgotten, "after a restart with the floor alone");
 }
@@ -133,7 +160,7 @@ fn a_payment_is_used_once_whatever_happens() {
 #[test]
 fn a_self_issued_invoice_is_refused() {
     let (mut world, order, _) = paid();
-    let payer = SecretKey::from_slice(&[1; 32]).unwrap();
+    let payer = world.nodes[0].key;
     let own = payer.public_key(&Secp256k1::new());
     let honest_hint = order.hint;
     for (hint, reasons) in [
@@ -168,7 +195,7 @@ fn garbage_does_not_burn_a_payment() {
         );
         assert_eq!(rejects(&log, 1).len(), 1, "byte {at} of {}, bit {bit}: {log:?}", proof.len());
     }
-    assert_eq!(world.nodes[1].mesh.live_payments(), 0);
+    assert_eq!(live_payments(&world, 1), 0);
     let log = world.send_and_run(0, 2, PAYLOAD, &proof);
     assert_eq!((delivered(&log, 2), shares(&log).len()), (1, 2), "{log:?}");
     let mut unused_bit = proof;
@@ -181,18 +208,18 @@ fn garbage_does_not_burn_a_payment() {
 fn an_edited_packet_replays_nothing() {
     let (mut world, order, _) = paid();
     // The first copy is lost behind the relay, so that its destination is fresh.
-    world.lose = |c| c.to == 2 && c.bytes[5] == Kind::Datagram as u8;
+    world.lose = Some(|to, bytes| to == 2 && bytes[5] == Kind::Datagram as u8);
     world.send_and_run(0, 2, PAYLOAD, &order.proof());
     let first = last_datagram(&world, 1).clone();
-    world.lose = |_| false;
+    world.lose = None;
     for limit in 0..=u8::MAX {
-        let mut edited = first.bytes.clone();
+        let mut edited = first.bytes.to_vec();
         edited[HOP_LIMIT] = limit;
         refix(&mut edited);
         let log = world.receive(1, first.link, &edited);
         assert_eq!((rejects(&log, 1).len(), shares(&log).len()), (1, 0), "hop limit {limit}");
     }
-    let mut edited = first.bytes.clone();
+    let mut edited = first.bytes.to_vec();
     edited[20] ^= 1;
     let log = world.receive(1, first.link, &edited);
     assert!(
@@ -200,7 +227,7 @@ fn an_edited_packet_replays_nothing() {
         "{log:?}"
     );
     for byte in SEQUENCE {
-        let mut edited = first.bytes.clone();
+        let mut edited = first.bytes.to_vec();
         edited[byte] ^= 1;
         refix(&mut edited);
         assert_eq!(rejects(&world.receive(1, first.link, &edited), 1), [USED]);
@@ -210,7 +237,7 @@ fn an_edited_packet_replays_nothing() {
 
     // Where the payment is not known yet the signature decides.
     let link = world.link(2, 1).unwrap();
-    let mut passed = first.bytes.clone();
+    let mut passed = first.bytes.to_vec();
     passed[HOP_LIMIT] -= 1;
     refix(&mut passed);
     let mut edited = passed.clone();
@@ -218,7 +245,7 @@ fn an_edited_packet_replays_nothing() {
     refix(&mut edited);
     let log = world.receive(2, link, &edited);
     assert_eq!(rejects(&log, 2), [PaymentReason::SourceSignature.into()]);
-    assert_eq!(world.nodes[2].mesh.live_payments(), 0);
+    assert_eq!(live_payments(&world, 2), 0);
     assert_eq!(delivered(&world.receive(2, link, &passed), 2), 1);
 }
 
@@ -228,11 +255,11 @@ fn expiry_is_read_from_the_invoice() {
     let order = Order { expiry_s: 100, ..order };
     let proof = order.proof();
     let late = START + 100;
-    world.set_clock(late);
+    world.set_clocks(late);
     let log = world.send_and_run(0, 2, PAYLOAD, &proof);
     let expired = lightning(LightningError::Expired { expires_at: late, now: late });
     assert_eq!(rejects(&log, 1), [expired], "{log:?}");
-    world.set_clock(late - 1);
+    world.set_clocks(late - 1);
     let log = world.send_and_run(0, 2, PAYLOAD, &proof);
     assert_eq!(delivered(&log, 2), 1, "{log:?}");
     for node in &world.nodes[1..] {
@@ -248,12 +275,12 @@ fn expiry_is_read_from_the_invoice() {
 
 #[test]
 fn nobody_advances_the_sequence_of_another() {
-    let mut world = World::<Boxed>::line(MeshMode::Open, 4);
+    let mut world = Story::line(MeshMode::Open, 4, false);
     world.quote(0, 2, 0);
     let log = world.send_and_run(0, 2, b"one", &[]);
     assert_eq!(delivered(&log, 2), 1, "{log:?}");
     let forged = {
-        let mut packet = last_datagram(&world, 2).bytes.clone();
+        let mut packet = last_datagram(&world, 2).bytes.to_vec();
         packet[SEQUENCE].copy_from_slice(&u64::MAX.to_le_bytes());
         refix(&mut packet);
         packet
@@ -261,7 +288,9 @@ fn nobody_advances_the_sequence_of_another() {
     // A neighbour that is not the last hop.
     let link = world.link(2, 3).unwrap();
     let log = world.receive(2, link, &forged);
-    assert_eq!(log, [(2, Did::Reject(RoutingReason::WrongNeighbour.into(), Remedy::Penalise))]);
+    let reason = RoutingReason::WrongNeighbour.into();
+    let (link, remedy) = (Some(link), Remedy::Penalise);
+    assert_eq!(log, [(2, Did::Reject { link, ticket: None, reason, remedy })]);
     // The relay itself, which may say anything where nothing is signed.
     let link = world.link(2, 1).unwrap();
     world.receive(2, link, &forged);
@@ -312,7 +341,7 @@ fn what_is_written_with_the_magic_is_read_back() {
     world.send_and_run(0, 2, PAYLOAD, &proof);
     let mut kinds = std::collections::BTreeSet::new();
     let policy = RoutingPolicyEngine::new(PolicyConfig::new(MeshMode::Open, Network::Regtest));
-    for packet in &world.carried {
+    for packet in world.arrivals() {
         assert_eq!(packet.bytes[..4], *b"MESH");
         assert_eq!(policy.detect_protocol(&packet.bytes), DetectedProtocol::MeshPacket);
         let (header, body) = Header::parse(&packet.bytes).unwrap();
@@ -379,9 +408,10 @@ fn no_millisatoshi_vanishes() {
     }
     assert_eq!(share(1000, 0, Party::Source), 400, "the 30 % return to the source");
     // The same on a wire.
-    let mut world = World::<Boxed>::line(MeshMode::PaymentGated, 2);
+    let mut world = Story::line(MeshMode::PaymentGated, 2, false);
     let quote = world.quote(0, 1, PAYLOAD.len() as u64);
-    let order = Order::new(issuer(), quote.terms_hash, 123_457, START);
+    let quote = Quote { amount_msat: 123_457, ..quote };
+    let order = world.order(0, 1, &quote, PAYLOAD.len() as u64);
     let to = world.id(1);
     let mut log = world.send(0, to, PAYLOAD, &order.proof(), false);
     log.extend(world.run());
@@ -397,19 +427,18 @@ fn identity_comes_from_the_key() {
     let (mut world, order, _) = paid();
     let mut hashes = Vec::new();
     for n in 0..3 {
-        let secret = SecretKey::from_slice(&[n as u8 + 1; 32]).unwrap();
-        let key = secret.public_key(&Secp256k1::new()).serialize();
+        let key = world.nodes[n].key.public_key(&Secp256k1::new()).serialize();
         assert_eq!(world.id(n).0, sha256::Hash::hash(&key).to_byte_array());
         hashes.push(world.id(n));
     }
-    world.restart(1);
+    world.start_again(1);
     assert_eq!(world.id(1), hashes[1]);
     // A packet whose key is not that of its source pays nothing.
     world.quote(0, 2, 0);
-    world.lose = |c| c.to == 2 && c.bytes[5] == Kind::Datagram as u8;
+    world.lose = Some(|to, bytes| to == 2 && bytes[5] == Kind::Datagram as u8);
     world.send_and_run(0, 2, PAYLOAD, &order.proof());
-    let mut packet = last_datagram(&world, 1).bytes.clone();
-    let key = world.nodes[0].mesh.public_key();
+    let mut packet = last_datagram(&world, 1).bytes.to_vec();
+    let key = public_key(&world, 0);
     let at = packet.windows(33).position(|w| w == key).expect("the packet is signed");
     packet[at] ^= 1;
     packet[HOP_LIMIT] -= 1;
@@ -421,31 +450,34 @@ fn identity_comes_from_the_key() {
 
 #[test]
 fn discovery_exists() {
-    let mut world = World::<Heap>::line(MeshMode::Open, 6);
-    let (from, to) = (world.id(0), world.id(5));
+    let mut world = Story::line(MeshMode::Open, 6, true);
+    let to = world.id(5);
     let mut log = world.send(0, to, b"hello", &[], false);
-    assert_eq!(log, [(0, Did::Parked)]);
+    assert!(matches!(log[..], [(0, Did::Parked { .. })]), "{log:?}");
     for _ in 0..20 {
         log.extend(world.later(100_000));
     }
     let found = Did::Publish(Event::RouteDiscovered { destination: to, hops: 4 });
     assert!(log.contains(&(0, found)), "{log:?}");
-    assert!(log.contains(&(5, Did::Deliver(from, b"hello".to_vec(), 0))), "{log:?}");
+    assert!(world.arrived(0, 5, b"hello"), "{log:?}");
 }
 
 #[test]
 fn no_route_through_a_peer_that_left() {
-    let mut world = World::<Boxed>::line(MeshMode::Open, 3);
+    let mut world = Story::line(MeshMode::Open, 3, false);
     let to = world.id(2);
     world.quote(0, 2, 0);
     // Our own neighbour leaves: its routes go at once.
-    world.cut(0, 1);
-    assert_eq!(world.nodes[0].mesh.quote(&to, 0), None);
-    assert!(world.nodes[0].mesh.table().routes().is_empty());
+    world.cut(0, 1, false);
+    world.run();
+    assert_eq!(world.nodes[0].machine.quote(&to, 0), None);
+    assert!(either!(&world.nodes[0].machine, m => m.table().routes().is_empty()));
     // A neighbour further on leaves: the first packet to find out ends the route.
-    world.wire(0, 1);
+    world.heal(0, 1);
+    world.run();
     world.quote(0, 2, 0);
-    world.cut(1, 2);
+    world.cut(1, 2, false);
+    world.run();
     let log = world.send_and_run(0, 2, b"x", &[]);
     assert_eq!(rejects(&log, 1), [RoutingReason::NextHopGone.into()], "{log:?}");
     assert!(
@@ -456,5 +488,5 @@ fn no_route_through_a_peer_that_left() {
             )),
         "{log:?}"
     );
-    assert_eq!(world.nodes[0].mesh.quote(&to, 0), None);
+    assert_eq!(world.nodes[0].machine.quote(&to, 0), None);
 }

@@ -1,42 +1,58 @@
-//! Many worlds, each from one seed. `MESH_SEED=n` runs one of them only.
+//! Many worlds, each from one seed. `MESH_SEED=n` lives one of them only.
 
-use blvm_mesh_tests::sim::Machine;
-use blvm_mesh_tests::sim::swarm::{Options, Report, live, run};
+use blvm_mesh_core::time::SECOND;
+use blvm_mesh_tests::sim::hunt::{attempt, shrink};
+use blvm_mesh_tests::sim::radio::Modem;
+use blvm_mesh_tests::sim::{Fault, Machine, Plan, Report};
+use blvm_mesh_tests::topology::SHAPES;
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|s| s.parse().ok())
 }
 
-fn world(seed: u64, adjust: &dyn Fn(&mut Options)) -> Report {
-    catch_unwind(AssertUnwindSafe(|| run(seed, adjust))).unwrap_or_else(|panic| {
-        eprintln!(
-            "seed {seed} failed; again: MESH_SEED={seed} MESH_LOG=1 cargo test -p blvm-mesh-tests --test simulation worlds -- --nocapture"
-        );
-        resume_unwind(panic)
+fn world(plan: &Plan) -> Report {
+    attempt(plan, &mut |_| {}).unwrap_or_else(|failure| {
+        eprintln!("{failure}");
+        panic!("the smallest world in which it fails:\n{}", shrink(failure, 200))
     })
 }
 
 /// What must happen in so many worlds, or they show little.
 const HAPPENS: &[&str] = &[
     "attacks",
+    "bursts",
     "crashes between two writes",
     "delivered",
     "delivered with pay",
+    "doubled on a wire",
     "floors",
     "found",
     "free in peace",
+    "half-open handshakes",
+    "handshakes",
+    "handshakes that took too long",
+    "links that failed",
+    "lost in a full queue",
+    "lost on a wire",
     "meddled with",
     "not found",
+    "overtaken on a wire",
+    "paid by covenant",
     "paid in peace",
     "relayed for a payment",
     "relayed free",
+    "reorganisations",
     "restarts",
+    "swallowed",
+    "tampered with on a wire",
+    "through a wormhole",
     "NetworkError(Congested",
     "NetworkError(NoFlows",
     "NetworkError(OtherLinkKept",
     "NetworkError(QuotaExceeded",
+    "NetworkError(TooManyNeighbours",
     "NetworkError(TooManyParked",
     "PaymentVerificationFailed(AmountTooSmall",
     "PaymentVerificationFailed(BeforeStart",
@@ -51,6 +67,7 @@ const HAPPENS: &[&str] = &[
     "PaymentVerificationFailed(SourceKey",
     "PaymentVerificationFailed(SourceSignature",
     "PaymentVerificationFailed(StoreFailed",
+    "ReplayDetected(Forgotten",
     "ReplayDetected(TableFull",
     "ReplayDetected(Used",
     "RoutingError(Duplicate",
@@ -66,13 +83,13 @@ const HAPPENS: &[&str] = &[
 #[test]
 fn worlds() {
     if let Some(seed) = number("MESH_SEED") {
-        println!("{:#?}", world(seed, &|_| {}).counts);
+        println!("{:#?}", world(&Plan::drawn(seed)).counts);
         return;
     }
     let count = number("MESH_WORLDS").unwrap_or(200);
     let mut counts = BTreeMap::new();
     for seed in 1..=count {
-        for (what, n) in world(seed, &|_| {}).counts {
+        for (what, n) in world(&Plan::drawn(seed)).counts {
             *counts.entry(what).or_insert(0) += n;
         }
     }
@@ -81,17 +98,53 @@ fn worlds() {
     assert!(count < 200 || missing.is_empty(), "in {count} worlds nothing of {missing:?}");
 }
 
+/// Worlds that nobody has seen before, `MESH_FRESH` of them. Their seeds are printed.
+#[test]
+fn fresh_worlds() {
+    let count = number("MESH_FRESH").unwrap_or(5);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let first = now.as_secs() * 1000;
+    println!("fresh seeds {first} to {}", first + count - 1);
+    for seed in first..first + count {
+        world(&Plan::drawn(seed));
+    }
+}
+
+/// A shape, a medium, and every trouble, in worlds larger than those drawn.
+#[test]
+fn scenarios() {
+    for shape in SHAPES {
+        for radio in [false, true] {
+            let mut plan = Plan::calm(1, 40, shape);
+            plan.duration = 20 * SECOND;
+            plan.traffic_gap = 500_000;
+            plan.radio = radio.then_some(Modem::SHORT);
+            let calm = world(&plan);
+            if !radio {
+                // A line is longer than a route.
+                let all = calm.summary["delivery_ratio"].as_f64() > Some(0.9);
+                assert!(all || shape == "line" || shape == "moving", "{shape}: {}", calm.summary);
+            }
+            plan.faults = Fault::ALL.to_vec();
+            (plan.liars, plan.covenants, plan.bolt8) = (4, true, !radio);
+            let troubled = world(&plan);
+            assert_ne!(calm.trace, troubled.trace);
+            assert_eq!(calm.summary["shares_sum_to_paid"], true);
+        }
+    }
+}
+
 /// I7: across runs and memories; across builds, compare what this prints.
 #[test]
 fn same_seed_same_trace() {
     let mut all = String::new();
     for seed in 1000..1012 {
-        let [heap, again, fixed] =
-            [true, true, false].map(|heap| world(seed, &|o| o.heap = Some(heap)));
+        let plan = |heap| Plan { heap: Some(heap), ..Plan::drawn(seed) };
+        let [heap, again, fixed] = [true, true, false].map(|heap| world(&plan(heap)));
         assert_eq!(heap.trace, again.trace, "seed {seed}: two runs");
         assert_eq!(heap.trace, fixed.trace, "seed {seed}: heap and fixed memory");
-        assert_ne!(world(seed + 1000, &|_| {}).trace, heap.trace);
-        all += &hex::encode(&heap.trace[..4]);
+        assert_ne!(world(&Plan::drawn(seed + 1000)).trace, heap.trace);
+        all += &format!("{:08x}", heap.trace as u32);
     }
     println!("trace of seeds 1000 to 1011: {all}");
     if let Ok(other) = std::env::var("MESH_TRACE") {
@@ -104,8 +157,9 @@ fn same_seed_same_trace() {
 fn recorded_inputs_have_the_same_actions_in_either_memory() {
     let mut inputs = 0;
     for seed in 2000..2010 {
-        let world = live(seed, &|o| o.record = true);
-        for (n, node) in world.nodes.iter().enumerate() {
+        let plan = Plan { record: true, ..Plan::drawn(seed) };
+        let life = plan.live(&mut |_| {}, None).expect("a world");
+        for (n, node) in life.world.nodes.iter().enumerate() {
             let new = |heap| Machine::new(heap, node.config.clone(), node.key, node.seed);
             let (mut heap, mut fixed) = (new(true), new(false));
             let recorded = node.record.as_ref().expect("it was recorded");

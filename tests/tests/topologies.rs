@@ -11,14 +11,14 @@ const PAIRS: usize = 20;
 /// Packets of the mesh itself per node, and how many of the pairs were served.
 fn run(topology: &Topology) -> (f64, usize, usize) {
     let mut w = World::new(7);
-    w.watch = false;
+    w.watch = 0;
     for _ in 0..topology.nodes {
         let mut c = Config::host(Network::Regtest);
         c.mode = MeshMode::Open;
         c.timing.keepalive = 0;
         w.add_node(c, true);
     }
-    for (a, b) in &topology.links {
+    for (a, b) in topology.links.keys() {
         w.wire(*a, *b, 5 * MILLISECOND);
     }
     w.run_for(SECOND);
@@ -32,7 +32,15 @@ fn run(topology: &Topology) -> (f64, usize, usize) {
         }
         let payload = w.rng.vec(100);
         let to = w.id(b);
-        w.input(a, Given::Send { to, payload: payload.clone(), proof: vec![], unchecked: false });
+        w.input(
+            a,
+            Given::Send {
+                to,
+                payload: payload[..].into(),
+                proof: (&[][..]).into(),
+                unchecked: false,
+            },
+        );
         w.run_for(4 * SECOND);
         asked += 1;
         arrived += usize::from(w.arrived(a, b, &payload));

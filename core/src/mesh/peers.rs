@@ -135,7 +135,6 @@ impl<M: Memory> Mesh<M> {
         self.act(Action::Absorbed);
         if !was_up {
             self.act(Action::Publish(Event::PeerConnected { link, peer }));
-            self.tables.searches.hurry(now);
             self.wake_at(now);
         }
         Ok(())

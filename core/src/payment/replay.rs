@@ -68,6 +68,9 @@ impl<M: Memory> ReplayPrevention<M> {
             return Err(ReplayError::Used);
         }
         self.check_room(expires_at)?;
+        if self.order.is_empty() {
+            self.order.reserve();
+        }
         self.live.try_insert(proof, expires_at).map_err(|_| ReplayError::TableFull)?;
         if heap_push(&mut self.order, (expires_at, proof)).is_err() {
             self.live.remove(&proof);

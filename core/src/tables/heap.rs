@@ -1,12 +1,12 @@
 //! Tables in heap memory, sized by the configuration.
 //!
-//! The first item reserves the memory of the whole table, and the system gives it page
-//! by page as it is used. So no packet waits while a table grows, and one that is never
-//! used costs nothing.
+//! Lists grow as they fill. The first payment reserves the memory of all that may come,
+//! and the system gives it page by page as it is used: no packet waits while that table
+//! grows, and a node that is never paid does not have it.
 
 use super::{FixedList, FixedMap, List, Map, Memory, Owned};
 use alloc::{boxed::Box, vec::Vec};
-use core::hash::{BuildHasher, Hasher};
+use core::hash::Hasher;
 use core::ops::{Deref, DerefMut};
 use siphasher::sip::SipHasher13;
 
@@ -91,11 +91,11 @@ impl<T> List<T> for HeapList<T> {
         if self.is_full() || index > self.items.len() {
             return Err(item);
         }
-        if self.items.capacity() == 0 {
-            self.items.reserve_exact(self.capacity);
-        }
         self.items.insert(index, item);
         Ok(())
+    }
+    fn reserve(&mut self) {
+        self.items.reserve_exact(self.capacity.saturating_sub(self.items.len()));
     }
     fn take(&mut self, index: usize) -> Option<T> {
         (index < self.items.len()).then(|| self.items.remove(index))
@@ -107,58 +107,60 @@ impl<T> List<T> for HeapList<T> {
     }
 }
 
-#[derive(Clone, Debug)]
-struct Keyed([u8; 16]);
-
-impl BuildHasher for Keyed {
-    type Hasher = Whole;
-    fn build_hasher(&self) -> Whole {
-        Whole(SipHasher13::new_with_key(&self.0))
-    }
-}
-
-struct Whole(SipHasher13);
-
-impl Hasher for Whole {
-    fn finish(&self) -> u64 {
-        self.0.finish()
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        self.0.write(bytes);
-    }
-    // The length of a fixed array tells nothing apart.
-    fn write_usize(&mut self, _len: usize) {}
-}
-
 /// [`Map`] on the heap.
 #[derive(Debug)]
 pub struct HeapMap<V> {
-    entries: hashbrown::HashMap<[u8; 32], V, Keyed>,
+    entries: hashbrown::HashTable<Entry<V>>,
     capacity: usize,
+    /// Of the hash.
+    key: [u8; 16],
+}
+
+/// An entry in one cache line: a look-up goes to memory twice, for the mark of the
+/// hash and for the entry, and mostly once if the key is not there.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Entry<V> {
+    key: [u8; 32],
+    value: V,
+}
+
+impl<V> HeapMap<V> {
+    fn hash(&self, key: &[u8; 32]) -> u64 {
+        hash(&self.key, key)
+    }
+}
+
+fn hash(secret: &[u8; 16], key: &[u8; 32]) -> u64 {
+    let mut hasher = SipHasher13::new_with_key(secret);
+    hasher.write(key);
+    hasher.finish()
 }
 
 impl<V> Map<V> for HeapMap<V> {
-    const EMPTY: Self =
-        Self { entries: hashbrown::HashMap::with_hasher(Keyed([0; 16])), capacity: 0 };
+    const EMPTY: Self = Self { entries: hashbrown::HashTable::new(), capacity: 0, key: [0; 16] };
     fn prepare(&mut self, capacity: usize, key: [u8; 16]) {
-        self.entries = hashbrown::HashMap::with_hasher(Keyed(key));
-        self.capacity = capacity;
+        *self = Self { capacity, key, ..Self::EMPTY };
     }
     fn get(&self, key: &[u8; 32]) -> Option<&V> {
-        self.entries.get(key)
+        let entry = self.entries.find(self.hash(key), |entry| entry.key == *key)?;
+        Some(&entry.value)
     }
     fn try_insert(&mut self, key: [u8; 32], value: V) -> Result<(), V> {
-        if self.entries.contains_key(&key) || self.entries.len() >= self.capacity {
+        if self.entries.len() >= self.capacity || self.get(&key).is_some() {
             return Err(value);
         }
+        let secret = self.key;
+        let rehash = |entry: &Entry<V>| hash(&secret, &entry.key);
         if self.entries.capacity() == 0 {
-            self.entries.reserve(self.capacity);
+            self.entries.reserve(self.capacity, rehash);
         }
-        self.entries.insert(key, value);
+        self.entries.insert_unique(hash(&secret, &key), Entry { key, value }, rehash);
         Ok(())
     }
     fn remove(&mut self, key: &[u8; 32]) -> Option<V> {
-        self.entries.remove(key)
+        let found = self.entries.find_entry(self.hash(key), |entry| entry.key == *key).ok()?;
+        Some(found.remove().0.value)
     }
     fn len(&self) -> usize {
         self.entries.len()

@@ -115,7 +115,7 @@ pub(super) fn settings(
         inbox_bytes: limits.inbox_bytes.unwrap_or(16 * 1024 * 1024) as usize,
         store_cache_bytes: limits.store_cache_bytes.unwrap_or(256 * 1024) as usize,
         handshake_timeout: millis(timing.handshake_timeout_ms, 5_000),
-        reconnect_min: millis(timing.reconnect_min_ms, 25),
+        reconnect_min: millis(timing.reconnect_min_ms, 100),
         reconnect_max: millis(timing.reconnect_max_ms, 30_000),
         bench_sink: file.bench.sink.unwrap_or(false),
         threads: limits.threads.unwrap_or(1) as usize,

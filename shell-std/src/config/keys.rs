@@ -59,7 +59,7 @@ pub const KEYS: &[(&str, &str, Kind, &str)] = &[
     ("timing", "route_lifetime_ms", Number, "age at which a route is renewed [600000]"),
     ("timing", "verify_timeout_ms", Number, "longest wait for the host node's answer [10000]"),
     ("timing", "handshake_timeout_ms", Number, "longest handshake of a new link [5000]"),
-    ("timing", "reconnect_min_ms", Number, "first pause before dialling again [25]"),
+    ("timing", "reconnect_min_ms", Number, "first pause before dialling again [100]"),
     ("timing", "reconnect_max_ms", Number, "longest pause before dialling again [30000]"),
     ("payment", "max_lifetime_s", Number, "longest time to the expiry of a payment [604800]"),
     ("payment", "future_skew_s", Number, "how far in the future a payment may be dated [300]"),

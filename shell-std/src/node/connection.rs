@@ -11,11 +11,11 @@ use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 
-/// Bytes that are read and decrypted at once: two large frames. Three were not faster.
-const READ_BUFFER: usize = 2 * (MAX_BODY + FRAME_OVERHEAD);
-/// Bytes that are encrypted and written at once: one large frame, and what may be
-/// left over of a packet that is a little longer than that.
-const WRITE_BUFFER: usize = MAX_BODY + FRAME_OVERHEAD + 8 * 1024;
+/// Bytes that are read and decrypted at once: three large frames.
+const READ_BUFFER: usize = 3 * (MAX_BODY + FRAME_OVERHEAD);
+/// Bytes that are encrypted and written at once: two large frames, and what may be
+/// left over of a packet that is a little longer than these.
+const WRITE_BUFFER: usize = 2 * (MAX_BODY + FRAME_OVERHEAD) + 8 * 1024;
 
 /// Why a link ended.
 #[derive(Debug, thiserror::Error)]

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 /// Bytes of a chunk; a larger packet gets one of its own.
-const CHUNK: usize = 72 * 1024;
+const CHUNK: usize = 144 * 1024;
 /// Empty chunks that are kept for reuse.
 const SPARES: usize = 2;
 /// Before each packet: its length.

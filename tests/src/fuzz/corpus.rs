@@ -58,8 +58,9 @@ pub fn run(name: &str, body: Target) {
     }
 }
 
-/// So that each takes about a second or two without optimisation.
-fn runs(name: &str) -> usize {
+/// How many inputs a body is given: so many that it takes about a second or two
+/// without optimisation, or as many as the environment says.
+pub fn runs(name: &str) -> usize {
     let runs = std::env::var("MESH_FUZZ_RUNS").ok().map(|n| n.parse().expect("a number"));
     match name {
         _ if runs.is_some() => runs.unwrap_or_default(),

@@ -1,5 +1,6 @@
 //! One state machine in either memory, with inputs and actions that own their bytes.
 
+use super::bytes::Bytes;
 use bitcoin::secp256k1::SecretKey;
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::{LinkId, NodeId};
@@ -19,11 +20,11 @@ use blvm_mesh_core::time::Micros;
 pub enum Given {
     Connected { link: LinkId, peer: NodeId, dialed: bool },
     Disconnected { link: LinkId },
-    Received { link: LinkId, bytes: Vec<u8> },
+    Received { link: LinkId, bytes: Bytes },
     Answer { ticket: Ticket, block: Option<KnownHeader> },
-    Send { to: NodeId, payload: Vec<u8>, proof: Vec<u8>, unchecked: bool },
+    Send { to: NodeId, payload: Bytes, proof: Bytes, unchecked: bool },
     Find { to: NodeId },
-    Resumed { ticket: Ticket, bytes: Vec<u8> },
+    Resumed { ticket: Ticket, bytes: Bytes },
     Timer,
     Clock { unix: u64 },
     Header { header: [u8; 80], height: u32 },
@@ -37,11 +38,11 @@ impl Given {
     pub fn input<'a>(&'a self, bytes: &'a mut Vec<u8>) -> Input<'a> {
         match self {
             Self::Received { link, bytes: b } => {
-                bytes.clone_from(b);
+                *bytes = b.to_vec();
                 Input::MessageReceived { link: *link, packet: bytes }
             }
             Self::Resumed { ticket, bytes: b } => {
-                bytes.clone_from(b);
+                *bytes = b.to_vec();
                 Input::Resumed { ticket: *ticket, packet: bytes }
             }
             Self::Send { to, payload, proof, unchecked } => {
@@ -72,7 +73,7 @@ pub enum Did {
     Forward {
         link: LinkId,
         priority: Priority,
-        bytes: Vec<u8>,
+        bytes: Bytes,
         /// Whether it is the packet received, or one that the node wrote.
         relayed: bool,
         sequence: Option<u64>,
@@ -81,7 +82,7 @@ pub enum Did {
     Deliver {
         source: NodeId,
         sequence: u64,
-        payload: Vec<u8>,
+        payload: Bytes,
         protocol: DetectedProtocol,
         earned_msat: u64,
         after: Option<u64>,
@@ -187,13 +188,14 @@ impl Machine {
         let input = given.input(&mut bytes);
         either!(self, m => m.handle(now, input))?;
         let changed = before.is_some_and(|before| before != self.state());
-        let given = match given {
+        let given: &[u8] = match given {
             Given::Send { payload, .. } => payload,
             _ => &bytes,
         };
         let mut did = Vec::new();
         while !matches!(did.last(), Some(Did::Wait { .. })) {
-            did.push(either!(self, m => own(m.poll(), given)));
+            let next = either!(self, m => own(m.poll(), given, did.last()));
+            did.push(next);
         }
         Ok(Step { did, changed })
     }
@@ -209,18 +211,27 @@ impl Machine {
     }
 }
 
-fn own(action: Action<'_>, given: &[u8]) -> Did {
+/// What is sent to several neighbours is one and the same packet.
+fn written(head: &[u8], tail: &[u8], before: Option<&Did>) -> Bytes {
+    match before {
+        Some(Did::Forward { bytes, .. }) if tail.is_empty() && bytes[..] == *head => bytes.clone(),
+        _ if head.is_empty() => tail.into(),
+        _ => [head, tail].concat().into(),
+    }
+}
+
+fn own(action: Action<'_>, given: &[u8], before: Option<&Did>) -> Did {
     match action {
         Action::Forward { link, priority, packet, sequence, after } => Did::Forward {
             link,
             priority,
-            bytes: [packet.head, &given[packet.tail.clone()]].concat(),
+            bytes: written(packet.head, &given[packet.tail.clone()], before),
             relayed: packet.head.is_empty(),
             sequence,
             after,
         },
         Action::Deliver { source, sequence, payload, protocol, earned_msat, after } => {
-            let payload = given[payload].to_vec();
+            let payload = given[payload].into();
             Did::Deliver { source, sequence, payload, protocol, earned_msat, after }
         }
         Action::Absorbed => Did::Absorbed,

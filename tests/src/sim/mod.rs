@@ -1,20 +1,40 @@
-//! A deterministic simulator of a mesh: one seed decides everything.
+//! A deterministic simulator of meshes: the production core, and where a world
+//! asks for it the production link code, unmodified, in virtual time.
 //!
-//! [`World`] holds the nodes, the connections and the time. Whatever a node is
-//! given goes through [`World::input`], and every answer is held against the
-//! invariants of DESIGN section 8 by `checks`. [`swarm::run`] draws a world and
-//! its troubles from a seed.
+//! [`World`] holds the nodes, the wires or the radio, and one queue of events
+//! ordered by time. Whatever a node is given goes through [`World::input`], and
+//! every answer is held against the invariants of DESIGN section 8 by `checks`.
+//! A [`Plan`] says what a world is like; [`Plan::run`] lives it.
 
+mod account;
+mod build;
+mod bytes;
 mod checks;
 pub mod forge;
+pub mod hunt;
+pub mod live;
 mod machine;
 mod node;
-pub mod swarm;
+pub mod peace;
+pub mod plan;
+mod queue;
+pub mod radio;
+pub mod report;
+mod shell;
+mod stream;
+pub mod svg;
+mod trace;
 mod wires;
 mod world;
 
+pub use account::{Account, TABLES, percentile};
+pub use bytes::{Bytes, Path};
 pub use checks::Checks;
+pub use forge::Lie;
 pub use machine::{Did, Given, Machine, Step};
 pub use node::{Crash, Node};
-pub use wires::Conn;
-pub use world::{BASE_UNIX, World};
+pub use plan::{Fault, Plan};
+pub use report::Report;
+pub use trace::Trace;
+pub use wires::{Conn, Line, Wire};
+pub use world::{BASE_UNIX, Carried, World};

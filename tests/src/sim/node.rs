@@ -1,12 +1,15 @@
-//! A node: its state machine, and the shell around it with disk and clock.
+//! A node: its state machine, and what the shell around it keeps.
 
+use super::bytes::{Bytes, Path};
+use super::checks::Paid;
 use super::machine::{Given, Machine};
 use bitcoin::secp256k1::SecretKey;
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::mesh::Ticket;
 use blvm_mesh_core::payment::ledger::Record;
-use blvm_mesh_core::time::Micros;
+use blvm_mesh_core::time::{Micros, WallClock};
+use blvm_mesh_core::wire::HEADER_LEN;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Between which two writes a node is to crash.
@@ -24,9 +27,16 @@ pub(super) struct Effect {
     /// The record's number; `None`: nothing to wait for.
     pub(super) after: Option<u64>,
     /// The payment with which it was bought.
-    pub(super) payment: Option<[u8; 32]>,
-    /// Where to send what, and the nodes where it was; `None` is a delivery.
-    pub(super) send: Option<(LinkId, Vec<u8>, Vec<usize>)>,
+    pub(super) payment: Option<Paid>,
+    pub(super) what: What,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum What {
+    /// A packet, with the nodes where it was.
+    Send(LinkId, Bytes, Path),
+    /// A payload for this node.
+    Deliver(NodeId, Bytes, Path),
 }
 
 /// A parked packet.
@@ -34,7 +44,15 @@ pub(super) struct Effect {
 pub(super) struct Held {
     pub(super) link: Option<LinkId>,
     pub(super) given: Given,
-    pub(super) path: Vec<usize>,
+    pub(super) path: Path,
+}
+
+/// When an own search began and until when it must have ended, by the node's
+/// own clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Search {
+    pub(super) began: Micros,
+    pub(super) until: Micros,
 }
 
 /// One node of a [`super::World`].
@@ -53,22 +71,32 @@ pub struct Node {
     pub machine: Machine,
     /// Whether it is held to the invariants; others may send anything.
     pub honest: bool,
+    /// Whether it has left, or was not here yet.
+    pub off: bool,
     /// How far its wall clock is off, in seconds.
     pub clock_offset: i64,
+    /// How much its monotonic clock runs fast, in millionths.
+    pub drift_ppm: i64,
+    /// Its wall clock, as it knows it.
+    pub wall: WallClock,
+    /// Whether it is given the headers of blocks; else it asks for them.
+    pub has_headers: bool,
     /// Records that are durable.
     pub disk: Vec<Record>,
     /// Whether the disk takes no more.
     pub disk_broken: bool,
+    /// Whether the disk writes nothing until [`super::World::sync`].
+    pub disk_stalls: bool,
     /// Where it is to crash.
     pub armed: Option<Crash>,
     /// How often it was started.
     pub boots: u64,
     /// Packets that came by, for a dishonest node to use.
-    pub tap: VecDeque<Vec<u8>>,
+    pub tap: VecDeque<Bytes>,
     /// Datagrams that a dishonest node paid for, to send again.
     pub paid: Vec<super::forge::Parts>,
     /// Payloads delivered: source and bytes.
-    pub delivered: Vec<(NodeId, Vec<u8>)>,
+    pub delivered: Vec<(NodeId, Bytes)>,
     /// Every input of this run, where they are recorded.
     pub record: Option<Vec<(Micros, Given)>>,
     /// Packets of the mesh itself that it sent.
@@ -78,8 +106,9 @@ pub struct Node {
     pub(super) waiting: VecDeque<Effect>,
     pub(super) parked: BTreeMap<Ticket, Held>,
     pub(super) timer: Micros,
-    /// Own searches: until when each must have ended.
-    pub(super) searching: BTreeMap<NodeId, Micros>,
+    pub(super) searching: BTreeMap<NodeId, Search>,
+    /// Its connections: those that are open, and lately closed ones.
+    pub(super) conns: Vec<usize>,
 }
 
 impl Node {
@@ -94,9 +123,14 @@ impl Node {
             seed,
             machine,
             honest: true,
+            off: false,
             clock_offset: 0,
+            drift_ppm: 0,
+            wall: WallClock::default(),
+            has_headers: false,
             disk: Vec::new(),
             disk_broken: false,
+            disk_stalls: false,
             armed: None,
             boots: 1,
             tap: VecDeque::new(),
@@ -110,7 +144,30 @@ impl Node {
             parked: BTreeMap::new(),
             timer: Micros::MAX,
             searching: BTreeMap::new(),
+            conns: Vec::new(),
         }
+    }
+
+    /// Its monotonic clock at a true time.
+    pub fn local(&self, now: Micros) -> Micros {
+        if self.drift_ppm == 0 {
+            return now;
+        }
+        let gained = (i128::from(now) * i128::from(self.drift_ppm)).div_euclid(1_000_000);
+        now.saturating_add_signed(gained as i64)
+    }
+
+    /// The first true time at which its monotonic clock shows this.
+    pub(super) fn true_time(&self, local: Micros) -> Micros {
+        if self.drift_ppm == 0 {
+            return local;
+        }
+        let whole = i128::from(local) * 1_000_000 / i128::from(1_000_000 + self.drift_ppm);
+        let mut at = Micros::try_from(whole).unwrap_or(Micros::MAX).saturating_sub(2);
+        while self.local(at) < local {
+            at += 1;
+        }
+        at
     }
 
     /// Starts it again: only what is on disk remains.
@@ -144,7 +201,7 @@ impl Node {
     }
 
     /// How long a search may take in all.
-    pub(super) fn search_time(&self) -> Micros {
+    pub fn search_time(&self) -> Micros {
         let timing = &self.config.timing;
         let (mut width, mut sum) = (u64::from(timing.first_ring.clamp(1, 17)), 0);
         loop {
@@ -156,12 +213,32 @@ impl Node {
         }
     }
 
-    pub(super) fn note(&mut self, packet: &[u8]) {
-        if !self.honest {
+    pub(super) fn note(&mut self, packet: &Bytes) {
+        if !self.honest && packet.len() > HEADER_LEN {
             if self.tap.len() >= 48 {
                 self.tap.pop_front();
             }
-            self.tap.push_back(packet.to_vec());
+            self.tap.push_back(packet.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use blvm_mesh_core::id::Network;
+
+    #[test]
+    fn a_drifting_clock_is_met_exactly() {
+        let key = SecretKey::from_slice(&[1; 32]).unwrap();
+        let mut node = Node::new(Config::board(Network::Regtest, 8192), key, true, [1; 32]);
+        for ppm in [-50_000, -30, 0, 30, 50_000] {
+            node.drift_ppm = ppm;
+            for local in [0, 1, 999_999, 1_000_000, 1_049_999, 77_777_777, 1 << 40] {
+                let at = node.true_time(local);
+                assert!(node.local(at) >= local, "{ppm} {local}");
+                assert!(at == 0 || node.local(at - 1) < local, "{ppm} {local} {at}");
+            }
         }
     }
 }

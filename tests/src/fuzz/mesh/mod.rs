@@ -7,9 +7,11 @@ mod world;
 
 use super::Choices;
 use crate::payloads::ping;
+use crate::rng::Rng;
 use blvm_mesh_core::config::MeshMode;
 use blvm_mesh_core::tables::{Boxed, Heap, Owned};
 use blvm_mesh_core::time::SECOND;
+use std::hash::Hasher;
 use world::World;
 
 /// Nodes in the mesh.
@@ -17,7 +19,7 @@ const NODES: usize = 4;
 /// Most steps of a run: longer ones find nothing that shorter ones do not.
 const MOST_STEPS: usize = 200;
 
-/// First the memory, the mode and whether records are kept, then steps of four bytes; some take bytes behind
+/// First the memory (or both), the mode and whether records are kept, then steps of four bytes; some take bytes behind
 /// them.
 pub fn target(data: &[u8]) -> bool {
     let mut choices = Choices(data);
@@ -28,14 +30,22 @@ pub fn target(data: &[u8]) -> bool {
         _ => MeshMode::BitcoinOnly,
     };
     let volatile = how & 8 != 0;
-    match how & 1 {
-        0 => run::<Heap>(mode, volatile, choices),
-        _ => run::<Boxed>(mode, volatile, choices),
-    }
+    let on_heap = || run::<Heap>(mode, volatile, choices);
+    let in_fixed = || run::<Boxed>(mode, volatile, choices);
+    let (delivered, _) = match how & 0x11 {
+        0 => on_heap(),
+        1 => in_fixed(),
+        _ => {
+            let both = [on_heap(), in_fixed()];
+            assert_eq!(both[0], both[1], "I7: both memories do the same");
+            both[0]
+        }
+    };
+    delivered > 0
 }
 
-/// Whether anything was delivered.
-fn run<M: Owned>(mode: MeshMode, volatile: bool, mut choices: Choices<'_>) -> bool {
+/// How much was delivered, and a hash of all that was done.
+fn run<M: Owned>(mode: MeshMode, volatile: bool, mut choices: Choices<'_>) -> (usize, u64) {
     let mut world = World::<M>::new(NODES, mode, volatile);
     for _ in 0..MOST_STEPS {
         if choices.is_empty() {
@@ -44,7 +54,35 @@ fn run<M: Owned>(mode: MeshMode, volatile: bool, mut choices: Choices<'_>) -> bo
         step(&mut world, &mut choices);
     }
     world.finish();
-    world.delivered > 0
+    (world.delivered, world.trace.finish())
+}
+
+/// Steps of which more lead somewhere than of any bytes: packets arrive, routes are
+/// found and paid for.
+pub fn likely(rng: &mut Rng) -> Vec<u8> {
+    let mut bytes = vec![rng.draw() as u8 & 31];
+    for _ in 0..rng.within(20, 150) {
+        let what = match rng.below(3) {
+            0 => 2,
+            1 => rng.pick(&[3, 9, 9, 9, 10, 10, 11, 11, 19, 20]),
+            _ => rng.below(21) as u8,
+        };
+        let who = rng.pick(&[0b1100, 0b0011, 0b1000, 0b0001, 0b0100, 0b1001, 0b0110]);
+        let (x, y) = match what {
+            3 | 5 | 6 => (rng.below(4) as u8, rng.draw() as u8),
+            9 => (rng.draw() as u8, rng.pick(&[0, 8]) | rng.pick(&[0, 0, 0, 1, 2, 3, 4, 5])),
+            13 => (rng.below(90) as u8, rng.pick(&[0, 0, 0, 1, 5, 6])),
+            20 => (rng.draw() as u8, rng.pick(&[0, 1, 1, 2, 3, 67])),
+            _ => (rng.draw() as u8, rng.draw() as u8),
+        };
+        bytes.extend([what, who, x, y]);
+        match what {
+            6 => bytes.extend([rng.draw() as u8, 0]),
+            18 => bytes.extend(rng.vec(usize::from(y) * 2)),
+            _ => {}
+        }
+    }
+    bytes
 }
 
 fn step<M: Owned>(world: &mut World<M>, choices: &mut Choices<'_>) {

@@ -71,7 +71,7 @@ pub struct Own {
 }
 
 /// What a node did for others to see.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub enum Done {
     /// It sent a packet on a link.
     Sent(LinkId, Vec<u8>),

@@ -15,6 +15,7 @@ use blvm_mesh_core::payment::terms::Terms;
 use blvm_mesh_core::tables::Owned;
 use blvm_mesh_core::time::{Micros, SECOND};
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::{DefaultHasher, Hash};
 
 /// The wall clock at the beginning, in seconds since 1970.
 const START: u64 = 1_750_000_000;
@@ -35,6 +36,8 @@ pub(super) struct World<M: Owned> {
     nodes: Vec<Node<M>>,
     /// What became a delivery.
     pub(super) delivered: usize,
+    /// Of everything that was done.
+    pub(super) trace: DefaultHasher,
     now: Micros,
     links: Vec<(LinkEnd, LinkEnd)>,
     next_link: u32,
@@ -52,6 +55,7 @@ impl<M: Owned> World<M> {
         let mut world = Self {
             nodes: (0..count).map(|n| Node::new(n as u8, mode, volatile)).collect(),
             delivered: 0,
+            trace: DefaultHasher::new(),
             now: 0,
             links: Vec::new(),
             next_link: 0,
@@ -85,6 +89,7 @@ impl<M: Owned> World<M> {
 
     fn carry(&mut self, n: usize, done: Vec<Done>) {
         for done in done {
+            (n, &done).hash(&mut self.trace);
             match done {
                 Done::Sent(link, bytes) => {
                     if let (Some((to, link)), true) =

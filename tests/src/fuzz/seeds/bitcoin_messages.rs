@@ -2,6 +2,8 @@
 
 use super::Seed;
 use crate::payloads::{bitcoin_message, ping};
+use bitcoin::bip152::{BlockTransactions, BlockTransactionsRequest};
+use bitcoin::bip158::{FilterHash, FilterHeader};
 use bitcoin::block::Header;
 use bitcoin::consensus::{deserialize, serialize};
 use bitcoin::constants::genesis_block;
@@ -9,10 +11,14 @@ use bitcoin::hashes::Hash;
 use bitcoin::p2p::address::{AddrV2, AddrV2Message, Address};
 use bitcoin::p2p::message::{NetworkMessage, RawNetworkMessage};
 use bitcoin::p2p::message_blockdata::{GetHeadersMessage, Inventory};
-use bitcoin::p2p::message_compact_blocks::CmpctBlock;
+use bitcoin::p2p::message_bloom::{BloomFlags, FilterLoad};
+use bitcoin::p2p::message_compact_blocks::{BlockTxn, CmpctBlock, GetBlockTxn, SendCmpct};
+use bitcoin::p2p::message_filter::{CFHeaders, CFilter};
 use bitcoin::p2p::message_network::VersionMessage;
 use bitcoin::p2p::{Magic, ServiceFlags};
-use bitcoin::{Amount, Block, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
+use bitcoin::{
+    Amount, Block, MerkleBlock, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness,
+};
 use bitcoin::{absolute::LockTime, transaction::Version};
 use blvm_mesh_core::id::Network;
 
@@ -76,7 +82,47 @@ pub(super) fn seeds() -> Vec<Seed> {
     let headers = message(NetworkMessage::Headers(vec![genesis.header, block.header]));
     let asked = GetHeadersMessage::new(vec![hash], hash);
     let coinbase = serialize(&genesis.txdata[0]);
+    let txid = block.txdata[0].compute_txid();
+    let of_block = MerkleBlock::from_block_with_predicate(&block, |id| *id == txid);
+    let transactions = BlockTransactions { block_hash: hash, transactions: vec![tx.clone()] };
+    let request = BlockTransactionsRequest { block_hash: hash, indexes: vec![0, 2, 300] };
+    let filter_hash = FilterHash::from_byte_array([9; 32]);
+    let filter_headers = CFHeaders {
+        filter_type: 0,
+        stop_hash: hash,
+        previous_filter_header: FilterHeader::from_byte_array([8; 32]),
+        filter_hashes: vec![filter_hash; 2],
+    };
+    let bloom = FilterLoad {
+        filter: vec![0x61, 0x4e, 0x9b],
+        hash_funcs: 5,
+        tweak: 0,
+        flags: BloomFlags::All,
+    };
+    let wanted = vec![Inventory::WitnessTransaction(txid), Inventory::CompactBlock(hash)];
+    // Two elements: 40 bits at least and 50 at most.
+    let filter =
+        CFilter { filter_type: 0, block_hash: hash, filter: vec![2, 0x12, 0x34, 0x56, 0x78, 0x9a] };
+    let compact_rules = SendCmpct { send_compact: true, version: 2 };
+    let small = [
+        message(NetworkMessage::FeeFilter(1_000)),
+        message(NetworkMessage::SendCmpct(compact_rules)),
+        bitcoin_message(Network::Regtest, "sendtxrcncl", &[1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]),
+        message(NetworkMessage::Addr(vec![(1_700_000_000, address())])),
+    ];
     vec![
+        ("detect", "merkleblock", message(NetworkMessage::MerkleBlock(of_block))),
+        ("detect", "blocktxn", message(NetworkMessage::BlockTxn(BlockTxn { transactions }))),
+        (
+            "detect",
+            "getblocktxn",
+            message(NetworkMessage::GetBlockTxn(GetBlockTxn { txs_request: request })),
+        ),
+        ("detect", "cfheaders", message(NetworkMessage::CFHeaders(filter_headers))),
+        ("detect", "cfilter", message(NetworkMessage::CFilter(filter))),
+        ("detect", "filterload", message(NetworkMessage::FilterLoad(bloom))),
+        ("detect", "getdata", message(NetworkMessage::GetData(wanted))),
+        ("detect", "small", small.concat()),
         ("detect", "version", message(NetworkMessage::Version(version))),
         ("detect", "several", several.concat()),
         ("detect", "genesis-mainnet", mainnet),

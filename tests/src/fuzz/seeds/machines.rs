@@ -18,6 +18,7 @@ pub(super) fn seeds() -> Vec<Seed> {
         ("mesh", "paid", mesh(0, PAID)),
         ("mesh", "forged", mesh(0, &[PAID, FORGED].concat())),
         ("mesh", "covenant", mesh(0, COVENANT)),
+        ("mesh", "paid-both", mesh(16, PAID)),
         ("mesh", "volatile", mesh(8, &[FIVE_MINUTES, PAID].concat())),
         ("mesh", "faults", mesh(1, FAULTS)),
         ("rpc", "info", br#"{"jsonrpc":"2.0","id":1,"method":"getinfo"}"#.to_vec()),

@@ -1,0 +1,193 @@
+//! Makes the world of a plan.
+
+use super::World;
+use super::machine::Given;
+use super::plan::{Fault, Plan};
+use super::radio::Medium;
+use super::wires::Line;
+use crate::chain::payout_script;
+use crate::rng::Rng;
+use crate::topology::{SHAPES, Topology};
+use blvm_mesh_core::config::{Allowance, Capacities, Config, MeshMode};
+use blvm_mesh_core::id::Network;
+use blvm_mesh_core::payment::fee::Tariff;
+use blvm_mesh_core::time::{MILLISECOND, SECOND};
+
+/// Tables of a node in a large world: enough for modest traffic.
+const TABLES: Capacities = Capacities {
+    neighbours: 64,
+    routes: 96,
+    relayed_requests: 128,
+    searches: 8,
+    payments: 4096,
+    parked: 16,
+    headers: 16,
+    seen: 256,
+};
+
+impl Plan {
+    /// The topology of this plan.
+    pub fn shape(&self) -> Result<Topology, String> {
+        let mut rng = Rng::new(self.seed).fork("topology");
+        match Topology::shape(&self.topology, self.nodes, &mut rng) {
+            Some(shape) => Ok(shape),
+            None => Topology::read(self.topology.as_ref())
+                .map_err(|e| format!("{e}; it is none of the shapes {} either", SHAPES.join(", "))),
+        }
+    }
+
+    /// The world before its first event, with its topology.
+    pub fn build(&self) -> Result<(World, Topology), String> {
+        let shape = self.shape()?;
+        let mut world = World::new(self.seed);
+        world.watch = self.watch;
+        world.keep = self.nodes <= 1000;
+        let mut rng = Rng::new(self.seed).fork("nodes");
+        let gated = MeshMode::PaymentGated;
+        let mode = match self.varied {
+            true => rng.pick(&[gated, gated, gated, MeshMode::BitcoinOnly]),
+            false => gated,
+        };
+        world.chain.mine(world.unix());
+        for _ in 0..shape.nodes {
+            self.node(&mut world, mode, &mut rng);
+        }
+        if self.has(Fault::Tamper) {
+            world.tamper_ppm = 2_000;
+        }
+        if self.liars > 0 && self.varied {
+            world.blackhole = rng.pick(&[0, 2, 10]);
+            world.meddling = rng.one_in(2);
+        }
+        for _ in 0..self.liars {
+            let n = rng.index(shape.nodes);
+            world.nodes[n].honest = false;
+        }
+        self.join_up(&mut world, &shape, &mut rng);
+        Ok((world, shape))
+    }
+
+    fn node(&self, world: &mut World, mode: MeshMode, rng: &mut Rng) {
+        let config = match self.varied {
+            true => self.varied_config(world, mode, rng),
+            false => self.plain_config(world),
+        };
+        let heap = rng.one_in(2);
+        let n = world.add_node(config, self.heap.unwrap_or(heap));
+        let id = world.id(n);
+        let script = payout_script(&id.0);
+        if self.covenants {
+            let mut config = world.nodes[n].config.clone();
+            config.payment.covenants_active = true;
+            config.payment.payout_script = script.iter().copied().collect();
+            world.configure(n, config);
+            world.nodes[n].has_headers = rng.one_in(2);
+            if world.nodes[n].has_headers {
+                world.give_headers(n);
+            }
+        }
+        if self.has(Fault::Drift) {
+            world.nodes[n].drift_ppm = rng.pick(&[-20_000, -100, 0, 0, 100, 20_000]);
+        }
+        if self.record {
+            let unix = world.unix();
+            world.nodes[n].record = Some(vec![(0, Given::Clock { unix })]);
+        }
+    }
+
+    fn plain_config(&self, world: &World) -> Config {
+        let mut c = Config::host(Network::Regtest);
+        c.capacities = TABLES;
+        c.max_packet = 65_536;
+        c.payment.max_lifetime = self.lifetime;
+        c.payment.future_skew = self.skew;
+        let _ = c.payment.issuers.push(world.bank.public_key());
+        c.timing.keepalive = self.keepalive_ms * MILLISECOND;
+        if let Some(modem) = self.radio {
+            c.max_packet = 2048;
+            // Time for a frame of every neighbour on the way there and back.
+            c.timing.hop_round_trip = 20 * modem.airtime(255);
+            c.timing.first_ring = 3;
+            c.timing.route_lifetime = 1800 * SECOND;
+        }
+        c
+    }
+
+    fn varied_config(&self, world: &World, mode: MeshMode, rng: &mut Rng) -> Config {
+        let mut c = Config::board(Network::Regtest, 8192);
+        c.mode = if rng.one_in(6) { MeshMode::Open } else { mode };
+        if rng.one_in(2) {
+            let tables = &mut c.capacities;
+            tables.routes = rng.within(1, 8) as usize;
+            tables.relayed_requests = rng.within(1, 16) as usize;
+            tables.searches = rng.within(1, 4) as usize;
+            tables.payments = rng.pick(&[0, 1, 2, 4, 128, 128, 128]);
+            tables.parked = rng.within(1, 4) as usize;
+            tables.seen = rng.pick(&[1, 8, 256]);
+        }
+        // Most lies are looked at; some neighbours used their allowance up.
+        if !rng.one_in(4) {
+            c.bad_payments = Allowance { rate: u64::MAX, burst: u64::MAX };
+        }
+        c.free_rate = rng.pick(&[2_000, 100_000]);
+        c.free_burst = rng.pick(&[3_000, 100_000]);
+        c.payment.volatile = rng.one_in(3);
+        c.payment.max_lifetime = self.lifetime;
+        c.payment.future_skew = self.skew;
+        let (base_msat, per_kib_msat) = (rng.within(0, 2000) as u32, rng.within(0, 300) as u32);
+        c.payment.tariff = Tariff { base_msat, per_kib_msat };
+        if !rng.one_in(25) {
+            let _ = c.payment.issuers.push(world.bank.public_key());
+        }
+        c.timing.keepalive = self.keepalive_ms * MILLISECOND;
+        c.timing.first_ring = rng.within(1, 4) as u8;
+        c.timing.route_lifetime = rng.pick(&[3, 600]) * SECOND;
+        c
+    }
+
+    fn join_up(&self, world: &mut World, shape: &Topology, rng: &mut Rng) {
+        if let Some(modem) = self.radio {
+            world.radio = Some(Medium::new(modem, 1.0, shape.positions.clone()));
+            // Searches on radio may take minutes.
+            world.reply_time = 120 * SECOND;
+        }
+        for ((a, b), quality) in &shape.links {
+            let (a, b) = if rng.one_in(2) { (*a, *b) } else { (*b, *a) };
+            let quality = if a < b { *quality } else { [quality[1], quality[0]] };
+            let latency = rng.within(self.latency[0], self.latency[1]);
+            let mut line = Line { latency, jitter: latency / 4, ..Line::default() };
+            line.bolt8 = self.bolt8;
+            self.spoil(&mut line, quality, rng);
+            if self.radio.is_some() {
+                line = Line::default();
+            }
+            match self.radio {
+                // Not all at once: the air would be full of greetings.
+                Some(_) => world.wire_later(a, b, line, rng.below(30 * SECOND)),
+                None => world.wire_by(a, b, line),
+            }
+        }
+    }
+
+    fn spoil(&self, line: &mut Line, quality: [f64; 2], rng: &mut Rng) {
+        if line.bolt8 {
+            // A stream delivers everything, in order.
+            return;
+        }
+        if self.has(Fault::Loss) {
+            let lost = |q: f64, drawn: u64| ((1.0 - q) * 1e6) as u32 + drawn as u32;
+            line.loss_ppm =
+                [0, 1].map(|i| lost(quality[i], rng.pick(&[0, 1_000, 50_000])).min(900_000));
+        }
+        if self.has(Fault::Reorder) {
+            line.reorder_ppm = rng.pick(&[0, 10_000, 200_000]);
+        }
+        if self.has(Fault::Duplicate) {
+            line.duplicate_ppm = rng.pick(&[0, 10_000, 200_000]);
+        }
+        if self.has(Fault::Slow) {
+            line.bandwidth = rng.pick(&[10_000, 100_000, 1_000_000]);
+            line.queue = rng.pick(&[4_000, 64_000]);
+        }
+    }
+}

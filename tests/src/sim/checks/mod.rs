@@ -1,0 +1,148 @@
+//! The invariants of DESIGN section 8, held against every step by one who sees
+//! the whole world. Each check looks at the node of the step only.
+
+mod paid;
+mod routes;
+
+pub(super) use paid::Paid;
+
+use super::World;
+use super::bytes::Path;
+use super::machine::{Did, Given, Step};
+use crate::bank::OwnTerms;
+use blvm_mesh_core::mesh::{Event, Priority};
+use blvm_mesh_core::payment::ledger::Record;
+use blvm_mesh_core::wire::Kind;
+use std::collections::{BTreeMap, HashSet};
+
+/// What the one who sees everything remembers.
+#[derive(Debug, Default)]
+pub struct Checks {
+    /// Payments that each node carried something for, over all time.
+    spent: HashSet<(usize, [u8; 32])>,
+    /// Payloads that go free.
+    pub free: HashSet<Vec<u8>>,
+    /// Covenants that are funded: replay key to terms.
+    pub coins: BTreeMap<[u8; 32], OwnTerms>,
+    /// How often things happened, so that no test passes because nothing did.
+    pub counts: BTreeMap<String, u64>,
+}
+
+impl Checks {
+    /// Counts something.
+    pub fn count(&mut self, what: &str) {
+        match self.counts.get_mut(what) {
+            Some(n) => *n += 1,
+            None => drop(self.counts.insert(what.to_owned(), 1)),
+        }
+    }
+}
+
+impl World {
+    /// Holds one step against the invariants. Returns the payment for which the
+    /// datagram goes on, if it is paid for.
+    pub(super) fn check(
+        &mut self,
+        n: usize,
+        given: &Given,
+        step: &Step,
+        path: &Path,
+    ) -> Option<Paid> {
+        self.count_events(step);
+        let payment = if self.nodes[n].honest {
+            self.one_verdict(n, given, step);
+            self.refused_without_trace(n, given, step);
+            self.no_node_twice(n, given, step, path);
+            self.within_capacity(n, given, step);
+            self.paid_for(n, given, step)
+        } else {
+            None
+        };
+        self.one_end_per_search(n, given, step);
+        payment
+    }
+
+    fn count_events(&mut self, step: &Step) {
+        for did in &step.did {
+            match did {
+                Did::Reject { reason, .. } => {
+                    // The names, without numbers.
+                    let text = format!("{reason:?}");
+                    let name = text.split(|c: char| c != '(' && !c.is_alphabetic()).next();
+                    self.checks.count(name.unwrap_or_default());
+                }
+                Did::Forward { priority: Priority::Paid, relayed: true, .. } => {
+                    self.checks.count("relayed for a payment");
+                }
+                Did::Forward { priority: Priority::Free, relayed: true, .. } => {
+                    self.checks.count("relayed free");
+                }
+                Did::Deliver { earned_msat: 1.., .. } => self.checks.count("delivered with pay"),
+                Did::Deliver { .. } => self.checks.count("delivered"),
+                Did::Publish(Event::RouteDiscovered { .. }) => self.checks.count("found"),
+                Did::Publish(Event::RouteFailed { .. }) => self.checks.count("not found"),
+                Did::Persist { record: Record::Floor(_), .. } => self.checks.count("floors"),
+                _ => {}
+            }
+        }
+    }
+
+    /// I9.
+    fn one_verdict(&self, n: usize, given: &Given, step: &Step) {
+        let verdict = |did: &&Did| match did {
+            Did::Forward { relayed, sequence, .. } => *relayed || sequence.is_some(),
+            Did::Reject { ticket, .. } => ticket.is_none(),
+            Did::Deliver { .. } | Did::Absorbed | Did::Parked { .. } => true,
+            _ => false,
+        };
+        let verdicts = step.did.iter().filter(verdict).count();
+        assert_eq!(verdicts, 1, "I9: node {n} had {given:?} and did {:#?}", step.did);
+    }
+
+    /// I3.
+    fn refused_without_trace(&self, n: usize, given: &Given, step: &Step) {
+        let refused = |d: &Did| matches!(d, Did::Reject { ticket: None, .. });
+        if step.changed && step.did.iter().any(refused) {
+            panic!("I3: node {n} refused and remembers {given:?}: {:#?}", step.did);
+        }
+    }
+
+    /// I4.
+    fn no_node_twice(&self, n: usize, given: &Given, step: &Step, path: &Path) {
+        let kind = match given {
+            Given::Received { bytes, .. } | Given::Resumed { bytes, .. } => bytes.get(5),
+            _ => return,
+        };
+        let floods = kind == Some(&(Kind::RouteRequest as u8));
+        let goes_on = |d: &Did| match d {
+            Did::Forward { relayed, bytes, .. } => *relayed || floods && bytes.get(5) == kind,
+            Did::Deliver { .. } => true,
+            _ => false,
+        };
+        if step.did.iter().any(goes_on) {
+            assert!(!path.contains(n), "I4: node {n} again on {path:?}: {given:?}");
+            assert!(path.len() <= 17, "I4: too long a way: {path:?}");
+        }
+    }
+
+    /// I6.
+    fn within_capacity(&mut self, n: usize, given: &Given, step: &Step) {
+        let node = &self.nodes[n];
+        let c = node.config.capacities;
+        let used = crate::either!(&node.machine, m => [
+            m.live_payments(), m.parked(), m.table().routes().len(),
+            m.table().neighbours.len(), m.searches(), m.relayed_requests(),
+        ]);
+        let most = [c.payments, c.parked, c.routes, c.neighbours, c.searches, c.relayed_requests];
+        assert!(used.iter().zip(most).all(|(u, m)| *u <= m), "I6: node {n}: {used:?} of {most:?}");
+        self.account.peaks.iter_mut().zip(used).for_each(|(peak, used)| *peak = used.max(*peak));
+        if step.did.iter().any(|d| matches!(d, Did::Parked { .. })) {
+            let link = match given {
+                Given::Received { link, .. } => Some(*link),
+                _ => None,
+            };
+            let own = node.parked.values().filter(|h| h.link == link).count() + 1;
+            assert!(own <= c.parked.div_ceil(2), "I6: node {n}: {link:?} has {own} places");
+        }
+    }
+}

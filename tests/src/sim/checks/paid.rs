@@ -1,0 +1,208 @@
+//! I1, I2 and I5: what is carried was paid for, once, and the shares are right.
+
+use super::super::World;
+use super::super::machine::{Did, Given, Step};
+use crate::bank::OwnTerms;
+use bitcoin::hashes::{Hash, sha256};
+use bitcoin::secp256k1::{Message, PublicKey, schnorr};
+use blvm_mesh_core::config::MeshMode;
+use blvm_mesh_core::mesh::{Event, Priority};
+use blvm_mesh_core::payment::fee::Party;
+use blvm_mesh_core::payment::ledger::{Method, Record};
+use blvm_mesh_core::payment::packed::PackedProof;
+use blvm_mesh_core::wire::Header;
+use blvm_mesh_core::wire::datagram::Datagram;
+
+/// What a node carries something for.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::sim) struct Paid {
+    key: [u8; 32],
+    amount: u64,
+    share: u64,
+    /// Number of nodes on the route, both ends included.
+    parties: usize,
+}
+
+/// A datagram, taken apart.
+fn datagram(packet: &[u8]) -> Option<Datagram<'_>> {
+    let (header, body) = Header::parse(packet).ok()?;
+    Datagram::parse(header, body).ok()
+}
+
+/// Shares by the textbook: exact fractions, the largest remainders rounded up,
+/// ties to the earlier on the way. In travel order: source first.
+fn textbook(amount: u64, intermediates: usize) -> Vec<u64> {
+    let n = intermediates as u128;
+    let (parts, weights): (u128, Vec<u128>) = match n {
+        0 => (10, vec![4, 6]),
+        _ => {
+            let middle = std::iter::repeat_n(3, intermediates);
+            (10 * n, [n].into_iter().chain(middle).chain([6 * n]).collect())
+        }
+    };
+    let exact = |w: &u128| u128::from(amount) * w;
+    let mut shares: Vec<u128> = weights.iter().map(|w| exact(w) / parts).collect();
+    let left = u128::from(amount) - shares.iter().sum::<u128>();
+    let mut order: Vec<usize> = (0..weights.len()).collect();
+    order.sort_by_key(|i| std::cmp::Reverse(exact(&weights[*i]) % parts));
+    order.iter().take(left as usize).for_each(|i| shares[*i] += 1);
+    shares.into_iter().map(|s| s as u64).collect()
+}
+
+impl World {
+    /// I1, I5, and the part of I2 that is about writing before sending.
+    pub(super) fn paid_for(&mut self, n: usize, given: &Given, step: &Step) -> Option<Paid> {
+        let booked: Vec<_> = step
+            .did
+            .iter()
+            .filter_map(|d| match d {
+                Did::Publish(Event::PaymentVerified {
+                    payment, share_msat, amount_msat, ..
+                }) => Some((*payment, *amount_msat, *share_msat)),
+                _ => None,
+            })
+            .collect();
+        let node = &self.nodes[n];
+        let mode = node.config.mode;
+        let mut used = None;
+        for did in &step.did {
+            // What goes on: as bytes of the whole packet, with what must be durable.
+            let (packet, priority, after, earned) = match (did, given) {
+                (Did::Forward { relayed: true, bytes, priority, after, .. }, _)
+                | (Did::Forward { sequence: Some(_), bytes, priority, after, .. }, _)
+                    if *priority != Priority::Control =>
+                {
+                    (bytes, Some(*priority), *after, None)
+                }
+                (
+                    Did::Deliver { after, earned_msat, .. },
+                    Given::Received { bytes, .. } | Given::Resumed { bytes, .. },
+                ) => (bytes, None, *after, Some(*earned_msat)),
+                _ => continue,
+            };
+            if matches!(given, Given::Send { unchecked: true, .. }) {
+                continue;
+            }
+            let d = datagram(packet).expect("a datagram went on");
+            let goes_free = mode == MeshMode::Open || self.checks.free.contains(d.payload);
+            if goes_free && booked.is_empty() {
+                assert_ne!(priority, Some(Priority::Paid), "I1: free, and called paid");
+                assert_eq!(
+                    earned.unwrap_or(0),
+                    0,
+                    "I2: node {n} earned with a free packet: {given:?}"
+                );
+                continue;
+            }
+            assert!(mode == MeshMode::PaymentGated, "I1: {mode} node {n} carries {given:?}");
+            assert_ne!(priority, Some(Priority::Free), "I1: node {n} carries {given:?} for free");
+            let [(key, amount, share)] = booked[..] else {
+                panic!("I1: node {n}, {booked:?} for {given:?}");
+            };
+            let method = self.terms_hold(n, &d, key, amount, given);
+            let place = d.route().len() - usize::from(d.hop_limit);
+            let party = match given {
+                Given::Send { .. } => 0,
+                // A relayed packet's hop limit was lowered already.
+                _ if priority.is_some() => place,
+                _ => place + 1,
+            };
+            let shares = textbook(amount, d.route().len());
+            assert_eq!(shares.iter().sum::<u64>(), amount, "I5");
+            if method == Method::Lightning {
+                assert_eq!(shares[party], share, "I5: node {n} is {party} of {given:?}");
+            }
+            assert_eq!(earned.unwrap_or(share), share, "I5");
+            let record = step.did.iter().find_map(|d| match d {
+                Did::Persist { number, record: Record::Payment(p) } => Some((*number, *p)),
+                _ => None,
+            });
+            match record {
+                None => assert!(node.config.payment.volatile && after.is_none(), "I2: no record"),
+                Some((number, p)) => {
+                    assert_eq!(after, Some(number), "I2: sent before it is durable");
+                    let recorded = (p.key, p.amount_msat, p.share_msat);
+                    assert_eq!(recorded, (key, amount, share), "I2: another record");
+                    let index = party.saturating_sub(1) as u8;
+                    let role = match (party, party > d.route().len()) {
+                        (0, _) => Party::Source,
+                        (_, true) => Party::Destination,
+                        _ => Party::Intermediate(index),
+                    };
+                    assert_eq!(p.role, role, "I5: {given:?}");
+                }
+            }
+            used = Some(Paid { key, amount, share, parties: d.route().len() + 2 });
+        }
+        assert!(used.is_some() || booked.is_empty(), "I2: booked and not carried: {given:?}");
+        used
+    }
+
+    /// Whether somebody paid for exactly this.
+    fn terms_hold(
+        &self,
+        n: usize,
+        d: &Datagram<'_>,
+        key: [u8; 32],
+        amount: u64,
+        given: &Given,
+    ) -> Method {
+        let network = self.nodes[n].config.network;
+        let signed = d.signed.expect("a paid datagram is signed");
+        assert_eq!(sha256::Hash::hash(signed.public_key).to_byte_array(), d.source.0, "I1: key");
+        let hash = Message::from_digest(d.sighash().expect("it is signed"));
+        let signature = schnorr::Signature::from_slice(signed.signature).expect("64 bytes");
+        let key_of_source = PublicKey::from_slice(signed.public_key).expect("a key");
+        let (key_of_source, _) = key_of_source.x_only_public_key();
+        let holds = self.bank.secp().verify_schnorr(&signature, &hash, &key_of_source);
+        assert_eq!(holds, Ok(()), "I1: its source did not sign {given:?}");
+        let terms = OwnTerms {
+            network,
+            source: d.source,
+            destination: d.destination,
+            hops: d.route().to_vec(),
+            quota: d.payload.len() as u64,
+        };
+        if let Some(coin) = self.checks.coins.get(&key) {
+            assert_eq!(*coin, terms, "I1: node {n}: {given:?}");
+            let known = self.chain.was_confirmed_lately(&key, self.now);
+            assert!(known, "I1: node {n} accepts a coin that is in no block: {given:?}");
+            return Method::Covenant;
+        }
+        let issued = self.bank.issued.get(&key);
+        let issued = issued.unwrap_or_else(|| panic!("I1: nobody issued what {given:?} shows"));
+        assert!(issued.paid, "I1: nobody paid for {given:?}");
+        assert_eq!(issued.terms, terms, "I1: paid for other terms: node {n}, {given:?}");
+        assert_eq!(issued.amount_msat, amount, "I1");
+        let proof = signed.proof;
+        let preimage = *PackedProof::parse(&proof[1..]).expect("a proof").preimage();
+        assert_eq!(sha256::Hash::hash(&preimage).to_byte_array(), key, "I1");
+        let node = &self.nodes[n];
+        let unix = node.wall.unix(node.local(self.now)).expect("it has a clock");
+        assert!(unix <= issued.expires_at, "I1: expired at {}, now {unix}", issued.expires_at);
+        Method::Lightning
+    }
+
+    /// I2: over all time and restarts a payment is spent once at each node; and
+    /// over the whole route the parties never book more than was paid, and all of
+    /// them together exactly that (I5).
+    pub(in crate::sim) fn check_spent_once(&mut self, n: usize, paid: Paid) {
+        let Paid { key, amount, share, parties } = paid;
+        if !self.nodes[n].honest {
+            return;
+        }
+        assert!(self.checks.spent.insert((n, key)), "I2: node {n} carried twice for one payment");
+        self.account.earned[n] += share;
+        self.account.accepted += 1;
+        let settled = self.account.settled.entry(key).or_default();
+        settled.booked_msat += share;
+        settled.parties += 1;
+        let (booked, all) = (settled.booked_msat, settled.parties == parties);
+        assert!(booked <= amount, "I2: {booked} msat are booked of {amount}");
+        if all {
+            assert_eq!(booked, amount, "I5: all parties have booked");
+            self.account.paid_msat += amount;
+            self.account.shares_msat += booked;
+        }
+    }
+}

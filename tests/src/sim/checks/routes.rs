@@ -1,0 +1,81 @@
+//! I10: searches end once and in time, and what they find could be walked.
+
+use super::super::World;
+use super::super::machine::{Did, Given, Step};
+use super::super::node::Search;
+use blvm_mesh_core::id::NodeId;
+use blvm_mesh_core::mesh::Event;
+use blvm_mesh_core::time::Micros;
+
+impl World {
+    pub(super) fn one_end_per_search(&mut self, n: usize, given: &Given, step: &Step) {
+        let now = self.nodes[n].local(self.now);
+        let asked = match given {
+            Given::Find { to } => Some(*to),
+            Given::Send { to, .. } => {
+                let parks = |d: &Did| matches!(d, Did::Parked { .. });
+                let asks = |d: &Did| matches!(d, Did::Verify { .. });
+                let searches = step.did.iter().any(parks) && !step.did.iter().any(asks);
+                searches.then_some(*to)
+            }
+            _ => None,
+        };
+        // A neighbour is there: said at once, beside any search that is under way.
+        let at_once = matches!(given, Given::Find { .. })
+            && step.did.iter().any(|d| matches!(d, Did::Publish(Event::RouteDiscovered { .. })));
+        if at_once {
+            return;
+        }
+        let accepted = !step.did.iter().any(|d| matches!(d, Did::Reject { ticket: None, .. }));
+        if let Some(to) = asked.filter(|_| accepted) {
+            let search = Search { began: now, until: now + self.nodes[n].search_time() + 1 };
+            self.nodes[n].searching.entry(to).or_insert(search);
+        }
+        for did in &step.did {
+            let (to, found) = match did {
+                Did::Publish(Event::RouteDiscovered { destination, .. }) => (*destination, true),
+                Did::Publish(Event::RouteFailed { destination }) => (*destination, false),
+                _ => continue,
+            };
+            let Some(search) = self.nodes[n].searching.remove(&to) else {
+                panic!("I10: node {n} ends a search that nobody began: {did:?}");
+            };
+            match found {
+                true => self.account.discoveries.push(now - search.began),
+                false => self.account.failed_searches += 1,
+            }
+            if found && self.nodes[n].honest {
+                self.walkable(n, to);
+            }
+        }
+        let late = self.nodes[n].searching.iter().find(|(_, s)| s.until < now);
+        assert_eq!(late, None, "I10: node {n} still searches at {now}");
+    }
+
+    /// Whether a published route could be walked when its reply came along it.
+    fn walkable(&self, n: usize, to: NodeId) {
+        let Some(route) = self.nodes[n].machine.path(&to, self.nodes[n].local(self.now)) else {
+            panic!("I10: node {n} published a route and has none");
+        };
+        let by_hop = |hop| self.by_hop.get(&hop).copied();
+        let way: Option<Vec<usize>> = [self.id(n).hop()]
+            .into_iter()
+            .chain(route.path())
+            .chain([to.hop()])
+            .map(by_hop)
+            .collect();
+        let Some(way) = way else { return };
+        // Whoever is not honest may promise what he likes.
+        if way.iter().any(|m| !self.nodes[*m].honest) {
+            return;
+        }
+        for (i, step) in way.windows(2).enumerate() {
+            let lately = |t: Micros| self.now.saturating_sub(t) < self.reply_time;
+            let conns = self.nodes[step[0]].conns.iter().map(|c| &self.conns[*c]);
+            let joined =
+                conns.filter(|c| c.joins(step[0], step[1])).any(|c| c.broken_at.is_none_or(lately));
+            assert!(joined, "I10: no link {step:?} on {way:?}");
+            assert!(!way[i + 1..].contains(&way[i]), "I10: a loop in {way:?}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What a dishonest neighbour sends.
+
+mod control;
+mod data;
+mod parts;
+
+pub use parts::{Parts, seal};
+
+use super::World;
+use super::bytes::Path;
+
+/// What a liar does. Black holes and those who change what they pass on are
+/// [`World::blackhole`] and [`World::meddling`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lie {
+    /// Packets that came by, with other sources, sequences, hops.
+    Forge,
+    /// Packets that came by, cut, grown and with wrong checks.
+    Mangle,
+    /// Every byte of one packet that came by, changed one after the other.
+    Tamper,
+    /// Bytes that are no packet.
+    Garbage,
+    /// Proofs that prove nothing: an invoice to himself, one not paid, paid too
+    /// little, dated wrong, changed afterwards.
+    Unpaid,
+    /// One payment for several packets, over one and over other relays.
+    Twice,
+    /// An old payment once more, also after the relay was restarted.
+    Again,
+    /// The proof that another paid for.
+    Steal,
+    /// Errors about routes that work.
+    Errors,
+    /// False hops and costs in replies, in the name of others or his own.
+    Poison,
+    /// A link between two liars that is none.
+    Wormhole,
+    /// Floods of requests, in his own name and in those of others.
+    Flood,
+    /// A hello with another price, size and quality.
+    Hello,
+    /// A payload in a Bitcoin costume.
+    Costume,
+    /// Connections on which nothing is said.
+    HalfOpen,
+}
+
+impl Lie {
+    /// All of them.
+    pub const ALL: [Self; 15] = [
+        Self::Forge,
+        Self::Mangle,
+        Self::Tamper,
+        Self::Garbage,
+        Self::Unpaid,
+        Self::Twice,
+        Self::Again,
+        Self::Steal,
+        Self::Errors,
+        Self::Poison,
+        Self::Wormhole,
+        Self::Flood,
+        Self::Hello,
+        Self::Costume,
+        Self::HalfOpen,
+    ];
+
+    /// Its name on the command line.
+    pub fn name(self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
+}
+
+impl World {
+    /// One bad deed of a node: packets on its links that no honest node sends.
+    pub fn attack(&mut self, m: usize, lie: Lie) {
+        let links = self.links(m);
+        if links.is_empty() {
+            return;
+        }
+        let (link, victim) = self.rng.pick(&links);
+        let packets = match lie {
+            Lie::Forge => self.edited(m, true),
+            Lie::Mangle => self.edited(m, false),
+            Lie::Tamper => self.every_byte(m),
+            Lie::Garbage => self.garbage(),
+            Lie::Unpaid => self.unpaid(m, victim),
+            Lie::Twice => self.twice(m, victim),
+            Lie::Again => self.again(m),
+            Lie::Steal => self.stolen(m, victim),
+            Lie::Errors => self.errors(m, victim),
+            Lie::Poison => self.replies(m, victim),
+            Lie::Wormhole => return self.wormhole(m),
+            Lie::Flood => self.requests(m),
+            Lie::Hello => self.hellos(),
+            Lie::Costume => self.costume(m, victim),
+            Lie::HalfOpen => return self.half_open(m, victim),
+        };
+        self.checks.count("attacks");
+        let all = self.rng.one_in(3);
+        let path = Path::default().then(m);
+        for packet in packets {
+            let packet = super::Bytes::from(packet);
+            for (other, _) in links.iter().filter(|(l, _)| all || *l == link) {
+                self.transmit(*other, packet.clone(), path.clone());
+            }
+        }
+    }
+}

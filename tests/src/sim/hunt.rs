@@ -1,0 +1,175 @@
+//! Hunts for plans in which an invariant does not hold, and makes them small.
+
+use super::World;
+use super::forge::Lie;
+use super::plan::{Fault, Plan};
+use super::report::Report;
+use blvm_mesh_core::time::{Micros, SECOND};
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+thread_local! {
+    /// Where the world is: the time, and the node that was given something.
+    static WHERE: Cell<(Micros, usize)> = const { Cell::new((0, 0)) };
+}
+
+/// Notes where a world is, for whoever asks after a failure.
+pub(super) fn note(at: Micros, node: usize) {
+    WHERE.set((at, node));
+}
+
+/// A plan in which an invariant does not hold.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// The plan.
+    pub plan: Plan,
+    /// What did not hold, and at which event.
+    pub message: String,
+    /// When, in microseconds, and at which node.
+    pub at: (Micros, usize),
+}
+
+impl Failure {
+    /// `I1` to `I10`, `liveness`, or `I8` for any other panic.
+    pub fn invariant(&self) -> &str {
+        let known = |name: &&str| {
+            let number = name.strip_prefix('I').and_then(|n| n.parse::<u8>().ok());
+            *name == "liveness" || number.is_some()
+        };
+        let mut words = self.message.split_whitespace().filter_map(|w| w.strip_suffix(':'));
+        words.find(known).unwrap_or("I8")
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let message: String = self.message.chars().take(1500).collect();
+        writeln!(f, "seed {}: {} does not hold", self.plan.seed, self.invariant())?;
+        let (at, node) = self.at;
+        writeln!(f, "at {:.6} s, node {node}: {message}", at as f64 / SECOND as f64)?;
+        write!(f, "again: {}", self.plan.command())
+    }
+}
+
+/// Lives a plan and catches what does not hold.
+///
+/// # Errors
+/// The failure; a plan that makes no world is none of them and panics.
+pub fn attempt(plan: &Plan, progress: &mut dyn FnMut(&World)) -> Result<Report, Box<Failure>> {
+    let run = || plan.run(progress).unwrap_or_else(|e| panic!("no world: {e}"));
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+        let message = text.unwrap_or_default();
+        Box::new(Failure { plan: plan.clone(), message, at: WHERE.get() })
+    })
+}
+
+/// Plans that are a little simpler than this one, the simplest first.
+fn simpler(plan: &Plan) -> Vec<Plan> {
+    let mut out = Vec::new();
+    let mut with = |change: &dyn Fn(&mut Plan)| {
+        let mut other = plan.clone();
+        change(&mut other);
+        other.liars = other.liars.min(other.nodes.saturating_sub(2));
+        out.push(other);
+    };
+    with(&|p| p.nodes = (p.nodes / 2).max(2));
+    with(&|p| p.duration /= 2);
+    with(&|p| p.liars = 0);
+    with(&|p| p.faults.clear());
+    with(&|p| p.bolt8 = false);
+    with(&|p| p.covenants = false);
+    for i in 0..plan.faults.len() {
+        with(&|p| {
+            p.faults.remove(i);
+        });
+    }
+    if plan.liars > 0 {
+        for i in 0..plan.lies.len() {
+            with(&|p| {
+                p.lies.remove(i);
+            });
+        }
+    }
+    with(&|p| p.liars = p.liars.saturating_sub(1));
+    with(&|p| p.nodes = (p.nodes - 1).max(2));
+    with(&|p| p.duration = p.duration * 7 / 8);
+    out.retain(|p| p != plan);
+    out
+}
+
+/// Makes a failing plan as small as it goes while the same invariant fails, with
+/// at most `tries` worlds.
+pub fn shrink(mut failure: Box<Failure>, mut tries: usize) -> Box<Failure> {
+    'again: loop {
+        for plan in simpler(&failure.plan) {
+            if tries == 0 {
+                return failure;
+            }
+            tries -= 1;
+            if let Err(other) = attempt(&plan, &mut |_| {})
+                && other.invariant() == failure.invariant()
+            {
+                failure = other;
+                continue 'again;
+            }
+        }
+        return failure;
+    }
+}
+
+fn list<T: PartialEq>(some: &[T], all: &[T], name: impl Fn(&T) -> String) -> String {
+    match some {
+        [] => "none".to_owned(),
+        some if some == all => "all".to_owned(),
+        some => some.iter().map(name).collect::<Vec<_>>().join(","),
+    }
+}
+
+impl Plan {
+    /// The command that lives this plan.
+    pub fn command(&self) -> String {
+        let mut out = String::from("blvm-mesh-sim");
+        out += &match self.varied {
+            true => format!(" --drawn {}", self.seed),
+            false => format!(" --seed {}", self.seed),
+        };
+        out += &format!(" --nodes {} --topology {}", self.nodes, self.topology);
+        out += &format!(" --duration {}", self.duration as f64 / SECOND as f64);
+        out += &format!(" --faults {}", list(&self.faults, &Fault::ALL, |f| f.name()));
+        out += &format!(" --liars {}", self.liars);
+        if self.liars > 0 {
+            out += &format!(" --lies {}", list(&self.lies, &Lie::ALL, |l| l.name()));
+        }
+        if let Some(modem) = self.radio {
+            out += &format!(" --radio {},{}", modem.spreading, modem.bandwidth / 1000);
+        }
+        if !self.varied {
+            out += &format!(" --traffic-ms {}", self.traffic_gap / 1000);
+        }
+        if self.peace {
+            out += " --peace";
+        }
+        out += &format!(" --bolt8 {} --covenants {}", self.bolt8, self.covenants);
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_names_its_invariant_and_its_command() {
+        let plan = Plan { nodes: 8, ..Plan::drawn(3) };
+        let failure = Failure { plan, message: "I4: twice".into(), at: (0, 0) };
+        assert_eq!(failure.invariant(), "I4");
+        let message = "assertion `left == right` failed: I10: late\n left: 1".into();
+        assert_eq!(Failure { message, ..failure.clone() }.invariant(), "I10");
+        let other = Failure { message: "index out of bounds".into(), ..failure.clone() };
+        assert_eq!(other.invariant(), "I8");
+        assert!(simpler(&failure.plan).iter().all(|p| *p != failure.plan));
+        assert!(failure.to_string().contains("--drawn 3 --nodes 8"));
+    }
+}

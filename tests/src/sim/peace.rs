@@ -1,0 +1,133 @@
+//! The peace at the end of a world: faults and lies stop, everything is mended,
+//! and what is sent between connected nodes must arrive within [`IN_TIME`].
+
+use super::World;
+use super::live::Life;
+use super::machine::{Did, Given};
+use crate::topology::Topology;
+use blvm_mesh_core::config::MeshMode;
+use blvm_mesh_core::mesh::Priority;
+use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
+
+/// Time in which a packet between connected nodes arrives, its search included:
+/// the four rings take 3.1 s, the way there under a second.
+pub const IN_TIME: Micros = 6 * SECOND;
+/// Pairs of nodes that are tried.
+const PAIRS: usize = 6;
+
+impl Life<'_> {
+    pub(super) fn peace(&mut self) {
+        self.mend();
+        let w = &mut self.world;
+        w.run_for(40 * SECOND);
+        w.heal_all();
+        // Until every payment made in the trouble has expired and is forgotten.
+        w.run_for((self.plan.lifetime + 130) * SECOND);
+        for n in 0..w.nodes.len() {
+            // However much a clock drifts, it is set again now and then.
+            w.set_clock(n, 0);
+        }
+        self.parts = self.reachable();
+        let mut paid = false;
+        for _ in 0..PAIRS {
+            let nodes = self.world.nodes.len();
+            let (n, to) = (self.rng.index(nodes), self.rng.index(nodes));
+            if n == to || self.parts[n] != self.parts[to] {
+                continue;
+            }
+            let payload = self.send_free(n, to);
+            self.world.run_for(IN_TIME);
+            let id = self.world.id(n);
+            let landed = self.world.account.has_landed(&id, &payload);
+            assert!(landed, "liveness: in peace a free packet from {n} to {to} is lost");
+            self.world.checks.count("free in peace");
+            // The smallest tables have room for one payment.
+            if !std::mem::replace(&mut paid, true) {
+                self.pay_in_peace(n, to);
+            }
+        }
+    }
+
+    /// Everything is mended and everybody honest.
+    fn mend(&mut self) {
+        let w = &mut self.world;
+        (w.blackhole, w.meddling, w.tamper_ppm) = (0, false, 0);
+        w.change_lines(|line| {
+            let (latency, jitter, bolt8) = (line.latency, line.jitter, line.bolt8);
+            *line = super::Line { latency, jitter, bolt8, ..super::Line::default() };
+        });
+        for n in 0..w.nodes.len() {
+            w.join(n);
+            w.nodes[n].armed = None;
+            let mended = w.nodes[n].disk_broken || !w.nodes[n].honest;
+            if mended {
+                w.restart(n);
+                w.nodes[n].honest = true;
+            }
+            w.set_clock(n, 0);
+            for (link, _) in w.links(n) {
+                w.input(n, Given::Congestion { link, full: false });
+            }
+        }
+        // The system below closes, in time, what has gone silent.
+        for conn in 0..w.conns.len() {
+            if w.conns[conn].open && w.conns[conn].silent {
+                w.close(conn);
+            }
+        }
+    }
+
+    /// For each node the connected part that it is in: a small table may have no
+    /// room for a neighbour, whatever the wires.
+    fn reachable(&self) -> Vec<usize> {
+        let w = &self.world;
+        let knows = |a: usize, b: usize| {
+            let hop = w.id(b).hop();
+            crate::either!(&w.nodes[a].machine, m => m.table().neighbours.live(hop).is_some())
+        };
+        let all = self.topology.links.keys().copied();
+        let links = all.filter(|(a, b)| knows(*a, *b) && knows(*b, *a)).map(|l| (l, [1.0; 2]));
+        Topology { links: links.collect(), ..self.topology.clone() }.parts()
+    }
+
+    fn pay_in_peace(&mut self, n: usize, to: usize) {
+        let id = self.world.id(to);
+        self.world.input(n, Given::Find { to: id });
+        let found = (0..60).any(|_| {
+            self.world.run_for(100 * MILLISECOND);
+            let local = self.world.nodes[n].local(self.world.now);
+            self.world.nodes[n].machine.path(&id, local).is_some()
+        });
+        assert!(found, "liveness: in peace {n} finds no way to {to}");
+        // Those who pay by covenant wait for a block.
+        let Some((payload, did)) = self.pay_for(n, to) else { return };
+        let refusals = |w: &World| {
+            let of = |name: &str| w.checks.counts.get(name).copied().unwrap_or_default();
+            [of("ReplayDetected(Forgotten"), of("ReplayDetected(TableFull")]
+        };
+        let before = refusals(&self.world);
+        self.world.run_for(IN_TIME);
+        if self.plan.covenants && refusals(&self.world) != before {
+            // A covenant's payment is kept for two days: until then the smallest
+            // tables are full of it, and where a clock that was years ahead has
+            // made a node forget it, nothing is taken that expires earlier.
+            return;
+        }
+        let pays = |d: &Did| matches!(d, Did::Forward { priority: Priority::Paid, .. });
+        if did.iter().any(pays) && all_take_payment(&self.world) {
+            let id = self.world.id(n);
+            let landed = self.world.account.has_landed(&id, &payload);
+            assert!(landed, "liveness: in peace a paid packet {n} to {to} is lost");
+            self.world.checks.count("paid in peace");
+        }
+    }
+}
+
+fn all_take_payment(w: &World) -> bool {
+    w.nodes.iter().all(|n| {
+        let payment = &n.config.payment;
+        n.config.mode != MeshMode::BitcoinOnly
+            && !payment.issuers.is_empty()
+            && n.config.capacities.payments > 0
+    })
+}

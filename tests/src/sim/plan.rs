@@ -1,0 +1,196 @@
+//! What a world is like: everything that is chosen before it begins.
+
+use super::forge::Lie;
+use super::radio::Modem;
+use crate::rng::Rng;
+use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
+
+/// Something that goes wrong without anybody's being dishonest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// A wire is cut, or mended, and both ends are told.
+    Cut,
+    /// The same, and nobody is told.
+    Silent,
+    /// A node is told that a link's queue is full, or no longer.
+    Congest,
+    /// A node loses power; some of the writes under way are done.
+    Restart,
+    /// A node loses power between two writes.
+    Crash,
+    /// A wall clock jumps.
+    Clock,
+    /// Monotonic clocks run fast or slow.
+    Drift,
+    /// A disk takes no more.
+    Disk,
+    /// Two nodes dial each other at the same time.
+    Dial,
+    /// Nodes leave, and come again.
+    Leave,
+    /// Packets get lost.
+    Loss,
+    /// Packets overtake each other.
+    Reorder,
+    /// Packets arrive twice.
+    Duplicate,
+    /// Wires are slow and their queues short.
+    Slow,
+    /// Somebody changes bytes of a stream on its wire.
+    Tamper,
+    /// The chain is reorganised.
+    Reorg,
+    /// For a long time nothing happens.
+    Idle,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 17] = [
+        Self::Cut,
+        Self::Silent,
+        Self::Congest,
+        Self::Restart,
+        Self::Crash,
+        Self::Clock,
+        Self::Drift,
+        Self::Disk,
+        Self::Dial,
+        Self::Leave,
+        Self::Loss,
+        Self::Reorder,
+        Self::Duplicate,
+        Self::Slow,
+        Self::Tamper,
+        Self::Reorg,
+        Self::Idle,
+    ];
+
+    /// Its name on the command line.
+    pub fn name(self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
+}
+
+/// Everything that is chosen before a world begins.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Decides everything that this plan leaves open.
+    pub seed: u64,
+    /// Number of nodes. A topology read from a file has its own.
+    pub nodes: usize,
+    /// A shape of [`crate::topology::SHAPES`], or a file.
+    pub topology: String,
+    /// How long it lives, without the peace at its end.
+    pub duration: Micros,
+    /// The modem, where all links are radio.
+    pub radio: Option<Modem>,
+    /// Latency of a wire, at least and at most.
+    pub latency: [Micros; 2],
+    /// Whether the link code of the core runs on all wires.
+    pub bolt8: bool,
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
+    /// Mean time between two faults.
+    pub fault_gap: Micros,
+    /// How many nodes are dishonest.
+    pub liars: usize,
+    /// What they do.
+    pub lies: Vec<Lie>,
+    /// Mean time between two lies.
+    pub lie_gap: Micros,
+    /// Mean time between two wishes to send, of all nodes together.
+    pub traffic_gap: Micros,
+    /// Weights of a free packet, a paid one, a search, and a burst.
+    pub traffic: [u64; 4],
+    /// Whether some pay by covenant.
+    pub covenants: bool,
+    /// Which memory the tables live in; `None`: drawn for each node.
+    pub heap: Option<bool>,
+    /// Whether each node has a mode, tables and prices of its own.
+    pub varied: bool,
+    /// Longest life of an invoice, in seconds.
+    pub lifetime: u64,
+    /// How far from now an invoice may be dated, in seconds.
+    pub skew: u64,
+    /// Longest silence on a link, in milliseconds; 0: for ever.
+    pub keepalive_ms: u64,
+    /// Whether everything is mended at the end and what is then sent must arrive.
+    pub peace: bool,
+    /// Whether the nodes' inputs are recorded.
+    pub record: bool,
+    /// At every how many received packets all tables are compared; 0: never.
+    pub watch: u64,
+}
+
+impl Plan {
+    /// A calm world of honest nodes on wires, with modest traffic.
+    pub fn calm(seed: u64, nodes: usize, topology: &str) -> Self {
+        Self {
+            seed,
+            nodes,
+            topology: topology.to_owned(),
+            duration: 60 * SECOND,
+            radio: None,
+            latency: [MILLISECOND, 15 * MILLISECOND],
+            bolt8: false,
+            faults: Vec::new(),
+            fault_gap: SECOND,
+            liars: 0,
+            lies: Lie::ALL.to_vec(),
+            lie_gap: 200 * MILLISECOND,
+            traffic_gap: 100 * SECOND / nodes.max(1) as u64,
+            traffic: [2, 1, 0, 0],
+            covenants: false,
+            heap: Some(true),
+            varied: false,
+            lifetime: 300,
+            skew: 10,
+            keepalive_ms: 0,
+            peace: false,
+            record: false,
+            watch: 64,
+        }
+    }
+
+    /// A small world with troubles, all drawn from the seed. Each trouble is left
+    /// out of some worlds.
+    pub fn drawn(seed: u64) -> Self {
+        let mut rng = Rng::new(seed).fork("plan");
+        let nodes = rng.within(3, 10) as usize;
+        let some = |rng: &mut Rng| rng.within(1, 3);
+        let of = some(&mut rng);
+        let faults = Fault::ALL.into_iter().filter(|_| rng.below(4) < of).collect();
+        let of = some(&mut rng);
+        let lies = Lie::ALL.into_iter().filter(|_| rng.below(4) < of).collect();
+        let shapes =
+            ["random", "random", "random", "random", "line", "ring", "star", "grid", "tree"];
+        Self {
+            nodes,
+            topology: rng.pick(&shapes).to_owned(),
+            duration: rng.within(5, 15) * SECOND,
+            bolt8: rng.one_in(4),
+            faults,
+            fault_gap: rng.pick(&[200, 500, 2000]) * MILLISECOND,
+            liars: (rng.below(3) as usize).min(nodes - 2),
+            lies,
+            lie_gap: rng.pick(&[50, 200, 1000]) * MILLISECOND,
+            traffic_gap: rng.pick(&[50, 100, 200]) * MILLISECOND,
+            traffic: [1 + rng.below(3), rng.within(2, 8), rng.below(3), rng.below(2)],
+            covenants: rng.one_in(3),
+            heap: None,
+            varied: true,
+            lifetime: rng.pick(&[20, 60, 300]),
+            skew: rng.pick(&[2, 10]),
+            keepalive_ms: rng.pick(&[0, 500, 1000, 5000]),
+            peace: true,
+            watch: 1,
+            ..Self::calm(seed, nodes, "random")
+        }
+    }
+
+    /// Whether something goes wrong.
+    pub fn has(&self, fault: Fault) -> bool {
+        self.faults.contains(&fault)
+    }
+}

@@ -1,0 +1,360 @@
+//! Radios on one shared medium: airtime, collisions with capture, half duplex and
+//! duty cycle.
+//!
+//! A node senses the channel before it sends and waits for a random time while it
+//! hears somebody. A frame is received where its power is at least four times
+//! (6 dB) that of all others heard at any time while it lasts, and the receiver
+//! did not send meanwhile. Power falls with the third power of the distance; what
+//! is too weak to be received disturbs up to [`REACH`] times the range. A packet for
+//! several neighbours is sent once and not acknowledged. One for a single neighbour
+//! is: a frame that was lost is sent again up to [`TRIES`] times; the time of the
+//! acknowledgement is added to the frame's, and an acknowledgement is never lost.
+//! Links carry packets that are authenticated already: the link layer's handshake
+//! is not on the air, its counter and tag are.
+
+mod modem;
+
+pub use self::modem::Modem;
+
+use super::World;
+use super::bytes::{Bytes, Path};
+use super::machine::Given;
+use super::wires::link_of;
+use super::world::Event;
+use crate::topology::Topology;
+use blvm_mesh_core::time::{Micros, SECOND};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Most bytes of a frame on the air.
+const FRAME: usize = 255;
+/// Bytes of a frame that are not the packet's: counter, tag, and who sends.
+const OVERHEAD: usize = 22;
+/// Frames that may wait. The node is told when half of it is full.
+const QUEUE: usize = 32;
+/// How many times as strong as all others a frame must be.
+const CAPTURE: f32 = 4.0;
+/// Over how many times its own length the beginning of a packet is drawn.
+const SPREAD: u64 = 4;
+/// Time over which the duty cycle is counted. ETSI EN 300 220 counts over an hour;
+/// a minute keeps to that too.
+const DUTY_WINDOW: Micros = 60 * SECOND;
+/// How often a frame for a single neighbour is sent again.
+const TRIES: usize = 3;
+/// Bytes of an acknowledgement: the counter and a short tag.
+const ACK: usize = 8;
+/// How far signals disturb, in ranges.
+const REACH: f64 = 1.6;
+
+/// A packet that waits to be sent or is being sent.
+#[derive(Debug)]
+struct Outgoing {
+    bytes: Bytes,
+    path: Path,
+    /// Connections, and this node's side of each.
+    to: Vec<(usize, usize)>,
+    number: u64,
+    parts: usize,
+    sent: usize,
+    /// How often the frame has been sent again.
+    again: usize,
+}
+
+/// A frame that can be heard at a node.
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    frame: u64,
+    power: f32,
+    good: bool,
+}
+
+#[derive(Debug, Default)]
+struct Radio {
+    queue: VecDeque<Outgoing>,
+    /// The frame being sent.
+    sending: Option<u64>,
+    on_air: Vec<Heard>,
+    /// When all that it has sent will be within its duty cycle.
+    even_at: Micros,
+    /// Whether it will look at the channel.
+    waits: bool,
+    /// Of each sender the packet that comes in parts, and how many have come.
+    parts: BTreeMap<usize, (u64, usize)>,
+}
+
+/// The shared medium.
+#[derive(Debug)]
+pub struct Medium {
+    /// What all radios use.
+    pub modem: Modem,
+    /// Distance over which frames are received, in units of the positions.
+    pub range: f64,
+    /// Where each node is.
+    pub positions: Vec<(f64, f64)>,
+    /// Frames sent.
+    pub frames: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Receptions at nodes to which a frame was addressed.
+    pub received: u64,
+    /// Those that failed because of another frame or because the node was sending.
+    pub collided: u64,
+    /// Frames sent again.
+    pub again: u64,
+    /// Time on the air of all frames, in microseconds.
+    pub airtime: u64,
+    radios: Vec<Radio>,
+    /// Who hears a node, and how strongly; 1 is just enough.
+    heard: Vec<Vec<(usize, f32)>>,
+    numbers: u64,
+    /// Whether nodes have moved.
+    moving: bool,
+}
+
+fn power(range: f64, a: (f64, f64), b: (f64, f64)) -> f32 {
+    let (x, y) = (a.0 - b.0, a.1 - b.1);
+    // At least a hundredth of the range, so that nothing is infinite. Only
+    // operations that are exact everywhere.
+    let square = ((x * x + y * y) / (range * range)).max(1e-4);
+    (1.0 / (square * square.sqrt())) as f32
+}
+
+impl Medium {
+    /// A medium with a radio at each position.
+    pub fn new(modem: Modem, range: f64, positions: Vec<(f64, f64)>) -> Self {
+        let radios = positions.iter().map(|_| Radio::default()).collect();
+        let heard = vec![Vec::new(); positions.len()];
+        let mut medium = Self {
+            modem,
+            range,
+            positions,
+            frames: 0,
+            bytes: 0,
+            received: 0,
+            collided: 0,
+            again: 0,
+            airtime: 0,
+            radios,
+            heard,
+            numbers: 0,
+            moving: false,
+        };
+        for (a, b) in Topology::in_range(&medium.positions, REACH * range) {
+            let strength = power(range, medium.positions[a], medium.positions[b]);
+            medium.heard[a].push((b, strength));
+            medium.heard[b].push((a, strength));
+        }
+        medium.heard.iter_mut().for_each(|list| list.sort_by_key(|(n, _)| *n));
+        medium
+    }
+
+    fn reach(&self, n: usize) -> Vec<(usize, f32)> {
+        let least = (1.0 / (REACH * REACH * REACH)) as f32;
+        let others = self.positions.iter().enumerate().filter(|(m, _)| *m != n);
+        let heard = others.map(|(m, at)| (m, power(self.range, self.positions[n], *at)));
+        heard.filter(|(_, power)| *power >= least).collect()
+    }
+
+    /// Moves a node.
+    pub fn place(&mut self, n: usize, at: (f64, f64)) {
+        self.positions[n] = at;
+        self.moving = true;
+        for (m, list) in self.heard.iter_mut().enumerate() {
+            list.retain(|(other, _)| m != n && *other != n);
+        }
+        self.heard[n] = self.reach(n);
+        for (m, power) in self.heard[n].clone() {
+            let list = &mut self.heard[m];
+            let at = list.partition_point(|(other, _)| *other < n);
+            list.insert(at, (n, power));
+        }
+    }
+
+    /// The nodes in range of a node.
+    pub fn neighbours(&self, n: usize) -> Vec<usize> {
+        self.heard[n].iter().filter(|(_, power)| *power >= 1.0).map(|(m, _)| *m).collect()
+    }
+}
+
+impl Radio {
+    fn hears_somebody(&self) -> bool {
+        self.on_air.iter().any(|h| h.power >= 1.0)
+    }
+
+    /// Another frame begins: what is too weak beside it is lost.
+    fn begins(&mut self, frame: u64, power: f32) {
+        let others: f32 = self.on_air.iter().map(|h| h.power).sum();
+        for h in &mut self.on_air {
+            h.good &= h.power >= CAPTURE * (others - h.power + power);
+        }
+        let good = self.sending.is_none() && power >= 1.0 && power >= CAPTURE * others;
+        self.on_air.push(Heard { frame, power, good });
+    }
+}
+
+impl World {
+    /// Gives a packet to the radio of a connection's end.
+    pub(super) fn radiate(&mut self, conn: usize, side: usize, bytes: Bytes, path: Path) {
+        let n = self.conns[conn].ends[side];
+        let Some(medium) = &mut self.radio else { return };
+        let radio = &mut medium.radios[n];
+        // To several neighbours one and the same packet goes out once.
+        let waiting = radio.sending.is_none() || radio.queue.len() > 1;
+        let same = radio.queue.back_mut().filter(|o| waiting && o.sent == 0 && o.bytes == bytes);
+        if let Some(outgoing) = same {
+            outgoing.to.push((conn, side));
+            return;
+        }
+        if radio.queue.len() >= QUEUE {
+            return self.checks.count("lost in a full queue");
+        }
+        medium.numbers += 1;
+        let (number, parts) = (medium.numbers, bytes.len().div_ceil(FRAME - OVERHEAD).max(1));
+        let to = vec![(conn, side)];
+        radio.queue.push_back(Outgoing { bytes, path, to, number, parts, sent: 0, again: 0 });
+        if radio.queue.len() >= QUEUE / 2 && !self.conns[conn].full[side] {
+            self.conns[conn].full[side] = true;
+            self.at(self.now, Event::Congested { conn, side, full: true });
+        }
+        self.look(n);
+    }
+
+    /// Lets a radio look at the channel as soon as it may send.
+    fn look(&mut self, n: usize) {
+        let Some(medium) = &mut self.radio else { return };
+        let modem = medium.modem;
+        let radio = &mut medium.radios[n];
+        let Some(next) = radio.queue.front().filter(|_| !radio.waits && radio.sending.is_none())
+        else {
+            return;
+        };
+        // All who pass a request on have heard it at the same time: the longer it
+        // is, the further they must be apart.
+        let pause = match next.sent {
+            0 => SPREAD * modem.airtime((next.bytes.len() + OVERHEAD).min(FRAME)),
+            _ if next.again > 0 => SPREAD * modem.airtime(FRAME) / 2,
+            _ => modem.symbols(2),
+        };
+        radio.waits = true;
+        let allowed = radio.even_at.saturating_sub(DUTY_WINDOW);
+        let at = self.now.max(allowed) + self.chance.below(pause);
+        self.at(at, Event::Carrier { node: n });
+    }
+
+    /// A radio looks at the channel, and sends if it is free.
+    pub(super) fn carrier(&mut self, n: usize) {
+        let now = self.now;
+        let Some(medium) = &mut self.radio else { return };
+        let (modem, radio) = (medium.modem, &mut medium.radios[n]);
+        radio.waits = false;
+        let Some(outgoing) = radio.queue.front().filter(|_| radio.sending.is_none()) else {
+            return;
+        };
+        let most = FRAME - OVERHEAD;
+        let part = (outgoing.bytes.len() - outgoing.sent * most).min(most);
+        let ack = if outgoing.to.len() == 1 { modem.airtime(ACK) } else { 0 };
+        let airtime = modem.airtime(part + OVERHEAD) + ack;
+        if radio.hears_somebody() {
+            radio.waits = true;
+            let at = now + modem.symbols(8) + self.chance.below(2 * airtime);
+            return self.at(at, Event::Carrier { node: n });
+        }
+        medium.numbers += 1;
+        let number = medium.numbers;
+        radio.sending = Some(number);
+        let share = airtime * 1000 / u64::from(modem.duty_permille.max(1));
+        radio.even_at = radio.even_at.max(now) + share;
+        radio.on_air.iter_mut().for_each(|h| h.good = false);
+        for (m, power) in &medium.heard[n] {
+            medium.radios[*m].begins(number, *power);
+        }
+        medium.frames += 1;
+        medium.bytes += (part + OVERHEAD) as u64;
+        medium.airtime += airtime;
+        self.at(now + airtime, Event::Silence { node: n, number });
+    }
+
+    /// A frame has ended.
+    pub(super) fn silence_after(&mut self, n: usize, number: u64) {
+        let Some(medium) = &mut self.radio else { return };
+        let mut good = Vec::new();
+        // A node may have moved away meanwhile: all are asked that could hear it.
+        let mut ends = |m: usize, radio: &mut Radio| {
+            let at = radio.on_air.iter().position(|h| h.frame == number);
+            if at.is_some_and(|at| radio.on_air.swap_remove(at).good) {
+                good.push(m);
+            }
+        };
+        match medium.moving {
+            true => medium.radios.iter_mut().enumerate().for_each(|(m, r)| ends(m, r)),
+            false => {
+                for (m, _) in &medium.heard[n] {
+                    ends(*m, &mut medium.radios[*m]);
+                }
+            }
+        }
+        let radio = &mut medium.radios[n];
+        radio.sending = None;
+        let Some(mut outgoing) = radio.queue.pop_front() else { return };
+        if let [(conn, side)] = outgoing.to[..]
+            && !good.contains(&self.conns[conn].ends[1 - side])
+            && outgoing.again < TRIES
+        {
+            outgoing.again += 1;
+            medium.again += 1;
+            radio.queue.push_front(outgoing);
+            return self.look(n);
+        }
+        (outgoing.sent, outgoing.again) = (outgoing.sent + 1, 0);
+        let last = outgoing.sent == outgoing.parts;
+        let mut complete = Vec::new();
+        for (conn, side) in &outgoing.to {
+            let m = self.conns[*conn].ends[1 - side];
+            medium.received += 1;
+            if !good.contains(&m) {
+                medium.collided += 1;
+                continue;
+            }
+            let parts = medium.radios[m].parts.entry(n).or_default();
+            if parts.0 != outgoing.number {
+                *parts = (outgoing.number, 0);
+            }
+            parts.1 += 1;
+            if last && parts.1 == outgoing.parts {
+                complete.push((*conn, 1 - side, m));
+            }
+        }
+        let (bytes, path) = (outgoing.bytes.clone(), outgoing.path.clone());
+        if !last {
+            medium.radios[n].queue.push_front(outgoing);
+        }
+        if medium.radios[n].queue.len() < QUEUE / 4 {
+            for conn in self.nodes[n].conns.clone() {
+                let side = usize::from(self.conns[conn].ends[0] != n);
+                if self.conns[conn].full[side] {
+                    self.at(self.now, Event::Congested { conn, side, full: false });
+                }
+            }
+        }
+        self.look(n);
+        for (conn, side, m) in complete {
+            if self.conns[conn].works() {
+                self.nodes[m].note(&bytes);
+                let given = Given::Received { link: link_of(conn, side), bytes: bytes.clone() };
+                self.input_on(m, given, path.clone());
+            }
+        }
+    }
+
+    /// A node lost power: what it was to send is gone, what it sends breaks off.
+    pub(super) fn radio_off(&mut self, n: usize) {
+        let Some(medium) = &mut self.radio else { return };
+        let radio = &mut medium.radios[n];
+        radio.queue.clear();
+        radio.parts.clear();
+        let Some(number) = radio.sending else { return };
+        for other in &mut medium.radios {
+            let heard = other.on_air.iter_mut().filter(|h| h.frame == number);
+            heard.for_each(|h| h.good = false);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! How long a LoRa frame is on the air.
+
+use blvm_mesh_core::time::Micros;
+
+/// Settings of a LoRa modem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Modem {
+    /// Spreading factor, 6 to 12.
+    pub spreading: u32,
+    /// Bandwidth in hertz: 125,000, 250,000 or 500,000.
+    pub bandwidth: u32,
+    /// Check bits per four bits of data, 1 to 4: coding rate 4/5 to 4/8.
+    pub coding: u32,
+    /// Symbols of the preamble, without the 4.25 that the modem adds.
+    pub preamble: u32,
+    /// How much of the time it may send, in a thousand.
+    pub duty_permille: u32,
+}
+
+impl Modem {
+    /// A short range preset: spreading factor 7, 250 kHz, 4/5, a tenth of the time
+    /// (869.4 to 869.65 MHz in ETSI EN 300 220).
+    pub const SHORT: Self =
+        Self { spreading: 7, bandwidth: 250_000, coding: 1, preamble: 8, duty_permille: 100 };
+
+    /// Time of so many symbols, in microseconds.
+    pub fn symbols(&self, n: u64) -> Micros {
+        (n << self.spreading) * 1_000_000 / u64::from(self.bandwidth)
+    }
+
+    /// Time on the air of a frame with explicit header and CRC (Semtech AN1200.13,
+    /// "LoRa Modem Designer's Guide", section 4; the low data rate optimisation is
+    /// on where a symbol takes 16 ms or more).
+    pub fn airtime(&self, bytes: usize) -> Micros {
+        let sf = i64::from(self.spreading);
+        let slow = i64::from(self.symbols(1) >= 16_000);
+        let bits = (8 * bytes as i64 - 4 * sf + 28 + 16).max(0) as u64;
+        let blocks = bits.div_ceil(4 * (sf - 2 * slow) as u64);
+        let payload = 8 + blocks * u64::from(self.coding + 4);
+        // In quarters of a symbol, because the preamble has a fraction.
+        let quarters = 4 * (u64::from(self.preamble) + payload) + 17;
+        (quarters << self.spreading) * 250_000 / u64::from(self.bandwidth)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Published airtimes of LoRaWAN frames (The Things Network's calculator, EU868,
+    /// 125 kHz, 4/5, 8 symbols of preamble), in tenths of milliseconds.
+    #[test]
+    fn as_published() {
+        for (spreading, bytes, tenths) in [
+            (7, 64, 1180),
+            (7, 235, 3689),
+            (9, 128, 6769),
+            (10, 24, 3707),
+            (12, 24, 14828),
+            (12, 64, 27935),
+        ] {
+            let modem = Modem { spreading, bandwidth: 125_000, ..Modem::SHORT };
+            let got = (modem.airtime(bytes) + 50) / 100;
+            assert_eq!(got, tenths, "SF{spreading}, {bytes} bytes");
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! The shell around each state machine: it carries actions out, keeps the disk
+//! and the clock, and may lose power at any time.
+
+use super::World;
+use super::bytes::{Bytes, Path};
+use super::checks::Paid;
+use super::machine::{Did, Given, Step};
+use super::node::{Crash, Effect, Held, What};
+use super::wires::conn_of;
+use super::world::Event;
+use blvm_mesh_core::id::LinkId;
+use blvm_mesh_core::mesh::Remedy;
+use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
+use blvm_mesh_core::wire::Kind;
+use std::collections::VecDeque;
+
+/// Whether a packet is one that was received, sent on by writing it anew: a
+/// request, with one hop more.
+fn is_request_sent_on(given: &Given, sent: &[u8]) -> bool {
+    let request = Some(&(Kind::RouteRequest as u8));
+    matches!(given, Given::Received { bytes, .. } if bytes.get(5) == request)
+        && sent.get(5) == request
+}
+
+impl World {
+    pub(super) fn carry_out(
+        &mut self,
+        n: usize,
+        given: &Given,
+        step: &Step,
+        path: &Path,
+        payment: Option<Paid>,
+        todo: &mut VecDeque<(Given, Path)>,
+    ) {
+        let from = match given {
+            Given::Received { link, .. } => Some(*link),
+            _ => None,
+        };
+        let (own, mut onward) = (Path::default().then(n), None);
+        for did in &step.did {
+            match did {
+                Did::Forward { link, bytes, relayed, after, sequence, .. } => {
+                    let goes_on = *relayed || is_request_sent_on(given, bytes);
+                    let path = match goes_on {
+                        true => onward.get_or_insert_with(|| path.then(n)).clone(),
+                        false => own.clone(),
+                    };
+                    let payment = (*relayed || sequence.is_some()).then_some(payment).flatten();
+                    let what = What::Send(*link, bytes.clone(), path);
+                    self.when_durable(n, Effect { after: *after, payment, what });
+                }
+                Did::Deliver { source, payload, after, .. } => {
+                    let what = What::Deliver(*source, payload.clone(), path.clone());
+                    self.when_durable(n, Effect { after: *after, payment, what });
+                }
+                Did::Persist { number, record } => {
+                    let node = &mut self.nodes[n];
+                    if let Some(crash) = node.armed.take() {
+                        node.writes.push_back((*number, *record));
+                        let written = match crash {
+                            Crash::BeforeWrite => node.writes.len() - 1,
+                            Crash::AfterWrite => node.writes.len(),
+                        };
+                        self.checks.count("crashes between two writes");
+                        return self.crash(n, written);
+                    }
+                    if !node.disk_broken {
+                        node.writes.push_back((*number, *record));
+                        if !node.disk_stalls {
+                            let (boot, late) = (node.boots, self.chance.below(4 * MILLISECOND));
+                            let event = Event::Durable { node: n, boot, number: *number };
+                            self.at(self.now + late, event);
+                        }
+                    }
+                }
+                Did::Parked { ticket, .. } => {
+                    let held = Held { link: from, given: given.clone(), path: path.clone() };
+                    self.nodes[n].parked.insert(*ticket, held);
+                }
+                Did::Resume { ticket } => {
+                    let held = self.nodes[n].parked.remove(ticket).expect("a parked packet");
+                    let given = match held.given {
+                        Given::Received { bytes, .. } => Given::Resumed { ticket: *ticket, bytes },
+                        own => own,
+                    };
+                    todo.push_back((given, held.path));
+                }
+                Did::Reject { link, ticket, remedy, .. } => {
+                    if let Some(ticket) = ticket {
+                        self.nodes[n].parked.remove(ticket).expect("a parked packet");
+                    }
+                    if let (Some(link), Remedy::Disconnect, true) = (link, remedy, self.disconnects)
+                    {
+                        self.close(conn_of(*link).0);
+                    }
+                }
+                Did::Close { link, .. } => self.close(conn_of(*link).0),
+                Did::Verify { ticket, block_hash } => {
+                    let late = self.chance.below(20 * MILLISECOND);
+                    let (ticket, hash, boot) = (*ticket, *block_hash, self.nodes[n].boots);
+                    self.at(self.now + late, Event::Answer { node: n, boot, ticket, hash });
+                }
+                Did::Wait { until } => self.wake(n, *until),
+                Did::Absorbed | Did::Publish(_) => {}
+            }
+        }
+    }
+
+    /// Wakes a node up at a time of its own clock. One timer is in the queue; an
+    /// earlier one is put beside it.
+    fn wake(&mut self, n: usize, until: Option<Micros>) {
+        let node = &mut self.nodes[n];
+        let at = until.map_or(Micros::MAX, |at| node.true_time(at).max(self.now));
+        if at != node.timer {
+            node.timer = at;
+            if at != Micros::MAX {
+                self.at(at, Event::Timer { node: n, at });
+            }
+        }
+    }
+
+    pub(super) fn durable(&mut self, n: usize, number: u64) {
+        let node = &mut self.nodes[n];
+        while node.writes.front().is_some_and(|(at, _)| *at <= number) {
+            if let Some((at, record)) = node.writes.pop_front() {
+                node.write(record);
+                node.durable = at;
+            }
+        }
+        loop {
+            let node = &mut self.nodes[n];
+            let ready = |e: &Effect| e.after.is_none_or(|after| after <= node.durable);
+            let Some(at) = node.waiting.iter().position(ready) else { break };
+            let effect = node.waiting.remove(at).expect("it is there");
+            self.execute(n, effect);
+        }
+    }
+
+    /// The disk of a node writes all that it was given.
+    pub fn sync(&mut self, n: usize) {
+        if let Some((number, _)) = self.nodes[n].writes.back() {
+            self.durable(n, *number);
+        }
+    }
+
+    fn when_durable(&mut self, n: usize, effect: Effect) {
+        match effect.after {
+            Some(after) if after > self.nodes[n].durable => self.nodes[n].waiting.push_back(effect),
+            _ => self.execute(n, effect),
+        }
+    }
+
+    fn execute(&mut self, n: usize, effect: Effect) {
+        if let Some(payment) = effect.payment {
+            self.check_spent_once(n, payment);
+        }
+        match effect.what {
+            What::Send(link, bytes, path) => self.send_out(n, link, bytes, path),
+            What::Deliver(source, payload, path) => {
+                self.account.landed(n, &source, &payload, &path, self.now);
+                if self.keep {
+                    self.nodes[n].delivered.push((source, payload));
+                }
+            }
+        }
+    }
+
+    /// A packet leaves a node: an honest one sends it, another may do what it likes.
+    fn send_out(&mut self, n: usize, link: LinkId, mut bytes: Bytes, mut path: Path) {
+        if !self.nodes[n].honest && path.len() > 1 {
+            if self.blackhole > 0 && self.chance.one_in(self.blackhole) {
+                return self.checks.count("swallowed");
+            }
+            if self.meddling && self.chance.one_in(4) {
+                // Another packet now, from here.
+                let mut other = bytes.to_vec();
+                self.meddle(&mut other);
+                (bytes, path) = (other.into(), Path::default().then(n));
+            }
+        }
+        if bytes.get(5) != Some(&(Kind::Datagram as u8)) {
+            self.nodes[n].control_sent += 1;
+        }
+        self.transmit(link, bytes, path);
+    }
+
+    /// Sets a node's wall clock this far off, in seconds.
+    pub fn set_clock(&mut self, n: usize, offset: i64) {
+        self.nodes[n].clock_offset = offset;
+        let unix = self.unix().saturating_add_signed(offset);
+        self.input(n, Given::Clock { unix });
+    }
+
+    /// Stops a node as if its power failed, and starts it again. Of the writes
+    /// under way the first few are done, drawn at random.
+    pub fn restart(&mut self, n: usize) {
+        let under_way = self.nodes[n].writes.len();
+        let written = self.chance.index(under_way + 1);
+        self.crash(n, written);
+    }
+
+    /// The same, after so many of the writes under way are done.
+    pub fn crash(&mut self, n: usize, written: usize) {
+        self.power_off(n, written);
+        self.power_on(n);
+    }
+
+    /// A node is gone.
+    pub fn leave(&mut self, n: usize) {
+        if !self.nodes[n].off {
+            self.power_off(n, 0);
+            self.nodes[n].off = true;
+        }
+    }
+
+    /// A node comes, for the first time or again.
+    pub fn join(&mut self, n: usize) {
+        if std::mem::replace(&mut self.nodes[n].off, false) {
+            self.power_on(n);
+            for w in 0..self.wires.len() {
+                let [a, b] = self.wires[w].ends;
+                if a == n || b == n {
+                    self.dial(a, b);
+                }
+            }
+        }
+    }
+
+    fn power_off(&mut self, n: usize, written: usize) {
+        self.checks.count("restarts");
+        for conn in self.nodes[n].conns.clone() {
+            if !self.conns[conn].open {
+                continue;
+            }
+            if self.chance.one_in(3) {
+                // Nobody tells the other end.
+                self.silence(conn);
+                let [a, b] = self.conns[conn].ends;
+                self.at(self.now + SECOND, Event::Dial { a, b });
+            } else {
+                self.close(conn);
+            }
+        }
+        let node = &mut self.nodes[n];
+        if !node.disk_broken {
+            for _ in 0..written {
+                let Some((_, record)) = node.writes.pop_front() else { break };
+                node.write(record);
+            }
+        }
+        let seed = self.chance.bytes32();
+        self.nodes[n].reboot(seed);
+        self.radio_off(n);
+    }
+
+    fn power_on(&mut self, n: usize) {
+        self.trace.note(self.now, format_args!("boot {n}"));
+        for record in self.nodes[n].disk.clone() {
+            self.input(n, Given::Restore { record });
+        }
+        // A node without records is told the right time when it starts.
+        if self.nodes[n].config.payment.volatile {
+            self.nodes[n].clock_offset = 0;
+        }
+        self.set_clock(n, self.nodes[n].clock_offset);
+        if self.nodes[n].has_headers {
+            self.give_headers(n);
+        }
+    }
+
+    /// Gives a node the newest blocks of the chain.
+    pub fn give_headers(&mut self, n: usize) {
+        for (header, height) in self.chain.newest(12) {
+            self.input(n, Given::Header { header, height });
+        }
+    }
+
+    /// The disk of a node takes no more.
+    pub fn break_disk(&mut self, n: usize) {
+        self.nodes[n].disk_broken = true;
+        self.nodes[n].writes.clear();
+        self.input(n, Given::StoreFailed);
+    }
+}

@@ -1,0 +1,155 @@
+//! Short stories: what each node does, in order, as it would be told. The traces
+//! are compared whole.
+
+use blvm_mesh_core::config::MeshMode;
+use blvm_mesh_core::mesh::Event;
+use blvm_mesh_core::payment::ledger::Record;
+use blvm_mesh_core::time::SECOND;
+use blvm_mesh_tests::sim::{Did, Given};
+use blvm_mesh_tests::story::{Log, START, Story};
+
+/// A log as it would be told; the numbers of messages and identities left out.
+fn told(log: &Log) -> String {
+    let mut out = String::from("\n");
+    for (n, did) in log {
+        let what = match did {
+            Did::Deliver { payload, earned_msat, .. } => {
+                let text = String::from_utf8_lossy(payload);
+                format!("delivers {text:?} and earns {earned_msat} msat")
+            }
+            Did::Reject { reason, remedy, .. } => format!("refuses: {reason} ({remedy:?})"),
+            Did::Publish(Event::RouteDiscovered { hops, .. }) => {
+                format!("knows a route over {hops} others")
+            }
+            Did::Publish(Event::RouteFailed { .. }) => "finds no route".into(),
+            Did::Publish(Event::PaymentVerified { amount_msat, share_msat, .. }) => {
+                format!("is paid {share_msat} of {amount_msat} msat")
+            }
+            Did::Publish(Event::DeliveryFailed { cause, .. }) => {
+                format!("learns that it was stopped: {cause:?}")
+            }
+            Did::Publish(Event::PeerConnected { .. }) => "has a new neighbour".into(),
+            Did::Publish(Event::PeerDisconnected { .. }) => "has lost a neighbour".into(),
+            Did::Persist { record: Record::Payment(p), .. } => {
+                format!("records it as {:?}", p.role)
+            }
+            Did::Persist { record: Record::Floor(unix), .. } => {
+                format!("forgets all up to {} s", unix - START)
+            }
+            Did::Parked { .. } => "keeps it waiting".into(),
+            Did::Resume { .. } => "takes it up again".into(),
+            other => format!("{other:?}"),
+        };
+        out += &format!("{n} {what}\n");
+    }
+    out
+}
+
+#[test]
+fn a_packet_is_paid_for_and_the_same_payment_buys_nothing_more() {
+    let mut w = Story::line(MeshMode::PaymentGated, 4, false);
+    let quote = w.quote(0, 3, 5);
+    let order = w.order(0, 3, &quote, 5);
+    let to = w.id(3);
+    let mut log = w.send(0, to, b"hello", &order.proof(), false);
+    log.extend(w.run());
+    log.extend(w.send_and_run(0, 3, b"hello", &order.proof()));
+    log.extend(w.send_and_run(0, 3, b"other", &order.proof()));
+    log.extend(w.send_and_run(0, 3, b"hello", &[]));
+    assert_eq!(told(&log), PAID);
+}
+
+const PAID: &str = r#"
+0 is paid 733 of 7331 msat
+0 records it as Source
+1 is paid 1100 of 7331 msat
+1 records it as Intermediate(0)
+2 is paid 1100 of 7331 msat
+2 records it as Intermediate(1)
+3 is paid 4398 of 7331 msat
+3 records it as Destination
+3 delivers "hello" and earns 4398 msat
+1 refuses: the payment was used before (Penalise)
+0 learns that it was stopped: Replay
+1 refuses: the payment was used before (Penalise)
+0 learns that it was stopped: Replay
+1 refuses: payment is required and there is no proof (Ignore)
+0 learns that it was stopped: PaymentRequired
+"#;
+
+#[test]
+fn a_route_breaks_and_another_one_is_found() {
+    // 0 - 1 - 2 and 0 - 3 - 2, the second one longer by its latency only.
+    let mut w = Story::line(MeshMode::Open, 4, false);
+    w.wire(0, 3, 20_000);
+    w.run();
+    let to = w.id(2);
+    let mut log = w.send(0, to, b"first", &[], false);
+    log.extend(w.run());
+    w.cut(1, 2, false);
+    log.extend(w.run());
+    log.extend(w.send(0, to, b"lost", &[], false));
+    log.extend(w.later(SECOND));
+    log.extend(w.send(0, to, b"again", &[], false));
+    log.extend(w.later(SECOND));
+    assert_eq!(told(&log), BROKEN);
+}
+
+const BROKEN: &str = r#"
+0 keeps it waiting
+0 knows a route over 1 others
+0 takes it up again
+2 delivers "first" and earns 0 msat
+1 has lost a neighbour
+2 has lost a neighbour
+1 refuses: the next hop is not a neighbour (Ignore)
+0 learns that it was stopped: NextHopGone
+2 delivers "again" and earns 0 msat
+"#;
+
+#[test]
+fn the_clock_goes_ahead_and_back_and_nothing_is_paid_twice() {
+    let mut w = Story::line(MeshMode::PaymentGated, 2, false);
+    let quote = w.quote(0, 1, 4);
+    let order = w.order(0, 1, &quote, 4);
+    let mut log = w.send_and_run(0, 1, b"once", &order.proof());
+    w.set_clocks(START + order.expiry_s + 1);
+    log.extend(w.later(61 * SECOND));
+    w.set_clocks(START + 1);
+    log.extend(w.send_and_run(0, 1, b"once", &order.proof()));
+    log.extend(w.start_again(1));
+    log.extend(w.send_and_run(0, 1, b"once", &order.proof()));
+    assert_eq!(told(&log), CLOCK);
+}
+
+const CLOCK: &str = r#"
+1 is paid 1100 of 1833 msat
+1 records it as Destination
+1 delivers "once" and earns 1100 msat
+1 forgets all up to 3600 s
+1 refuses: payments that expire up to 1750003600 (seconds since 1970) are no longer accepted here (Ignore)
+0 learns that it was stopped: Expired
+0 has lost a neighbour
+1 has a new neighbour
+0 has a new neighbour
+1 refuses: payments that expire up to 1750003600 (seconds since 1970) are no longer accepted here (Ignore)
+0 learns that it was stopped: Expired
+"#;
+
+#[test]
+fn nobody_is_where_somebody_is_looked_for() {
+    let mut w = Story::line(MeshMode::Open, 3, true);
+    let nobody = blvm_mesh_core::id::NodeId([9; 32]);
+    let mut log = w.send(0, nobody, b"anybody?", &[], false);
+    log.extend(w.later(4 * SECOND));
+    w.input(0, Given::Find { to: nobody });
+    log.extend(w.later(4 * SECOND));
+    assert_eq!(told(&log), NOBODY);
+}
+
+const NOBODY: &str = r#"
+0 keeps it waiting
+0 finds no route
+0 refuses: no route to the destination was found (Ignore)
+0 finds no route
+"#;
