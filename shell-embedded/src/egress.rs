@@ -11,15 +11,23 @@ use heapless::VecView;
 /// Thousandths of a busy link's bytes that free traffic gets for certain.
 const FREE_SHARE: u16 = 250;
 
+/// What an entry of the queue begins with. Packets of the mesh itself go on the paid
+/// lane, before the data that waits there.
+const FREE: u8 = Lane::Free as u8;
+const PAID: u8 = Lane::Paid as u8;
+const CONTROL: u8 = 2;
+
 /// Packets of both lanes, and one frame on its way.
 pub(crate) struct Egress {
-    /// Entries in order of arrival: lane, length (little-endian), packet.
+    /// Entries in order of arrival: kind, length (little-endian), packet.
     queue: &'static mut VecView<u8>,
     splitter: Splitter,
     scheduler: LaneScheduler,
+    /// Kind of the entry that the paid lane is at: what is begun is ended first.
+    at_paid: u8,
     /// Its turn has come, but the last frame had no room for it.
     chosen: Option<Lane>,
-    frame: &'static mut [u8],
+    pub(crate) frame: &'static mut [u8],
     frame_len: usize,
     written: usize,
     full: bool,
@@ -34,6 +42,7 @@ impl Egress {
             queue,
             splitter: Splitter::default(),
             scheduler: LaneScheduler::new(FREE_SHARE),
+            at_paid: PAID,
             chosen: None,
             frame,
             frame_len: 0,
@@ -55,10 +64,10 @@ impl Egress {
     /// room for it.
     pub(crate) fn push(&mut self, priority: Priority, head: &[u8], tail: &[u8]) -> bool {
         let size = self.queue.capacity();
-        let (lane, bound) = match priority {
-            Priority::Control => (Lane::Paid, size),
-            Priority::Paid => (Lane::Paid, size.saturating_sub(CONTROL_RESERVE)),
-            Priority::Free => (Lane::Free, size.saturating_sub(CONTROL_RESERVE)),
+        let (kind, bound) = match priority {
+            Priority::Control => (CONTROL, size),
+            Priority::Paid => (PAID, size.saturating_sub(CONTROL_RESERVE)),
+            Priority::Free => (FREE, size.saturating_sub(CONTROL_RESERVE)),
         };
         let len = head.len().saturating_add(tail.len());
         let Ok(short) = u16::try_from(len) else { return false };
@@ -66,7 +75,7 @@ impl Egress {
             return false;
         }
         let [low, high] = short.to_le_bytes();
-        let parts = [&[lane as u8, low, high][..], head, tail];
+        let parts = [&[kind, low, high][..], head, tail];
         parts.iter().all(|part| self.queue.extend_from_slice(part).is_ok())
     }
 
@@ -121,17 +130,22 @@ impl Egress {
     }
 
     /// Fills the frame; returns its length, 0 if nothing waits.
-    fn build(&mut self) -> usize {
-        let Self { queue, splitter, scheduler, chosen, frame, .. } = self;
+    pub(crate) fn build(&mut self) -> usize {
+        let Self { queue, splitter, scheduler, at_paid, chosen, frame, .. } = self;
         let Some(mut frame) = FrameBuilder::new(frame, u16::MAX) else { return 0 };
         loop {
-            let entries = [Lane::Free, Lane::Paid].map(|lane| first_of(queue, lane));
-            let [free, paid] = entries;
+            if splitter.begun(Lane::Paid) == 0 && chosen.is_none() {
+                *at_paid = if first_of(queue, CONTROL).is_some() { CONTROL } else { PAID };
+            }
+            let (free, paid) = (first_of(queue, FREE), first_of(queue, *at_paid));
             let head = |entry: Option<(usize, usize)>, lane| {
                 let left = entry?.1.saturating_sub(splitter.begun(lane));
                 Some(left.min(frame.room()))
             };
             let lane = chosen.take().or_else(|| {
+                if *at_paid == CONTROL && paid.is_some() {
+                    return Some(Lane::Paid);
+                }
                 let turn = scheduler.next(head(paid, Lane::Paid), head(free, Lane::Free))?;
                 Some(match turn {
                     quota::Lane::Paid => Lane::Paid,
@@ -159,13 +173,13 @@ impl Egress {
     }
 }
 
-/// Where the first entry of a lane begins, and the length of its packet.
-fn first_of(queue: &[u8], lane: Lane) -> Option<(usize, usize)> {
+/// Where the first entry of a kind begins, and the length of its packet.
+fn first_of(queue: &[u8], kind: u8) -> Option<(usize, usize)> {
     let mut at = 0;
     loop {
         let (&[of, low, high], _) = queue.get(at..)?.split_first_chunk()?;
         let len = usize::from(u16::from_le_bytes([low, high]));
-        if of == lane as u8 {
+        if of == kind {
             return Some((at, len));
         }
         at += ENTRY_HEADER + len;

@@ -5,31 +5,39 @@
 //! static MEMORY: ConstStaticCell<BoardMemory<2, 1024, 512, 4096>> =
 //!     ConstStaticCell::new(BoardMemory::EMPTY);
 //! let mut board = Board::<RustCrypto, _, 2>::new(MEMORY.take(), config, key, seed, ports);
-//! loop {
-//!     let wake = board.step(now_in_microseconds(), &mut |what| match what { .. });
-//!     // sleep until a byte comes in, a transmitter has room, or `wake`
-//! }
+//! board.run(&mut platform)
 //! ```
+//!
+//! [`Platform`] is what the loop needs of a board beside its ports: a clock, sleep, a
+//! watchdog and a light. A program with a loop of its own calls [`Board::step`].
 //!
 //! Each port carries one link. It either dials, and knows whom to expect, or
 //! listens. A link that fails in any way is dropped and made anew after a pause in
 //! which the port sends nothing and discards what it hears: so both ends agree
 //! again where the stream begins.
 //!
-//! Nothing is kept over a restart, and so payments are always `volatile`.
+//! With a [`Storage`], such as [`FlashStore`], accepted payments survive a restart. Without
+//! one a board refuses payments dated before its start.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 mod board;
 mod egress;
+mod header_clock;
 mod memory;
+mod platform;
+pub mod recording;
 mod relay;
 mod side;
+mod store;
 #[cfg(test)]
 mod tests;
 
 pub use board::Board;
+pub use header_clock::HeaderClock;
 pub use memory::BoardMemory;
+pub use platform::{Platform, Status};
+pub use store::{FlashStore, Storage, StoreError};
 
 use bitcoin::secp256k1::PublicKey;
 use blvm_mesh_core::id::NodeId;
@@ -49,6 +57,10 @@ pub const QUIET: Micros = 500 * MILLISECOND;
 pub const HANDSHAKE_TIMEOUT: Micros = 3 * SECOND;
 /// How long a packet may take from its first fragment to its last.
 pub const PACKET_TIMEOUT: Micros = 5 * SECOND;
+
+/// Longest silence on a line where the configuration names none. Without it the end of
+/// a line would never be noticed.
+pub const KEEPALIVE: Micros = 5 * SECOND;
 
 /// A stream of bytes in both directions, such as a UART. Neither call waits.
 pub trait Port {
@@ -79,6 +91,10 @@ pub enum Down {
     /// The records in a frame are not acceptable.
     #[error("{0}")]
     Fragment(FragmentError),
+    /// The neighbour does not say how long it may be silent at most, so that nobody would
+    /// notice the end of the line.
+    #[error("the neighbour sends no keep-alive; set its keep-alive")]
+    NoKeepalive,
     /// The state machine closed it.
     #[error("{0}")]
     Mesh(MeshError),
@@ -118,6 +134,9 @@ pub enum Happening<'a> {
         /// Why.
         reason: Down,
     },
+    /// A payment could not be recorded, and what it paid for was not sent. No payment is
+    /// accepted any more.
+    StoreFailed(StoreError),
     /// Something happened in the mesh.
     Event(Event),
 }

@@ -1,9 +1,12 @@
 //! The state machine with the queues that its actions go to.
 
 use crate::egress::Egress;
-use crate::{Down, Happening, Sent};
+use crate::{Down, Happening, HeaderClock, Sent, Storage, StoreError};
 use blvm_mesh_core::id::LinkId;
-use blvm_mesh_core::mesh::{Action, BoardMesh, Input, NetworkReason, Remedy, Ticket};
+use blvm_mesh_core::mesh::{
+    Action, BoardMesh, Input, NetworkReason, PaymentReason, Remedy, Ticket,
+};
+use blvm_mesh_core::policy::quota::TokenBucket;
 use blvm_mesh_core::time::Micros;
 
 /// The sending side of a port.
@@ -13,6 +16,20 @@ pub(crate) struct Out {
     pub(crate) egress: Egress,
     /// The link is to be dropped.
     pub(crate) down: Option<Down>,
+    /// Packets that this line may still bring of which an honest neighbour would not
+    /// send many. A new link on it gives none back.
+    patience: TokenBucket,
+}
+
+/// Packets to be penalised that a line may bring at once, and in each second.
+const PATIENCE: u64 = 64;
+const PATIENCE_RATE: u64 = 1;
+
+impl Out {
+    fn new(egress: Egress) -> Self {
+        let patience = TokenBucket::new(PATIENCE_RATE, PATIENCE, 0);
+        Self { link: None, egress, down: None, patience }
+    }
 }
 
 /// The state machine and the sending sides.
@@ -22,15 +39,48 @@ pub(crate) struct Relay<const PORTS: usize> {
     /// When the state machine wants the time at the latest.
     pub(crate) wake: Option<Micros>,
     next_link: u32,
+    /// What is kept and was not read yet.
+    pub(crate) unread: Option<&'static mut dyn Storage>,
+    store: Option<&'static mut dyn Storage>,
+    /// Where the time comes from, until somebody sets the clock.
+    pub(crate) header_clock: Option<&'static mut HeaderClock>,
+    /// Why it is not used any more.
+    pub(crate) store_error: Option<StoreError>,
+    /// The state machine is to be told of it.
+    failed: bool,
 }
 
 impl<const PORTS: usize> Relay<PORTS> {
     pub(crate) fn new(mesh: BoardMesh, egresses: impl Iterator<Item = Egress>) -> Self {
         Self {
             mesh,
-            outs: egresses.map(|egress| Out { link: None, egress, down: None }).collect(),
+            outs: egresses.map(Out::new).collect(),
             wake: Some(0),
             next_link: 0,
+            unread: None,
+            store: None,
+            header_clock: None,
+            store_error: None,
+            failed: false,
+        }
+    }
+
+    /// Gives the state machine the records that are kept, and keeps its further ones. Not
+    /// a part of its caller, whose stack is in use for ever.
+    #[inline(never)]
+    pub(crate) fn restore(
+        &mut self,
+        now: Micros,
+        store: &'static mut dyn Storage,
+        on: &mut dyn FnMut(Happening<'_>),
+    ) {
+        match store.load(&mut |record| self.give(now, Input::Persisted { record }, on)) {
+            Ok(()) => self.store = Some(store),
+            Err(error) => {
+                self.store_error = Some(error);
+                on(Happening::StoreFailed(error));
+                self.give(now, Input::StoreFailed, on);
+            }
         }
     }
 
@@ -45,7 +95,7 @@ impl<const PORTS: usize> Relay<PORTS> {
         &mut self,
         now: Micros,
         input: Input<'_>,
-        on: &mut impl FnMut(Happening<'_>),
+        on: &mut dyn FnMut(Happening<'_>),
     ) {
         // Each input is drained and time does not go back: there is no misuse.
         if self.mesh.handle(now, input).is_ok() {
@@ -59,10 +109,14 @@ impl<const PORTS: usize> Relay<PORTS> {
         now: Micros,
         link: LinkId,
         packet: &mut [u8],
-        on: &mut impl FnMut(Happening<'_>),
+        on: &mut dyn FnMut(Happening<'_>),
     ) {
         if self.mesh.handle(now, Input::MessageReceived { link, packet: &mut *packet }).is_ok() {
             self.drain(now, packet, on);
+        }
+        let unix = self.header_clock.as_mut().and_then(|clock| clock.see_packet(packet));
+        if let Some(unix) = unix {
+            self.give(now, Input::WallClock { unix }, on);
         }
     }
 
@@ -73,15 +127,15 @@ impl<const PORTS: usize> Relay<PORTS> {
         &mut self,
         now: Micros,
         bytes: &[u8],
-        on: &mut impl FnMut(Happening<'_>),
+        on: &mut dyn FnMut(Happening<'_>),
     ) -> Option<Sent> {
-        let (mut sent, asked) = self.carry_out(bytes, on);
+        let (mut sent, asked) = self.carry_out(now, bytes, on);
         if let Some(ticket) = asked {
             // A board keeps no packets while someone looks a block up: what is not
             // among the headers it was given is not known.
             let answer = Input::PaymentVerified { ticket, block: None };
             if self.mesh.handle(now, answer).is_ok() {
-                self.carry_out(&[], &mut |what| match what {
+                self.carry_out(now, &[], &mut |what| match what {
                     Happening::NotSent(of, reason) if of == ticket => {
                         sent = Some(Sent::Refused(reason));
                     }
@@ -89,26 +143,35 @@ impl<const PORTS: usize> Relay<PORTS> {
                 });
             }
         }
+        if core::mem::take(&mut self.failed) {
+            if let Some(error) = self.store_error {
+                on(Happening::StoreFailed(error));
+            }
+            if self.mesh.handle(now, Input::StoreFailed).is_ok() {
+                self.carry_out(now, &[], on);
+            }
+        }
         self.tell_congestion(now, on);
         sent
     }
 
     /// Tells the state machine of queues that filled up or have room again.
-    pub(crate) fn tell_congestion(&mut self, now: Micros, on: &mut impl FnMut(Happening<'_>)) {
+    pub(crate) fn tell_congestion(&mut self, now: Micros, on: &mut dyn FnMut(Happening<'_>)) {
         let change = |out: &mut Out| Some((out.link?, out.egress.change()?));
         while let Some((link, full)) = self.outs.iter_mut().find_map(change) {
             if self.mesh.handle(now, Input::Congestion { link, full }).is_ok() {
-                self.carry_out(&[], on);
+                self.carry_out(now, &[], on);
             }
         }
     }
 
     fn carry_out(
         &mut self,
+        now: Micros,
         bytes: &[u8],
-        on: &mut impl FnMut(Happening<'_>),
+        on: &mut dyn FnMut(Happening<'_>),
     ) -> (Option<Sent>, Option<Ticket>) {
-        let Self { mesh, outs, wake, .. } = self;
+        let Self { mesh, outs, wake, store, store_error, failed, .. } = self;
         let (mut sent, mut asked) = (None, None);
         loop {
             match mesh.poll() {
@@ -116,6 +179,13 @@ impl<const PORTS: usize> Relay<PORTS> {
                     *wake = until;
                     return (sent, asked);
                 }
+                // What was paid for goes nowhere if the payment is not on record.
+                Action::Forward { after: Some(_), sequence, .. } if *failed => {
+                    if sequence.is_some() {
+                        sent = Some(Sent::Refused(PaymentReason::StoreFailed.into()));
+                    }
+                }
+                Action::Deliver { after: Some(_), .. } if *failed => {}
                 Action::Forward { link, priority, packet, sequence, .. } => {
                     let tail = bytes.get(packet.tail).unwrap_or_default();
                     let out = outs.iter_mut().find(|out| out.link == Some(link));
@@ -144,7 +214,12 @@ impl<const PORTS: usize> Relay<PORTS> {
                     else {
                         continue;
                     };
-                    if remedy == Remedy::Disconnect {
+                    let close = match remedy {
+                        Remedy::Ignore => false,
+                        Remedy::Penalise => !out.patience.try_take(1, now),
+                        Remedy::Disconnect => true,
+                    };
+                    if close {
                         out.down = out.down.or(Some(Down::Mesh(reason)));
                     }
                     on(Happening::Refused { port, reason });
@@ -158,8 +233,13 @@ impl<const PORTS: usize> Relay<PORTS> {
                 Action::Resume { ticket } => on(Happening::SendAgain(ticket)),
                 Action::Verify { ticket, .. } => asked = Some(ticket),
                 Action::Publish(event) => on(Happening::Event(event)),
-                // Payments are volatile: nothing is written, nothing waits for it.
-                Action::Persist { .. } | Action::Absorbed => {}
+                // Written at once, so that what waits for it need not wait.
+                Action::Persist { record, .. } => {
+                    if let Some(Err(error)) = store.as_mut().map(|store| store.write(&record)) {
+                        (*store_error, *failed) = (Some(error), true);
+                    }
+                }
+                Action::Absorbed => {}
             }
         }
     }

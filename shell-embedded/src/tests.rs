@@ -2,11 +2,17 @@
 
 use super::*;
 use crate::egress::Egress;
+use crate::header_clock::tests::{message, mined, raw};
+use bitcoin::hashes::Hash;
 use bitcoin::secp256k1::{Secp256k1, SecretKey};
 use blvm_mesh_core::config::{Config, MeshMode};
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::link::aead::RustCrypto;
 use blvm_mesh_core::mesh::{NetworkReason, PaymentReason, Priority};
+use blvm_mesh_core::payment::headers::HeaderError;
+use blvm_mesh_core::tariff::Tariff;
+use blvm_mesh_core::wire::datagram::{Emit, head_len};
+use blvm_mesh_core::wire::hello::{self, Hello};
 use std::boxed::Box;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -65,6 +71,7 @@ enum Did {
     Up(NodeId),
     Gone(NodeId),
     Other(Event),
+    StoreFailed(StoreError),
 }
 
 fn note(did: &mut Vec<(usize, Did)>, n: usize, what: Happening<'_>) {
@@ -76,6 +83,7 @@ fn note(did: &mut Vec<(usize, Did)>, n: usize, what: Happening<'_>) {
         Happening::LinkDown { port, reason } => Did::Down(port, reason),
         Happening::Event(Event::PeerConnected { peer, .. }) => Did::Up(peer),
         Happening::Event(Event::PeerDisconnected { peer }) => Did::Gone(peer),
+        Happening::StoreFailed(error) => Did::StoreFailed(error),
         Happening::Event(event) => Did::Other(event),
     };
     did.push((n, what));
@@ -97,6 +105,7 @@ impl World {
             let mut config = Config::board(Network::Regtest, 8192);
             config.mode = mode;
             config.payment.volatile = false;
+            config.payment.issuers.push(key(9).public_key(&Secp256k1::new())).unwrap();
             TestBoard::new(memory(), config, key(n), [n; 32], ports)
         };
         let boards = [
@@ -288,6 +297,188 @@ fn a_full_queue_takes_control_packets_still() {
     assert!(egress.push(Priority::Control, &[4; 400], &[]));
     assert!(!egress.push(Priority::Control, &[], &[]));
     assert_eq!((egress.change(), egress.change()), (Some(true), None));
+}
+
+/// A datagram that nobody may send to a board whose neighbour asks for it.
+fn strayed(n: u8) -> Vec<u8> {
+    let id = |n: u8| NodeId([n; 32]);
+    let emit =
+        Emit { hop_limit: 1, sequence: n.into(), source: id(n), destination: id(9), proof: None };
+    let mut packet = std::vec![0; head_len(1, 0)];
+    emit.write(&[id(8).hop()], &[], &mut packet, |_| [0; 64]).unwrap();
+    packet
+}
+
+#[test]
+fn a_line_that_brings_too_much_to_be_penalised_is_dropped() {
+    let mut w = World::linked(MeshMode::Open);
+    let mut refused = 0;
+    let dropped = |w: &World| w.did.iter().any(|(n, did)| (*n, did_down(did)) == (1, true));
+    for n in 0..200 {
+        assert!(w.boards[0].relay.outs[0].egress.push(Priority::Free, &strayed(n), &[]));
+        w.run_until("refused", |w| {
+            dropped(w)
+                || w.did.iter().filter(|(_, did)| matches!(did, Did::Refused(0, _))).count()
+                    > refused
+        });
+        if dropped(&w) {
+            break;
+        }
+        refused += 1;
+    }
+    // A burst of 64, and a second or less in which they came.
+    assert!((64..68).contains(&refused), "{refused}");
+}
+
+fn did_down(did: &Did) -> bool {
+    matches!(did, Did::Down(0, Down::Mesh(_)))
+}
+
+#[test]
+fn a_neighbour_that_may_be_silent_for_ever_is_dropped() {
+    let mut w = World::new(MeshMode::Open);
+    // A board does not offer it itself.
+    let config = |w: &World| w.boards[1].mesh().config().timing.keepalive;
+    assert!(config(&w) > 0);
+    let key = SecretKey::from_slice(&[1; 32]).unwrap();
+    let mut zero = Config::board(Network::Regtest, 1024);
+    zero.timing.keepalive = 0;
+    let ports = [(Uart::default(), Role::Listen), (Uart::default(), Role::Listen)];
+    let board = TestBoard::new(memory(), zero, key, [1; 32], ports);
+    assert_eq!(board.mesh().config().timing.keepalive, KEEPALIVE);
+    // Its neighbour's hello comes from another kind of node: here it is sent by hand.
+    w.run_until("all are linked", |w| w.ups() == 4);
+    let hello = Hello {
+        network: Network::Regtest,
+        mode: MeshMode::Open,
+        quality: 256,
+        max_packet: 1024,
+        tariff: Tariff { base_msat: 0, per_kib_msat: 0 },
+        keepalive_ms: 0,
+        issuers: Default::default(),
+    };
+    let mut packet = [0; hello::MAX_LEN];
+    let len = hello.write(&mut packet).unwrap();
+    assert!(w.boards[0].relay.outs[0].egress.push(Priority::Control, &packet[..len], &[]));
+    w.run_until("dropped", |w| w.did.contains(&(1, Did::Down(0, Down::NoKeepalive))));
+}
+
+#[test]
+fn packets_of_the_mesh_go_before_data_that_waits() {
+    let [sent, _] = &mut memory().sent;
+    let mut egress = Egress::new(sent);
+    for (priority, n) in [
+        (Priority::Free, 1),
+        (Priority::Paid, 2),
+        (Priority::Paid, 3),
+        (Priority::Control, 4),
+        (Priority::Control, 5),
+    ] {
+        // Each fills most of a frame.
+        assert!(egress.push(priority, &[n; 300], &[]));
+    }
+    let mut order = Vec::new();
+    while let len @ 1.. = egress.build() {
+        // Behind the sealed length and the record's header.
+        order.push(egress.frame[..len][30]);
+    }
+    assert_eq!(order, [4, 5, 2, 3, 1]);
+
+    // What is begun is ended first.
+    assert!(egress.push(Priority::Paid, &[1; 900], &[]));
+    egress.build();
+    assert!(egress.push(Priority::Control, &[2; 300], &[]));
+    let mut order = Vec::new();
+    while let len @ 1.. = egress.build() {
+        order.push(egress.frame[..len][30]);
+    }
+    assert_eq!(order.last(), Some(&2));
+    assert_eq!(order.first(), Some(&1));
+}
+
+#[test]
+fn headers_are_kept_if_they_follow_each_other() {
+    let mut w = World::new(MeshMode::Open);
+    let genesis = bitcoin::constants::genesis_block(bitcoin::Network::Regtest).header;
+    let header: [u8; 80] = bitcoin::consensus::serialize(&genesis).try_into().unwrap();
+    let [board, ..] = &mut w.boards;
+    assert_eq!(board.add_header(1, &header, 0, &mut |_| ()), Ok(()));
+    let mut other = header;
+    // The first nonce that makes it a block that does not follow.
+    let refused = (0..=u8::MAX).map(|n| {
+        (other[4], other[76]) = (1, n);
+        board.add_header(1, &other, 1, &mut |_| ())
+    });
+    let disconnected = HeaderError::Disconnected;
+    assert!(refused.into_iter().any(|r| r == Err(NetworkReason::Header(disconnected).into())));
+}
+
+#[test]
+fn headers_that_pass_set_the_clock() {
+    let mut w = World::linked(MeshMode::PaymentGated);
+    let bits = 0x207f_ffff;
+    let checkpoint = mined(bitcoin::BlockHash::all_zeros(), 1_750_000_000, bits);
+    let clock = Box::leak(Box::new(HeaderClock::EMPTY));
+    clock.start(Network::Regtest, &raw(&checkpoint)).unwrap();
+    w.boards[1].follow_headers(clock);
+    w.carries(&message(&[checkpoint]));
+    assert!(!w.boards[1].status().takes_payments);
+    let next = mined(checkpoint.block_hash(), 1_750_000_600, bits);
+    w.carries(&message(&[next]));
+    assert!(w.boards[1].status().takes_payments);
+    // Nobody told the others.
+    assert!(!w.boards[2].status().takes_payments);
+}
+
+/// What a board does beside its ports, written down.
+#[derive(Default)]
+struct Bench {
+    now: Micros,
+    alive: u32,
+    shown: Vec<Status>,
+    slept: Vec<Option<Micros>>,
+}
+
+impl Platform for Bench {
+    fn now(&mut self) -> Micros {
+        self.now
+    }
+    fn wall_clock(&mut self, now: Micros) -> Option<u64> {
+        (now == SECOND).then_some(1_750_000_000)
+    }
+    fn alive(&mut self) {
+        self.alive += 1;
+    }
+    fn show(&mut self, status: Status) {
+        self.shown.push(status);
+    }
+    fn happened(&mut self, _: Happening<'_>) {}
+    fn sleep(&mut self, until: Option<Micros>) {
+        self.slept.push(until);
+        // Something else wakes it where it asks for nothing.
+        self.now = until.unwrap_or(self.now + SECOND).min(self.now + SECOND);
+    }
+}
+
+#[test]
+fn the_loop_sleeps_until_the_next_deadline_and_shows_what_changed() {
+    let mut config = Config::board(Network::Regtest, 1024);
+    let issuer = SecretKey::from_slice(&[5; 32]).unwrap().public_key(&Secp256k1::new());
+    config.payment.issuers.push(issuer).unwrap();
+    let key = SecretKey::from_slice(&[1; 32]).unwrap();
+    let ports = [(Uart::default(), Role::Dial(issuer)), (Uart::default(), Role::Listen)];
+    let mut board = TestBoard::new(memory(), config, key, [1; 32], ports);
+    let (mut bench, mut shown) = (Bench::default(), None);
+    for _ in 0..20 {
+        board.round(&mut bench, &mut shown);
+    }
+    assert_eq!(bench.alive, 20);
+    assert!(bench.slept.iter().flatten().all(|until| *until <= bench.now + HANDSHAKE_TIMEOUT));
+    // The handshake that nobody answers is given up, then the port rests.
+    assert!(bench.slept.contains(&Some(HANDSHAKE_TIMEOUT)));
+    assert!(bench.slept.contains(&Some(HANDSHAKE_TIMEOUT + PAUSE)));
+    let status = |takes_payments| Status { neighbours: 0, takes_payments };
+    assert_eq!(bench.shown, [status(false), status(true)]);
 }
 
 #[test]

@@ -19,3 +19,14 @@ pub fn bitcoin_message(network: Network, command: &str, body: &[u8]) -> Vec<u8> 
 pub fn ping(nonce: u64) -> Vec<u8> {
     bitcoin_message(Network::Regtest, "ping", &nonce.to_le_bytes())
 }
+
+/// A `version` message of regtest of so many bytes: its user agent fills it.
+pub fn version_message(size: usize) -> Vec<u8> {
+    let agent = size - 24 - 86;
+    let mut body = 70_016u32.to_le_bytes().to_vec();
+    body.resize(80, 0);
+    body.push(agent as u8);
+    body.resize(81 + agent, b'a');
+    body.extend([0, 0, 0, 0, 1]);
+    bitcoin_message(Network::Regtest, "version", &body)
+}

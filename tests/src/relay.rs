@@ -1,6 +1,7 @@
 //! One relay between two ends that are only keys: what it does with single packets.
 
 use crate::bank::{Bank, OwnTerms};
+use crate::sim::Given;
 use bitcoin::secp256k1::{Keypair, Message, Secp256k1, SecretKey};
 use blvm_mesh_core::config::{Allowance, Config};
 use blvm_mesh_core::id::{LinkId, Network, NodeId};
@@ -35,42 +36,65 @@ pub struct Relay {
     now: u64,
 }
 
-const FROM: LinkId = LinkId(1);
+/// The relay's key, as a small number.
+pub const KEY: u8 = 1;
+/// Its seed.
+pub const SEED: [u8; 32] = [2; 32];
+/// The link of its source.
+pub const FROM: LinkId = LinkId(1);
 const TO: LinkId = LinkId(2);
+
+/// A key made from a small number.
+pub fn secret(n: u8) -> SecretKey {
+    SecretKey::from_slice(&[n; 32]).expect("a small number is a key")
+}
 
 impl Relay {
     /// A host's relay on regtest without a limit of free traffic or of bad payments, both its links up.
     pub fn new(mode: MeshMode) -> Self {
-        let bank = Bank::new(7);
         let mut config = Config::host(Network::Regtest);
-        config.mode = mode;
         config.free_rate = u64::MAX;
         config.free_burst = u64::MAX;
         // Each lie is looked at.
         config.bad_payments = Allowance { rate: u64::MAX, burst: u64::MAX };
+        Self::with(mode, config)
+    }
+
+    /// The same with another configuration, to which mode and issuer are added.
+    pub fn with(mode: MeshMode, mut config: Config) -> Self {
+        let bank = Bank::new(7);
+        config.mode = mode;
         let _ = config.payment.issuers.push(bank.public_key());
-        let key = |n| SecretKey::from_slice(&[n; 32]).expect("a small number is a key");
-        let source = Keypair::from_secret_key(&Secp256k1::new(), &key(3));
+        let source = Keypair::from_secret_key(&Secp256k1::new(), &secret(3));
         let destination = NodeId([4; 32]);
-        let mesh = HostMesh::new(config, key(1), [2; 32]);
+        let mesh = HostMesh::new(config, secret(KEY), SEED);
         let mut relay = Self { mesh, bank, source, destination, now: 0 };
-        relay.input(Input::WallClock { unix: NOW });
+        for given in relay.opening() {
+            relay.input(given.input(&mut Vec::new()));
+        }
+        relay
+    }
+
+    /// Its inputs until both links are up: a clock, neighbours, and their hellos.
+    pub fn opening(&self) -> Vec<Given> {
         let hello = Hello {
             network: Network::Regtest,
-            mode,
+            mode: self.mesh.config().mode,
             quality: 256,
             max_packet: 1 << 20,
             tariff: Tariff::default(),
             keepalive_ms: 0,
             issuers: Default::default(),
         };
-        for (link, peer) in [(FROM, relay.source()), (TO, destination)] {
-            relay.input(Input::PeerConnected { link, peer, dialed: true });
-            let mut packet = [0; hello::MAX_LEN];
-            let n = hello.write(&mut packet).expect("room for a hello");
-            relay.input(Input::MessageReceived { link, packet: &mut packet[..n] });
+        let mut given = vec![Given::Clock { unix: NOW }];
+        for (link, peer) in [(FROM, self.source()), (TO, self.destination)] {
+            given.push(Given::Connected { link, peer, dialed: true });
+            let mut bytes = vec![0; hello::MAX_LEN];
+            let n = hello.write(&mut bytes).expect("room for a hello");
+            bytes.truncate(n);
+            given.push(Given::Received { link, bytes: bytes.into() });
         }
-        relay
+        given
     }
 
     /// The end that sends.

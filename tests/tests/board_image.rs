@@ -13,6 +13,7 @@ use blvm_mesh_core::mode::MeshMode;
 use blvm_mesh_core::time::{MILLISECOND, SECOND};
 use blvm_mesh_core::wire::route_error::Cause;
 use blvm_mesh_embedded::{Board, BoardMemory, Happening, Port, Role, Sent};
+use blvm_mesh_tests::board::hold;
 use blvm_mesh_tests::invoice::Order;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -22,9 +23,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long the slowest step may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Bytes of stack that the image may use.
-const STACK: u32 = 12 * 1024;
 
 /// A serial line that QEMU offers as a socket.
 struct Line(TcpStream);
@@ -61,6 +59,7 @@ enum Seen {
 
 struct Machine {
     qemu: Child,
+    monitor: TcpStream,
     log: Arc<Mutex<Vec<String>>>,
 }
 
@@ -77,7 +76,9 @@ impl Machine {
         let mut arguments = "enable=on,target=native".to_string();
         settings.iter().for_each(|s| arguments += &format!(",arg={s}"));
         let mut qemu = Command::new("qemu-system-arm");
-        qemu.args(["-M", "mps2-an386", "-nographic", "-monitor", "none", "-kernel", image]);
+        let monitor = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = format!("tcp:{}", monitor.local_addr().unwrap());
+        qemu.args(["-M", "mps2-an386", "-nographic", "-monitor", &at, "-kernel", image]);
         qemu.args(["-semihosting-config", &arguments]);
         for listener in &listeners {
             qemu.args(["-serial", &format!("tcp:{}", listener.local_addr().unwrap())]);
@@ -98,7 +99,13 @@ impl Machine {
             stream.set_nodelay(true).unwrap();
             Line(stream)
         });
-        (Self { qemu, log }, lines)
+        let (monitor, _) = monitor.accept().unwrap();
+        (Self { qemu, monitor, log }, lines)
+    }
+
+    /// Presses the reset button: what is in its memory stays.
+    fn reset(&mut self) {
+        self.monitor.write_all(b"system_reset\n").unwrap();
     }
 
     fn said(&self, what: &str) -> bool {
@@ -107,16 +114,25 @@ impl Machine {
 }
 
 impl Machine {
-    /// Most bytes of stack that the image says it used, at its start or in its loop.
-    fn most_stack(&self) -> u32 {
-        let of = |line: &String| -> Option<u32> {
-            let words: Vec<_> = line.split_whitespace().collect();
-            let at = words.windows(2).position(|w| w == ["of", "stack"])?;
-            let bytes = words[..at].iter().rev().find_map(|word| word.parse().ok());
-            Some(bytes.expect("a number before it"))
+    /// The largest number that the image says in front of some words.
+    fn most(&self, what: &str) -> u64 {
+        let of = |line: &String| -> Option<u64> {
+            let (before, _) = line.split_once(what)?;
+            before.split_whitespace().next_back()?.parse().ok()
         };
         self.log.lock().unwrap().iter().filter_map(of).max().unwrap_or_default()
     }
+}
+
+/// Bytes of flash (code, constants, initial values) and of static memory (data, and all
+/// that begins as zeros) of an image.
+fn sizes(image: &str) -> (u64, u64) {
+    let out = Command::new("arm-none-eabi-size").arg(image).output().expect("it is installed");
+    let said = String::from_utf8(out.stdout).unwrap();
+    let row = said.lines().nth(1).expect("a row of numbers");
+    let numbers: Vec<u64> = row.split_whitespace().map_while(|n| n.parse().ok()).collect();
+    let [text, data, bss, ..] = numbers[..] else { panic!("not a row of sizes: {row}") };
+    (text + data, data + bss)
 }
 
 struct Setup {
@@ -235,7 +251,6 @@ fn the_image_relays_what_is_free_or_paid_for() {
     let mut s = Setup::new(&image);
     s.until("two links", |s| s.ends.iter().all(|end| end.seen.contains(&Seen::Up)));
     assert!(s.machine.said(&NodeId::from_public_key(&public(RELAY)).to_string()));
-    let clock_was_set_by = unix();
 
     // The `verack` of regtest: free.
     let verack = [&b"\xfa\xbf\xb5\xdaverack\0\0\0\0\0\0\0\0\0\0"[..], b"\x5d\xf6\xe0\xe2"].concat();
@@ -247,12 +262,12 @@ fn the_image_relays_what_is_free_or_paid_for() {
     s.refused(Cause::PaymentRequired);
     assert_eq!(s.delivered(&data), 0);
 
-    // A board forgets at a restart, so it takes only what is dated after its start and
-    // the skew that it allows: nearly the latest date that is not yet the future, as
-    // clocks in whole seconds may differ by one.
-    s.until("later", |_| unix() > clock_was_set_by + 2);
     let to = NodeId::from_public_key(&public(C));
     let quote = s.ends[0].board.mesh().quote(&to, data.len() as u64).unwrap();
+    // The ends keep nothing, so they take only what is dated after their start and the skew
+    // that they allow: nearly the latest date that is not yet the future.
+    let started = unix();
+    s.until("later", |_| unix() > started + 2);
     let order = |signer| {
         let dated = unix() + Config::board(Network::Regtest, 0).payment.future_skew - 1;
         Order::new(secret(signer), quote.terms_hash, quote.amount_msat, dated)
@@ -271,6 +286,18 @@ fn the_image_relays_what_is_free_or_paid_for() {
     s.refused(Cause::Replay);
     assert_eq!(s.delivered(&data), 1);
 
+    // It remembers over a reset.
+    let ups =
+        |s: &Setup| s.ends.iter().flat_map(|end| &end.seen).filter(|x| **x == Seen::Up).count();
+    s.ends.iter_mut().for_each(|end| end.seen.clear());
+    s.machine.reset();
+    s.until("two links after the reset", |s| ups(s) == 2);
+    assert!(s.machine.said("start 2"));
+    s.send(&data, &proof);
+    s.refused(Cause::Replay);
+    assert_eq!(s.delivered(&data), 0);
+    s.ends.iter_mut().for_each(|end| end.seen.retain(|x| *x == Seen::Up));
+
     // Noise on one line: its link ends and begins again, the other one stays.
     let Line(line) = s.ends[0].board.port(0).unwrap();
     line.write_all(&[0x99; 100]).unwrap();
@@ -278,8 +305,11 @@ fn the_image_relays_what_is_free_or_paid_for() {
     s.until("the link again", |s| s.ends[0].seen.iter().filter(|x| **x == Seen::Up).count() == 2);
     assert!(!s.ends[1].seen.contains(&Seen::Down));
     s.send(&verack, &[]);
-    s.until("a free message again", |s| s.delivered(&verack) == 2);
-    let deepest = s.machine.most_stack();
-    assert!((1..=STACK).contains(&deepest), "{deepest} bytes of stack");
+    s.until("a free message again", |s| s.delivered(&verack) == 1);
     assert!(!s.machine.said("panicked"));
+    let (flash, memory) = sizes(&image);
+    hold("flash, bytes", flash);
+    hold("static memory, bytes", memory);
+    hold("heap, bytes", s.machine.most(" bytes of heap"));
+    hold("deepest stack, bytes", s.machine.most(" bytes of stack"));
 }

@@ -350,6 +350,11 @@ impl<M: Memory> Mesh<M> {
         *self.me.public_key()
     }
 
+    /// Its context for signatures, with which its shell may make keys for links.
+    pub fn secp(&self) -> &Secp256k1<All> {
+        &self.secp
+    }
+
     /// The configuration it was made with.
     pub fn config(&self) -> &Config {
         &self.config
@@ -363,6 +368,16 @@ impl<M: Memory> Mesh<M> {
     /// Neighbours and routes.
     pub fn table(&self) -> &RoutingTable<M> {
         &self.tables.routing
+    }
+
+    /// Whether paid datagrams have a chance: the wall clock is set, the store works, and
+    /// an issuer or covenants are configured.
+    pub fn accepts_payments(&self) -> bool {
+        let rules = &self.config.payment;
+        self.wall.unix(self.now).is_some()
+            && !self.store_failed
+            && (!rules.issuers.is_empty()
+                || (rules.covenants_active && !rules.payout_script.is_empty()))
     }
 
     /// Payments that are remembered now.

@@ -9,7 +9,6 @@ use super::tx::sha256d;
 use crate::config::fixed::HEADERS;
 use crate::id::Network;
 use crate::tables::{List, Memory};
-use bitcoin::pow::{Target, Work};
 
 /// Length of a serialised block header.
 pub const HEADER_LEN: usize = 80;
@@ -50,7 +49,7 @@ struct Entry {
     time: u32,
     height: Option<u32>,
     /// Work from the first header kept, itself included.
-    work: Work,
+    work: u128,
     /// Insertion number of the previous block's header.
     parent: Option<u64>,
 }
@@ -108,10 +107,10 @@ impl<M: Memory> HeaderStore<M> {
         if parent.is_none() && !self.ring.is_empty() {
             return Err(HeaderError::Disconnected);
         }
-        let mut work = Target::from_be_bytes(target).to_work();
+        let mut work = work(h.bits);
         let mut height = height;
         if let Some((_, p)) = parent {
-            work = work + p.work;
+            work = p.work.saturating_add(work);
             height = p.height.and_then(|h| h.checked_add(1)).or(height);
         }
         let parent = parent.map(|(number, _)| number);
@@ -225,6 +224,26 @@ pub const fn pow_limit(network: Network) -> u32 {
     }
 }
 
+/// Hashes that it takes to find a block, for an `nBits` that stands for a target: 2^256
+/// divided by the target, at most 2^128 - 1. Bitcoin Core divides by one more, which
+/// makes a difference of one at most above a target of 2^128.
+fn work(bits: u32) -> u128 {
+    let [exponent, high, middle, low] = bits.to_be_bytes();
+    let mantissa = u32::from_be_bytes([0, high, middle, low]);
+    // The target is the mantissa times 2^(8 * (exponent - 3)). Long division, bit by bit.
+    let bits_left = (256u32 + 24).saturating_sub(8 * u32::from(exponent));
+    let (mut quotient, mut rest) = (0u128, 1u32);
+    for _ in 0..bits_left {
+        rest <<= 1;
+        quotient = quotient.saturating_mul(2);
+        if rest >= mantissa {
+            rest -= mantissa;
+            quotient = quotient.saturating_add(1);
+        }
+    }
+    quotient
+}
+
 /// The target that `nBits` stands for, big-endian. `None` if it is zero,
 /// negative, or larger than 256 bits.
 fn target(bits: u32) -> Option<[u8; 32]> {
@@ -248,7 +267,7 @@ fn target(bits: u32) -> Option<[u8; 32]> {
 mod tests {
     use super::*;
     use crate::tables::Fixed;
-    use bitcoin::CompactTarget;
+    use bitcoin::{CompactTarget, Target};
     use proptest::prelude::*;
     use std::vec::Vec as StdVec;
 
@@ -289,6 +308,20 @@ mod tests {
         let mut store = HeaderStore::EMPTY;
         store.prepare(capacity, network);
         store
+    }
+
+    proptest! {
+        #[test]
+        fn work_is_the_library_s(exponent in 0x13u32..=0x20, mantissa in 1u32..0x80_0000) {
+            let bits = exponent << 24 | mantissa;
+            let target = Target::from_compact(CompactTarget::from_consensus(bits));
+            let theirs = target.to_work().to_be_bytes();
+            let (high, low) = theirs.split_at(16);
+            prop_assume!(high == [0; 16]);
+            let theirs = u128::from_be_bytes(low.try_into().unwrap());
+            // The library divides by the target and one.
+            prop_assert!(work(bits) - theirs <= 1, "{} and {theirs}", work(bits));
+        }
     }
 
     const EASY: u32 = 0x207f_ffff;

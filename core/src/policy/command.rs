@@ -18,6 +18,18 @@ pub(super) const MAX_PAYLOAD: u32 = 4_000_000;
 /// thousand banned peers fits, and bulk data does not.
 pub(super) const MAX_GOVERNANCE: u32 = 64 * 1024;
 
+/// A name as it stands in a message: followed by zeros. What exceeds 12 bytes is left out.
+const fn padded(name: &[u8]) -> [u8; 12] {
+    let mut field = [0; 12];
+    let mut rest = name;
+    let mut to: &mut [u8] = &mut field;
+    while let ([first, others @ ..], [slot, room @ ..]) = (rest, to) {
+        *slot = *first;
+        (rest, to) = (others, room);
+    }
+    field
+}
+
 macro_rules! commands {
     ($($variant:ident $name:literal $least:literal $most:expr, $kind:ident;)*) => {
         /// A known command.
@@ -29,13 +41,8 @@ macro_rules! commands {
             #[cfg(test)]
             pub(super) const ALL: &[Self] = &[$(Self::$variant),*];
 
-            /// The command with this name, without its padding.
-            pub(super) fn from_name(name: &[u8]) -> Option<Self> {
-                match name {
-                    $($name => Some(Self::$variant),)*
-                    _ => None,
-                }
-            }
+            /// Names with their padding, in order, and their commands.
+            const NAMES: &[([u8; 12], Self)] = &[$((padded($name), Self::$variant)),*];
 
             /// Its name, without padding.
             #[cfg(test)]
@@ -57,21 +64,27 @@ macro_rules! commands {
     };
 }
 
-// Least and most are those of the structures in `messages`.
+// In the order of the names. Least and most are those of the structures in `messages`.
 commands! {
     Addr b"addr" 1 3 + 1_000 * 30, Bitcoin;
     AddrV2 b"addrv2" 1 3 + 1_000 * (4 + 9 + 1 + 1 + 32 + 2), Bitcoin;
+    BanList b"banlist" 0 MAX_GOVERNANCE, Governance;
     Block b"block" 141 MAX_PAYLOAD, Bitcoin;
     BlockTxn b"blocktxn" 33 MAX_PAYLOAD, Bitcoin;
     CFCheckpt b"cfcheckpt" 34 33 + 3 + 10_000 * 32, Bitcoin;
     CFHeaders b"cfheaders" 66 65 + 3 + 2_000 * 32, Bitcoin;
     CFilter b"cfilter" 35 MAX_PAYLOAD, Bitcoin;
     CmpctBlock b"cmpctblock" 90 MAX_PAYLOAD, Bitcoin;
+    EconFork b"econfork" 0 MAX_GOVERNANCE, Governance;
+    EconReg b"econreg" 0 MAX_GOVERNANCE, Governance;
+    EconStatus b"econstatus" 0 MAX_GOVERNANCE, Governance;
+    EconVeto b"econveto" 0 MAX_GOVERNANCE, Governance;
     FeeFilter b"feefilter" 8 8, Bitcoin;
     FilterAdd b"filteradd" 1 3 + 520, Bitcoin;
     FilterClear b"filterclear" 0 0, Bitcoin;
     FilterLoad b"filterload" 10 3 + 36_000 + 9, Bitcoin;
     GetAddr b"getaddr" 0 0, Bitcoin;
+    GetBanList b"getbanlist" 0 256, Governance;
     GetBlocks b"getblocks" 37 4 + 1 + 101 * 32 + 32, Bitcoin;
     GetBlockTxn b"getblocktxn" 33 32 + 3 + 16_666 * 3, Bitcoin;
     GetCFCheckpt b"getcfcheckpt" 33 33, Bitcoin;
@@ -95,16 +108,18 @@ commands! {
     Verack b"verack" 0 0, Bitcoin;
     Version b"version" 85 4 + 8 + 8 + 26 + 26 + 8 + 3 + 256 + 4 + 1, Bitcoin;
     WtxidRelay b"wtxidrelay" 0 0, Bitcoin;
-
-    BanList b"banlist" 0 MAX_GOVERNANCE, Governance;
-    EconFork b"econfork" 0 MAX_GOVERNANCE, Governance;
-    EconReg b"econreg" 0 MAX_GOVERNANCE, Governance;
-    EconStatus b"econstatus" 0 MAX_GOVERNANCE, Governance;
-    EconVeto b"econveto" 0 MAX_GOVERNANCE, Governance;
-    GetBanList b"getbanlist" 0 256, Governance;
 }
 
 impl Command {
+    /// The command with this name, without its padding.
+    pub(super) fn from_name(name: &[u8]) -> Option<Self> {
+        let key = padded(name);
+        let at = Self::NAMES.binary_search_by(|(known, _)| known.cmp(&key)).ok()?;
+        let (_, command) = Self::NAMES.get(at)?;
+        // Longer names than 12 bytes are cut; zeros at the end are no part of one.
+        (name.len() <= key.len() && name.last() != Some(&0)).then_some(*command)
+    }
+
     /// The command in a message header: a known name, then zeros.
     pub(super) fn from_padded(field: &[u8; 12]) -> Result<Self, Reason> {
         let end = field.iter().position(|&b| b == 0).unwrap_or(field.len());
@@ -139,6 +154,9 @@ mod tests {
                 assert!(Command::from_padded(&bad).is_err(), "{name:?} {at}");
             }
         }
+        assert!(Command::NAMES.is_sorted_by(|(a, _), (b, _)| a < b));
+        assert_eq!(Command::from_name(b"filterclearxx"), None);
+        assert_eq!(Command::from_name(b"ping\0"), None);
         assert_eq!(Command::from_padded(b"ping\0\0\0\0\0\0\0x"), Err(Reason::CommandPadding));
         assert_eq!(Command::from_padded(b"mesh\0\0\0\0\0\0\0\0"), Err(Reason::MeshCommand));
         assert_eq!(Command::from_padded(&[0; 12]), Err(Reason::UnknownCommand));

@@ -4,6 +4,9 @@
 //! signatures. One's complement lets a relay that lowers the hop limit correct
 //! the check without reading the payload again (RFC 1624).
 
+/// The low 32 bits.
+const LOW: u64 = u32::MAX as u64;
+
 /// A running one's-complement sum of little-endian 32-bit words.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sum {
@@ -40,10 +43,15 @@ impl Sum {
         self.have = rest.len();
     }
 
+    /// `more` is below 2^62.
     fn fold(&mut self, more: u64) {
-        let sum = u128::from(self.sum) + u128::from(more);
-        // End-around carry keeps the value congruent modulo 2^32 - 1.
-        self.sum = (sum % ((1 << 32) - 1)) as u64;
+        // End-around carry keeps the value congruent modulo 2^32 - 1. The kept sum is
+        // below 2^32, and so is this one after two rounds.
+        let mut sum = self.sum + more;
+        for _ in 0..2 {
+            sum = (sum >> 32) + (sum & LOW);
+        }
+        self.sum = if sum == LOW { 0 } else { sum };
     }
 
     /// The check of everything added: the complement of the sum, where the sum

@@ -7,12 +7,15 @@ use blvm_mesh_embedded::Port;
 use core::fmt;
 use cortex_m_semihosting::hio;
 use embedded_alloc::LlffHeap;
+use embedded_storage::nor_flash::{
+    ErrorType, NorFlash, NorFlashErrorKind, ReadNorFlash, check_erase, check_read, check_write,
+};
 
 #[global_allocator]
 static HEAP: LlffHeap = LlffHeap::empty();
 
-/// Bytes of heap: the contexts of secp256k1, made at the start and never freed.
-pub const HEAP_SIZE: usize = 2048;
+/// Bytes of heap: the context of secp256k1, made at the start and never freed.
+pub const HEAP_SIZE: usize = 1024;
 
 /// Prepares the heap. Call it once, first.
 pub fn init_heap() {
@@ -37,10 +40,13 @@ pub struct Uart {
 const DATA: usize = 0;
 const STATE: usize = 1;
 const CTRL: usize = 2;
+const INTCLEAR: usize = 3;
 const BAUDDIV: usize = 4;
 
 const TX_FULL: u32 = 1;
 const RX_FULL: u32 = 1 << 1;
+/// Both directions are on, and either interrupts when it can go on.
+const ALL_ON: u32 = 0b1111;
 const TX_AND_RX: u32 = 0b11;
 
 impl Uart {
@@ -53,9 +59,16 @@ impl Uart {
         Self::BASES.map(|base| {
             let mut uart = Self { base: base as *mut u32 };
             uart.write_register(BAUDDIV, divider);
-            uart.write_register(CTRL, TX_AND_RX);
+            uart.write_register(CTRL, ALL_ON);
             uart
         })
+    }
+
+    /// Forgets that any of them had a byte or room.
+    fn clear_interrupts() {
+        for base in Self::BASES {
+            Self { base: base as *mut u32 }.write_register(INTCLEAR, TX_AND_RX);
+        }
     }
 
     fn register(&self, at: usize) -> u32 {
@@ -134,6 +147,138 @@ impl Clock {
     /// Microseconds since the start.
     pub fn now(&mut self) -> Micros {
         self.ticks() / u64::from(CLOCK_HZ / 1_000_000)
+    }
+}
+
+/// Memory that the image does not use and a reset leaves alone, in the place of a flash:
+/// what the machine has at address 0 is written anew at each reset.
+#[derive(Debug)]
+pub struct ResetProof;
+
+impl ResetProof {
+    const BASE: u32 = 0x2030_0000;
+    /// Bytes for a store.
+    pub const SIZE: u32 = 7 * 4096;
+    /// In front of them: a mark, and how often the machine was started.
+    const MARK: u32 = Self::BASE - 8;
+    const STARTS: u32 = Self::BASE - 4;
+
+    /// The memory, erased at the first start, and the number of this start. Call it once.
+    pub fn take() -> (Self, u32) {
+        const MARKED: u32 = 0x424c_564d;
+        let (mark, starts) = (Self::MARK as *mut u32, Self::STARTS as *mut u32);
+        // SAFETY: nothing else is at these addresses.
+        unsafe {
+            if mark.read_volatile() != MARKED {
+                Self::bytes(0, Self::SIZE as usize).fill(0xff);
+                starts.write_volatile(0);
+                mark.write_volatile(MARKED);
+            }
+            let start = starts.read_volatile().wrapping_add(1);
+            starts.write_volatile(start);
+            (Self, start)
+        }
+    }
+
+    fn bytes(offset: u32, len: usize) -> &'static mut [u8] {
+        // SAFETY: as above; one slice lives at a time, within the call that asked for it.
+        unsafe { core::slice::from_raw_parts_mut((Self::BASE + offset) as *mut u8, len) }
+    }
+}
+
+impl ErrorType for ResetProof {
+    type Error = NorFlashErrorKind;
+}
+
+impl ReadNorFlash for ResetProof {
+    const READ_SIZE: usize = 1;
+
+    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), NorFlashErrorKind> {
+        check_read(self, offset, bytes.len())?;
+        bytes.copy_from_slice(Self::bytes(offset, bytes.len()));
+        Ok(())
+    }
+
+    fn capacity(&self) -> usize {
+        Self::SIZE as usize
+    }
+}
+
+impl NorFlash for ResetProof {
+    const WRITE_SIZE: usize = 4;
+    const ERASE_SIZE: usize = 4096;
+
+    fn erase(&mut self, from: u32, to: u32) -> Result<(), NorFlashErrorKind> {
+        check_erase(self, from, to)?;
+        Self::bytes(from, to.saturating_sub(from) as usize).fill(0xff);
+        Ok(())
+    }
+
+    fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), NorFlashErrorKind> {
+        check_write(self, offset, bytes.len())?;
+        Self::bytes(offset, bytes.len()).iter_mut().zip(bytes).for_each(|(to, from)| *to &= from);
+        Ok(())
+    }
+}
+
+/// Waits for the UARTs and for a second timer. Interrupts only wake the processor: none
+/// is served, so that there is nothing to share with a handler.
+#[derive(Debug)]
+pub struct Sleeper {
+    timer: *mut u32,
+}
+
+/// An interrupt's number.
+#[derive(Clone, Copy)]
+struct Irq(u16);
+
+// SAFETY: the number is that of the interrupt controller's line.
+unsafe impl cortex_m::interrupt::InterruptNumber for Irq {
+    fn number(self) -> u16 {
+        self.0
+    }
+}
+
+impl Sleeper {
+    const TIMER: usize = 0x4000_1000;
+    /// Receivers and transmitters of the first three UARTs, and the second timer.
+    const LINES: [Irq; 7] = [Irq(0), Irq(1), Irq(2), Irq(3), Irq(4), Irq(5), Irq(9)];
+
+    /// Takes the second timer and the interrupts. Call it once.
+    pub fn new() -> Self {
+        cortex_m::interrupt::disable();
+        for irq in Self::LINES {
+            // SAFETY: no handler runs, so none is surprised.
+            unsafe { cortex_m::peripheral::NVIC::unmask(irq) }
+        }
+        Self { timer: Self::TIMER as *mut u32 }
+    }
+
+    /// Forgets what woke it. What comes in from now on wakes it again.
+    pub fn clear(&mut self) {
+        Uart::clear_interrupts();
+        // SAFETY: register INTCLEAR of a timer that only this uses.
+        unsafe { self.timer.add(3).write_volatile(1) }
+        Self::LINES.into_iter().for_each(cortex_m::peripheral::NVIC::unpend);
+    }
+
+    /// Waits until something happened since [`clear`](Self::clear), at most so long.
+    pub fn wait(&mut self, time: Micros) {
+        let ticks = time.saturating_mul(u64::from(CLOCK_HZ / 1_000_000));
+        let ticks = u32::try_from(ticks).unwrap_or(u32::MAX).max(1);
+        // SAFETY: registers CTRL and VALUE of a timer that only this uses.
+        unsafe {
+            self.timer.add(1).write_volatile(ticks);
+            self.timer.write_volatile(0b1001);
+            cortex_m::asm::wfi();
+            self.timer.write_volatile(0);
+        }
+    }
+}
+
+impl Default for Sleeper {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -221,6 +366,10 @@ pub fn exit(success: bool) -> ! {
 
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    log!("{info}");
+    // Without the message, whose formatting takes 3 KiB.
+    match info.location() {
+        Some(place) => log!("panicked at {}:{}", place.file(), place.line()),
+        None => log!("panicked"),
+    }
     exit(false)
 }

@@ -1,12 +1,12 @@
 //! A free datagram through the state machine, and the replay table.
 
 use crate::measure::{Effort, Job, job, limit, line, nanoseconds};
-use blvm_mesh_core::id::{Network, NodeId};
+use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::mesh::Priority;
 use blvm_mesh_core::mode::MeshMode;
 use blvm_mesh_core::payment::replay::ReplayPrevention;
 use blvm_mesh_core::tables::Heap;
-use blvm_mesh_tests::payloads::bitcoin_message;
+use blvm_mesh_tests::payloads::version_message;
 use blvm_mesh_tests::relay::{Relay, Verdict};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -49,17 +49,6 @@ fn relay(mode: MeshMode, payload: &[u8]) -> Job<'_> {
         }
         time
     })
-}
-
-/// A `version` message of so many bytes: its user agent fills it.
-fn version_message(size: usize) -> Vec<u8> {
-    let agent = size - 24 - 86;
-    let mut body = 70_016u32.to_le_bytes().to_vec();
-    body.resize(80, 0);
-    body.push(agent as u8);
-    body.resize(81 + agent, b'a');
-    body.extend([0, 0, 0, 0, 1]);
-    bitcoin_message(Network::Regtest, "version", &body)
 }
 
 pub(crate) fn measure_replay(effort: Effort) {

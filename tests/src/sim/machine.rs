@@ -33,6 +33,39 @@ pub enum Given {
     Congestion { link: LinkId, full: bool },
 }
 
+impl Given {
+    /// The input, with its packet copied to `bytes`.
+    pub fn input<'a>(&'a self, bytes: &'a mut Vec<u8>) -> Input<'a> {
+        match self {
+            Self::Received { link, bytes: b } => {
+                *bytes = b.to_vec();
+                Input::MessageReceived { link: *link, packet: bytes }
+            }
+            Self::Resumed { ticket, bytes: b } => {
+                *bytes = b.to_vec();
+                Input::Resumed { ticket: *ticket, packet: bytes }
+            }
+            Self::Send { to, payload, proof, unchecked } => {
+                Input::Send { destination: *to, payload, proof, unchecked: *unchecked }
+            }
+            Self::Connected { link, peer, dialed } => {
+                Input::PeerConnected { link: *link, peer: *peer, dialed: *dialed }
+            }
+            Self::Disconnected { link } => Input::PeerDisconnected { link: *link },
+            Self::Answer { ticket, block } => {
+                Input::PaymentVerified { ticket: *ticket, block: *block }
+            }
+            Self::Find { to } => Input::FindRoute { destination: *to },
+            Self::Timer => Input::Timer,
+            Self::Clock { unix } => Input::WallClock { unix: *unix },
+            Self::Header { header, height } => Input::BlockHeader { header, height: *height },
+            Self::Restore { record } => Input::Persisted { record: *record },
+            Self::StoreFailed => Input::StoreFailed,
+            Self::Congestion { link, full } => Input::Congestion { link: *link, full: *full },
+        }
+    }
+}
+
 /// An action that owns its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, clippy::large_enum_variant)]
@@ -151,38 +184,14 @@ impl Machine {
     /// whether the input changed anything.
     pub fn step(&mut self, now: Micros, given: &Given, watch: bool) -> Result<Step, Misuse> {
         let before = watch.then(|| self.state());
-        let (mut bytes, mut borrowed): (Vec<u8>, &[u8]) = (Vec::new(), &[]);
-        let input = match given {
-            Given::Received { link, bytes: b } => {
-                bytes = b.to_vec();
-                Input::MessageReceived { link: *link, packet: &mut bytes }
-            }
-            Given::Resumed { ticket, bytes: b } => {
-                bytes = b.to_vec();
-                Input::Resumed { ticket: *ticket, packet: &mut bytes }
-            }
-            Given::Send { to, payload, proof, unchecked } => {
-                borrowed = payload;
-                Input::Send { destination: *to, payload, proof, unchecked: *unchecked }
-            }
-            Given::Connected { link, peer, dialed } => {
-                Input::PeerConnected { link: *link, peer: *peer, dialed: *dialed }
-            }
-            Given::Disconnected { link } => Input::PeerDisconnected { link: *link },
-            Given::Answer { ticket, block } => {
-                Input::PaymentVerified { ticket: *ticket, block: *block }
-            }
-            Given::Find { to } => Input::FindRoute { destination: *to },
-            Given::Timer => Input::Timer,
-            Given::Clock { unix } => Input::WallClock { unix: *unix },
-            Given::Header { header, height } => Input::BlockHeader { header, height: *height },
-            Given::Restore { record } => Input::Persisted { record: *record },
-            Given::StoreFailed => Input::StoreFailed,
-            Given::Congestion { link, full } => Input::Congestion { link: *link, full: *full },
-        };
+        let mut bytes = Vec::new();
+        let input = given.input(&mut bytes);
         either!(self, m => m.handle(now, input))?;
         let changed = before.is_some_and(|before| before != self.state());
-        let given = if bytes.is_empty() { borrowed } else { &bytes };
+        let given: &[u8] = match given {
+            Given::Send { payload, .. } => payload,
+            _ => &bytes,
+        };
         let mut did = Vec::new();
         while !matches!(did.last(), Some(Did::Wait { .. })) {
             let next = either!(self, m => own(m.poll(), given, did.last()));

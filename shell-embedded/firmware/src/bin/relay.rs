@@ -17,10 +17,13 @@ use blvm_mesh_core::config::{Config, MeshMode};
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::link::aead::RustCrypto;
 use blvm_mesh_core::mesh::Event;
-use blvm_mesh_core::time::{MILLISECOND, SECOND};
-use blvm_mesh_embedded::{Board, BoardMemory, Happening, Role};
+use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
+use blvm_mesh_embedded::{
+    Board, BoardMemory, FlashStore, Happening, Platform, Role, Status, StoreError,
+};
 use blvm_mesh_firmware::{
-    Clock, Uart, command_line, exit, heap_used, init_heap, log, paint_stack, stack_used, unix_time,
+    Clock, ResetProof, Sleeper, Uart, command_line, exit, heap_used, init_heap, log, paint_stack,
+    stack_used, unix_time,
 };
 use core::str::FromStr;
 use cortex_m_rt::entry;
@@ -32,6 +35,7 @@ type Relay = Board<RustCrypto, Uart, 3>;
 
 static MEMORY: ConstStaticCell<Memory> = ConstStaticCell::new(Memory::EMPTY);
 static RELAY: StaticCell<Relay> = StaticCell::new();
+static STORE: StaticCell<FlashStore<ResetProof>> = StaticCell::new();
 
 struct Settings {
     key: SecretKey,
@@ -81,25 +85,6 @@ impl Settings {
     }
 }
 
-fn tell(what: Happening<'_>) {
-    match what {
-        Happening::LinkDown { port, reason } => log!("down {port}: {reason}"),
-        Happening::Refused { port, reason } => log!("refused from {port}: {reason}"),
-        Happening::Deliver { source, sequence, payload, earned_msat, .. } => {
-            let len = payload.len();
-            log!("delivered {len} bytes, number {sequence}, of {source}, earned {earned_msat}");
-        }
-        Happening::Event(Event::PeerConnected { peer, .. }) => log!("up {peer}"),
-        Happening::Event(Event::PeerDisconnected { peer }) => log!("gone {peer}"),
-        Happening::Event(Event::PaymentVerified { source, share_msat, .. }) => {
-            log!("paid by {source}: {share_msat} for this node");
-        }
-        Happening::Event(_) => {}
-        // This image sends nothing of its own.
-        Happening::SendAgain(_) | Happening::NotSent(..) => {}
-    }
-}
-
 /// The relay, in its place. A function of its own: its stack is free again afterwards.
 #[inline(never)]
 fn make() -> &'static mut Relay {
@@ -111,34 +96,90 @@ fn make() -> &'static mut Relay {
             exit(false)
         }
     };
-    let Settings { key, seed, config, roles: [role0, role1, role2] } = settings;
+    let Settings { key, mut seed, config, roles: [role0, role1, role2] } = settings;
+    let (flash, start) = ResetProof::take();
+    // No seed is used for two runs.
+    seed.iter_mut().zip(start.to_le_bytes()).for_each(|(byte, of)| *byte ^= of);
     let [uart0, uart1, uart2] = Uart::all(115_200);
     let ports = [(uart0, role0), (uart1, role1), (uart2, role2)];
-    RELAY.init_with(|| Relay::new(MEMORY.take(), config, key, seed, ports))
+    let store = match FlashStore::new(flash, 0..ResetProof::SIZE) {
+        Ok(store) => STORE.init(store),
+        Err(error) => give_up(error),
+    };
+    log!("start {start}");
+    RELAY.init_with(|| Relay::with_storage(MEMORY.take(), config, key, seed, ports, store))
+}
+
+fn give_up(error: StoreError) -> ! {
+    log!("{error}");
+    exit(false)
+}
+
+/// The board beside its UARTs.
+struct Machine {
+    clock: Clock,
+    sleeper: Sleeper,
+    /// When the wall clock is to be read again.
+    read_clock: Micros,
+    rounds: u32,
+}
+
+impl Platform for Machine {
+    fn now(&mut self) -> Micros {
+        self.clock.now()
+    }
+
+    fn wall_clock(&mut self, now: Micros) -> Option<u64> {
+        (now >= self.read_clock).then(|| {
+            self.read_clock = now.saturating_add(60 * SECOND);
+            unix_time()
+        })
+    }
+
+    fn alive(&mut self) {
+        self.sleeper.clear();
+        self.rounds = self.rounds.wrapping_add(1);
+    }
+
+    fn show(&mut self, Status { neighbours, takes_payments }: Status) {
+        let (stack, rounds) = (stack_used(), self.rounds);
+        let payments = if takes_payments { "takes" } else { "refuses" };
+        log!("{neighbours} links, {payments} payments; {stack} bytes of stack, {rounds} rounds");
+    }
+
+    fn happened(&mut self, what: Happening<'_>) {
+        match what {
+            Happening::LinkDown { port, reason } => log!("down {port}: {reason}"),
+            Happening::Refused { port, reason } => log!("refused from {port}: {reason}"),
+            Happening::Deliver { source, sequence, payload, earned_msat, .. } => {
+                let len = payload.len();
+                log!("delivered {len} bytes, number {sequence}, of {source}, earned {earned_msat}");
+            }
+            Happening::Event(Event::PeerConnected { peer, .. }) => log!("up {peer}"),
+            Happening::Event(Event::PeerDisconnected { peer }) => log!("gone {peer}"),
+            Happening::Event(Event::PaymentVerified { source, share_msat, .. }) => {
+                log!("paid by {source}: {share_msat} for this node");
+            }
+            Happening::StoreFailed(error) => log!("no more payments: {error}"),
+            Happening::Event(_) => {}
+            // This image sends nothing of its own.
+            Happening::SendAgain(_) | Happening::NotSent(..) => {}
+        }
+    }
+
+    fn sleep(&mut self, until: Option<Micros>) {
+        let until = until.unwrap_or(Micros::MAX).min(self.read_clock);
+        let now = self.clock.now();
+        if until > now {
+            self.sleeper.wait(until - now);
+        }
+    }
 }
 
 #[inline(never)]
 fn run(relay: &mut Relay) -> ! {
-    let mut clock = Clock::start();
-    let mut told = 0;
-    relay.set_clock(told, unix_time(), &mut tell);
-    let mut relayed = 0;
-    loop {
-        let now = clock.now();
-        if now.saturating_sub(told) > 60 * SECOND {
-            told = now;
-            relay.set_clock(now, unix_time(), &mut tell);
-        }
-        // The UARTs hold one byte each: there is no time to sleep.
-        relay.step(now, &mut tell);
-        let stats = relay.mesh().stats();
-        let sum = stats.relayed_free.wrapping_add(stats.relayed_paid);
-        if sum != relayed {
-            relayed = sum;
-            let (free, paid, stack) = (stats.relayed_free, stats.relayed_paid, stack_used());
-            log!("relayed {free} free, {paid} paid; {stack} bytes of stack");
-        }
-    }
+    let clock = Clock::start();
+    relay.run(&mut Machine { clock, sleeper: Sleeper::new(), read_clock: 0, rounds: 0 })
 }
 
 #[entry]

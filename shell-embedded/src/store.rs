@@ -1,0 +1,385 @@
+//! What a board keeps over a restart: the records of accepted payments, in flash.
+//!
+//! [`FlashStore`] keeps them in any NOR flash of the `embedded-storage` traits. Each record
+//! has a slot; a slot is used again once its payment is forgotten by a floor that is in
+//! flash too. `sequential-storage` spreads the wear and bears a cut of the power between
+//! any two writes.
+
+use blvm_mesh_core::config::fixed::PAYMENTS;
+use blvm_mesh_core::payment::ledger::{RECORD_LEN, Record};
+use core::future::Future;
+use core::ops::Range;
+use core::pin::pin;
+use core::task::{Context, Poll, Waker};
+use embedded_storage::nor_flash::{ErrorType, NorFlash};
+use embedded_storage_async::nor_flash as asynchronous;
+use sequential_storage::cache::{Cache, Uncached};
+use sequential_storage::map::{MapConfig, MapStorage};
+
+/// Keeps records over a restart.
+pub trait Storage {
+    /// Gives the records that are kept, the floor first. Call it once, before the first
+    /// [`write`](Self::write).
+    ///
+    /// # Errors
+    /// [`StoreError`]; what was given until then is kept.
+    fn load(&mut self, each: &mut dyn FnMut(Record)) -> Result<(), StoreError>;
+
+    /// Writes a record; when it returns it is kept whatever happens.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it may be kept or not.
+    fn write(&mut self, record: &Record) -> Result<(), StoreError>;
+}
+
+/// Why records cannot be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror_no_std::Error)]
+pub enum StoreError {
+    /// The flash did not take or give bytes.
+    #[error("the flash failed: check its range and its wear")]
+    Flash,
+    /// What is in the flash is no store of records.
+    #[error(
+        "the flash holds something else than payments; erase it, and accept new issuers only, as payments that were used would be accepted again"
+    )]
+    Corrupted,
+    /// The flash has too few pages, or pages that are too small.
+    #[error(
+        "the flash range is too small for the payments that are remembered, or not of whole pages"
+    )]
+    TooSmall,
+    /// There is no slot for another payment.
+    #[error("the store has no room for another payment until some expire")]
+    Full,
+}
+
+/// Key of the floor; payments have their slot's number.
+const FLOOR: u16 = u16::MAX;
+/// Bytes to work in: a key and a record, in whole words of at most 32 bytes.
+const ROOM: usize = 160;
+
+/// Records in a range of NOR flash.
+pub struct FlashStore<F: NorFlash> {
+    map: MapStorage<u16, Blocking<F>, Cache<Uncached, Uncached, Uncached, u16>>,
+    /// When the payment of each slot expires; 0: the slot is free.
+    slots: [u64; PAYMENTS],
+    floor: u64,
+}
+
+impl<F: NorFlash> FlashStore<F> {
+    /// A store in a range of whole pages, which is erased or holds a store. It must have
+    /// room for all payments of the replay table and two pages more.
+    ///
+    /// # Errors
+    /// [`StoreError::TooSmall`].
+    pub fn new(flash: F, range: Range<u32>) -> Result<Self, StoreError> {
+        let word = F::WRITE_SIZE.max(F::READ_SIZE).max(1);
+        let item = (Map::<F>::item_overhead_size() as usize)
+            .saturating_add((RECORD_LEN + 2).next_multiple_of(word));
+        let per_page = F::ERASE_SIZE.saturating_sub(2 * word) / item.max(1);
+        let pages = range.len() / F::ERASE_SIZE.max(1);
+        if range.is_empty() {
+            return Err(StoreError::TooSmall);
+        }
+        let config = MapConfig::try_new(range).map_err(|_| StoreError::TooSmall)?;
+        // The map needs one page to move into, and one of half used items.
+        if pages.saturating_sub(2).saturating_mul(per_page) <= PAYMENTS {
+            return Err(StoreError::TooSmall);
+        }
+        let map = MapStorage::new(Blocking(flash), config, Cache::new_uncached());
+        Ok(Self { map, slots: [0; PAYMENTS], floor: 0 })
+    }
+
+    fn read(&mut self, key: u16) -> Result<Option<Record>, StoreError> {
+        let mut room = Room([0; ROOM]);
+        match now(self.map.fetch_item::<[u8; RECORD_LEN]>(&mut room.0, &key))? {
+            None => Ok(None),
+            Some(bytes) => Record::decode(&bytes).ok_or(StoreError::Corrupted).map(Some),
+        }
+    }
+}
+
+type Map<F> = MapStorage<u16, Blocking<F>, Cache<Uncached, Uncached, Uncached, u16>>;
+
+impl<F: NorFlash> Storage for FlashStore<F> {
+    fn load(&mut self, each: &mut dyn FnMut(Record)) -> Result<(), StoreError> {
+        if let Some(record @ Record::Floor(floor)) = self.read(FLOOR)? {
+            self.floor = floor;
+            each(record);
+        }
+        for at in 0..PAYMENTS {
+            let Some(record) = self.read(at as u16)? else { continue };
+            let Record::Payment(payment) = record else { return Err(StoreError::Corrupted) };
+            if payment.expires_at > self.floor {
+                each(record);
+            }
+            if let Some(slot) = self.slots.get_mut(at) {
+                *slot = payment.expires_at;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, record: &Record) -> Result<(), StoreError> {
+        let free = |slots: &[u64], floor| slots.iter().position(|expires| *expires <= floor);
+        let key = match record {
+            Record::Floor(_) => FLOOR,
+            Record::Payment(_) => free(&self.slots, self.floor).ok_or(StoreError::Full)? as u16,
+        };
+        let mut room = Room([0; ROOM]);
+        now(self.map.store_item(&mut room.0, &key, &record.encode()))?;
+        match record {
+            Record::Floor(floor) => self.floor = *floor,
+            Record::Payment(payment) => {
+                if let Some(slot) = self.slots.get_mut(usize::from(key)) {
+                    *slot = payment.expires_at;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Buffers of a flash driver may need an alignment.
+#[repr(align(4))]
+struct Room([u8; ROOM]);
+
+/// Waits for what never waits: the flash below answers at once.
+fn now<T, E>(
+    future: impl Future<Output = Result<T, sequential_storage::Error<E>>>,
+) -> Result<T, StoreError> {
+    let mut future = pin!(future);
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        if let Poll::Ready(done) = future.as_mut().poll(&mut context) {
+            return done.map_err(|error| match error {
+                sequential_storage::Error::Corrupted { .. } => StoreError::Corrupted,
+                sequential_storage::Error::FullStorage => StoreError::Full,
+                _ => StoreError::Flash,
+            });
+        }
+    }
+}
+
+/// A flash that answers at once, for a library that could wait.
+struct Blocking<F>(F);
+
+impl<F: NorFlash> ErrorType for Blocking<F> {
+    type Error = F::Error;
+}
+
+impl<F: NorFlash> asynchronous::ReadNorFlash for Blocking<F> {
+    const READ_SIZE: usize = F::READ_SIZE;
+
+    async fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), F::Error> {
+        self.0.read(offset, bytes)
+    }
+
+    fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+}
+
+impl<F: NorFlash> asynchronous::NorFlash for Blocking<F> {
+    const WRITE_SIZE: usize = F::WRITE_SIZE;
+    const ERASE_SIZE: usize = F::ERASE_SIZE;
+
+    async fn erase(&mut self, from: u32, to: u32) -> Result<(), F::Error> {
+        self.0.erase(from, to)
+    }
+
+    async fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), F::Error> {
+        self.0.write(offset, bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use blvm_mesh_core::id::NodeId;
+    use blvm_mesh_core::payment::fee::Party;
+    use blvm_mesh_core::payment::ledger::{Method, Payment};
+    use embedded_storage::nor_flash::{NorFlashErrorKind, ReadNorFlash};
+    use std::collections::BTreeSet;
+    use std::vec::Vec;
+
+    const PAGE: usize = 4096;
+    const PAGES: usize = 7;
+
+    /// A flash whose power is cut in front of a word, or with half of its bits written.
+    #[derive(Clone)]
+    struct Flash {
+        bytes: Vec<u8>,
+        /// Words and pages that are still written.
+        left: u64,
+    }
+
+    impl Flash {
+        fn erased() -> Self {
+            Self { bytes: std::vec![0xff; PAGE * PAGES], left: u64::MAX }
+        }
+    }
+
+    impl ErrorType for Flash {
+        type Error = NorFlashErrorKind;
+    }
+
+    impl ReadNorFlash for Flash {
+        const READ_SIZE: usize = 1;
+        fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), Self::Error> {
+            bytes.copy_from_slice(&self.bytes[offset as usize..][..bytes.len()]);
+            Ok(())
+        }
+        fn capacity(&self) -> usize {
+            self.bytes.len()
+        }
+    }
+
+    impl NorFlash for Flash {
+        const WRITE_SIZE: usize = 4;
+        const ERASE_SIZE: usize = PAGE;
+        fn erase(&mut self, from: u32, to: u32) -> Result<(), Self::Error> {
+            for page in self.bytes[from as usize..to as usize].chunks_mut(PAGE) {
+                if self.left == 0 {
+                    // What a page holds whose erasure was cut short is anything.
+                    page[..PAGE / 2].fill(0xff);
+                    return Err(NorFlashErrorKind::Other);
+                }
+                self.left -= 1;
+                page.fill(0xff);
+            }
+            Ok(())
+        }
+        fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Self::Error> {
+            assert!(offset.is_multiple_of(4) && bytes.len().is_multiple_of(4));
+            for (n, word) in bytes.chunks(4).enumerate() {
+                let place = &mut self.bytes[offset as usize + 4 * n..][..4];
+                if self.left == 0 {
+                    place.iter_mut().zip(word).for_each(|(to, from)| *to &= from | 0x55);
+                }
+                self.left = self.left.checked_sub(1).ok_or(NorFlashErrorKind::Other)?;
+                // Bits only fall, as in flash.
+                place.iter_mut().zip(word).for_each(|(to, from)| *to &= from);
+            }
+            Ok(())
+        }
+    }
+
+    fn store(flash: &mut Flash) -> FlashStore<&mut Flash> {
+        FlashStore::new(flash, 0..(PAGE * PAGES) as u32).expect("it is large enough")
+    }
+
+    fn payment(n: u64, expires_at: u64) -> Record {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&n.to_le_bytes());
+        Record::Payment(Payment {
+            key,
+            method: Method::Lightning,
+            role: Party::Intermediate(1),
+            source: NodeId([1; 32]),
+            destination: NodeId([2; 32]),
+            amount_msat: 1000 + n,
+            share_msat: 100,
+            accepted_at: n,
+            expires_at,
+        })
+    }
+
+    /// Payments that come and expire until every page was used more than once.
+    fn life() -> Vec<Record> {
+        let mut records = Vec::new();
+        for n in 0..300 {
+            // At most 100 are live; one of them stays throughout.
+            records.push(payment(n, if n == 5 { 10_000 } else { n + 100 }));
+            if n % 20 == 19 {
+                records.push(Record::Floor(n));
+            }
+        }
+        records
+    }
+
+    /// What must be known after these were written, as a set of encoded records.
+    fn live<'a>(written: impl Iterator<Item = &'a Record>) -> BTreeSet<[u8; RECORD_LEN]> {
+        let (mut payments, mut floor) = (Vec::new(), None);
+        for record in written {
+            match record {
+                Record::Floor(unix) => floor = Some(*unix),
+                Record::Payment(p) => payments.push(*p),
+            }
+        }
+        let kept = payments.into_iter().filter(|p| p.expires_at > floor.unwrap_or(0));
+        let floor = floor.map(|unix| Record::Floor(unix).encode());
+        kept.map(|p| Record::Payment(p).encode()).chain(floor).collect()
+    }
+
+    fn loaded(flash: &mut Flash) -> BTreeSet<[u8; RECORD_LEN]> {
+        let mut all = BTreeSet::new();
+        let mut first = true;
+        store(flash)
+            .load(&mut |record| {
+                assert!(first || matches!(record, Record::Payment(_)), "the floor comes first");
+                first = false;
+                assert!(all.insert(record.encode()), "a record came twice");
+            })
+            .expect("it loads");
+        all
+    }
+
+    #[test]
+    fn records_come_back_after_any_cut_of_the_power() {
+        let records = life();
+        // What all of it takes.
+        let mut whole = Flash::erased();
+        whole.left = 1 << 40;
+        let mut s = store(&mut whole);
+        s.load(&mut |_| panic!("nothing is there")).unwrap();
+        records.iter().for_each(|r| s.write(r).unwrap());
+        let writes = (1 << 40) - whole.left;
+        assert_eq!(loaded(&mut whole), live(records.iter()));
+
+        // Cuts everywhere, and at each word of some records while pages are used again.
+        let late = writes * 3 / 4;
+        let cuts = (0..writes).step_by(writes as usize / 40).chain(late..late + 30);
+        for cut in cuts {
+            let mut flash = Flash::erased();
+            flash.left = cut;
+            let mut s = store(&mut flash);
+            s.load(&mut |_| ()).unwrap();
+            let done = records.iter().take_while(|r| s.write(r).is_ok()).count();
+            flash.left = u64::MAX;
+            let after = loaded(&mut flash);
+            let (least, most) = (live(records[..done].iter()), live(records[..=done].iter()));
+            assert!(after == least || after == most, "cut at {cut}, after {done} records");
+            // And it goes on from there.
+            let mut s = store(&mut flash);
+            s.load(&mut |_| ()).unwrap();
+            records[done..].iter().for_each(|r| s.write(r).unwrap());
+            let again = loaded(&mut flash);
+            assert!(again.is_superset(&live(records.iter())), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_full_store_takes_no_payment_until_a_floor() {
+        let mut flash = Flash::erased();
+        let mut s = store(&mut flash);
+        s.load(&mut |_| ()).unwrap();
+        for n in 0..PAYMENTS as u64 {
+            s.write(&payment(n, n + 10)).unwrap();
+        }
+        assert_eq!(s.write(&payment(999, 999)), Err(StoreError::Full));
+        s.write(&Record::Floor(10)).unwrap();
+        s.write(&payment(999, 999)).unwrap();
+        assert_eq!(s.write(&payment(1000, 999)), Err(StoreError::Full));
+    }
+
+    #[test]
+    fn what_cannot_hold_a_store_is_refused() {
+        let mut flash = Flash::erased();
+        for end in [0, 4096, 6 * 4096, 7 * 4096 - 4] {
+            assert_eq!(FlashStore::new(&mut flash, 0..end).err(), Some(StoreError::TooSmall));
+        }
+        flash.bytes.fill(0);
+        assert_eq!(store(&mut flash).load(&mut |_| ()), Err(StoreError::Corrupted));
+    }
+}

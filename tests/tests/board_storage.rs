@@ -1,0 +1,215 @@
+//! A board that keeps its payments: what it took before a restart it refuses after it, and
+//! what it cannot write down it does not forward.
+
+use bitcoin::secp256k1::{Secp256k1, SecretKey};
+use blvm_mesh_core::config::Config;
+use blvm_mesh_core::id::{Network, NodeId};
+use blvm_mesh_core::link::aead::RustCrypto;
+use blvm_mesh_core::mesh::Event;
+use blvm_mesh_core::mode::MeshMode;
+use blvm_mesh_core::payment::ledger::Record;
+use blvm_mesh_core::time::MILLISECOND;
+use blvm_mesh_core::wire::route_error::Cause;
+use blvm_mesh_embedded::{Board, BoardMemory, Happening, Port, Role, Sent, Storage, StoreError};
+use blvm_mesh_tests::invoice::Order;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+type Wire = Rc<RefCell<VecDeque<u8>>>;
+
+#[derive(Clone, Default)]
+struct Line {
+    input: Wire,
+    output: Wire,
+}
+
+impl Port for Line {
+    fn read(&mut self, buf: &mut [u8]) -> usize {
+        let mut input = self.input.borrow_mut();
+        let n = buf.len().min(input.len());
+        buf.iter_mut().zip(input.drain(..n)).for_each(|(to, from)| *to = from);
+        n
+    }
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        self.output.borrow_mut().extend(bytes);
+        bytes.len()
+    }
+}
+
+fn line() -> (Line, Line) {
+    let one = Line::default();
+    (one.clone(), Line { input: one.output, output: one.input })
+}
+
+/// A disk that outlives the board.
+#[derive(Clone, Default)]
+struct Disk {
+    records: Rc<RefCell<Vec<Record>>>,
+    broken: bool,
+    unreadable: bool,
+}
+
+impl Storage for Disk {
+    fn load(&mut self, each: &mut dyn FnMut(Record)) -> Result<(), StoreError> {
+        self.records.borrow().iter().for_each(|record| each(*record));
+        if self.unreadable { Err(StoreError::Corrupted) } else { Ok(()) }
+    }
+    fn write(&mut self, record: &Record) -> Result<(), StoreError> {
+        if self.broken {
+            return Err(StoreError::Flash);
+        }
+        self.records.borrow_mut().push(*record);
+        Ok(())
+    }
+}
+
+const UNIX: u64 = 1_750_000_000;
+const ISSUER: u8 = 9;
+
+fn key(n: u8) -> SecretKey {
+    SecretKey::from_slice(&[n; 32]).unwrap()
+}
+
+fn id(n: u8) -> NodeId {
+    NodeId::from_public_key(&key(n).public_key(&Secp256k1::new()))
+}
+
+type TestBoard = Board<RustCrypto, Line, 2>;
+
+fn memory() -> &'static mut BoardMemory<2, 1024, 512, 4096> {
+    Box::leak(Box::new(BoardMemory::EMPTY))
+}
+
+#[derive(Debug, PartialEq)]
+enum Seen {
+    Delivered(usize),
+    Failed(Cause),
+    StoreFailed,
+}
+
+/// Three boards in a line; the one in the middle keeps its payments.
+struct World {
+    boards: [TestBoard; 3],
+    now: u64,
+    seen: Vec<Seen>,
+}
+
+impl World {
+    fn new(disk: &Disk, boot: u8) -> Self {
+        let ((a, b0), (b1, c)) = (line(), line());
+        let secp = Secp256k1::new();
+        let dial = |n| Role::Dial(key(n).public_key(&secp));
+        let config = |mode| {
+            let mut config = Config::board(Network::Regtest, 8192);
+            config.mode = mode;
+            config.payment.issuers.push(key(ISSUER).public_key(&secp)).unwrap();
+            config
+        };
+        let new =
+            |n, mode, ports| TestBoard::new(memory(), config(mode), key(n), [n ^ boot; 32], ports);
+        let mut boards = [
+            new(1, MeshMode::Open, [(a, dial(2)), (Line::default(), Role::Listen)]),
+            TestBoard::with_storage(
+                memory(),
+                config(MeshMode::PaymentGated),
+                key(2),
+                [2 ^ boot; 32],
+                [(b0, Role::Listen), (b1, dial(3))],
+                Box::leak(Box::new(disk.clone())),
+            ),
+            new(3, MeshMode::Open, [(c, Role::Listen), (Line::default(), Role::Listen)]),
+        ];
+        for board in &mut boards {
+            board.set_clock(0, UNIX, &mut |_| ());
+        }
+        let mut world = Self { boards, now: 0, seen: Vec::new() };
+        world
+            .until("links", |w| w.boards.iter().map(|b| b.status().neighbours).sum::<usize>() == 4);
+        world
+    }
+
+    fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
+        for _ in 0..20_000 {
+            if holds(self) {
+                return;
+            }
+            self.now += MILLISECOND;
+            let Self { boards, now, seen } = self;
+            for board in boards {
+                board.step(*now, &mut |what| match what {
+                    Happening::Deliver { payload, .. } => seen.push(Seen::Delivered(payload.len())),
+                    Happening::Event(Event::DeliveryFailed { cause, .. }) => {
+                        seen.push(Seen::Failed(cause));
+                    }
+                    Happening::StoreFailed(StoreError::Flash) => seen.push(Seen::StoreFailed),
+                    _ => {}
+                });
+            }
+        }
+        panic!("not so: {what}; seen {:?}", self.seen);
+    }
+
+    fn send(&mut self, payload: &[u8], proof: &[u8]) {
+        let [a, ..] = &mut self.boards;
+        if let Sent::Searching(_) = a.send(self.now, id(3), payload, proof, &mut |_| ()) {
+            self.until("a route", |w| {
+                w.boards[0].mesh().table().find_route(&id(3), w.now).is_some()
+            });
+            let [a, ..] = &mut self.boards;
+            let sent = a.send(self.now, id(3), payload, proof, &mut |_| ());
+            assert!(matches!(sent, Sent::Queued(_)), "{sent:?}");
+        }
+    }
+
+    /// Dated before the start, so that a board that keeps nothing would refuse it.
+    fn order(&mut self, payload: &[u8]) -> Order {
+        self.send(&[0; 9], &[]);
+        let quote = self.boards[0].mesh().quote(&id(3), payload.len() as u64).unwrap();
+        Order::new(key(ISSUER), quote.terms_hash, quote.amount_msat, UNIX - 60)
+    }
+}
+
+#[test]
+fn a_payment_is_taken_once_over_a_restart() {
+    let disk = Disk::default();
+    let mut w = World::new(&disk, 0);
+    let proof = w.order(&[7; 200]).proof();
+    w.send(&[7; 200], &proof);
+    w.until("delivered", |w| w.seen.contains(&Seen::Delivered(200)));
+    assert_eq!(disk.records.borrow().len(), 1);
+
+    let mut w = World::new(&disk, 0x80);
+    assert_eq!(w.boards[1].mesh().live_payments(), 1);
+    w.send(&[7; 200], &proof);
+    w.until("refused", |w| w.seen.contains(&Seen::Failed(Cause::Replay)));
+    assert!(!w.seen.contains(&Seen::Delivered(200)));
+}
+
+#[test]
+fn what_cannot_be_written_down_is_not_forwarded() {
+    let disk = Disk { broken: true, ..Disk::default() };
+    let mut w = World::new(&disk, 0);
+    assert!(w.boards[1].status().takes_payments);
+    let proof = w.order(&[7; 200]).proof();
+    w.send(&[7; 200], &proof);
+    w.until("the store failed", |w| w.seen.contains(&Seen::StoreFailed));
+    assert!(!w.boards[1].status().takes_payments);
+    // Free traffic goes on, and the next payment is refused.
+    w.send(&[7; 200], &proof);
+    w.until("refused", |w| w.seen.contains(&Seen::Failed(Cause::StoreFailed)));
+    assert!(!w.seen.contains(&Seen::Delivered(200)));
+}
+
+#[test]
+fn a_board_whose_store_cannot_be_read_refuses_payments_and_relays() {
+    let disk = Disk { unreadable: true, ..Disk::default() };
+    let mut w = World::new(&disk, 0);
+    assert_eq!(w.boards[1].store_error(), Some(StoreError::Corrupted));
+    let proof = w.order(&[7; 200]).proof();
+    w.send(&[7; 200], &proof);
+    w.until("refused", |w| w.seen.contains(&Seen::Failed(Cause::StoreFailed)));
+    let ping = blvm_mesh_tests::payloads::ping(1);
+    w.send(&ping, &[]);
+    w.until("delivered", |w| w.seen.contains(&Seen::Delivered(ping.len())));
+}
