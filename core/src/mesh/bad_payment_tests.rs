@@ -125,14 +125,24 @@ fn a_flood_of_self_issued_invoices_costs_few_signatures() {
 }
 
 #[test]
+fn one_mistake_on_a_new_link_stops_no_payment() {
+    let mut w = line();
+    w.cut(0, 1);
+    w.wire(0, 1);
+    assert_eq!(flood(&mut w, 0..1, FORGED), 1);
+    let good = proof(&w, [0, 1, 2], 100, issuer(), issuer());
+    assert_eq!(relay(&mut w, [0, 1, 2], 100, &good), None);
+}
+
+#[test]
 fn a_new_link_brings_no_new_allowance() {
     let mut w = line();
     assert_eq!(flood(&mut w, 0..20, FORGED), BURST);
     for n in 0..3 {
         w.cut(0, 1);
         w.wire(0, 1);
-        // One is looked at, so that the first payment is; the link cost more.
-        assert_eq!(flood(&mut w, 20 + 10 * n..30 + 10 * n, FORGED), 1);
+        // As many as the handshake has cost are looked at.
+        assert_eq!(flood(&mut w, 20 + 10 * n..30 + 10 * n, FORGED), 4);
     }
     w.now += SECOND;
     let good = proof(&w, [0, 1, 2], 100, issuer(), issuer());

@@ -17,6 +17,9 @@ use crate::wire::hello::{self, Hello};
 /// Control traffic that a neighbour may cause, in bytes per second and at once.
 const CONTROL_RATE: u64 = 64 * 1024;
 const CONTROL_BURST: u64 = 128 * 1024;
+/// Checks of bad payments that a new link begins with: what its handshake has cost, so
+/// that making it anew gains nothing. With fewer, a first mistake would stop what holds.
+const CHECKS_OF_A_NEW_LINK: u64 = 4;
 
 impl<M: Memory> Mesh<M> {
     /// A link is up; the neighbour's identity was proven on it.
@@ -41,8 +44,8 @@ impl<M: Memory> Mesh<M> {
             sent: now,
             free: TokenBucket::new(self.config.free_rate, self.config.free_burst, now),
             control: TokenBucket::new(CONTROL_RATE, CONTROL_BURST, now),
-            // One to begin with: more, and a new link would cost less than it gives.
-            bad_payments: TokenBucket::new(bad_payments.rate, bad_payments.burst, now).holding(1),
+            bad_payments: TokenBucket::new(bad_payments.rate, bad_payments.burst, now)
+                .holding(CHECKS_OF_A_NEW_LINK),
         };
         if self.tables.routing.add_direct_peer(neighbour).is_err() {
             return self.reject(Some(link), NetworkReason::TooManyNeighbours, Remedy::Disconnect);
