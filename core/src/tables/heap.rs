@@ -107,29 +107,22 @@ impl<T> List<T> for HeapList<T> {
     }
 }
 
-/// [`Map`] on the heap.
+/// [`Map`] on the heap: an index of places, and the entries side by side, so that a
+/// full table takes little more than they do.
 #[derive(Debug)]
 pub struct HeapMap<V> {
-    entries: hashbrown::HashTable<Entry<V>>,
+    places: hashbrown::HashTable<u32>,
+    keys: Vec<Key>,
+    values: Vec<V>,
     capacity: usize,
     /// Of the hash.
-    key: [u8; 16],
+    secret: [u8; 16],
 }
 
-/// An entry in one cache line: a look-up goes to memory twice, for the mark of the
-/// hash and for the entry, and mostly once if the key is not there.
-#[derive(Debug)]
-#[repr(align(64))]
-struct Entry<V> {
-    key: [u8; 32],
-    value: V,
-}
-
-impl<V> HeapMap<V> {
-    fn hash(&self, key: &[u8; 32]) -> u64 {
-        hash(&self.key, key)
-    }
-}
+/// A key that lies in one cache line.
+#[derive(Debug, PartialEq, Eq)]
+#[repr(align(32))]
+struct Key([u8; 32]);
 
 fn hash(secret: &[u8; 16], key: &[u8; 32]) -> u64 {
     let mut hasher = SipHasher13::new_with_key(secret);
@@ -137,33 +130,68 @@ fn hash(secret: &[u8; 16], key: &[u8; 32]) -> u64 {
     hasher.finish()
 }
 
+impl<V> HeapMap<V> {
+    fn place(&self, key: &[u8; 32]) -> Option<usize> {
+        let holds = |place: &u32| self.keys.get(*place as usize).is_some_and(|k| k.0 == *key);
+        self.places.find(hash(&self.secret, key), holds).map(|place| *place as usize)
+    }
+}
+
 impl<V> Map<V> for HeapMap<V> {
-    const EMPTY: Self = Self { entries: hashbrown::HashTable::new(), capacity: 0, key: [0; 16] };
+    const EMPTY: Self = Self {
+        places: hashbrown::HashTable::new(),
+        keys: Vec::new(),
+        values: Vec::new(),
+        capacity: 0,
+        secret: [0; 16],
+    };
     fn prepare(&mut self, capacity: usize, key: [u8; 16]) {
-        *self = Self { capacity, key, ..Self::EMPTY };
+        let capacity = capacity.min(u32::MAX as usize);
+        *self = Self { capacity, secret: key, ..Self::EMPTY };
     }
     fn get(&self, key: &[u8; 32]) -> Option<&V> {
-        let entry = self.entries.find(self.hash(key), |entry| entry.key == *key)?;
-        Some(&entry.value)
+        self.values.get(self.place(key)?)
     }
     fn try_insert(&mut self, key: [u8; 32], value: V) -> Result<(), V> {
-        if self.entries.len() >= self.capacity || self.get(&key).is_some() {
+        let Self { places, keys, values, capacity, secret } = self;
+        let place = u32::try_from(keys.len()).ok().filter(|_| keys.len() < *capacity);
+        let hashed = hash(secret, &key);
+        let holds = |place: &u32| keys.get(*place as usize).is_some_and(|k| k.0 == key);
+        let Some(place) = place.filter(|_| places.find(hashed, holds).is_none()) else {
             return Err(value);
+        };
+        let of = |place: &u32| keys.get(*place as usize).map_or(0, |k| hash(secret, &k.0));
+        if places.capacity() == 0 {
+            places.reserve(*capacity, of);
         }
-        let secret = self.key;
-        let rehash = |entry: &Entry<V>| hash(&secret, &entry.key);
-        if self.entries.capacity() == 0 {
-            self.entries.reserve(self.capacity, rehash);
+        places.insert_unique(hashed, place, of);
+        if keys.capacity() == 0 {
+            keys.reserve_exact(*capacity);
+            values.reserve_exact(*capacity);
         }
-        self.entries.insert_unique(hash(&secret, &key), Entry { key, value }, rehash);
+        keys.push(Key(key));
+        values.push(value);
         Ok(())
     }
     fn remove(&mut self, key: &[u8; 32]) -> Option<V> {
-        let found = self.entries.find_entry(self.hash(key), |entry| entry.key == *key).ok()?;
-        Some(found.remove().0.value)
+        let place = self.place(key)?;
+        let gone = |p: &u32| *p as usize == place;
+        self.places.find_entry(hash(&self.secret, key), gone).ok()?.remove();
+        self.keys.swap_remove(place);
+        let value = self.values.swap_remove(place);
+        // The last entry has taken the place of the one that went.
+        let last = self.keys.len();
+        if let Some(moved) = self.keys.get(place) {
+            let was_last = |p: &u32| *p as usize == last;
+            let of_moved = self.places.find_mut(hash(&self.secret, &moved.0), was_last);
+            if let (Some(index), Ok(place)) = (of_moved, u32::try_from(place)) {
+                *index = place;
+            }
+        }
+        Some(value)
     }
     fn len(&self) -> usize {
-        self.entries.len()
+        self.keys.len()
     }
     fn capacity(&self) -> usize {
         self.capacity
