@@ -128,6 +128,8 @@ fn of_lane(packets: &[(Lane, Vec<u8>)], lane: Lane) -> Vec<Vec<u8>> {
 /// Sends packets both ways; each must arrive once, in the order of its lane.
 fn delivers(world: &mut World, packets: &[(Lane, Vec<u8>)]) {
     world.connect();
+    // On a bad line a call may be made anew before the caller knows that it is up.
+    let events = world.ends.each_ref().map(|end| end.events.len());
     let mut next = [0, 0];
     let limit = world.now + 3600 * SECOND;
     world.until(limit, |_| true);
@@ -144,11 +146,11 @@ fn delivers(world: &mut World, packets: &[(Lane, Vec<u8>)]) {
         assert!(world.now < limit, "{next:?} of {} queued", packets.len());
         world.step();
     }
-    for end in &world.ends {
+    for (end, events) in world.ends.iter().zip(events) {
         for lane in [Lane::Free, Lane::Paid] {
             assert!(of_lane(&end.packets, lane) == of_lane(packets, lane), "{lane:?}");
         }
-        assert_eq!((end.events.len(), end.link.sent().given_up), (1, 0));
+        assert_eq!((end.events.len(), end.link.sent().given_up), (events, 0), "{:?}", end.events);
     }
 }
 
