@@ -21,6 +21,7 @@
 pub mod api;
 mod control;
 pub mod error;
+mod head;
 mod parked;
 mod pay;
 mod peers;
@@ -53,7 +54,7 @@ use crate::policy::mode::{PolicyConfig, RoutingPolicyEngine};
 use crate::rng::Rng;
 use crate::routing::table::RoutingTable;
 use crate::signature::Identity;
-use crate::tables::{List, Memory, Owned};
+use crate::tables::{Memory, Owned};
 use crate::time::{Micros, WallClock};
 use bitcoin::secp256k1::{All, Secp256k1, SecretKey};
 use core::ops::Range;
@@ -421,43 +422,6 @@ impl<M: Memory> Mesh<M> {
         // An input causes at most as many entries as fit: see `queue`.
         let full = self.tables.queue.push_back(pending).is_err();
         debug_assert!(!full, "the action queue is too short");
-    }
-
-    fn written(&self) -> &[u8] {
-        self.tables.head.get(..self.head_len).unwrap_or_default()
-    }
-
-    fn reserve_head(&mut self, size: usize) {
-        while self.tables.head.len() < size && self.tables.head.try_push(0).is_ok() {}
-    }
-
-    /// Writes a packet's head; false if it does not fit.
-    fn write_head<E>(
-        &mut self,
-        size: usize,
-        write: impl FnOnce(&mut [u8]) -> Result<usize, E>,
-    ) -> bool {
-        self.reserve_head(size);
-        match write(&mut self.tables.head) {
-            Ok(n) => {
-                self.head_len = n;
-                true
-            }
-            Err(_) => false,
-        }
-    }
-
-    /// Sends a packet of the mesh itself on a link.
-    fn send_control<E>(
-        &mut self,
-        link: LinkId,
-        size: usize,
-        write: impl FnOnce(&mut [u8]) -> Result<usize, E>,
-    ) {
-        if self.write_head(size, write) {
-            let priority = Priority::Control;
-            self.push(Pending::Own { link, priority, tail: 0..0, sequence: None, after: None });
-        }
     }
 
     fn reject(&mut self, link: Option<LinkId>, reason: impl Into<MeshError>, remedy: Remedy) {

@@ -128,6 +128,17 @@ fn paid(stage: &mut Stage) -> Shown {
     let (data, to) = (data(), stage.actor(C)?.id()?);
     let quote = stage.actor(A)?.quote(to, data.len())?;
     let (issued, proof) = invoice(&stage.issuer, &quote)?;
+    let earned_msat = delivered(stage, &proof)?;
+    stage.paid = Some(proof);
+
+    let [a, b, c] = booked(stage, &issued.payment_hash, quote.amount_msat, earned_msat)?;
+    let amount = quote.amount_msat;
+    Ok(format!("delivered; of {amount} msat C has booked {c} (60 %), B {b} (30 %), A {a} (10 %)"))
+}
+
+/// Sends the data from A for this payment and sees it arrive; gives what C earned.
+fn delivered(stage: &mut Stage, proof: &Proof) -> Result<u64, String> {
+    let (data, to) = (data(), stage.actor(C)?.id()?);
     let mut request = free(to, data.clone());
     request.proof = Some(proof.clone());
     stage.actor(A)?.send(request)??;
@@ -135,11 +146,7 @@ fn paid(stage: &mut Stage) -> Shown {
     if got.data != data {
         return Err("C received something else".into());
     }
-    stage.paid = Some(proof);
-
-    let [a, b, c] = booked(stage, &issued.payment_hash, quote.amount_msat, got.earned_msat)?;
-    let amount = quote.amount_msat;
-    Ok(format!("delivered; of {amount} msat C has booked {c} (60 %), B {b} (30 %), A {a} (10 %)"))
+    Ok(got.earned_msat)
 }
 
 /// What A, B and C have booked for a payment: each must have its share of the amount.
@@ -210,17 +217,11 @@ fn covenant(stage: &mut Stage) -> Shown {
     for place in [A, B, C] {
         stage.actor(place)?.give_header(serialize(&block.header), 1)?;
     }
-    let mut request = free(to, data.clone());
-    request.proof = Some(proof.clone());
-    stage.actor(A)?.send(request)??;
-    let got = stage.actor(C)?.receive(10_000)?.ok_or("C received nothing")?;
-    if got.data != data {
-        return Err("C received something else".into());
-    }
+    let earned_msat = delivered(stage, &proof)?;
     let coin = paid.settlement.input.first().ok_or("nothing is spent")?.previous_output;
     let key = replay_key(&coin.txid.to_byte_array(), coin.vout);
     let amount = template.amount_sat() * 1_000;
-    let [a, b, c] = booked(stage, &key, amount, got.earned_msat)?;
+    let [a, b, c] = booked(stage, &key, amount, earned_msat)?;
     refused_by_b(stage, Some(proof), "used before")?;
     Ok(format!(
         "refused until the block's header is given, then delivered; of {amount} msat C has booked \

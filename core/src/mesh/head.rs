@@ -1,0 +1,46 @@
+//! The bytes that the state machine writes itself: in front of a payload, or a whole
+//! packet of the mesh.
+
+use super::api::Priority;
+use super::{Mesh, Pending};
+use crate::id::LinkId;
+use crate::tables::{List, Memory};
+
+impl<M: Memory> Mesh<M> {
+    pub(super) fn written(&self) -> &[u8] {
+        self.tables.head.get(..self.head_len).unwrap_or_default()
+    }
+
+    pub(super) fn reserve_head(&mut self, size: usize) {
+        while self.tables.head.len() < size && self.tables.head.try_push(0).is_ok() {}
+    }
+
+    /// Writes a packet's head; false if it does not fit.
+    pub(super) fn write_head<E>(
+        &mut self,
+        size: usize,
+        write: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> bool {
+        self.reserve_head(size);
+        match write(&mut self.tables.head) {
+            Ok(n) => {
+                self.head_len = n;
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Sends a packet of the mesh itself on a link.
+    pub(super) fn send_control<E>(
+        &mut self,
+        link: LinkId,
+        size: usize,
+        write: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) {
+        if self.write_head(size, write) {
+            let priority = Priority::Control;
+            self.push(Pending::Own { link, priority, tail: 0..0, sequence: None, after: None });
+        }
+    }
+}
