@@ -8,7 +8,7 @@ use bitcoin::secp256k1::PublicKey;
 
 /// Most intermediate nodes on a route. With source and destination a packet
 /// crosses at most `MAX_HOPS + 1` links.
-pub const MAX_HOPS: usize = 16;
+pub const MAX_HOPS: usize = 48;
 /// Most issuers of invoices that a node accepts.
 pub const MAX_ISSUERS: usize = 8;
 /// Most bytes of a packet's head on a host: everything of a datagram but its
@@ -24,7 +24,11 @@ pub mod fixed {
     /// Neighbours.
     pub const NEIGHBOURS: usize = 8;
     /// Routes.
-    pub const ROUTES: usize = 24;
+    pub const ROUTES: usize = 20;
+    /// Hops of a route that is remembered.
+    pub const ROUTE_HOPS: usize = 16;
+    /// Nodes of which it was heard where they are.
+    pub const HEARSAY: usize = 32;
     /// Requests of others that are remembered.
     pub const RELAYED_REQUESTS: usize = 16;
     /// Own searches under way.
@@ -51,6 +55,11 @@ pub struct Capacities {
     /// Routes. Full: the one that expires first goes; through a neighbour that has
     /// its equal share already, its own.
     pub routes: usize,
+    /// Hops of a route that is remembered, at most [`MAX_HOPS`]. Longer routes are
+    /// relayed and not remembered; a search that finds only such a one fails.
+    pub route_hops: usize,
+    /// Nodes of which it was heard where they are. Full: as routes.
+    pub hearsay: usize,
     /// Requests of others that are remembered; a neighbour has an equal share
     /// of them. Full: the neighbour's own oldest goes.
     pub relayed_requests: usize,
@@ -71,6 +80,8 @@ impl Capacities {
     pub const HOST: Self = Self {
         neighbours: 1024,
         routes: 4096,
+        route_hops: MAX_HOPS,
+        hearsay: 4096,
         relayed_requests: 1024,
         searches: 256,
         payments: 1_000_000,
@@ -83,6 +94,8 @@ impl Capacities {
     pub const BOARD: Self = Self {
         neighbours: fixed::NEIGHBOURS,
         routes: fixed::ROUTES,
+        route_hops: fixed::ROUTE_HOPS,
+        hearsay: fixed::HEARSAY,
         relayed_requests: fixed::RELAYED_REQUESTS,
         searches: fixed::SEARCHES,
         payments: fixed::PAYMENTS,
@@ -95,12 +108,13 @@ impl Capacities {
 /// How long things take and last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
-    /// Longest silence on a link before a hello is sent; 0: never. A neighbour
-    /// that is silent three times as long as it said is taken for dead.
+    /// How soon a datagram is answered, if with nothing else then with a keep-alive; 0:
+    /// never. A neighbour that lets three times as long as it said pass is taken for
+    /// dead. A hello is sent again every 120 times as long.
     pub keepalive: Micros,
     /// Time allowed for a request to cross a link and the reply to come back.
     pub hop_round_trip: Micros,
-    /// Width of the first ring, in links. Each further ring is twice as wide.
+    /// Width of the first ring, in links. Each further ring is four times as wide.
     pub first_ring: u8,
     /// How long a route is used before it is asked for again.
     pub route_lifetime: Micros,

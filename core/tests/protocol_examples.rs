@@ -15,7 +15,7 @@ use blvm_mesh_core::wire::datagram::{Datagram, Emit};
 use blvm_mesh_core::wire::hello::Hello;
 use blvm_mesh_core::wire::route_error::{Cause, RouteError};
 use blvm_mesh_core::wire::route_reply::RouteReply;
-use blvm_mesh_core::wire::route_request::{Hop, RouteRequest};
+use blvm_mesh_core::wire::route_request::{HEARSAY, Hop, ROUTES, RouteRequest};
 use blvm_mesh_core::wire::{Header, Kind};
 use document::{example, table};
 
@@ -32,7 +32,7 @@ fn parsed(title: &str, kind: Kind) -> (Header, Vec<u8>) {
 }
 
 fn hops() -> heapless::Vec<Hop, MAX_HOPS> {
-    [Hop { node: RELAY, tariff: TARIFF }].into_iter().collect()
+    [Hop { node: RELAY.hop(), tariff: TARIFF }].into_iter().collect()
 }
 
 #[test]
@@ -62,10 +62,11 @@ fn datagram_with_proof() {
 fn route_request() {
     let (header, body) = parsed("RouteRequest", Kind::RouteRequest);
     let expected = RouteRequest {
+        flags: HEARSAY | ROUTES,
         hop_limit: 0,
         sequence: 8,
-        source: SOURCE,
-        destination: DESTINATION,
+        source: SOURCE.hop(),
+        destination: DESTINATION.hop(),
         min_packet: 65536,
         quality: 256,
         hops: hops(),
@@ -79,8 +80,7 @@ fn route_reply() {
     let expected = RouteReply {
         hop_limit: 1,
         sequence: 8,
-        source: SOURCE,
-        destination: DESTINATION,
+        source: SOURCE.hop(),
         min_packet: 65536,
         quality: 512,
         tariff: Tariff::default(),

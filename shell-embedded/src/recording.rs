@@ -336,6 +336,8 @@ fn each_number(config: &mut Config, mut visit: impl FnMut(&mut u64) -> Option<()
         timing.verify_timeout,
         sizes.neighbours,
         sizes.routes,
+        sizes.route_hops,
+        sizes.hearsay,
         sizes.relayed_requests,
         sizes.searches,
         sizes.payments,

@@ -5,7 +5,7 @@ use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::payment::fee::Tariff;
 use blvm_mesh_core::policy::quota::TokenBucket;
 use blvm_mesh_core::routing::neighbours::Neighbour;
-use blvm_mesh_core::routing::table::{Route, RoutingTable};
+use blvm_mesh_core::routing::table::{Confirmed, RoutingTable};
 use blvm_mesh_core::signature::Identity;
 use blvm_mesh_core::tables::Heap;
 use blvm_mesh_core::time::SECOND;
@@ -49,22 +49,23 @@ fn a_full_replay_table_empties_on_a_silent_node() {
 }
 
 fn write(request: &RouteRequest) -> Vec<u8> {
-    let mut out = vec![0; 1000];
+    let mut out = vec![0; 2000];
     let n = request.write(&mut out).unwrap();
     out.truncate(n);
     out
 }
 
 fn hop(node: NodeId) -> Hop {
-    Hop { node, tariff: Tariff::default() }
+    Hop { node: node.hop(), tariff: Tariff::default() }
 }
 
 fn request(source: NodeId, sequence: u64, destination: NodeId, hops: &[NodeId]) -> RouteRequest {
     RouteRequest {
+        flags: 0,
         hop_limit: 3,
         sequence,
-        source,
-        destination,
+        source: source.hop(),
+        destination: destination.hop(),
         min_packet: 65536,
         quality: 0,
         hops: hops.iter().copied().map(hop).collect(),
@@ -102,8 +103,8 @@ fn the_number_of_the_next_request_cannot_be_known() {
     // The liar hears a request of the source.
     let did = w.input(0, Given::Find { to: nobody });
     let heard = requests(&did)[0].sequence;
-    w.run_for(4 * SECOND);
-    // Four rings were asked; the next numbers follow.
+    w.run_for(6 * SECOND);
+    // Every ring was asked; the next numbers follow.
     for n in 4..8 {
         let forged = request(source, heard.wrapping_add(n), nobody, &[w.id(liar)]);
         let link = link_to(&w, liar, 1);
@@ -119,14 +120,14 @@ fn the_number_of_the_next_request_cannot_be_known() {
 fn a_refused_request_is_not_remembered() {
     let mut w = line(2, |_, _| {});
     let (link, peer) = (link_to(&w, 1, 0), w.id(0));
-    let mut far: Vec<NodeId> = (1..16).map(|n| NodeId([n; 32])).collect();
+    let mut far: Vec<NodeId> = (1..48).map(|n| NodeId([n; 32])).collect();
     far.push(peer);
     let nobody = NodeId([9; 32]);
     let give = |w: &mut World, hops: &[NodeId]| {
         let bytes = write(&request(NodeId([7; 32]), 5, nobody, hops)).into();
         w.input(1, Given::Received { link, bytes })
     };
-    assert!(refusal(&give(&mut w, &far)).is_some(), "17 hops");
+    assert!(refusal(&give(&mut w, &far)).is_some(), "49 hops");
     assert_eq!(refusal(&give(&mut w, &[peer])), None);
 }
 
@@ -145,8 +146,7 @@ fn a_route_with_a_loop_is_not_published() {
     let mut reply = RouteReply {
         hop_limit: 0,
         sequence,
-        source: w.id(0),
-        destination: far.id(),
+        source: w.id(0).hop(),
         min_packet: 65536,
         quality: 1024,
         tariff: Tariff::default(),
@@ -155,7 +155,7 @@ fn a_route_with_a_loop_is_not_published() {
         hops,
     };
     reply.signature = far.sign(&secp, &reply.sighash());
-    let mut bytes = vec![0; 1000];
+    let mut bytes = vec![0; 2000];
     let n = reply.write(&mut bytes).unwrap();
     bytes.truncate(n);
     let did = w.input(0, Given::Received { link: link_to(&w, 0, 1), bytes: bytes.into() });
@@ -175,7 +175,9 @@ fn neighbour(link: u32, node: NodeId) -> Neighbour {
         keepalive: 0,
         congested: false,
         heard: 0,
-        sent: 0,
+        greeted: 0,
+        owed: u64::MAX,
+        overdue: u64::MAX,
         free: TokenBucket::new(1, 1, 0),
         control: TokenBucket::new(1, 1, 0),
         bad_payments: TokenBucket::new(1, 1, 0),
@@ -204,21 +206,23 @@ fn what_was_just_found_is_used_and_not_an_older_route() {
 fn a_neighbour_pushes_out_only_its_own_routes() {
     let c = Capacities::BOARD;
     let mut t = RoutingTable::<Heap>::EMPTY;
-    t.set_capacity(c.neighbours, c.routes);
+    t.set_capacity(&c);
     let mut w = line(1, |_, _| {});
     let (honest, flood) = (w.id(0), NodeId([2; 32]));
-    let route = |to: NodeId, first: NodeId, until: u64| {
-        Route::new(to, &[hop(first)], Tariff::default(), 1000, 256, until)
+    let add = |t: &mut RoutingTable<Heap>, destination, first, expires_at| {
+        let (tariff, min_packet, quality) = (Tariff::default(), 1000, 256);
+        let hops = &[hop(first)];
+        t.add_route(Confirmed { destination, hops, tariff, min_packet, quality, expires_at }, 0);
     };
     for (link, node) in [(1, honest), (2, flood)] {
         t.add_direct_peer(neighbour(link, node)).unwrap();
     }
     for n in 0..4 {
-        t.add_route(route(NodeId(w.rng.bytes32()), honest, 100 + n), 0);
+        add(&mut t, NodeId(w.rng.bytes32()), honest, 100 + n);
     }
     for n in 0..100 {
-        t.add_route(route(NodeId(w.rng.bytes32()), flood, 1000 + n), 0);
+        add(&mut t, NodeId(w.rng.bytes32()), flood, 1000 + n);
     }
-    let kept = t.routes().iter().filter(|r| r.hops[0].0 == honest.hop()).count();
+    let kept = t.routes().filter(|r| r.hops[0].0 == honest.hop()).count();
     assert_eq!((kept, t.routes().len()), (4, c.routes));
 }

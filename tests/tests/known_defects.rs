@@ -471,7 +471,7 @@ fn no_route_through_a_peer_that_left() {
     world.cut(0, 1, false);
     world.run();
     assert_eq!(world.nodes[0].machine.quote(&to, 0), None);
-    assert!(either!(&world.nodes[0].machine, m => m.table().routes().is_empty()));
+    assert!(either!(&world.nodes[0].machine, m => m.table().routes().len() == 0));
     // A neighbour further on leaves: the first packet to find out ends the route.
     world.heal(0, 1);
     world.run();

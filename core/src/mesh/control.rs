@@ -6,13 +6,14 @@ use super::relay::all_different;
 use super::{Mesh, Pending};
 use crate::id::{HopId, LinkId, NodeId};
 use crate::routing::discovery::Novelty;
-use crate::routing::table::Route;
+use crate::routing::metric;
+use crate::routing::table::Confirmed;
 use crate::signature;
 use crate::tables::Memory;
 use crate::wire::Header;
 use crate::wire::route_error::{Cause, RouteError};
 use crate::wire::route_reply::{self, RouteReply};
-use crate::wire::route_request::{self, Hop, RouteRequest};
+use crate::wire::route_request::{self, HEARSAY, Hop, ROUTES, RouteRequest};
 
 /// A rejection.
 type Refusal = (MeshError, Remedy);
@@ -30,7 +31,7 @@ fn penalise(reason: RoutingReason) -> Refusal {
 
 impl<M: Memory> Mesh<M> {
     /// Charges a control packet to the neighbour's allowance.
-    fn charge(&mut self, link: LinkId, body: &[u8]) -> Result<(), Refusal> {
+    pub(super) fn charge(&mut self, link: LinkId, body: &[u8]) -> Result<(), Refusal> {
         let now = self.now;
         let size = (body.len() + crate::wire::HEADER_LEN) as u64;
         match self
@@ -59,12 +60,12 @@ impl<M: Memory> Mesh<M> {
     ) -> Result<(), Refusal> {
         self.charge(link, body)?;
         let mut request = RouteRequest::parse(header, body)?;
-        let me = self.me.id();
+        let me = self.me.id().hop();
         if request.source == me {
             return Err(ignore(RoutingReason::KnownRequest));
         }
         let previous = request.hops.last().map_or(request.source, |hop| hop.node);
-        if self.node_at(link) != Some(previous) {
+        if self.node_at(link).map(|n| n.hop()) != Some(previous) {
             return Err(penalise(RoutingReason::WrongNeighbour));
         }
         if request.hops.iter().any(|hop| hop.node == me) {
@@ -73,6 +74,8 @@ impl<M: Memory> Mesh<M> {
         if request.destination != me && request.hops.is_full() {
             return Err(ignore(RoutingReason::HopLimit));
         }
+        let behind = request.hops.iter().rev().map(|hop| hop.node).chain([request.source]);
+        self.hear(link, behind);
         let share =
             self.config.capacities.relayed_requests / self.tables.routing.neighbours.len().max(1);
         let (source, sequence) = (request.source, request.sequence);
@@ -80,8 +83,10 @@ impl<M: Memory> Mesh<M> {
         let quality = self.tables.routing.neighbours.get(link).map_or(0, |n| n.quality);
         request.quality = request.quality.saturating_add(u32::from(quality));
         request.min_packet = request.min_packet.min(self.config.max_packet);
+        let tariff = self.config.payment.tariff;
         if request.destination == me {
-            return match self.tables.requests.may_answer(&source, sequence) {
+            let cost = metric::cost(request.quality, &request.hops, tariff);
+            return match self.tables.requests.may_answer(source, sequence, cost) {
                 true => {
                     self.reply(link, request);
                     Ok(())
@@ -92,7 +97,6 @@ impl<M: Memory> Mesh<M> {
         if novelty == Novelty::Known {
             return Err(ignore(RoutingReason::KnownRequest));
         }
-        let tariff = self.config.payment.tariff;
         // There is room: see above.
         let _ = request.hops.push(Hop { node: me, tariff });
         self.act(Action::Absorbed);
@@ -100,22 +104,12 @@ impl<M: Memory> Mesh<M> {
         Ok(())
     }
 
-    /// Passes a request on: where the way is known along it, else to everybody.
+    /// Passes a request on: where the way to its destination is known, or was heard of,
+    /// only there, else to everybody.
     fn pass_request(&mut self, from: LinkId, mut request: RouteRequest) {
-        let known =
-            self.tables.routing.find_route(&request.destination, self.now).and_then(|route| {
-                let path = route.path();
-                let travelled = |hop: &HopId| {
-                    *hop == request.source.hop()
-                        || request.hops.iter().any(|h| h.node.hop() == *hop)
-                };
-                let first = path.first().copied().unwrap_or(route.destination.hop());
-                let link = self.tables.routing.neighbours.live(first)?.link;
-                (link != from && !path.iter().any(travelled)).then_some((link, path.len()))
-            });
-        match known {
+        match self.direction(from, &request) {
             Some((link, left)) => {
-                request.hop_limit = left as u8;
+                request.hop_limit = left;
                 self.send_control(link, route_request::MAX_LEN, |out| request.write(out));
             }
             None => {
@@ -128,13 +122,63 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
+    /// The only neighbour to which a request goes, and how many links it may still cross
+    /// from there.
+    fn direction(&mut self, from: LinkId, request: &RouteRequest) -> Option<(LinkId, u8)> {
+        let to = request.destination;
+        let travelled = |hop: HopId| {
+            hop == request.source || request.hops.iter().any(|travelled| travelled.node == hop)
+        };
+        // A neighbour is who it is, whatever the request allows.
+        let route = self.tables.routing.way_to(to, self.now);
+        let route = route.filter(|r| r.hops.is_empty() || request.flags & ROUTES != 0);
+        if let Some(route) = route
+            && let Some(n) = self.tables.routing.neighbours.live(route.first())
+            && n.link != from
+            && !route.hops.iter().any(|(hop, _)| travelled(*hop))
+        {
+            return Some((n.link, route.hops.len() as u8));
+        }
+        if request.flags & HEARSAY == 0 {
+            return None;
+        }
+        let known = self.tables.routing.hearsay.way_to(self.now, to)?;
+        let node = self.node_at(known.0)?;
+        if known.0 == from || travelled(node.hop()) {
+            return None;
+        }
+        self.follow_hearsay(to)
+    }
+
+    /// The link on which a node was heard of, and how many links away. It must be heard of
+    /// again soon to be believed any longer.
+    pub(super) fn follow_hearsay(&mut self, node: HopId) -> Option<(LinkId, u8)> {
+        let (link, distance) = self.tables.routing.hearsay.way_to(self.now, node)?;
+        self.tables.routing.neighbours.get(link).filter(|n| n.up)?;
+        let time = self.config.timing.hop_round_trip.saturating_mul(u64::from(distance));
+        self.tables.routing.hearsay.doubt(node, self.now.saturating_add(time));
+        Some((link, distance))
+    }
+
+    /// Remembers that these nodes were heard of on a link, the neighbour first.
+    fn hear(&mut self, link: LinkId, nodes: impl Iterator<Item = HopId>) {
+        let until = self.now.saturating_add(self.config.timing.route_lifetime);
+        let routing = &mut self.tables.routing;
+        let share = self.config.capacities.hearsay / routing.neighbours.len().max(1);
+        let me = self.me.id().hop();
+        for (node, distance) in nodes.zip(1..).skip(1) {
+            if node != me && routing.neighbours.by_hop(node).is_none() {
+                routing.hearsay.note(self.now, node, link, distance, until, share);
+            }
+        }
+    }
+
     /// Answers a request for this node.
     fn reply(&mut self, link: LinkId, request: RouteRequest) {
         let mut reply = RouteReply {
             hop_limit: request.hops.len() as u8,
             sequence: request.sequence,
             source: request.source,
-            destination: request.destination,
             min_packet: request.min_packet,
             quality: request.quality,
             tariff: self.config.payment.tariff,
@@ -157,32 +201,35 @@ impl<M: Memory> Mesh<M> {
     ) -> Result<Option<LinkId>, Refusal> {
         self.charge(link, body)?;
         let reply = RouteReply::parse(header, body)?;
-        let me = self.me.id();
+        let (me, destination) = (self.me.id().hop(), reply.destination());
         let place = usize::from(reply.hop_limit).checked_sub(1);
         let here = place.map_or(Some(reply.source), |at| reply.hops.get(at).map(|h| h.node));
         if here != Some(me) {
             return Err(penalise(RoutingReason::NotOurTurn));
         }
         let behind = place.map_or(0, |at| at + 1);
-        let successor = reply.hops.get(behind).map_or(reply.destination, |h| h.node);
-        if self.node_at(link) != Some(successor) {
+        let successor = reply.hops.get(behind).map_or(destination.hop(), |h| h.node);
+        if self.node_at(link).map(|n| n.hop()) != Some(successor) {
             return Err(penalise(RoutingReason::WrongNeighbour));
         }
         // No relay would carry anything along a route with a loop.
-        let ends = [reply.source.hop(), reply.destination.hop()];
-        if !all_different(reply.hops.iter().map(|h| h.node.hop()).chain(ends)) {
+        let ends = [reply.source, destination.hop()];
+        if !all_different(reply.hops.iter().map(|h| h.node).chain(ends)) {
             return Err(penalise(RoutingReason::Loop));
         }
         let to = match place {
             None => {
-                let asked = self.tables.searches.get_mut(&reply.destination);
+                let asked = self.tables.searches.get_mut(&destination);
                 if !asked.is_some_and(|s| s.numbers.contains(&reply.sequence)) {
                     return Err(ignore(RoutingReason::Unsolicited));
+                }
+                if !self.tables.routing.fits(reply.hops.len()) {
+                    return Err(ignore(RoutingReason::TooManyHops));
                 }
                 None
             }
             Some(at) => {
-                if !self.tables.requests.contains(&reply.source, reply.sequence) {
+                if !self.tables.requests.contains(reply.source, reply.sequence) {
                     return Err(ignore(RoutingReason::Unsolicited));
                 }
                 // What this node asks for must be in the reply as it said it.
@@ -192,39 +239,41 @@ impl<M: Memory> Mesh<M> {
                 }
                 let before = at.checked_sub(1).and_then(|i| reply.hops.get(i));
                 let before = before.map_or(reply.source, |h| h.node);
-                let to =
-                    self.tables.routing.neighbours.live(before.hop()).filter(|n| n.node == before);
+                let to = self.tables.routing.neighbours.live(before);
                 Some(to.ok_or(ignore(RoutingReason::NextHopGone))?.link)
             }
         };
-        let signed = NodeId::from_compressed(&reply.public_key) == reply.destination
-            && signature::verify(&self.secp, &reply.public_key, &reply.sighash(), &reply.signature);
-        if !signed {
+        let sighash = reply.sighash();
+        if !signature::verify(&self.secp, &reply.public_key, &sighash, &reply.signature) {
             return Err(penalise(RoutingReason::ReplySignature));
         }
         if to.is_none() {
-            self.found(&reply);
+            self.found(destination, &reply);
             self.act(Action::Absorbed);
         }
-        self.learn(&reply, behind);
+        self.learn(destination, &reply, behind);
+        let nodes = reply.hops.iter().map(|h| h.node);
+        self.hear(link, nodes.clone().skip(behind).chain([destination.hop()]));
+        if let (Some(to), Some(at)) = (to, place) {
+            self.hear(to, nodes.take(at).rev().chain([reply.source]));
+        }
         Ok(to)
     }
 
     /// Remembers the route from here on: the hops from `behind`.
-    fn learn(&mut self, reply: &RouteReply, behind: usize) {
+    fn learn(&mut self, destination: NodeId, reply: &RouteReply, behind: usize) {
         let hops = reply.hops.get(behind..).unwrap_or_default();
         // What lies before this node is not part of its route: in proportion.
         let links = reply.hops.len() as u32 + 1;
         let quality = reply.quality / links * (hops.len() as u32 + 1);
         let expires_at = self.now.saturating_add(self.config.timing.route_lifetime);
-        let RouteReply { destination, tariff, min_packet, .. } = *reply;
-        let route = Route::new(destination, hops, tariff, min_packet, quality, expires_at);
+        let RouteReply { tariff, min_packet, .. } = *reply;
+        let route = Confirmed { destination, hops, tariff, min_packet, quality, expires_at };
         self.tables.routing.add_route(route, self.now);
     }
 
     /// An own search has an answer.
-    fn found(&mut self, reply: &RouteReply) {
-        let destination = reply.destination;
+    fn found(&mut self, destination: NodeId, reply: &RouteReply) {
         let Some(search) = self.tables.searches.get_mut(&destination) else { return };
         if !core::mem::replace(&mut search.found, true) {
             // What was known before may be gone, and must not win by its cost.
@@ -280,6 +329,7 @@ impl<M: Memory> Mesh<M> {
         };
         if error.cause == Cause::NextHopGone {
             self.tables.routing.remove_link(successor, error.reporter.hop(), error.next);
+            self.tables.routing.hearsay.doubt(error.destination.hop(), self.now);
         }
         if to.is_none() {
             let RouteError { sequence, destination, reporter, cause, .. } = error;

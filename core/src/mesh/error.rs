@@ -129,6 +129,9 @@ pub enum RoutingReason {
     /// The hop limit is used up.
     #[error("the hop limit is used up")]
     HopLimit,
+    /// The route has more hops than this node remembers.
+    #[error("the route has more hops than this node remembers")]
+    TooManyHops,
     /// Too many searches are under way.
     #[error("too many searches are under way")]
     TooManySearches,

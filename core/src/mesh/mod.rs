@@ -396,6 +396,11 @@ impl<M: Memory> Mesh<M> {
         self.tables.requests.len()
     }
 
+    /// Nodes now of which it was heard where they are.
+    pub fn hearsay(&self) -> usize {
+        self.tables.routing.hearsay.len()
+    }
+
     /// What it takes to send `bytes` of payload to a node by the best route that
     /// is known now. `None` without a route, or if no amount pays for it.
     pub fn quote(&self, destination: &NodeId, bytes: u64) -> Option<Quote> {
@@ -428,10 +433,10 @@ impl<M: Memory> Mesh<M> {
         self.act(Action::Reject { link, ticket: None, reason: reason.into(), remedy });
     }
 
+    /// Something goes to a neighbour: no answer is owed to it any more.
     fn note_sent(&mut self, link: LinkId) {
-        let now = self.now;
         if let Some(n) = self.tables.routing.neighbours.get_mut(link) {
-            n.sent = now;
+            n.owed = Micros::MAX;
         }
     }
 

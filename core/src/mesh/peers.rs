@@ -10,9 +10,9 @@ use crate::policy::quota::TokenBucket;
 use crate::routing::metric::PERFECT_LINK;
 use crate::routing::neighbours::Neighbour;
 use crate::tables::Memory;
-use crate::time::MILLISECOND;
-use crate::wire::Header;
+use crate::time::{MILLISECOND, Micros};
 use crate::wire::hello::{self, Hello};
+use crate::wire::{Header, WireError};
 
 /// Control traffic that a neighbour may cause, in bytes per second and at once.
 const CONTROL_RATE: u64 = 64 * 1024;
@@ -41,7 +41,9 @@ impl<M: Memory> Mesh<M> {
             keepalive: 0,
             congested: false,
             heard: now,
-            sent: now,
+            greeted: now,
+            owed: Micros::MAX,
+            overdue: Micros::MAX,
             free: TokenBucket::new(self.config.free_rate, self.config.free_burst, now),
             control: TokenBucket::new(CONTROL_RATE, CONTROL_BURST, now),
             bad_payments: TokenBucket::new(bad_payments.rate, bad_payments.burst, now)
@@ -74,6 +76,7 @@ impl<M: Memory> Mesh<M> {
         }
         let (old, was_up) = (other.link, other.up);
         self.tables.routing.neighbours.remove(old);
+        self.tables.routing.hearsay.forget_link(old);
         let reason = NetworkReason::OtherLinkKept.into();
         self.act(Action::Close { link: old, reason });
         if was_up {
@@ -97,6 +100,10 @@ impl<M: Memory> Mesh<M> {
 
     /// Sends a hello.
     pub(super) fn greet(&mut self, link: LinkId) {
+        let now = self.now;
+        if let Some(n) = self.tables.routing.neighbours.get_mut(link) {
+            n.greeted = now;
+        }
         let issuers = self.config.payment.issuers.iter();
         let hello = Hello {
             network: self.config.network,
@@ -108,6 +115,24 @@ impl<M: Memory> Mesh<M> {
             issuers: issuers.map(|key| key.serialize()).collect(),
         };
         self.send_control(link, hello::MAX_LEN, |out| hello.write(out));
+    }
+
+    /// A neighbour has nothing to say but that it is there.
+    pub(super) fn is_there(
+        &mut self,
+        link: LinkId,
+        header: Header,
+        body: &[u8],
+    ) -> Result<(), (MeshError, Remedy)> {
+        self.charge(link, body)?;
+        if header.flags != 0 {
+            return Err(WireError::Flags(header.flags).into());
+        }
+        if !body.is_empty() {
+            return Err(WireError::Trailing(body.len()).into());
+        }
+        self.act(Action::Absorbed);
+        Ok(())
     }
 
     /// A neighbour's hello: the link can be used from now on.

@@ -11,6 +11,7 @@ use crate::payment::fee::Party;
 use crate::policy::detect::DetectedProtocol;
 use crate::policy::mode::{MeshMode, RoutingPolicy};
 use crate::tables::Memory;
+use crate::time::Micros;
 use crate::wire::datagram::Datagram;
 use crate::wire::header::lower_hop_limit;
 use crate::wire::route_error::{self, RouteError};
@@ -47,6 +48,7 @@ impl<M: Memory> Mesh<M> {
             return self.reject(Some(link), NetworkReason::LinkClosed, Remedy::Ignore);
         };
         neighbour.heard = now;
+        neighbour.overdue = Micros::MAX;
         let up = neighbour.up;
         if let Err(reason) = self.check_size(packet) {
             return self.reject(Some(link), reason, Remedy::Disconnect);
@@ -59,8 +61,12 @@ impl<M: Memory> Mesh<M> {
             return self.reject(Some(link), NetworkReason::NoHello, Remedy::Disconnect);
         }
         let result = match header.kind {
-            Kind::Datagram => return self.datagram(link, header, packet),
+            Kind::Datagram => {
+                self.owe_answer(link);
+                return self.datagram(link, header, packet);
+            }
             Kind::Hello => self.hello(link, header, body),
+            Kind::KeepAlive => self.is_there(link, header, body),
             Kind::RouteRequest => self.route_request(link, header, body),
             Kind::RouteReply => {
                 self.route_reply(link, header, body).map(|to| self.pass_on(to, packet))
@@ -147,6 +153,7 @@ impl<M: Memory> Mesh<M> {
                 *counter = counter.wrapping_add(1);
                 self.stats.relayed_bytes = self.stats.relayed_bytes.wrapping_add(size as u64);
                 self.note_sent(to);
+                self.expect_answer(to, size);
                 lower_hop_limit(packet);
                 self.act(forward(to, priority, 0..size, after));
             }

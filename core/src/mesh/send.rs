@@ -5,13 +5,12 @@ use super::error::{MeshError, NetworkReason, RoutingReason};
 use super::pay::Admission;
 use super::{Mesh, Pending};
 use crate::config::MAX_HOPS;
-use crate::id::NodeId;
+use crate::id::{HopId, NodeId};
 use crate::payment::fee::Party;
 use crate::routing::discovery::Searches;
-use crate::routing::table::Route;
 use crate::tables::{List, Memory};
 use crate::wire::datagram::{self, Datagram, Emit, Signed};
-use crate::wire::route_request::{self, Hops, RouteRequest};
+use crate::wire::route_request::{self, HEARSAY, Hops, ROUTES, RouteRequest};
 
 impl<M: Memory> Mesh<M> {
     /// Sends a datagram, or parks it until a route is found.
@@ -20,8 +19,9 @@ impl<M: Memory> Mesh<M> {
         if to == self.me.id() {
             return self.reject(None, RoutingReason::Itself, Remedy::Ignore);
         }
-        let result = match self.tables.routing.find_route(&to, self.now) {
-            Some(route) => self.send_on(&route, payload, proof, unchecked),
+        let route = self.tables.routing.find_route(&to, self.now);
+        let result = match route.map(|r| (r.path(), r.min_packet)) {
+            Some((path, max)) => self.send_on(to, &path, max, payload, proof, unchecked),
             None => self.search_for(to),
         };
         self.answered = None;
@@ -41,17 +41,18 @@ impl<M: Memory> Mesh<M> {
 
     fn send_on(
         &mut self,
-        route: &Route,
+        destination: NodeId,
+        path: &[HopId],
+        min_packet: u32,
         payload: &[u8],
         proof: &[u8],
         unchecked: bool,
     ) -> Result<(), MeshError> {
-        let path = route.path();
-        let first = path.first().copied().unwrap_or(route.destination.hop());
+        let first = path.first().copied().unwrap_or(destination.hop());
         let neighbour =
             self.tables.routing.neighbours.live(first).ok_or(RoutingReason::NextHopGone)?;
         let (link, congested) = (neighbour.link, neighbour.congested);
-        let max = neighbour.max_packet.min(route.min_packet);
+        let max = neighbour.max_packet.min(min_packet);
         let head = datagram::head_len(path.len(), proof.len());
         let size = head.saturating_add(payload.len());
         if usize::try_from(max).is_ok_and(|max| size > max) || head > self.tables.head.capacity() {
@@ -68,7 +69,7 @@ impl<M: Memory> Mesh<M> {
             hop_limit: path.len() as u8,
             sequence,
             source: me,
-            destination: route.destination,
+            destination,
             hops: &hops,
             signed: (!proof.is_empty()).then_some(Signed {
                 public_key: &public_key,
@@ -94,13 +95,13 @@ impl<M: Memory> Mesh<M> {
             hop_limit: unsent.hop_limit,
             sequence,
             source: me,
-            destination: route.destination,
+            destination,
             proof: (!proof.is_empty()).then_some((&public_key, proof)),
         };
         self.reserve_head(head);
         let Self { tables, me, secp, .. } = self;
         let out = &mut tables.head;
-        let written = emit.write(&path, payload, out, |hash| me.sign(secp, hash));
+        let written = emit.write(path, payload, out, |hash| me.sign(secp, hash));
         self.head_len = written.map_err(|_| RoutingReason::TooLargeForHop { size, max })?;
         self.next_sequence = self.next_sequence.wrapping_add(1);
         self.stats.sent = self.stats.sent.wrapping_add(1);
@@ -137,29 +138,46 @@ impl<M: Memory> Mesh<M> {
 
     /// Begins a search and sends its first ring.
     fn search(&mut self, to: NodeId) -> Result<(), MeshError> {
-        let number = self.rng.u64();
-        let begun = self.tables.searches.begin(to, number, self.now, &self.config.timing);
+        let (now, number) = (self.now, self.rng.u64());
+        // Who has a route already wants to know whether there is a better one.
+        let heard = match self.tables.routing.find_route(&to, now) {
+            None => self.follow_hearsay(to.hop()),
+            Some(_) => None,
+        };
+        let far = heard.map_or(0, |(_, distance)| distance);
+        let begun = self.tables.searches.begin(to, number, far, now, &self.config.timing);
         begun.ok_or(RoutingReason::TooManySearches)?;
-        self.ask_ring(to, self.config.timing.first_ring, number);
+        match heard {
+            None => self.ask_ring(to, self.config.timing.first_ring, number, HEARSAY | ROUTES),
+            Some((link, distance)) => {
+                let request = self.request(to, distance, number, HEARSAY | ROUTES);
+                self.send_control(link, route_request::MAX_LEN, |out| request.write(out));
+            }
+        }
         Ok(())
     }
 
     /// Asks all neighbours for a node within a ring `width` links wide.
-    pub(super) fn ask_ring(&mut self, to: NodeId, width: u8, number: u64) {
-        let request = RouteRequest {
-            hop_limit: width.saturating_sub(1),
-            sequence: number,
-            source: self.me.id(),
-            destination: to,
-            min_packet: self.config.max_packet,
-            quality: 0,
-            hops: Hops::new(),
-        };
+    pub(super) fn ask_ring(&mut self, to: NodeId, width: u8, number: u64, flags: u8) {
+        let request = self.request(to, width.saturating_sub(1), number, flags);
+        if self.write_head(route_request::MAX_LEN, |out| request.write(out)) {
+            self.push(Pending::Flood { except: None, last: None });
+        }
+    }
+
+    fn request(&mut self, to: NodeId, hop_limit: u8, sequence: u64, flags: u8) -> RouteRequest {
         if let Some(due) = self.tables.searches.next_due() {
             self.wake_at(due);
         }
-        if self.write_head(route_request::MAX_LEN, |out| request.write(out)) {
-            self.push(Pending::Flood { except: None, last: None });
+        RouteRequest {
+            flags,
+            hop_limit,
+            sequence,
+            source: self.me.id().hop(),
+            destination: to.hop(),
+            min_packet: self.config.max_packet,
+            quality: 0,
+            hops: Hops::new(),
         }
     }
 }

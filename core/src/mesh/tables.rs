@@ -45,7 +45,7 @@ impl<M: Memory> Tables<M> {
     /// Makes room as configured. Keys of tables are drawn from `rng`.
     pub(super) fn prepare(&mut self, config: &Config, rng: &mut Rng) {
         let c = config.capacities;
-        self.routing.set_capacity(c.neighbours, c.routes);
+        self.routing.set_capacity(&c);
         self.searches.set_capacity(c.searches);
         self.requests.set_capacity(c.relayed_requests);
         self.seen.prepare(c.seen, table_key(rng));

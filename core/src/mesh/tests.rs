@@ -51,7 +51,7 @@ fn a_search_for_nobody_fails_once_and_the_packet_comes_back() {
     send(&mut w, 0, nobody, b"x");
     w.run();
     let mut did = Vec::new();
-    for _ in 0..40 {
+    for _ in 0..60 {
         did.extend(w.later(100_000));
     }
     let no_route = Did::GivenUp(Ticket(1), RoutingReason::NoRoute.into());

@@ -5,15 +5,23 @@ use super::error::NetworkReason;
 use super::{Mesh, Pending};
 use crate::id::LinkId;
 use crate::payment::ledger::Record;
-use crate::routing::discovery::WIDEST;
+use crate::routing::discovery::{WIDEST, wider};
 use crate::routing::neighbours::Neighbour;
 use crate::tables::Memory;
 use crate::time::{MILLISECOND, Micros, SECOND};
+use crate::wire::route_request::ROUTES;
+use crate::wire::{HEADER_LEN, Header, Kind, Writer};
 
 /// How long a neighbour may take to say hello.
 pub(super) const HELLO_TIMEOUT: Micros = 10 * SECOND;
-/// How many times a neighbour's longest silence is waited for.
-const MISSED: u64 = 3;
+/// How many times as long as a neighbour said its answer is waited for.
+const PATIENCE: u64 = 3;
+/// How many keep-alives long a hello is good for; after [`PATIENCE`] times that a
+/// neighbour of which nothing was heard is given up.
+const HELLO_EVERY: u64 = 120;
+/// What a link is taken to carry at least: 1 MB/s / 32 = 31 kB/s. What was sent and is not
+/// answered may be still on its way for so long.
+const MICROS_PER_BYTE: u64 = 32;
 /// Payments forgotten in one step, so that no step takes long.
 const CLEANUP_STEP: usize = 256;
 const CLEANUP_INTERVAL: Micros = 60 * SECOND;
@@ -23,9 +31,9 @@ fn silent_at(n: &Neighbour) -> Micros {
     let patience = match (n.up, n.keepalive) {
         (false, _) => HELLO_TIMEOUT,
         (true, 0) => return Micros::MAX,
-        (true, keepalive) => keepalive.saturating_mul(MISSED),
+        (true, keepalive) => keepalive.saturating_mul(PATIENCE * HELLO_EVERY),
     };
-    n.heard.saturating_add(patience)
+    n.heard.saturating_add(patience).min(n.overdue)
 }
 
 impl<M: Memory> Mesh<M> {
@@ -49,7 +57,7 @@ impl<M: Memory> Mesh<M> {
 
     fn next_due(&self) -> Micros {
         let neighbours = self.tables.routing.neighbours.iter();
-        let neighbours = neighbours.map(|n| silent_at(n).min(self.greet_at(n))).min();
+        let neighbours = neighbours.map(|n| silent_at(n).min(self.greet_at(n)).min(n.owed)).min();
         let cleanup =
             self.tables.replay.next_expiry().is_some() && self.wall.unix(self.now).is_some();
         let times = [self.parked_until(), neighbours, self.tables.searches.next_due()];
@@ -61,7 +69,35 @@ impl<M: Memory> Mesh<M> {
         match self.config.timing.keepalive {
             0 => Micros::MAX,
             _ if !n.up => Micros::MAX,
-            keepalive => n.sent.saturating_add(keepalive),
+            keepalive => n.greeted.saturating_add(keepalive.saturating_mul(HELLO_EVERY)),
+        }
+    }
+
+    /// A datagram of so many bytes goes to a neighbour, which must answer: in return for
+    /// what it carries it learns early that the link is dead.
+    pub(super) fn expect_answer(&mut self, link: LinkId, bytes: usize) {
+        let now = self.now;
+        let Some(n) = self.tables.routing.neighbours.get_mut(link) else { return };
+        if n.keepalive == 0 {
+            return;
+        }
+        let begin = match n.overdue {
+            Micros::MAX => now.saturating_add(n.keepalive.saturating_mul(PATIENCE)),
+            overdue => overdue,
+        };
+        n.overdue = begin.saturating_add((bytes as u64).saturating_mul(MICROS_PER_BYTE));
+        let overdue = n.overdue;
+        self.wake_at(overdue);
+    }
+
+    /// A datagram came from a neighbour, which waits for a sign that it did.
+    pub(super) fn owe_answer(&mut self, link: LinkId) {
+        let (now, keepalive) = (self.now, self.config.timing.keepalive);
+        let Some(n) = self.tables.routing.neighbours.get_mut(link) else { return };
+        if keepalive > 0 && n.owed == Micros::MAX {
+            n.owed = now.saturating_add(keepalive);
+            let owed = n.owed;
+            self.wake_at(owed);
         }
     }
 
@@ -76,8 +112,7 @@ impl<M: Memory> Mesh<M> {
             }
             return true;
         }
-        let doubled = width.saturating_mul(2);
-        let wider = if doubled.saturating_add(1) >= WIDEST { WIDEST } else { doubled };
+        let wider = wider(width);
         let span = self.config.timing.hop_round_trip.saturating_mul(u64::from(wider));
         let (now, number) = (self.now, self.rng.u64());
         if let Some(search) = self.tables.searches.get_mut(&to) {
@@ -86,7 +121,8 @@ impl<M: Memory> Mesh<M> {
             let _ = search.numbers.push(number);
             search.until = now.saturating_add(span.max(1));
         }
-        self.ask_ring(to, wider, number);
+        let flags = if wider >= WIDEST { 0 } else { ROUTES };
+        self.ask_ring(to, wider, number, flags);
         true
     }
 
@@ -103,11 +139,20 @@ impl<M: Memory> Mesh<M> {
     }
 
     fn keep_alive(&mut self) -> bool {
-        let due = |n: &&Neighbour| self.greet_at(n) <= self.now;
-        let link: Option<LinkId> = self.tables.routing.neighbours.iter().find(due).map(|n| n.link);
-        let Some(link) = link else { return false };
+        let now = self.now;
+        let due = |n: &&Neighbour| self.greet_at(n).min(n.owed) <= now;
+        let due = self.tables.routing.neighbours.iter().find(due);
+        let Some((link, greet)) = due.map(|n| (n.link, self.greet_at(n) <= now)) else {
+            return false;
+        };
+        // Now, so that it is not due again before it is sent.
         self.note_sent(link);
-        self.greet(link);
+        if greet {
+            self.greet(link);
+        } else {
+            let header = Header { kind: Kind::KeepAlive, flags: 0, hop_limit: 0, sequence: 0 };
+            self.send_control(link, HEADER_LEN, |out| Writer::new(out).finish(header, &[]));
+        }
         true
     }
 

@@ -2,11 +2,11 @@
 
 use crate::config::fixed::{RELAYED_REQUESTS, SEARCHES};
 use crate::config::{MAX_HOPS, ROUTES_PER_DESTINATION, Timing};
-use crate::id::{LinkId, NodeId};
+use crate::id::{HopId, LinkId, NodeId};
 use crate::tables::{List, Memory};
-use crate::time::Micros;
+use crate::time::{Micros, SECOND};
 
-/// An own search, in rings that double.
+/// An own search, in rings that become wider.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Search {
     /// Who is looked for.
@@ -14,7 +14,8 @@ pub struct Search {
     /// Numbers of its requests, one for each ring. They are drawn, not counted:
     /// who knew the next one could use it first, in this node's name.
     pub numbers: heapless::Vec<u64, RINGS>,
-    /// Width of the latest ring, in links.
+    /// Width of the latest ring, in links; for the first request, which may follow
+    /// hearsay, no more than the configured one.
     pub width: u8,
     /// When the latest ring is given up.
     pub until: Micros,
@@ -24,9 +25,18 @@ pub struct Search {
 
 /// Widest ring: the longest route.
 pub const WIDEST: u8 = MAX_HOPS as u8 + 1;
-/// Most rings of a search: each is twice as wide as the one before, up to the
+/// Most rings of a search: each is [`WIDER`] times as wide as the one before, up to the
 /// widest.
-const RINGS: usize = WIDEST.ilog2() as usize + 2;
+const RINGS: usize = WIDEST.ilog(WIDER) as usize + 2;
+const WIDER: u8 = 4;
+/// How long a request of another node is remembered; no ring is waited for so long.
+const REMEMBERED: Micros = 60 * SECOND;
+
+/// The ring after one of this width: the widest, where that is not much wider.
+pub fn wider(width: u8) -> u8 {
+    let wider = width.saturating_mul(WIDER);
+    if wider >= WIDEST / 2 { WIDEST } else { wider }
+}
 
 /// Own searches, sorted by destination.
 pub struct Searches<M: Memory>(M::List<Search, SEARCHES>);
@@ -50,19 +60,21 @@ impl<M: Memory> Searches<M> {
         self.0.get_mut(at)
     }
 
-    /// Begins a search with its first ring, whose request has this number.
-    /// `None` if there is no room.
+    /// Begins a search with its first request, which has this number and goes so many
+    /// links far. `None` if there is no room.
     pub fn begin(
         &mut self,
         destination: NodeId,
         number: u64,
+        far: u8,
         now: Micros,
         timing: &Timing,
     ) -> Option<()> {
         let width = timing.first_ring.clamp(1, WIDEST);
         // Three quarters of the time: most that are found so near are found soon, and the
         // next ring costs little more. Nodes that start together ask too early.
-        let time = timing.hop_round_trip.saturating_mul(u64::from(width)) / 4 * 3;
+        let links = u64::from(far.max(width));
+        let time = timing.hop_round_trip.saturating_mul(links) / 4 * 3;
         let until = now.saturating_add(time);
         let numbers = [number].into_iter().collect();
         let search = Search { destination, numbers, width, until, found: false };
@@ -108,12 +120,14 @@ impl<M: Memory> Searches<M> {
 /// A request of another node that came by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Relayed {
-    source: NodeId,
+    source: HopId,
     sequence: u64,
     from: LinkId,
     heard: Micros,
     /// Answers given, where this node is the destination.
-    answers: usize,
+    answers: u8,
+    /// Cost of the cheapest route among them.
+    cheapest: u64,
 }
 
 /// What a request is to this node.
@@ -137,24 +151,31 @@ impl<M: Memory> RelayedRequests<M> {
         self.0.set_capacity(capacity);
     }
 
-    fn place(&self, source: &NodeId, sequence: u64) -> Result<usize, usize> {
-        self.0.binary_search_by(|r| (r.source, r.sequence).cmp(&(*source, sequence)))
+    fn place(&self, source: HopId, sequence: u64) -> Result<usize, usize> {
+        self.0.binary_search_by(|r| (r.source, r.sequence).cmp(&(source, sequence)))
     }
 
     /// Remembers a request that came on a link. A link that has more than
     /// `share` of them loses its own oldest.
     pub fn note(
         &mut self,
-        source: NodeId,
+        source: HopId,
         sequence: u64,
         from: LinkId,
         now: Micros,
         share: usize,
     ) -> Novelty {
-        if self.place(&source, sequence).is_ok() {
+        if self.place(source, sequence).is_ok() {
             return Novelty::Known;
         }
-        let of_link = self.0.iter().filter(|r| r.from == from).count();
+        // As long as all of them are no more than a share there is nothing to count.
+        if self.0.len() >= share.max(1) {
+            self.0.retain(|r| now.saturating_sub(r.heard) < REMEMBERED);
+        }
+        let of_link = match self.0.len() >= share.max(1) {
+            true => self.0.iter().filter(|r| r.from == from).count(),
+            false => 0,
+        };
         if of_link >= share.max(1) || self.0.is_full() {
             let oldest = |own: bool| {
                 let list = self.0.iter().enumerate().filter(|(_, r)| !own || r.from == from);
@@ -164,8 +185,9 @@ impl<M: Memory> RelayedRequests<M> {
                 self.0.take(at);
             }
         }
-        if let Err(at) = self.place(&source, sequence) {
-            let new = Relayed { source, sequence, from, heard: now, answers: 0 };
+        if let Err(at) = self.place(source, sequence) {
+            let new =
+                Relayed { source, sequence, from, heard: now, answers: 0, cheapest: u64::MAX };
             // One was taken out where there was no room.
             let _ = self.0.try_insert(at, new);
         }
@@ -173,16 +195,21 @@ impl<M: Memory> RelayedRequests<M> {
     }
 
     /// Whether a request was here.
-    pub fn contains(&self, source: &NodeId, sequence: u64) -> bool {
+    pub fn contains(&self, source: HopId, sequence: u64) -> bool {
         self.place(source, sequence).is_ok()
     }
 
-    /// Counts one more answer to a request; false once there are enough.
-    pub fn may_answer(&mut self, source: &NodeId, sequence: u64) -> bool {
+    /// Whether a request is to be answered that came over a route of this cost: the first
+    /// is, and a few that are cheaper.
+    pub fn may_answer(&mut self, source: HopId, sequence: u64, cost: u64) -> bool {
         let Ok(at) = self.place(source, sequence) else { return false };
         let Some(r) = self.0.get_mut(at) else { return false };
-        r.answers += 1;
-        r.answers <= ROUTES_PER_DESTINATION
+        let good = r.answers == 0 || cost < r.cheapest;
+        if !good || usize::from(r.answers) >= ROUTES_PER_DESTINATION {
+            return false;
+        }
+        (r.answers, r.cheapest) = (r.answers.saturating_add(1), cost);
+        true
     }
 
     /// Requests remembered.
@@ -205,28 +232,43 @@ mod tests {
         NodeId([n; 32])
     }
 
+    fn hop(n: u8) -> HopId {
+        node(n).hop()
+    }
+
+    #[test]
+    fn rings_end_with_the_longest_route() {
+        for first in 1..=WIDEST {
+            let rings: std::vec::Vec<u8> =
+                core::iter::successors(Some(first), |w| (*w < WIDEST).then(|| wider(*w))).collect();
+            assert!(rings.len() <= RINGS && rings.ends_with(&[WIDEST]), "{rings:?}");
+        }
+    }
+
     #[test]
     fn a_flooding_neighbour_pushes_out_only_its_own() {
         let mut r = RelayedRequests::<Fixed>::EMPTY;
         r.set_capacity(16);
-        assert_eq!(r.note(node(1), 1, LinkId(1), 0, 4), Novelty::New);
-        assert_eq!(r.note(node(1), 1, LinkId(2), 0, 4), Novelty::Known);
+        assert_eq!(r.note(hop(1), 1, LinkId(1), 0, 4), Novelty::New);
+        assert_eq!(r.note(hop(1), 1, LinkId(2), 0, 4), Novelty::Known);
         for n in 0..100 {
-            r.note(node(2), n, LinkId(2), n, 4);
+            r.note(hop(2), n, LinkId(2), n, 4);
         }
-        assert!(r.contains(&node(1), 1));
+        assert!(r.contains(hop(1), 1));
         assert_eq!(r.len(), 5);
-        assert!(r.contains(&node(2), 99) && r.contains(&node(2), 96) && !r.contains(&node(2), 95));
+        assert!(r.contains(hop(2), 99) && r.contains(hop(2), 96) && !r.contains(hop(2), 95));
+        r.note(hop(3), 1, LinkId(3), REMEMBERED + 98, 4);
+        assert_eq!(r.len(), 2, "the others are old");
     }
 
     #[test]
     fn a_destination_answers_a_few_times() {
         let mut r = RelayedRequests::<Fixed>::EMPTY;
         r.set_capacity(16);
-        r.note(node(1), 1, LinkId(1), 0, 4);
-        assert!((0..ROUTES_PER_DESTINATION).all(|_| r.may_answer(&node(1), 1)));
-        assert!(!r.may_answer(&node(1), 1));
-        assert!(!r.may_answer(&node(1), 2));
+        r.note(hop(1), 1, LinkId(1), 0, 4);
+        let costs = [50, 50, 40, 60, 30, 20].map(|cost| r.may_answer(hop(1), 1, cost));
+        assert_eq!(costs, [true, false, true, false, true, false]);
+        assert!(!r.may_answer(hop(1), 2, 1));
     }
 
     #[test]
@@ -234,9 +276,9 @@ mod tests {
         let mut s = Searches::<Fixed>::EMPTY;
         s.set_capacity(2);
         let timing = Timing::HOST;
-        assert!(s.begin(node(1), 5, 0, &timing).is_some());
-        assert!(s.begin(node(2), 6, 100, &timing).is_some());
-        assert!(s.begin(node(3), 7, 0, &timing).is_none());
+        assert!(s.begin(node(1), 5, 1, 0, &timing).is_some());
+        assert!(s.begin(node(2), 6, 1, 100, &timing).is_some());
+        assert!(s.begin(node(3), 7, 1, 0, &timing).is_none());
         let first = u64::from(timing.first_ring) * timing.hop_round_trip * 3 / 4;
         assert_eq!(s.next_due(), Some(first));
         assert_eq!(s.due(first - 1), None);

@@ -2,6 +2,7 @@
 //! (DESIGN section 7).
 
 pub mod discovery;
+pub mod hearsay;
 pub mod metric;
 pub mod neighbours;
 pub mod seen;

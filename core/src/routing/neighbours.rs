@@ -27,14 +27,20 @@ pub struct Neighbour {
     pub mode: MeshMode,
     /// Expected transmissions per packet over the link, in 1/256.
     pub quality: u16,
-    /// How long it may be silent, as it said; 0: for ever.
+    /// How soon it answers a datagram, as it said; 0: whenever it likes.
     pub keepalive: Micros,
     /// Whether the queue of its link is full.
     pub congested: bool,
     /// When something was last received.
     pub heard: Micros,
-    /// When something was last sent.
-    pub sent: Micros,
+    /// When it was last sent a hello.
+    pub greeted: Micros,
+    /// When it must be sent something, because it sent a datagram; [`Micros::MAX`]: need
+    /// not be.
+    pub owed: Micros,
+    /// When it is taken for dead if it does not answer what it was sent;
+    /// [`Micros::MAX`]: nothing is to be answered.
+    pub overdue: Micros,
     /// Free traffic that it may still send.
     pub free: TokenBucket,
     /// Control traffic that it may still cause.

@@ -1,9 +1,10 @@
 //! Routes: how to reach nodes that are not neighbours, and what it costs.
 
+use super::hearsay::Hearsay;
 use super::metric;
 use super::neighbours::{Neighbour, Neighbours};
-use crate::config::fixed::ROUTES;
-use crate::config::{MAX_HOPS, ROUTES_PER_DESTINATION};
+use crate::config::fixed::{ROUTE_HOPS, ROUTES};
+use crate::config::{Capacities, MAX_HOPS, ROUTES_PER_DESTINATION};
 use crate::id::{HopId, NodeId};
 use crate::payment::fee::{FeeDistribution, Tariff};
 use crate::tables::{List, Memory};
@@ -11,12 +12,12 @@ use crate::time::Micros;
 use crate::wire::route_request::Hop;
 
 /// A route to a node that is not a neighbour, or to one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Route {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route<'t> {
     /// Where it leads.
     pub destination: NodeId,
     /// Intermediate nodes in travel order, with their tariffs; none for a neighbour.
-    pub hops: heapless::Vec<(HopId, Tariff), MAX_HOPS>,
+    pub hops: &'t [(HopId, Tariff)],
     /// What the destination takes for receiving.
     pub tariff: Tariff,
     /// Largest packet that all nodes on it accept, in bytes.
@@ -27,37 +28,21 @@ pub struct Route {
     pub expires_at: Micros,
 }
 
-impl Route {
-    /// A route over `hops`, as a destination confirmed it.
-    pub fn new(
-        destination: NodeId,
-        hops: &[Hop],
-        tariff: Tariff,
-        min_packet: u32,
-        quality: u32,
-        expires_at: Micros,
-    ) -> Self {
-        Self {
-            destination,
-            hops: hops.iter().take(MAX_HOPS).map(|h| (h.node.hop(), h.tariff)).collect(),
-            tariff,
-            min_packet,
-            cost: metric::cost(quality, hops, tariff),
-            expires_at,
-        }
-    }
-
+impl Route<'_> {
     /// The intermediate nodes, as a datagram lists them.
     pub fn path(&self) -> heapless::Vec<HopId, MAX_HOPS> {
-        self.hops.iter().map(|(h, _)| *h).collect()
+        self.hops.iter().take(MAX_HOPS).map(|(h, _)| *h).collect()
+    }
+
+    /// The first node on the way.
+    pub fn first(&self) -> HopId {
+        self.hops.first().map_or(self.destination.hop(), |(hop, _)| *hop)
     }
 
     /// Smallest amount that pays for `bytes` of payload on this route, in
     /// millisatoshi; `None` if no amount does.
     pub fn amount_for(&self, bytes: u64) -> Option<u64> {
-        let prices: heapless::Vec<u64, MAX_HOPS> =
-            self.hops.iter().map(|(_, t)| t.price(bytes)).collect();
-        crate::payment::fee::amount_for(&prices, self.tariff.price(bytes))
+        metric::amount(self.hops.iter().map(|(_, tariff)| *tariff), self.tariff, bytes)
     }
 
     fn uses(&self, from: HopId, to: HopId) -> bool {
@@ -66,22 +51,66 @@ impl Route {
     }
 }
 
+/// A route as a destination confirmed it, to be remembered.
+#[derive(Debug, Clone, Copy)]
+pub struct Confirmed<'r> {
+    /// Where it leads.
+    pub destination: NodeId,
+    /// Intermediate nodes in travel order.
+    pub hops: &'r [Hop],
+    /// What the destination takes for receiving.
+    pub tariff: Tariff,
+    /// Largest packet that all nodes on it accept, in bytes.
+    pub min_packet: u32,
+    /// Sum of the expected transmissions of its links, in 1/256.
+    pub quality: u32,
+    /// When it must be asked for again.
+    pub expires_at: Micros,
+}
+
+/// A route that is remembered.
+struct Entry<M: Memory> {
+    destination: NodeId,
+    hops: M::List<(HopId, Tariff), ROUTE_HOPS>,
+    tariff: Tariff,
+    min_packet: u32,
+    cost: u64,
+    expires_at: Micros,
+}
+
+impl<M: Memory> Entry<M> {
+    fn route(&self) -> Route<'_> {
+        let Self { destination, ref hops, tariff, min_packet, cost, expires_at } = *self;
+        Route { destination, hops, tariff, min_packet, cost, expires_at }
+    }
+}
+
 /// Neighbours, and routes to others.
 pub struct RoutingTable<M: Memory> {
     /// The neighbours.
     pub neighbours: Neighbours<M>,
     /// Sorted by destination and cost.
-    routes: M::List<Route, ROUTES>,
+    routes: M::List<Entry<M>, ROUTES>,
+    route_hops: usize,
+    /// Where others are said to be.
+    pub hearsay: Hearsay<M>,
 }
 
 impl<M: Memory> RoutingTable<M> {
     /// An empty table without room.
-    pub const EMPTY: Self = Self { neighbours: Neighbours::EMPTY, routes: M::List::EMPTY };
+    pub const EMPTY: Self = Self {
+        neighbours: Neighbours::EMPTY,
+        routes: M::List::EMPTY,
+        route_hops: 0,
+        hearsay: Hearsay::EMPTY,
+    };
 
     /// Makes room.
-    pub fn set_capacity(&mut self, neighbours: usize, routes: usize) {
-        self.neighbours.set_capacity(neighbours);
-        self.routes.set_capacity(routes);
+    pub fn set_capacity(&mut self, c: &Capacities) {
+        self.neighbours.set_capacity(c.neighbours);
+        self.routes.set_capacity(c.routes);
+        self.route_hops = c.route_hops.min(MAX_HOPS);
+        self.hearsay.set_capacity(c.hearsay);
     }
 
     /// Adds a neighbour; gives it back as [`Neighbours::insert`] does.
@@ -93,34 +122,46 @@ impl<M: Memory> RoutingTable<M> {
     /// Takes a neighbour out, and with it every route that begins with it.
     pub fn remove_direct_peer(&mut self, link: crate::id::LinkId) -> Option<Neighbour> {
         let gone = self.neighbours.remove(link)?;
+        self.hearsay.forget_link(link);
         let hop = gone.node.hop();
-        self.routes.retain(|r| r.hops.first().is_some_and(|(first, _)| *first != hop));
+        self.routes.retain(|r| r.route().first() != hop);
         Some(gone)
     }
 
     /// The cheapest way to a node at `now`: the link to a neighbour, else a
     /// route whose first hop is a live neighbour.
-    pub fn find_route(&self, destination: &NodeId, now: Micros) -> Option<Route> {
-        if let Some(n) = self.neighbours.live(destination.hop()).filter(|n| n.node == *destination)
-        {
-            return Some(Route {
-                destination: *destination,
-                hops: heapless::Vec::new(),
-                tariff: n.tariff,
-                min_packet: n.max_packet,
-                cost: metric::cost(u32::from(n.quality), &[], n.tariff),
-                expires_at: Micros::MAX,
-            });
-        }
-        self.known(destination)
-            .find(|r| {
-                let first = r.hops.first().and_then(|(first, _)| self.neighbours.live(*first));
-                r.expires_at > now && first.is_some()
-            })
-            .cloned()
+    pub fn find_route(&self, destination: &NodeId, now: Micros) -> Option<Route<'_>> {
+        let hop = destination.hop();
+        let neighbour = self.neighbour(hop).filter(|route| route.destination == *destination);
+        neighbour.or_else(|| self.usable(hop, now).find(|r| r.destination == *destination))
     }
 
-    fn known(&self, destination: &NodeId) -> impl Iterator<Item = &Route> {
+    /// The same to a node of which only the beginning of the identity is known.
+    pub fn way_to(&self, destination: HopId, now: Micros) -> Option<Route<'_>> {
+        self.neighbour(destination).or_else(|| self.usable(destination, now).next())
+    }
+
+    fn neighbour(&self, hop: HopId) -> Option<Route<'_>> {
+        self.neighbours.live(hop).map(|n| Route {
+            destination: n.node,
+            hops: &[],
+            tariff: n.tariff,
+            min_packet: n.max_packet,
+            cost: metric::cost(u32::from(n.quality), &[], n.tariff),
+            expires_at: Micros::MAX,
+        })
+    }
+
+    fn usable(&self, destination: HopId, now: Micros) -> impl Iterator<Item = Route<'_>> {
+        let from = self.routes.partition_point(|r| r.destination.hop() < destination);
+        let routes = self.routes.get(from..).unwrap_or_default().iter();
+        let routes = routes.take_while(move |r| r.destination.hop() == destination);
+        routes
+            .map(Entry::route)
+            .filter(move |r| r.expires_at > now && self.neighbours.live(r.first()).is_some())
+    }
+
+    fn known(&self, destination: &NodeId) -> impl Iterator<Item = &Entry<M>> {
         let from = self.routes.partition_point(|r| r.destination < *destination);
         let routes = self.routes.get(from..).unwrap_or_default();
         routes.iter().take_while(move |r| r.destination == *destination)
@@ -132,28 +173,36 @@ impl<M: Memory> RoutingTable<M> {
         FeeDistribution::new(amount_msat, intermediates)
     }
 
-    /// Remembers a route. Of those to one destination the cheapest
-    /// [`ROUTES_PER_DESTINATION`] stay. In a full table the one that expires
-    /// first makes room: of those through the same neighbour, if that one has its
-    /// share of the table already.
-    pub fn add_route(&mut self, route: Route, now: Micros) {
-        if route.hops.is_empty() {
+    /// Whether a route of so many hops can be remembered.
+    pub fn fits(&self, hops: usize) -> bool {
+        hops <= self.route_hops
+    }
+
+    /// Remembers a route, unless it is to a neighbour or has too many hops. Of those to
+    /// one destination the cheapest [`ROUTES_PER_DESTINATION`] stay. In a full table the
+    /// one that expires first makes room: of those through the same neighbour, if that
+    /// one has its share of the table already.
+    pub fn add_route(&mut self, new: Confirmed<'_>, now: Micros) {
+        let Some(first) = new.hops.first().map(|hop| hop.node) else { return };
+        if !self.fits(new.hops.len()) {
             return;
         }
+        let destination = new.destination;
+        let cost = metric::cost(new.quality, new.hops, new.tariff);
         self.routes.retain(|r| {
-            r.expires_at > now && (r.destination != route.destination || r.hops != route.hops)
+            let nodes = || r.hops.iter().map(|(hop, _)| *hop);
+            let same = r.destination == destination && nodes().eq(new.hops.iter().map(|h| h.node));
+            r.expires_at > now && !same
         });
-        let destination = route.destination;
         if self.known(&destination).count() >= ROUTES_PER_DESTINATION {
             let worst = self.known(&destination).map(|r| r.cost).max();
-            if worst.is_some_and(|w| w <= route.cost) {
+            if worst.is_some_and(|w| w <= cost) {
                 return;
             }
             let end = self.routes.partition_point(|r| r.destination <= destination);
             self.routes.take(end.saturating_sub(1));
         } else if self.routes.is_full() {
-            let through = |r: &Route| r.hops.first().map(|(hop, _)| *hop);
-            let own = |r: &Route| through(r) == through(&route);
+            let own = |r: &Entry<M>| r.route().first() == first;
             let share = self.routes.capacity() / self.neighbours.len().max(1);
             let own_only = self.routes.iter().filter(|r| own(r)).count() >= share.max(1);
             let list = self.routes.iter().enumerate().filter(|(_, r)| !own_only || own(r));
@@ -161,10 +210,16 @@ impl<M: Memory> RoutingTable<M> {
                 self.routes.take(at);
             }
         }
-        let key = |r: &Route| (r.destination, r.cost);
-        let at = self.routes.partition_point(|r| key(r) <= key(&route));
-        // There is room: one was just taken out where there was none.
-        let _ = self.routes.try_insert(at, route);
+        let at = self.routes.partition_point(|r| (r.destination, r.cost) <= (destination, cost));
+        let Confirmed { tariff, min_packet, expires_at, .. } = new;
+        let mut hops = M::List::EMPTY;
+        hops.set_capacity(self.route_hops);
+        // Both fit: it was looked at, and one was just taken out where there was no room.
+        for hop in new.hops {
+            let _ = hops.try_push((hop.node, hop.tariff));
+        }
+        let entry = Entry { destination, hops, tariff, min_packet, cost, expires_at };
+        let _ = self.routes.try_insert(at, entry);
     }
 
     /// Forgets every route to a node; returns how many.
@@ -176,13 +231,12 @@ impl<M: Memory> RoutingTable<M> {
     /// link from one node to another; returns how many. Whoever says that a link
     /// is gone is believed for routes through himself only.
     pub fn remove_link(&mut self, first: HopId, from: HopId, to: HopId) -> usize {
-        self.routes
-            .retain(|r| !(r.hops.first().is_some_and(|(hop, _)| *hop == first) && r.uses(from, to)))
+        self.routes.retain(|r| r.route().first() != first || !r.route().uses(from, to))
     }
 
     /// Routes that are remembered, by destination and cost.
-    pub fn routes(&self) -> &[Route] {
-        &self.routes
+    pub fn routes(&self) -> impl ExactSizeIterator<Item = Route<'_>> {
+        self.routes.iter().map(Entry::route)
     }
 }
 
@@ -213,22 +267,26 @@ pub(crate) mod tests {
             keepalive: 0,
             congested: false,
             heard: 0,
-            sent: 0,
+            greeted: 0,
+            owed: Micros::MAX,
+            overdue: Micros::MAX,
             free: TokenBucket::new(1, 1, 0),
             control: TokenBucket::new(1, 1, 0),
             bad_payments: TokenBucket::new(0, 0, 0),
         }
     }
 
-    fn route(to: u8, hops: &[u8], quality: u32, expires_at: Micros) -> Route {
+    fn add(t: &mut RoutingTable<Fixed>, to: u8, hops: &[u8], quality: u32, expires_at: Micros) {
         let hops: std::vec::Vec<Hop> =
-            hops.iter().map(|h| Hop { node: node(*h), tariff: FREE }).collect();
-        Route::new(node(to), &hops, FREE, 1000, quality, expires_at)
+            hops.iter().map(|h| Hop { node: node(*h).hop(), tariff: FREE }).collect();
+        let (destination, tariff, min_packet) = (node(to), FREE, 1000);
+        let new = Confirmed { destination, hops: &hops, tariff, min_packet, quality, expires_at };
+        t.add_route(new, 0);
     }
 
     fn table(neighbours: usize, routes: usize) -> RoutingTable<Fixed> {
         let mut table = RoutingTable::EMPTY;
-        table.set_capacity(neighbours, routes);
+        table.set_capacity(&Capacities { neighbours, routes, ..Capacities::BOARD });
         table
     }
 
@@ -237,8 +295,8 @@ pub(crate) mod tests {
         let mut t = table(4, 8);
         t.add_direct_peer(neighbour(1, 10)).unwrap();
         t.add_direct_peer(neighbour(2, 20)).unwrap();
-        t.add_route(route(99, &[10, 30], 512, 100), 0);
-        t.add_route(route(99, &[20, 30], 600, 100), 0);
+        add(&mut t, 99, &[10, 30], 512, 100);
+        add(&mut t, 99, &[20, 30], 600, 100);
         assert_eq!(t.find_route(&node(10), 0).unwrap().hops.len(), 0);
         assert_eq!(t.find_route(&node(99), 0).unwrap().hops[0].0, node(10).hop());
         t.remove_direct_peer(LinkId(1)).unwrap();
@@ -246,15 +304,25 @@ pub(crate) mod tests {
         assert_eq!(t.find_route(&node(99), 0).unwrap().hops[0].0, node(20).hop());
         assert_eq!(t.find_route(&node(99), 100), None, "expired");
         t.remove_direct_peer(LinkId(2)).unwrap();
-        assert!(t.routes().is_empty());
+        assert_eq!(t.routes().len(), 0);
+    }
+
+    #[test]
+    fn a_route_that_does_not_fit_is_not_remembered() {
+        let mut t = table(4, 8);
+        let hops: std::vec::Vec<u8> = (1..=17).collect();
+        add(&mut t, 99, &hops, 1, 100);
+        assert_eq!(t.routes().len(), 0);
+        add(&mut t, 99, &hops[..16], 1, 100);
+        assert_eq!(t.routes().next().unwrap().hops.len(), 16);
     }
 
     #[test]
     fn a_broken_link_takes_the_routes_over_it() {
         let mut t = table(4, 8);
-        t.add_route(route(99, &[10, 30], 1, 100), 0);
-        t.add_route(route(98, &[10, 30], 1, 100), 0);
-        t.add_route(route(98, &[10, 40], 1, 100), 0);
+        add(&mut t, 99, &[10, 30], 1, 100);
+        add(&mut t, 98, &[10, 30], 1, 100);
+        add(&mut t, 98, &[10, 40], 1, 100);
         let hop = |n| node(n).hop();
         assert_eq!(t.remove_link(hop(20), hop(30), hop(98)), 0, "not a route through 20");
         assert_eq!(t.remove_link(hop(10), hop(30), hop(98)), 1);
@@ -266,18 +334,18 @@ pub(crate) mod tests {
     fn the_cheapest_routes_stay_and_a_full_table_drops_what_expires_first() {
         let mut t = table(4, 5);
         for (hop, quality) in [(1, 50), (2, 20), (3, 40), (4, 30), (5, 60)] {
-            t.add_route(route(99, &[hop], quality, 100), 0);
+            add(&mut t, 99, &[hop], quality, 100);
         }
-        let costs: std::vec::Vec<u64> = t.routes().iter().map(|r| r.cost).collect();
+        let costs: std::vec::Vec<u64> = t.routes().map(|r| r.cost).collect();
         assert_eq!(costs, [20, 30, 40]);
         for to in 1..=4 {
-            t.add_route(route(to, &[9], 1, 50 + u64::from(to)), 0);
+            add(&mut t, to, &[9], 1, 50 + u64::from(to));
         }
         assert_eq!(t.routes().len(), 5);
-        assert!(t.routes().iter().all(|r| r.destination != node(1) && r.destination != node(2)));
+        assert!(t.routes().all(|r| r.destination != node(1) && r.destination != node(2)));
         // The same path again is renewed, not doubled.
-        t.add_route(route(4, &[9], 7, 500), 0);
-        assert_eq!(t.routes().iter().filter(|r| r.destination == node(4)).count(), 1);
+        add(&mut t, 4, &[9], 7, 500);
+        assert_eq!(t.routes().filter(|r| r.destination == node(4)).count(), 1);
     }
 
     #[test]

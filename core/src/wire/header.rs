@@ -44,8 +44,10 @@ pub enum Kind {
     Ack = 7,
     /// Closes a flow. Reserved.
     Close = 8,
-    /// What a neighbour is and takes; also keeps a silent link alive.
+    /// What a neighbour is and takes.
     Hello = 9,
+    /// Says that the sender is there, where it has nothing else to say.
+    KeepAlive = 10,
 }
 
 impl Kind {
@@ -61,6 +63,7 @@ impl Kind {
             7 => Self::Ack,
             8 => Self::Close,
             9 => Self::Hello,
+            10 => Self::KeepAlive,
             _ => return None,
         })
     }
@@ -221,7 +224,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn round_trip(kind in 1u8..=9, flags: u8, hop_limit: u8, sequence: u64, body in prop::collection::vec(any::<u8>(), 0..100)) {
+        fn round_trip(kind in 1u8..=10, flags: u8, hop_limit: u8, sequence: u64, body in prop::collection::vec(any::<u8>(), 0..100)) {
             let h = Header { kind: Kind::from_u8(kind).unwrap(), flags, hop_limit, sequence };
             let mut p = packet(h, &body);
             prop_assert_eq!(Header::parse(&p), Ok((h, &body[..])));

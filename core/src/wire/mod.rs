@@ -11,6 +11,8 @@ pub mod route_request;
 
 pub use header::{HEADER_LEN, Header, Kind};
 
+use crate::config::MAX_HOPS;
+
 /// Why bytes are not a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror_no_std::Error)]
 pub enum WireError {
@@ -49,8 +51,8 @@ pub enum WireError {
     #[error("the packet's checksum is wrong")]
     Checksum,
     /// More hops than a route may have.
-    #[error("the packet lists {0} hops, at most 16 are allowed")]
-    TooManyHops(u8),
+    #[error("the packet lists more than {MAX_HOPS} hops")]
+    TooManyHops,
     /// A field holds a value that is not allowed.
     #[error("field {0} holds a value that is not allowed")]
     Field(&'static str),
@@ -104,6 +106,22 @@ impl<'a> Reader<'a> {
         Ok(u32::from_le_bytes(*self.array()?))
     }
 
+    /// A number as Bitcoin's CompactSize, at most 32 bits wide, in its shortest form.
+    pub(crate) fn compact(&mut self) -> Result<u32, WireError> {
+        let (number, least) = match self.u8()? {
+            0xfd => (u32::from(self.u16()?), 0xfd),
+            0xfe => (self.u32()?, 0x1_0000),
+            0xff => return Err(WireError::Field("compact size")),
+            short => (u32::from(short), 0),
+        };
+        if number < least { Err(WireError::Field("compact size")) } else { Ok(number) }
+    }
+
+    /// Bytes that are left.
+    pub(crate) fn left(&self) -> usize {
+        self.rest.len()
+    }
+
     /// Bytes that this version defines as zero.
     pub(crate) fn zeros(&mut self, n: usize) -> Result<(), WireError> {
         match self.slice(n)?.iter().all(|b| *b == 0) {
@@ -144,6 +162,21 @@ impl<'a> Writer<'a> {
         }
         self.at = end;
         self
+    }
+
+    /// Writes a number as [`Reader::compact`] reads it.
+    pub(crate) fn put_compact(&mut self, number: u32) -> &mut Self {
+        let [a, b, ..] = number.to_le_bytes();
+        match number {
+            0..0xfd => self.put(&[a]),
+            0xfd..0x1_0000 => self.put(&[0xfd, a, b]),
+            _ => self.put(&[0xfe]).put(&number.to_le_bytes()),
+        }
+    }
+
+    /// What was put so far.
+    pub(crate) fn body(&self) -> Option<&[u8]> {
+        self.out.get(HEADER_LEN..self.at)
     }
 
     /// Writes the header for the body written so far plus `tail`, which is sent

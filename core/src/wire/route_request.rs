@@ -2,69 +2,93 @@
 //!
 //! | offset | size | field |
 //! |---|---|---|
-//! | 24 | 32 | source: who asks |
-//! | 56 | 32 | destination: who is asked for |
-//! | 88 | 4 | smallest "largest packet" so far, in bytes |
-//! | 92 | 4 | quality so far: sum of expected transmissions, in 1/256 |
-//! | 96 | 1 | number of hops n, 0 to 16 |
-//! | 97 | 3 | reserved, 0 |
-//! | 100 | 40 n | hops so far: node identity (32), tariff per packet (4) and per KiB (4) |
+//! | 24 | 8 | source: beginning of the identity of who asks |
+//! | 32 | 8 | destination: beginning of the identity of who is asked for |
+//! | 40 | 1, 3 or 5 | smallest "largest packet" so far, in bytes |
+//! | then | 1, 3 or 5 | quality so far: sum of expected transmissions, in 1/256 |
+//! | then | 10 to 18 each | hops so far, 0 to 48, up to the end of the packet |
 //!
-//! The header's sequence is the request's number, its hop limit the width of
-//! the ring that is left.
+//! A hop is the beginning of a node's identity (8) and its tariff per packet and per KiB.
+//! Numbers of variable length are Bitcoin's CompactSize.
+//!
+//! The header's sequence is the request's number, its hop limit the width of the ring
+//! that is left. Flags: 1 ([`HEARSAY`]), 2 ([`ROUTES`]).
+//!
+//! Eight bytes name a node as well as in data packets: the reply is signed by the whole
+//! identity.
 
 use super::{HEADER_LEN, Header, Kind, Reader, WireError, Writer};
 use crate::config::MAX_HOPS;
-use crate::id::NodeId;
+use crate::id::HopId;
 use crate::tariff::Tariff;
+
+/// Flag: a node that has heard where the destination is sends the request only there.
+pub const HEARSAY: u8 = 1;
+/// Flag: a node that has a route to the destination sends the request only along it.
+pub const ROUTES: u8 = 2;
 
 /// A node on a collected route, and its price.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hop {
-    /// The node.
-    pub node: NodeId,
+    /// Beginning of the node's identity.
+    pub node: HopId,
     /// What it takes for relaying.
     pub tariff: Tariff,
 }
 
-/// Bytes of a hop on the wire.
-pub(super) const HOP_LEN: usize = 40;
+/// Most bytes of a tariff on the wire.
+pub(super) const MAX_TARIFF_LEN: usize = 10;
+/// Fewest and most bytes of a hop on the wire.
+const MIN_HOP_LEN: usize = 10;
+pub(super) const MAX_HOP_LEN: usize = 8 + MAX_TARIFF_LEN;
 
 /// Most bytes of a route request.
-pub const MAX_LEN: usize = HEADER_LEN + 76 + HOP_LEN * MAX_HOPS;
+pub const MAX_LEN: usize = HEADER_LEN + 26 + MAX_HOP_LEN * MAX_HOPS;
 
 /// Hops of a collected route, in travel order from source to destination.
 pub type Hops = heapless::Vec<Hop, MAX_HOPS>;
 
-pub(super) fn read_hops(r: &mut Reader<'_>, count: u8) -> Result<Hops, WireError> {
-    if usize::from(count) > MAX_HOPS {
-        return Err(WireError::TooManyHops(count));
+pub(super) fn read_tariff(r: &mut Reader<'_>) -> Result<Tariff, WireError> {
+    Ok(Tariff { base_msat: r.compact()?, per_kib_msat: r.compact()? })
+}
+
+pub(super) fn put_tariff(w: &mut Writer<'_>, tariff: &Tariff) {
+    w.put_compact(tariff.base_msat).put_compact(tariff.per_kib_msat);
+}
+
+/// Reads hops until no more than `behind` bytes are left.
+pub(super) fn read_hops(r: &mut Reader<'_>, behind: usize) -> Result<Hops, WireError> {
+    if r.left().saturating_sub(behind) > MAX_HOP_LEN * MAX_HOPS {
+        return Err(WireError::TooManyHops);
     }
     let mut hops = Hops::new();
-    for _ in 0..count {
-        let node = NodeId(*r.array()?);
-        let tariff = Tariff { base_msat: r.u32()?, per_kib_msat: r.u32()? };
-        hops.push(Hop { node, tariff }).map_err(|_| WireError::TooManyHops(count))?;
+    while r.left() >= behind.saturating_add(MIN_HOP_LEN) {
+        let hop = Hop { node: HopId(*r.array()?), tariff: read_tariff(r)? };
+        hops.push(hop).map_err(|_| WireError::TooManyHops)?;
     }
     Ok(hops)
 }
 
-pub(super) fn put_hop(w: &mut Writer<'_>, hop: &Hop) {
-    w.put(&hop.node.0);
-    w.put(&hop.tariff.base_msat.to_le_bytes()).put(&hop.tariff.per_kib_msat.to_le_bytes());
+pub(super) fn put_hops(w: &mut Writer<'_>, hops: &[Hop]) {
+    for hop in hops {
+        w.put(&hop.node.0);
+        put_tariff(w, &hop.tariff);
+    }
 }
 
 /// A route request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteRequest {
+    /// [`HEARSAY`] and [`ROUTES`], or less.
+    pub flags: u8,
     /// Rings left: links that it may still cross after the receiver.
     pub hop_limit: u8,
     /// Number that the source gave the request.
     pub sequence: u64,
     /// Who asks.
-    pub source: NodeId,
+    pub source: HopId,
     /// Who is asked for.
-    pub destination: NodeId,
+    pub destination: HopId,
     /// Smallest of the largest packets that the nodes so far accept, in bytes.
     pub min_packet: u32,
     /// Sum of the expected transmissions of the links so far, in 1/256.
@@ -75,32 +99,36 @@ pub struct RouteRequest {
 
 impl RouteRequest {
     /// Reads a body whose header was checked.
+    ///
+    /// # Errors
+    /// [`WireError`]: it is not one.
     pub fn parse(header: Header, body: &[u8]) -> Result<Self, WireError> {
-        if header.kind != Kind::RouteRequest {
+        let Header { kind, flags, hop_limit, sequence } = header;
+        if kind != Kind::RouteRequest {
             return Err(WireError::OtherKind);
         }
-        if header.flags != 0 {
-            return Err(WireError::Flags(header.flags));
+        if flags & !(HEARSAY | ROUTES) != 0 {
+            return Err(WireError::Flags(flags));
         }
         let mut r = Reader::new(body);
-        let (source, destination) = (NodeId(*r.array()?), NodeId(*r.array()?));
-        let (min_packet, quality, count) = (r.u32()?, r.u32()?, r.u8()?);
-        r.zeros(3)?;
-        let hops = read_hops(&mut r, count)?;
+        let (source, destination) = (HopId(*r.array()?), HopId(*r.array()?));
+        let (min_packet, quality) = (r.compact()?, r.compact()?);
+        let hops = read_hops(&mut r, 0)?;
         r.end()?;
-        let Header { hop_limit, sequence, .. } = header;
-        Ok(Self { hop_limit, sequence, source, destination, min_packet, quality, hops })
+        Ok(Self { flags, hop_limit, sequence, source, destination, min_packet, quality, hops })
     }
 
     /// Writes the packet into `out`; returns its length.
+    ///
+    /// # Errors
+    /// [`WireError::NoRoom`], [`WireError::Flags`].
     pub fn write(&self, out: &mut [u8]) -> Result<usize, WireError> {
+        let Self { flags, hop_limit, sequence, .. } = *self;
         let mut w = Writer::new(out);
         w.put(&self.source.0).put(&self.destination.0);
-        w.put(&self.min_packet.to_le_bytes()).put(&self.quality.to_le_bytes());
-        w.put(&[self.hops.len() as u8, 0, 0, 0]);
-        self.hops.iter().for_each(|h| put_hop(&mut w, h));
-        let Self { hop_limit, sequence, .. } = *self;
-        w.finish(Header { kind: Kind::RouteRequest, flags: 0, hop_limit, sequence }, &[])
+        w.put_compact(self.min_packet).put_compact(self.quality);
+        put_hops(&mut w, &self.hops);
+        w.finish(Header { kind: Kind::RouteRequest, flags, hop_limit, sequence }, &[])
     }
 }
 
@@ -109,31 +137,58 @@ pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Numbers of every width.
+    pub(in crate::wire) fn number() -> impl Strategy<Value = u32> {
+        prop_oneof![0..300u32, 65_000..66_000u32, any::<u32>()]
+    }
+
+    pub(in crate::wire) fn tariff() -> impl Strategy<Value = Tariff> {
+        (number(), number())
+            .prop_map(|(base_msat, per_kib_msat)| Tariff { base_msat, per_kib_msat })
+    }
+
     pub(in crate::wire) fn hops() -> impl Strategy<Value = Hops> {
-        prop::collection::vec(any::<([u8; 32], u32, u32)>(), 0..=MAX_HOPS).prop_map(|v| {
-            let hop = |(id, base_msat, per_kib_msat)| Hop {
-                node: NodeId(id),
-                tariff: Tariff { base_msat, per_kib_msat },
-            };
-            v.into_iter().map(hop).collect()
-        })
+        let hop = (any::<[u8; 8]>(), tariff());
+        let hop = hop.prop_map(|(node, tariff)| Hop { node: HopId(node), tariff });
+        prop::collection::vec(hop, 0..=MAX_HOPS).prop_map(|hops| hops.into_iter().collect())
     }
 
     proptest! {
         #[test]
-        fn round_trip(hop_limit: u8, sequence: u64, ids: [[u8; 32]; 2], n: [u32; 2], hops in hops()) {
-            let request = RouteRequest { hop_limit, sequence, source: NodeId(ids[0]), destination: NodeId(ids[1]), min_packet: n[0], quality: n[1], hops };
+        fn round_trip(flags in 0u8..4, hop_limit: u8, sequence: u64, ids: [[u8; 8]; 2], min_packet in number(), quality in number(), hops in hops()) {
+            let [source, destination] = ids.map(HopId);
+            let request = RouteRequest { flags, hop_limit, sequence, source, destination, min_packet, quality, hops };
             let mut out = [0; MAX_LEN];
             let len = request.write(&mut out).unwrap();
             let (header, body) = Header::parse(&out[..len]).unwrap();
             prop_assert_eq!(RouteRequest::parse(header, body), Ok(request.clone()));
             prop_assert!(RouteRequest::parse(header, &body[..body.len() - 1]).is_err());
+            let more = Header { flags: flags | 4, ..header };
+            prop_assert_eq!(RouteRequest::parse(more, body), Err(WireError::Flags(flags | 4)));
             prop_assert_eq!(request.write(&mut out[..len - 1]), Err(WireError::NoRoom { need: len }));
         }
 
         #[test]
-        fn any_bytes(body in prop::collection::vec(any::<u8>(), 0..800)) {
-            let _ = RouteRequest::parse(Header { kind: Kind::RouteRequest, flags: 0, hop_limit: 0, sequence: 0 }, &body);
+        fn any_bytes(body in prop::collection::vec(any::<u8>(), 0..1000)) {
+            let header = Header { kind: Kind::RouteRequest, flags: 0, hop_limit: 0, sequence: 0 };
+            if let Ok(request) = RouteRequest::parse(header, &body) {
+                let mut out = [0; MAX_LEN];
+                let len = request.write(&mut out).unwrap();
+                prop_assert_eq!(&out[HEADER_LEN..len], &body[..]);
+            }
         }
+    }
+
+    #[test]
+    fn a_route_has_at_most_48_hops() {
+        let header = Header { kind: Kind::RouteRequest, flags: 0, hop_limit: 0, sequence: 0 };
+        let body = |hops: usize| std::vec![0; 18 + 10 * hops];
+        assert_eq!(RouteRequest::parse(header, &body(48)).unwrap().hops.len(), 48);
+        assert_eq!(RouteRequest::parse(header, &body(49)), Err(WireError::TooManyHops));
+        assert_eq!(RouteRequest::parse(header, &body(200)), Err(WireError::TooManyHops));
+        let mut long = body(0);
+        long.splice(16..17, [0xfd, 0xfc, 0]);
+        let shorter = Err(WireError::Field("compact size"));
+        assert_eq!(RouteRequest::parse(header, &long), shorter);
     }
 }

@@ -64,7 +64,8 @@ fn decode(packet: &[u8]) -> Result<Map<String, Value>, WireError> {
         Kind::Datagram => datagram(&mut fields, &Datagram::parse(header, body)?),
         Kind::RouteRequest => {
             let r = RouteRequest::parse(header, body)?;
-            fields.ends(&r.source, &r.destination);
+            fields.put("source", r.source.to_string());
+            fields.put("destination", r.destination.to_string());
             fields.put("min_packet", r.min_packet);
             fields.put("quality", r.quality);
             fields.put("hops", priced(&r.hops));
@@ -72,14 +73,13 @@ fn decode(packet: &[u8]) -> Result<Map<String, Value>, WireError> {
         Kind::RouteReply => {
             let r = RouteReply::parse(header, body)?;
             let secp = Secp256k1::verification_only();
-            let ours = NodeId::from_compressed(&r.public_key) == r.destination;
             let signed = signature::verify(&secp, &r.public_key, &r.sighash(), &r.signature);
-            fields.ends(&r.source, &r.destination);
+            fields.put("source", r.source.to_string());
+            fields.put("destination", r.destination().to_string());
             fields.put("min_packet", r.min_packet);
             fields.put("quality", r.quality);
             fields.put("tariff", tariff(&r.tariff));
             fields.put("public_key", hex::encode(r.public_key));
-            fields.put("key_is_destinations", ours);
             fields.put("signature", hex::encode(r.signature));
             fields.put("signature_valid", signed);
             fields.put("hops", priced(&r.hops));
@@ -102,6 +102,7 @@ fn decode(packet: &[u8]) -> Result<Map<String, Value>, WireError> {
             fields.put("keepalive_ms", h.keepalive_ms);
             fields.put("issuers", h.issuers.iter().map(hex::encode).collect::<Vec<_>>());
         }
+        Kind::KeepAlive => {}
         Kind::Open | Kind::Data | Kind::Ack | Kind::Close => {
             fields.put("note", "the number is reserved for flows; nothing is defined yet");
             fields.put("body", hex::encode(body));

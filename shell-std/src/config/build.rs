@@ -276,6 +276,7 @@ fn capacities(file: &File) -> Result<Capacities, ConfigError> {
     let tables = [
         ("limits.neighbours", &mut c.neighbours, limits.neighbours.or(max_peers), 65_536),
         ("limits.routes", &mut c.routes, limits.routes, 1_000_000),
+        ("limits.hearsay", &mut c.hearsay, limits.hearsay, 1_000_000),
         ("limits.relayed_requests", &mut c.relayed_requests, limits.relayed_requests, 1_000_000),
         ("limits.searches", &mut c.searches, limits.searches, 65_536),
         ("limits.payments", &mut c.payments, limits.payments, 100_000_000),

@@ -60,6 +60,7 @@ pub(super) struct Limits {
     pub(super) bad_payments_burst: Option<u32>,
     pub(super) neighbours: Option<u32>,
     pub(super) routes: Option<u32>,
+    pub(super) hearsay: Option<u32>,
     pub(super) relayed_requests: Option<u32>,
     pub(super) searches: Option<u32>,
     pub(super) payments: Option<u32>,

@@ -66,6 +66,7 @@ fn samples() -> Vec<(&'static str, String, String)> {
                 | "limits.searches"
                 | "limits.parked"
                 | "limits.routes"
+                | "limits.hearsay"
                 | "limits.relayed_requests"
                 | "timing.reconnect_min_ms" => "77".into(),
                 "limits.max_packet" => "5000".into(),
@@ -132,7 +133,7 @@ fn values_arrive_where_they_belong() {
          [tariff]\nbase_msat = 1\nper_kib_msat = 2\n\
          [limits]\nmax_packet = 3000\nfree_rate = 4\nfree_burst = 5\nbad_payments_rate = 12\n\
          bad_payments_burst = 13\nneighbours = 6\nroutes = 7\n\
-         relayed_requests = 8\nsearches = 9\npayments = 10\nparked = 11\nseen = 16\n\
+         hearsay = 18\nrelayed_requests = 8\nsearches = 9\npayments = 10\nparked = 11\nseen = 16\n\
          queue_bytes = 3001\ninbox_bytes = 3002\nstore_cache_bytes = 14\n\
          [timing]\nkeepalive_ms = 15\nhop_round_trip_ms = 16\nfirst_ring = 17\n\
          route_lifetime_ms = 18\nverify_timeout_ms = 19\nhandshake_timeout_ms = 20\n\
@@ -155,6 +156,7 @@ fn values_arrive_where_they_belong() {
     assert_eq!((c.bad_payments.rate, c.bad_payments.burst), (12, 13));
     let k = c.capacities;
     assert_eq!((k.neighbours, k.routes, k.relayed_requests, k.searches), (6, 7, 8, 9));
+    assert_eq!(k.hearsay, 18);
     assert_eq!((k.payments, k.parked, k.seen), (10, 11, 16));
     let t = c.timing;
     assert_eq!((t.keepalive, t.hop_round_trip, t.first_ring), (15_000, 16_000, 17));

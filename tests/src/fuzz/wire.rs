@@ -40,7 +40,7 @@ fn packet(bytes: &[u8]) -> bool {
         }),
         Kind::RouteError => RouteError::parse(header, body)
             .map(|p| written(route_error::MAX_LEN, |out| p.write(out))),
-        Kind::Open | Kind::Data | Kind::Ack | Kind::Close => return true,
+        Kind::KeepAlive | Kind::Open | Kind::Data | Kind::Ack | Kind::Close => return true,
     };
     let Ok(again) = again else { return false };
     // A hello has no use for the hop limit and the sequence: they are not kept.

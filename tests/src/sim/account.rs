@@ -61,14 +61,14 @@ pub struct Account {
     /// Payments that were accepted, by any node.
     pub accepted: u64,
     /// Most entries in each table of any node: see [`TABLES`].
-    pub peaks: [usize; 6],
+    pub peaks: [usize; 7],
     /// Inputs given to state machines.
     pub inputs: u64,
 }
 
 /// Names of the tables in [`Account::peaks`].
-pub const TABLES: [&str; 6] =
-    ["payments", "parked", "routes", "neighbours", "searches", "relayed_requests"];
+pub const TABLES: [&str; 7] =
+    ["payments", "parked", "routes", "neighbours", "searches", "relayed_requests", "hearsay"];
 
 fn print(from: &NodeId, payload: &[u8]) -> u64 {
     let mut h = SipHasher13::new();

@@ -8,7 +8,7 @@ use super::wires::Line;
 use crate::chain::payout_script;
 use crate::rng::Rng;
 use crate::topology::{SHAPES, Topology};
-use blvm_mesh_core::config::{Allowance, Capacities, Config, MeshMode};
+use blvm_mesh_core::config::{Allowance, Capacities, Config, MAX_HOPS, MeshMode};
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::payment::fee::Tariff;
 use blvm_mesh_core::time::{MILLISECOND, SECOND};
@@ -17,6 +17,8 @@ use blvm_mesh_core::time::{MILLISECOND, SECOND};
 const TABLES: Capacities = Capacities {
     neighbours: 64,
     routes: 96,
+    route_hops: MAX_HOPS,
+    hearsay: 128,
     relayed_requests: 128,
     searches: 8,
     payments: 4096,
@@ -119,6 +121,7 @@ impl Plan {
         if rng.one_in(2) {
             let tables = &mut c.capacities;
             tables.routes = rng.within(1, 8) as usize;
+            tables.hearsay = rng.within(0, 16) as usize;
             tables.relayed_requests = rng.within(1, 16) as usize;
             tables.searches = rng.within(1, 4) as usize;
             tables.payments = rng.pick(&[0, 1, 2, 4, 128, 128, 128]);

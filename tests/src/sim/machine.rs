@@ -3,10 +3,11 @@
 use super::bytes::Bytes;
 use bitcoin::secp256k1::SecretKey;
 use blvm_mesh_core::config::Config;
-use blvm_mesh_core::id::{LinkId, NodeId};
+use blvm_mesh_core::id::{HopId, LinkId, NodeId};
 use blvm_mesh_core::mesh::{
     Action, Event, HostMesh, Input, Mesh, MeshError, Misuse, Priority, Quote, Remedy, Stats, Ticket,
 };
+use blvm_mesh_core::payment::fee::Tariff;
 use blvm_mesh_core::payment::headers::KnownHeader;
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::policy::detect::DetectedProtocol;
@@ -151,10 +152,29 @@ macro_rules! either {
 /// What an outsider can see of a state machine's tables.
 #[derive(Debug, PartialEq, Eq)]
 struct State {
-    routes: Vec<Route>,
+    routes: Vec<Known>,
     neighbours: Vec<(LinkId, NodeId, bool, u32, u16, u64, bool)>,
     counts: [usize; 4],
     stats: Stats,
+}
+
+/// A route that a node knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// Where it leads.
+    pub destination: NodeId,
+    /// Intermediate nodes in travel order, with their tariffs.
+    pub hops: Vec<(HopId, Tariff)>,
+    /// Its cost.
+    pub cost: u64,
+    rest: (Tariff, u32, Micros),
+}
+
+impl From<Route<'_>> for Known {
+    fn from(route: Route<'_>) -> Self {
+        let Route { destination, hops, tariff, min_packet, cost, expires_at } = route;
+        Self { destination, hops: hops.to_vec(), cost, rest: (tariff, min_packet, expires_at) }
+    }
 }
 
 impl Machine {
@@ -168,7 +188,7 @@ impl Machine {
 
     fn state(&self) -> State {
         either!(self, m => State {
-            routes: m.table().routes().to_vec(),
+            routes: m.table().routes().map(Known::from).collect(),
             neighbours: m
                 .table()
                 .neighbours
@@ -206,8 +226,8 @@ impl Machine {
     }
 
     /// The path to a node that it would use at `now`.
-    pub fn path(&self, to: &NodeId, now: Micros) -> Option<Route> {
-        either!(self, m => m.table().find_route(to, now))
+    pub fn path(&self, to: &NodeId, now: Micros) -> Option<Known> {
+        either!(self, m => m.table().find_route(to, now).map(Known::from))
     }
 }
 

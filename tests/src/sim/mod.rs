@@ -31,7 +31,7 @@ pub use account::{Account, TABLES, percentile};
 pub use bytes::{Bytes, Path};
 pub use checks::Checks;
 pub use forge::Lie;
-pub use machine::{Did, Given, Machine, Step};
+pub use machine::{Did, Given, Known, Machine, Step};
 pub use node::{Crash, Node};
 pub use plan::{Fault, Plan};
 pub use report::Report;

@@ -5,7 +5,7 @@ use super::World;
 use super::live::Life;
 use super::machine::{Did, Given};
 use crate::topology::Topology;
-use blvm_mesh_core::config::{MAX_HOPS, MeshMode};
+use blvm_mesh_core::config::MeshMode;
 use blvm_mesh_core::mesh::Priority;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 
@@ -34,7 +34,11 @@ impl Life<'_> {
             let (n, to) = (self.rng.index(nodes), self.rng.index(nodes));
             // Not further apart than a route is long.
             let far = joined.distances(n)[to];
-            if n == to || far.is_none_or(|links| links > MAX_HOPS + 1) {
+            if n == to
+                || far.is_none_or(|links| {
+                    links > self.world.nodes[n].config.capacities.route_hops + 1
+                })
+            {
                 continue;
             }
             let payload = self.send_free(n, to);

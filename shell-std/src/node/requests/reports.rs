@@ -79,7 +79,7 @@ impl Service {
     pub(super) async fn routes(&self) -> Result<Vec<Route>, RpcError> {
         let job = |engine: &mut Engine| {
             let now = engine.shell.clock.now();
-            engine.mesh.table().routes().iter().map(|route| written(route, now)).collect()
+            engine.mesh.table().routes().map(|route| written(&route, now)).collect()
         };
         Ok(self.node.job(job).await?)
     }
@@ -134,7 +134,7 @@ fn linked(engine: &Engine) -> Vec<Peer> {
     peers
 }
 
-fn written(route: &Known, now: Micros) -> Route {
+fn written(route: &Known<'_>, now: Micros) -> Route {
     Route {
         destination: route.destination,
         hops: route.path().to_vec(),

@@ -2,6 +2,7 @@
 
 use crate::fuzz::covenant_payment::PAYOUT;
 use crate::fuzz::proof::issuer;
+use crate::sim::Known;
 use bitcoin::secp256k1::SecretKey;
 use blvm_mesh_core::config::{Capacities, Config, MeshMode};
 use blvm_mesh_core::id::{LinkId, Network, NodeId};
@@ -9,7 +10,6 @@ use blvm_mesh_core::mesh::{Action, Event, Input, Mesh, Priority, Ticket};
 use blvm_mesh_core::payment::headers::KnownHeader;
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::policy::{DetectedProtocol, PolicyConfig, RoutingPolicy, RoutingPolicyEngine};
-use blvm_mesh_core::routing::table::Route;
 use blvm_mesh_core::tables::Owned;
 use blvm_mesh_core::time::{Micros, SECOND};
 use blvm_mesh_core::wire::Header;
@@ -24,6 +24,8 @@ const MOST_POLLS: usize = 300;
 pub const TABLES: Capacities = Capacities {
     neighbours: 3,
     routes: 4,
+    route_hops: 8,
+    hearsay: 6,
     relayed_requests: 4,
     searches: 2,
     payments: 3,
@@ -318,9 +320,14 @@ impl<M: Owned> Node<M> {
     }
 
     /// What a refused input leaves as it is.
-    fn tables(&self) -> (Vec<Route>, usize, usize, usize) {
+    fn tables(&self) -> (Vec<Known>, usize, usize, usize) {
         let mesh = &self.mesh;
-        (mesh.table().routes().to_vec(), mesh.live_payments(), mesh.parked(), self.unwritten.len())
+        (
+            mesh.table().routes().map(Known::from).collect(),
+            mesh.live_payments(),
+            mesh.parked(),
+            self.unwritten.len(),
+        )
     }
 
     fn check_tables(&self) {
@@ -329,6 +336,7 @@ impl<M: Owned> Node<M> {
             (mesh.table().neighbours.len(), TABLES.neighbours),
             (mesh.table().routes().len(), TABLES.routes),
             (mesh.relayed_requests(), TABLES.relayed_requests),
+            (mesh.hearsay(), TABLES.hearsay),
             (mesh.searches(), TABLES.searches),
             (mesh.live_payments(), TABLES.payments),
             (mesh.parked(), TABLES.parked),

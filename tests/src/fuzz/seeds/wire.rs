@@ -39,7 +39,7 @@ fn datagram(proof: Option<&[u8]>, hops: &[HopId]) -> Vec<u8> {
 }
 
 pub(super) fn seeds() -> Vec<Seed> {
-    let hop = |n| Hop { node: NodeId([n; 32]), tariff: TARIFF };
+    let hop = |n| Hop { node: HopId([n; 8]), tariff: TARIFF };
     let hello = Hello {
         network: Network::Regtest,
         mode: MeshMode::PaymentGated,
@@ -50,10 +50,11 @@ pub(super) fn seeds() -> Vec<Seed> {
         issuers: [[2; 33], [3; 33]].into_iter().collect(),
     };
     let request = RouteRequest {
+        flags: 3,
         hop_limit: 3,
         sequence: 9,
-        source: SOURCE,
-        destination: DESTINATION,
+        source: SOURCE.hop(),
+        destination: DESTINATION.hop(),
         min_packet: 8192,
         quality: 512,
         hops: [hop(3), hop(4)].into_iter().collect(),
@@ -61,8 +62,7 @@ pub(super) fn seeds() -> Vec<Seed> {
     let reply = RouteReply {
         hop_limit: 2,
         sequence: 9,
-        source: SOURCE,
-        destination: DESTINATION,
+        source: SOURCE.hop(),
         min_packet: 8192,
         quality: 768,
         tariff: TARIFF,

@@ -10,6 +10,7 @@ use super::World;
 use super::bytes::Path;
 use super::machine::{Did, Given, Step};
 use crate::bank::OwnTerms;
+use blvm_mesh_core::config::MAX_HOPS;
 use blvm_mesh_core::mesh::{Event, Priority};
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::wire::Kind;
@@ -121,7 +122,7 @@ impl World {
         };
         if step.did.iter().any(goes_on) {
             assert!(!path.contains(n), "I4: node {n} again on {path:?}: {given:?}");
-            assert!(path.len() <= 17, "I4: too long a way: {path:?}");
+            assert!(path.len() <= MAX_HOPS + 1, "I4: too long a way: {path:?}");
         }
     }
 
@@ -132,8 +133,17 @@ impl World {
         let used = crate::either!(&node.machine, m => [
             m.live_payments(), m.parked(), m.table().routes().len(),
             m.table().neighbours.len(), m.searches(), m.relayed_requests(),
+            m.hearsay(),
         ]);
-        let most = [c.payments, c.parked, c.routes, c.neighbours, c.searches, c.relayed_requests];
+        let most = [
+            c.payments,
+            c.parked,
+            c.routes,
+            c.neighbours,
+            c.searches,
+            c.relayed_requests,
+            c.hearsay,
+        ];
         assert!(used.iter().zip(most).all(|(u, m)| *u <= m), "I6: node {n}: {used:?} of {most:?}");
         self.account.peaks.iter_mut().zip(used).for_each(|(peak, used)| *peak = used.max(*peak));
         if step.did.iter().any(|d| matches!(d, Did::Parked { .. })) {

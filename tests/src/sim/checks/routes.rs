@@ -60,7 +60,7 @@ impl World {
         let by_hop = |hop| self.by_hop.get(&hop).copied();
         let way: Option<Vec<usize>> = [self.id(n).hop()]
             .into_iter()
-            .chain(route.path())
+            .chain(route.hops.iter().map(|(hop, _)| *hop))
             .chain([to.hop()])
             .map(by_hop)
             .collect();

@@ -52,12 +52,12 @@ impl World {
             // As a request that both have passed on.
             Ok(mut request) => {
                 for n in [m, other] {
-                    let node = self.id(n);
+                    let node = self.id(n).hop();
                     if request.hops.iter().all(|h| h.node != node) {
                         let _ = request.hops.push(Hop { node, tariff: Tariff::default() });
                     }
                 }
-                let mut out = vec![0; 1000];
+                let mut out = vec![0; 2000];
                 let n = request.write(&mut out).expect("it fits");
                 out.truncate(n);
                 Bytes::from(out)
@@ -97,7 +97,7 @@ impl World {
             cause: self.rng.pick(Cause::ALL),
             hops: parts.hops.iter().copied().collect(),
         };
-        let mut out = vec![0; 400];
+        let mut out = vec![0; 600];
         let n = error.write(&mut out).expect("it fits");
         out.truncate(n);
         vec![out]
@@ -108,10 +108,10 @@ impl World {
         let mut hops: Hops = (0..n)
             .map(|_| {
                 let any = self.rng.index(self.nodes.len());
-                Hop { node: self.id(any), tariff: Tariff::default() }
+                Hop { node: self.id(any).hop(), tariff: Tariff::default() }
             })
             .collect();
-        let _ = hops.push(Hop { node: self.id(m), tariff: Tariff::default() });
+        let _ = hops.push(Hop { node: self.id(m).hop(), tariff: Tariff::default() });
         hops
     }
 
@@ -133,26 +133,31 @@ impl World {
         let me = Identity::new(&secp, &self.nodes[m].key);
         let mut hops = request.hops;
         if self.rng.one_in(2) {
-            let _ = hops
-                .push(Hop { node: self.id(via), tariff: self.nodes[via].config.payment.tariff });
+            let _ = hops.push(Hop {
+                node: self.id(via).hop(),
+                tariff: self.nodes[via].config.payment.tariff,
+            });
             let more = self.hops(m);
             hops.extend(more.into_iter().take(16 - hops.len()));
         }
         let own = self.rng.one_in(2);
+        let asked = self
+            .by_hop
+            .get(&request.destination)
+            .map_or([2; 33], |n| *Identity::new(&secp, &self.nodes[*n].key).public_key());
         let mut reply = RouteReply {
             hop_limit: self.rng.below(hops.len() as u64 + 2) as u8,
             sequence: request.sequence,
             source: request.source,
-            destination: if own { me.id() } else { request.destination },
             min_packet: self.rng.draw() as u32,
             quality: self.rng.draw() as u32,
             tariff: Tariff::default(),
-            public_key: *me.public_key(),
+            public_key: if own { *me.public_key() } else { asked },
             signature: [0; 64],
             hops,
         };
         reply.signature = me.sign(&secp, &reply.sighash());
-        let mut out = vec![0; 1000];
+        let mut out = vec![0; 2000];
         let n = reply.write(&mut out).expect("it fits");
         out.truncate(n);
         vec![out]
@@ -167,26 +172,33 @@ impl World {
             let (a, b) = (self.rng.index(n), self.rng.index(n));
             let own = self.rng.one_in(2);
             let request = RouteRequest {
-                hop_limit: self.rng.below(18) as u8,
+                flags: self.rng.below(4) as u8,
+                hop_limit: self.rng.below(50) as u8,
                 sequence: self.rng.draw(),
-                source: if own { self.id(m) } else { self.id(a) },
+                source: if own { self.id(m).hop() } else { self.id(a).hop() },
                 destination: if self.rng.one_in(2) {
-                    self.id(b)
+                    self.id(b).hop()
                 } else {
-                    NodeId(self.rng.bytes32())
+                    NodeId(self.rng.bytes32()).hop()
                 },
                 min_packet: self.rng.draw() as u32,
                 quality: self.rng.draw() as u32,
                 hops: if own { Hops::new() } else { self.hops(m) },
             };
-            let mut packet = vec![0; 1000];
+            let mut packet = vec![0; 2000];
             let n = request.write(&mut packet).expect("it fits");
             packet.truncate(n);
             out.push(packet);
         }
         if self.rng.one_in(4) {
-            let kind =
-                self.rng.pick(&[Kind::Open, Kind::Data, Kind::Ack, Kind::Close, Kind::Hello]);
+            let kind = self.rng.pick(&[
+                Kind::Open,
+                Kind::Data,
+                Kind::Ack,
+                Kind::Close,
+                Kind::Hello,
+                Kind::KeepAlive,
+            ]);
             let header = Header { kind, flags: 0, hop_limit: 0, sequence: self.rng.draw() };
             let mut packet = header.bytes(0).to_vec();
             packet.extend(self.rng.vec(24));

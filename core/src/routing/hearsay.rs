@@ -1,0 +1,158 @@
+//! Where nodes are, as requests and replies that came by tell without proof.
+//!
+//! It saves floods and decides nothing else: the first request of a search goes where the
+//! destination was heard of, and only there. What is said here may be a lie, so it never
+//! makes a route, and further requests of the search do not follow it.
+
+use crate::config::fixed::HEARSAY;
+use crate::id::{HopId, LinkId};
+use crate::tables::{List, Memory};
+use crate::time::Micros;
+
+/// What was heard about a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Heard {
+    node: HopId,
+    link: LinkId,
+    distance: u8,
+    until: Micros,
+}
+
+/// Nodes that are not neighbours, sorted.
+pub struct Hearsay<M: Memory>(M::List<Heard, HEARSAY>);
+
+impl<M: Memory> Hearsay<M> {
+    /// An empty table without room.
+    pub const EMPTY: Self = Self(M::List::EMPTY);
+
+    /// Makes room for `capacity` nodes.
+    pub fn set_capacity(&mut self, capacity: usize) {
+        self.0.set_capacity(capacity);
+    }
+
+    fn place(&self, node: HopId) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&node, |heard| heard.node)
+    }
+
+    /// Remembers until then that a node was heard of on a link, so many links away. What
+    /// is nearer and not too old stays. In a full table what is oldest goes: of the same
+    /// link, if that one has its `share` of the table already.
+    pub fn note(
+        &mut self,
+        now: Micros,
+        node: HopId,
+        link: LinkId,
+        distance: u8,
+        until: Micros,
+        share: usize,
+    ) {
+        let new = Heard { node, link, distance, until };
+        if let Ok(at) = self.place(node) {
+            if let Some(known) = self.0.get_mut(at)
+                && (known.link == link || distance <= known.distance || known.until <= now)
+            {
+                *known = new;
+            }
+            return;
+        }
+        if self.0.is_full() {
+            let own_only = self.0.iter().filter(|h| h.link == link).count() >= share.max(1);
+            let list = self.0.iter().enumerate().filter(|(_, h)| !own_only || h.link == link);
+            if let Some((at, _)) = list.min_by_key(|(_, h)| h.until) {
+                self.0.take(at);
+            }
+        }
+        if let Err(at) = self.place(node) {
+            // There is room: one was just taken out where there was none.
+            let _ = self.0.try_insert(at, new);
+        }
+    }
+
+    /// On which link a node was heard of, and how many links away.
+    pub fn way_to(&self, now: Micros, node: HopId) -> Option<(LinkId, u8)> {
+        let heard = self.0.get(self.place(node).ok()?)?;
+        (now < heard.until).then_some((heard.link, heard.distance))
+    }
+
+    /// Something goes where the node was heard of. Unless it is heard of again until
+    /// then, it is not there.
+    pub fn doubt(&mut self, node: HopId, until: Micros) {
+        if let Some(heard) = self.place(node).ok().and_then(|at| self.0.get_mut(at)) {
+            heard.until = heard.until.min(until);
+        }
+    }
+
+    /// Forgets what was heard on a link, which is gone.
+    pub fn forget_link(&mut self, link: LinkId) {
+        self.0.retain(|heard| heard.link != link);
+    }
+
+    /// Nodes that were heard of.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tables::Fixed;
+
+    fn node(n: u8) -> HopId {
+        HopId([n; 8])
+    }
+
+    #[test]
+    fn what_is_nearer_or_newer_counts() {
+        let mut h = Hearsay::<Fixed>::EMPTY;
+        h.set_capacity(8);
+        h.note(0, node(1), LinkId(1), 5, 100, 8);
+        h.note(10, node(1), LinkId(2), 6, 110, 8);
+        assert_eq!(h.way_to(10, node(1)), Some((LinkId(1), 5)), "farther");
+        h.note(20, node(1), LinkId(2), 5, 120, 8);
+        assert_eq!(h.way_to(20, node(1)), Some((LinkId(2), 5)));
+        h.note(30, node(1), LinkId(2), 7, 130, 8);
+        assert_eq!(h.way_to(30, node(1)), Some((LinkId(2), 7)), "the same link knows better");
+        h.note(130, node(1), LinkId(3), 9, 230, 8);
+        assert_eq!(h.way_to(130, node(1)), Some((LinkId(3), 9)), "the other is old");
+        assert_eq!(h.way_to(230, node(1)), None);
+        h.forget_link(LinkId(2));
+        assert_eq!(h.len(), 1);
+        h.forget_link(LinkId(3));
+        assert!(h.is_empty());
+    }
+
+    #[test]
+    fn what_was_followed_in_vain_is_forgotten() {
+        let mut h = Hearsay::<Fixed>::EMPTY;
+        h.set_capacity(8);
+        h.note(0, node(1), LinkId(1), 5, 100, 8);
+        h.doubt(node(1), 20);
+        h.doubt(node(1), 30);
+        h.doubt(node(2), 30);
+        assert_eq!(h.way_to(19, node(1)), Some((LinkId(1), 5)));
+        assert_eq!(h.way_to(20, node(1)), None);
+        h.note(20, node(1), LinkId(1), 5, 120, 8);
+        assert_eq!(h.way_to(20, node(1)), Some((LinkId(1), 5)));
+    }
+
+    #[test]
+    fn a_talkative_neighbour_displaces_only_what_it_said() {
+        let mut h = Hearsay::<Fixed>::EMPTY;
+        h.set_capacity(8);
+        for n in 0..4 {
+            h.note(0, node(n), LinkId(1), 2, 1000, 4);
+        }
+        for n in 100..200 {
+            h.note(0, node(n), LinkId(2), 2, 1000 + u64::from(n), 4);
+        }
+        assert_eq!(h.len(), 8);
+        assert!((0..4).all(|n| h.way_to(200, node(n)).is_some()));
+        assert!((196..200).all(|n| h.way_to(200, node(n)).is_some()));
+    }
+}
