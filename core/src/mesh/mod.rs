@@ -435,8 +435,9 @@ impl<M: Memory> Mesh<M> {
 
     /// Something goes to a neighbour: no answer is owed to it any more.
     fn note_sent(&mut self, link: LinkId) {
+        let now = self.now;
         if let Some(n) = self.tables.routing.neighbours.get_mut(link) {
-            n.owed = Micros::MAX;
+            (n.sent, n.owed) = (now, Micros::MAX);
         }
     }
 

@@ -17,6 +17,8 @@ use crate::wire::{Header, WireError};
 /// Control traffic that a neighbour may cause, in bytes per second and at once.
 const CONTROL_RATE: u64 = 64 * 1024;
 const CONTROL_BURST: u64 = 128 * 1024;
+/// A hello is sent again after so many keep-alives.
+pub(super) const HELLO_EVERY: u64 = 120;
 /// Checks of bad payments that a new link begins with: what its handshake has cost, so
 /// that making it anew gains nothing. With fewer, a first mistake would stop what holds.
 const CHECKS_OF_A_NEW_LINK: u64 = 4;
@@ -41,7 +43,8 @@ impl<M: Memory> Mesh<M> {
             keepalive: 0,
             congested: false,
             heard: now,
-            greeted: now,
+            sent: now,
+            greet_at: Micros::MAX,
             owed: Micros::MAX,
             overdue: Micros::MAX,
             free: TokenBucket::new(self.config.free_rate, self.config.free_burst, now),
@@ -100,9 +103,12 @@ impl<M: Memory> Mesh<M> {
 
     /// Sends a hello.
     pub(super) fn greet(&mut self, link: LinkId) {
-        let now = self.now;
+        let (now, keepalive) = (self.now, self.config.timing.keepalive);
         if let Some(n) = self.tables.routing.neighbours.get_mut(link) {
-            n.greeted = now;
+            n.greet_at = match keepalive {
+                0 => Micros::MAX,
+                keepalive => now.saturating_add(keepalive.saturating_mul(HELLO_EVERY)),
+            };
         }
         let issuers = self.config.payment.issuers.iter();
         let hello = Hello {

@@ -2,6 +2,7 @@
 
 use super::api::{Action, Event};
 use super::error::NetworkReason;
+use super::peers::HELLO_EVERY;
 use super::{Mesh, Pending};
 use crate::id::LinkId;
 use crate::payment::ledger::Record;
@@ -9,16 +10,16 @@ use crate::routing::discovery::{WIDEST, wider};
 use crate::routing::neighbours::Neighbour;
 use crate::tables::Memory;
 use crate::time::{MILLISECOND, Micros, SECOND};
-use crate::wire::route_request::ROUTES;
+use crate::wire::route_request::{HEARSAY, ROUTES};
 use crate::wire::{HEADER_LEN, Header, Kind, Writer};
 
 /// How long a neighbour may take to say hello.
 pub(super) const HELLO_TIMEOUT: Micros = 10 * SECOND;
 /// How many times as long as a neighbour said its answer is waited for.
 const PATIENCE: u64 = 3;
-/// How many keep-alives long a hello is good for; after [`PATIENCE`] times that a
-/// neighbour of which nothing was heard is given up.
-const HELLO_EVERY: u64 = 120;
+/// Part of a keep-alive for which something just heard stands for an answer. Whoever waits
+/// for one is owed one: what was heard so long ago was sent even longer ago.
+const RECENTLY: u64 = 2;
 /// What a link is taken to carry at least: 1 MB/s / 32 = 31 kB/s. What was sent and is not
 /// answered may be still on its way for so long.
 const MICROS_PER_BYTE: u64 = 32;
@@ -57,7 +58,7 @@ impl<M: Memory> Mesh<M> {
 
     fn next_due(&self) -> Micros {
         let neighbours = self.tables.routing.neighbours.iter();
-        let neighbours = neighbours.map(|n| silent_at(n).min(self.greet_at(n)).min(n.owed)).min();
+        let neighbours = neighbours.map(|n| silent_at(n).min(n.greet_at).min(n.owed)).min();
         let cleanup =
             self.tables.replay.next_expiry().is_some() && self.wall.unix(self.now).is_some();
         let times = [self.parked_until(), neighbours, self.tables.searches.next_due()];
@@ -65,20 +66,12 @@ impl<M: Memory> Mesh<M> {
         times.into_iter().flatten().chain(cleanup).min().unwrap_or(Micros::MAX)
     }
 
-    fn greet_at(&self, n: &Neighbour) -> Micros {
-        match self.config.timing.keepalive {
-            0 => Micros::MAX,
-            _ if !n.up => Micros::MAX,
-            keepalive => n.greeted.saturating_add(keepalive.saturating_mul(HELLO_EVERY)),
-        }
-    }
-
-    /// A datagram of so many bytes goes to a neighbour, which must answer: in return for
-    /// what it carries it learns early that the link is dead.
+    /// A datagram of so many bytes goes to a neighbour. Unless something was just heard of
+    /// it, it must answer: so it is learned early that the link is dead.
     pub(super) fn expect_answer(&mut self, link: LinkId, bytes: usize) {
         let now = self.now;
         let Some(n) = self.tables.routing.neighbours.get_mut(link) else { return };
-        if n.keepalive == 0 {
+        if n.keepalive == 0 || n.heard.saturating_add(n.keepalive / RECENTLY) > now {
             return;
         }
         let begin = match n.overdue {
@@ -90,11 +83,13 @@ impl<M: Memory> Mesh<M> {
         self.wake_at(overdue);
     }
 
-    /// A datagram came from a neighbour, which waits for a sign that it did.
+    /// A datagram came from a neighbour, which waits for a sign that it did, unless it
+    /// was just sent something.
     pub(super) fn owe_answer(&mut self, link: LinkId) {
         let (now, keepalive) = (self.now, self.config.timing.keepalive);
         let Some(n) = self.tables.routing.neighbours.get_mut(link) else { return };
-        if keepalive > 0 && n.owed == Micros::MAX {
+        let recently = n.sent.saturating_add(keepalive / RECENTLY) > now;
+        if keepalive > 0 && n.owed == Micros::MAX && !recently {
             n.owed = now.saturating_add(keepalive);
             let owed = n.owed;
             self.wake_at(owed);
@@ -121,7 +116,7 @@ impl<M: Memory> Mesh<M> {
             let _ = search.numbers.push(number);
             search.until = now.saturating_add(span.max(1));
         }
-        let flags = if wider >= WIDEST { 0 } else { ROUTES };
+        let flags = if wider >= WIDEST { 0 } else { HEARSAY | ROUTES };
         self.ask_ring(to, wider, number, flags);
         true
     }
@@ -140,9 +135,9 @@ impl<M: Memory> Mesh<M> {
 
     fn keep_alive(&mut self) -> bool {
         let now = self.now;
-        let due = |n: &&Neighbour| self.greet_at(n).min(n.owed) <= now;
+        let due = |n: &&Neighbour| n.greet_at.min(n.owed) <= now;
         let due = self.tables.routing.neighbours.iter().find(due);
-        let Some((link, greet)) = due.map(|n| (n.link, self.greet_at(n) <= now)) else {
+        let Some((link, greet)) = due.map(|n| (n.link, n.greet_at <= now)) else {
             return false;
         };
         // Now, so that it is not due again before it is sent.

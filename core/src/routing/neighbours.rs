@@ -33,8 +33,10 @@ pub struct Neighbour {
     pub congested: bool,
     /// When something was last received.
     pub heard: Micros,
-    /// When it was last sent a hello.
-    pub greeted: Micros,
+    /// When something was last sent.
+    pub sent: Micros,
+    /// When it is sent a hello again.
+    pub greet_at: Micros,
     /// When it must be sent something, because it sent a datagram; [`Micros::MAX`]: need
     /// not be.
     pub owed: Micros,

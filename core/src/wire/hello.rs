@@ -1,5 +1,5 @@
-//! Hello: what a neighbour is and takes. First packet on a link, and sent again
-//! to keep a silent link alive.
+//! Hello: what a neighbour is and takes. First packet on a link, and sent again now and
+//! then.
 //!
 //! | offset | size | field |
 //! |---|---|---|
@@ -9,7 +9,7 @@
 //! | 28 | 4 | largest packet accepted, header included |
 //! | 32 | 4 | tariff: millisatoshi per packet |
 //! | 36 | 4 | tariff: millisatoshi per started KiB of payload |
-//! | 40 | 4 | longest silence on this link, in milliseconds; 0 without keep-alive |
+//! | 40 | 4 | how soon a datagram is answered, in milliseconds; 0: need not be |
 //! | 44 | 1 | number of issuers n, 0 to 8 |
 //! | 45 | 3 | reserved, 0 |
 //! | 48 | 33 n | public keys of the issuers that are accepted |
@@ -36,7 +36,7 @@ pub struct Hello {
     pub max_packet: u32,
     /// What relaying costs here.
     pub tariff: Tariff,
-    /// Longest silence to expect from the sender, in milliseconds; 0: no limit.
+    /// How soon the sender answers a datagram, in milliseconds; 0: it need not.
     pub keepalive_ms: u32,
     /// Compressed public keys of accepted issuers.
     pub issuers: heapless::Vec<[u8; 33], MAX_ISSUERS>,

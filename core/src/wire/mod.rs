@@ -106,15 +106,20 @@ impl<'a> Reader<'a> {
         Ok(u32::from_le_bytes(*self.array()?))
     }
 
-    /// A number as Bitcoin's CompactSize, at most 32 bits wide, in its shortest form.
-    pub(crate) fn compact(&mut self) -> Result<u32, WireError> {
-        let (number, least) = match self.u8()? {
-            0xfd => (u32::from(self.u16()?), 0xfd),
-            0xfe => (self.u32()?, 0x1_0000),
-            0xff => return Err(WireError::Field("compact size")),
-            short => (u32::from(short), 0),
-        };
-        if number < least { Err(WireError::Field("compact size")) } else { Ok(number) }
+    /// A number as Bitcoin Core's VARINT (serialize.h), 1 to 5 bytes: seven bits each,
+    /// the highest first, and one more is meant where another byte follows. Each number
+    /// has one form.
+    pub(crate) fn varint(&mut self) -> Result<u32, WireError> {
+        let mut number = 0u32;
+        loop {
+            let byte = self.u8()?;
+            let shifted = number.checked_mul(0x80).ok_or(WireError::Field("number"))?;
+            number = shifted | u32::from(byte & 0x7f);
+            if byte & 0x80 == 0 {
+                return Ok(number);
+            }
+            number = number.checked_add(1).ok_or(WireError::Field("number"))?;
+        }
     }
 
     /// Bytes that are left.
@@ -164,14 +169,18 @@ impl<'a> Writer<'a> {
         self
     }
 
-    /// Writes a number as [`Reader::compact`] reads it.
-    pub(crate) fn put_compact(&mut self, number: u32) -> &mut Self {
-        let [a, b, ..] = number.to_le_bytes();
-        match number {
-            0..0xfd => self.put(&[a]),
-            0xfd..0x1_0000 => self.put(&[0xfd, a, b]),
-            _ => self.put(&[0xfe]).put(&number.to_le_bytes()),
+    /// Writes a number as [`Reader::varint`] reads it.
+    pub(crate) fn put_varint(&mut self, number: u32) -> &mut Self {
+        let (mut bytes, mut left, mut last) = ([0; 5], number, 0);
+        for byte in bytes.iter_mut().rev() {
+            *byte = (left & 0x7f) as u8 | last;
+            last = 0x80;
+            let Some(rest) = (left >> 7).checked_sub(1) else { break };
+            left = rest;
         }
+        // A byte that another follows is never zero.
+        let from = bytes.iter().position(|byte| *byte != 0).unwrap_or(4);
+        self.put(bytes.get(from..).unwrap_or_default())
     }
 
     /// What was put so far.

@@ -4,8 +4,8 @@
 //! |---|---|---|
 //! | 24 | 8 | source: beginning of the identity of who asked |
 //! | 32 | 33 | public key of the destination, who answers |
-//! | 65 | 1, 3 or 5 | smallest "largest packet" along the route, in bytes |
-//! | then | 1, 3 or 5 | quality: sum of expected transmissions, in 1/256 |
+//! | 65 | 1 to 5 | smallest "largest packet" along the route, in bytes |
+//! | then | 1 to 5 | quality: sum of expected transmissions, in 1/256 |
 //! | then | 2 to 10 | the destination's own tariff: per packet, per KiB |
 //! | then | 10 to 18 each | hops from source to destination, 0 to 48, as in a request |
 //! | last | 64 | BIP 340 signature of the destination |
@@ -66,7 +66,7 @@ impl RouteReply {
         }
         let mut r = Reader::new(body);
         let (source, public_key) = (HopId(*r.array()?), *r.array()?);
-        let (min_packet, quality, tariff) = (r.compact()?, r.compact()?, read_tariff(&mut r)?);
+        let (min_packet, quality, tariff) = (r.varint()?, r.varint()?, read_tariff(&mut r)?);
         let hops = read_hops(&mut r, SIGNATURE_LEN)?;
         let signature = *r.array()?;
         r.end()?;
@@ -107,7 +107,7 @@ impl RouteReply {
     fn write_signed<'o>(&self, out: &'o mut [u8]) -> Writer<'o> {
         let mut w = Writer::new(out);
         w.put(&self.source.0).put(&self.public_key);
-        w.put_compact(self.min_packet).put_compact(self.quality);
+        w.put_varint(self.min_packet).put_varint(self.quality);
         put_tariff(&mut w, &self.tariff);
         put_hops(&mut w, &self.hops);
         w

@@ -4,12 +4,12 @@
 //! |---|---|---|
 //! | 24 | 8 | source: beginning of the identity of who asks |
 //! | 32 | 8 | destination: beginning of the identity of who is asked for |
-//! | 40 | 1, 3 or 5 | smallest "largest packet" so far, in bytes |
-//! | then | 1, 3 or 5 | quality so far: sum of expected transmissions, in 1/256 |
+//! | 40 | 1 to 5 | smallest "largest packet" so far, in bytes |
+//! | then | 1 to 5 | quality so far: sum of expected transmissions, in 1/256 |
 //! | then | 10 to 18 each | hops so far, 0 to 48, up to the end of the packet |
 //!
 //! A hop is the beginning of a node's identity (8) and its tariff per packet and per KiB.
-//! Numbers of variable length are Bitcoin's CompactSize.
+//! Numbers of variable length are Bitcoin Core's VARINT (serialize.h).
 //!
 //! The header's sequence is the request's number, its hop limit the width of the ring
 //! that is left. Flags: 1 ([`HEARSAY`]), 2 ([`ROUTES`]).
@@ -49,11 +49,11 @@ pub const MAX_LEN: usize = HEADER_LEN + 26 + MAX_HOP_LEN * MAX_HOPS;
 pub type Hops = heapless::Vec<Hop, MAX_HOPS>;
 
 pub(super) fn read_tariff(r: &mut Reader<'_>) -> Result<Tariff, WireError> {
-    Ok(Tariff { base_msat: r.compact()?, per_kib_msat: r.compact()? })
+    Ok(Tariff { base_msat: r.varint()?, per_kib_msat: r.varint()? })
 }
 
 pub(super) fn put_tariff(w: &mut Writer<'_>, tariff: &Tariff) {
-    w.put_compact(tariff.base_msat).put_compact(tariff.per_kib_msat);
+    w.put_varint(tariff.base_msat).put_varint(tariff.per_kib_msat);
 }
 
 /// Reads hops until no more than `behind` bytes are left.
@@ -112,7 +112,7 @@ impl RouteRequest {
         }
         let mut r = Reader::new(body);
         let (source, destination) = (HopId(*r.array()?), HopId(*r.array()?));
-        let (min_packet, quality) = (r.compact()?, r.compact()?);
+        let (min_packet, quality) = (r.varint()?, r.varint()?);
         let hops = read_hops(&mut r, 0)?;
         r.end()?;
         Ok(Self { flags, hop_limit, sequence, source, destination, min_packet, quality, hops })
@@ -126,7 +126,7 @@ impl RouteRequest {
         let Self { flags, hop_limit, sequence, .. } = *self;
         let mut w = Writer::new(out);
         w.put(&self.source.0).put(&self.destination.0);
-        w.put_compact(self.min_packet).put_compact(self.quality);
+        w.put_varint(self.min_packet).put_varint(self.quality);
         put_hops(&mut w, &self.hops);
         w.finish(Header { kind: Kind::RouteRequest, flags, hop_limit, sequence }, &[])
     }
@@ -186,9 +186,35 @@ pub(super) mod tests {
         assert_eq!(RouteRequest::parse(header, &body(48)).unwrap().hops.len(), 48);
         assert_eq!(RouteRequest::parse(header, &body(49)), Err(WireError::TooManyHops));
         assert_eq!(RouteRequest::parse(header, &body(200)), Err(WireError::TooManyHops));
-        let mut long = body(0);
-        long.splice(16..17, [0xfd, 0xfc, 0]);
-        let shorter = Err(WireError::Field("compact size"));
-        assert_eq!(RouteRequest::parse(header, &long), shorter);
+    }
+
+    /// The examples of Bitcoin Core's serialize.h, and what is too large.
+    #[test]
+    fn numbers_are_those_of_bitcoin_core() {
+        let examples: [(u32, &[u8]); 9] = [
+            (0, &[0x00]),
+            (1, &[0x01]),
+            (127, &[0x7f]),
+            (128, &[0x80, 0x00]),
+            (255, &[0x80, 0x7f]),
+            (256, &[0x81, 0x00]),
+            (16383, &[0xfe, 0x7f]),
+            (16384, &[0xff, 0x00]),
+            (65535, &[0x82, 0xfe, 0x7f]),
+        ];
+        for (number, bytes) in examples {
+            let mut out = [0; HEADER_LEN + 5];
+            let mut w = Writer::new(&mut out);
+            w.put_varint(number);
+            assert_eq!(w.body(), Some(bytes), "{number}");
+            assert_eq!(Reader::new(bytes).varint(), Ok(number));
+        }
+        let mut out = [0; HEADER_LEN + 5];
+        let mut w = Writer::new(&mut out);
+        w.put_varint(u32::MAX);
+        assert_eq!(w.body(), Some(&[0x8e, 0xfe, 0xfe, 0xfe, 0x7f][..]));
+        for large in [&[0x8e, 0xfe, 0xfe, 0xff, 0x00][..], &[0xff; 9]] {
+            assert_eq!(Reader::new(large).varint(), Err(WireError::Field("number")));
+        }
     }
 }
