@@ -111,6 +111,7 @@ fn route_error() {
 fn hello() {
     let (header, body) = parsed("Hello", Kind::Hello);
     let expected = Hello {
+        missing: true,
         network: Network::Regtest,
         mode: MeshMode::PaymentGated,
         quality: 256,

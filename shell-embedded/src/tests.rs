@@ -349,6 +349,7 @@ fn a_neighbour_that_may_be_silent_for_ever_is_dropped() {
     // Its neighbour's hello comes from another kind of node: here it is sent by hand.
     w.run_until("all are linked", |w| w.ups() == 4);
     let hello = Hello {
+        missing: false,
         network: Network::Regtest,
         mode: MeshMode::Open,
         quality: 256,

@@ -78,6 +78,7 @@ impl Relay {
     /// Its inputs until both links are up: a clock, neighbours, and their hellos.
     pub fn opening(&self) -> Vec<Given> {
         let hello = Hello {
+            missing: false,
             network: Network::Regtest,
             mode: self.mesh.config().mode,
             quality: 256,

@@ -71,7 +71,7 @@ fn trafficked(heap: bool) -> (Story, Vec<Carried>) {
 fn tables(world: &Story, n: usize) -> (String, usize, usize, usize) {
     let node = &world.nodes[n];
     let (routes, payments, parked) = either!(&node.machine, m => (
-        format!("{:?}", m.table().routes()),
+        format!("{:?}", m.table().routes().collect::<Vec<_>>()),
         m.live_payments(),
         m.parked(),
     ));

@@ -104,14 +104,15 @@ impl<M: Memory> Mesh<M> {
     /// Sends a hello.
     pub(super) fn greet(&mut self, link: LinkId) {
         let (now, keepalive) = (self.now, self.config.timing.keepalive);
+        let mut missing = true;
         if let Some(n) = self.tables.routing.neighbours.get_mut(link) {
-            n.greet_at = match keepalive {
-                0 => Micros::MAX,
-                keepalive => now.saturating_add(keepalive.saturating_mul(HELLO_EVERY)),
-            };
+            missing = !n.up;
+            let pause = keepalive.saturating_mul(if missing { 1 } else { HELLO_EVERY });
+            n.greet_at = if pause == 0 { Micros::MAX } else { now.saturating_add(pause) };
         }
         let issuers = self.config.payment.issuers.iter();
         let hello = Hello {
+            missing,
             network: self.config.network,
             mode: self.config.mode,
             quality: PERFECT_LINK,
@@ -166,10 +167,16 @@ impl<M: Memory> Mesh<M> {
         n.quality = hello.quality.max(PERFECT_LINK);
         n.keepalive = u64::from(hello.keepalive_ms).saturating_mul(MILLISECOND);
         let (peer, was_up) = (n.node, core::mem::replace(&mut n.up, true));
+        if !was_up {
+            let pause = self.config.timing.keepalive.saturating_mul(HELLO_EVERY);
+            n.greet_at = if pause == 0 { Micros::MAX } else { now.saturating_add(pause) };
+        }
         self.act(Action::Absorbed);
         if !was_up {
             self.act(Action::Publish(Event::PeerConnected { link, peer }));
             self.wake_at(now);
+        } else if hello.missing {
+            self.greet(link);
         }
         Ok(())
     }

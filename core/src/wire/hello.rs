@@ -13,6 +13,8 @@
 //! | 44 | 1 | number of issuers n, 0 to 8 |
 //! | 45 | 3 | reserved, 0 |
 //! | 48 | 33 n | public keys of the issuers that are accepted |
+//!
+//! Flag 1: the receiver's own hello has not come.
 
 use super::{Header, Kind, Reader, WireError, Writer};
 use crate::config::MAX_ISSUERS;
@@ -23,9 +25,14 @@ use crate::tariff::Tariff;
 /// Most bytes of a hello.
 pub const MAX_LEN: usize = 48 + 33 * MAX_ISSUERS;
 
+const MISSING: u8 = 1;
+
 /// A hello.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
+    /// The receiver's own hello has not come; a receiver that knows the sender already
+    /// says it again.
+    pub missing: bool,
     /// Network whose payments are accepted.
     pub network: Network,
     /// What goes free here.
@@ -48,9 +55,10 @@ impl Hello {
         if header.kind != Kind::Hello {
             return Err(WireError::OtherKind);
         }
-        if header.flags != 0 {
+        if header.flags & !MISSING != 0 {
             return Err(WireError::Flags(header.flags));
         }
+        let missing = header.flags != 0;
         let mut r = Reader::new(body);
         let network = Network::from_u8(r.u8()?).ok_or(WireError::Field("network"))?;
         let mode = match r.u8()? {
@@ -73,7 +81,7 @@ impl Hello {
             issuers.push(*r.array()?).map_err(|_| WireError::Field("issuers"))?;
         }
         r.end()?;
-        Ok(Self { network, mode, quality, max_packet, tariff, keepalive_ms, issuers })
+        Ok(Self { missing, network, mode, quality, max_packet, tariff, keepalive_ms, issuers })
     }
 
     /// Writes the packet into `out`; returns its length.
@@ -91,7 +99,8 @@ impl Hello {
         for issuer in &self.issuers {
             w.put(issuer);
         }
-        w.finish(Header { kind: Kind::Hello, flags: 0, hop_limit: 0, sequence: 0 }, &[])
+        let flags = if self.missing { MISSING } else { 0 };
+        w.finish(Header { kind: Kind::Hello, flags, hop_limit: 0, sequence: 0 }, &[])
     }
 }
 
@@ -102,8 +111,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn round_trip(network in 0u8..5, mode in 0u8..3, quality: u16, numbers: [u32; 4], issuers in prop::collection::vec(any::<[u8; 32]>(), 0..=8)) {
+        fn round_trip(missing: bool, network in 0u8..5, mode in 0u8..3, quality: u16, numbers: [u32; 4], issuers in prop::collection::vec(any::<[u8; 32]>(), 0..=8)) {
             let hello = Hello {
+                missing,
                 network: Network::from_u8(network).unwrap(),
                 mode: [MeshMode::BitcoinOnly, MeshMode::PaymentGated, MeshMode::Open][usize::from(mode)],
                 quality,

@@ -94,6 +94,7 @@ fn decode(packet: &[u8]) -> Result<Map<String, Value>, WireError> {
         }
         Kind::Hello => {
             let h = Hello::parse(header, body)?;
+            fields.put("yours_is_missing", h.missing);
             fields.put("network", h.network.name());
             fields.put("mode", h.mode.name());
             fields.put("quality", h.quality);

@@ -358,6 +358,7 @@ impl Deaf {
         let mut link = link_key.dial(&at, &node.handle().public_key()).await.unwrap();
         let config = &node.handle().settings().config;
         let hello = Hello {
+            missing: false,
             network: config.network,
             mode: config.mode,
             quality: 256,

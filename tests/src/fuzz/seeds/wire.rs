@@ -41,6 +41,7 @@ fn datagram(proof: Option<&[u8]>, hops: &[HopId]) -> Vec<u8> {
 pub(super) fn seeds() -> Vec<Seed> {
     let hop = |n| Hop { node: HopId([n; 8]), tariff: TARIFF };
     let hello = Hello {
+        missing: false,
         network: Network::Regtest,
         mode: MeshMode::PaymentGated,
         quality: 256,

@@ -19,6 +19,7 @@ impl World {
     pub(super) fn hellos(&mut self) -> Vec<Vec<u8>> {
         let modes = [MeshMode::BitcoinOnly, MeshMode::PaymentGated, MeshMode::Open];
         let hello = Hello {
+            missing: self.rng.one_in(2),
             network: if self.rng.one_in(4) { Network::Mainnet } else { Network::Regtest },
             mode: self.rng.pick(&modes),
             quality: self.rng.draw() as u16,
