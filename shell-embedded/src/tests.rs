@@ -355,6 +355,7 @@ fn a_neighbour_that_may_be_silent_for_ever_is_dropped() {
         max_packet: 1024,
         tariff: Tariff { base_msat: 0, per_kib_msat: 0 },
         keepalive_ms: 0,
+        unix: 0,
         issuers: Default::default(),
     };
     let mut packet = [0; hello::MAX_LEN];

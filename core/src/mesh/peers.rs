@@ -38,6 +38,7 @@ impl<M: Memory> Mesh<M> {
             tariff: Tariff::default(),
             mode: MeshMode::BitcoinOnly,
             quality: PERFECT_LINK,
+            measured: PERFECT_LINK,
             keepalive: 0,
             congested: false,
             heard: now,
@@ -98,13 +99,16 @@ impl<M: Memory> Mesh<M> {
     /// Sends a hello.
     pub(super) fn greet(&mut self, link: LinkId) {
         let issuers = self.config.payment.issuers.iter();
+        let measured = self.tables.routing.neighbours.get(link).map(|n| n.measured);
+        let unix = self.wall.unix(self.now).and_then(|unix| u32::try_from(unix).ok());
         let hello = Hello {
             network: self.config.network,
             mode: self.config.mode,
-            quality: PERFECT_LINK,
+            quality: measured.unwrap_or(PERFECT_LINK),
             max_packet: self.config.max_packet,
             tariff: self.config.payment.tariff,
             keepalive_ms: (self.config.timing.keepalive / MILLISECOND) as u32,
+            unix: unix.unwrap_or(0),
             issuers: issuers.map(|key| key.serialize()).collect(),
         };
         self.send_control(link, hello::MAX_LEN, |out| hello.write(out));
@@ -135,6 +139,9 @@ impl<M: Memory> Mesh<M> {
         n.quality = hello.quality.max(PERFECT_LINK);
         n.keepalive = u64::from(hello.keepalive_ms).saturating_mul(MILLISECOND);
         let (peer, was_up) = (n.node, core::mem::replace(&mut n.up, true));
+        if hello.unix > 0 && self.config.clock_source == Some(peer) && !self.own_clock {
+            self.set_wall(hello.unix.into());
+        }
         self.act(Action::Absorbed);
         if !was_up {
             self.act(Action::Publish(Event::PeerConnected { link, peer }));

@@ -151,3 +151,45 @@ fn what_was_asked_too_early_is_found_soon_after() {
     let found = Did::Publish(Event::RouteDiscovered { destination, hops: 1 });
     assert!(did.contains(&(0, found)), "{did:?}");
 }
+
+#[test]
+fn the_clock_comes_from_the_neighbour_that_was_named_and_from_nobody_else() {
+    let unix = |w: &World, n: usize| w.nodes[n].unix();
+    let key = |n| NodeId::from_public_key(&World::key(n).public_key(&Secp256k1::new()));
+    // All but the first are to believe the second.
+    let mut w = World::new(5, |n| {
+        let mut config = Config::board(crate::id::Network::Regtest, 8192);
+        config.clock_source = (n > 0).then(|| key(1));
+        config
+    });
+    for other in [0, 2, 3] {
+        w.wire(1, other);
+    }
+    w.wire(4, 3);
+    w.give(3, Input::WallClock { unix: 5 });
+    w.later(crate::time::SECOND);
+    assert_eq!([0, 1, 2, 3, 4].map(|n| unix(&w, n)), [None, None, None, Some(6), None]);
+    // With its next hello. Who has a clock of his own keeps it, and who was not told whom
+    // to believe, or believes somebody that is not there, has none.
+    w.give(1, Input::WallClock { unix: 1_750_000_000 });
+    w.later(2 * crate::time::SECOND);
+    let told = Some(1_750_000_002);
+    assert_eq!([0, 1, 2, 3, 4].map(|n| unix(&w, n)), [None, told, told, Some(8), None]);
+}
+
+#[test]
+fn a_neighbour_learns_what_the_link_has_measured() {
+    let mut w = line(crate::config::MeshMode::Open, 2);
+    let link = World::link(0, 1);
+    let quality = |w: &World| {
+        let table = w.nodes[1].table();
+        table.neighbours.get(World::link(1, 0)).map(|n| n.quality)
+    };
+    w.give(0, Input::LinkMeasured { link, quality: 700 });
+    w.later(crate::time::SECOND);
+    assert_eq!(quality(&w), Some(700));
+    // Nothing is better than perfect.
+    w.give(0, Input::LinkMeasured { link, quality: 0 });
+    w.later(crate::time::SECOND);
+    assert_eq!(quality(&w), Some(256));
+}

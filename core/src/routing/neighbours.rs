@@ -25,8 +25,10 @@ pub struct Neighbour {
     pub tariff: Tariff,
     /// What goes free with it.
     pub mode: MeshMode,
-    /// Expected transmissions per packet over the link, in 1/256.
+    /// Expected transmissions per packet over the link, in 1/256, as it said.
     pub quality: u16,
+    /// The same, as this node's end of the link has measured it.
+    pub measured: u16,
     /// How long it may be silent, as it said; 0: for ever.
     pub keepalive: Micros,
     /// Whether the queue of its link is full.

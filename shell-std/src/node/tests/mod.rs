@@ -364,6 +364,7 @@ impl Deaf {
             max_packet: config.max_packet,
             tariff: config.payment.tariff,
             keepalive_ms: 0,
+            unix: 0,
             issuers: Default::default(),
         };
         let mut packet = [0; hello::MAX_LEN];

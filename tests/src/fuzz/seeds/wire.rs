@@ -47,6 +47,7 @@ pub(super) fn seeds() -> Vec<Seed> {
         max_packet: 8192,
         tariff: TARIFF,
         keepalive_ms: 250,
+        unix: 1_700_000_000,
         issuers: [[2; 33], [3; 33]].into_iter().collect(),
     };
     let request = RouteRequest {
