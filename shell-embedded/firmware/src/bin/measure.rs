@@ -23,7 +23,9 @@ use blvm_mesh_core::tables::Fixed;
 use blvm_mesh_core::wire::datagram::Datagram;
 use blvm_mesh_core::wire::header::Header;
 use blvm_mesh_embedded::recording::{Moment, Recording, trace};
-use blvm_mesh_firmware::{CLOCK_HZ, Clock, command_line, exit, init_heap, log};
+use blvm_mesh_firmware::mps2::{CLOCK_HZ, Clock};
+use blvm_mesh_firmware::semihosting::{command_line, exit};
+use blvm_mesh_firmware::{init_heap, log};
 use core::hint::black_box;
 use cortex_m_rt::entry;
 use static_cell::ConstStaticCell;
@@ -254,4 +256,12 @@ fn main() -> ! {
     let [a, b, c, d] = [0, 1, 2, 3].map(|at| words.get(at).map_or(0, |w| u64::from_be_bytes(*w)));
     log!("trace {a:016x}{b:016x}{c:016x}{d:016x} of {inputs} inputs");
     exit(true)
+}
+
+#[panic_handler]
+fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    if let Some(place) = info.location() {
+        log!("panicked at {}:{}", place.file(), place.line());
+    }
+    exit(false)
 }
