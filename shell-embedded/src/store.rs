@@ -325,38 +325,58 @@ mod tests {
         all
     }
 
-    #[test]
-    fn records_come_back_after_any_cut_of_the_power() {
-        let records = life();
-        // What all of it takes.
-        let mut whole = Flash::erased();
-        whole.left = 1 << 40;
-        let mut s = store(&mut whole);
-        s.load(&mut |_| panic!("nothing is there")).unwrap();
-        records.iter().for_each(|r| s.write(r).unwrap());
-        let writes = (1 << 40) - whole.left;
-        assert_eq!(loaded(&mut whole), live(records.iter()));
-
-        // Cuts everywhere, and at each word of some records while pages are used again.
-        let late = writes * 3 / 4;
-        let cuts = (0..writes).step_by(writes as usize / 40).chain(late..late + 30);
-        for cut in cuts {
-            let mut flash = Flash::erased();
-            flash.left = cut;
+    /// Cuts the power at each word and each page that one record writes. `done` are those
+    /// before it, which are in the flash.
+    fn cut_everywhere(before: &Flash, done: &[Record], record: &Record, next: &Record) -> u64 {
+        let (least, most) = (live(done.iter()), live(done.iter().chain([record])));
+        let mut points = 0;
+        loop {
+            let mut flash = before.clone();
+            flash.left = points;
             let mut s = store(&mut flash);
             s.load(&mut |_| ()).unwrap();
-            let done = records.iter().take_while(|r| s.write(r).is_ok()).count();
+            if s.write(record).is_ok() {
+                return points;
+            }
             flash.left = u64::MAX;
             let after = loaded(&mut flash);
-            let (least, most) = (live(records[..done].iter()), live(records[..=done].iter()));
-            assert!(after == least || after == most, "cut at {cut}, after {done} records");
+            assert!(after == least || after == most, "cut {points} of record {}", done.len());
             // And it goes on from there.
             let mut s = store(&mut flash);
             s.load(&mut |_| ()).unwrap();
-            records[done..].iter().for_each(|r| s.write(r).unwrap());
-            let again = loaded(&mut flash);
-            assert!(again.is_superset(&live(records.iter())), "cut at {cut}");
+            s.write(record).unwrap();
+            s.write(next).unwrap();
+            let with_next = live(done.iter().chain([record, next]));
+            assert!(loaded(&mut flash).is_superset(&with_next), "cut {points} of {}", done.len());
+            points += 1;
         }
+    }
+
+    #[test]
+    fn records_come_back_after_a_cut_of_the_power_at_any_point() {
+        let records = life();
+        let mut flash = Flash::erased();
+        let mut states = std::vec![flash.clone()];
+        for record in &records {
+            let mut s = store(&mut flash);
+            s.load(&mut |_| ()).unwrap();
+            s.write(record).unwrap();
+            states.push(flash.clone());
+        }
+        assert_eq!(loaded(&mut flash), live(records.iter()));
+        let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let points: u64 = std::thread::scope(|scope| {
+            let some = |first: usize| {
+                let of = (first..records.len() - 1).step_by(threads);
+                of.map(|n| cut_everywhere(&states[n], &records[..n], &records[n], &records[n + 1]))
+                    .sum::<u64>()
+            };
+            let running: Vec<_> = (0..threads).map(|n| scope.spawn(move || some(n))).collect();
+            running.into_iter().map(|thread| thread.join().expect("it holds")).sum()
+        });
+        // Every record has at least a header and its bytes.
+        assert!(points > 20 * records.len() as u64, "{points}");
+        std::println!("{points} points");
     }
 
     #[test]
