@@ -6,8 +6,11 @@ use super::*;
 use crate::address::SerialLine;
 use crate::rpc::types::{LineState, LineStats, Peer, PeerState};
 use crate::rpc::{Handler, Reply, Request};
-use smol::io::{AsyncReadExt, AsyncWriteExt};
-use smol::net::{TcpListener, TcpStream};
+use smol::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use smol::net::TcpListener;
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 
 /// What happens to bytes on the way, one in so many each.
 #[derive(Clone, Copy, Default)]
@@ -79,7 +82,12 @@ impl Bridge {
     }
 }
 
-async fn carry(mut from: TcpStream, mut to: TcpStream, faults: Faults, seed: u64) {
+async fn carry(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    faults: Faults,
+    seed: u64,
+) {
     let (mut random, mut bytes) = (Random(seed), [0; 1000]);
     while let Ok(len @ 1..) = from.read(&mut bytes).await {
         if to.write_all(&random.spoil(faults, &bytes[..len])).await.is_err() {
@@ -177,5 +185,125 @@ fn free_and_paid_packets_cross_a_bad_line_that_is_cut_and_comes_back() {
         drop(bridge);
         a.stop().await;
         b.stop().await;
+    });
+}
+
+#[test]
+fn devices_are_used_and_opened_again_after_they_were_pulled_out() {
+    Bed::run(async |bed| {
+        let dir = tempfile::tempdir().unwrap();
+        let names = ["left", "right"].map(|name| dir.path().join(name));
+        let lines = names.each_ref().map(|name| {
+            format!("serial://{}?baud=1000000", name.display()).parse::<SerialLine>().unwrap()
+        });
+        // Nothing is plugged in yet.
+        let (a, b) = pair(&bed, lines, MeshMode::Open);
+        for node in [&a, &b] {
+            let says = async || {
+                let line = stats_of_line(node).await;
+                line.error.is_some_and(|e| e.contains("cannot open") && e.contains("plugged in"))
+            };
+            until("the fault is named", says).await;
+        }
+        for nonce in 0..2 {
+            let cable = Cable::plug(&bed, &names);
+            linked(&a, &b).await;
+            send(&a, &b, &ping(nonce), &[], false).await;
+            send(&b, &a, &vec![7; 50_000], &[], false).await;
+            assert_eq!(delivery(&b).await.payload, ping(nonce));
+            assert_eq!(delivery(&a).await.payload.len(), 50_000);
+            drop(cable);
+            let gone = async || stats_of_line(&b).await.state == LineState::Closed;
+            until("the device is gone", gone).await;
+            let nobody = async || a.handle().neighbours().await.unwrap().is_empty();
+            until("the neighbour is gone", nobody).await;
+        }
+        a.stop().await;
+        b.stop().await;
+    });
+}
+
+/// Two pseudo-terminals, joined, under names of our own.
+struct Cable<'n> {
+    names: &'n [std::path::PathBuf; 2],
+    _task: Task<()>,
+}
+
+impl<'n> Cable<'n> {
+    fn plug(bed: &Bed, names: &'n [std::path::PathBuf; 2]) -> Self {
+        let ends = names.each_ref().map(|name| {
+            let (master, slave) = serial2::SerialPort::pair().unwrap();
+            let device = format!("/proc/self/fd/{}", slave.as_raw_fd());
+            let device = std::fs::read_link(Path::new(&device)).unwrap();
+            std::os::unix::fs::symlink(device, name).unwrap();
+            // Held open, so that there is a terminal before a node opens it.
+            (Async::new(File::from(OwnedFd::from(master))).unwrap(), slave)
+        });
+        let task = bed.executor.spawn(async move {
+            let [(left, _left), (right, _right)] = ends;
+            let ((from_left, to_left), (from_right, to_right)) =
+                (smol::io::split(left), smol::io::split(right));
+            let there = carry(from_left, to_right, Faults::default(), 1);
+            let back = carry(from_right, to_left, Faults::default(), 2);
+            smol::future::or(there, back).await;
+        });
+        Self { names, _task: task }
+    }
+}
+
+impl Drop for Cable<'_> {
+    fn drop(&mut self) {
+        self.names.iter().for_each(|name| std::fs::remove_file(name).unwrap());
+    }
+}
+
+#[test]
+fn the_engine_closes_a_link_and_a_stopped_node_says_its_last_words() {
+    Bed::run(async |bed| {
+        let bridge = Bridge::new(&bed, [0, 0], Faults::default()).await;
+        let lines = [bridge.line(0), bridge.line(1)];
+        let (a, b) = pair(&bed, lines, MeshMode::Open);
+        linked(&a, &b).await;
+        let first = peers(&b).await[0].link;
+        let close = |engine: &mut engine::Engine| {
+            let links: Vec<_> = engine.shell.links.iter().map(|(id, _)| id).collect();
+            let todo = links.into_iter().map(|id| shell::FollowUp::Close(id, "test".into()));
+            engine.shell.todo.extend(todo);
+        };
+        // The line is as it was; who dials makes another link over it.
+        b.handle().job(close).await.unwrap();
+        let again = async || peers(&b).await[0].link.is_some_and(|link| Some(link) != first);
+        until("another link", again).await;
+        linked(&a, &b).await;
+        // Who listens cannot dial; the other end finds out, though not at once.
+        let before = peers(&a).await[0].link;
+        a.handle().job(close).await.unwrap();
+        let again =
+            async || peers(&a).await.first().is_some_and(|p| p.link.is_some() && p.link != before);
+        until("the other end has found out", again).await;
+        linked(&a, &b).await;
+
+        // Whoever offends too often is shut out, and is let in when his time is over.
+        let shut_out = |engine: &mut engine::Engine| {
+            let now = engine.shell.clock.now();
+            let id = NodeId::from_public_key(&secret(1).public_key(&Default::default()));
+            while engine.shell.conduct.banned(now, &id).is_none() {
+                engine.shell.conduct.disconnect(now, id);
+            }
+        };
+        b.handle().job(shut_out).await.unwrap();
+        b.handle().job(close).await.unwrap();
+        let nobody = async || b.handle().neighbours().await.unwrap().is_empty();
+        until("the link is closed", nobody).await;
+        smol::Timer::after(Duration::from_millis(300)).await;
+        assert!(nobody().await, "a neighbour that is shut out is let in");
+        let forgive = |engine: &mut engine::Engine| engine.shell.conduct = Default::default();
+        b.handle().job(forgive).await.unwrap();
+        linked(&a, &b).await;
+
+        send(&b, &a, &[b'!'; 30_000], &[], false).await;
+        b.stop().await;
+        assert_eq!(delivery(&a).await.payload.len(), 30_000);
+        a.stop().await;
     });
 }
