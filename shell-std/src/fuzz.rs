@@ -1,9 +1,9 @@
 //! Fuzz bodies of what the daemon reads: JSON-RPC, configuration, and messages of
 //! the load generator. See the module `fuzz` of `blvm-mesh-tests`.
 
+use crate::address::{PeerAddress, Place};
 use crate::bench::message::{Kind, Message, Protocol};
 use crate::config::{Sources, parse_file};
-use crate::identity::PeerAddress;
 use crate::rpc::request::{Reply, Request};
 use crate::rpc::{Handler, RpcError, server};
 use serde_json::Value;
@@ -80,7 +80,7 @@ pub fn config(data: &[u8]) -> bool {
     assert_eq!(keys.len(), settings.peers.len());
     for peer in &settings.peers {
         assert_eq!(peer.to_string().parse(), Ok::<PeerAddress, _>(peer.clone()));
-        assert_ne!(peer.port, 0);
+        assert!(!matches!(&peer.place, Place::Tcp(at) if at.port == 0));
     }
     let c = settings.config.capacities;
     assert!(c.seen.is_power_of_two());
