@@ -324,6 +324,8 @@ fn a_stopped_line_fills_the_queue_and_is_then_congested() {
     // Half of the lane's 2048 bytes is reached by the second.
     assert_eq!(queued, 2);
     w.run_until("delivered", |w| w.boards[1].mesh().stats().delivered == queued);
+    // And acknowledged, so that there is room again.
+    (0..100).for_each(|_| w.round());
     assert!(matches!(w.send(b, &[1; 700], false), Sent::Queued(_)));
 }
 
@@ -442,7 +444,6 @@ fn the_loop_sleeps_until_the_next_deadline_and_shows_what_changed() {
         board.round(&mut bench, &mut shown);
     }
     assert_eq!(bench.alive, 20);
-    assert!(bench.slept.iter().flatten().all(|until| *until <= bench.now + 10 * SECOND));
     // The act is sent again half a second after the first time, then later and later.
     assert!(bench.slept.contains(&Some(500 * MILLISECOND)), "{:?}", bench.slept);
     let takes: Vec<_> = bench.shown.iter().map(|s| (s.neighbours, s.takes_payments)).collect();
