@@ -19,8 +19,8 @@ use blvm_mesh_core::time::Micros;
 use heapless::VecView;
 
 /// A node on a board with `PORTS` ports of type `P`.
-pub struct Board<A, P, const PORTS: usize> {
-    pub(crate) relay: Relay<A, PORTS>,
+pub struct Board<A: 'static, P, const PORTS: usize> {
+    pub(crate) relay: Relay<A>,
     wires: heapless::Vec<Wire<P>, PORTS>,
     /// A packet while the state machine has it, so that links may change meanwhile.
     packet: &'static mut VecView<u8>,
@@ -38,7 +38,7 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
     /// size that `memory` has for one, whatever `config` says; a keep-alive of 0 counts as
     /// [`KEEPALIVE`].
     pub fn new<const LANE: usize, const QUEUE: usize, const LINE: usize>(
-        memory: &'static mut BoardMemory<PORTS, LANE, QUEUE, LINE>,
+        memory: &'static mut BoardMemory<A, PORTS, LANE, QUEUE, LINE>,
         mut config: Config,
         key: SecretKey,
         seed: [u8; 32],
@@ -52,7 +52,7 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
     /// after a cut of the power. It is read with the first [`step`](Self::step). If that
     /// fails the board relays what is free and refuses payments.
     pub fn with_storage<const LANE: usize, const QUEUE: usize, const LINE: usize>(
-        memory: &'static mut BoardMemory<PORTS, LANE, QUEUE, LINE>,
+        memory: &'static mut BoardMemory<A, PORTS, LANE, QUEUE, LINE>,
         mut config: Config,
         key: SecretKey,
         seed: [u8; 32],
@@ -66,16 +66,16 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
     }
 
     fn make<const LANE: usize, const QUEUE: usize, const LINE: usize>(
-        memory: &'static mut BoardMemory<PORTS, LANE, QUEUE, LINE>,
+        memory: &'static mut BoardMemory<A, PORTS, LANE, QUEUE, LINE>,
         mut config: Config,
         key: SecretKey,
         seed: [u8; 32],
         ports: [(P, Role); PORTS],
     ) -> Self {
         let (max_packet, queue, frame) = (
-            BoardMemory::<PORTS, LANE, QUEUE, LINE>::MAX_PACKET,
-            BoardMemory::<PORTS, LANE, QUEUE, LINE>::QUEUED,
-            BoardMemory::<PORTS, LANE, QUEUE, LINE>::FRAME,
+            BoardMemory::<A, PORTS, LANE, QUEUE, LINE>::MAX_PACKET,
+            BoardMemory::<A, PORTS, LANE, QUEUE, LINE>::QUEUED,
+            BoardMemory::<A, PORTS, LANE, QUEUE, LINE>::FRAME,
         );
         config.max_packet = config.max_packet.min(max_packet as u32);
         if config.timing.keepalive == 0 {
@@ -86,16 +86,16 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
             queue: queue as u32,
             ..DatagramLimits::serial(frame, config.max_packet)
         };
-        let BoardMemory { tables, lanes, lines: bytes, packet, frame } = memory;
+        let BoardMemory { tables, links, lanes, frames, packet, frame } = memory;
         let mesh = BoardMesh::with_tables(tables, config, key, seed);
         let keypair = Keypair::from_secret_key(mesh.secp(), &key);
-        let (mut lines, mut wires) = (heapless::Vec::new(), heapless::Vec::new());
-        for (((port, role), lanes), bytes) in ports.into_iter().zip(lanes).zip(bytes) {
+        let mut wires = heapless::Vec::new();
+        for (((port, role), lanes), bytes) in ports.into_iter().zip(lanes).zip(frames) {
             // There is room for as many as there are ports.
-            let _ = lines.push(Line::new(limits, role, lanes.lend()));
+            let _ = links.push(Line::new(limits, role, lanes.lend()));
             let _ = wires.push(Wire::new(port, &mut bytes.received, &mut bytes.sent));
         }
-        let relay = Relay::new(mesh, lines);
+        let relay = Relay::new(mesh, links.as_mut_view());
         Self { relay, wires, packet: packet.as_mut_view(), frame, keypair, rng, now: 0 }
     }
 
@@ -296,8 +296,8 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
 }
 
 /// Tells the state machine whether the link of a port is up or down.
-fn events<A: Aead, const PORTS: usize>(
-    relay: &mut Relay<A, PORTS>,
+fn events<A: Aead>(
+    relay: &mut Relay<A>,
     port: usize,
     now: Micros,
     on: &mut dyn FnMut(Happening<'_>),
@@ -328,8 +328,8 @@ fn events<A: Aead, const PORTS: usize>(
 /// Gives the state machine the packets that a link has. A function of its own: what the
 /// frame took on the stack is not below a payment's check.
 #[inline(never)]
-fn settle<A: Aead, const PORTS: usize>(
-    relay: &mut Relay<A, PORTS>,
+fn settle<A: Aead>(
+    relay: &mut Relay<A>,
     port: usize,
     room: &mut VecView<u8>,
     now: Micros,

@@ -2,7 +2,7 @@
 //! such as UARTs, in fixed memory, driven by one loop.
 //!
 //! ```text
-//! static MEMORY: ConstStaticCell<BoardMemory<2, 1040, 2064, 320>> =
+//! static MEMORY: ConstStaticCell<BoardMemory<RustCrypto, 2, 1040, 2064, 320>> =
 //!     ConstStaticCell::new(BoardMemory::EMPTY);
 //! let mut board = Board::<RustCrypto, _, 2>::new(MEMORY.take(), config, key, seed, ports);
 //! board.run(&mut platform)

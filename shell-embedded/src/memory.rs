@@ -1,5 +1,6 @@
 //! The memory of a board: everything large, so that none of it is ever on the stack.
 
+use crate::line::Line;
 use blvm_mesh_core::link::datagram::serial::encoded_len;
 use blvm_mesh_core::link::datagram::terms::MIN_FRAME;
 use blvm_mesh_core::link::datagram::{LinkMemory, MEMORY_OVERHEAD};
@@ -16,10 +17,11 @@ pub(crate) type Lent = &'static mut VecView<u8>;
 /// What a [`Board`](crate::Board) works in: a static value, all zeros at the start.
 ///
 /// ```text
-/// static MEMORY: ConstStaticCell<BoardMemory<2, 1040, 2064, 320>> =
+/// static MEMORY: ConstStaticCell<BoardMemory<RustCrypto, 2, 1040, 2064, 320>> =
 ///     ConstStaticCell::new(BoardMemory::EMPTY);
 /// ```
 ///
+/// - `A`: the ciphers.
 /// - `PORTS`: number of ports.
 /// - `LANE`: bytes per port and lane for what comes in; the largest packet has 16 bytes
 ///   less ([`MEMORY_OVERHEAD`]).
@@ -27,11 +29,18 @@ pub(crate) type Lent = &'static mut VecView<u8>;
 ///   least `LANE` and 512 bytes more.
 /// - `LINE`: bytes of the largest frame as it is on a line; the frame itself is a
 ///   few bytes shorter.
-pub struct BoardMemory<const PORTS: usize, const LANE: usize, const QUEUE: usize, const LINE: usize>
-{
+pub struct BoardMemory<
+    A,
+    const PORTS: usize,
+    const LANE: usize,
+    const QUEUE: usize,
+    const LINE: usize,
+> {
     pub(crate) tables: Tables<Fixed>,
+    /// Filled once, where they stand.
+    pub(crate) links: Vec<Line<A>, PORTS>,
     pub(crate) lanes: [Lanes<LANE, QUEUE>; PORTS],
-    pub(crate) lines: [Line<LINE>; PORTS],
+    pub(crate) frames: [Frames<LINE>; PORTS],
     /// A packet while the state machine has it.
     pub(crate) packet: Vec<u8, LANE>,
     /// A frame before it is made fit for the line.
@@ -57,13 +66,13 @@ impl<const LANE: usize, const QUEUE: usize> Lanes<LANE, QUEUE> {
 }
 
 /// A frame that comes in, and one that goes out.
-pub(crate) struct Line<const LINE: usize> {
+pub(crate) struct Frames<const LINE: usize> {
     pub(crate) received: [u8; LINE],
     pub(crate) sent: [u8; LINE],
 }
 
-impl<const PORTS: usize, const LANE: usize, const QUEUE: usize, const LINE: usize>
-    BoardMemory<PORTS, LANE, QUEUE, LINE>
+impl<A, const PORTS: usize, const LANE: usize, const QUEUE: usize, const LINE: usize>
+    BoardMemory<A, PORTS, LANE, QUEUE, LINE>
 {
     /// Bytes of the largest packet that such a board takes.
     pub const MAX_PACKET: usize = LANE.saturating_sub(MEMORY_OVERHEAD);
@@ -90,8 +99,9 @@ impl<const PORTS: usize, const LANE: usize, const QUEUE: usize, const LINE: usiz
         let () = Self::SIZES_FIT;
         Self {
             tables: Tables::EMPTY,
+            links: Vec::new(),
             lanes: [const { Lanes::EMPTY }; PORTS],
-            lines: [const { Line { received: [0; LINE], sent: [0; LINE] } }; PORTS],
+            frames: [const { Frames { received: [0; LINE], sent: [0; LINE] } }; PORTS],
             packet: Vec::new(),
             frame: [0; LINE],
         }

@@ -8,11 +8,12 @@ use blvm_mesh_core::mesh::{
     Action, BoardMesh, Input, NetworkReason, PaymentReason, Remedy, Ticket,
 };
 use blvm_mesh_core::time::Micros;
+use heapless::VecView;
 
 /// The state machine and the links.
-pub(crate) struct Relay<A, const PORTS: usize> {
+pub(crate) struct Relay<A: 'static> {
     pub(crate) mesh: BoardMesh,
-    pub(crate) lines: heapless::Vec<Line<A>, PORTS>,
+    pub(crate) lines: &'static mut VecView<Line<A>>,
     /// When the state machine wants the time at the latest.
     pub(crate) wake: Option<Micros>,
     next_link: u32,
@@ -27,8 +28,8 @@ pub(crate) struct Relay<A, const PORTS: usize> {
     failed: bool,
 }
 
-impl<A: Aead, const PORTS: usize> Relay<A, PORTS> {
-    pub(crate) fn new(mesh: BoardMesh, lines: heapless::Vec<Line<A>, PORTS>) -> Self {
+impl<A: Aead> Relay<A> {
+    pub(crate) fn new(mesh: BoardMesh, lines: &'static mut VecView<Line<A>>) -> Self {
         Self {
             mesh,
             lines,

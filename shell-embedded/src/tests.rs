@@ -55,7 +55,7 @@ fn line() -> (Uart, Uart) {
 
 type TestBoard = Board<RustCrypto, Uart, 2>;
 
-fn memory() -> &'static mut BoardMemory<2, 1040, 2064, 320> {
+fn memory() -> &'static mut BoardMemory<RustCrypto, 2, 1040, 2064, 320> {
     Box::leak(Box::new(BoardMemory::EMPTY))
 }
 

@@ -21,7 +21,7 @@ use static_cell::{ConstStaticCell, StaticCell};
 /// Ports of the board.
 const PORTS: usize = 2;
 /// Packets of 1,024 bytes, queues of 2,048 and frames of 314.
-type Memory = BoardMemory<PORTS, 1040, 2064, 320>;
+type Memory = BoardMemory<RustCrypto, PORTS, 1040, 2064, 320>;
 type Relay = Board<RustCrypto, Uart, PORTS>;
 
 static MEMORY: ConstStaticCell<Memory> = ConstStaticCell::new(Memory::EMPTY);
