@@ -255,10 +255,7 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
         let Self { relay, wires, packet, keypair, rng, now, .. } = self;
         let Some(wire) = wires.get_mut(port) else { return false };
         wire.read(|frame| {
-            let Some(line) = relay.lines.get_mut(port) else { return };
-            let mut keys = Hand { local: keypair, secp: relay.mesh.secp(), rng };
-            // What is ignored changed nothing but an allowance.
-            if line.link.receive(*now, frame, &mut keys).is_ok() {
+            if accept(relay, port, *now, frame, keypair, rng) {
                 settle(relay, port, packet, *now, on);
             }
         })
@@ -278,7 +275,9 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
         events(&mut self.relay, port, self.now, on);
     }
 
-    /// Writes frames as long as there are any and the port takes them.
+    /// Writes frames as long as there are any and the port takes them. A function of its
+    /// own: a handshake's numbers are not below a payment's check.
+    #[inline(never)]
     fn write(&mut self, port: usize) {
         let Self { relay, wires, frame, keypair, rng, now, .. } = self;
         let lines = relay.lines.get_mut(port);
@@ -325,8 +324,23 @@ fn events<A: Aead>(
     }
 }
 
-/// Gives the state machine the packets that a link has. A function of its own: what the
-/// frame took on the stack is not below a payment's check.
+/// Gives a link a frame; whether it was taken. What is ignored changed nothing but an
+/// allowance.
+#[inline(never)]
+fn accept<A: Aead>(
+    relay: &mut Relay<A>,
+    port: usize,
+    now: Micros,
+    frame: &mut [u8],
+    keypair: &Keypair,
+    rng: &mut Rng,
+) -> bool {
+    let Some(line) = relay.lines.get_mut(port) else { return false };
+    let mut keys = Hand { local: keypair, secp: relay.mesh.secp(), rng };
+    line.link.receive(now, frame, &mut keys).is_ok()
+}
+
+/// Gives the state machine the packets that a link has.
 #[inline(never)]
 fn settle<A: Aead>(
     relay: &mut Relay<A>,

@@ -9,7 +9,8 @@ use blvm_mesh_core::board::BoardConfig;
 use blvm_mesh_core::link::aead::RustCrypto;
 use blvm_mesh_core::time::{Micros, SECOND};
 use blvm_mesh_embedded::{
-    Board, BoardMemory, FlashStore, Happening, HeaderClock, Platform, Report, Status, run_seed,
+    Board, BoardMemory, FlashStore, Happening, HeaderClock, Platform, Report, Role, Status,
+    StoreError, run_seed,
 };
 use blvm_mesh_firmware::mps2::{
     Clock, Console, ResetProof, Sleeper, Uart, Watchdog, configuration,
@@ -29,26 +30,19 @@ static RELAY: StaticCell<Relay> = StaticCell::new();
 static STORE: StaticCell<FlashStore<ResetProof>> = StaticCell::new();
 static CLOCK: ConstStaticCell<HeaderClock> = ConstStaticCell::new(HeaderClock::EMPTY);
 
-/// The relay, in its place. A function of its own: its stack is free again afterwards.
+/// The relay, in its place. Functions of their own: their stack is free again afterwards.
 #[inline(never)]
 fn make(report: &mut Report<Console>) -> Option<&'static mut Relay> {
     let settings = BoardConfig::read(configuration());
     let settings = settings.map_err(|error| report.line(format_args!("{error}"))).ok()?;
-    let (flash, start) = ResetProof::take();
-    let store = FlashStore::new(flash, 0..ResetProof::SIZE);
-    let store = store.map_err(|error| report.line(format_args!("{error}"))).ok()?;
     let mut roles = settings.lines.iter().copied();
-    let ports = Uart::lines(settings.baud).map(|uart| (uart, roles.next()));
-    let [(uart0, Some(role0)), (uart1, Some(role1))] = ports else {
+    let (Some(role0), Some(role1), None) = (roles.next(), roles.next(), roles.next()) else {
         report.line(format_args!("this board has {PORTS} lines: configure so many"));
         return None;
     };
-    let seed = run_seed(&settings.secret, start, &[]);
-    let ports = [(uart0, role0), (uart1, role1)];
-    let relay = RELAY.init_with(|| {
-        let (memory, config) = (MEMORY.take(), settings.config());
-        Relay::with_storage(memory, config, settings.key, seed, ports, STORE.init(store))
-    });
+    let (flash, start) = ResetProof::take();
+    let store = open_store(flash).map_err(|error| report.line(format_args!("{error}"))).ok()?;
+    let relay = assemble(&settings, [role0, role1], start, store);
     report.begin(&settings, relay.mesh(), start);
     if let Some(checkpoint) = &settings.checkpoint {
         let clock = CLOCK.take();
@@ -58,6 +52,26 @@ fn make(report: &mut Report<Console>) -> Option<&'static mut Relay> {
         }
     }
     Some(relay)
+}
+
+#[inline(never)]
+fn open_store(flash: ResetProof) -> Result<&'static mut FlashStore<ResetProof>, StoreError> {
+    FlashStore::new(flash, 0..ResetProof::SIZE).map(|store| STORE.init(store))
+}
+
+#[inline(never)]
+fn assemble(
+    settings: &BoardConfig,
+    [role0, role1]: [Role; PORTS],
+    start: u32,
+    store: &'static mut FlashStore<ResetProof>,
+) -> &'static mut Relay {
+    let [uart0, uart1] = Uart::lines(settings.baud);
+    let (seed, ports) = (run_seed(&settings.secret, start, &[]), [(uart0, role0), (uart1, role1)]);
+    RELAY.init_with(|| {
+        let (memory, config) = (MEMORY.take(), settings.config());
+        Relay::with_storage(memory, config, settings.key, seed, ports, store)
+    })
 }
 
 /// The board beside its lines.
@@ -102,7 +116,6 @@ impl Platform for Machine {
     }
 }
 
-#[inline(never)]
 fn run(relay: &mut Relay, report: Report<Console>) -> ! {
     let (clock, sleeper) = (Clock::start(), Sleeper::new());
     relay.run(&mut Machine { clock, sleeper, watchdog: Watchdog::start(), report })
