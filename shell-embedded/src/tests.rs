@@ -243,7 +243,7 @@ fn a_board_says_how_long_it_is_silent_at_most() {
 
 #[test]
 fn a_full_queue_takes_control_packets_still() {
-    let mut w = World::linked(MeshMode::Open);
+    let w = World::linked(MeshMode::Open);
     let (now, line) = (w.now, &mut w.boards[0].relay.lines[0]);
     while line.push(now, Priority::Paid, &[1; 300], &[2; 100]) {}
     assert!(line.push(now, Priority::Control, &[4; 400], &[]));

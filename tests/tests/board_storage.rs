@@ -77,7 +77,7 @@ fn id(n: u8) -> NodeId {
 
 type TestBoard = Board<RustCrypto, Line, 2>;
 
-fn memory() -> &'static mut BoardMemory<2, 1024, 512, 4096> {
+fn memory() -> &'static mut BoardMemory<RustCrypto, 2, 1040, 2064, 320> {
     Box::leak(Box::new(BoardMemory::EMPTY))
 }
 
