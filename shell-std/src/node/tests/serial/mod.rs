@@ -1,6 +1,8 @@
 //! Two nodes and a serial line between them: over TCP servers that join two ends, as an
 //! emulator has them, and over pseudo-terminals.
 
+mod small;
+
 use super::paid::{accepts, proof, send_paid, service};
 use super::*;
 use crate::address::SerialLine;
