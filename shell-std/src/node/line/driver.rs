@@ -22,7 +22,7 @@ use blvm_mesh_core::link::transport::{FRAME_OVERHEAD, HEADER_LEN, MAX_BODY};
 use blvm_mesh_core::mesh::Priority;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 use smol::Timer;
-use smol::future::or;
+use smol::future::{or, race, yield_now};
 use std::time::Duration;
 
 /// Memory that a lane keeps for the next packet.
@@ -125,7 +125,11 @@ impl<'l> Driver<'l> {
         self.deliver().await?;
         self.tell();
         match self.wait(buffer, deadline).await? {
-            Woken::Read(len) => self.receive(buffer.get(..len).unwrap_or_default()).await?,
+            Woken::Read(len) => {
+                self.receive(buffer.get(..len).unwrap_or_default()).await?;
+                // However much comes in, others get their turn.
+                yield_now().await;
+            }
             Woken::Written(len) => self.written += len,
             Woken::Closed => {
                 self.link.close();
@@ -163,7 +167,8 @@ impl<'l> Driver<'l> {
             };
             or(closed, packets).await
         };
-        or(engine, or(write, or(time, read))).await
+        // None of them may keep the others from their turn.
+        race(race(engine, write), race(time, read)).await
     }
 
     async fn receive(&mut self, mut bytes: &[u8]) -> Result<(), PortError> {
@@ -291,6 +296,7 @@ impl<'l> Driver<'l> {
             let read = async {
                 loop {
                     self.port.read(&mut nothing).await?;
+                    yield_now().await;
                 }
             };
             or(pause, read).await?;
@@ -387,7 +393,7 @@ impl<'l> Driver<'l> {
             }
             return;
         };
-        if self.link.neighbour().is_some() || now < self.complain_at {
+        if self.link.neighbour().is_some() || (now < self.complain_at && self.hint.is_none()) {
             return;
         }
         self.complain_at = now.saturating_add(NO_ANSWER);

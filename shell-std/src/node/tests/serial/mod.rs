@@ -1,6 +1,8 @@
 //! Two nodes and a serial line between them: over TCP servers that join two ends, as an
 //! emulator has them, and over pseudo-terminals.
 
+mod small;
+
 use super::paid::{accepts, proof, send_paid, service};
 use super::*;
 use crate::address::SerialLine;
@@ -305,5 +307,32 @@ fn the_engine_closes_a_link_and_a_stopped_node_says_its_last_words() {
         b.stop().await;
         assert_eq!(delivery(&a).await.payload.len(), 30_000);
         a.stop().await;
+    });
+}
+
+#[test]
+fn what_keeps_a_link_from_coming_about_is_told() {
+    Bed::run(async |bed| {
+        let bridge = Bridge::new(&bed, [0, 0], Faults::default()).await;
+        let key = |n: u8| secret(n).public_key(&Default::default());
+        let dialer = |n: u8, remote: u8| {
+            bed.start_with(n, MeshMode::Open, &[], Disk::default(), |s| {
+                let place = Place::Line(bridge.line(usize::from(n - 1)));
+                s.listen_addr = None;
+                s.peers = vec![PeerAddress { public_key: key(remote), place }];
+            })
+        };
+        let (a, b) = (dialer(1, 2), dialer(2, 1));
+        for node in [&a, &b] {
+            let told = async || {
+                let peer = peers(node).await.remove(0);
+                peer.last_error.is_some_and(|e| e.contains("both ends of the line dial"))
+            };
+            until("the fault is named", told).await;
+            let line = stats_of_line(node).await;
+            assert!(line.error.unwrap().contains("listen") && line.state == LineState::Open);
+        }
+        a.stop().await;
+        b.stop().await;
     });
 }
