@@ -28,6 +28,7 @@ mod platform;
 pub mod recording;
 mod relay;
 mod report;
+mod serial;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ pub use header_clock::HeaderClock;
 pub use memory::BoardMemory;
 pub use platform::{LineStatus, Platform, Status};
 pub use report::Report;
+pub use serial::Serial;
 pub use store::{FlashStore, Storage, StoreError};
 
 pub use blvm_mesh_core::link::datagram::Role;

@@ -33,6 +33,10 @@ pub(crate) struct Line<A> {
     /// Bytes that a lane's queue has room for.
     queue: usize,
     full: bool,
+    /// The hello is on its way, and has arrived: before that the neighbour takes nothing else,
+    /// and lanes do not wait for one another.
+    hello: bool,
+    greeted: bool,
     /// What was sent when the quality was last worked out, and what came of it.
     before: Sent,
     quality: u16,
@@ -49,6 +53,8 @@ impl<A: Aead> Line<A> {
             patience: TokenBucket::new(PATIENCE_RATE, PATIENCE, 0),
             queue: limits.queue as usize,
             full: false,
+            hello: false,
+            greeted: false,
             before: Sent::default(),
             quality: PERFECT as u16,
         }
@@ -68,16 +74,20 @@ impl<A: Aead> Line<A> {
             Priority::Paid => (Lane::Paid, CONTROL_RESERVE),
             Priority::Free => (Lane::Free, 0),
         };
+        self.hello |= priority == Priority::Control;
         let len = head.len().saturating_add(tail.len());
-        len.saturating_add(reserve) <= self.link.room(lane)
+        (self.greeted || priority == Priority::Control)
+            && len.saturating_add(reserve) <= self.link.room(lane)
             && self.link.queue(now, lane, head, tail).is_ok()
     }
 
     /// Whether the link has just become full (`true`) or has room again: half of a queue
-    /// holds a largest packet.
+    /// holds a largest packet. It is full until the neighbour has the hello.
     pub(crate) fn change(&mut self) -> Option<bool> {
+        self.greeted |= self.hello && self.link.is_idle();
         let room = self.link.room(Lane::Free).min(self.link.room(Lane::Paid));
         let full = match self.full {
+            _ if !self.greeted => true,
             false => room <= self.queue / 2,
             true => room < self.queue / 4 * 3,
         };
@@ -109,7 +119,7 @@ impl<A: Aead> Line<A> {
     /// The session is over.
     pub(crate) fn forget(&mut self) -> Option<LinkId> {
         (self.full, self.quality, self.before) = (false, PERFECT as u16, self.link.sent());
-        self.down = None;
+        (self.hello, self.greeted, self.down) = (false, false, None);
         self.id.take()
     }
 

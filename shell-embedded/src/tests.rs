@@ -117,6 +117,10 @@ impl World {
     fn linked(mode: MeshMode) -> Self {
         let mut w = Self::new(mode);
         w.run_until("all are linked", |w| w.ups() == 4);
+        w.run_until("all have greeted", |w| {
+            let mut neighbours = w.boards.iter().flat_map(|b| b.mesh().table().neighbours.iter());
+            neighbours.all(|n| !n.congested)
+        });
         w.did.clear();
         w
     }

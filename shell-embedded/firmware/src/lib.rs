@@ -2,7 +2,9 @@
 //! a file for each board.
 #![no_std]
 
+pub mod chip;
 pub mod mps2;
+pub mod nrf52840;
 pub mod semihosting;
 
 use embedded_alloc::LlffHeap;

@@ -1,5 +1,6 @@
 //! QEMU's `mps2-an386`: Arm MPS2 with a Cortex-M4F at 25 MHz.
 
+use crate::chip::Chip;
 use blvm_mesh_core::board::MAX_LEN;
 use blvm_mesh_core::time::Micros;
 use blvm_mesh_embedded::Port;
@@ -241,7 +242,7 @@ impl NorFlash for ResetProof {
 /// Waits for the UARTs and for a second timer. Interrupts only wake the processor: none
 /// is served, so that there is nothing to share with a handler.
 #[derive(Debug)]
-pub struct Sleeper {
+struct Sleeper {
     timer: *mut u32,
 }
 
@@ -262,7 +263,7 @@ impl Sleeper {
     const LINES: [Irq; 5] = [Irq(0), Irq(1), Irq(2), Irq(3), Irq(9)];
 
     /// Takes the second timer and the interrupts. Call it once.
-    pub fn new() -> Self {
+    fn new() -> Self {
         cortex_m::interrupt::disable();
         for irq in Self::LINES {
             // SAFETY: no handler runs, so none is surprised.
@@ -272,7 +273,7 @@ impl Sleeper {
     }
 
     /// Forgets what woke it. What comes in from now on wakes it again.
-    pub fn clear(&mut self) {
+    fn clear(&mut self) {
         Uart::clear_interrupts();
         // SAFETY: register INTCLEAR of a timer that only this uses.
         unsafe { self.timer.add(3).write_volatile(1) }
@@ -280,7 +281,7 @@ impl Sleeper {
     }
 
     /// Waits until something happened since [`clear`](Self::clear), at most so long.
-    pub fn wait(&mut self, time: Micros) {
+    fn wait(&mut self, time: Micros) {
         let ticks = time.saturating_mul(u64::from(CLOCK_HZ / 1_000_000));
         let ticks = u32::try_from(ticks).unwrap_or(u32::MAX).max(1);
         // SAFETY: registers CTRL and VALUE of a timer that only this uses.
@@ -293,26 +294,18 @@ impl Sleeper {
     }
 }
 
-impl Default for Sleeper {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// The CMSDK watchdog (Arm DDI 0479, section 4.6): if it is not fed for two of its periods
 /// it resets the machine.
 #[derive(Debug)]
-pub struct Watchdog {
+struct Watchdog {
     base: *mut u32,
 }
 
 impl Watchdog {
     const BASE: usize = 0x4000_8000;
-    /// Longest time between two feedings.
-    pub const PERIOD: Micros = 10_000_000;
+    const PERIOD: Micros = 10_000_000;
 
-    /// Starts it. Call it once.
-    pub fn start() -> Self {
+    fn start() -> Self {
         let base = Self::BASE as *mut u32;
         let ticks = Self::PERIOD as u32 * (CLOCK_HZ / 1_000_000);
         // SAFETY: registers LOAD and CONTROL of a watchdog that only this uses.
@@ -323,9 +316,42 @@ impl Watchdog {
         Self { base }
     }
 
-    /// The program is alive.
-    pub fn feed(&mut self) {
+    fn feed(&mut self) {
         // SAFETY: register INTCLR, which loads the counter anew.
         unsafe { self.base.add(3).write_volatile(1) }
     }
+}
+
+/// The chip beside its lines and its flash.
+#[derive(Debug)]
+pub struct Mps2 {
+    clock: Clock,
+    sleeper: Sleeper,
+    watchdog: Watchdog,
+}
+
+impl Mps2 {
+    /// Starts the clock and the watchdog. Call it once.
+    pub fn start() -> Self {
+        Self { clock: Clock::start(), sleeper: Sleeper::new(), watchdog: Watchdog::start() }
+    }
+}
+
+impl Chip for Mps2 {
+    const WATCHDOG: Micros = Watchdog::PERIOD;
+
+    fn now(&mut self) -> Micros {
+        self.clock.now()
+    }
+
+    fn alive(&mut self) {
+        self.sleeper.clear();
+        self.watchdog.feed();
+    }
+
+    fn wait(&mut self, time: Micros) {
+        self.sleeper.wait(time);
+    }
+
+    fn light(&mut self, _: bool) {}
 }

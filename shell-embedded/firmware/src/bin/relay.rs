@@ -7,14 +7,11 @@
 
 use blvm_mesh_core::board::BoardConfig;
 use blvm_mesh_core::link::aead::RustCrypto;
-use blvm_mesh_core::time::{Micros, SECOND};
 use blvm_mesh_embedded::{
-    Board, BoardMemory, FlashStore, Happening, HeaderClock, Platform, Report, Role, Status,
-    StoreError, run_seed,
+    Board, BoardMemory, FlashStore, HeaderClock, Report, Role, StoreError, run_seed,
 };
-use blvm_mesh_firmware::mps2::{
-    Clock, Console, ResetProof, Sleeper, Uart, Watchdog, configuration,
-};
+use blvm_mesh_firmware::chip::{Machine, configured};
+use blvm_mesh_firmware::mps2::{Console, Mps2, ResetProof, Uart, configuration};
 use blvm_mesh_firmware::{heap_used, init_heap, paint_stack, panicked, stack_used};
 use cortex_m_rt::entry;
 use static_cell::{ConstStaticCell, StaticCell};
@@ -33,16 +30,10 @@ static CLOCK: ConstStaticCell<HeaderClock> = ConstStaticCell::new(HeaderClock::E
 /// The relay, in its place. Functions of their own: their stack is free again afterwards.
 #[inline(never)]
 fn make(report: &mut Report<Console>) -> Option<&'static mut Relay> {
-    let settings = BoardConfig::read(configuration());
-    let settings = settings.map_err(|error| report.line(format_args!("{error}"))).ok()?;
-    let mut roles = settings.lines.iter().copied();
-    let (Some(role0), Some(role1), None) = (roles.next(), roles.next(), roles.next()) else {
-        report.line(format_args!("this board has {PORTS} lines: configure so many"));
-        return None;
-    };
+    let (settings, roles) = configured(configuration(), report)?;
     let (flash, start) = ResetProof::take();
     let store = open_store(flash).map_err(|error| report.line(format_args!("{error}"))).ok()?;
-    let relay = assemble(&settings, [role0, role1], start, store);
+    let relay = assemble(&settings, roles, start, store);
     report.begin(&settings, relay.mesh(), start);
     if let Some(checkpoint) = &settings.checkpoint {
         let clock = CLOCK.take();
@@ -74,51 +65,8 @@ fn assemble(
     })
 }
 
-/// The board beside its lines.
-struct Machine {
-    clock: Clock,
-    sleeper: Sleeper,
-    watchdog: Watchdog,
-    report: Report<Console>,
-}
-
-impl Platform for Machine {
-    fn now(&mut self) -> Micros {
-        self.clock.now()
-    }
-
-    fn wall_clock(&mut self, _: Micros) -> Option<u64> {
-        // It has none: the time comes from a neighbour, or from headers.
-        None
-    }
-
-    fn alive(&mut self) {
-        self.sleeper.clear();
-        self.watchdog.feed();
-    }
-
-    fn show(&mut self, status: Status) {
-        self.report.status(status);
-    }
-
-    fn happened(&mut self, what: Happening<'_>) {
-        self.report.happened(&what);
-    }
-
-    fn sleep(&mut self, until: Option<Micros>) {
-        let now = self.clock.now();
-        self.report.summary(now, || (stack_used() as usize, heap_used()));
-        let fed = now.saturating_add(Watchdog::PERIOD - SECOND);
-        let until = [until, self.report.due()].into_iter().flatten().fold(fed, Micros::min);
-        if until > now {
-            self.sleeper.wait(until - now);
-        }
-    }
-}
-
 fn run(relay: &mut Relay, report: Report<Console>) -> ! {
-    let (clock, sleeper) = (Clock::start(), Sleeper::new());
-    relay.run(&mut Machine { clock, sleeper, watchdog: Watchdog::start(), report })
+    relay.run(&mut Machine { chip: Mps2::start(), report })
 }
 
 #[entry]
