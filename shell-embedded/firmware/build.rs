@@ -5,7 +5,7 @@ use std::{env, fs};
 
 /// Images and their boards.
 const IMAGES: [(&str, &str); 3] =
-    [("relay", "mps2"), ("measure", "mps2"), ("relay-nrf52840", "nrf52840")];
+    [("relay", "mps2"), ("measure", "measure"), ("relay-nrf52840", "nrf52840")];
 
 fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
@@ -21,7 +21,4 @@ fn main() {
     println!("cargo:rustc-link-search={}", out.display());
     println!("cargo:rustc-link-arg-bins=-Tlink.x");
     println!("cargo:rustc-link-arg-bins=--nmagic");
-    // What measures has both ends of a link beside the state machine; the machine has more
-    // memory than a board.
-    println!("cargo:rustc-link-arg-bin=measure=--defsym=_stack_start=0x20040000");
 }

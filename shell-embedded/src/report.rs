@@ -43,6 +43,7 @@ impl<W: Write> Report<W> {
     }
 
     /// Tells who the board is, whom it links to, and the number of its start.
+    #[inline(never)]
     pub fn begin(&mut self, settings: &BoardConfig, mesh: &BoardMesh, start: u32) {
         let BoardConfig { network, mode, baud, .. } = settings;
         self.line(format_args!("blvm-mesh {}, start {start}", env!("CARGO_PKG_VERSION")));

@@ -68,6 +68,7 @@ impl<C: Chip, W: Write> Platform for Machine<C, W> {
 }
 
 /// Reads the configuration of a board with two lines, or says what is wrong with it.
+#[inline(never)]
 pub fn configured<W: Write>(
     bytes: &[u8],
     report: &mut Report<W>,

@@ -6,6 +6,7 @@
 #![no_main]
 
 use blvm_mesh_core::board::BoardConfig;
+use blvm_mesh_core::id::Network;
 use blvm_mesh_core::link::aead::RustCrypto;
 use blvm_mesh_embedded::{
     Board, BoardMemory, FlashStore, HeaderClock, Report, Role, StoreError, run_seed,
@@ -36,13 +37,19 @@ fn make(report: &mut Report<Console>) -> Option<&'static mut Relay> {
     let relay = assemble(&settings, roles, start, store);
     report.begin(&settings, relay.mesh(), start);
     if let Some(checkpoint) = &settings.checkpoint {
-        let clock = CLOCK.take();
-        match clock.start(settings.network, checkpoint) {
-            Ok(()) => relay.follow_headers(clock),
-            Err(_) => report.line(format_args!("the checkpoint is no header of the network")),
-        }
+        follow(relay, settings.network, checkpoint, report);
     }
     Some(relay)
+}
+
+/// The time comes from headers that pass, from this one on.
+#[inline(never)]
+fn follow(relay: &mut Relay, network: Network, from: &[u8; 80], report: &mut Report<Console>) {
+    let clock = CLOCK.take();
+    match clock.start(network, from) {
+        Ok(()) => relay.follow_headers(clock),
+        Err(_) => report.line(format_args!("the checkpoint is no header of the network")),
+    }
 }
 
 #[inline(never)]
