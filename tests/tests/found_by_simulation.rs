@@ -173,6 +173,7 @@ fn neighbour(link: u32, node: NodeId) -> Neighbour {
         mode: MeshMode::Open,
         quality: 256,
         measured: 256,
+        news: false,
         keepalive: 0,
         congested: false,
         heard: 0,

@@ -100,7 +100,7 @@ pub enum Input<'a> {
         /// Whether it is full.
         full: bool,
     },
-    /// What a link has measured; the neighbour is told with the next hello.
+    /// What a link has measured; the neighbour is told with another hello, if it matters.
     LinkMeasured {
         /// The link.
         link: LinkId,

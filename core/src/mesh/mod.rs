@@ -52,7 +52,6 @@ use crate::payment::replay::ReplayError;
 use crate::payment::terms::Terms;
 use crate::policy::mode::{PolicyConfig, RoutingPolicyEngine};
 use crate::rng::Rng;
-use crate::routing::metric::PERFECT_LINK;
 use crate::routing::table::RoutingTable;
 use crate::signature::Identity;
 use crate::tables::{Memory, Owned};
@@ -271,9 +270,7 @@ impl<M: Memory> Mesh<M> {
                 self.act(Action::Absorbed);
             }
             Input::LinkMeasured { link, quality } => {
-                if let Some(n) = self.tables.routing.neighbours.get_mut(link) {
-                    n.measured = quality.max(PERFECT_LINK);
-                }
+                self.measured(link, quality);
                 self.act(Action::Absorbed);
             }
         }
@@ -468,6 +465,10 @@ impl<M: Memory> Mesh<M> {
     fn set_wall(&mut self, unix: u64) {
         if self.config.payment.volatile && self.not_before.is_none() {
             self.not_before = Some(unix.saturating_add(self.config.payment.future_skew));
+        }
+        if self.wall.unix(self.now).is_none() {
+            // Neighbours may wait for the time.
+            self.tables.routing.neighbours.iter_mut().for_each(|n| n.news = true);
         }
         self.wall.set(self.now, unix);
         self.wake_at(self.next_cleanup.max(self.now));

@@ -21,6 +21,9 @@ const CONTROL_BURST: u64 = 128 * 1024;
 /// that making it anew gains nothing. With fewer, a first mistake would stop what holds.
 const CHECKS_OF_A_NEW_LINK: u64 = 4;
 
+/// A change of a link's quality of which its neighbour is told, in 1/256 transmissions.
+const WORTH_A_HELLO: u16 = 32;
+
 impl<M: Memory> Mesh<M> {
     /// A link is up; the neighbour's identity was proven on it.
     #[inline(never)]
@@ -39,6 +42,7 @@ impl<M: Memory> Mesh<M> {
             mode: MeshMode::BitcoinOnly,
             quality: PERFECT_LINK,
             measured: PERFECT_LINK,
+            news: false,
             keepalive: 0,
             congested: false,
             heard: now,
@@ -94,6 +98,27 @@ impl<M: Memory> Mesh<M> {
             self.act(Action::Publish(Event::PeerDisconnected { peer: gone.node }));
         }
         self.give_up_from(link);
+    }
+
+    /// Takes what a link has measured. Its neighbour is told of what matters.
+    pub(super) fn measured(&mut self, link: LinkId, quality: u16) {
+        let now = self.now;
+        let Some(n) = self.tables.routing.neighbours.get_mut(link) else { return };
+        let quality = quality.max(PERFECT_LINK);
+        if quality.abs_diff(n.measured) >= WORTH_A_HELLO {
+            (n.measured, n.news) = (quality, true);
+            self.wake_at(now);
+        }
+    }
+
+    /// Sends a hello with news to one neighbour; false if there is no news.
+    pub(super) fn tell_news(&mut self) -> bool {
+        let news = self.tables.routing.neighbours.iter_mut().find(|n| n.news);
+        let Some(n) = news else { return false };
+        n.news = false;
+        let link = n.link;
+        self.greet(link);
+        true
     }
 
     /// Sends a hello.

@@ -39,6 +39,7 @@ impl<M: Memory> Mesh<M> {
         let done = self.give_up_parked()
             || self.widen_ring()
             || self.drop_silent()
+            || self.tell_news()
             || self.keep_alive()
             || self.forget_payments();
         if !done {

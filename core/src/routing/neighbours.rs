@@ -29,6 +29,8 @@ pub struct Neighbour {
     pub quality: u16,
     /// The same, as this node's end of the link has measured it.
     pub measured: u16,
+    /// It is to be sent another hello.
+    pub news: bool,
     /// How long it may be silent, as it said; 0: for ever.
     pub keepalive: Micros,
     /// Whether the queue of its link is full.

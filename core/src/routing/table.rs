@@ -211,6 +211,7 @@ pub(crate) mod tests {
             mode: MeshMode::Open,
             quality: 256,
             measured: 256,
+            news: false,
             keepalive: 0,
             congested: false,
             heard: 0,
