@@ -146,37 +146,19 @@ impl fmt::Display for Brief {
         if let Some(cause) = self.0.cause() {
             return cause.fmt(f);
         }
+        // What a builder can do something about; the rest by its kind.
         f.write_str(match self.0 {
-            MeshError::NetworkError(reason) => match reason {
-                N::Malformed(_) => "the bytes are not a packet",
-                N::LinkClosed => "the link is closed",
-                N::NoHello => "the neighbour sent another packet before its hello",
-                N::NoFlows => "flows are not carried",
-                N::OtherNetwork => "the neighbour is on another Bitcoin network",
-                N::TooManyNeighbours => "there is no room for another neighbour",
-                N::Itself => "the other end of the link is this node itself",
-                N::HopIdTaken => "another neighbour's identity begins with the same eight bytes",
-                N::OtherLinkKept => "the neighbour has another link, which is kept",
-                N::Silent => "nothing was heard from the neighbour for too long",
-                N::ControlQuota => "the neighbour's allowance of control traffic is used up",
-                _ => "the neighbour or the link is at fault",
-            },
-            MeshError::RoutingError(reason) => match reason {
-                R::NoRoute => "no route to the destination was found",
-                R::NotOurTurn => "this node is not the hop at which the packet should be now",
-                R::WrongNeighbour => "the packet did not come from the hop before this node",
-                R::Loop => "a node is on the packet's route twice",
-                R::Duplicate => "the packet was here before",
-                R::KnownRequest => "the route request was seen before",
-                R::Unsolicited => "nothing that passed here is answered by this packet",
-                R::ReplySignature => "the destination did not sign the route reply",
-                R::HopLimit => "the hop limit is used up",
-                _ => "there is no way for the packet",
-            },
+            MeshError::NetworkError(N::OtherNetwork) => "the neighbour is on another network",
+            MeshError::NetworkError(N::Itself) => "the other end is this board itself",
+            MeshError::NetworkError(N::TooManyNeighbours) => "there are too many neighbours",
+            MeshError::NetworkError(N::OtherLinkKept) => "the neighbour has another link",
+            MeshError::NetworkError(N::Silent) => "the neighbour is silent",
+            MeshError::NetworkError(_) => "the neighbour does not keep to the protocol",
+            MeshError::RoutingError(R::NoRoute) => "no route was found",
+            MeshError::RoutingError(R::Duplicate | R::KnownRequest) => "it was here before",
+            MeshError::RoutingError(_) => "it is not on its way, or answers nothing",
             // Every one of these has a cause.
-            MeshError::PaymentVerificationFailed(_) | MeshError::ReplayDetected(_) => {
-                "the payment does not hold"
-            }
+            MeshError::PaymentVerificationFailed(_) | MeshError::ReplayDetected(_) => "",
         })
     }
 }
