@@ -13,12 +13,11 @@ fn main() {
         let (map, dir) = (format!("memory/{board}.x"), out.join(board));
         fs::create_dir_all(&dir).expect("OUT_DIR is writable");
         fs::copy(&map, dir.join("memory.x")).expect("the memory map is there");
+        // The vectors are in the library; nobody names interrupts in a script.
+        fs::write(dir.join("device.x"), "").expect("OUT_DIR is writable");
         println!("cargo:rustc-link-arg-bin={image}=-L{}", dir.display());
         println!("cargo:rerun-if-changed={map}");
     }
-    // The vectors are in the library; nobody names interrupts in a script.
-    fs::write(out.join("device.x"), "").expect("OUT_DIR is writable");
-    println!("cargo:rustc-link-search={}", out.display());
     println!("cargo:rustc-link-arg-bins=-Tlink.x");
     println!("cargo:rustc-link-arg-bins=--nmagic");
 }
