@@ -12,7 +12,7 @@ FLOORS = [
     ["tables"],
     ["wire"],
     ["link"],
-    ["policy", "payment"],
+    ["policy", "payment", "board"],
     ["routing"],
     ["mesh"],
 ]

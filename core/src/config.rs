@@ -1,6 +1,6 @@
 //! Limits and settings: every capacity of the project is owned here.
 
-use crate::id::Network;
+use crate::id::{Network, NodeId};
 pub use crate::mode::MeshMode;
 use crate::tariff::Tariff;
 use crate::time::{MILLISECOND, Micros, SECOND};
@@ -185,6 +185,8 @@ pub struct Config {
     pub bad_payments: Allowance,
     /// Rules for payments.
     pub payment: PaymentRules,
+    /// The neighbour whose hello sets the wall clock, where the shell sets none.
+    pub clock_source: Option<NodeId>,
     /// Times.
     pub timing: Timing,
     /// Table sizes.
@@ -217,6 +219,7 @@ impl Config {
                 min_confirmations: if matches!(network, Network::Regtest) { 1 } else { 6 },
                 volatile: false,
             },
+            clock_source: None,
             timing: Timing::HOST,
             capacities: Capacities::HOST,
         }

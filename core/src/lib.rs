@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+pub mod board;
 pub mod config;
 pub mod id;
 pub mod link;

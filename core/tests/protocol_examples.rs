@@ -118,6 +118,7 @@ fn hello() {
         max_packet: 65536,
         tariff: TARIFF,
         keepalive_ms: 250,
+        unix: 1_700_000_000,
         issuers: [[2; 33]].into_iter().collect(),
     };
     assert_eq!(Hello::parse(header, &body), Ok(expected));

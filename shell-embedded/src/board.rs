@@ -1,25 +1,31 @@
 //! The loop's body: ports, links and the state machine together.
 
-use crate::egress::Egress;
+use crate::line::Line;
 use crate::memory::BoardMemory;
-use crate::relay::{Out, Relay};
-use crate::side::Side;
+use crate::relay::Relay;
+use crate::wire::Wire;
 use crate::{
-    Down, Happening, HeaderClock, KEEPALIVE, Port, Role, Sent, Status, Storage, StoreError,
+    Down, Happening, HeaderClock, KEEPALIVE, LineStatus, PAUSE, Port, Role, Sent, Status, Storage,
+    StoreError,
 };
 use bitcoin::secp256k1::{All, Keypair, Secp256k1, SecretKey};
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::NodeId;
-use blvm_mesh_core::link::Step;
 use blvm_mesh_core::link::aead::Aead;
+use blvm_mesh_core::link::datagram::{DatagramLimits, Event, Keys};
 use blvm_mesh_core::mesh::{BoardMesh, Input, MeshError, NetworkReason};
 use blvm_mesh_core::rng::Rng;
 use blvm_mesh_core::time::Micros;
+use heapless::VecView;
 
 /// A node on a board with `PORTS` ports of type `P`.
-pub struct Board<A, P, const PORTS: usize> {
-    pub(crate) relay: Relay<PORTS>,
-    sides: heapless::Vec<Side<A, P>, PORTS>,
+pub struct Board<A: 'static, P, const PORTS: usize> {
+    pub(crate) relay: Relay<A>,
+    wires: heapless::Vec<Wire<P>, PORTS>,
+    /// A packet while the state machine has it, so that links may change meanwhile.
+    packet: &'static mut VecView<u8>,
+    /// A frame before it is made fit for the line.
+    frame: &'static mut [u8],
     keypair: Keypair,
     rng: Rng,
     now: Micros,
@@ -31,8 +37,8 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
     /// another run: the ephemeral keys of the links come from it. Packets are held to the
     /// size that `memory` has for one, whatever `config` says; a keep-alive of 0 counts as
     /// [`KEEPALIVE`].
-    pub fn new<const PACKET: usize, const FRAME: usize, const QUEUE: usize>(
-        memory: &'static mut BoardMemory<PORTS, PACKET, FRAME, QUEUE>,
+    pub fn new<const LANE: usize, const QUEUE: usize, const LINE: usize>(
+        memory: &'static mut BoardMemory<A, PORTS, LANE, QUEUE, LINE>,
         mut config: Config,
         key: SecretKey,
         seed: [u8; 32],
@@ -45,8 +51,8 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
     /// The same with a place for the payments that it accepts: none is taken twice, also
     /// after a cut of the power. It is read with the first [`step`](Self::step). If that
     /// fails the board relays what is free and refuses payments.
-    pub fn with_storage<const PACKET: usize, const FRAME: usize, const QUEUE: usize>(
-        memory: &'static mut BoardMemory<PORTS, PACKET, FRAME, QUEUE>,
+    pub fn with_storage<const LANE: usize, const QUEUE: usize, const LINE: usize>(
+        memory: &'static mut BoardMemory<A, PORTS, LANE, QUEUE, LINE>,
         mut config: Config,
         key: SecretKey,
         seed: [u8; 32],
@@ -59,29 +65,38 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
         board
     }
 
-    fn make<const PACKET: usize, const FRAME: usize, const QUEUE: usize>(
-        memory: &'static mut BoardMemory<PORTS, PACKET, FRAME, QUEUE>,
+    fn make<const LANE: usize, const QUEUE: usize, const LINE: usize>(
+        memory: &'static mut BoardMemory<A, PORTS, LANE, QUEUE, LINE>,
         mut config: Config,
         key: SecretKey,
         seed: [u8; 32],
         ports: [(P, Role); PORTS],
     ) -> Self {
-        config.max_packet = config.max_packet.min(PACKET as u32);
+        let (max_packet, queue, frame) = (
+            BoardMemory::<A, PORTS, LANE, QUEUE, LINE>::MAX_PACKET,
+            BoardMemory::<A, PORTS, LANE, QUEUE, LINE>::QUEUED,
+            BoardMemory::<A, PORTS, LANE, QUEUE, LINE>::FRAME,
+        );
+        config.max_packet = config.max_packet.min(max_packet as u32);
         if config.timing.keepalive == 0 {
             config.timing.keepalive = KEEPALIVE;
         }
         let rng = Rng::new(&seed, "links");
-        let BoardMemory { tables, received, sent } = memory;
+        let limits = DatagramLimits {
+            queue: queue as u32,
+            ..DatagramLimits::serial(frame, config.max_packet)
+        };
+        let BoardMemory { tables, links, lanes, frames, packet, frame } = memory;
         let mesh = BoardMesh::with_tables(tables, config, key, seed);
         let keypair = Keypair::from_secret_key(mesh.secp(), &key);
-        let sides = ports.into_iter().zip(received);
-        Self {
-            relay: Relay::new(mesh, sent.iter_mut().map(Egress::new)),
-            sides: sides.map(|(port, memory)| Side::new(port, memory)).collect(),
-            keypair,
-            rng,
-            now: 0,
+        let mut wires = heapless::Vec::new();
+        for (((port, role), lanes), bytes) in ports.into_iter().zip(lanes).zip(frames) {
+            // There is room for as many as there are ports.
+            let _ = links.push(Line::new(limits, role, lanes.lend()));
+            let _ = wires.push(Wire::new(port, &mut bytes.received, &mut bytes.sent));
         }
+        let relay = Relay::new(mesh, links.as_mut_view());
+        Self { relay, wires, packet: packet.as_mut_view(), frame, keypair, rng, now: 0 }
     }
 
     /// Reads, relays and writes as much as the ports give and take now; call it
@@ -94,25 +109,25 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
         if let Some(store) = self.relay.unread.take() {
             self.relay.restore(now, store, on);
         }
+        let mut more = false;
         for port in 0..PORTS {
-            if let Err(reason) = self.take(port, on)
-                && let Some(out) = self.relay.outs.get_mut(port)
-            {
-                out.down = Some(reason);
-            }
+            more |= self.take(port, on);
         }
         if self.relay.wake.is_some_and(|wake| now >= wake) {
             self.relay.give(now, Input::Timer, on);
         }
-        self.refuse_silence();
-        self.drop_links(on);
-        for (side, out) in self.sides.iter_mut().zip(&mut self.relay.outs) {
-            let sender = side.link.as_mut().and_then(|link| link.sender());
-            out.egress.pump(sender, |bytes| side.port.write(bytes));
+        for port in 0..PORTS {
+            self.end_if_wanted(port, on);
+            self.write(port);
+            self.events(port, on);
         }
-        self.relay.tell_congestion(now, on);
-        let sides = self.sides.iter().filter_map(Side::wake);
-        sides.chain(self.relay.wake).min()
+        self.relay.tell_of_links(now, on);
+        if more {
+            return Some(now);
+        }
+        let lines = self.relay.lines.iter().zip(&self.wires);
+        let lines = lines.filter_map(|(line, wire)| line.wake(now, wire.is_busy()));
+        lines.chain(self.relay.wake).min()
     }
 
     /// Sends a datagram of our own, with an encoded proof of payment or an empty
@@ -179,6 +194,7 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
         Status {
             neighbours: neighbours.filter(|n| n.up).count(),
             takes_payments: self.mesh().accepts_payments(),
+            stats: self.mesh().stats(),
         }
     }
 
@@ -192,9 +208,20 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
         &self.relay.mesh
     }
 
+    /// How the link of a port fares.
+    pub fn line(&self, port: usize) -> Option<LineStatus> {
+        let (line, wire) = (self.relay.lines.get(port)?, self.wires.get(port)?);
+        Some(LineStatus {
+            neighbour: line.link.neighbour().map(|key| NodeId::from_public_key(&key)),
+            sent: line.link.sent(),
+            round_trip: line.link.round_trip(),
+            damaged: wire.damaged(),
+        })
+    }
+
     /// A port as it was given to [`new`](Self::new), to set it up or wake it.
     pub fn port(&mut self, at: usize) -> Option<&mut P> {
-        self.sides.get_mut(at).map(|side| &mut side.port)
+        self.wires.get_mut(at).map(|wire| &mut wire.port)
     }
 
     fn send_datagram(
@@ -222,90 +249,135 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
         self.relay.drain(self.now, bytes, on)
     }
 
-    /// Gives up links to neighbours whose end would not be noticed.
-    fn refuse_silence(&mut self) {
-        let Relay { mesh, outs, .. } = &mut self.relay;
-        for out in outs {
-            let neighbour = out.link.and_then(|link| mesh.table().neighbours.get(link));
-            if neighbour.is_some_and(|n| n.up && n.keepalive == 0) {
-                out.down = out.down.or(Some(Down::NoKeepalive));
+    /// Reads a port and deals with the frames that are complete; whether there may be
+    /// more to read.
+    fn take(&mut self, port: usize, on: &mut dyn FnMut(Happening<'_>)) -> bool {
+        let Self { relay, wires, packet, keypair, rng, now, .. } = self;
+        let Some(wire) = wires.get_mut(port) else { return false };
+        wire.read(|frame| {
+            if accept(relay, port, *now, frame, keypair, rng) {
+                settle(relay, port, packet, *now, on);
             }
+        })
+    }
+
+    /// Ends the session that the state machine wants no more.
+    fn end_if_wanted(&mut self, port: usize, on: &mut dyn FnMut(Happening<'_>)) {
+        let Some(line) = self.relay.lines.get_mut(port) else { return };
+        if line.down.is_some() {
+            line.link.close();
+            line.rests_until = Some(self.now.saturating_add(PAUSE));
+            self.events(port, on);
         }
     }
 
-    /// Reads a port once and deals with what is complete.
-    fn take(&mut self, port: usize, on: &mut dyn FnMut(Happening<'_>)) -> Result<(), Down> {
-        let Self { relay, sides, keypair, rng, now } = self;
-        let (now, Some(side)) = (*now, sides.get_mut(port)) else { return Ok(()) };
-        side.check_time(now)?;
-        let came_in = side.read(now);
-        let act = side.begin(now, keypair, || ephemeral(relay.mesh.secp(), rng));
-        if let Some((act, out)) = act.zip(relay.outs.get_mut(port)) {
-            out.egress.put_act(&act);
-        }
-        if !came_in {
-            return Ok(());
-        }
+    fn events(&mut self, port: usize, on: &mut dyn FnMut(Happening<'_>)) {
+        events(&mut self.relay, port, self.now, on);
+    }
+
+    /// Writes frames as long as there are any and the port takes them. A function of its
+    /// own: a handshake's numbers are not below a payment's check.
+    #[inline(never)]
+    fn write(&mut self, port: usize) {
+        let Self { relay, wires, frame, keypair, rng, now, .. } = self;
+        let lines = relay.lines.get_mut(port);
+        let Some((line, wire)) = lines.zip(wires.get_mut(port)) else { return };
+        line.rests_until.take_if(|until| *now >= *until);
+        let mut keys = Hand { local: keypair, secp: relay.mesh.secp(), rng };
         loop {
-            let dialed = side.role != Role::Listen;
-            let Some((link, joiner, rx)) = side.parts() else { return Ok(()) };
-            let step = link.receive(now, rx).map_err(Down::Link)?;
-            let Some(out) = relay.outs.get_mut(port) else { return Ok(()) };
-            let consumed = match step {
-                Step::NeedBytes(_) => return Ok(()),
-                Step::Reply { consumed, act } => {
-                    out.egress.put_act(&act);
-                    consumed
-                }
-                Step::Established { consumed, remote, reply } => {
-                    if let Some(act) = reply {
-                        out.egress.put_act(&act);
-                    }
-                    let link = relay.link_id();
-                    if let Some(out) = relay.outs.get_mut(port) {
-                        out.link = Some(link);
-                    }
-                    let peer = NodeId::from_public_key(&remote);
-                    relay.give(now, Input::PeerConnected { link, peer, dialed }, on);
-                    consumed
-                }
-                Step::Frame(frame) => {
-                    let Some(link) = out.link else { return Ok(()) };
-                    let body = rx.get_mut(frame.body).unwrap_or_default();
-                    let mut records = joiner.records(now, body).map_err(Down::Fragment)?;
-                    while let Some(packet) = records.next().map_err(Down::Fragment)? {
-                        relay.receive(now, link, packet.bytes, on);
-                        if relay.outs.get(port).is_some_and(|out| out.down.is_some()) {
-                            break;
-                        }
-                    }
-                    frame.consumed
-                }
-            };
-            if relay.outs.get(port).is_some_and(|out| out.down.is_some()) {
-                return Ok(());
-            }
-            side.consume(consumed);
+            let ready = wire.flush() && line.rests_until.is_none();
+            // Without room for a frame only its times are looked at.
+            let room = if ready { &mut frame[..] } else { &mut [] };
+            let Some(len) = line.link.transmit(*now, &mut keys, room) else { return };
+            wire.put(frame.get(..len).unwrap_or_default());
         }
     }
+}
 
-    /// Drops the links that failed or are to be closed. Dropping one may close others.
-    fn drop_links(&mut self, on: &mut dyn FnMut(Happening<'_>)) {
-        let failed = |(at, out): (usize, &mut Out)| Some((at, out.down.take()?, out.link.take()));
-        while let Some((port, reason, link)) =
-            self.relay.outs.iter_mut().enumerate().find_map(failed)
-        {
-            if let Some(out) = self.relay.outs.get_mut(port) {
-                out.egress.clear();
+/// Tells the state machine whether the link of a port is up or down.
+fn events<A: Aead>(
+    relay: &mut Relay<A>,
+    port: usize,
+    now: Micros,
+    on: &mut dyn FnMut(Happening<'_>),
+) {
+    loop {
+        let Some(line) = relay.lines.get_mut(port) else { return };
+        match line.link.poll_event() {
+            None => return,
+            Some(Event::Up(remote)) => {
+                let (dialed, link) = (line.dials, relay.link_id());
+                if let Some(line) = relay.lines.get_mut(port) {
+                    line.id = Some(link);
+                }
+                let peer = NodeId::from_public_key(&remote);
+                relay.give(now, Input::PeerConnected { link, peer, dialed }, on);
             }
-            if let Some(side) = self.sides.get_mut(port) {
-                side.drop_link(self.now);
+            Some(Event::Down(reason)) => {
+                let reason = line.down.map_or(Down::Link(reason), Down::Mesh);
+                if let Some(link) = line.forget() {
+                    relay.give(now, Input::PeerDisconnected { link }, on);
+                }
+                on(Happening::LinkDown { port, reason });
             }
-            if let Some(link) = link {
-                self.relay.give(self.now, Input::PeerDisconnected { link }, on);
-            }
-            on(Happening::LinkDown { port, reason });
         }
+    }
+}
+
+/// Gives a link a frame; whether it was taken. What is ignored changed nothing but an
+/// allowance.
+#[inline(never)]
+fn accept<A: Aead>(
+    relay: &mut Relay<A>,
+    port: usize,
+    now: Micros,
+    frame: &mut [u8],
+    keypair: &Keypair,
+    rng: &mut Rng,
+) -> bool {
+    let Some(line) = relay.lines.get_mut(port) else { return false };
+    let mut keys = Hand { local: keypair, secp: relay.mesh.secp(), rng };
+    line.link.receive(now, frame, &mut keys).is_ok()
+}
+
+/// Gives the state machine the packets that a link has.
+#[inline(never)]
+fn settle<A: Aead>(
+    relay: &mut Relay<A>,
+    port: usize,
+    room: &mut VecView<u8>,
+    now: Micros,
+    on: &mut dyn FnMut(Happening<'_>),
+) {
+    loop {
+        events(relay, port, now, on);
+        let Some(line) = relay.lines.get_mut(port).filter(|line| line.down.is_none()) else {
+            return;
+        };
+        let Some((packet, link)) = line.link.next_packet().zip(line.id) else { break };
+        room.clear();
+        // It has room for the largest packet that a link takes.
+        let _ = room.extend_from_slice(packet.bytes);
+        relay.receive(now, link, room, on);
+    }
+    // A packet that cannot be taken ends the session.
+    events(relay, port, now, on);
+}
+
+/// The keys of this node, for a handshake.
+struct Hand<'a> {
+    local: &'a Keypair,
+    secp: &'a Secp256k1<All>,
+    rng: &'a mut Rng,
+}
+
+impl Keys for Hand<'_> {
+    fn local(&self) -> &Keypair {
+        self.local
+    }
+
+    fn ephemeral(&mut self) -> Keypair {
+        ephemeral(self.secp, self.rng)
     }
 }
 

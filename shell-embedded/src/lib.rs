@@ -2,7 +2,7 @@
 //! such as UARTs, in fixed memory, driven by one loop.
 //!
 //! ```text
-//! static MEMORY: ConstStaticCell<BoardMemory<2, 1024, 512, 4096>> =
+//! static MEMORY: ConstStaticCell<BoardMemory<RustCrypto, 2, 1040, 2064, 320>> =
 //!     ConstStaticCell::new(BoardMemory::EMPTY);
 //! let mut board = Board::<RustCrypto, _, 2>::new(MEMORY.take(), config, key, seed, ports);
 //! board.run(&mut platform)
@@ -11,10 +11,9 @@
 //! [`Platform`] is what the loop needs of a board beside its ports: a clock, sleep, a
 //! watchdog and a light. A program with a loop of its own calls [`Board::step`].
 //!
-//! Each port carries one link. It either dials, and knows whom to expect, or
-//! listens. A link that fails in any way is dropped and made anew after a pause in
-//! which the port sends nothing and discards what it hears: so both ends agree
-//! again where the stream begins.
+//! Each port carries one link over frames that may be lost, repeated or damaged
+//! ([`blvm_mesh_core::link::datagram`]). It either dials, and knows whom to expect, or
+//! listens. Noise on a line changes nothing; an end that began anew is taken up again.
 //!
 //! With a [`Storage`], such as [`FlashStore`], accepted payments survive a restart. Without
 //! one a board refuses payments dated before its start.
@@ -22,41 +21,38 @@
 #![forbid(unsafe_code)]
 
 mod board;
-mod egress;
 mod header_clock;
+mod line;
 mod memory;
 mod platform;
 pub mod recording;
 mod relay;
-mod side;
+mod report;
+mod serial;
 mod store;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 pub use board::Board;
 pub use header_clock::HeaderClock;
 pub use memory::BoardMemory;
-pub use platform::{Platform, Status};
+pub use platform::{LineStatus, Platform, Status};
+pub use report::Report;
+pub use serial::Serial;
 pub use store::{FlashStore, Storage, StoreError};
 
-use bitcoin::secp256k1::PublicKey;
+pub use blvm_mesh_core::link::datagram::Role;
+
 use blvm_mesh_core::id::NodeId;
-use blvm_mesh_core::link::LinkError;
-use blvm_mesh_core::link::fragment::FragmentError;
+use blvm_mesh_core::link::datagram;
 use blvm_mesh_core::mesh::{Event, MeshError, Ticket};
 use blvm_mesh_core::policy::detect::DetectedProtocol;
-use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
+use blvm_mesh_core::time::{Micros, SECOND};
+use sha2::{Digest, Sha256};
 
-/// How long a port that dials rests after its link failed.
+/// How long a port is silent after the state machine has ended its link.
 pub const PAUSE: Micros = SECOND;
-/// How long a line must be silent before a port that listens takes what follows
-/// for the beginning of a handshake. Shorter than [`PAUSE`], so that the port is
-/// ready when the other end dials again.
-pub const QUIET: Micros = 500 * MILLISECOND;
-/// How long a handshake may take from its first byte on.
-pub const HANDSHAKE_TIMEOUT: Micros = 3 * SECOND;
-/// How long a packet may take from its first fragment to its last.
-pub const PACKET_TIMEOUT: Micros = 5 * SECOND;
 
 /// Longest silence on a line where the configuration names none. Without it the end of
 /// a line would never be noticed.
@@ -73,28 +69,12 @@ pub trait Port {
     fn write(&mut self, bytes: &[u8]) -> usize;
 }
 
-/// What a port does to get a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Opens it to the holder of this key. The other end must listen.
-    Dial(PublicKey),
-    /// Accepts it from whoever may come.
-    Listen,
-}
-
-/// Why a link was dropped.
+/// Why a link is down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror_no_std::Error)]
 pub enum Down {
-    /// The handshake or a frame failed.
+    /// The link itself ended.
     #[error("{0}")]
-    Link(LinkError),
-    /// The records in a frame are not acceptable.
-    #[error("{0}")]
-    Fragment(FragmentError),
-    /// The neighbour does not say how long it may be silent at most, so that nobody would
-    /// notice the end of the line.
-    #[error("the neighbour sends no keep-alive; set its keep-alive")]
-    NoKeepalive,
+    Link(datagram::Down),
     /// The state machine closed it.
     #[error("{0}")]
     Mesh(MeshError),
@@ -127,7 +107,7 @@ pub enum Happening<'a> {
         /// Why.
         reason: MeshError,
     },
-    /// The link of a port was dropped, or never came up. It is tried anew.
+    /// The link of a port is down. It is tried anew.
     LinkDown {
         /// Place of the port among those given to [`Board::new`].
         port: usize,
@@ -151,4 +131,14 @@ pub enum Sent {
     Searching(Ticket),
     /// It was refused.
     Refused(MeshError),
+}
+
+/// The seed of a start, from a configuration's secret, the number of the start and what a
+/// hardware generator gives. Of the number and the generator one must be new each time.
+pub fn run_seed(secret: &[u8; 32], start: u32, entropy: &[u8]) -> [u8; 32] {
+    let mut hash = Sha256::new_with_prefix(b"blvm-mesh start");
+    hash.update(secret);
+    hash.update(start.to_le_bytes());
+    hash.update(entropy);
+    hash.finalize().into()
 }

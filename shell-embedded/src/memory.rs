@@ -1,68 +1,97 @@
 //! The memory of a board: everything large, so that none of it is ever on the stack.
 
-use blvm_mesh_core::link::transport::FRAME_OVERHEAD;
+use crate::line::Line;
+use blvm_mesh_core::link::datagram::serial::encoded_len;
+use blvm_mesh_core::link::datagram::terms::MIN_FRAME;
+use blvm_mesh_core::link::datagram::{LinkMemory, MEMORY_OVERHEAD};
 use blvm_mesh_core::mesh::Tables;
 use blvm_mesh_core::tables::Fixed;
+use heapless::{Vec, VecView};
 
 /// Bytes of a queue that only packets of the mesh itself may take.
 pub(crate) const CONTROL_RESERVE: usize = 512;
-/// Bytes in front of each packet in a queue: its lane and its length.
-pub(crate) const ENTRY_HEADER: usize = 3;
+
+/// Memory of a lane, lent.
+pub(crate) type Lent = &'static mut VecView<u8>;
 
 /// What a [`Board`](crate::Board) works in: a static value, all zeros at the start.
 ///
 /// ```text
-/// static MEMORY: ConstStaticCell<BoardMemory<2, 1024, 512, 4096>> =
+/// static MEMORY: ConstStaticCell<BoardMemory<RustCrypto, 2, 1040, 2064, 320>> =
 ///     ConstStaticCell::new(BoardMemory::EMPTY);
 /// ```
 ///
+/// - `A`: the ciphers.
 /// - `PORTS`: number of ports.
-/// - `PACKET`: largest packet in bytes; two are kept per port while they come in
-///   in pieces.
-/// - `FRAME`: largest frame in bytes, sent and accepted, 34 of them overhead; two
-///   are kept per port. No neighbour may send larger ones.
-/// - `QUEUE`: bytes per port for packets that wait to be sent. It must have room
-///   for two largest packets and 1030 bytes more.
+/// - `LANE`: bytes per port and lane for what comes in; the largest packet has 16 bytes
+///   less ([`MEMORY_OVERHEAD`]).
+/// - `QUEUE`: bytes per port and lane for what waits to be sent or acknowledged; at
+///   least `LANE` and 512 bytes more.
+/// - `LINE`: bytes of the largest frame as it is on a line; the frame itself is a
+///   few bytes shorter.
 pub struct BoardMemory<
+    A,
     const PORTS: usize,
-    const PACKET: usize,
-    const FRAME: usize,
+    const LANE: usize,
     const QUEUE: usize,
+    const LINE: usize,
 > {
     pub(crate) tables: Tables<Fixed>,
-    pub(crate) received: [Received<PACKET, FRAME>; PORTS],
-    pub(crate) sent: [Sent<FRAME, QUEUE>; PORTS],
+    /// Filled once, where they stand.
+    pub(crate) links: Vec<Line<A>, PORTS>,
+    pub(crate) lanes: [Lanes<LANE, QUEUE>; PORTS],
+    pub(crate) frames: [Frames<LINE>; PORTS],
+    /// A packet while the state machine has it.
+    pub(crate) packet: Vec<u8, LANE>,
+    /// A frame before it is made fit for the line.
+    pub(crate) frame: [u8; LINE],
 }
 
-/// What comes in on a port.
-pub(crate) struct Received<const PACKET: usize, const FRAME: usize> {
-    pub(crate) free: heapless::Vec<u8, PACKET>,
-    pub(crate) paid: heapless::Vec<u8, PACKET>,
-    pub(crate) frame: [u8; FRAME],
+/// What a link keeps of both lanes.
+pub(crate) struct Lanes<const LANE: usize, const QUEUE: usize> {
+    inbound: [Vec<u8, LANE>; 2],
+    outbound: [Vec<u8, QUEUE>; 2],
 }
 
-impl<const PACKET: usize, const FRAME: usize> Received<PACKET, FRAME> {
+impl<const LANE: usize, const QUEUE: usize> Lanes<LANE, QUEUE> {
     const EMPTY: Self =
-        Self { free: heapless::Vec::new(), paid: heapless::Vec::new(), frame: [0; FRAME] };
+        Self { inbound: [const { Vec::new() }; 2], outbound: [const { Vec::new() }; 2] };
+
+    pub(crate) fn lend(&'static mut self) -> LinkMemory<Lent> {
+        LinkMemory {
+            inbound: self.inbound.each_mut().map(|lane| lane.as_mut_view()),
+            outbound: self.outbound.each_mut().map(|lane| lane.as_mut_view()),
+        }
+    }
 }
 
-/// What goes out on a port.
-pub(crate) struct Sent<const FRAME: usize, const QUEUE: usize> {
-    pub(crate) queue: heapless::Vec<u8, QUEUE>,
-    pub(crate) frame: [u8; FRAME],
+/// A frame that comes in, and one that goes out.
+pub(crate) struct Frames<const LINE: usize> {
+    pub(crate) received: [u8; LINE],
+    pub(crate) sent: [u8; LINE],
 }
 
-impl<const FRAME: usize, const QUEUE: usize> Sent<FRAME, QUEUE> {
-    const EMPTY: Self = Self { queue: heapless::Vec::new(), frame: [0; FRAME] };
-}
-
-impl<const PORTS: usize, const PACKET: usize, const FRAME: usize, const QUEUE: usize>
-    BoardMemory<PORTS, PACKET, FRAME, QUEUE>
+impl<A, const PORTS: usize, const LANE: usize, const QUEUE: usize, const LINE: usize>
+    BoardMemory<A, PORTS, LANE, QUEUE, LINE>
 {
+    /// Bytes of the largest packet that such a board takes.
+    pub const MAX_PACKET: usize = LANE.saturating_sub(MEMORY_OVERHEAD);
+    /// Bytes of the largest frame.
+    pub const FRAME: u16 = {
+        let mut frame = LINE;
+        while frame > 0 && encoded_len(frame) > LINE {
+            frame -= 1;
+        }
+        frame as u16
+    };
+    /// Bytes that wait on a lane at most.
+    pub(crate) const QUEUED: usize = QUEUE.saturating_sub(MEMORY_OVERHEAD);
+
     const SIZES_FIT: () = {
-        assert!(FRAME > 66 + FRAME_OVERHEAD, "a frame must hold an act of the handshake");
-        assert!(PACKET <= u16::MAX as usize, "a packet has at most 65535 bytes");
-        assert!(QUEUE / 2 >= PACKET + ENTRY_HEADER + CONTROL_RESERVE, "the queue is too short");
+        assert!(LINE <= u16::MAX as usize, "a frame has at most 65535 bytes");
+        assert!(Self::FRAME >= MIN_FRAME, "a frame must hold an act of the handshake");
+        assert!(LANE > MEMORY_OVERHEAD, "a lane must hold a packet");
+        assert!(QUEUE >= LANE + CONTROL_RESERVE, "the queue is too short");
     };
 
     /// Memory that holds nothing yet.
@@ -70,8 +99,11 @@ impl<const PORTS: usize, const PACKET: usize, const FRAME: usize, const QUEUE: u
         let () = Self::SIZES_FIT;
         Self {
             tables: Tables::EMPTY,
-            received: [const { Received::EMPTY }; PORTS],
-            sent: [const { Sent::EMPTY }; PORTS],
+            links: Vec::new(),
+            lanes: [const { Lanes::EMPTY }; PORTS],
+            frames: [const { Frames { received: [0; LINE], sent: [0; LINE] } }; PORTS],
+            packet: Vec::new(),
+            frame: [0; LINE],
         }
     };
 }

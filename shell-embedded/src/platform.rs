@@ -1,7 +1,10 @@
 //! The loop of a board, and what it needs beside ports.
 
 use crate::{Board, Happening, Port};
+use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::link::aead::Aead;
+use blvm_mesh_core::link::datagram::Sent;
+use blvm_mesh_core::mesh::Stats;
 use blvm_mesh_core::time::Micros;
 
 /// What a board has beside its ports.
@@ -16,7 +19,8 @@ pub trait Platform {
     /// Once in each round: the loop is alive. The place to feed a watchdog.
     fn alive(&mut self);
 
-    /// What is to be shown has changed: the place to set a light.
+    /// What is to be shown has changed: the place to set a light. It may change with each
+    /// packet.
     fn show(&mut self, status: Status);
 
     /// Something happened.
@@ -36,6 +40,21 @@ pub struct Status {
     /// Whether paid traffic is taken: the clock is set, issuers or covenants are
     /// configured, and the store works.
     pub takes_payments: bool,
+    /// What the state machine counts.
+    pub stats: Stats,
+}
+
+/// How the link of a port fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LineStatus {
+    /// Who is at the other end, while a session stands.
+    pub neighbour: Option<NodeId>,
+    /// What was sent since the start.
+    pub sent: Sent,
+    /// The smoothed round trip, once measured.
+    pub round_trip: Option<Micros>,
+    /// Frames that came in damaged.
+    pub damaged: u64,
 }
 
 impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {

@@ -22,6 +22,7 @@ pub fn write_start(config: &Config, key: &SecretKey, seed: &[u8; 32], put: &mut 
     put(&(config.payment.issuers.len() as u64).to_le_bytes());
     config.payment.issuers.iter().for_each(|issuer| put(&issuer.serialize()));
     put_bytes(&config.payment.payout_script, put);
+    put_bytes(config.clock_source.as_ref().map_or(&[], |node| &node.0[..]), put);
     // The visitor changes nothing.
     let mut copy = config.clone();
     let _ = each_number(&mut copy, |n| {
@@ -94,6 +95,11 @@ pub fn write_input(marked: bool, now: Micros, input: &Input<'_>, put: &mut impl 
             put(&[12, (*full).into()]);
             put(&link.0.to_le_bytes());
         }
+        Input::LinkMeasured { link, quality } => {
+            put(&[13]);
+            put(&link.0.to_le_bytes());
+            put(&quality.to_le_bytes());
+        }
     }
 }
 
@@ -140,6 +146,10 @@ impl<'a> Recording<'a> {
             config.payment.issuers.push(issuer).ok()?;
         }
         config.payment.payout_script = heapless::Vec::from_slice(fields.bytes()?).ok()?;
+        config.clock_source = match fields.bytes()? {
+            [] => None,
+            node => Some(NodeId(node.try_into().ok()?)),
+        };
         each_number(&mut config, |n| {
             *n = fields.number()?;
             Some(())
@@ -211,6 +221,9 @@ impl<'a> Recording<'a> {
             [12] => {
                 let [full] = f.array()?;
                 Input::Congestion { link: f.link()?, full: full != 0 }
+            }
+            [13] => {
+                Input::LinkMeasured { link: f.link()?, quality: u16::from_le_bytes(f.array()?) }
             }
             _ => return None,
         };

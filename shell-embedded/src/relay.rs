@@ -1,41 +1,19 @@
-//! The state machine with the queues that its actions go to.
+//! The state machine with the lines that its actions go to.
 
-use crate::egress::Egress;
-use crate::{Down, Happening, HeaderClock, Sent, Storage, StoreError};
+use crate::line::Line;
+use crate::{Happening, HeaderClock, Sent, Storage, StoreError};
 use blvm_mesh_core::id::LinkId;
+use blvm_mesh_core::link::aead::Aead;
 use blvm_mesh_core::mesh::{
     Action, BoardMesh, Input, NetworkReason, PaymentReason, Remedy, Ticket,
 };
-use blvm_mesh_core::policy::quota::TokenBucket;
 use blvm_mesh_core::time::Micros;
+use heapless::VecView;
 
-/// The sending side of a port.
-pub(crate) struct Out {
-    /// Set while the neighbour is known.
-    pub(crate) link: Option<LinkId>,
-    pub(crate) egress: Egress,
-    /// The link is to be dropped.
-    pub(crate) down: Option<Down>,
-    /// Packets that this line may still bring of which an honest neighbour would not
-    /// send many. A new link on it gives none back.
-    patience: TokenBucket,
-}
-
-/// Packets to be penalised that a line may bring at once, and in each second.
-const PATIENCE: u64 = 64;
-const PATIENCE_RATE: u64 = 1;
-
-impl Out {
-    fn new(egress: Egress) -> Self {
-        let patience = TokenBucket::new(PATIENCE_RATE, PATIENCE, 0);
-        Self { link: None, egress, down: None, patience }
-    }
-}
-
-/// The state machine and the sending sides.
-pub(crate) struct Relay<const PORTS: usize> {
+/// The state machine and the links.
+pub(crate) struct Relay<A: 'static> {
     pub(crate) mesh: BoardMesh,
-    pub(crate) outs: heapless::Vec<Out, PORTS>,
+    pub(crate) lines: &'static mut VecView<Line<A>>,
     /// When the state machine wants the time at the latest.
     pub(crate) wake: Option<Micros>,
     next_link: u32,
@@ -50,11 +28,11 @@ pub(crate) struct Relay<const PORTS: usize> {
     failed: bool,
 }
 
-impl<const PORTS: usize> Relay<PORTS> {
-    pub(crate) fn new(mesh: BoardMesh, egresses: impl Iterator<Item = Egress>) -> Self {
+impl<A: Aead> Relay<A> {
+    pub(crate) fn new(mesh: BoardMesh, lines: &'static mut VecView<Line<A>>) -> Self {
         Self {
             mesh,
-            outs: egresses.map(Out::new).collect(),
+            lines,
             wake: Some(0),
             next_link: 0,
             unread: None,
@@ -151,15 +129,20 @@ impl<const PORTS: usize> Relay<PORTS> {
                 self.carry_out(now, &[], on);
             }
         }
-        self.tell_congestion(now, on);
+        self.tell_of_links(now, on);
         sent
     }
 
-    /// Tells the state machine of queues that filled up or have room again.
-    pub(crate) fn tell_congestion(&mut self, now: Micros, on: &mut dyn FnMut(Happening<'_>)) {
-        let change = |out: &mut Out| Some((out.link?, out.egress.change()?));
-        while let Some((link, full)) = self.outs.iter_mut().find_map(change) {
-            if self.mesh.handle(now, Input::Congestion { link, full }).is_ok() {
+    /// Tells the state machine of queues that filled up or have room again, and of what
+    /// the links have measured.
+    pub(crate) fn tell_of_links(&mut self, now: Micros, on: &mut dyn FnMut(Happening<'_>)) {
+        let change = |line: &mut Line<A>| {
+            let link = line.id?;
+            let full = line.change().map(|full| Input::Congestion { link, full });
+            full.or_else(|| Some(Input::LinkMeasured { link, quality: line.measure()? }))
+        };
+        while let Some(input) = self.lines.iter_mut().find_map(change) {
+            if self.mesh.handle(now, input).is_ok() {
                 self.carry_out(now, &[], on);
             }
         }
@@ -171,7 +154,7 @@ impl<const PORTS: usize> Relay<PORTS> {
         bytes: &[u8],
         on: &mut dyn FnMut(Happening<'_>),
     ) -> (Option<Sent>, Option<Ticket>) {
-        let Self { mesh, outs, wake, store, store_error, failed, .. } = self;
+        let Self { mesh, lines, wake, store, store_error, failed, .. } = self;
         let (mut sent, mut asked) = (None, None);
         loop {
             match mesh.poll() {
@@ -188,9 +171,9 @@ impl<const PORTS: usize> Relay<PORTS> {
                 Action::Deliver { after: Some(_), .. } if *failed => {}
                 Action::Forward { link, priority, packet, sequence, .. } => {
                     let tail = bytes.get(packet.tail).unwrap_or_default();
-                    let out = outs.iter_mut().find(|out| out.link == Some(link));
+                    let line = lines.iter_mut().find(|line| line.id == Some(link));
                     let queued =
-                        out.is_some_and(|out| out.egress.push(priority, packet.head, tail));
+                        line.is_some_and(|line| line.push(now, priority, packet.head, tail));
                     if let Some(sequence) = sequence {
                         sent = Some(match queued {
                             true => Sent::Queued(sequence),
@@ -209,24 +192,23 @@ impl<const PORTS: usize> Relay<PORTS> {
                     on(Happening::NotSent(ticket, reason));
                 }
                 Action::Reject { link: Some(link), reason, remedy, .. } => {
-                    let port = outs.iter().position(|out| out.link == Some(link));
-                    let Some((port, out)) = port.and_then(|at| Some((at, outs.get_mut(at)?)))
-                    else {
+                    let of = |(_, line): &(usize, &mut Line<A>)| line.id == Some(link);
+                    let Some((port, line)) = lines.iter_mut().enumerate().find(of) else {
                         continue;
                     };
                     let close = match remedy {
                         Remedy::Ignore => false,
-                        Remedy::Penalise => !out.patience.try_take(1, now),
+                        Remedy::Penalise => !line.patience.try_take(1, now),
                         Remedy::Disconnect => true,
                     };
                     if close {
-                        out.down = out.down.or(Some(Down::Mesh(reason)));
+                        line.down = line.down.or(Some(reason));
                     }
                     on(Happening::Refused { port, reason });
                 }
                 Action::Close { link, reason } => {
-                    if let Some(out) = outs.iter_mut().find(|out| out.link == Some(link)) {
-                        out.down = out.down.or(Some(Down::Mesh(reason)));
+                    if let Some(line) = lines.iter_mut().find(|line| line.id == Some(link)) {
+                        line.down = line.down.or(Some(reason));
                     }
                 }
                 Action::Parked { ticket, .. } => sent = Some(Sent::Searching(ticket)),

@@ -288,7 +288,7 @@ mod tests {
     /// Payments that come and expire until every page was used more than once.
     fn life() -> Vec<Record> {
         let mut records = Vec::new();
-        for n in 0..300 {
+        for n in 0..220 {
             // At most 100 are live; one of them stays throughout.
             records.push(payment(n, if n == 5 { 10_000 } else { n + 100 }));
             if n % 20 == 19 {
@@ -325,38 +325,66 @@ mod tests {
         all
     }
 
-    #[test]
-    fn records_come_back_after_any_cut_of_the_power() {
-        let records = life();
-        // What all of it takes.
-        let mut whole = Flash::erased();
-        whole.left = 1 << 40;
-        let mut s = store(&mut whole);
-        s.load(&mut |_| panic!("nothing is there")).unwrap();
-        records.iter().for_each(|r| s.write(r).unwrap());
-        let writes = (1 << 40) - whole.left;
-        assert_eq!(loaded(&mut whole), live(records.iter()));
-
-        // Cuts everywhere, and at each word of some records while pages are used again.
-        let late = writes * 3 / 4;
-        let cuts = (0..writes).step_by(writes as usize / 40).chain(late..late + 30);
-        for cut in cuts {
-            let mut flash = Flash::erased();
-            flash.left = cut;
+    /// Cuts the power at each word and each page that one record writes; how many there
+    /// are. `done` are the records before it, which are in the flash.
+    fn cut_everywhere(before: &Flash, done: &[Record], record: &Record, next: &Record) -> u64 {
+        let (least, most) = (live(done.iter()), live(done.iter().chain([record])));
+        let (slots, floor) = {
+            let mut flash = before.clone();
             let mut s = store(&mut flash);
             s.load(&mut |_| ()).unwrap();
-            let done = records.iter().take_while(|r| s.write(r).is_ok()).count();
+            (s.slots, s.floor)
+        };
+        let mut points = 0;
+        loop {
+            let mut flash = Flash { left: points, ..before.clone() };
+            let mut s = store(&mut flash);
+            (s.slots, s.floor) = (slots, floor);
+            if s.write(record).is_ok() {
+                return points;
+            }
             flash.left = u64::MAX;
-            let after = loaded(&mut flash);
-            let (least, most) = (live(records[..done].iter()), live(records[..=done].iter()));
-            assert!(after == least || after == most, "cut at {cut}, after {done} records");
+            let (mut s, mut after) = (store(&mut flash), BTreeSet::new());
+            s.load(&mut |record| assert!(after.insert(record.encode()))).unwrap();
+            assert!(after == least || after == most, "cut {points} of record {}", done.len());
             // And it goes on from there.
+            if after == least {
+                s.write(record).unwrap();
+            }
+            s.write(next).unwrap();
+            if points % 8 == 0 {
+                let all = live(done.iter().chain([record, next]));
+                assert!(loaded(&mut flash) == all, "cut {points} of record {}", done.len());
+            }
+            points += 1;
+        }
+    }
+
+    #[test]
+    fn records_come_back_after_a_cut_of_the_power_at_any_point() {
+        let records = life();
+        let mut flash = Flash::erased();
+        let mut states = std::vec![flash.clone()];
+        for record in &records {
             let mut s = store(&mut flash);
             s.load(&mut |_| ()).unwrap();
-            records[done..].iter().for_each(|r| s.write(r).unwrap());
-            let again = loaded(&mut flash);
-            assert!(again.is_superset(&live(records.iter())), "cut at {cut}");
+            s.write(record).unwrap();
+            states.push(flash.clone());
         }
+        assert_eq!(loaded(&mut flash), live(records.iter()));
+        let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let points: u64 = std::thread::scope(|scope| {
+            let some = |first: usize| {
+                let of = (first..records.len() - 1).step_by(threads);
+                of.map(|n| cut_everywhere(&states[n], &records[..n], &records[n], &records[n + 1]))
+                    .sum::<u64>()
+            };
+            let running: Vec<_> = (0..threads).map(|n| scope.spawn(move || some(n))).collect();
+            running.into_iter().map(|thread| thread.join().expect("it holds")).sum()
+        });
+        // Every record has at least a header and its bytes.
+        assert!(points > 20 * records.len() as u64, "{points}");
+        std::println!("{points} points");
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Three boards in a line, wired by streams in memory.
 
 use super::*;
-use crate::egress::Egress;
 use crate::header_clock::tests::{message, mined, raw};
 use bitcoin::hashes::Hash;
 use bitcoin::secp256k1::{Secp256k1, SecretKey};
@@ -10,9 +9,8 @@ use blvm_mesh_core::id::Network;
 use blvm_mesh_core::link::aead::RustCrypto;
 use blvm_mesh_core::mesh::{NetworkReason, PaymentReason, Priority};
 use blvm_mesh_core::payment::headers::HeaderError;
-use blvm_mesh_core::tariff::Tariff;
+use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 use blvm_mesh_core::wire::datagram::{Emit, head_len};
-use blvm_mesh_core::wire::hello::{self, Hello};
 use std::boxed::Box;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -57,7 +55,7 @@ fn line() -> (Uart, Uart) {
 
 type TestBoard = Board<RustCrypto, Uart, 2>;
 
-fn memory() -> &'static mut BoardMemory<2, 1024, 512, 4096> {
+fn memory() -> &'static mut BoardMemory<RustCrypto, 2, 1040, 2064, 320> {
     Box::leak(Box::new(BoardMemory::EMPTY))
 }
 
@@ -119,6 +117,10 @@ impl World {
     fn linked(mode: MeshMode) -> Self {
         let mut w = Self::new(mode);
         w.run_until("all are linked", |w| w.ups() == 4);
+        w.run_until("all have greeted", |w| {
+            let mut neighbours = w.boards.iter().flat_map(|b| b.mesh().table().neighbours.iter());
+            neighbours.all(|n| !n.congested)
+        });
         w.did.clear();
         w
     }
@@ -202,40 +204,81 @@ fn what_is_unpaid_is_refused() {
 }
 
 #[test]
-fn garbage_on_the_wire_is_recovered_from() {
-    for towards_dialer in [false, true] {
+fn garbage_on_the_wire_changes_nothing() {
+    for at in [0, 1] {
         let mut w = World::linked(MeshMode::Open);
         w.carries(b"before");
         w.did.clear();
-        let at = if towards_dialer { 0 } else { 1 };
-        let wire = w.boards[at].port(0).unwrap().input.clone();
-        wire.borrow_mut().extend([0xa5; 300]);
-        let (a, b) = (w.id(0), w.id(1));
-        w.run_until("dropped and up again on both sides", |w| {
-            [(0, Did::Gone(b)), (1, Did::Gone(a)), (0, Did::Up(b)), (1, Did::Up(a))]
-                .iter()
-                .all(|did| w.did.contains(did))
-        });
-        assert!(
-            w.did.iter().any(|(n, did)| *n == at
-                && matches!(did, Did::Down(0, Down::Link(LinkError::Transport(_)))))
-        );
-        w.carries(b"after");
+        for noise in [[0xa5; 300], [0; 300]] {
+            let wire = w.boards[at].port(0).unwrap().input.clone();
+            wire.borrow_mut().extend(noise);
+            w.carries(&noise[..20]);
+        }
+        assert!(!w.did.iter().any(|(_, did)| matches!(did, Did::Down(..) | Did::Gone(_))));
+        assert!(w.boards[at].line(0).unwrap().damaged > 0);
     }
 }
 
 #[test]
-fn a_port_that_failed_is_silent_for_a_while() {
+fn a_port_whose_link_was_closed_is_silent_for_a_while() {
     let mut w = World::linked(MeshMode::Open);
-    let wire = w.boards[0].port(0).unwrap().input.clone();
-    wire.borrow_mut().extend([0xa5; 300]);
-    let down = |w: &World| w.did.iter().any(|(n, did)| *n == 0 && matches!(did, Did::Down(0, _)));
-    w.run_until("dropped", down);
+    let reason = NetworkReason::OtherNetwork.into();
+    w.boards[0].relay.lines[0].down = Some(reason);
+    w.round();
+    assert!(w.did.contains(&(0, Did::Down(0, Down::Mesh(reason)))));
+    assert_eq!(w.boards[0].line(0).unwrap().neighbour, None);
     // A line that nobody reads shows what is sent.
     *w.boards[0].port(0).unwrap() = Uart::default();
-    let (dropped, out) = (w.now, w.boards[0].port(0).unwrap().output.clone());
+    let (closed, out) = (w.now, w.boards[0].port(0).unwrap().output.clone());
     w.run_until("dials again", |_| !out.borrow().is_empty());
-    assert!((PAUSE..PAUSE + 2 * ROUND).contains(&(w.now - dropped)), "{}", w.now - dropped);
+    assert!((PAUSE..PAUSE + 2 * ROUND).contains(&(w.now - closed)), "{}", w.now - closed);
+}
+
+#[test]
+fn a_board_says_how_long_it_is_silent_at_most() {
+    let key = SecretKey::from_slice(&[1; 32]).unwrap();
+    let mut zero = Config::board(Network::Regtest, u32::MAX);
+    zero.timing.keepalive = 0;
+    let ports = [(Uart::default(), Role::Listen), (Uart::default(), Role::Listen)];
+    let board = TestBoard::new(memory(), zero, key, [1; 32], ports);
+    assert_eq!(board.mesh().config().timing.keepalive, KEEPALIVE);
+    assert_eq!(board.mesh().config().max_packet, 1024);
+}
+
+#[test]
+fn a_full_queue_takes_control_packets_still() {
+    let w = World::linked(MeshMode::Open);
+    let (now, line) = (w.now, &mut w.boards[0].relay.lines[0]);
+    while line.push(now, Priority::Paid, &[1; 300], &[2; 100]) {}
+    assert!(line.push(now, Priority::Control, &[4; 400], &[]));
+    assert!(!line.push(now, Priority::Control, &[4; 700], &[]));
+    // The other lane has its own room.
+    assert!(line.push(now, Priority::Free, &[3; 700], &[]));
+    assert_eq!((line.change(), line.change()), (Some(true), None));
+}
+
+#[test]
+fn a_line_that_loses_frames_has_a_worse_quality() {
+    let mut w = World::linked(MeshMode::Open);
+    let (b, at) = (w.id(1), |w: &World| {
+        let neighbours = w.boards[1].mesh().table().neighbours.iter();
+        neighbours.map(|n| n.quality).max()
+    });
+    assert_eq!(at(&w), Some(256));
+    for n in 0..400u32 {
+        w.send(b, &n.to_le_bytes(), false);
+        for _ in 0..40 {
+            w.round();
+        }
+        if n % 2 == 0 {
+            // A byte of a frame is damaged on its way.
+            let wire = w.boards[1].port(0).unwrap().input.clone();
+            if let Some(byte) = wire.borrow_mut().get_mut(3) {
+                *byte ^= 0x10;
+            }
+        }
+    }
+    w.run_until("the neighbour is told", |w| at(w).is_some_and(|quality| quality > 260));
 }
 
 #[test]
@@ -282,21 +325,12 @@ fn a_stopped_line_fills_the_queue_and_is_then_congested() {
         }
     };
     assert_eq!(refusal, Sent::Refused(NetworkReason::Congested.into()));
-    // Half of the queue's 4096 bytes is reached by the third.
-    assert_eq!(queued, 3);
+    // Half of the lane's 2048 bytes is reached by the second.
+    assert_eq!(queued, 2);
     w.run_until("delivered", |w| w.boards[1].mesh().stats().delivered == queued);
+    // And acknowledged, so that there is room again.
+    (0..100).for_each(|_| w.round());
     assert!(matches!(w.send(b, &[1; 700], false), Sent::Queued(_)));
-}
-
-#[test]
-fn a_full_queue_takes_control_packets_still() {
-    let [sent, _] = &mut memory().sent;
-    let mut egress = Egress::new(sent);
-    while egress.push(Priority::Free, &[1; 300], &[2; 100]) {}
-    assert!(!egress.push(Priority::Paid, &[3; 400], &[]));
-    assert!(egress.push(Priority::Control, &[4; 400], &[]));
-    assert!(!egress.push(Priority::Control, &[], &[]));
-    assert_eq!((egress.change(), egress.change()), (Some(true), None));
 }
 
 /// A datagram that nobody may send to a board whose neighbour asks for it.
@@ -315,7 +349,8 @@ fn a_line_that_brings_too_much_to_be_penalised_is_dropped() {
     let mut refused = 0;
     let dropped = |w: &World| w.did.iter().any(|(n, did)| (*n, did_down(did)) == (1, true));
     for n in 0..200 {
-        assert!(w.boards[0].relay.outs[0].egress.push(Priority::Free, &strayed(n), &[]));
+        let now = w.now;
+        assert!(w.boards[0].relay.lines[0].push(now, Priority::Free, &strayed(n), &[]));
         w.run_until("refused", |w| {
             dropped(w)
                 || w.did.iter().filter(|(_, did)| matches!(did, Did::Refused(0, _))).count()
@@ -332,69 +367,6 @@ fn a_line_that_brings_too_much_to_be_penalised_is_dropped() {
 
 fn did_down(did: &Did) -> bool {
     matches!(did, Did::Down(0, Down::Mesh(_)))
-}
-
-#[test]
-fn a_neighbour_that_may_be_silent_for_ever_is_dropped() {
-    let mut w = World::new(MeshMode::Open);
-    // A board does not offer it itself.
-    let config = |w: &World| w.boards[1].mesh().config().timing.keepalive;
-    assert!(config(&w) > 0);
-    let key = SecretKey::from_slice(&[1; 32]).unwrap();
-    let mut zero = Config::board(Network::Regtest, 1024);
-    zero.timing.keepalive = 0;
-    let ports = [(Uart::default(), Role::Listen), (Uart::default(), Role::Listen)];
-    let board = TestBoard::new(memory(), zero, key, [1; 32], ports);
-    assert_eq!(board.mesh().config().timing.keepalive, KEEPALIVE);
-    // Its neighbour's hello comes from another kind of node: here it is sent by hand.
-    w.run_until("all are linked", |w| w.ups() == 4);
-    let hello = Hello {
-        missing: false,
-        network: Network::Regtest,
-        mode: MeshMode::Open,
-        quality: 256,
-        max_packet: 1024,
-        tariff: Tariff { base_msat: 0, per_kib_msat: 0 },
-        keepalive_ms: 0,
-        issuers: Default::default(),
-    };
-    let mut packet = [0; hello::MAX_LEN];
-    let len = hello.write(&mut packet).unwrap();
-    assert!(w.boards[0].relay.outs[0].egress.push(Priority::Control, &packet[..len], &[]));
-    w.run_until("dropped", |w| w.did.contains(&(1, Did::Down(0, Down::NoKeepalive))));
-}
-
-#[test]
-fn packets_of_the_mesh_go_before_data_that_waits() {
-    let [sent, _] = &mut memory().sent;
-    let mut egress = Egress::new(sent);
-    for (priority, n) in [
-        (Priority::Free, 1),
-        (Priority::Paid, 2),
-        (Priority::Paid, 3),
-        (Priority::Control, 4),
-        (Priority::Control, 5),
-    ] {
-        // Each fills most of a frame.
-        assert!(egress.push(priority, &[n; 300], &[]));
-    }
-    let mut order = Vec::new();
-    while let len @ 1.. = egress.build() {
-        // Behind the sealed length and the record's header.
-        order.push(egress.frame[..len][30]);
-    }
-    assert_eq!(order, [4, 5, 2, 3, 1]);
-
-    // What is begun is ended first.
-    assert!(egress.push(Priority::Paid, &[1; 900], &[]));
-    egress.build();
-    assert!(egress.push(Priority::Control, &[2; 300], &[]));
-    let mut order = Vec::new();
-    while let len @ 1.. = egress.build() {
-        order.push(egress.frame[..len][30]);
-    }
-    assert_eq!(order.last(), Some(&2));
-    assert_eq!(order.first(), Some(&1));
 }
 
 #[test]
@@ -445,7 +417,7 @@ impl Platform for Bench {
         self.now
     }
     fn wall_clock(&mut self, now: Micros) -> Option<u64> {
-        (now == SECOND).then_some(1_750_000_000)
+        (now >= SECOND).then_some(1_750_000_000)
     }
     fn alive(&mut self) {
         self.alive += 1;
@@ -471,15 +443,15 @@ fn the_loop_sleeps_until_the_next_deadline_and_shows_what_changed() {
     let mut board = TestBoard::new(memory(), config, key, [1; 32], ports);
     let (mut bench, mut shown) = (Bench::default(), None);
     for _ in 0..20 {
+        // The other end of the line takes what there is.
+        board.port(0).unwrap().output.borrow_mut().clear();
         board.round(&mut bench, &mut shown);
     }
     assert_eq!(bench.alive, 20);
-    assert!(bench.slept.iter().flatten().all(|until| *until <= bench.now + HANDSHAKE_TIMEOUT));
-    // The handshake that nobody answers is given up, then the port rests.
-    assert!(bench.slept.contains(&Some(HANDSHAKE_TIMEOUT)));
-    assert!(bench.slept.contains(&Some(HANDSHAKE_TIMEOUT + PAUSE)));
-    let status = |takes_payments| Status { neighbours: 0, takes_payments };
-    assert_eq!(bench.shown, [status(false), status(true)]);
+    // The act is sent again half a second after the first time, then later and later.
+    assert!(bench.slept.contains(&Some(500 * MILLISECOND)), "{:?}", bench.slept);
+    let takes: Vec<_> = bench.shown.iter().map(|s| (s.neighbours, s.takes_payments)).collect();
+    assert_eq!(takes, [(0, false), (0, true)]);
 }
 
 #[test]

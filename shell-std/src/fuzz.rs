@@ -1,9 +1,9 @@
 //! Fuzz bodies of what the daemon reads: JSON-RPC, configuration, and messages of
 //! the load generator. See the module `fuzz` of `blvm-mesh-tests`.
 
+use crate::address::{PeerAddress, Place, SerialLine};
 use crate::bench::message::{Kind, Message, Protocol};
 use crate::config::{Sources, parse_file};
-use crate::identity::PeerAddress;
 use crate::rpc::request::{Reply, Request};
 use crate::rpc::{Handler, RpcError, server};
 use serde_json::Value;
@@ -80,7 +80,16 @@ pub fn config(data: &[u8]) -> bool {
     assert_eq!(keys.len(), settings.peers.len());
     for peer in &settings.peers {
         assert_eq!(peer.to_string().parse(), Ok::<PeerAddress, _>(peer.clone()));
-        assert_ne!(peer.port, 0);
+        assert!(!matches!(&peer.place, Place::Tcp(at) if at.port == 0));
+    }
+    let dialed = settings.peers.iter().filter_map(|peer| match &peer.place {
+        Place::Tcp(_) => None,
+        Place::Line(line) => Some(line),
+    });
+    let lines: Vec<_> = settings.listen_lines.iter().chain(dialed).collect();
+    for (i, line) in lines.iter().enumerate() {
+        assert_eq!(&line.to_string().parse::<SerialLine>(), &Ok((*line).clone()));
+        assert!(lines.iter().skip(i + 1).all(|other| !other.is_same(line)));
     }
     let c = settings.config.capacities;
     assert!(c.seen.is_power_of_two());

@@ -1,6 +1,7 @@
 //! Payment-gated Bitcoin mesh relay: the daemon's parts, and the library that a
 //! host node embeds.
 
+pub mod address;
 pub mod aead;
 pub mod bench;
 pub mod chain;

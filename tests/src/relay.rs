@@ -85,6 +85,7 @@ impl Relay {
             max_packet: 1 << 20,
             tariff: Tariff::default(),
             keepalive_ms: 0,
+            unix: 0,
             issuers: Default::default(),
         };
         let mut given = vec![Given::Clock { unix: NOW }];

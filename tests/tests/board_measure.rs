@@ -1,6 +1,6 @@
 //! What the board costs, in instructions that QEMU counts, and whether it does what a
-//! host does. `BOARD_MEASURE` names the image `measure` (`.ci/run` builds it); without it
-//! the tests that need it are skipped.
+//! host does. `BOARD_MEASURE` names the image `measure`; without it the image is built, and
+//! where it cannot be, the tests that need it are skipped.
 
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::Network;
@@ -14,6 +14,7 @@ use blvm_mesh_tests::payloads::version_message;
 use blvm_mesh_tests::relay::{FROM, KEY, Relay, SEED, secret};
 use blvm_mesh_tests::sim::{Given, Plan};
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Bytes of the free datagram.
@@ -21,22 +22,19 @@ const SIZE: usize = 235;
 /// Largest packet that is played.
 const ROOM: usize = 4096;
 
-fn image() -> Option<String> {
-    let image = std::env::var("BOARD_MEASURE").ok();
-    if image.is_none() {
-        println!("SKIPPED: BOARD_MEASURE is not set");
-    }
-    image
+fn image() -> Option<PathBuf> {
+    blvm_mesh_tests::board::image("BOARD_MEASURE", "measure")
 }
 
 /// What the image says of a recording.
-fn run(image: &str, name: &str, what: &str, recording: &[u8]) -> Vec<String> {
+fn run(image: &Path, name: &str, what: &str, recording: &[u8]) -> Vec<String> {
     let file = std::env::temp_dir().join(format!("blvm-mesh-{}-{name}", std::process::id()));
     let len = u32::try_from(recording.len()).unwrap();
     std::fs::write(&file, [&len.to_le_bytes(), recording].concat()).unwrap();
     let mut qemu = Command::new("timeout");
     qemu.args(["300", "qemu-system-arm", "-M", "mps2-an386", "-nographic", "-monitor", "none"]);
-    qemu.args(["-serial", "null", "-icount", "shift=0", "-kernel", image, "-device"]);
+    qemu.args(["-serial", "null", "-icount", "shift=0", "-kernel"]);
+    qemu.arg(image).arg("-device");
     qemu.arg(format!("loader,file={},addr=0x20100000,force-raw=on", file.display()));
     let semihosting = format!("enable=on,target=native,arg=measure,arg={what}");
     let out = qemu.args(["-semihosting-config", &semihosting]).output();

@@ -77,7 +77,7 @@ fn id(n: u8) -> NodeId {
 
 type TestBoard = Board<RustCrypto, Line, 2>;
 
-fn memory() -> &'static mut BoardMemory<2, 1024, 512, 4096> {
+fn memory() -> &'static mut BoardMemory<RustCrypto, 2, 1040, 2064, 320> {
     Box::leak(Box::new(BoardMemory::EMPTY))
 }
 
@@ -97,6 +97,11 @@ struct World {
 
 impl World {
     fn new(disk: &Disk, boot: u8) -> Self {
+        Self::with_clocks(disk, boot, [true; 3], None)
+    }
+
+    /// The boards whose clock is set, and whose hello the one in the middle believes.
+    fn with_clocks(disk: &Disk, boot: u8, clocks: [bool; 3], believes: Option<u8>) -> Self {
         let ((a, b0), (b1, c)) = (line(), line());
         let secp = Secp256k1::new();
         let dial = |n| Role::Dial(key(n).public_key(&secp));
@@ -104,6 +109,7 @@ impl World {
             let mut config = Config::board(Network::Regtest, 8192);
             config.mode = mode;
             config.payment.issuers.push(key(ISSUER).public_key(&secp)).unwrap();
+            config.clock_source = believes.map(id).filter(|_| mode == MeshMode::PaymentGated);
             config
         };
         let new =
@@ -120,12 +126,18 @@ impl World {
             ),
             new(3, MeshMode::Open, [(c, Role::Listen), (Line::default(), Role::Listen)]),
         ];
-        for board in &mut boards {
-            board.set_clock(0, UNIX, &mut |_| ());
+        for (board, is_set) in boards.iter_mut().zip(clocks) {
+            if is_set {
+                board.set_clock(0, UNIX, &mut |_| ());
+            }
         }
         let mut world = Self { boards, now: 0, seen: Vec::new() };
-        world
-            .until("links", |w| w.boards.iter().map(|b| b.status().neighbours).sum::<usize>() == 4);
+        world.until("links", |w| {
+            let boards = w.boards.iter();
+            let mut up = boards.clone().flat_map(|b| b.mesh().table().neighbours.iter());
+            let greeted = up.all(|n| !n.congested);
+            greeted && boards.map(|b| b.status().neighbours).sum::<usize>() == 4
+        });
         world
     }
 
@@ -212,4 +224,22 @@ fn a_board_whose_store_cannot_be_read_refuses_payments_and_relays() {
     let ping = blvm_mesh_tests::payloads::ping(1);
     w.send(&ping, &[]);
     w.until("delivered", |w| w.seen.contains(&Seen::Delivered(ping.len())));
+}
+
+#[test]
+fn without_a_clock_payments_are_refused_for_that_and_a_hello_brings_the_time() {
+    let clocks = [true, false, true];
+    // The middle one believes nobody, or somebody who is not there.
+    for believes in [None, Some(9)] {
+        let mut w = World::with_clocks(&Disk::default(), 0, clocks, believes);
+        let proof = w.order(&[7; 200]).proof();
+        w.send(&[7; 200], &proof);
+        w.until("refused", |w| w.seen.contains(&Seen::Failed(Cause::NoClock)));
+        assert_eq!(w.boards[1].mesh().unix(), None);
+    }
+    let mut w = World::with_clocks(&Disk::default(), 0, clocks, Some(3));
+    assert!(w.boards[1].status().takes_payments);
+    let proof = w.order(&[7; 200]).proof();
+    w.send(&[7; 200], &proof);
+    w.until("delivered", |w| w.seen.contains(&Seen::Delivered(200)));
 }

@@ -172,6 +172,7 @@ fn neighbour(link: u32, node: NodeId) -> Neighbour {
         tariff: Tariff::default(),
         mode: MeshMode::Open,
         quality: 256,
+        measured: 256,
         keepalive: 0,
         congested: false,
         heard: 0,

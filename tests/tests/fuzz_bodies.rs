@@ -44,7 +44,7 @@ macro_rules! each {
 }
 
 each! {
-    bolt11 covenant datagram detect handshake headers joiner ledger merkle mesh packed packet_buffer
+    board bolt11 covenant datagram detect handshake headers joiner ledger merkle mesh packed packet_buffer
     private_tlv proof stratum stream transaction wire
 }
 

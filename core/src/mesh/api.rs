@@ -74,7 +74,7 @@ pub enum Input<'a> {
     /// Time has passed.
     Timer,
     /// The wall clock's reading, in seconds since 1970. Without one no payment
-    /// is accepted.
+    /// is accepted. From then on no hello sets the clock.
     WallClock {
         /// Seconds since 1970.
         unix: u64,
@@ -99,6 +99,13 @@ pub enum Input<'a> {
         link: LinkId,
         /// Whether it is full.
         full: bool,
+    },
+    /// What a link has measured; the neighbour is told with another hello, if it matters.
+    LinkMeasured {
+        /// The link.
+        link: LinkId,
+        /// Transmissions per packet that arrived, in 1/256: 256 where none was lost.
+        quality: u16,
     },
 }
 

@@ -138,6 +138,8 @@ pub struct Mesh<M: Memory> {
     me: Identity,
     now: Micros,
     wall: WallClock,
+    /// The shell has set it, so that no neighbour may.
+    own_clock: bool,
     /// Where nothing is kept over a restart: the time of the start.
     not_before: Option<u64>,
     store_failed: bool,
@@ -189,6 +191,7 @@ impl<M: Memory> Mesh<M> {
             secp,
             now: 0,
             wall: WallClock::default(),
+            own_clock: false,
             not_before: None,
             store_failed: false,
             tables,
@@ -244,7 +247,11 @@ impl<M: Memory> Mesh<M> {
             Input::PaymentVerified { ticket, block } => self.answer(ticket, block),
             Input::Resumed { ticket, packet } => self.resume(ticket, packet),
             Input::Timer => self.act(Action::Absorbed),
-            Input::WallClock { unix } => self.set_clock(unix),
+            Input::WallClock { unix } => {
+                self.own_clock = true;
+                self.set_wall(unix);
+                self.act(Action::Absorbed);
+            }
             Input::BlockHeader { header, height } => {
                 match self.tables.headers.insert(header, Some(height)) {
                     Ok(_) => self.act(Action::Absorbed),
@@ -260,6 +267,10 @@ impl<M: Memory> Mesh<M> {
                 if let Some(n) = self.tables.routing.neighbours.get_mut(link) {
                     n.congested = full;
                 }
+                self.act(Action::Absorbed);
+            }
+            Input::LinkMeasured { link, quality } => {
+                self.measured(link, quality);
                 self.act(Action::Absorbed);
             }
         }
@@ -381,6 +392,11 @@ impl<M: Memory> Mesh<M> {
                 || (rules.covenants_active && !rules.payout_script.is_empty()))
     }
 
+    /// The wall clock, in seconds since 1970, if it is known.
+    pub fn unix(&self) -> Option<u64> {
+        self.wall.unix(self.now)
+    }
+
     /// Payments that are remembered now.
     pub fn live_payments(&self) -> usize {
         self.tables.replay.len()
@@ -452,13 +468,16 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    fn set_clock(&mut self, unix: u64) {
+    fn set_wall(&mut self, unix: u64) {
         if self.config.payment.volatile && self.not_before.is_none() {
             self.not_before = Some(unix.saturating_add(self.config.payment.future_skew));
         }
+        if self.wall.unix(self.now).is_none() {
+            // Neighbours may wait for the time.
+            self.tables.routing.neighbours.iter_mut().for_each(|n| n.greet_at = 0);
+        }
         self.wall.set(self.now, unix);
         self.wake_at(self.next_cleanup.max(self.now));
-        self.act(Action::Absorbed);
     }
 
     fn restore(&mut self, record: Record) {

@@ -23,6 +23,9 @@ pub(super) const HELLO_EVERY: u64 = 120;
 /// that making it anew gains nothing. With fewer, a first mistake would stop what holds.
 const CHECKS_OF_A_NEW_LINK: u64 = 4;
 
+/// A change of a link's quality of which its neighbour is told, in 1/256 transmissions.
+const WORTH_A_HELLO: u16 = 32;
+
 impl<M: Memory> Mesh<M> {
     /// A link is up; the neighbour's identity was proven on it.
     #[inline(never)]
@@ -40,6 +43,7 @@ impl<M: Memory> Mesh<M> {
             tariff: Tariff::default(),
             mode: MeshMode::BitcoinOnly,
             quality: PERFECT_LINK,
+            measured: PERFECT_LINK,
             keepalive: 0,
             congested: false,
             heard: now,
@@ -101,6 +105,17 @@ impl<M: Memory> Mesh<M> {
         self.give_up_from(link);
     }
 
+    /// Takes what a link has measured. Its neighbour is told of what matters.
+    pub(super) fn measured(&mut self, link: LinkId, quality: u16) {
+        let now = self.now;
+        let Some(n) = self.tables.routing.neighbours.get_mut(link) else { return };
+        let quality = quality.max(PERFECT_LINK);
+        if quality.abs_diff(n.measured) >= WORTH_A_HELLO {
+            (n.measured, n.greet_at) = (quality, now);
+            self.wake_at(now);
+        }
+    }
+
     /// Sends a hello.
     pub(super) fn greet(&mut self, link: LinkId) {
         let (now, keepalive) = (self.now, self.config.timing.keepalive);
@@ -111,14 +126,17 @@ impl<M: Memory> Mesh<M> {
             n.greet_at = if pause == 0 { Micros::MAX } else { now.saturating_add(pause) };
         }
         let issuers = self.config.payment.issuers.iter();
+        let measured = self.tables.routing.neighbours.get(link).map(|n| n.measured);
+        let unix = self.wall.unix(self.now).and_then(|unix| u32::try_from(unix).ok());
         let hello = Hello {
             missing,
             network: self.config.network,
             mode: self.config.mode,
-            quality: PERFECT_LINK,
+            quality: measured.unwrap_or(PERFECT_LINK),
             max_packet: self.config.max_packet,
             tariff: self.config.payment.tariff,
             keepalive_ms: (self.config.timing.keepalive / MILLISECOND) as u32,
+            unix: unix.unwrap_or(0),
             issuers: issuers.map(|key| key.serialize()).collect(),
         };
         self.send_control(link, hello::MAX_LEN, |out| hello.write(out));
@@ -170,6 +188,9 @@ impl<M: Memory> Mesh<M> {
         if !was_up {
             let pause = self.config.timing.keepalive.saturating_mul(HELLO_EVERY);
             n.greet_at = if pause == 0 { Micros::MAX } else { now.saturating_add(pause) };
+        }
+        if hello.unix > 0 && self.config.clock_source == Some(peer) && !self.own_clock {
+            self.set_wall(hello.unix.into());
         }
         self.act(Action::Absorbed);
         if !was_up {

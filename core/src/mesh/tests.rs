@@ -151,3 +151,55 @@ fn what_was_asked_too_early_is_found_soon_after() {
     let found = Did::Publish(Event::RouteDiscovered { destination, hops: 1 });
     assert!(did.contains(&(0, found)), "{did:?}");
 }
+
+/// Lets time pass in steps in which no neighbour is missed.
+fn pass(w: &mut World, seconds: u64) {
+    for _ in 0..5 * seconds {
+        w.later(200 * crate::time::MILLISECOND);
+    }
+}
+
+#[test]
+fn the_clock_comes_from_the_neighbour_that_was_named_and_from_nobody_else() {
+    let clocks = |w: &World| [0, 1, 2, 3, 4].map(|n| w.nodes[n].unix());
+    let second = NodeId::from_public_key(&World::key(1).public_key(&Secp256k1::new()));
+    // All but the first are to believe the second.
+    let mut w = World::new(5, |n| {
+        let mut config = Config::board(crate::id::Network::Regtest, 8192);
+        config.clock_source = (n > 0).then_some(second);
+        config
+    });
+    for (a, b) in [(1, 0), (1, 2), (1, 3), (4, 3)] {
+        w.wire(a, b);
+    }
+    w.give(3, Input::WallClock { unix: 5 });
+    pass(&mut w, 1);
+    assert_eq!(clocks(&w), [None, None, None, Some(6), None]);
+    // With its next hello. Who has a clock of his own keeps it, and who was not told whom
+    // to believe, or believes somebody that is not there, has none.
+    let unix = 1_750_000_000;
+    w.give(1, Input::WallClock { unix });
+    pass(&mut w, 2);
+    let [first, own, told, other, last] = clocks(&w);
+    assert_eq!((first, own, other, last), (None, Some(unix + 2), Some(8), None));
+    assert!(told.is_some_and(|told| (unix + 1..=unix + 2).contains(&told)), "{told:?}");
+}
+
+#[test]
+fn a_neighbour_learns_what_the_link_has_measured() {
+    let mut w = line(crate::config::MeshMode::Open, 2);
+    let link = World::link(0, 1);
+    let quality = |w: &World| {
+        let table = w.nodes[1].table();
+        table.neighbours.get(World::link(1, 0)).map(|n| n.quality)
+    };
+    pass(&mut w, 1);
+    assert_eq!(quality(&w), Some(256));
+    w.give(0, Input::LinkMeasured { link, quality: 700 });
+    pass(&mut w, 1);
+    assert_eq!(quality(&w), Some(700));
+    // Nothing is better than perfect.
+    w.give(0, Input::LinkMeasured { link, quality: 0 });
+    pass(&mut w, 1);
+    assert_eq!(quality(&w), Some(256));
+}

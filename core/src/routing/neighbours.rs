@@ -25,8 +25,10 @@ pub struct Neighbour {
     pub tariff: Tariff,
     /// What goes free with it.
     pub mode: MeshMode,
-    /// Expected transmissions per packet over the link, in 1/256.
+    /// Expected transmissions per packet over the link, in 1/256, as it said.
     pub quality: u16,
+    /// The same, as this node's end of the link has measured it.
+    pub measured: u16,
     /// How soon it answers a datagram, as it said; 0: whenever it likes.
     pub keepalive: Micros,
     /// Whether the queue of its link is full.

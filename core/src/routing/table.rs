@@ -264,6 +264,7 @@ pub(crate) mod tests {
             tariff: FREE,
             mode: MeshMode::Open,
             quality: 256,
+            measured: 256,
             keepalive: 0,
             congested: false,
             heard: 0,

@@ -10,9 +10,10 @@
 //! | 32 | 4 | tariff: millisatoshi per packet |
 //! | 36 | 4 | tariff: millisatoshi per started KiB of payload |
 //! | 40 | 4 | how soon a datagram is answered, in milliseconds; 0: need not be |
-//! | 44 | 1 | number of issuers n, 0 to 8 |
-//! | 45 | 3 | reserved, 0 |
-//! | 48 | 33 n | public keys of the issuers that are accepted |
+//! | 44 | 4 | the sender's wall clock, in seconds since 1970; 0: it has none |
+//! | 48 | 1 | number of issuers n, 0 to 8 |
+//! | 49 | 3 | reserved, 0 |
+//! | 52 | 33 n | public keys of the issuers that are accepted |
 //!
 //! Flag 1: the receiver's own hello has not come.
 
@@ -23,7 +24,7 @@ use crate::mode::MeshMode;
 use crate::tariff::Tariff;
 
 /// Most bytes of a hello.
-pub const MAX_LEN: usize = 48 + 33 * MAX_ISSUERS;
+pub const MAX_LEN: usize = 52 + 33 * MAX_ISSUERS;
 
 const MISSING: u8 = 1;
 
@@ -45,6 +46,8 @@ pub struct Hello {
     pub tariff: Tariff,
     /// How soon the sender answers a datagram, in milliseconds; 0: it need not.
     pub keepalive_ms: u32,
+    /// The sender's wall clock, in seconds since 1970; 0: it has none.
+    pub unix: u32,
     /// Compressed public keys of accepted issuers.
     pub issuers: heapless::Vec<[u8; 33], MAX_ISSUERS>,
 }
@@ -70,7 +73,7 @@ impl Hello {
         let quality = r.u16()?;
         let max_packet = r.u32()?;
         let tariff = Tariff { base_msat: r.u32()?, per_kib_msat: r.u32()? };
-        let keepalive_ms = r.u32()?;
+        let (keepalive_ms, unix) = (r.u32()?, r.u32()?);
         let count = usize::from(r.u8()?);
         r.zeros(3)?;
         if count > MAX_ISSUERS {
@@ -81,7 +84,17 @@ impl Hello {
             issuers.push(*r.array()?).map_err(|_| WireError::Field("issuers"))?;
         }
         r.end()?;
-        Ok(Self { missing, network, mode, quality, max_packet, tariff, keepalive_ms, issuers })
+        Ok(Self {
+            missing,
+            network,
+            mode,
+            quality,
+            max_packet,
+            tariff,
+            keepalive_ms,
+            unix,
+            issuers,
+        })
     }
 
     /// Writes the packet into `out`; returns its length.
@@ -95,7 +108,8 @@ impl Hello {
         w.put(&[self.network as u8, mode]).put(&self.quality.to_le_bytes());
         w.put(&self.max_packet.to_le_bytes());
         w.put(&self.tariff.base_msat.to_le_bytes()).put(&self.tariff.per_kib_msat.to_le_bytes());
-        w.put(&self.keepalive_ms.to_le_bytes()).put(&[self.issuers.len() as u8, 0, 0, 0]);
+        w.put(&self.keepalive_ms.to_le_bytes()).put(&self.unix.to_le_bytes());
+        w.put(&[self.issuers.len() as u8, 0, 0, 0]);
         for issuer in &self.issuers {
             w.put(issuer);
         }
@@ -111,7 +125,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn round_trip(missing: bool, network in 0u8..5, mode in 0u8..3, quality: u16, numbers: [u32; 4], issuers in prop::collection::vec(any::<[u8; 32]>(), 0..=8)) {
+        fn round_trip(missing: bool, network in 0u8..5, mode in 0u8..3, quality: u16, numbers: [u32; 5], issuers in prop::collection::vec(any::<[u8; 32]>(), 0..=8)) {
             let hello = Hello {
                 missing,
                 network: Network::from_u8(network).unwrap(),
@@ -120,6 +134,7 @@ mod tests {
                 max_packet: numbers[0],
                 tariff: Tariff { base_msat: numbers[1], per_kib_msat: numbers[2] },
                 keepalive_ms: numbers[3],
+                unix: numbers[4],
                 issuers: issuers.iter().map(|k| { let mut i = [2; 33]; i[1..].copy_from_slice(k); i }).collect(),
             };
             let mut out = [0; MAX_LEN];

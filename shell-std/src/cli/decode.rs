@@ -101,6 +101,7 @@ fn decode(packet: &[u8]) -> Result<Map<String, Value>, WireError> {
             fields.put("max_packet", h.max_packet);
             fields.put("tariff", tariff(&h.tariff));
             fields.put("keepalive_ms", h.keepalive_ms);
+            fields.put("unix", h.unix);
             fields.put("issuers", h.issuers.iter().map(hex::encode).collect::<Vec<_>>());
         }
         Kind::KeepAlive => {}

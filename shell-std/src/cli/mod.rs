@@ -5,6 +5,7 @@
 
 mod answer;
 mod bench;
+mod board_config;
 mod covenant;
 mod decode;
 mod demo;
@@ -49,6 +50,7 @@ enum Command {
     Demo(demo::Demo),
     Keygen(keys::Keygen),
     Id(keys::Id),
+    BoardConfig(board_config::BoardConfigCommand),
     Send(traffic::Send),
     Recv(traffic::Recv),
     FindRoute(traffic::FindRoute),
@@ -85,6 +87,7 @@ impl Cli {
             Command::Demo(c) => c.run(&global),
             Command::Keygen(c) => c.run(&global),
             Command::Id(c) => c.run(&global),
+            Command::BoardConfig(c) => c.run(),
             Command::Send(c) => c.run(&global),
             Command::Recv(c) => c.run(&global),
             Command::FindRoute(c) => c.run(&global),

@@ -168,6 +168,9 @@ impl Stats {
                 if stats.store_ok { "works" } else { "FAILED: no payment is accepted" }.into(),
             ),
         ]);
+        for line in &stats.lines {
+            text.push_str(&serial_line(line));
+        }
         for (reason, times) in &stats.refused {
             text.push_str(&format!("refused {times} times: {reason}\n"));
         }
@@ -182,6 +185,24 @@ fn payout(info: &types::Info) -> String {
         (false, false) => "invoices only: payment.covenants_active is off".into(),
         (false, true) => format!("invoices, and covenants to {}", hex::encode(&info.payout_script)),
     }
+}
+
+/// A serial line, in words.
+fn serial_line(line: &types::LineStats) -> String {
+    let types::LineStats {
+        line, dials, state, error, chunks, sent_again, given_up, damaged, ..
+    } = line;
+    let state = match state {
+        types::LineState::Up => "up",
+        types::LineState::Open => "open, no link",
+        types::LineState::Closed => "CLOSED",
+    };
+    let error = error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+    format!(
+        "line {line} ({}) {state}{error}; {chunks} pieces sent, {sent_again} again, \
+         {given_up} packets given up, {damaged} frames came damaged\n",
+        if *dials { "dials" } else { "listens" }
+    )
 }
 
 /// The node that looks blocks up, in words.

@@ -41,10 +41,12 @@ pub(super) struct Run {
     /// What goes free: bitcoin_only, payment_gated or open.
     #[arg(long)]
     mode: Option<String>,
-    /// IP:PORT to listen on; "" for none.
+    /// IP:PORT to listen on, "" for none; also a serial line, as in
+    /// serial:///dev/ttyUSB0?baud=115200; may be given several times.
     #[arg(long, value_name = "ADDR")]
-    listen_addr: Option<String>,
-    /// Node to keep a link to, as PUBKEY@HOST:PORT; may be given several times.
+    listen_addr: Vec<String>,
+    /// Node to keep a link to, as PUBKEY@HOST:PORT or PUBKEY@serial:///dev/ttyUSB0?baud=115200;
+    /// may be given several times.
     #[arg(long, value_name = "PEER")]
     peer: Vec<String>,
     /// Public key whose Lightning invoices are accepted; may be given several times.
@@ -106,10 +108,11 @@ impl Run {
     fn overrides(&self) -> Vec<Override> {
         let list = |items: &[String]| (!items.is_empty()).then(|| items.join(","));
         let (peers, issuers) = (list(&self.peer), list(&self.issuer));
+        let listen = list(&self.listen_addr);
         let flags = [
             given("--network", "mesh.network", self.network.as_ref()),
             given("--mode", "mesh.mode", self.mode.as_ref()),
-            given("--listen-addr", "mesh.listen_addr", self.listen_addr.as_ref()),
+            given("--listen-addr", "mesh.listen_addr", listen.as_ref()),
             given("--peer", "mesh.peers", peers.as_ref()),
             given("--issuer", "mesh.issuers", issuers.as_ref()),
             given("--base-msat", "tariff.base_msat", self.base_msat.as_ref()),
@@ -188,13 +191,17 @@ fn ready(settings: &Settings, identity: &Identity, listen: Option<std::net::Sock
         "network": settings.config.network.name(),
         "mode": settings.config.mode.name(),
         "listen_addr": listen.map(|l| l.to_string()),
+        "listen_lines": settings.listen_lines.iter().map(|l| l.to_string()).collect::<Vec<_>>(),
         "rpc_socket": std::path::absolute(&settings.rpc_socket).unwrap_or_default(),
         "pid": std::process::id(),
     })
 }
 
 fn announce(ready: &Value, json: bool) -> io::Result<()> {
-    let text = |key: &str| ready.get(key).and_then(Value::as_str).unwrap_or("nothing").to_owned();
+    let text = |key: &str| ready.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let lines = ready.get("listen_lines").and_then(Value::as_array).into_iter().flatten();
+    let places = ready.get("listen_addr").into_iter().chain(lines).filter_map(Value::as_str);
+    let places = places.collect::<Vec<_>>().join(", ");
     let line = match json {
         true => ready.to_string(),
         false => format!(
@@ -202,7 +209,7 @@ fn announce(ready: &Value, json: bool) -> io::Result<()> {
             text("node_id"),
             text("network"),
             text("mode"),
-            text("listen_addr"),
+            if places.is_empty() { "nothing" } else { places.as_str() },
             text("public_key"),
         ),
     };

@@ -373,3 +373,39 @@ fn without_a_node_commands_say_so() {
         ErrorKind::MissingRequiredArgument
     );
 }
+
+#[test]
+fn a_board_is_told_what_it_needs_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let neighbour = "02".repeat(33);
+    let (file, key) = (path("board.bin"), path("board.key"));
+    let command = ["board-config", &file, "--key", &key, "--network", "regtest"];
+    let more = ["--line", "listen", "--line", &neighbour, "--issuer", &neighbour];
+    let made = run(&[&command[..], &more, &["--clock-from", &neighbour]].concat()).unwrap();
+    let option = text(&made.json, "option");
+    assert_eq!(option, format!("-device loader,file={file},addr=0x003ff000,force-raw=on"));
+    assert_eq!(made.json["lines"], serde_json::json!(["listen", neighbour]));
+    let shown = run(&["board-config", "--show", &file]).unwrap();
+    for same in ["node_id", "public_key", "network", "mode", "lines", "issuers", "clock"] {
+        assert_eq!(made.json[same], shown.json[same], "{same}");
+    }
+    // A secret is never overwritten, and the same key makes the same board.
+    let error = run(&command).unwrap_err().0;
+    assert!(error.contains("is not overwritten"), "{error}");
+    let hex = path("board.hex");
+    let again = ["board-config", &hex, "--key", &key, "--format", "ihex", "--address", "0xf0000"];
+    assert_eq!(run(&again).unwrap().json["node_id"], made.json["node_id"]);
+    let shown = run(&["board-config", "--show", &hex]).unwrap();
+    assert_eq!(
+        (text(&shown.json, "network"), text(&shown.json, "mode")),
+        ("mainnet", "payment_gated")
+    );
+    assert!(shown.text.contains("none: it takes no payment"), "{}", shown.text);
+
+    std::fs::write(path("no"), b"nothing").unwrap();
+    std::fs::set_permissions(path("no"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .unwrap();
+    let error = run(&["board-config", "--show", &path("no")]).unwrap_err().0;
+    assert!(error.contains("there is no configuration"), "{error}");
+}

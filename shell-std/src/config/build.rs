@@ -2,6 +2,7 @@
 
 use super::file::File;
 use super::{ConfigError, Settings};
+use crate::address::{PeerAddress, Place, SerialLine};
 use crate::chain::{Auth, ChainSettings};
 use bitcoin::secp256k1::PublicKey;
 use blvm_mesh_core::config::{Capacities, Config, MAX_HOPS, MAX_ISSUERS, MAX_SCRIPT};
@@ -24,9 +25,9 @@ log = "info"
 [mesh]
 enabled = true
 mode = "payment_gated"          # bitcoin_only, payment_gated or open
-listen_addr = "0.0.0.0:8338"
+listen_addr = "0.0.0.0:8338"    # with a serial line: ["0.0.0.0:8338", "serial:///dev/ttyUSB0?baud=115200"]
 network = "mainnet"
-peers = []                      # "PUBKEY@HOST:PORT", ...
+peers = []                      # "PUBKEY@HOST:PORT", "PUBKEY@serial:///dev/ttyUSB1?baud=115200", ...
 issuers = []                    # public keys whose Lightning invoices are accepted
 
 [tariff]
@@ -87,17 +88,13 @@ pub(super) fn settings(
         Some(dir) => expand(dir),
         None => data_dir?,
     };
-    let listen_addr = match file.mesh.listen_addr {
-        Some(listen) => listen.0,
-        None => Some(SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT))),
+    let (listen_addr, listen_lines) = match file.mesh.listen_addr {
+        Some(listen) => (listen.tcp, listen.lines),
+        None => (Some(SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT))), Vec::new()),
     };
-    let mut peers = Vec::new();
-    for super::file::Peer(peer) in file.mesh.peers.unwrap_or_default() {
-        if peers.iter().any(|p: &crate::identity::PeerAddress| p.public_key == peer.public_key) {
-            return Err(value("mesh.peers", format!("{} is listed twice", peer.public_key)));
-        }
-        peers.push(peer);
-    }
+    let peers: Vec<_> =
+        file.mesh.peers.unwrap_or_default().into_iter().map(|peer| peer.0).collect();
+    check_peers(&peers, &listen_lines)?;
     if file.issuer_key.is_some() && config.network != Network::Regtest {
         let reason =
             format!("this node issues invoices on regtest only, not on {}", config.network);
@@ -143,6 +140,7 @@ pub(super) fn settings(
         config,
         enabled: file.mesh.enabled.unwrap_or(true),
         listen_addr,
+        listen_lines,
         peers,
         rpc_socket: inside(file.rpc_socket.unwrap_or_else(|| "rpc.sock".into())),
         log: file.log.unwrap_or_else(|| "info".into()),
@@ -151,6 +149,29 @@ pub(super) fn settings(
         data_dir,
         shell,
     })
+}
+
+/// A neighbour has one link, and a line one neighbour.
+fn check_peers(peers: &[PeerAddress], listen: &[SerialLine]) -> Result<(), ConfigError> {
+    let mut lines: Vec<&SerialLine> = Vec::new();
+    let listen = listen.iter().map(|line| ("mesh.listen_addr", line));
+    let dialed = peers.iter().filter_map(|peer| match &peer.place {
+        Place::Tcp(_) => None,
+        Place::Line(line) => Some(("mesh.peers", line)),
+    });
+    for (key, line) in listen.chain(dialed) {
+        if lines.iter().any(|other| other.is_same(line)) {
+            let reason = format!("{line} is used twice, and a serial line has one neighbour");
+            return Err(value(key, reason));
+        }
+        lines.push(line);
+    }
+    for (i, peer) in peers.iter().enumerate() {
+        if peers.iter().skip(i + 1).any(|other| other.public_key == peer.public_key) {
+            return Err(value("mesh.peers", format!("{} is listed twice", peer.public_key)));
+        }
+    }
+    Ok(())
 }
 
 /// The node that looks blocks up. `inside` says where a path is.

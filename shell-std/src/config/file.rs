@@ -1,12 +1,13 @@
 //! The configuration file as it is written: every key optional, unknown keys
 //! refused by name.
 
+use crate::address::{AddressError, PeerAddress, SerialLine, parse_public_key};
 use crate::chain::Secret;
-use crate::identity::{PeerAddress, parse_public_key};
 use bitcoin::secp256k1::PublicKey;
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::policy::mode::MeshMode;
 use serde::Deserialize;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Keys that stand before the first section.
@@ -135,7 +136,6 @@ macro_rules! text_value {
 
 text_value!(Mode(MeshMode), parse_mode);
 text_value!(NetworkName(Network), parse_network);
-text_value!(Listen(Option<std::net::SocketAddr>), parse_listen);
 text_value!(Issuer(PublicKey), parse_issuer);
 
 /// The mode with this name.
@@ -152,17 +152,42 @@ pub fn parse_network(text: &str) -> Result<Network, String> {
     found.ok_or_else(|| format!("unknown network \"{text}\"; allowed are {allowed}"))
 }
 
-fn parse_listen(text: &str) -> Result<Option<std::net::SocketAddr>, String> {
-    if text.is_empty() {
-        return Ok(None);
+/// Where to be reached: one text, or a list of them.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(try_from = "toml::Value")]
+pub(super) struct Listen {
+    pub(super) tcp: Option<SocketAddr>,
+    pub(super) lines: Vec<SerialLine>,
+}
+
+impl TryFrom<toml::Value> for Listen {
+    type Error = String;
+
+    fn try_from(value: toml::Value) -> Result<Self, String> {
+        let texts = match value {
+            toml::Value::String(text) => vec![toml::Value::String(text)],
+            toml::Value::Array(texts) => texts,
+            _ => return Err("an address to listen on is text, or a list of texts".into()),
+        };
+        let mut listen = Self::default();
+        for text in &texts {
+            let text = text.as_str().ok_or("an address to listen on is text")?;
+            if SerialLine::is_meant(text) {
+                listen.lines.push(text.parse().map_err(|e: AddressError| e.to_string())?);
+            } else if !text.is_empty() {
+                let wrong = |_| {
+                    format!(
+                        "\"{text}\" is not IP:PORT, as in 0.0.0.0:8338 or [::]:8338; leave it \
+                         empty (\"\") not to listen at all"
+                    )
+                };
+                if listen.tcp.replace(text.parse().map_err(wrong)?).is_some() {
+                    return Err(format!("\"{text}\" is a second IP:PORT; only one is listened on"));
+                }
+            }
+        }
+        Ok(listen)
     }
-    let wrong = |_| {
-        format!(
-            "\"{text}\" is not IP:PORT, as in 0.0.0.0:8338 or [::]:8338; leave it empty (\"\") \
-             not to listen at all"
-        )
-    };
-    text.parse().map(Some).map_err(wrong)
 }
 
 fn parse_issuer(text: &str) -> Result<PublicKey, String> {
@@ -187,10 +212,7 @@ impl TryFrom<toml::Value> for Peer {
     fn try_from(value: toml::Value) -> Result<Self, String> {
         let table = match value {
             toml::Value::String(text) => {
-                return text
-                    .parse()
-                    .map(Self)
-                    .map_err(|e: crate::identity::AddressError| e.to_string());
+                return text.parse().map(Self).map_err(|e: AddressError| e.to_string());
             }
             toml::Value::Table(table) => table,
             _ => return Err("a peer is written as \"PUBKEY@HOST:PORT\"".into()),

@@ -14,8 +14,8 @@ pub use build::{EXAMPLE, Shell, bitcoin_network, script_of};
 pub use file::{parse_mode, parse_network};
 pub use keys::{KEYS, Kind, Override, PREFIX, dotted, from_environment, variable};
 
+use crate::address::{PeerAddress, SerialLine};
 use crate::chain::ChainSettings;
-use crate::identity::PeerAddress;
 use blvm_mesh_core::config::Config;
 use file::File;
 use std::net::SocketAddr;
@@ -32,8 +32,11 @@ pub struct Settings {
     pub config: Config,
     /// Whether `run` starts the node at all.
     pub enabled: bool,
-    /// Where to listen; `None`: nowhere.
+    /// Where to listen for TCP connections; `None`: nowhere.
     pub listen_addr: Option<SocketAddr>,
+    /// Serial lines on which whoever comes is answered. No line is there or among the
+    /// peers twice.
+    pub listen_lines: Vec<SerialLine>,
     /// Nodes to keep a link to. No key is there twice.
     pub peers: Vec<PeerAddress>,
     /// Directory of the identity, the store and the socket.

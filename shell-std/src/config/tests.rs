@@ -197,6 +197,18 @@ fn faults_in_the_file_name_key_and_what_is_allowed() {
         ("[mesh]\nnetwork = \"main\"".into(), &["unknown network \"main\"", "testnet4"]),
         ("[mesh]\nenabled = 1".into(), &["invalid type", "boolean"]),
         ("[mesh]\nlisten_addr = \"here\"".into(), &["is not IP:PORT", "0.0.0.0:8338"]),
+        ("[mesh]\nlisten_addr = 1".into(), &["line 2", "a list of texts"]),
+        ("[mesh]\nlisten_addr = [\"[::]:1\", \"[::]:2\"]".into(), &["[::]:2", "only one"]),
+        ("[mesh]\nlisten_addr = \"serial:///dev/x?baud=5\"".into(), &["line 2", "1200"]),
+        (
+            format!(
+                "[mesh]\nlisten_addr = \"{LINE}\"\n\
+                 peers = [\"{KEY}@serial:///dev/x?baud=9600\"]"
+            ),
+            &["mesh.peers", "serial:///dev/x?baud=9600", "used twice"],
+        ),
+        (format!("[mesh]\nlisten_addr = [\"{LINE}\", \"{LINE}\"]"), &["mesh.listen_addr", "twice"]),
+        (peer(&format!("{KEY}@serial://x")), &["line 2", "serial+tcp://HOST:PORT"]),
         (peer("a:1"), &["line 2", "write PUBKEY@HOST:PORT"]),
         (peer(&format!("{KEY}@a")), &["is not HOST:PORT"]),
         (format!("[mesh]\npeers = [\"{KEY}@a:1\", \"{KEY}@b:1\"]"), &["mesh.peers", "twice"]),
@@ -246,6 +258,27 @@ fn faults_in_the_file_name_key_and_what_is_allowed() {
         }
         assert!(!error.contains("secret"), "{error}");
     }
+}
+
+const LINE: &str = "serial:///dev/x?baud=115200";
+
+#[test]
+fn serial_lines_are_listened_on_and_dialled() {
+    let line = |text: &str| text.parse().unwrap();
+    let peer = format!("{KEY}@serial+tcp://[::1]:9");
+    let text = format!(
+        "[mesh]\nlisten_addr = [\"\", \"{LINE}\", \"10.0.0.1:5\"]\n\
+         peers = [\"{peer}\", {{ address = \"serial:///dev/y\", node_id_hex = \"{KEY2}\" }}]"
+    );
+    let s = load(&text, &[]).unwrap();
+    assert_eq!(s.listen_addr, Some(SocketAddr::from(([10, 0, 0, 1], 5))));
+    assert_eq!(s.listen_lines, [line(LINE)]);
+    let second = format!("{KEY2}@serial:///dev/y?baud=115200");
+    assert_eq!(s.peers, [peer.parse().unwrap(), second.parse().unwrap()]);
+    let s = load("", &[("mesh.listen_addr", &format!("{LINE}, serial+tcp://h:1"))]).unwrap();
+    assert_eq!((s.listen_addr, s.listen_lines), (None, vec![line(LINE), line("serial+tcp://h:1")]));
+    let s = load("", &[("mesh.listen_addr", "")]).unwrap();
+    assert_eq!((s.listen_addr, s.listen_lines.len()), (None, 0));
 }
 
 #[test]

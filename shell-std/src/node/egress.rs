@@ -37,6 +37,17 @@ pub(crate) enum Pushed {
     Refused,
 }
 
+/// What became of a packet that [`Egress::hand_out`] gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Given {
+    /// It is on its way.
+    Taken,
+    /// It was not sent and will not be.
+    Dropped,
+    /// It must wait.
+    NoRoom,
+}
+
 /// Bytes and packets that a link has sent, and how much waits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Sent {
@@ -171,11 +182,49 @@ impl Egress {
             rest = after;
             frames.push(len);
         }
-        if q.full && q.bytes() <= self.limits.low {
-            q.full = false;
-            return true;
+        self.has_room_again(&mut q)
+    }
+
+    /// Hands whole packets out, control before paid before free, for a link that has
+    /// lanes of its own: each to `give`, which says what became of it. A queue whose first
+    /// packet has no room is passed over. Returns whether the link was full and has room
+    /// now.
+    pub(crate) fn hand_out(&self, mut give: impl FnMut(Priority, &[u8]) -> Given) -> bool {
+        let mut q = self.lock();
+        let Queues { control, paid, free, sent, .. } = &mut *q;
+        let queues = [(Priority::Control, control), (Priority::Paid, paid), (Priority::Free, free)];
+        for (priority, fifo) in queues {
+            while let Some(packet) = fifo.front() {
+                match give(priority, packet) {
+                    Given::Taken => {
+                        sent.packets += 1;
+                        sent.bytes += packet.len() as u64;
+                    }
+                    Given::Dropped => {}
+                    Given::NoRoom => break,
+                }
+                fifo.pop();
+            }
         }
-        false
+        self.has_room_again(&mut q)
+    }
+
+    fn has_room_again(&self, q: &mut Queues) -> bool {
+        let again = q.full && q.bytes() <= self.limits.low;
+        q.full &= !again;
+        again
+    }
+
+    /// Until packets were put in, or the link is to finish.
+    pub(crate) async fn woken(&self) {
+        // Both ends of the channel are in `self`.
+        let _ = self.woken.recv().await;
+    }
+
+    /// Whether nothing waits and nothing will.
+    pub(crate) fn is_finished(&self) -> bool {
+        let q = self.lock();
+        q.closing && q.bytes() == 0
     }
 
     /// Counts so far.
@@ -346,6 +395,34 @@ mod tests {
             frame(&mut out, *len);
         }
         assert_eq!(order, [(3, 10), (1, 5000), (2, 5000)]);
+    }
+
+    #[test]
+    fn whole_packets_are_handed_out_by_rank() {
+        let egress = Egress::new(LIMITS);
+        for (priority, byte) in
+            [(Priority::Free, 1), (Priority::Paid, 2), (Priority::Control, 3), (Priority::Paid, 4)]
+        {
+            egress.push(priority, &[byte; 200], &[byte; 100]);
+        }
+        assert!(!egress.is_finished());
+        let mut order = Vec::new();
+        // The first paid packet must wait, and the second behind it.
+        let room = egress.hand_out(|priority, packet| {
+            order.push((priority, packet[0], packet.len()));
+            if priority == Priority::Paid { Given::NoRoom } else { Given::Taken }
+        });
+        assert!(!room, "600 bytes wait yet");
+        let (c, p, f) = (Priority::Control, Priority::Paid, Priority::Free);
+        assert_eq!(order, [(c, 3, 300), (p, 2, 300), (f, 1, 300)]);
+        assert_eq!(egress.sent(), Sent { packets: 2, bytes: 600, waiting: 600 });
+        let mut given = Given::Dropped;
+        let room = egress.hand_out(|_, _| std::mem::replace(&mut given, Given::Taken));
+        assert!(room, "it was full");
+        assert_eq!(egress.sent(), Sent { packets: 3, bytes: 900, waiting: 0 });
+        assert!(!egress.hand_out(|_, _| Given::Taken), "told once");
+        egress.finish();
+        assert!(egress.is_finished());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::clock::Clock;
 use super::command::{Command, OwnSend, Progress};
 use super::deliveries::Deliveries;
 use super::engine::Engine;
+use super::line::LineStatus;
 use super::status::DialStatus;
 use crate::bench::{Outcome, Plan, Protocol};
 use crate::config::Settings;
@@ -23,13 +24,14 @@ pub struct Gone;
 /// state machine, between two packets.
 #[derive(Clone)]
 pub struct NodeHandle {
-    commands: smol::channel::Sender<Command>,
-    deliveries: Arc<Deliveries>,
+    pub(super) commands: smol::channel::Sender<Command>,
+    pub(super) deliveries: Arc<Deliveries>,
     pub(crate) status: Arc<DialStatus>,
-    settings: Arc<Settings>,
-    public_key: PublicKey,
-    listen_addr: Option<SocketAddr>,
-    clock: Clock,
+    pub(crate) lines: Arc<[Arc<LineStatus>]>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) public_key: PublicKey,
+    pub(super) listen_addr: Option<SocketAddr>,
+    pub(super) clock: Clock,
 }
 
 /// What became of a datagram, as far as it was waited for.
@@ -42,19 +44,6 @@ pub struct Fate {
 }
 
 impl NodeHandle {
-    pub(super) fn new(
-        commands: smol::channel::Sender<Command>,
-        deliveries: Arc<Deliveries>,
-        status: Arc<DialStatus>,
-        settings: Settings,
-        public_key: PublicKey,
-        listen_addr: Option<SocketAddr>,
-        clock: Clock,
-    ) -> Self {
-        let settings = Arc::new(settings);
-        Self { commands, deliveries, status, settings, public_key, listen_addr, clock }
-    }
-
     /// The node's identity.
     pub fn id(&self) -> NodeId {
         NodeId::from_public_key(&self.public_key)

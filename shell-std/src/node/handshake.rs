@@ -1,6 +1,7 @@
 //! The handshake of BOLT 8 over TCP: from a connection to a link with a neighbour
 //! who has proven his key.
 
+use super::line::LineEnd;
 use crate::aead::Ring;
 use bitcoin::secp256k1::{All, Keypair, PublicKey, Secp256k1, SecretKey};
 use blvm_mesh_core::link::transport::{Receiver, Sender};
@@ -28,14 +29,26 @@ pub(crate) struct LinkKey {
 
 /// A link whose neighbour is known.
 pub(crate) struct Established {
-    pub(crate) stream: Async<TcpStream>,
-    pub(crate) address: SocketAddr,
+    pub(crate) wire: Wire,
+    /// What leads to the neighbour, for those who ask.
+    pub(crate) address: String,
     pub(crate) remote: PublicKey,
-    pub(crate) sender: Sender<Ring>,
-    pub(crate) receiver: Receiver<Ring>,
     pub(crate) dialed: bool,
     /// Dropped when the link ends.
     pub(crate) up: Option<smol::channel::Sender<Infallible>>,
+}
+
+/// What a link runs over.
+pub(crate) enum Wire {
+    Stream(Box<Stream>),
+    Line(LineEnd),
+}
+
+/// A TCP connection and the keys for its frames.
+pub(crate) struct Stream {
+    pub(crate) stream: Async<TcpStream>,
+    pub(crate) sender: Sender<Ring>,
+    pub(crate) receiver: Receiver<Ring>,
 }
 
 /// Why there is no link.
@@ -64,7 +77,11 @@ impl LinkKey {
         self.keypair.public_key()
     }
 
-    fn ephemeral(&self) -> Result<Keypair, ConnectError> {
+    pub(crate) fn keypair(&self) -> &Keypair {
+        &self.keypair
+    }
+
+    pub(crate) fn ephemeral(&self) -> Result<Keypair, ConnectError> {
         loop {
             let mut bytes = [0; 32];
             getrandom::fill(&mut bytes).map_err(ConnectError::Random)?;
@@ -154,16 +171,9 @@ impl LinkKey {
                     let halves = link.split();
                     let invalid = || io::Error::from(io::ErrorKind::InvalidData);
                     let (sender, receiver) = halves.ok_or_else(invalid)?;
-                    let up = None;
-                    return Ok(Established {
-                        stream,
-                        address,
-                        remote,
-                        sender,
-                        receiver,
-                        dialed,
-                        up,
-                    });
+                    let wire = Wire::Stream(Box::new(Stream { stream, sender, receiver }));
+                    let address = address.to_string();
+                    return Ok(Established { wire, address, remote, dialed, up: None });
                 }
                 // No frame was asked for: the link has just been established at most.
                 Step::Frame(_) => return Err(io::Error::from(io::ErrorKind::InvalidData).into()),

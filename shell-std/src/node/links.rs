@@ -5,7 +5,8 @@ use super::command::{BUFFERS, Buffer, Command};
 use super::conduct::Conduct;
 use super::connection;
 use super::egress::{Egress, EgressLimits, Pushed, Sent};
-use super::handshake::Established;
+use super::handshake::{Established, Stream, Wire};
+use super::line::{LineEnd, Opened};
 use super::presence::{Presence, Present};
 use bitcoin::secp256k1::PublicKey;
 use blvm_mesh_core::id::{LinkId, NodeId};
@@ -16,7 +17,6 @@ use blvm_mesh_core::time::Micros;
 use smol::{Executor, Task};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Memory that a link keeps for the next split packet.
@@ -38,7 +38,7 @@ pub(crate) struct LinkSettings {
 pub(crate) struct Link {
     pub(crate) peer: NodeId,
     pub(crate) public_key: PublicKey,
-    pub(crate) address: SocketAddr,
+    pub(crate) address: String,
     pub(crate) dialed: bool,
     pub(crate) since: Micros,
     /// Hellos are exchanged.
@@ -50,11 +50,17 @@ pub(crate) struct Link {
     dirty: bool,
     joiner: Option<Joiner<Growable>>,
     returned: smol::channel::Sender<Buffer>,
-    /// Dropping a task ends it.
-    _reader: Task<()>,
-    writer: Task<()>,
+    work: Work,
     _present: Present,
     _up: Option<smol::channel::Sender<Infallible>>,
+}
+
+/// Who does the work of a link; ends when it is dropped.
+enum Work {
+    /// Two tasks of its own.
+    Stream { _reader: Task<()>, writer: Task<()> },
+    /// The task of the line, which drops its end of `sent` when all is sent.
+    Line { sent: smol::channel::Receiver<Infallible>, open: smol::channel::Sender<Infallible> },
 }
 
 /// All links.
@@ -122,7 +128,7 @@ impl Links {
         conduct: &Conduct,
         established: Established,
     ) -> Option<(LinkId, NodeId, bool)> {
-        let Established { stream, address, remote, sender, receiver, dialed, up } = established;
+        let Established { wire, address, remote, dialed, up } = established;
         let peer = NodeId::from_public_key(&remote);
         if conduct.banned(now, &peer).is_some() {
             tracing::debug!(%peer, %address, "refused a link: the neighbour is shut out");
@@ -135,21 +141,16 @@ impl Links {
         let id = LinkId(self.next);
         self.next = self.next.checked_add(1)?;
         tracing::debug!(%peer, %address, dialed, link = id.0, "link is open");
-        let stream = Arc::new(stream);
-        let egress = Arc::new(Egress::new(self.settings.egress));
+        let limits = match &wire {
+            Wire::Stream(_) => self.settings.egress,
+            Wire::Line(line) => line.egress,
+        };
+        let egress = Arc::new(Egress::new(limits));
         let (returned, buffers) = smol::channel::bounded(BUFFERS);
-        let engine = self.engine.clone();
-        let read = connection::read(id, stream.clone(), receiver, engine.clone(), buffers);
-        let reader = self.executor.spawn(async move {
-            let reason = read.await.to_string();
-            let _ = engine.send(Command::LinkDown { link: id, reason }).await;
-        });
-        let engine = self.engine.clone();
-        let write = connection::write(id, stream, sender, egress.clone(), engine.clone());
-        let writer = self.executor.spawn(async move {
-            let reason = write.await.to_string();
-            let _ = engine.send(Command::LinkDown { link: id, reason }).await;
-        });
+        let work = match wire {
+            Wire::Stream(stream) => self.work(id, *stream, egress.clone(), buffers),
+            Wire::Line(line) => line_work(line, id, egress.clone(), buffers)?,
+        };
         let memory = || Growable::new(KEEP);
         let LinkSettings { max_packet, join_timeout, .. } = self.settings;
         let link = Link {
@@ -166,13 +167,37 @@ impl Links {
             dirty: false,
             joiner: Some(Joiner::new(max_packet, join_timeout, memory(), memory())),
             returned,
-            _reader: reader,
-            writer,
+            work,
             _present: self.presence.enter(peer),
             _up: up,
         };
         self.links.insert(id, link);
         Some((id, peer, dialed))
+    }
+
+    /// Starts the tasks of a TCP connection.
+    fn work(
+        &self,
+        id: LinkId,
+        stream: Stream,
+        egress: Arc<Egress>,
+        buffers: smol::channel::Receiver<Buffer>,
+    ) -> Work {
+        let Stream { stream, sender, receiver } = stream;
+        let stream = Arc::new(stream);
+        let engine = self.engine.clone();
+        let read = connection::read(id, stream.clone(), receiver, engine.clone(), buffers);
+        let reader = self.executor.spawn(async move {
+            let reason = read.await.to_string();
+            let _ = engine.send(Command::LinkDown { link: id, reason }).await;
+        });
+        let engine = self.engine.clone();
+        let write = connection::write(id, stream, sender, egress, engine.clone());
+        let writer = self.executor.spawn(async move {
+            let reason = write.await.to_string();
+            let _ = engine.send(Command::LinkDown { link: id, reason }).await;
+        });
+        Work::Stream { _reader: reader, writer }
     }
 
     /// Closes a link at once; `None` if it is gone already.
@@ -192,7 +217,14 @@ impl Links {
     pub(crate) fn finish(&mut self) -> Vec<Task<()>> {
         let links = std::mem::take(&mut self.links).into_values().map(|link| {
             link.egress.finish();
-            link.writer
+            match link.work {
+                Work::Stream { writer, .. } => writer,
+                Work::Line { sent, open } => self.executor.spawn(async move {
+                    // Nothing comes: this ends when the line has no more to send.
+                    let _ = sent.recv().await;
+                    drop(open);
+                }),
+            }
         });
         links.collect()
     }
@@ -280,4 +312,18 @@ impl Links {
     pub(crate) fn up_count(&self) -> usize {
         self.links.values().filter(|link| link.up).count()
     }
+}
+
+/// Hands the link to the task of the line; `None` if that is gone.
+fn line_work(
+    line: LineEnd,
+    id: LinkId,
+    egress: Arc<Egress>,
+    buffers: smol::channel::Receiver<Buffer>,
+) -> Option<Work> {
+    let (all_sent, sent) = smol::channel::bounded(1);
+    let (open, closed) = smol::channel::bounded(1);
+    let opened = Opened { link: id, egress, buffers, closed, all_sent };
+    line.opened.try_send(opened).ok()?;
+    Some(Work::Line { sent, open })
 }

@@ -1,7 +1,7 @@
 //! The daemon: sockets, disk and clocks around the state machine.
 //!
 //! ```text
-//! dial / listen --> handshake --> links
+//! dial / listen --> handshake --> links <-- line (serial, with its own handshake)
 //! connection::read  -- frames -->  engine  -- packets --> egress --> connection::write
 //! (decrypts)                       (the state machine)               (encrypts)
 //!                                     |  ^
@@ -9,8 +9,8 @@
 //!                                  durable (group commit)
 //! ```
 //!
-//! One task per connection and direction does the crypto, one task owns the state
-//! machine. The engine waits for nobody: a neighbour that does not read fills its
+//! One task per connection and direction does the crypto (one for both on a serial
+//! line), one task owns the state machine. The engine waits for nobody: a neighbour that does not read fills its
 //! own queue and nothing else, and a look-up of a block (`chain`) its own packet.
 
 mod chain;
@@ -26,6 +26,7 @@ mod engine;
 mod fifo;
 mod handle;
 mod handshake;
+mod line;
 mod links;
 mod listen;
 mod presence;
@@ -44,10 +45,11 @@ pub use durable::Commit;
 pub use handle::{Fate, Gone, NodeHandle};
 pub use requests::{Issue, Issued, Ledgers, Service};
 
+use crate::address::{Place, SerialLine};
 use crate::bench::Bench;
 use crate::chain::ChainSource;
 use crate::config::Settings;
-use bitcoin::secp256k1::SecretKey;
+use bitcoin::secp256k1::{PublicKey, SecretKey};
 use blvm_mesh_core::mesh::{HostMesh, Input, Misuse};
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::time::{Micros, SECOND};
@@ -58,6 +60,7 @@ use durable::Durable;
 use egress::EgressLimits;
 use engine::Engine;
 use handshake::LinkKey;
+use line::{Line, LineLimits, LineStatus};
 use links::{LinkSettings, Links};
 use presence::Presence;
 use shell::Shell;
@@ -86,6 +89,8 @@ pub struct Node {
     engine: Task<()>,
     /// Dropping a task ends it.
     around: Vec<Task<()>>,
+    /// The tasks of serial lines, which also send what is left.
+    lines: Vec<Task<()>>,
     store: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -181,21 +186,42 @@ impl Node {
         let pauses =
             Pauses { first: settings.shell.reconnect_min, longest: settings.shell.reconnect_max };
         for peer in &settings.peers {
+            let Place::Tcp(at) = &peer.place else { continue };
             let (key, presence, status) = (link_key.clone(), presence.clone(), status.clone());
-            let keep = dial::keep(peer.clone(), key, presence, commands.clone(), status, pauses);
+            let (remote, at, commands) = (peer.public_key, at.clone(), commands.clone());
+            let keep = dial::keep(remote, at, key, presence, commands, status, pauses);
             around.push(executor.spawn(keep));
         }
-        let handle = NodeHandle::new(
+        let (mut lines, mut line_status) = (Vec::new(), Vec::new());
+        for (line, remote) in serial_lines(settings) {
+            let status_of_line = Arc::new(LineStatus::new(line.clone(), remote.is_some()));
+            line_status.push(status_of_line.clone());
+            let line = Line {
+                limits: LineLimits::new(line, &settings.config, settings.shell.queue_bytes),
+                line: line.clone(),
+                remote,
+                key: link_key.clone(),
+                clock,
+                presence: presence.clone(),
+                engine: commands.clone(),
+                dials: status.clone(),
+                status: status_of_line,
+                pauses,
+            };
+            lines.push(executor.spawn(line.keep()));
+        }
+        let handle = NodeHandle {
             commands,
             deliveries,
             status,
-            settings.clone(),
-            link_key.public_key(),
+            lines: line_status.into(),
+            settings: Arc::new(settings.clone()),
+            public_key: link_key.public_key(),
             listen_addr,
             clock,
-        );
+        };
         tracing::info!(node = %handle.id(), listen = ?listen_addr, "node is running");
-        Ok(Self { handle, engine, around, store: Some(thread) })
+        Ok(Self { handle, engine, around, lines, store: Some(thread) })
     }
 
     /// For questions and orders.
@@ -235,6 +261,7 @@ impl Node {
             };
             smol::future::or(all, late).await;
         }
+        self.lines.clear();
         self.engine.await;
         if let Some(thread) = self.store.take() {
             smol::unblock(move || thread.join()).await.unwrap_or_else(|_| {
@@ -271,6 +298,17 @@ fn restore<E: std::fmt::Display>(
 
 fn listen(address: SocketAddr) -> Result<Async<TcpListener>, StartError> {
     Async::<TcpListener>::bind(address).map_err(|error| StartError::Listen { address, error })
+}
+
+/// All serial lines, and whose key is dialled on each.
+fn serial_lines(
+    settings: &Settings,
+) -> impl Iterator<Item = (&SerialLine, Option<PublicKey>)> + use<'_> {
+    let dialed = settings.peers.iter().filter_map(|peer| match &peer.place {
+        Place::Tcp(_) => None,
+        Place::Line(line) => Some((line, Some(peer.public_key))),
+    });
+    settings.listen_lines.iter().map(|line| (line, None)).chain(dialed)
 }
 
 fn link_settings(settings: &Settings) -> LinkSettings {

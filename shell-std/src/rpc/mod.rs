@@ -2,6 +2,7 @@
 //! ask the daemon.
 
 mod hexed;
+mod line;
 
 pub mod chain;
 pub mod client;

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub use super::chain::*;
+pub use super::line::*;
 pub use super::measure::*;
 pub use super::packet::*;
 
@@ -314,6 +315,8 @@ pub struct Stats {
     pub commits: u64,
     /// The node that looks blocks up, if there is one.
     pub chain: Option<ChainStats>,
+    /// The serial lines.
+    pub lines: Vec<LineStats>,
 }
 
 /// Parameters of `getledger`.

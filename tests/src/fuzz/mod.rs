@@ -5,6 +5,7 @@
 //! Ordinary tests run every body over the seeds and changes of them
 //! ([`corpus`]); `tests/fuzz` runs them under libFuzzer. `docs/TESTING.md` says how.
 
+pub mod board;
 pub mod bolt11;
 pub mod corpus;
 pub mod covenant;
@@ -34,7 +35,8 @@ pub type Target = fn(&[u8]) -> bool;
 
 /// Every body of this crate and the name of its target. Those of `shell-std` are
 /// in its module `fuzz`.
-pub const TARGETS: [(&str, Target); 18] = [
+pub const TARGETS: [(&str, Target); 19] = [
+    ("board", board::target),
     ("bolt11", bolt11::target),
     ("covenant", covenant::target),
     ("datagram", datagram::target),

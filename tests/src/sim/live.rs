@@ -357,6 +357,8 @@ impl<'a> Life<'a> {
                     let (link, _) = rng.pick(&links);
                     let full = rng.one_in(2);
                     w.input(n, Given::Congestion { link, full });
+                    let quality = if full { 1024 } else { 256 };
+                    w.input(n, Given::Measured { link, quality });
                 }
             }
             Fault::Restart => w.restart(n),

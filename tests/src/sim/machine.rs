@@ -32,6 +32,7 @@ pub enum Given {
     Restore { record: Record },
     StoreFailed,
     Congestion { link: LinkId, full: bool },
+    Measured { link: LinkId, quality: u16 },
 }
 
 impl Given {
@@ -63,6 +64,9 @@ impl Given {
             Self::Restore { record } => Input::Persisted { record: *record },
             Self::StoreFailed => Input::StoreFailed,
             Self::Congestion { link, full } => Input::Congestion { link: *link, full: *full },
+            Self::Measured { link, quality } => {
+                Input::LinkMeasured { link: *link, quality: *quality }
+            }
         }
     }
 }

@@ -112,6 +112,9 @@ impl Trace {
             Given::Congestion { link, full } => {
                 self.numbers(&[13, link.0.into(), (*full).into()]);
             }
+            Given::Measured { link, quality } => {
+                self.numbers(&[14, link.0.into(), (*quality).into()]);
+            }
         }
     }
 

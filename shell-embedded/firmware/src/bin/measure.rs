@@ -11,9 +11,11 @@ use bitcoin::secp256k1::{Keypair, Secp256k1, Verification};
 use blvm_mesh_core::config::PaymentRules;
 use blvm_mesh_core::id::{Network, NodeId};
 use blvm_mesh_core::link::aead::RustCrypto;
-use blvm_mesh_core::link::fragment::{FrameBuilder, Lane, Splitter};
-use blvm_mesh_core::link::joiner::Joiner;
-use blvm_mesh_core::link::{Link, LinkLimits, Step};
+use blvm_mesh_core::link::datagram::serial::{self, Deframer};
+use blvm_mesh_core::link::datagram::{
+    DatagramLimits, DatagramLink, Keys, LinkMemory, MEMORY_OVERHEAD, Role,
+};
+use blvm_mesh_core::link::fragment::Lane;
 use blvm_mesh_core::mesh::{Action, BoardMesh, Input, Tables};
 use blvm_mesh_core::payment::lightning::LightningLimits;
 use blvm_mesh_core::payment::proof::PaymentProof;
@@ -23,7 +25,9 @@ use blvm_mesh_core::tables::Fixed;
 use blvm_mesh_core::wire::datagram::Datagram;
 use blvm_mesh_core::wire::header::Header;
 use blvm_mesh_embedded::recording::{Moment, Recording, trace};
-use blvm_mesh_firmware::{CLOCK_HZ, Clock, command_line, exit, init_heap, log};
+use blvm_mesh_firmware::mps2::{CLOCK_HZ, Clock};
+use blvm_mesh_firmware::semihosting::{command_line, exit};
+use blvm_mesh_firmware::{init_heap, log};
 use core::hint::black_box;
 use cortex_m_rt::entry;
 use static_cell::ConstStaticCell;
@@ -34,6 +38,7 @@ const RECORDING: usize = 0x2010_0000;
 const PER_TICK: u64 = 1_000_000_000 / CLOCK_HZ as u64;
 /// Largest packet and frame.
 const PACKET: usize = 1280;
+const FRAME: usize = 314;
 
 static TABLES: ConstStaticCell<Tables<Fixed>> = ConstStaticCell::new(Tables::EMPTY);
 static REPLAY: ConstStaticCell<ReplayPrevention<Fixed>> =
@@ -75,39 +80,80 @@ fn fail(what: &str) -> ! {
     exit(false)
 }
 
-/// The nodes at the ends of a link, and the bytes of the handshake between them.
-struct Linked {
-    listens: Link<RustCrypto>,
-    dials: Link<RustCrypto>,
+type Buffer = &'static mut heapless::VecView<u8>;
+type DatagramEnd = DatagramLink<RustCrypto, Buffer>;
+
+/// Memory of both ends' lanes.
+static LANES: ConstStaticCell<[heapless::Vec<u8, { PACKET + MEMORY_OVERHEAD }>; 8]> =
+    ConstStaticCell::new([const { heapless::Vec::new() }; 8]);
+
+/// The keys of an end.
+struct Hand<'a> {
+    secp: &'a Secp256k1<bitcoin::secp256k1::All>,
+    local: Keypair,
+    next: [u8; 32],
 }
 
-/// Two handshakes' halves, and the link that comes of them.
-fn handshake(meter: &mut Meter) -> Option<Linked> {
-    let secp = Secp256k1::signing_only();
-    let key = |n| Keypair::from_seckey_slice(&secp, &[n; 32]).ok();
-    let (ours, theirs, limits) = (key(1)?, key(2)?, LinkLimits::default());
-    // An end draws its ephemeral key as a part of its handshake.
-    let (a, (mut dials, act)) = meter
+impl Keys for Hand<'_> {
+    fn local(&self) -> &Keypair {
+        &self.local
+    }
+
+    fn ephemeral(&mut self) -> Keypair {
+        self.next[0] ^= 1;
+        // A number of this size is a key.
+        Keypair::from_seckey_slice(self.secp, &self.next).unwrap_or(self.local)
+    }
+}
+
+/// The nodes at the ends of a line, with their keys.
+struct Linked<'a> {
+    listens: (DatagramEnd, Hand<'a>),
+    dials: (DatagramEnd, Hand<'a>),
+}
+
+/// A link over a serial line, and what its handshake costs each end, frames included.
+fn handshake<'a>(
+    meter: &mut Meter,
+    secp: &'a Secp256k1<bitcoin::secp256k1::All>,
+) -> Option<Linked<'a>> {
+    let hand = |n| {
+        let local = Keypair::from_seckey_slice(secp, &[n; 32]).ok()?;
+        Some(Hand { secp, local, next: [n + 2; 32] })
+    };
+    let (mut ours, mut theirs) = (hand(1)?, hand(2)?);
+    let [a, b, c, d, e, f, g, h] = LANES.take().each_mut().map(|lane| lane.as_mut_view());
+    let limits = DatagramLimits::serial(FRAME as u16, PACKET as u32);
+    let memory = LinkMemory { inbound: [a, b], outbound: [c, d] };
+    let mut dials = DatagramEnd::new(limits, Role::Dial(theirs.local.public_key()), memory);
+    let memory = LinkMemory { inbound: [e, f], outbound: [g, h] };
+    let mut listens = DatagramEnd::new(limits, Role::Listen, memory);
+    let mut frame = [0; FRAME];
+    let (a, len) = meter.of(|| dials.transmit(0, &mut ours, &mut frame)).transpose()?;
+    let (b, len) = meter
         .of(|| {
-            Some(Link::<RustCrypto>::initiator(0, limits, &ours, &key(3)?, &theirs.public_key()))
+            listens.receive(1, frame.get_mut(..len)?, &mut theirs).ok()?;
+            listens.transmit(1, &mut theirs, &mut frame)
         })
         .transpose()?;
-    let mut one = act;
-    let (b, (mut listens, step)) = meter
+    let (c, len) = meter
         .of(|| {
-            let mut link = Link::<RustCrypto>::responder(0, limits, &theirs, &key(4)?);
-            let step = link.receive(1, &mut one).ok()?;
-            Some((link, step))
+            dials.receive(2, frame.get_mut(..len)?, &mut ours).ok()?;
+            dials.transmit(2, &mut ours, &mut frame)
         })
         .transpose()?;
-    let Step::Reply { act: mut two, .. } = step else { return None };
-    let (c, step) = meter.of(|| dials.receive(2, &mut two));
-    let Ok(Step::Established { reply: Some(mut three), .. }) = step else { return None };
-    let (d, step) = meter.of(|| listens.receive(3, &mut three));
-    let Ok(Step::Established { .. }) = step else { return None };
-    log!("handshake, dialling: {} instructions", a + c);
+    let (d, len) = meter
+        .of(|| {
+            listens.receive(3, frame.get_mut(..len)?, &mut theirs).ok()?;
+            listens.transmit(3, &mut theirs, &mut frame)
+        })
+        .transpose()?;
+    let (e, ()) =
+        meter.of(|| dials.receive(4, frame.get_mut(..len)?, &mut ours).ok()).transpose()?;
+    dials.neighbour().zip(listens.neighbour())?;
+    log!("handshake, dialling: {} instructions", a + c + e);
     log!("handshake, listening: {} instructions", b + d);
-    Some(Linked { listens, dials })
+    Some(Linked { listens: (listens, theirs), dials: (dials, ours) })
 }
 
 /// Swaps the parts of a measurement that may have failed.
@@ -121,33 +167,51 @@ impl<T> Transpose<T> for (u64, Option<T>) {
     }
 }
 
-/// What a link costs where a packet comes in on one and goes out on another.
-fn crossing(meter: &mut Meter, linked: &mut Linked, packet: &[u8]) -> Option<u64> {
-    type Assembly = heapless::Vec<u8, PACKET>;
-    let mut joiner = Joiner::new(PACKET, 1_000_000, Assembly::new(), Assembly::new());
-    let mut frame = [0; PACKET + 64];
-    let send = |link: &mut Link<RustCrypto>, frame: &mut [u8], packet: &[u8]| {
-        let mut builder = FrameBuilder::new(&mut *frame, u16::MAX)?;
-        Splitter::default().put(&mut builder, Lane::Free, packet).ok()?;
-        let len = builder.finish();
-        link.sender()?.seal_frame(frame.get_mut(..len)?).ok()?;
-        Some(len)
-    };
-    let len = send(&mut linked.dials, &mut frame, packet)?;
-    let (cost, sent) = meter
+/// What the links cost where a packet comes in on one and goes out on another: bytes of
+/// the line become a frame and a packet, and that becomes a frame and bytes of the line.
+fn crossing(meter: &mut Meter, linked: &mut Linked<'_>, packet: &[u8], now: u64) -> Option<u64> {
+    let Linked { listens: (listens, theirs), dials: (dials, ours) } = linked;
+    let mut frame = [0; FRAME];
+    let mut line = [0; serial::encoded_len(FRAME)];
+    let mut deframer = Deframer::new([0; FRAME + serial::CRC_LEN]);
+    let mut cost = 0;
+    dials.queue(now, Lane::Free, packet, &[]).ok()?;
+    while let Some(len) = dials.transmit(now, ours, &mut frame) {
+        let len = serial::encode(frame.get(..len)?, &mut line)?;
+        let (a, ()) = meter
+            .of(|| {
+                let mut bytes = line.get(..len)?;
+                let frame = deframer.next(&mut bytes)?;
+                listens.receive(now, frame, theirs).ok()
+            })
+            .transpose()?;
+        cost += a;
+    }
+    let mut copy = heapless::Vec::<u8, PACKET>::new();
+    let (a, ()) = meter
         .of(|| {
-            let Step::Frame(came) = linked.listens.receive(9, frame.get_mut(..len)?).ok()? else {
-                return None;
-            };
-            let mut out = [0; PACKET + 64];
-            let body = frame.get_mut(came.body)?;
-            let mut records = joiner.records(9, body).ok()?;
-            let packet = records.next().ok()??;
-            send(&mut linked.listens, &mut out, packet.bytes)
+            let packet = listens.next_packet()?;
+            copy.extend_from_slice(packet.bytes).ok()?;
+            listens.queue(now, Lane::Free, &[], &copy).ok()
         })
         .transpose()?;
-    black_box(sent);
-    Some(cost)
+    cost += a;
+    loop {
+        let (a, len) = meter.of(|| {
+            let len = listens.transmit(now, theirs, &mut frame)?;
+            serial::encode(frame.get(..len)?, &mut line)?;
+            Some(len)
+        });
+        let Some(len) = len else { break };
+        cost += a;
+        // The other end acknowledges it, so that both are as they were before.
+        dials.receive(now, frame.get_mut(..len)?, ours).ok()?;
+    }
+    while dials.next_packet().is_some() {}
+    while let Some(len) = dials.transmit(now + 1_000_000, ours, &mut frame) {
+        listens.receive(now, frame.get_mut(..len)?, theirs).ok()?;
+    }
+    (copy == packet).then_some(cost)
 }
 
 /// What the proof of a paid datagram costs, without its source's signature.
@@ -199,9 +263,10 @@ fn replay_check(meter: &mut Meter) {
 fn count(mesh: &mut BoardMesh, mut recording: Recording<'_>, room: &mut [u8]) -> Option<()> {
     let meter = &mut Meter::new();
     replay_check(meter);
-    let mut linked = handshake(meter)?;
+    let secp = mesh.secp().clone();
+    let mut linked = handshake(meter, &secp)?;
     let network = recording.config.network;
-    let (mut number, mut unix, mut copy) = (0, None, heapless::Vec::<u8, PACKET>::new());
+    let (mut number, mut unix, mut copy) = (0u64, None, heapless::Vec::<u8, PACKET>::new());
     while !recording.is_done() {
         let Moment { marked, now, input, .. } = recording.next(room)?;
         copy.clear();
@@ -220,7 +285,7 @@ fn count(mesh: &mut BoardMesh, mut recording: Recording<'_>, room: &mut [u8]) ->
             log!("input {number}: {cost} instructions");
         }
         if !copy.is_empty() {
-            let cost = crossing(meter, &mut linked, &copy)?;
+            let cost = crossing(meter, &mut linked, &copy, 1_000_000 * (10 + number))?;
             log!("links of {number}: {cost} instructions");
             let rules = &recording.config.payment;
             let proof = proof_alone(meter, mesh.secp(), network, rules, unix, &copy);
@@ -254,4 +319,12 @@ fn main() -> ! {
     let [a, b, c, d] = [0, 1, 2, 3].map(|at| words.get(at).map_or(0, |w| u64::from_be_bytes(*w)));
     log!("trace {a:016x}{b:016x}{c:016x}{d:016x} of {inputs} inputs");
     exit(true)
+}
+
+#[panic_handler]
+fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    if let Some(place) = info.location() {
+        log!("panicked at {}:{}", place.file(), place.line());
+    }
+    exit(false)
 }

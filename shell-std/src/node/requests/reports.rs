@@ -56,7 +56,7 @@ impl Service {
                     peers.push(Peer {
                         node_id: id,
                         public_key: configured.public_key.serialize(),
-                        address: configured.host_port(),
+                        address: configured.place.to_string(),
                         state: match failure {
                             Some(_) => PeerState::Down,
                             None => PeerState::Connecting,
@@ -96,6 +96,7 @@ impl Service {
     pub(super) async fn stats(&self) -> Result<Stats, RpcError> {
         let mut stats = self.node.job(|engine| counted(engine)).await?;
         stats.uptime_ms = self.uptime_ms();
+        stats.lines = self.node.lines.iter().map(|line| line.report()).collect();
         stats.undelivered = self.node.deliveries().dropped();
         Ok(stats)
     }
@@ -113,7 +114,7 @@ fn linked(engine: &Engine) -> Vec<Peer> {
             Peer {
                 node_id: link.peer,
                 public_key: link.public_key.serialize(),
-                address: link.address.to_string(),
+                address: link.address.clone(),
                 state: if link.up { PeerState::Up } else { PeerState::Connecting },
                 dialed: link.dialed,
                 link: Some(id.0),
@@ -169,6 +170,7 @@ fn counted(engine: &Engine) -> Stats {
         routes_failed: shell.counters.routes_failed,
         commits: shell.durable.commits(),
         chain: shell.chain.node().map(chain),
+        lines: Vec::new(),
     }
 }
 

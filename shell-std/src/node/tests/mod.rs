@@ -3,10 +3,12 @@
 mod covenant;
 mod large;
 mod paid;
+mod serial;
 
+use super::handshake::Wire;
 use super::*;
+use crate::address::{HostPort, PeerAddress, Place};
 use crate::config::Shell as ShellSettings;
-use crate::identity::PeerAddress;
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::{Network, NodeId};
 use blvm_mesh_core::mesh::{MeshError, PaymentReason};
@@ -95,8 +97,7 @@ fn address(node: &Node) -> PeerAddress {
     let at = node.handle().listen_addr().unwrap();
     PeerAddress {
         public_key: node.handle().public_key(),
-        host: at.ip().to_string(),
-        port: at.port(),
+        place: Place::Tcp(HostPort { host: at.ip().to_string(), port: at.port() }),
     }
 }
 
@@ -107,6 +108,7 @@ fn settings(mode: MeshMode) -> Settings {
         config,
         enabled: true,
         listen_addr: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+        listen_lines: Vec::new(),
         peers: Vec::new(),
         data_dir: "/nonexistent".into(),
         rpc_socket: "/nonexistent/rpc.sock".into(),
@@ -241,8 +243,7 @@ fn two_that_dial_each_other_settle_for_one_link_and_bear_no_grudge() {
         let node = |i: usize| {
             let other = PeerAddress {
                 public_key: secret(2 - i as u8).public_key(&Default::default()),
-                host: "127.0.0.1".into(),
-                port: ports[1 - i],
+                place: Place::Tcp(HostPort { host: "127.0.0.1".into(), port: ports[1 - i] }),
             };
             bed.start_with(1 + i as u8, MeshMode::Open, &[], Disk::default(), |s| {
                 s.listen_addr = Some(SocketAddr::from(([127, 0, 0, 1], ports[i])));
@@ -355,7 +356,8 @@ impl Deaf {
         use smol::io::AsyncWriteExt;
         let link_key = LinkKey::new(&key, PATIENCE);
         let at = node.handle().listen_addr().unwrap().to_string();
-        let mut link = link_key.dial(&at, &node.handle().public_key()).await.unwrap();
+        let link = link_key.dial(&at, &node.handle().public_key()).await.unwrap();
+        let Wire::Stream(mut link) = link.wire else { panic!("not TCP") };
         let config = &node.handle().settings().config;
         let hello = Hello {
             missing: false,
@@ -365,6 +367,7 @@ impl Deaf {
             max_packet: config.max_packet,
             tariff: config.payment.tariff,
             keepalive_ms: 0,
+            unix: 0,
             issuers: Default::default(),
         };
         let mut packet = [0; hello::MAX_LEN];

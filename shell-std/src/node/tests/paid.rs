@@ -64,12 +64,12 @@ pub(super) fn service(node: &Node) -> Service {
     Service::new(node.handle().clone(), Arc::new(NoLedger), Some(issuer))
 }
 
-fn accepts(settings: &mut Settings) {
+pub(super) fn accepts(settings: &mut Settings) {
     settings.config.payment.issuers.push(issuer()).unwrap();
 }
 
 /// Asks the source for an invoice over `bytes` bytes to `to`: a proof that holds.
-async fn proof(source: &Service, to: NodeId, bytes: u64) -> LightningProof {
+pub(super) async fn proof(source: &Service, to: NodeId, bytes: u64) -> LightningProof {
     let (destination, amount_msat, expiry_s) = (Target(to), Some(AMOUNT), Some(600));
     let request = RequestHopInvoice { destination, bytes, amount_msat, expiry_s };
     let Ok(Reply::RequestHopInvoice(paid)) =
@@ -81,7 +81,7 @@ async fn proof(source: &Service, to: NodeId, bytes: u64) -> LightningProof {
     LightningProof { invoice: paid.invoice, preimage: paid.preimage }
 }
 
-async fn send_paid(
+pub(super) async fn send_paid(
     source: &Service,
     to: NodeId,
     data: &[u8],

@@ -28,6 +28,7 @@ pub(super) fn seeds() -> Vec<Seed> {
         ("bench", "report", bench_report()),
         ("config", "usual", USUAL.to_vec()),
         ("config", "peers", PEERS.to_vec()),
+        ("config", "lines", LINES.to_vec()),
     ]
 }
 
@@ -172,6 +173,11 @@ seen = 1024
 free_rate = 5
 [timing]
 keepalive_ms = 250
+"#;
+
+const LINES: &[u8] = br#"[mesh]
+listen_addr = ["[::]:1", "serial:///dev/ttyS0?baud=9600", "serial+tcp://[::1]:7001"]
+peers = ["0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798@serial:///dev/ttyS1"]
 "#;
 
 const PEERS: &[u8] = br#"[mesh]

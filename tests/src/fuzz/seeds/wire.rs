@@ -1,8 +1,12 @@
-//! Packets of every kind, Stratum V2 frames, private TLV and records.
+//! Packets of every kind, Stratum V2 frames, private TLV, records, and boards' configurations.
 
 use super::Seed;
 use crate::payloads::ping;
+use bitcoin::secp256k1::{Secp256k1, SecretKey};
+use blvm_mesh_core::board::{BoardConfig, MAX_LEN, MAX_LINES};
+use blvm_mesh_core::config::MAX_ISSUERS;
 use blvm_mesh_core::id::{HopId, Network, NodeId};
+use blvm_mesh_core::link::datagram::Role;
 use blvm_mesh_core::mode::MeshMode;
 use blvm_mesh_core::payment::fee::Party;
 use blvm_mesh_core::payment::ledger::{Method, Payment, Record};
@@ -48,6 +52,7 @@ pub(super) fn seeds() -> Vec<Seed> {
         max_packet: 8192,
         tariff: TARIFF,
         keepalive_ms: 250,
+        unix: 1_700_000_000,
         issuers: [[2; 33], [3; 33]].into_iter().collect(),
     };
     let request = RouteRequest {
@@ -110,6 +115,7 @@ pub(super) fn seeds() -> Vec<Seed> {
         .encode()
         .to_vec()
     };
+    seeds.extend(boards());
     seeds.push(("ledger", "floor", Record::Floor(1_750_000_000).encode().to_vec()));
     seeds.push(("ledger", "relay", payment(Method::Lightning, Party::Intermediate(3))));
     seeds.push(("ledger", "destination", payment(Method::Covenant, Party::Destination)));
@@ -144,4 +150,38 @@ fn stratum() -> Vec<Seed> {
         ("stratum", "success", success.clone()),
         ("stratum", "several", [setup, success, open, share].concat()),
     ]
+}
+
+/// Configurations of boards: the shortest, and one with everything.
+fn boards() -> [Seed; 2] {
+    let key = SecretKey::from_slice(&[7; 32]).expect("a key");
+    let public = key.public_key(&Secp256k1::signing_only());
+    let shortest = BoardConfig {
+        key,
+        secret: [8; 32],
+        network: Network::Regtest,
+        mode: MeshMode::Open,
+        baud: 9600,
+        tariff: TARIFF,
+        keepalive_ms: 5000,
+        future_skew: 300,
+        clock_source: None,
+        checkpoint: None,
+        lines: [Role::Listen].into_iter().collect(),
+        issuers: Default::default(),
+    };
+    let longest = BoardConfig {
+        mode: MeshMode::PaymentGated,
+        clock_source: Some(SOURCE),
+        checkpoint: Some([9; 80]),
+        lines: [Role::Dial(public); MAX_LINES].into_iter().collect(),
+        issuers: [public; MAX_ISSUERS].into_iter().collect(),
+        ..shortest.clone()
+    };
+    [("shortest", shortest), ("longest", longest)].map(|(name, config)| {
+        let mut out = vec![0; MAX_LEN];
+        let len = config.write(&mut out).expect("there is room");
+        out.truncate(len);
+        ("board", name, out)
+    })
 }

@@ -29,6 +29,7 @@ impl World {
                 per_kib_msat: self.rng.pick(&[0, 1, u32::MAX]),
             },
             keepalive_ms: self.rng.pick(&[0, 1, 1000, u32::MAX]),
+            unix: u32::MAX,
             issuers: Default::default(),
         };
         let mut out = vec![0; hello::MAX_LEN];

@@ -1,0 +1,109 @@
+//! A relay between the two UARTs of an nRF52840, with a console over the debugger (RTT).
+//!
+//! Who it is and whom it links to stands in its flash, where `blvm-mesh board-config` has
+//! written it. Without that it says so and does nothing.
+#![no_std]
+#![no_main]
+
+use blvm_mesh_core::board::BoardConfig;
+use blvm_mesh_core::id::Network;
+use blvm_mesh_core::link::aead::RustCrypto;
+use blvm_mesh_embedded::{
+    Board, BoardMemory, FlashStore, HeaderClock, Report, Role, Serial, StoreError, run_seed,
+};
+use blvm_mesh_firmware::chip::{Machine, configured};
+use blvm_mesh_firmware::nrf52840::{Dma, Flash, Nrf52840, Uarte, configuration, random};
+use blvm_mesh_firmware::{heap_used, init_heap, paint_stack, panicked, stack_used};
+use cortex_m_rt::entry;
+use rtt_target::{UpChannel, rtt_init};
+use static_cell::{ConstStaticCell, StaticCell};
+
+/// Ports of the board.
+const PORTS: usize = 2;
+/// Packets of 1,024 bytes, queues of 2,048 and frames of 314.
+type Memory = BoardMemory<RustCrypto, PORTS, 1040, 2064, 320>;
+type Relay = Board<RustCrypto, Serial<Uarte>, PORTS>;
+
+static MEMORY: ConstStaticCell<Memory> = ConstStaticCell::new(Memory::EMPTY);
+static RELAY: StaticCell<Relay> = StaticCell::new();
+static STORE: StaticCell<FlashStore<Flash>> = StaticCell::new();
+static DMA: ConstStaticCell<[Dma; PORTS]> = ConstStaticCell::new([Dma::EMPTY; PORTS]);
+static CLOCK: ConstStaticCell<HeaderClock> = ConstStaticCell::new(HeaderClock::EMPTY);
+
+/// The relay, in its place. Functions of their own: their stack is free again afterwards.
+#[inline(never)]
+fn make(report: &mut Report<UpChannel>) -> Option<&'static mut Relay> {
+    let (settings, roles) = configured(configuration(), report)?;
+    let store =
+        open_store(Flash::take()).map_err(|error| report.line(format_args!("{error}"))).ok()?;
+    let relay = assemble(&settings, roles, store);
+    report.begin(&settings, relay.mesh(), 0);
+    if let Some(checkpoint) = &settings.checkpoint {
+        follow(relay, settings.network, checkpoint, report);
+    }
+    Some(relay)
+}
+
+/// The time comes from headers that pass, from this one on.
+#[inline(never)]
+fn follow(relay: &mut Relay, network: Network, from: &[u8; 80], report: &mut Report<UpChannel>) {
+    let clock = CLOCK.take();
+    match clock.start(network, from) {
+        Ok(()) => relay.follow_headers(clock),
+        Err(_) => report.line(format_args!("the checkpoint is no header of the network")),
+    }
+}
+
+#[inline(never)]
+fn open_store(flash: Flash) -> Result<&'static mut FlashStore<Flash>, StoreError> {
+    FlashStore::new(flash, 0..Flash::SIZE).map(|store| STORE.init(store))
+}
+
+#[inline(never)]
+fn assemble(
+    settings: &BoardConfig,
+    [role0, role1]: [Role; PORTS],
+    store: &'static mut FlashStore<Flash>,
+) -> &'static mut Relay {
+    let [line0, line1] = Uarte::lines(settings.baud, DMA.take());
+    // The hardware's randomness is new at each start.
+    let seed = run_seed(&settings.secret, 0, &random());
+    let ports = [(Serial(line0), role0), (Serial(line1), role1)];
+    RELAY.init_with(|| {
+        let (memory, config) = (MEMORY.take(), settings.config());
+        Relay::with_storage(memory, config, settings.key, seed, ports, store)
+    })
+}
+
+fn run(relay: &mut Relay, report: Report<UpChannel>) -> ! {
+    relay.run(&mut Machine { chip: Nrf52840::start(), report })
+}
+
+#[entry]
+fn main() -> ! {
+    init_heap();
+    paint_stack();
+    let channels = rtt_init! { up: { 0: { size: 2048, name: "blvm-mesh" } } };
+    let mut report = Report::new(channels.up.0);
+    match make(&mut report) {
+        Some(relay) => {
+            let stack = stack_used();
+            paint_stack();
+            report
+                .line(format_args!("ready: {stack} bytes of stack, {} bytes of heap", heap_used()));
+            run(relay, report)
+        }
+        None => loop {
+            cortex_m::asm::wfi();
+        },
+    }
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // SAFETY: whoever had the channel runs no more.
+    if let Some(mut channel) = unsafe { UpChannel::conjure(0) } {
+        panicked(&mut channel);
+    }
+    cortex_m::peripheral::SCB::sys_reset()
+}

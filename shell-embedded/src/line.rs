@@ -1,0 +1,134 @@
+//! A link as the state machine sees it: what waits on it, how it fares, why it is to end.
+
+use crate::memory::{CONTROL_RESERVE, Lent};
+use blvm_mesh_core::id::LinkId;
+use blvm_mesh_core::link::aead::Aead;
+use blvm_mesh_core::link::datagram::{DatagramLimits, DatagramLink, LinkMemory, Role, Sent};
+use blvm_mesh_core::link::fragment::Lane;
+use blvm_mesh_core::mesh::{MeshError, Priority};
+use blvm_mesh_core::policy::quota::TokenBucket;
+use blvm_mesh_core::time::Micros;
+
+/// Packets to be penalised that a line may bring at once, and in each second.
+const PATIENCE: u64 = 64;
+const PATIENCE_RATE: u64 = 1;
+/// Chunks after which the quality of a link is worked out anew.
+const MEASURED: u64 = 32;
+/// The quality of a link that loses nothing.
+const PERFECT: u64 = 256;
+
+/// The link of a port.
+pub(crate) struct Line<A> {
+    pub(crate) link: DatagramLink<A, Lent>,
+    pub(crate) dials: bool,
+    /// Set while the neighbour is known.
+    pub(crate) id: Option<LinkId>,
+    /// Why the state machine wants the session to end.
+    pub(crate) down: Option<MeshError>,
+    /// The state machine ended a session: nothing is sent until then.
+    pub(crate) rests_until: Option<Micros>,
+    /// Packets that this line may still bring of which an honest neighbour would not
+    /// send many. A new session gives none back.
+    pub(crate) patience: TokenBucket,
+    /// Bytes that a lane's queue has room for.
+    queue: usize,
+    full: bool,
+    /// The hello is on its way, and has arrived: before that the neighbour takes nothing else,
+    /// and lanes do not wait for one another.
+    hello: bool,
+    greeted: bool,
+    /// What was sent when the quality was last worked out, and what came of it.
+    before: Sent,
+    quality: u16,
+}
+
+impl<A: Aead> Line<A> {
+    pub(crate) fn new(limits: DatagramLimits, role: Role, memory: LinkMemory<Lent>) -> Self {
+        Self {
+            link: DatagramLink::new(limits, role, memory),
+            dials: role != Role::Listen,
+            id: None,
+            down: None,
+            rests_until: None,
+            patience: TokenBucket::new(PATIENCE_RATE, PATIENCE, 0),
+            queue: limits.queue as usize,
+            full: false,
+            hello: false,
+            greeted: false,
+            before: Sent::default(),
+            quality: PERFECT as u16,
+        }
+    }
+
+    /// Puts a packet, `head` and then `tail`, into the queue; `false` if there is no
+    /// room for it. Packets of the mesh itself go on the paid lane.
+    pub(crate) fn push(
+        &mut self,
+        now: Micros,
+        priority: Priority,
+        head: &[u8],
+        tail: &[u8],
+    ) -> bool {
+        let (lane, reserve) = match priority {
+            Priority::Control => (Lane::Paid, 0),
+            Priority::Paid => (Lane::Paid, CONTROL_RESERVE),
+            Priority::Free => (Lane::Free, 0),
+        };
+        self.hello |= priority == Priority::Control;
+        let len = head.len().saturating_add(tail.len());
+        (self.greeted || priority == Priority::Control)
+            && len.saturating_add(reserve) <= self.link.room(lane)
+            && self.link.queue(now, lane, head, tail).is_ok()
+    }
+
+    /// Whether the link has just become full (`true`) or has room again: half of a queue
+    /// holds a largest packet. It is full until the neighbour has the hello.
+    pub(crate) fn change(&mut self) -> Option<bool> {
+        self.greeted |= self.hello && self.link.is_idle();
+        let room = self.link.room(Lane::Free).min(self.link.room(Lane::Paid));
+        let full = match self.full {
+            _ if !self.greeted => true,
+            false => room <= self.queue / 2,
+            true => room < self.queue / 4 * 3,
+        };
+        (full != self.full).then(|| {
+            self.full = full;
+            full
+        })
+    }
+
+    /// The link's quality, if it has changed: transmissions per chunk that was sent, in
+    /// 1/256, smoothed.
+    pub(crate) fn measure(&mut self) -> Option<u16> {
+        let sent = self.link.sent();
+        let chunks = sent.chunks.saturating_sub(self.before.chunks);
+        if chunks < MEASURED {
+            return None;
+        }
+        let again = sent.again.saturating_sub(self.before.again);
+        self.before = sent;
+        let now = chunks.saturating_add(again).saturating_mul(PERFECT) / chunks;
+        let smooth = (3 * u64::from(self.quality)).saturating_add(now).saturating_add(2) / 4;
+        let quality = u16::try_from(smooth).unwrap_or(u16::MAX);
+        (quality != self.quality).then(|| {
+            self.quality = quality;
+            quality
+        })
+    }
+
+    /// The session is over.
+    pub(crate) fn forget(&mut self) -> Option<LinkId> {
+        (self.full, self.quality, self.before) = (false, PERFECT as u16, self.link.sent());
+        (self.hello, self.greeted, self.down) = (false, false, None);
+        self.id.take()
+    }
+
+    /// When there is something to do on the line at the latest. With a frame on its way
+    /// nothing is sent before there is room for it.
+    pub(crate) fn wake(&self, now: Micros, busy: bool) -> Option<Micros> {
+        if let Some(until) = self.rests_until {
+            return Some(until);
+        }
+        self.link.poll_timeout().filter(|at| !busy || *at > now)
+    }
+}

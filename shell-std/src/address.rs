@@ -1,0 +1,340 @@
+//! How other nodes are reached: `PUBKEY@HOST:PORT` over TCP, or over a serial line.
+//!
+//! | written | meaning |
+//! |---|---|
+//! | `PUBKEY@HOST:PORT` | TCP |
+//! | `PUBKEY@serial:///dev/ttyUSB0?baud=115200` | a serial device; without `baud` 115200 |
+//! | `PUBKEY@serial+tcp://HOST:PORT` | a serial line that a TCP server passes on, as an emulator does |
+//!
+//! Without `PUBKEY@` a line is listened on: whoever opens a link over it is answered.
+
+use bitcoin::secp256k1::PublicKey;
+use blvm_mesh_core::id::NodeId;
+use std::fmt;
+use std::str::FromStr;
+
+/// Bits per second where none are given.
+pub const DEFAULT_BAUD: u32 = 115_200;
+/// Slowest and fastest line, in bits per second.
+pub const BAUD_RANGE: std::ops::RangeInclusive<u32> = 1_200..=4_000_000;
+
+const SERIAL: &str = "serial://";
+const SERIAL_TCP: &str = "serial+tcp://";
+
+/// Where a node is reached and who it must prove to be.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerAddress {
+    /// Its key.
+    pub public_key: PublicKey,
+    /// Where it is.
+    pub place: Place,
+}
+
+/// What leads to a node.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    /// A TCP connection.
+    Tcp(HostPort),
+    /// A serial line.
+    Line(SerialLine),
+}
+
+/// Where a TCP server is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostPort {
+    /// Name, IPv4 or IPv6 address (without brackets).
+    pub host: String,
+    /// TCP port, not 0.
+    pub port: u16,
+}
+
+/// A serial line, which leads to one neighbour.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SerialLine {
+    /// A device of this machine: 8 data bits, no parity, 1 stop bit, no flow control.
+    Device {
+        /// Whole path, as in `/dev/ttyUSB0`.
+        path: String,
+        /// Bits per second, in [`BAUD_RANGE`].
+        baud: u32,
+    },
+    /// Bytes that a TCP server takes and gives, without any protocol of their own.
+    Tcp(HostPort),
+}
+
+/// Why text is not an address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// There is no `@`.
+    #[error(
+        "\"{0}\" is not an address: write PUBKEY@HOST:PORT, or for a serial line \
+         PUBKEY@serial:///dev/ttyUSB0?baud=115200"
+    )]
+    NoAt(String),
+    /// Before the `@` stands no compressed public key.
+    #[error(
+        "\"{0}\" is not a compressed public key (66 hex digits, beginning with 02 or 03); \
+         the other node prints its own with `blvm-mesh id`"
+    )]
+    Key(String),
+    /// After the `@` stands no host and port.
+    #[error("\"{0}\" is not HOST:PORT; an IPv6 address stands in brackets, as in [::1]:8338")]
+    HostPort(String),
+    /// It begins as a serial line and is none.
+    #[error(
+        "\"{0}\" is not a serial line: write serial:///dev/ttyUSB0?baud=115200 with the whole \
+         path of the device and from {min} to {max} bits per second, or serial+tcp://HOST:PORT",
+        min = BAUD_RANGE.start(),
+        max = BAUD_RANGE.end()
+    )]
+    Line(String),
+}
+
+impl PeerAddress {
+    /// Its identity.
+    pub fn node_id(&self) -> NodeId {
+        NodeId::from_public_key(&self.public_key)
+    }
+
+    /// From a public key and what leads to its holder.
+    ///
+    /// # Errors
+    /// [`AddressError`].
+    pub fn from_parts(key: &str, place: &str) -> Result<Self, AddressError> {
+        let public_key = parse_public_key(key).ok_or_else(|| AddressError::Key(short(key)))?;
+        let place = match SerialLine::is_meant(place) {
+            true => Place::Line(place.parse()?),
+            false => Place::Tcp(place.parse()?),
+        };
+        Ok(Self { public_key, place })
+    }
+}
+
+impl FromStr for PeerAddress {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let no_at = || AddressError::NoAt(short(text));
+        let (key, place) = text.split_once('@').ok_or_else(no_at)?;
+        Self::from_parts(key, place)
+    }
+}
+
+impl fmt::Display for PeerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.public_key, self.place)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(at) => at.fmt(f),
+            Self::Line(line) => line.fmt(f),
+        }
+    }
+}
+
+impl FromStr for HostPort {
+    type Err = AddressError;
+
+    fn from_str(host_port: &str) -> Result<Self, AddressError> {
+        let wrong = || AddressError::HostPort(short(host_port));
+        let (host, port) = host_port.rsplit_once(':').ok_or_else(wrong)?;
+        let digits = port.bytes().all(|b| b.is_ascii_digit());
+        let port = port.parse::<u16>().ok().filter(|p| *p != 0 && digits).ok_or_else(wrong)?;
+        let host = match host.strip_prefix('[') {
+            Some(rest) => {
+                let inner = rest.strip_suffix(']').ok_or_else(wrong)?;
+                // A zone (%eth0) is the system's business.
+                let ip = inner.split_once('%').map_or(inner, |(ip, _)| ip);
+                ip.parse::<std::net::Ipv6Addr>().map_err(|_| wrong())?;
+                inner
+            }
+            None => host,
+        };
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+        let bracketed = host_port.starts_with('[');
+        if host.is_empty() || host.len() > 253 || !(bracketed || host.chars().all(plain)) {
+            return Err(wrong());
+        }
+        Ok(Self { host: host.into(), port })
+    }
+}
+
+impl fmt::Display for HostPort {
+    /// `HOST:PORT`, with brackets where the host is an IPv6 address.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+impl SerialLine {
+    /// Whether text is to be read as a line, be it a right one or not.
+    pub fn is_meant(text: &str) -> bool {
+        text.starts_with("serial") && text.contains("://")
+    }
+
+    /// Whether both are the same line, at whatever rate.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Device { path, .. }, Self::Device { path: other, .. }) => path == other,
+            _ => self == other,
+        }
+    }
+}
+
+impl FromStr for SerialLine {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let wrong = || AddressError::Line(short(text));
+        if let Some(at) = text.strip_prefix(SERIAL_TCP) {
+            return at.parse().map(Self::Tcp).map_err(|_| wrong());
+        }
+        let rest = text.strip_prefix(SERIAL).ok_or_else(wrong)?;
+        let (path, baud) = match rest.split_once('?') {
+            Some((path, query)) => {
+                let baud = query.strip_prefix("baud=").ok_or_else(wrong)?;
+                let digits = baud.bytes().all(|b| b.is_ascii_digit());
+                let baud = baud.parse().ok().filter(|_| digits);
+                (path, baud.ok_or_else(wrong)?)
+            }
+            None => (rest, DEFAULT_BAUD),
+        };
+        let plain = path.len() < 256 && !path.chars().any(|c| c.is_control() || c == '#');
+        if !path.starts_with('/') || path.ends_with('/') || !plain || !BAUD_RANGE.contains(&baud) {
+            return Err(wrong());
+        }
+        Ok(Self::Device { path: path.into(), baud })
+    }
+}
+
+impl fmt::Display for SerialLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Device { path, baud } => write!(f, "{SERIAL}{path}?baud={baud}"),
+            Self::Tcp(at) => write!(f, "{SERIAL_TCP}{at}"),
+        }
+    }
+}
+
+/// A compressed public key, written as 66 hex digits.
+pub fn parse_public_key(text: &str) -> Option<PublicKey> {
+    (text.len() == 66).then(|| PublicKey::from_str(text).ok()).flatten()
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(100).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const KEY: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
+
+    #[test]
+    fn addresses_as_lightning_users_write_them() {
+        for host_port in ["10.0.0.1:9735", "relay.example.org:1", "[::1]:65535", "[fe80::1%eth0]:8"]
+        {
+            let text = format!("{KEY}@{host_port}");
+            let address: PeerAddress = text.parse().unwrap();
+            assert_eq!(address.to_string(), text);
+            assert_eq!(address.place.to_string(), host_port);
+        }
+        let address: PeerAddress = format!("{KEY}@[::1]:7").parse().unwrap();
+        assert_eq!(address.place, Place::Tcp(HostPort { host: "::1".into(), port: 7 }));
+    }
+
+    #[test]
+    fn serial_lines() {
+        let line = |text: &str| text.parse::<SerialLine>();
+        let device = |path: &str, baud| SerialLine::Device { path: path.into(), baud };
+        for (text, expected) in [
+            ("serial:///dev/ttyUSB0?baud=9600", device("/dev/ttyUSB0", 9600)),
+            ("serial:///dev/ttyUSB0", device("/dev/ttyUSB0", 115_200)),
+            ("serial:///dev/serial/by-id/usb-a:b_c-if00?baud=4000000", {
+                device("/dev/serial/by-id/usb-a:b_c-if00", 4_000_000)
+            }),
+            ("serial+tcp://[::1]:7", SerialLine::Tcp("[::1]:7".parse().unwrap())),
+            ("serial+tcp://board.local:4001", SerialLine::Tcp("board.local:4001".parse().unwrap())),
+        ] {
+            assert_eq!(line(text), Ok(expected.clone()), "{text}");
+            assert_eq!(line(&expected.to_string()), Ok(expected.clone()));
+            let peer: PeerAddress = format!("{KEY}@{text}").parse().unwrap();
+            assert_eq!(peer.place, Place::Line(expected));
+            assert_eq!(peer.to_string().parse(), Ok(peer));
+        }
+        let (a, b) = (device("/dev/a", 9600), device("/dev/a", 1200));
+        assert!(a.is_same(&b) && !a.is_same(&device("/dev/b", 9600)));
+        for bad in [
+            "serial://",
+            "serial:///",
+            "serial:/dev/x",
+            "serial://dev/x",
+            "serial:///dev/x?",
+            "serial:///dev/x?baud=",
+            "serial:///dev/x?baud=+9600",
+            "serial:///dev/x?baud=1199",
+            "serial:///dev/x?baud=4000001",
+            "serial:///dev/x?baud=9600&parity=even",
+            "serial:///dev/\n",
+            "serial+tcp://",
+            "serial+tcp:///dev/x",
+            "serial+tcp://host",
+            "serial+udp://host:1",
+            "/dev/ttyUSB0",
+        ] {
+            let error = line(bad).unwrap_err();
+            assert_eq!(error, AddressError::Line(bad.into()));
+            assert!(error.to_string().contains("from 1200 to 4000000"), "{error}");
+        }
+        let error = format!("{KEY}@serial:///dev/x?baud=1").parse::<PeerAddress>().unwrap_err();
+        assert!(matches!(error, AddressError::Line(_)));
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_address_is_named() {
+        let at = |s: &str| format!("{KEY}@{s}").parse::<PeerAddress>().unwrap_err();
+        let bad = [
+            "host",
+            "host:",
+            "host:0",
+            "host:65536",
+            ":1",
+            "::1:1",
+            "[::1:1",
+            "[x]:1",
+            "[]:1",
+            "a b:1",
+            "host:+1",
+            "a/b:1",
+            "[::1]x:1",
+        ];
+        for host_port in bad {
+            assert_eq!(at(host_port), AddressError::HostPort(host_port.into()));
+        }
+        assert!(matches!("host:1".parse::<PeerAddress>(), Err(AddressError::NoAt(_))));
+        let id = "0f715baf5d4c2ed329785cef29e562f73488c8a2bb9dbc5700b361d54b9b0554";
+        let error = format!("{id}@host:1").parse::<PeerAddress>().unwrap_err();
+        assert!(error.to_string().contains("blvm-mesh id"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text(text: String, host_port in "[\\[\\]:.%a-f0-9]{0,20}") {
+            let _ = text.parse::<PeerAddress>();
+            if let Ok(address) = PeerAddress::from_parts(KEY, &host_port) {
+                prop_assert_eq!(address.to_string().parse(), Ok(address));
+            }
+            if let Ok(line) = format!("serial:///{text}").parse::<SerialLine>() {
+                prop_assert_eq!(line.to_string().parse(), Ok(line));
+            }
+        }
+    }
+}

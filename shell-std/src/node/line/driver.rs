@@ -1,0 +1,451 @@
+//! One open line: moves bytes, frames and packets until it breaks off.
+
+use super::hello::{Greeting, Greetings};
+use super::keys::LineKeys;
+use super::port::{Port, PortError};
+use super::status::Counts;
+use super::{Line, LineEnd, Opened};
+use crate::aead::Ring;
+use crate::node::command::{BUFFERS, Batch, Buffer, Command};
+use crate::node::dial::Backoff;
+use crate::node::egress::Given;
+use crate::node::handshake::{Established, Wire};
+use bitcoin::secp256k1::PublicKey;
+use blvm_mesh_core::link::aead::TAG_LEN;
+use blvm_mesh_core::link::datagram::serial::{self, CRC_LEN, Deframer};
+use blvm_mesh_core::link::datagram::{
+    DatagramLink, Event, Ignored, LinkMemory, MEMORY_OVERHEAD, NotQueued, Role,
+};
+use blvm_mesh_core::link::fragment::{FrameBuilder, Lane, Put, RECORD_HEADER_LEN, Splitter};
+use blvm_mesh_core::link::packet_buffer::Growable;
+use blvm_mesh_core::link::transport::{FRAME_OVERHEAD, HEADER_LEN, MAX_BODY};
+use blvm_mesh_core::mesh::Priority;
+use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
+use smol::Timer;
+use smol::future::{or, race, yield_now};
+use std::time::Duration;
+
+/// Memory that a lane keeps for the next packet.
+const KEEP: usize = 4 * 1024;
+/// Bytes that are read from the line at once.
+const READ: usize = 4 * 1024;
+/// So much ahead of the line its device is given bytes: timers are not exact.
+const AHEAD: Micros = 5 * MILLISECOND;
+/// How often it is said that nobody answers.
+const NO_ANSWER: Micros = 10 * SECOND;
+
+/// The task's state while the line is open.
+pub(super) struct Driver<'l> {
+    line: &'l Line,
+    port: &'l Port,
+    link: DatagramLink<Ring, Growable>,
+    keys: LineKeys,
+    deframer: Deframer<Vec<u8>>,
+    ignored: u64,
+    /// Room for a frame.
+    frame: Vec<u8>,
+    /// A frame as it goes on the line, and how much of it has gone.
+    out: Vec<u8>,
+    written: usize,
+    /// When the line will have carried what was written.
+    free_at: Micros,
+    open: Option<Open>,
+    backoff: Backoff,
+    /// When it is to be said that nobody answers.
+    complain_at: Micros,
+    /// Why nobody answers, if what came in shows it.
+    hint: Option<String>,
+}
+
+/// The open link.
+struct Open {
+    ends: Opened,
+    since: Micros,
+    greetings: Greetings,
+    /// The neighbour has the hello: before that it takes nothing else.
+    greeted: bool,
+    /// Buffers that were made for received packets.
+    made: usize,
+}
+
+/// What ended a wait.
+enum Woken {
+    Read(usize),
+    Written(usize),
+    /// The engine has closed the link.
+    Closed,
+    /// It is time, or there is something to send.
+    Anyway,
+}
+
+impl<'l> Driver<'l> {
+    pub(super) fn new(line: &'l Line, port: &'l Port) -> Self {
+        let limits = line.limits.datagram;
+        let role = line.remote.map_or(Role::Listen, Role::Dial);
+        let memory = || Growable::new(KEEP + MEMORY_OVERHEAD);
+        let memory = LinkMemory { inbound: [memory(), memory()], outbound: [memory(), memory()] };
+        let frame = usize::from(limits.frame);
+        Self {
+            line,
+            port,
+            link: DatagramLink::new(limits, role, memory),
+            keys: LineKeys(line.key.clone()),
+            deframer: Deframer::new(vec![0; frame + CRC_LEN]),
+            ignored: 0,
+            frame: vec![0; frame],
+            out: Vec::new(),
+            written: 0,
+            free_at: 0,
+            open: None,
+            backoff: Backoff::new(line.pauses),
+            complain_at: line.clock.now().saturating_add(limits.handshake_timeout),
+            hint: None,
+        }
+    }
+
+    /// Runs until the line breaks off; tells why. A link that is open then is reported.
+    pub(super) async fn run(mut self) -> PortError {
+        let mut buffer = vec![0; READ];
+        let error = loop {
+            if let Err(error) = self.turn(&mut buffer).await {
+                break error;
+            }
+        };
+        if let Some(open) = self.open.take() {
+            let (link, reason) = (open.ends.link, error.to_string());
+            let _ = self.line.engine.send(Command::LinkDown { link, reason }).await;
+        }
+        error
+    }
+
+    async fn turn(&mut self, buffer: &mut [u8]) -> Result<(), PortError> {
+        self.feed().await?;
+        let deadline = self.transmit();
+        // What has timed out may have ended the link.
+        self.deliver().await?;
+        self.tell();
+        match self.wait(buffer, deadline).await? {
+            Woken::Read(len) => {
+                self.receive(buffer.get(..len).unwrap_or_default()).await?;
+                // However much comes in, others get their turn.
+                yield_now().await;
+            }
+            Woken::Written(len) => self.written += len,
+            Woken::Closed => {
+                self.link.close();
+                if let Some(open) = self.open.take() {
+                    self.after(&open).await?;
+                }
+            }
+            Woken::Anyway => {}
+        }
+        Ok(())
+    }
+
+    async fn wait(&self, buffer: &mut [u8], deadline: Micros) -> Result<Woken, PortError> {
+        let read = async { Ok(Woken::Read(self.port.read(buffer).await?)) };
+        let write = async {
+            match self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
+                Some(rest) => Ok(Woken::Written(self.port.write(rest).await?)),
+                None => std::future::pending().await,
+            }
+        };
+        let time = async {
+            Timer::at(self.line.clock.instant(deadline)).await;
+            Ok(Woken::Anyway)
+        };
+        let engine = async {
+            let Some(Open { ends, .. }) = &self.open else { return std::future::pending().await };
+            let closed = async {
+                // Nothing comes: this ends when the engine drops the link.
+                let _ = ends.closed.recv().await;
+                Ok(Woken::Closed)
+            };
+            let packets = async {
+                ends.egress.woken().await;
+                Ok(Woken::Anyway)
+            };
+            or(closed, packets).await
+        };
+        // None of them may keep the others from their turn.
+        race(race(engine, write), race(time, read)).await
+    }
+
+    async fn receive(&mut self, mut bytes: &[u8]) -> Result<(), PortError> {
+        while let Some(frame) = self.deframer.next(&mut bytes) {
+            let now = self.line.clock.now();
+            if let Err(ignored) = self.link.receive(now, frame, &mut self.keys) {
+                self.ignored = self.ignored.saturating_add(1);
+                self.note(ignored);
+            }
+            self.deliver().await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps what explains why no link comes about.
+    fn note(&mut self, ignored: Ignored) {
+        tracing::trace!(line = %self.line.line, "ignored a frame: {ignored}");
+        match ignored {
+            Ignored::Version(_) | Ignored::OtherNeighbour => self.hint = Some(ignored.to_string()),
+            Ignored::NotForUs if self.line.remote.is_some() => {
+                let both = "both ends of the line dial: let one of them listen \
+                            (mesh.listen_addr instead of mesh.peers)";
+                self.hint = Some(both.to_owned());
+            }
+            _ => {}
+        }
+    }
+
+    /// Hands over what came in, and tells the engine of links that come and go.
+    async fn deliver(&mut self) -> Result<(), PortError> {
+        loop {
+            while let Some(event) = self.link.poll_event() {
+                self.event(event).await?;
+            }
+            if let (Some(open), Some(packet)) = (&mut self.open, self.link.next_packet()) {
+                let ends = &open.ends;
+                let mut buffer = match ends.buffers.try_recv() {
+                    Ok(buffer) => buffer,
+                    Err(_) if open.made < BUFFERS => {
+                        open.made += 1;
+                        Buffer::new(0)
+                    }
+                    Err(_) => match ends.buffers.recv().await {
+                        Ok(buffer) => buffer,
+                        // The engine has closed the link, which the next wait shows.
+                        Err(_) => return Ok(()),
+                    },
+                };
+                write_records(packet.lane, packet.bytes, &mut buffer);
+                let batch = Command::Batch(Batch { link: ends.link, buffer });
+                self.line.engine.send(batch).await.map_err(|_| PortError::Stopping)?;
+                continue;
+            }
+            // A packet that cannot be read has ended the link.
+            let Some(event) = self.link.poll_event() else { return Ok(()) };
+            self.event(event).await?;
+        }
+    }
+
+    async fn event(&mut self, event: Event) -> Result<(), PortError> {
+        match event {
+            Event::Up(remote) => self.up(remote).await,
+            Event::Down(reason) => {
+                let Some(open) = self.open.take() else { return Ok(()) };
+                let down = Command::LinkDown { link: open.ends.link, reason: reason.to_string() };
+                self.line.engine.send(down).await.map_err(|_| PortError::Stopping)?;
+                match self.link.neighbour() {
+                    // The neighbour began anew: that link comes up next.
+                    Some(_) => Ok(()),
+                    None => self.after(&open).await,
+                }
+            }
+        }
+    }
+
+    async fn up(&mut self, remote: PublicKey) -> Result<(), PortError> {
+        let (opened, answer) = smol::channel::bounded(1);
+        let established = Established {
+            wire: Wire::Line(LineEnd { opened, egress: self.line.limits.egress }),
+            address: self.line.line.to_string(),
+            remote,
+            dialed: self.line.remote.is_some(),
+            up: None,
+        };
+        let command = Command::LinkUp(Box::new(established));
+        self.line.engine.send(command).await.map_err(|_| PortError::Stopping)?;
+        self.hint = None;
+        match answer.recv().await {
+            Ok(ends) => {
+                self.line.status.linked(true);
+                let since = self.line.clock.now();
+                let greetings = Greetings::default();
+                self.open = Some(Open { ends, since, greetings, greeted: false, made: 0 });
+                Ok(())
+            }
+            // The engine does not want this neighbour now.
+            Err(_) => {
+                self.link.close();
+                self.rest(Duration::ZERO).await
+            }
+        }
+    }
+
+    /// A link has ended: who dials waits before he does so again.
+    async fn after(&mut self, open: &Open) -> Result<(), PortError> {
+        let lasted = self.line.clock.now().saturating_sub(open.since);
+        self.rest(Duration::from_micros(lasted)).await
+    }
+
+    async fn rest(&mut self, lasted: Duration) -> Result<(), PortError> {
+        self.line.status.linked(false);
+        // What the link has to say of this is known here.
+        while self.link.poll_event().is_some() {}
+        if self.line.remote.is_some() {
+            let pause = self.backoff.after(Some(lasted));
+            let pause = async {
+                self.line.absent().await;
+                if let Some(pause) = pause {
+                    Timer::after(pause).await;
+                    self.line.absent().await;
+                }
+                Ok::<(), PortError>(())
+            };
+            let mut nothing = [0; 256];
+            let read = async {
+                loop {
+                    self.port.read(&mut nothing).await?;
+                    yield_now().await;
+                }
+            };
+            or(pause, read).await?;
+        }
+        let patience = self.line.limits.datagram.handshake_timeout;
+        self.complain_at = self.line.clock.now().saturating_add(patience);
+        Ok(())
+    }
+
+    /// Takes packets out of the queues as far as the link has room.
+    async fn feed(&mut self) -> Result<(), PortError> {
+        let (now, limits) = (self.line.clock.now(), &self.line.limits);
+        let (Some(open), link) = (&mut self.open, &mut self.link) else { return Ok(()) };
+        let Open { ends, greetings, greeted, .. } = open;
+        *greeted |= greetings.have_spoken() && link.is_idle();
+        let queue = limits.datagram.queue as usize;
+        let room_again = ends.egress.hand_out(|priority, packet| {
+            let ready = |lane| link.room(lane).saturating_add(limits.ahead) >= queue;
+            let lane = match priority {
+                Priority::Control if ready(Lane::Paid) => Lane::Paid,
+                Priority::Paid if *greeted => Lane::Paid,
+                Priority::Free if *greeted => Lane::Free,
+                Priority::Control => Lane::Free,
+                Priority::Paid | Priority::Free => return Given::NoRoom,
+            };
+            if !ready(lane) {
+                return Given::NoRoom;
+            }
+            let greeting = match priority {
+                Priority::Control => greetings.greeting(now, packet, limits),
+                Priority::Paid | Priority::Free => Greeting::Other,
+            };
+            let bytes = match &greeting {
+                Greeting::Other => packet,
+                Greeting::Say(hello) => hello,
+                Greeting::NotNow => return Given::Dropped,
+            };
+            match link.queue(now, lane, bytes, &[]) {
+                Ok(()) => {
+                    greetings.spoke(now);
+                    Given::Taken
+                }
+                Err(NotQueued::Full | NotQueued::Down) => Given::NoRoom,
+                Err(error @ (NotQueued::TooLong { .. } | NotQueued::Empty)) => {
+                    tracing::warn!(line = %self.line.line, "a packet was dropped: {error}");
+                    Given::Dropped
+                }
+            }
+        });
+        let link = ends.link;
+        if ends.egress.is_finished() && self.link.is_idle() {
+            ends.all_sent.close();
+        }
+        if room_again {
+            let room = Command::Room(link);
+            self.line.engine.send(room).await.map_err(|_| PortError::Stopping)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the next frame if the line can take it; returns when to come back.
+    fn transmit(&mut self) -> Micros {
+        let now = self.line.clock.now();
+        if self.written < self.out.len() {
+            // Without room for a frame: only what has timed out is done.
+            let _ = self.link.transmit(now, &mut self.keys, &mut []);
+            return now.saturating_add(100 * MILLISECOND);
+        }
+        self.out.clear();
+        self.written = 0;
+        let may_go = self.free_at.saturating_sub(AHEAD);
+        if now < may_go {
+            return may_go;
+        }
+        if let Some(len) = self.link.transmit(now, &mut self.keys, &mut self.frame) {
+            let frame = self.frame.get(..len).unwrap_or_default();
+            self.out.resize(serial::encoded_len(len), 0);
+            let len = serial::encode(frame, &mut self.out).unwrap_or_default();
+            self.out.truncate(len);
+            self.free_at = self.free_at.max(now).saturating_add(self.line.limits.takes(len));
+        }
+        // Never at once: what is due now was done.
+        self.link.poll_timeout().unwrap_or(Micros::MAX).max(now.saturating_add(MILLISECOND))
+    }
+
+    /// Notes what was counted, and now and then that nobody answers.
+    fn tell(&mut self) {
+        let (sent, damaged, ignored) = (self.link.sent(), self.deframer.damaged(), self.ignored);
+        self.line.status.counted(Counts { sent, damaged, ignored }, self.link.round_trip());
+        let now = self.line.clock.now();
+        let Some(id) = self.line.dialed() else {
+            if let Some(hint) = self.hint.take() {
+                self.line.status.warn(&hint);
+            }
+            return;
+        };
+        if self.link.neighbour().is_some() || (now < self.complain_at && self.hint.is_none()) {
+            return;
+        }
+        self.complain_at = now.saturating_add(NO_ANSWER);
+        let nobody = || "nobody who has this key answers on the line".to_owned();
+        let error = self.hint.take().unwrap_or_else(nobody);
+        tracing::debug!(line = %self.line.line, peer = %id, "{error}");
+        self.line.status.warn(&error);
+        self.line.dials.failed(id, error);
+    }
+}
+
+/// Writes a packet as records of a TCP link's frames, of which the engine takes packets.
+fn write_records(lane: Lane, packet: &[u8], buffer: &mut Buffer) {
+    let frames = packet.len().div_ceil(MAX_BODY - RECORD_HEADER_LEN);
+    let len = packet.len() + frames * (FRAME_OVERHEAD + RECORD_HEADER_LEN);
+    buffer.frames.clear();
+    buffer.bytes.resize(len, 0);
+    let (mut at, mut splitter) = (0, Splitter::NEW);
+    while let Some(rest) = buffer.bytes.get_mut(at..) {
+        let Some(mut frame) = FrameBuilder::new(rest, u16::MAX) else { return };
+        let Ok(put) = splitter.put(&mut frame, lane, packet) else { return };
+        let end = at + frame.finish();
+        buffer.frames.push(at + HEADER_LEN..end - TAG_LEN);
+        at = end;
+        if put == Put::Done {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use blvm_mesh_core::link::joiner::Joiner;
+
+    #[test]
+    fn packets_of_any_length_become_records() {
+        let mut buffer = Buffer::new(0);
+        let lengths = [1, 24, 1000, MAX_BODY - 4, MAX_BODY - 3, 3 * MAX_BODY, 1_000_000, 5];
+        for (i, len) in lengths.into_iter().enumerate() {
+            let lane = [Lane::Free, Lane::Paid][i % 2];
+            let packet: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+            write_records(lane, &packet, &mut buffer);
+            let mut joiner = Joiner::new(1 << 20, 9, Growable::new(0), Growable::new(0));
+            let mut found = Vec::new();
+            for frame in buffer.frames.clone() {
+                let mut records = joiner.records(0, &mut buffer.bytes[frame]).unwrap();
+                while let Some(packet) = records.next().unwrap() {
+                    found.push((packet.lane, packet.bytes.to_vec()));
+                }
+            }
+            assert!(found == [(lane, packet)], "{len}");
+        }
+    }
+}

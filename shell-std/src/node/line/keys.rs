@@ -1,0 +1,27 @@
+//! This node's keys, as the handshakes of a line ask for them.
+
+use crate::node::handshake::LinkKey;
+use bitcoin::secp256k1::Keypair;
+use blvm_mesh_core::link::datagram::Keys;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The node's key, and a fresh one for each handshake.
+pub(super) struct LineKeys(pub(super) Arc<LinkKey>);
+
+impl Keys for LineKeys {
+    fn local(&self) -> &Keypair {
+        self.0.keypair()
+    }
+
+    fn ephemeral(&mut self) -> Keypair {
+        loop {
+            // The system gave random bytes when the node started. Without them there is
+            // nothing better than to wait: any other key would give the link away.
+            if let Ok(pair) = self.0.ephemeral() {
+                return pair;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! The board end to end: the image in QEMU between two nodes, each a process of the built
+//! program. Skipped, and said so, where there is no QEMU or no way to build the image.
+
+use bitcoin::hashes::Hash;
+use blvm_mesh_core::id::Network;
+use blvm_mesh_tests::board::{Machine, hold, image, sizes};
+use blvm_mesh_tests::payloads::bitcoin_message;
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// How long the slowest step may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_blvm-mesh"));
+    for (variable, _) in std::env::vars_os() {
+        if variable.to_string_lossy().starts_with("BLVM_MESH_") {
+            command.env_remove(variable);
+        }
+    }
+    command
+}
+
+/// Runs a command; its answer, and whether it was a yes.
+fn ask(arguments: &[&str]) -> (bool, Value) {
+    let out = program().args(arguments).arg("--json").stdin(Stdio::null()).output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert_ne!(out.status.code(), Some(2), "{arguments:?}: {text}");
+    let json = serde_json::from_str(&text).unwrap_or(Value::Null);
+    (out.status.code() == Some(0), json)
+}
+
+fn yes(arguments: &[&str]) -> Value {
+    let (yes, json) = ask(arguments);
+    assert!(yes, "{arguments:?}: {json}");
+    json
+}
+
+fn text(json: &Value, field: &str) -> String {
+    json[field].as_str().unwrap_or_else(|| panic!("no {field} in {json}")).to_owned()
+}
+
+/// A line between QEMU and a node that dials: bytes go through, and others may be put among
+/// those for the board.
+struct Line {
+    at: String,
+    to_board: Arc<Mutex<TcpStream>>,
+}
+
+impl Line {
+    fn new(board: TcpStream) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap().to_string();
+        let to_board = Arc::new(Mutex::new(board.try_clone().unwrap()));
+        let sink = Arc::clone(&to_board);
+        std::thread::spawn(move || {
+            let (node, _) = listener.accept().unwrap();
+            let (mut from, mut to) = (board, node.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+            let (mut node, mut bytes) = (node, [0; 1024]);
+            while let Ok(len @ 1..) = node.read(&mut bytes) {
+                if sink.lock().unwrap().write_all(&bytes[..len]).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { at, to_board }
+    }
+}
+
+/// A node, killed at the end.
+struct Node {
+    child: Child,
+    dir: String,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Node {
+    fn start(dir: &Path, mode: &str, issuer: &str, peer: &str) -> Self {
+        let log = std::fs::File::create(dir.with_extension("log")).unwrap();
+        let dir = dir.to_str().unwrap().to_owned();
+        let child = program()
+            .args(["run", "--data-dir", &dir, "--network", "regtest", "--mode", mode])
+            .args(["--issuer", issuer, "--peer", peer, "--set", "mesh.listen_addr="])
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self { child, dir }
+    }
+
+    fn ask(&self, arguments: &[&str]) -> (bool, Value) {
+        ask(&[arguments, &["--data-dir", &self.dir]].concat())
+    }
+
+    /// Whether its neighbour is up. A node that is just starting has none.
+    fn is_linked(&self) -> bool {
+        let mut peers = program();
+        peers.args(["peers", "--data-dir", &self.dir]).stdin(Stdio::null());
+        peers.output().unwrap().status.success()
+    }
+
+    /// What it has received until now.
+    fn received(&self) -> Vec<String> {
+        let (_, got) = self.ask(&["recv", "--max", "100"]);
+        let list = got.as_array().cloned().unwrap_or_default();
+        list.iter().map(|datagram| text(datagram, "data_hex")).collect()
+    }
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let limit = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < limit, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+struct Setup {
+    machine: Machine,
+    line: Line,
+    a: Node,
+    c: Node,
+    board: String,
+    c_key: String,
+}
+
+impl Setup {
+    fn new(image: &Path, dir: &Path) -> Self {
+        let at = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+        let issuer =
+            text(&yes(&["issuer", "--network", "regtest", "--key", &at("issuer")]), "issuer");
+        let [_, c_key] =
+            ["a", "c"].map(|n| text(&yes(&["keygen", "--data-dir", &at(n)]), "public_key"));
+        // The destination tells the board the time.
+        let config =
+            ["board-config", &at("board.bin"), "--network", "regtest", "--issuer", &issuer];
+        let told = yes(&[&config[..], &["--clock-from", &c_key]].concat());
+        let (board, key) = (text(&told, "node_id"), text(&told, "public_key"));
+        let (machine, lines) =
+            Machine::start(image, Some(&dir.join("board.bin")), &dir.join("psram"));
+        let [line, other] = lines.map(Line::new);
+        let node = |name: &str, mode, line: &Line| {
+            let peer = format!("{key}@serial+tcp://{}", line.at);
+            Node::start(&dir.join(name), mode, &issuer, &peer)
+        };
+        let (a, c) = (node("a", "open", &line), node("c", "payment_gated", &other));
+        let setup = Self { machine, line, a, c, board, c_key };
+        setup.linked();
+        setup
+    }
+
+    fn linked(&self) {
+        until("two links", || self.a.is_linked() && self.c.is_linked());
+    }
+
+    /// Sends hex from A to C. Says who stopped it and why, if somebody did.
+    fn send(&self, hex: &str, more: &[&str]) -> Option<(String, String)> {
+        let arguments = [&["send", &self.c_key, "--hex", hex, "--wait-ms", "3000"], more].concat();
+        let mut answer = Value::Null;
+        until("a route", || {
+            let (yes, json) = self.a.ask(&arguments);
+            answer = json;
+            yes || !answer["stopped"].is_null()
+        });
+        let stopped = &answer["stopped"];
+        (!stopped.is_null()).then(|| (text(stopped, "reporter"), text(stopped, "cause")))
+    }
+
+    fn refused(&self, hex: &str, more: &[&str], cause: &str) {
+        let stopped = self.send(hex, more);
+        assert_eq!(stopped, Some((self.board.clone(), cause.to_owned())));
+    }
+
+    fn delivered(&self, hex: &str) {
+        let mut got = Vec::new();
+        until("the delivery", || {
+            got.extend(self.c.received());
+            !got.is_empty()
+        });
+        assert_eq!(got, [hex]);
+    }
+}
+
+/// A `headers` message of regtest with one header, whose work holds.
+fn headers() -> String {
+    let genesis = bitcoin::constants::genesis_block(bitcoin::Network::Regtest);
+    let mut header = genesis.header;
+    header.prev_blockhash = genesis.block_hash();
+    header.time += 600;
+    header.merkle_root = bitcoin::TxMerkleNode::all_zeros();
+    while !header.target().is_met_by(header.block_hash()) {
+        header.nonce += 1;
+    }
+    let body = [&[1][..], &bitcoin::consensus::serialize(&header), &[0]].concat();
+    hex::encode(bitcoin_message(Network::Regtest, "headers", &body))
+}
+
+#[test]
+fn a_board_between_two_nodes_relays_what_is_free_or_paid_for() {
+    let Some(image) = image("BOARD_IMAGE", "relay") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let mut s = Setup::new(&image, dir.path());
+    assert_eq!(s.machine.said(&format!("identity {}", s.board)), 1);
+
+    assert_eq!(s.send(&headers(), &[]), None);
+    s.delivered(&headers());
+
+    let data = "5a".repeat(300);
+    s.refused(&data, &["--unchecked"], "payment is required and there is no proof");
+    until("the console's word", || s.machine.said("payment is required") > 0);
+
+    let quote = s.a.ask(&["quote", &s.c_key, "300"]).1;
+    let terms = dir.path().join("terms.json");
+    std::fs::write(&terms, quote.to_string()).unwrap();
+    let key = dir.path().join("issuer");
+    let issue = ["issuer", "--network", "regtest", "--key", key.to_str().unwrap()];
+    let invoice = yes(&[&issue[..], &["--terms", terms.to_str().unwrap()]].concat());
+    let (invoice, preimage) = (text(&invoice, "invoice"), text(&invoice, "preimage"));
+    let proof = ["--invoice", &invoice, "--preimage", &preimage];
+    // The board knows the time from a hello.
+    assert_eq!(s.send(&data, &proof), None);
+    s.delivered(&data);
+    let again = [&proof[..], &["--unchecked"]].concat();
+    s.refused(&data, &again, "the payment was used before");
+
+    // Garbage on the line: nothing changes.
+    for garbage in [[0x99; 5000], [0; 5000]] {
+        s.line.to_board.lock().unwrap().write_all(&garbage).unwrap();
+    }
+    assert_eq!(s.send(&headers(), &[]), None);
+    s.delivered(&headers());
+    assert_eq!(s.machine.said("gone "), 0);
+
+    // It remembers over a reset.
+    s.machine.reset();
+    until("another start", || s.machine.said("start 2") == 1);
+    until("the links again", || s.machine.said("up ") == 4);
+    s.linked();
+    until("the time", || s.machine.said("2 neighbours, takes payments") > 0);
+    s.refused(&data, &again, "the payment was used before");
+    assert!(s.c.received().is_empty());
+    assert_eq!(s.machine.said("panicked"), 0);
+
+    let (flash, memory) = sizes(&image);
+    hold("flash, bytes", flash);
+    hold("static memory, bytes", memory);
+    hold("heap, bytes", s.machine.most(" bytes of heap"));
+    hold("deepest stack, bytes", s.machine.most(" bytes of stack"));
+}
+
+#[test]
+fn a_board_without_a_configuration_says_so_and_does_nothing() {
+    let Some(image) = image("BOARD_IMAGE", "relay") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (machine, _lines) = Machine::start(&image, None, &dir.path().join("psram"));
+    until("its word", || machine.said("there is no configuration") == 1);
+}
