@@ -1,6 +1,6 @@
 //! One open line: moves bytes, frames and packets until it breaks off.
 
-use super::hello::{Greeting, Greetings};
+use super::hello;
 use super::keys::LineKeys;
 use super::port::{Port, PortError};
 use super::status::Counts;
@@ -61,7 +61,8 @@ pub(super) struct Driver<'l> {
 struct Open {
     ends: Opened,
     since: Micros,
-    greetings: Greetings,
+    /// Something was queued on it: the hello.
+    spoke: bool,
     /// The neighbour has the hello: before that it takes nothing else.
     greeted: bool,
     /// Buffers that were made for received packets.
@@ -260,8 +261,7 @@ impl<'l> Driver<'l> {
             Ok(ends) => {
                 self.line.status.linked(true);
                 let since = self.line.clock.now();
-                let greetings = Greetings::default();
-                self.open = Some(Open { ends, since, greetings, greeted: false, made: 0 });
+                self.open = Some(Open { ends, since, spoke: false, greeted: false, made: 0 });
                 Ok(())
             }
             // The engine does not want this neighbour now.
@@ -310,8 +310,8 @@ impl<'l> Driver<'l> {
     async fn feed(&mut self) -> Result<(), PortError> {
         let (now, limits) = (self.line.clock.now(), &self.line.limits);
         let (Some(open), link) = (&mut self.open, &mut self.link) else { return Ok(()) };
-        let Open { ends, greetings, greeted, .. } = open;
-        *greeted |= greetings.have_spoken() && link.is_idle();
+        let Open { ends, spoke, greeted, .. } = open;
+        *greeted |= *spoke && link.is_idle();
         let queue = limits.datagram.queue as usize;
         let room_again = ends.egress.hand_out(|priority, packet| {
             let ready = |lane| link.room(lane).saturating_add(limits.ahead) >= queue;
@@ -325,18 +325,13 @@ impl<'l> Driver<'l> {
             if !ready(lane) {
                 return Given::NoRoom;
             }
-            let greeting = match priority {
-                Priority::Control => greetings.greeting(now, packet, limits),
-                Priority::Paid | Priority::Free => Greeting::Other,
+            let hello = match priority {
+                Priority::Control => hello::for_line(packet, limits),
+                Priority::Paid | Priority::Free => None,
             };
-            let bytes = match &greeting {
-                Greeting::Other => packet,
-                Greeting::Say(hello) => hello,
-                Greeting::NotNow => return Given::Dropped,
-            };
-            match link.queue(now, lane, bytes, &[]) {
+            match link.queue(now, lane, hello.as_deref().unwrap_or(packet), &[]) {
                 Ok(()) => {
-                    greetings.spoke(now);
+                    *spoke = true;
                     Given::Taken
                 }
                 Err(NotQueued::Full | NotQueued::Down) => Given::NoRoom,
