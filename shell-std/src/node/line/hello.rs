@@ -10,6 +10,8 @@ use blvm_mesh_core::wire::{Header, Kind};
 #[derive(Debug, Default)]
 pub(super) struct Greetings {
     spoke: Option<Micros>,
+    /// Whether the last hello told a time, and the quality that it told.
+    said: Option<(bool, u16)>,
 }
 
 /// What to do with a packet.
@@ -17,7 +19,7 @@ pub(super) struct Greetings {
 pub(super) enum Greeting {
     /// It is no hello.
     Other,
-    /// A hello that would break no silence of this line.
+    /// A hello that would break no silence of this line, and has no news.
     NotNow,
     /// This is to be sent in its place.
     Say(Vec<u8>),
@@ -35,11 +37,14 @@ impl Greetings {
     }
 
     /// Whether a packet is a hello, and what to say.
-    pub(super) fn greeting(&self, now: Micros, packet: &[u8], limits: &LineLimits) -> Greeting {
+    pub(super) fn greeting(&mut self, now: Micros, packet: &[u8], limits: &LineLimits) -> Greeting {
         let Some(mut hello) = parse(packet) else { return Greeting::Other };
-        if self.spoke.is_some_and(|spoke| now < spoke.saturating_add(limits.keepalive)) {
+        let says = Some((hello.unix > 0, hello.quality));
+        let spoke = self.spoke.is_some_and(|spoke| now < spoke.saturating_add(limits.keepalive));
+        if spoke && says == self.said {
             return Greeting::NotNow;
         }
+        self.said = says;
         hello.max_packet = hello.max_packet.min(limits.datagram.max_packet);
         hello.keepalive_ms = (limits.keepalive / MILLISECOND) as u32;
         let mut bytes = [0; MAX_LEN];
@@ -95,9 +100,17 @@ mod tests {
         assert_eq!(same, before);
 
         greetings.spoke(SECOND);
+        let before = parse(&packet).unwrap();
         assert_eq!(greetings.greeting(8 * SECOND, &packet, &limits), Greeting::NotNow);
         let due = greetings.greeting(SECOND + limits.keepalive, &packet, &limits);
         assert!(matches!(due, Greeting::Say(_)));
+        // News does not wait.
+        let news = Hello { quality: 300, ..before };
+        let mut packet = vec![0; MAX_LEN];
+        let len = news.write(&mut packet).unwrap();
+        let said = greetings.greeting(SECOND, &packet[..len], &limits);
+        assert!(matches!(said, Greeting::Say(_)));
+        assert_eq!(greetings.greeting(SECOND, &packet[..len], &limits), Greeting::NotNow);
         for other in [&[][..], &[7; 60], &packet[..packet.len() - 1]] {
             assert_eq!(greetings.greeting(0, other, &limits), Greeting::Other);
         }
