@@ -3,7 +3,9 @@
 use crate::memory::{CONTROL_RESERVE, Lent};
 use blvm_mesh_core::id::LinkId;
 use blvm_mesh_core::link::aead::Aead;
-use blvm_mesh_core::link::datagram::{DatagramLimits, DatagramLink, LinkMemory, Role, Sent};
+use blvm_mesh_core::link::datagram::{
+    DatagramLimits, DatagramLink, LinkMemory, LinkQuality, Role, Sent,
+};
 use blvm_mesh_core::link::fragment::Lane;
 use blvm_mesh_core::mesh::{MeshError, Priority};
 use blvm_mesh_core::policy::quota::TokenBucket;
@@ -12,10 +14,6 @@ use blvm_mesh_core::time::Micros;
 /// Packets to be penalised that a line may bring at once, and in each second.
 const PATIENCE: u64 = 64;
 const PATIENCE_RATE: u64 = 1;
-/// Chunks after which the quality of a link is worked out anew.
-const MEASURED: u64 = 32;
-/// The quality of a link that loses nothing.
-const PERFECT: u64 = 256;
 
 /// The link of a port.
 pub(crate) struct Line<A> {
@@ -37,9 +35,7 @@ pub(crate) struct Line<A> {
     /// and lanes do not wait for one another.
     hello: bool,
     greeted: bool,
-    /// What was sent when the quality was last worked out, and what came of it.
-    before: Sent,
-    quality: u16,
+    quality: LinkQuality,
 }
 
 impl<A: Aead> Line<A> {
@@ -55,8 +51,7 @@ impl<A: Aead> Line<A> {
             full: false,
             hello: false,
             greeted: false,
-            before: Sent::default(),
-            quality: PERFECT as u16,
+            quality: LinkQuality::new(Sent::default()),
         }
     }
 
@@ -97,28 +92,14 @@ impl<A: Aead> Line<A> {
         })
     }
 
-    /// The link's quality, if it has changed: transmissions per chunk that was sent, in
-    /// 1/256, smoothed.
+    /// The link's quality, if it has changed.
     pub(crate) fn measure(&mut self) -> Option<u16> {
-        let sent = self.link.sent();
-        let chunks = sent.chunks.saturating_sub(self.before.chunks);
-        if chunks < MEASURED {
-            return None;
-        }
-        let again = sent.again.saturating_sub(self.before.again);
-        self.before = sent;
-        let now = chunks.saturating_add(again).saturating_mul(PERFECT) / chunks;
-        let smooth = (3 * u64::from(self.quality)).saturating_add(now).saturating_add(2) / 4;
-        let quality = u16::try_from(smooth).unwrap_or(u16::MAX);
-        (quality != self.quality).then(|| {
-            self.quality = quality;
-            quality
-        })
+        self.quality.update(self.link.sent())
     }
 
     /// The session is over.
     pub(crate) fn forget(&mut self) -> Option<LinkId> {
-        (self.full, self.quality, self.before) = (false, PERFECT as u16, self.link.sent());
+        (self.full, self.quality) = (false, LinkQuality::new(self.link.sent()));
         (self.hello, self.greeted, self.down) = (false, false, None);
         self.id.take()
     }

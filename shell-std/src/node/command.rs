@@ -75,6 +75,8 @@ pub(crate) enum Command {
     LinkDown { link: LinkId, reason: String },
     /// The queue of the link has room again.
     Room(LinkId),
+    /// What a serial line has measured, in 1/256 transmissions per packet.
+    Measured { link: LinkId, quality: u16 },
     /// Send a datagram of our own.
     Send(Box<OwnSend>),
     /// Do this.

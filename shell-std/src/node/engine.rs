@@ -166,6 +166,9 @@ impl Engine {
                 self.give(now, Input::Congestion { link, full: false });
                 self.bench.room();
             }
+            Command::Measured { link, quality } => {
+                self.give(now, Input::LinkMeasured { link, quality });
+            }
             Command::Send(own) => self.send(now, *own),
             Command::Job(job) => {
                 job(self);

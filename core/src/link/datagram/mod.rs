@@ -32,6 +32,7 @@ mod limits;
 mod outbound;
 mod outcome;
 pub mod packet;
+mod quality;
 pub mod rto;
 pub mod serial;
 mod session;
@@ -49,6 +50,7 @@ pub use inbound::{BadPacket, STRETCHES};
 pub use limits::DatagramLimits;
 pub use outbound::{IN_FLIGHT, QUEUED, Sent};
 pub use outcome::{Down, Event, Ignored, NotQueued};
+pub use quality::LinkQuality;
 
 use super::{aead::Aead, fragment::Lane, packet_buffer::PacketBuffer};
 use crate::time::Micros;

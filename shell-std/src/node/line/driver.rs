@@ -14,7 +14,7 @@ use bitcoin::secp256k1::PublicKey;
 use blvm_mesh_core::link::aead::TAG_LEN;
 use blvm_mesh_core::link::datagram::serial::{self, CRC_LEN, Deframer};
 use blvm_mesh_core::link::datagram::{
-    DatagramLink, Event, Ignored, LinkMemory, MEMORY_OVERHEAD, NotQueued, Role,
+    DatagramLink, Event, Ignored, LinkMemory, LinkQuality, MEMORY_OVERHEAD, NotQueued, Role,
 };
 use blvm_mesh_core::link::fragment::{FrameBuilder, Lane, Put, RECORD_HEADER_LEN, Splitter};
 use blvm_mesh_core::link::packet_buffer::Growable;
@@ -65,6 +65,7 @@ struct Open {
     spoke: bool,
     /// The neighbour has the hello: before that it takes nothing else.
     greeted: bool,
+    quality: LinkQuality,
     /// Buffers that were made for received packets.
     made: usize,
 }
@@ -124,6 +125,7 @@ impl<'l> Driver<'l> {
         let deadline = self.transmit();
         // What has timed out may have ended the link.
         self.deliver().await?;
+        self.measure().await?;
         self.tell();
         match self.wait(buffer, deadline).await? {
             Woken::Read(len) => {
@@ -141,6 +143,14 @@ impl<'l> Driver<'l> {
             Woken::Anyway => {}
         }
         Ok(())
+    }
+
+    /// Tells the engine how good the line is, where that has changed.
+    async fn measure(&mut self) -> Result<(), PortError> {
+        let Some(open) = &mut self.open else { return Ok(()) };
+        let Some(quality) = open.quality.update(self.link.sent()) else { return Ok(()) };
+        let measured = Command::Measured { link: open.ends.link, quality };
+        self.line.engine.send(measured).await.map_err(|_| PortError::Stopping)
     }
 
     async fn wait(&self, buffer: &mut [u8], deadline: Micros) -> Result<Woken, PortError> {
@@ -261,7 +271,9 @@ impl<'l> Driver<'l> {
             Ok(ends) => {
                 self.line.status.linked(true);
                 let since = self.line.clock.now();
-                self.open = Some(Open { ends, since, spoke: false, greeted: false, made: 0 });
+                let quality = LinkQuality::new(self.link.sent());
+                self.open =
+                    Some(Open { ends, since, spoke: false, greeted: false, quality, made: 0 });
                 Ok(())
             }
             // The engine does not want this neighbour now.
