@@ -141,8 +141,8 @@ impl<M: Memory> RelayedRequests<M> {
         self.0.binary_search_by(|r| (r.source, r.sequence).cmp(&(*source, sequence)))
     }
 
-    /// Remembers a request that came on a link. A link that has more than
-    /// `share` of them loses its own oldest.
+    /// Remembers a request that came on a link. A link that has `share` of them
+    /// loses its own oldest; else, in a full table, one that has more does.
     pub fn note(
         &mut self,
         source: NodeId,
@@ -154,13 +154,22 @@ impl<M: Memory> RelayedRequests<M> {
         if self.place(&source, sequence).is_ok() {
             return Novelty::Known;
         }
-        let of_link = self.0.iter().filter(|r| r.from == from).count();
-        if of_link >= share.max(1) || self.0.is_full() {
-            let oldest = |own: bool| {
-                let list = self.0.iter().enumerate().filter(|(_, r)| !own || r.from == from);
-                list.min_by_key(|(_, r)| (r.heard, r.source, r.sequence)).map(|(at, _)| at)
-            };
-            if let Some(at) = oldest(of_link > 0).or_else(|| oldest(false)) {
+        let of = |link: LinkId| self.0.iter().filter(|r| r.from == link).count();
+        let loses = if of(from) >= share.max(1) {
+            Some(from)
+        } else if self.0.is_full() {
+            // Somebody has more than his share: from when there were fewer
+            // neighbours, or he is none any more. Unless there are less places
+            // than neighbours.
+            let mut links = self.0.iter().map(|r| r.from);
+            links.find(|link| of(*link) > share.max(1)).or(self.0.first().map(|r| r.from))
+        } else {
+            None
+        };
+        if let Some(link) = loses {
+            let own = self.0.iter().enumerate().filter(|(_, r)| r.from == link);
+            let oldest = own.min_by_key(|(_, r)| (r.heard, r.source, r.sequence));
+            if let Some(at) = oldest.map(|(at, _)| at) {
                 self.0.take(at);
             }
         }
@@ -217,6 +226,23 @@ mod tests {
         assert!(r.contains(&node(1), 1));
         assert_eq!(r.len(), 5);
         assert!(r.contains(&node(2), 99) && r.contains(&node(2), 96) && !r.contains(&node(2), 95));
+    }
+
+    #[test]
+    fn a_new_neighbour_gets_its_share_of_what_others_filled() {
+        let mut r = RelayedRequests::<Fixed>::EMPTY;
+        r.set_capacity(16);
+        let note = |r: &mut RelayedRequests<Fixed>, who: u8, count, share| {
+            for n in 0..count {
+                r.note(node(who), n, LinkId(who.into()), u64::from(who) * 100 + n, share);
+            }
+        };
+        note(&mut r, 1, 100, 16);
+        note(&mut r, 2, 100, 8);
+        note(&mut r, 3, 100, 5);
+        let kept = |who| (0..100).filter(|n| r.contains(&node(who), *n)).count();
+        assert_eq!((r.len(), kept(3)), (16, 5));
+        assert!([1, 2].into_iter().all(|who| kept(who) >= 5));
     }
 
     #[test]
