@@ -2,7 +2,8 @@
 //! everything must work.
 
 use super::World;
-use super::machine::{Did, Given};
+use super::checks::Funded;
+use super::machine::Given;
 use super::node::Crash;
 use super::plan::{Fault, Plan};
 use super::report::Report;
@@ -251,8 +252,8 @@ impl<'a> Life<'a> {
         self.wishes.push(Wish { from, to, not_before, coin: None });
     }
 
-    /// Pays for a payload over the route that is known, and sends it.
-    pub(super) fn pay_for(&mut self, n: usize, to: usize) -> Option<(Vec<u8>, Vec<Did>)> {
+    /// Pays for a payload over the route that is known, and sends it; both.
+    pub(super) fn pay_for(&mut self, n: usize, to: usize) -> Option<(Vec<u8>, Vec<u8>)> {
         let most = if self.plan.radio.is_some() { 100 } else { 2000 };
         let len = self.rng.within(1, most);
         let quote = self.world.nodes[n].machine.quote(&self.world.id(to), len)?;
@@ -274,9 +275,9 @@ impl<'a> Life<'a> {
         self.launch(n, to, &payload);
         let unchecked = self.plan.varied && self.rng.one_in(4);
         let (to, bytes) = (self.world.id(to), payload[..].into());
-        let given = Given::Send { to, payload: bytes, proof: proof.into(), unchecked };
-        let did = self.world.input(n, given);
-        Some((payload, did))
+        let given = Given::Send { to, payload: bytes, proof: proof[..].into(), unchecked };
+        self.world.input(n, given);
+        Some((payload, proof))
     }
 
     fn terms(&self, n: usize, to: usize, quote: &Quote, quota: u64) -> OwnTerms {
@@ -301,8 +302,11 @@ impl<'a> Life<'a> {
             .collect();
         parties.push((terms.destination.0, sat(shares.destination)));
         let others: u64 = parties.iter().map(|p| p.1).sum();
-        let coin = self.world.chain.fund(terms, &parties, 20_000 - others);
-        self.world.checks.coins.insert(coin.key, coin.terms);
+        let back = 20_000 - others;
+        let coin = self.world.chain.fund(terms, &parties, back);
+        let funded =
+            Funded { terms: coin.terms, amount_msat: 20_000_000, back_msat: back * 1000 };
+        self.world.checks.coins.insert(coin.key, funded);
         let not_before = self.world.now + 2 * SECOND;
         self.wishes.push(Wish { from, to, not_before, coin: Some((coin.key, payload)) });
     }
