@@ -42,7 +42,7 @@ pub struct Life<'a> {
     pub plan: &'a Plan,
     /// Its topology.
     pub topology: Topology,
-    pub(super) rng: Rng,
+    pub(crate) rng: Rng,
     pub(super) parts: Vec<usize>,
     pub(super) neighbours: Vec<Vec<usize>>,
     wishes: Vec<Wish>,
@@ -201,7 +201,7 @@ impl<'a> Life<'a> {
     }
 
     /// Takes up what can be done now.
-    fn fulfil(&mut self) {
+    pub(crate) fn fulfil(&mut self) {
         let now = self.world.now;
         let (due, later): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.wishes).into_iter().partition(|w| w.not_before <= now);
@@ -228,7 +228,7 @@ impl<'a> Life<'a> {
     }
 
     /// Sends a Bitcoin message; the payload.
-    pub(super) fn send_free(&mut self, n: usize, to: usize) -> Vec<u8> {
+    pub(crate) fn send_free(&mut self, n: usize, to: usize) -> Vec<u8> {
         let payload = ping(self.rng.draw());
         self.world.checks.free.insert(payload.clone());
         self.launch(n, to, &payload);
@@ -253,7 +253,7 @@ impl<'a> Life<'a> {
     }
 
     /// Pays for a payload over the route that is known, and sends it; both.
-    pub(super) fn pay_for(&mut self, n: usize, to: usize) -> Option<(Vec<u8>, Vec<u8>)> {
+    pub(crate) fn pay_for(&mut self, n: usize, to: usize) -> Option<(Vec<u8>, Vec<u8>)> {
         let most = if self.plan.radio.is_some() { 100 } else { 2000 };
         let len = self.rng.within(1, most);
         let quote = self.world.nodes[n].machine.quote(&self.world.id(to), len)?;
@@ -304,15 +304,14 @@ impl<'a> Life<'a> {
         let others: u64 = parties.iter().map(|p| p.1).sum();
         let back = 20_000 - others;
         let coin = self.world.chain.fund(terms, &parties, back);
-        let funded =
-            Funded { terms: coin.terms, amount_msat: 20_000_000, back_msat: back * 1000 };
+        let funded = Funded { terms: coin.terms, amount_msat: 20_000_000, back_msat: back * 1000 };
         self.world.checks.coins.insert(coin.key, funded);
         let not_before = self.world.now + 2 * SECOND;
         self.wishes.push(Wish { from, to, not_before, coin: Some((coin.key, payload)) });
     }
 
     /// A block is found, or the chain is reorganised.
-    fn block(&mut self) {
+    pub(crate) fn block(&mut self) {
         let (unix, now) = (self.world.unix(), self.world.now);
         let headers = match self.plan.has(Fault::Reorg) && self.rng.one_in(4) {
             true => {
@@ -343,12 +342,15 @@ impl<'a> Life<'a> {
 
     fn fault(&mut self) {
         let fault = self.rng.pick(&self.plan.faults);
+        let n = self.rng.index(self.world.nodes.len());
+        let wire = self.rng.index(self.world.wires().len().max(1));
+        self.suffer(fault, n, wire);
+    }
+
+    /// One fault, at a node or on a wire.
+    pub(crate) fn suffer(&mut self, fault: Fault, n: usize, wire: usize) {
         let (w, rng) = (&mut self.world, &mut self.rng);
-        let n = rng.index(w.nodes.len());
-        if w.wires().is_empty() {
-            return;
-        }
-        let wire = rng.index(w.wires().len());
+        let Some(wire) = wire.checked_rem(w.wires().len()) else { return };
         let (line, down) = (w.wires()[wire].line, w.wires()[wire].down);
         let [a, b] = w.wires()[wire].ends;
         match fault {

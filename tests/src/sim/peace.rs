@@ -49,7 +49,7 @@ impl Life<'_> {
     }
 
     /// Everything is mended and everybody honest.
-    fn mend(&mut self) {
+    pub(crate) fn mend(&mut self) {
         let w = &mut self.world;
         (w.blackhole, w.meddling, w.tamper_ppm) = (0, false, 0);
         w.change_lines(|line| {

@@ -179,7 +179,11 @@ impl World {
             quota: d.payload.len() as u64,
         };
         if let Some(coin) = self.checks.coins.get(&key) {
-            assert_eq!((&coin.terms, coin.amount_msat), (&terms, amount), "I1: node {n}: {given:?}");
+            assert_eq!(
+                (&coin.terms, coin.amount_msat),
+                (&terms, amount),
+                "I1: node {n}: {given:?}"
+            );
             let known = self.chain.was_confirmed_lately(&key, self.now);
             assert!(known, "I1: node {n} accepts a coin that is in no block: {given:?}");
             return coin.back_msat;

@@ -181,13 +181,7 @@ impl World {
     }
 
     /// Free traffic, bad payments, and what was here lately.
-    fn datagram_within(
-        &mut self,
-        n: usize,
-        what: (LinkId, NodeId, u64),
-        size: u64,
-        step: &Step,
-    ) {
+    fn datagram_within(&mut self, n: usize, what: (LinkId, NodeId, u64), size: u64, step: &Step) {
         let now = self.nodes[n].local(self.now);
         let shares = &mut self.nodes[n].shares;
         let Some(used) = shares.links.get_mut(&what.0) else { return };
