@@ -198,7 +198,10 @@ impl World {
         assert_eq!(sha256::Hash::hash(&preimage).to_byte_array(), key, "I1");
         let node = &self.nodes[n];
         let unix = node.wall.unix(node.local(self.now)).expect("it has a clock");
-        assert!(unix <= issued.expires_at, "I1: expired at {}, now {unix}", issued.expires_at);
+        let (from, until, rules) = (issued.timestamp, issued.expires_at, &node.config.payment);
+        assert!(unix < until, "I1: node {n} takes what expired at {until}, now {unix}");
+        assert!(from <= unix + rules.future_skew, "I1: node {n} takes what is dated ahead: {from}");
+        assert!(until - from <= rules.max_lifetime, "I1: node {n} takes what lives too long");
         u64::MAX
     }
 

@@ -4,6 +4,7 @@ use super::super::World;
 use super::{Parts, seal};
 use crate::bank::Bank;
 use crate::payloads::bitcoin_message;
+use crate::rng::Rng;
 use blvm_mesh_core::id::{Network, NodeId};
 use blvm_mesh_core::wire::HEADER_LEN;
 
@@ -182,6 +183,23 @@ impl World {
             seal(&mut packet);
         }
         vec![packet]
+    }
+
+    /// Paid for, and dated at the edge of what a node with the right time takes.
+    pub(super) fn dated(&mut self, m: usize, via: usize) -> Vec<Vec<u8>> {
+        let mut parts = self.own(m, via);
+        let terms = parts.terms(&self.nodes[via].config);
+        let payment = &self.nodes[via].config.payment;
+        let (skew, most, unix) = (payment.future_skew, payment.max_lifetime, self.unix());
+        // From two seconds before the edge to two after it.
+        let edge = |at: u64, rng: &mut Rng| at + rng.below(5) - 2;
+        let (timestamp, lifetime) = match self.rng.below(3) {
+            0 => (edge(unix + skew, &mut self.rng), most.min(60)),
+            1 => (edge(unix - most, &mut self.rng), most),
+            _ => (unix, edge(most, &mut self.rng)),
+        };
+        parts.proof = self.bank.proof(terms, 100_000, timestamp, lifetime);
+        vec![parts.sign(&self.nodes[m].key)]
     }
 
     /// Pays once and sends several times, over one and over other routes.
