@@ -1,11 +1,12 @@
 //! Many worlds, each from one seed. `MESH_SEED=n` lives one of them only.
 
 use blvm_mesh_core::time::SECOND;
-use blvm_mesh_tests::sim::hunt::{attempt, shrink};
+use blvm_mesh_tests::sim::hunt::{attempt, compare, shrink};
 use blvm_mesh_tests::sim::radio::Modem;
 use blvm_mesh_tests::sim::{Fault, Machine, Plan, Report};
 use blvm_mesh_tests::topology::SHAPES;
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 fn number(name: &str) -> Option<u64> {
@@ -37,7 +38,9 @@ const HAPPENS: &[&str] = &[
     "lost in a full queue",
     "lost on a wire",
     "meddled with",
+    "moves",
     "not found",
+    "not payable in peace",
     "overtaken on a wire",
     "paid by covenant",
     "paid in peace",
@@ -45,6 +48,7 @@ const HAPPENS: &[&str] = &[
     "relayed free",
     "reorganisations",
     "restarts",
+    "rightly refused in peace",
     "swallowed",
     "tampered with on a wire",
     "through a wormhole",
@@ -67,6 +71,7 @@ const HAPPENS: &[&str] = &[
     "PaymentVerificationFailed(SourceKey",
     "PaymentVerificationFailed(SourceSignature",
     "PaymentVerificationFailed(StoreFailed",
+    "PaymentVerificationFailed(TooManyBad",
     "ReplayDetected(Forgotten",
     "ReplayDetected(TableFull",
     "ReplayDetected(Used",
@@ -114,10 +119,13 @@ fn fresh_worlds() {
     let count = number("MESH_FRESH").unwrap_or(5);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
     let first = now.as_secs() * 1000;
-    println!("fresh seeds {first} to {}", first + count - 1);
+    // Told whether it fails or not, past what the harness captures.
+    let told = writeln!(std::io::stderr(), "fresh seeds {first} to {}", first + count - 1);
+    told.expect("somebody reads it");
     for seed in first..first + count {
         world(&Plan::drawn(seed));
     }
+    compare(&Plan::drawn(first)).unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 /// A shape, a medium, and every trouble, in worlds larger than those drawn.

@@ -292,22 +292,9 @@ impl<'a> Life<'a> {
 
     /// Funds a coin that pays for a payload, to be sent once it is in a block.
     fn fund(&mut self, from: usize, to: usize, terms: OwnTerms, payload: Vec<u8>) {
-        let hops = terms.hops.len();
-        let Some(shares) = FeeDistribution::new(20_000_000, hops) else { return };
-        let sat = |msat: u64| msat.div_ceil(1000).max(330);
-        let relays = terms.hops.iter().filter_map(|h| self.world.by_hop.get(h).copied());
-        let mut parties: Vec<_> = relays
-            .zip(&shares.intermediates)
-            .map(|(n, msat)| (self.world.id(n).0, sat(*msat)))
-            .collect();
-        parties.push((terms.destination.0, sat(shares.destination)));
-        let others: u64 = parties.iter().map(|p| p.1).sum();
-        let back = 20_000 - others;
-        let coin = self.world.chain.fund(terms, &parties, back);
-        let funded = Funded { terms: coin.terms, amount_msat: 20_000_000, back_msat: back * 1000 };
-        self.world.checks.coins.insert(coin.key, funded);
+        let key = self.world.fund(terms);
         let not_before = self.world.now + 2 * SECOND;
-        self.wishes.push(Wish { from, to, not_before, coin: Some((coin.key, payload)) });
+        self.wishes.push(Wish { from, to, not_before, coin: Some((key, payload)) });
     }
 
     /// A block is found, or the chain is reorganised.
@@ -424,5 +411,22 @@ impl<'a> Life<'a> {
             }
         }
         (self.parts, self.neighbours) = (self.topology.parts(), self.topology.neighbours());
+    }
+}
+
+impl World {
+    /// Funds a coin of 20,000 satoshi that pays the parties of a route; its replay key.
+    pub fn fund(&mut self, terms: OwnTerms) -> [u8; 32] {
+        let shares = FeeDistribution::new(20_000_000, terms.hops.len()).expect("a route");
+        let sat = |msat: u64| msat.div_ceil(1000).max(330);
+        let relays = terms.hops.iter().filter_map(|h| self.by_hop.get(h).copied());
+        let mut parties: Vec<_> =
+            relays.zip(&shares.intermediates).map(|(n, msat)| (self.id(n).0, sat(*msat))).collect();
+        parties.push((terms.destination.0, sat(shares.destination)));
+        let back = 20_000 - parties.iter().map(|p| p.1).sum::<u64>();
+        let coin = self.chain.fund(terms, &parties, back);
+        let funded = Funded { terms: coin.terms, amount_msat: 20_000_000, back_msat: back * 1000 };
+        self.checks.coins.insert(coin.key, funded);
+        coin.key
     }
 }

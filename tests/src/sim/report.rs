@@ -39,7 +39,8 @@ impl Report {
                 let (kind, reason) = name.split_once('(')?;
                 let payment = matches!(kind, "PaymentVerificationFailed" | "ReplayDetected");
                 let closed = ")".repeat(reason.matches('(').count());
-                (payment == payments).then(|| (reason.to_owned() + &closed, *n))
+                let reason = (reason.to_owned() + &closed).replace("()", "");
+                (payment == payments).then_some((reason, *n))
             });
             all.collect()
         };

@@ -128,6 +128,8 @@ impl World {
             let all = shares.iter().sum();
             assert_eq!(shares[party], share, "I5: node {n} is {party} of {given:?}");
             assert_eq!(earned.unwrap_or(share), share, "I5");
+            let price = node.config.payment.tariff.price(d.payload.len() as u64);
+            assert!(party == 0 || share >= price, "I1: node {n} has {share} of {price} msat");
             let record = step.did.iter().find_map(|d| match d {
                 Did::Persist { number, record: Record::Payment(p) } => Some((*number, *p)),
                 _ => None,

@@ -50,8 +50,8 @@ impl World {
             (&LIGHTNING, packed) => {
                 let preimage = *PackedProof::parse(packed).ok()?.preimage();
                 let key = sha256::Hash::hash(&preimage).to_byte_array();
-                let genuine = self.bank.genuine(&key).is_some_and(|own| own == proof);
-                let keep_until = genuine.then(|| self.bank.issued[&key].expires_at);
+                let keep_until =
+                    self.bank.is_genuine(&key, proof).then(|| self.bank.issued[&key].expires_at);
                 Some(Shown { key, keep_until })
             }
             (&INSTANT_SETTLEMENT, bytes) => {

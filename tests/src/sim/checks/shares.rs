@@ -194,7 +194,10 @@ impl World {
                 assert_eq!(bad, 0, "I6: node {n} refuses to check what it may");
             }
             Some(MeshError::RoutingError(RoutingReason::Duplicate)) => {
-                assert!(shares.seen.contains(&what), "I6: node {n} never had {what:?}");
+                assert!(
+                    shares.seen.contains(&what),
+                    "I3: node {n} refuses what it never took: {what:?}"
+                );
             }
             Some(reason) if was_bad(&reason) => {
                 assert!(bad > 0, "I6: node {n} checks too many bad payments of {:?}", what.0);

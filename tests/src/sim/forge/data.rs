@@ -3,7 +3,7 @@
 use super::super::World;
 use super::{Parts, seal};
 use crate::bank::Bank;
-use crate::payloads::bitcoin_message;
+use crate::payloads::{bitcoin_message, ping};
 use crate::rng::Rng;
 use blvm_mesh_core::id::{Network, NodeId};
 use blvm_mesh_core::wire::HEADER_LEN;
@@ -74,6 +74,17 @@ impl World {
             out.push(parts.sign(&key));
         }
         out
+    }
+
+    /// A free datagram that is to go through a neighbour twice.
+    pub(super) fn looped(&mut self, m: usize, via: usize) -> Vec<Vec<u8>> {
+        let around: Vec<usize> = self.links(via).iter().map(|(_, n)| *n).collect();
+        let (over, to) = (self.rng.pick(&around), self.rng.pick(&around));
+        let mut parts = self.own(m, via);
+        parts.hops = [via, over, via].map(|n| self.id(n).hop()).to_vec();
+        (parts.hop_limit, parts.destination) = (3, self.id(to));
+        parts.payload = ping(self.rng.draw());
+        vec![parts.sign(&self.nodes[m].key)]
     }
 
     /// A packet that came by, once for each of its bytes, which is another then.
@@ -206,7 +217,13 @@ impl World {
     pub(super) fn twice(&mut self, m: usize, via: usize) -> Vec<Vec<u8>> {
         let mut parts = self.own(m, via);
         let terms = parts.terms(&self.nodes[via].config);
-        parts.proof = self.bank.proof(terms, 100_000, self.unix(), 60);
+        let hash = self.bank.issue(terms, 100_000, self.unix(), 60);
+        parts.proof = self.bank.pay(&hash);
+        if self.rng.one_in(2) {
+            // With the terms in it that were paid for, whatever it goes with.
+            let preimage = self.bank.issued[&hash].preimage;
+            parts.proof = self.bank.lie(&hash, preimage, &self.bank.public_key());
+        }
         let key = self.nodes[m].key;
         self.nodes[m].paid.push(parts.clone());
         let mut out = vec![parts.sign(&key)];

@@ -12,7 +12,8 @@ use super::bytes::Path;
 /// What a liar does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lie {
-    /// Packets that came by, with other sources, sequences, hops.
+    /// Packets that came by, with other sources, sequences, hops; and routes with a
+    /// loop.
     Forge,
     /// Packets that came by, cut, grown and with wrong checks.
     Mangle,
@@ -90,7 +91,7 @@ impl World {
         }
         let (link, victim) = self.rng.pick(&links);
         let packets = match lie {
-            Lie::Forge => self.edited(m, true),
+            Lie::Forge => [self.edited(m, true), self.looped(m, victim)].concat(),
             Lie::Mangle => self.edited(m, false),
             Lie::Tamper => self.every_byte(m),
             Lie::Garbage => self.garbage(),
