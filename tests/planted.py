@@ -115,9 +115,8 @@ FAULTS = [
     ("a search ends and nobody is told", "I10 liveness", "mesh/timers.rs",
      "self.act(Action::Publish(Event::RouteFailed { destination: to }));",
      "if !@ { self.act(Action::Publish(Event::RouteFailed { destination: to })); }"),
-    ("a reply is taken from anybody", "I10", "mesh/control.rs",
-     "if self.node_at(link) != Some(successor) {",
-     "if self.node_at(link) != Some(successor) && !@ {"),
+    ("the signature of a reply is not checked", "I10", "mesh/control.rs",
+     "if !signed {", "if !signed && !@ {"),
 ]
 
 

@@ -103,16 +103,6 @@ fn worlds() {
     assert!(count < 200 || missing.is_empty(), "in {count} worlds nothing of {missing:?}");
 }
 
-/// Seeds in which the simulator itself was wrong: a costume that a liar's change
-/// made a real message of, a hub without room for all its neighbours, tables full
-/// of a covenant's payment.
-#[test]
-fn seeds_that_failed_once() {
-    for seed in [130, 347, 1391, 1937, 3611, 5721, 1_002_361] {
-        world(&Plan::drawn(seed));
-    }
-}
-
 /// Worlds that nobody has seen before, `MESH_FRESH` of them. Their seeds are printed.
 #[test]
 fn fresh_worlds() {

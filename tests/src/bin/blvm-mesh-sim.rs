@@ -135,7 +135,9 @@ impl Args {
         }
         if let Some(text) = &self.radio {
             plan.radio = Some(modem(text)?);
-            plan.traffic_gap = 1000 * SECOND / plan.nodes.max(1) as u64;
+            if !plan.varied {
+                plan.traffic_gap = 1000 * SECOND / plan.nodes.max(1) as u64;
+            }
         }
         if let Some(text) = &self.faults {
             plan.faults = list(text, &Fault::ALL, Fault::name)?;

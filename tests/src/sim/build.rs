@@ -134,9 +134,10 @@ impl Plan {
             tables.seen = rng.pick(&[1, 8, 256]);
         }
         // Most lies are looked at; some neighbours used their allowance up.
-        if !rng.one_in(4) {
-            c.bad_payments = Allowance { rate: u64::MAX, burst: u64::MAX };
-        }
+        c.bad_payments = match rng.one_in(4) {
+            true => Allowance { rate: 1, burst: 2 },
+            false => Allowance { rate: u64::MAX, burst: u64::MAX },
+        };
         c.free_rate = rng.pick(&[2_000, 100_000]);
         c.free_burst = rng.pick(&[3_000, 100_000]);
         c.payment.volatile = rng.one_in(3);
