@@ -160,8 +160,7 @@ fn heard(places: [f64; 3], sent: &[(usize, Micros)]) -> Vec<bool> {
         w.send(*from, 1, &payload, &[]);
     }
     w.run_for(20 * SECOND);
-    let arrived =
-        |(n, (from, _)): (usize, &(usize, Micros))| w.arrived(*from, 1, &vec![n as u8; 100]);
+    let arrived = |(n, (from, _)): (usize, &(usize, Micros))| w.arrived(*from, 1, &[n as u8; 100]);
     sent.iter().enumerate().map(arrived).collect()
 }
 

@@ -236,7 +236,9 @@ mod tests {
         r.set_capacity(16);
         let note = |r: &mut RelayedRequests<Fixed>, who: u8, count, share| {
             for n in 0..count {
-                r.note(node(who), n, LinkId(who.into()), u64::from(who) * 100 + n, share, |l| l.0 != 2);
+                r.note(node(who), n, LinkId(who.into()), u64::from(who) * 100 + n, share, |l| {
+                    l.0 != 2
+                });
             }
         };
         note(&mut r, 1, 100, 16);

@@ -115,7 +115,7 @@ impl World {
                 Record::Payment(_) => {}
             }
         }
-        let booked = step.did.iter().any(|d| is_booked(d));
+        let booked = step.did.iter().any(is_booked);
         if booked {
             let shown = proof_in(given).and_then(|proof| self.shown(&proof));
             if let Some(Shown { key, keep_until: Some(until) }) = shown {
