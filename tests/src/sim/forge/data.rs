@@ -34,7 +34,10 @@ impl World {
         for _ in 0..times {
             let len = packet.len();
             match rng.below(if well_formed { 6 } else { 9 }) {
-                0 => packet[7] = if rng.one_in(2) { rng.below(18) as u8 } else { packet[7] + 1 },
+                0 => {
+                    packet[7] =
+                        if rng.one_in(2) { rng.below(18) as u8 } else { packet[7].wrapping_add(1) }
+                }
                 1 => {
                     let sequence = u64::from_le_bytes(packet[8..16].try_into().unwrap_or_default());
                     let next = sequence.wrapping_add(rng.within(1, 3));
