@@ -181,3 +181,33 @@ fn recorded_inputs_have_the_same_actions_in_either_memory() {
     println!("{inputs} inputs");
     assert!(inputs > 10_000);
 }
+
+/// What `--json` prints, but for what depends on the machine.
+#[test]
+fn the_summary_has_every_number_and_they_agree() {
+    let mut plan = Plan::calm(3, 12, "grid");
+    plan.traffic_gap = SECOND / 5;
+    (plan.liars, plan.duration) = (2, 20 * SECOND);
+    let s = world(&plan).summary;
+    let number = |key: &str| s[key].as_f64().unwrap_or_else(|| panic!("{key}: {s:#}"));
+    for key in ["events", "inputs", "control_bytes_per_node_second", "data_bytes_per_node_second"] {
+        assert!(number(key) > 0.0, "{key}: {s:#}");
+    }
+    assert_eq!(number("delivery_ratio"), number("arrived") / number("sent"));
+    for key in ["latency_ms", "links_crossed", "discovery_ms"] {
+        let at = ["p5", "p50", "p95", "p99", "max"].map(|p| s[key][p].as_f64().expect(key));
+        assert!(at[0] > 0.0 && at.is_sorted(), "{key}: {at:?}");
+    }
+    let earned: Vec<u64> =
+        s["earned_msat"].as_array().unwrap().iter().flat_map(|n| n.as_u64()).collect();
+    let sum = earned.iter().sum::<u64>() as f64;
+    assert_eq!((earned.len(), number("earned_sum_msat")), (12, sum));
+    assert_eq!(number("paid_msat"), number("shares_msat"));
+    assert_eq!(sum, number("shares_msat") + number("shares_of_undelivered_msat"));
+    assert!(number("paid_msat") > 0.0 && number("payments_accepted") > 0.0);
+    assert_eq!(s["shares_sum_to_paid"], true);
+    let refused = s["payments_refused"].as_object().unwrap();
+    assert!(refused.contains_key("Used"), "{refused:?}");
+    assert!(s["peak_tables"]["routes"].as_u64() > Some(0));
+    assert_eq!(s["trace"].as_str().map(str::len), Some(32));
+}

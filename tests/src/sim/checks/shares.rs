@@ -233,7 +233,7 @@ impl World {
         let share = capacity / shares.most.max(1);
         // Of those that came at the same time any may be taken for the oldest.
         let known = |used: &Used| {
-            let at = used.requests.iter().rfind(|(r, _)| *r == number).map(|(_, at)| *at);
+            let at = used.requests.iter().find(|(r, _)| *r == number).map(|(_, at)| *at);
             let later = |at| used.requests.iter().filter(|(_, t)| *t >= at).count();
             at.is_some_and(|at| later(at) <= share)
         };
