@@ -30,6 +30,10 @@ pub struct Checks {
     pub coins: BTreeMap<[u8; 32], Funded>,
     /// Payments that were refused as used or for want of room, rightly.
     pub refused: HashSet<[u8; 32]>,
+    /// What destinations signed of the routes to them.
+    confirmed: HashSet<[u8; 32]>,
+    /// Nodes that lied, and may have signed anything.
+    pub(super) lied: HashSet<usize>,
     /// How often things happened, so that no test passes because nothing did.
     pub counts: BTreeMap<String, u64>,
 }
@@ -81,6 +85,7 @@ impl World {
         } else {
             None
         };
+        self.confirms(n, step);
         self.one_end_per_search(n, given, step);
         payment
     }

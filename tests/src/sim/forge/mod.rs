@@ -111,6 +111,7 @@ impl World {
             Lie::Blackhole | Lie::Meddle => return,
         };
         self.checks.count("attacks");
+        self.checks.lied.insert(m);
         let all = self.rng.one_in(3);
         let path = Path::default().then(m);
         for packet in packets {
