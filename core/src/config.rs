@@ -61,7 +61,7 @@ pub struct Capacities {
     /// Nodes of which it was heard where they are. Full: as routes.
     pub hearsay: usize,
     /// Requests of others that are remembered; a neighbour has an equal share
-    /// of them. Full: the neighbour's own oldest goes.
+    /// of them. Full: the oldest of one that has more goes, else its own.
     pub relayed_requests: usize,
     /// Own searches under way. Full: a new one is refused.
     pub searches: usize,

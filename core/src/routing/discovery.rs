@@ -155,8 +155,9 @@ impl<M: Memory> RelayedRequests<M> {
         self.0.binary_search_by(|r| (r.source, r.sequence).cmp(&(source, sequence)))
     }
 
-    /// Remembers a request that came on a link. A link that has more than
-    /// `share` of them loses its own oldest.
+    /// Remembers a request that came on a link. A link that has `share` of them
+    /// loses its own oldest; else, in a full table, one that has more or is closed
+    /// does.
     pub fn note(
         &mut self,
         source: HopId,
@@ -164,6 +165,7 @@ impl<M: Memory> RelayedRequests<M> {
         from: LinkId,
         now: Micros,
         share: usize,
+        is_open: impl Fn(LinkId) -> bool,
     ) -> Novelty {
         if self.place(source, sequence).is_ok() {
             return Novelty::Known;
@@ -172,16 +174,22 @@ impl<M: Memory> RelayedRequests<M> {
         if self.0.len() >= share.max(1) {
             self.0.retain(|r| now.saturating_sub(r.heard) < REMEMBERED);
         }
-        let of_link = match self.0.len() >= share.max(1) {
-            true => self.0.iter().filter(|r| r.from == from).count(),
-            false => 0,
+        let of = |link: LinkId| self.0.iter().filter(|r| r.from == link).count();
+        let loses = if self.0.len() >= share.max(1) && of(from) >= share.max(1) {
+            Some(from)
+        } else if self.0.is_full() {
+            // Some link is closed, or has more than its share from when there were
+            // fewer neighbours; unless there are less places than neighbours.
+            let mut links = self.0.iter().map(|r| r.from);
+            let loses = links.find(|link| !is_open(*link) || of(*link) > share.max(1));
+            loses.or(self.0.first().map(|r| r.from))
+        } else {
+            None
         };
-        if of_link >= share.max(1) || self.0.is_full() {
-            let oldest = |own: bool| {
-                let list = self.0.iter().enumerate().filter(|(_, r)| !own || r.from == from);
-                list.min_by_key(|(_, r)| (r.heard, r.source, r.sequence)).map(|(at, _)| at)
-            };
-            if let Some(at) = oldest(of_link > 0).or_else(|| oldest(false)) {
+        if let Some(link) = loses {
+            let own = self.0.iter().enumerate().filter(|(_, r)| r.from == link);
+            let oldest = own.min_by_key(|(_, r)| (r.heard, r.source, r.sequence));
+            if let Some(at) = oldest.map(|(at, _)| at) {
                 self.0.take(at);
             }
         }
@@ -249,23 +257,42 @@ mod tests {
     fn a_flooding_neighbour_pushes_out_only_its_own() {
         let mut r = RelayedRequests::<Fixed>::EMPTY;
         r.set_capacity(16);
-        assert_eq!(r.note(hop(1), 1, LinkId(1), 0, 4), Novelty::New);
-        assert_eq!(r.note(hop(1), 1, LinkId(2), 0, 4), Novelty::Known);
+        assert_eq!(r.note(hop(1), 1, LinkId(1), 0, 4, |_| true), Novelty::New);
+        assert_eq!(r.note(hop(1), 1, LinkId(2), 0, 4, |_| true), Novelty::Known);
         for n in 0..100 {
-            r.note(hop(2), n, LinkId(2), n, 4);
+            r.note(hop(2), n, LinkId(2), n, 4, |_| true);
         }
         assert!(r.contains(hop(1), 1));
         assert_eq!(r.len(), 5);
         assert!(r.contains(hop(2), 99) && r.contains(hop(2), 96) && !r.contains(hop(2), 95));
-        r.note(hop(3), 1, LinkId(3), REMEMBERED + 98, 4);
+        r.note(hop(3), 1, LinkId(3), REMEMBERED + 98, 4, |_| true);
         assert_eq!(r.len(), 2, "the others are old");
+    }
+
+    #[test]
+    fn a_new_neighbour_gets_its_share_of_what_others_filled() {
+        let mut r = RelayedRequests::<Fixed>::EMPTY;
+        r.set_capacity(16);
+        let note = |r: &mut RelayedRequests<Fixed>, who: u8, count, share| {
+            for n in 0..count {
+                r.note(hop(who), n, LinkId(who.into()), u64::from(who) * 100 + n, share, |l| {
+                    l.0 != 2
+                });
+            }
+        };
+        note(&mut r, 1, 100, 16);
+        note(&mut r, 2, 100, 8);
+        note(&mut r, 3, 100, 5);
+        let kept = |who| (0..100).filter(|n| r.contains(hop(who), *n)).count();
+        assert_eq!((r.len(), kept(3)), (16, 5));
+        assert_eq!([kept(1), kept(2)], [5, 6], "what is closed goes where nobody has too much");
     }
 
     #[test]
     fn a_destination_answers_a_few_times() {
         let mut r = RelayedRequests::<Fixed>::EMPTY;
         r.set_capacity(16);
-        r.note(hop(1), 1, LinkId(1), 0, 4);
+        r.note(hop(1), 1, LinkId(1), 0, 4, |_| true);
         let costs = [50, 50, 40, 60, 30, 20].map(|cost| r.may_answer(hop(1), 1, cost));
         assert_eq!(costs, [true, false, true, false, true, false]);
         assert!(!r.may_answer(hop(1), 2, 1));

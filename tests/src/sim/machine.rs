@@ -25,7 +25,7 @@ pub enum Given {
     Answer { ticket: Ticket, block: Option<KnownHeader> },
     Send { to: NodeId, payload: Bytes, proof: Bytes, unchecked: bool },
     Find { to: NodeId },
-    Resumed { ticket: Ticket, bytes: Bytes },
+    Resumed { link: Option<LinkId>, ticket: Ticket, bytes: Bytes },
     Timer,
     Clock { unix: u64 },
     Header { header: [u8; 80], height: u32 },
@@ -43,7 +43,7 @@ impl Given {
                 *bytes = b.to_vec();
                 Input::MessageReceived { link: *link, packet: bytes }
             }
-            Self::Resumed { ticket, bytes: b } => {
+            Self::Resumed { ticket, bytes: b, .. } => {
                 *bytes = b.to_vec();
                 Input::Resumed { ticket: *ticket, packet: bytes }
             }
@@ -132,6 +132,8 @@ pub struct Step {
     /// Whether the input itself changed any table, route or counter but those of
     /// refusals; `false` where nobody looked.
     pub changed: bool,
+    /// The routes before it; `None` where nobody looked.
+    pub routes: Option<Vec<Known>>,
 }
 
 /// A state machine in either memory.
@@ -171,13 +173,15 @@ pub struct Known {
     pub hops: Vec<(HopId, Tariff)>,
     /// Its cost.
     pub cost: u64,
-    rest: (Tariff, u32, Micros),
+    /// When it is forgotten.
+    pub expires_at: Micros,
+    rest: (Tariff, u32),
 }
 
 impl From<Route<'_>> for Known {
     fn from(route: Route<'_>) -> Self {
         let Route { destination, hops, tariff, min_packet, cost, expires_at } = route;
-        Self { destination, hops: hops.to_vec(), cost, rest: (tariff, min_packet, expires_at) }
+        Self { destination, hops: hops.to_vec(), cost, expires_at, rest: (tariff, min_packet) }
     }
 }
 
@@ -211,7 +215,7 @@ impl Machine {
         let mut bytes = Vec::new();
         let input = given.input(&mut bytes);
         either!(self, m => m.handle(now, input))?;
-        let changed = before.is_some_and(|before| before != self.state());
+        let changed = before.as_ref().is_some_and(|before| *before != self.state());
         let given: &[u8] = match given {
             Given::Send { payload, .. } => payload,
             _ => &bytes,
@@ -221,7 +225,7 @@ impl Machine {
             let next = either!(self, m => own(m.poll(), given, did.last()));
             did.push(next);
         }
-        Ok(Step { did, changed })
+        Ok(Step { did, changed, routes: before.map(|before| before.routes) })
     }
 
     /// See [`blvm_mesh_core::mesh::Mesh::quote`].

@@ -1,10 +1,10 @@
 //! A node: its state machine, and what the shell around it keeps.
 
 use super::bytes::{Bytes, Path};
-use super::checks::Paid;
+use super::checks::{Paid, Remembered, Shares};
 use super::machine::{Given, Machine};
 use bitcoin::secp256k1::SecretKey;
-use blvm_mesh_core::config::Config;
+use blvm_mesh_core::config::{Config, MAX_HOPS};
 use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::mesh::Ticket;
 use blvm_mesh_core::payment::ledger::Record;
@@ -107,6 +107,9 @@ pub struct Node {
     pub(super) parked: BTreeMap<Ticket, Held>,
     pub(super) timer: Micros,
     pub(super) searching: BTreeMap<NodeId, Search>,
+    /// What it must remember, and what its neighbours have of it.
+    pub(super) remembered: Remembered,
+    pub(super) shares: Shares,
     /// Its connections: those that are open, and lately closed ones.
     pub(super) conns: Vec<usize>,
 }
@@ -144,6 +147,8 @@ impl Node {
             parked: BTreeMap::new(),
             timer: Micros::MAX,
             searching: BTreeMap::new(),
+            remembered: Remembered::default(),
+            shares: Shares::default(),
             conns: Vec::new(),
         }
     }
@@ -181,6 +186,8 @@ impl Node {
         self.parked.clear();
         self.timer = Micros::MAX;
         self.searching.clear();
+        self.remembered = Remembered::default();
+        self.shares = Shares::default();
         self.armed = None;
         self.disk_broken = false;
         self.delivered.clear();
@@ -203,14 +210,14 @@ impl Node {
     /// How long a search may take in all.
     pub fn search_time(&self) -> Micros {
         let timing = &self.config.timing;
-        let (mut width, mut sum) = (u64::from(timing.first_ring.clamp(1, 17)), 0);
-        loop {
+        let widest = MAX_HOPS as u64 + 1;
+        // The first request may go to where a node was heard of, as far away as may be.
+        let (mut width, mut sum) = (u64::from(timing.first_ring), widest * timing.hop_round_trip);
+        while width < widest {
+            width = if width * 4 >= widest / 2 { widest } else { width * 4 };
             sum += width * timing.hop_round_trip;
-            if width >= 17 {
-                return sum;
-            }
-            width = if width * 2 + 1 >= 17 { 17 } else { width * 2 };
         }
+        sum
     }
 
     pub(super) fn note(&mut self, packet: &Bytes) {

@@ -4,7 +4,7 @@ use super::super::World;
 use super::super::bytes::{Bytes, Path};
 use super::{Parts, seal};
 use bitcoin::secp256k1::Secp256k1;
-use blvm_mesh_core::config::MeshMode;
+use blvm_mesh_core::config::{MAX_HOPS, MeshMode};
 use blvm_mesh_core::id::{Network, NodeId};
 use blvm_mesh_core::payment::fee::Tariff;
 use blvm_mesh_core::signature::Identity;
@@ -140,7 +140,7 @@ impl World {
                 tariff: self.nodes[via].config.payment.tariff,
             });
             let more = self.hops(m);
-            hops.extend(more.into_iter().take(16 - hops.len()));
+            hops.extend(more.into_iter().take(MAX_HOPS - hops.len()));
         }
         let own = self.rng.one_in(2);
         let asked = self
