@@ -95,6 +95,12 @@ impl Link {
     pub(crate) fn sent(&self) -> Sent {
         self.egress.sent()
     }
+
+    /// Whether it runs over a serial line, which may be slower than what the mesh has to
+    /// say to all neighbours.
+    pub(crate) fn is_slow(&self) -> bool {
+        matches!(self.work, Work::Line { .. })
+    }
 }
 
 impl Links {

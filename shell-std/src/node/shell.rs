@@ -224,7 +224,10 @@ impl Shell {
         match self.links.push(link, priority, head, tail) {
             Some(Pushed::Queued) => {}
             Some(Pushed::Full) => self.todo.push_back(FollowUp::Full(link)),
-            Some(Pushed::Refused) if priority == Priority::Control => {
+            Some(Pushed::Refused)
+                if priority == Priority::Control
+                    && !self.links.get(link).is_some_and(|link| link.is_slow()) =>
+            {
                 let reason = "the neighbour takes nothing: even control packets have no room";
                 self.todo.push_back(FollowUp::Close(link, reason.to_owned()));
             }

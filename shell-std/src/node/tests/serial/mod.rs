@@ -8,6 +8,7 @@ use super::*;
 use crate::address::SerialLine;
 use crate::rpc::types::{LineState, LineStats, Peer, PeerState};
 use crate::rpc::{Handler, Reply, Request};
+use blvm_mesh_core::mesh::Priority;
 use smol::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use smol::net::TcpListener;
 use std::fs::File;
@@ -334,5 +335,29 @@ fn what_keeps_a_link_from_coming_about_is_told() {
         }
         a.stop().await;
         b.stop().await;
+    });
+}
+
+#[test]
+fn a_line_that_is_slower_than_control_packets_come_is_not_closed_for_it() {
+    Bed::run(async |bed| {
+        let bridge = Bridge::new(&bed, [0, 0], Faults::default()).await;
+        let (a, b) = pair(&bed, [bridge.line(0), bridge.line(1)], MeshMode::Open);
+        linked(&a, &b).await;
+        let flood = |engine: &mut engine::Engine| {
+            let (link, _) = engine.shell.links.iter().next().unwrap();
+            for _ in 0..1_000 {
+                engine.shell.push(link, Priority::Control, &[0; 2_000], &[]);
+            }
+            let is_close = |todo: &&_| matches!(todo, shell::FollowUp::Close(..));
+            let closed = engine.shell.todo.iter().filter(is_close).count();
+            let waits = engine.shell.links.get(link).unwrap().sent().waiting;
+            (closed, waits, engine.shell.refusals.counts().get("congested").copied())
+        };
+        let (closed, waits, refused) = a.handle().job(flood).await.unwrap();
+        assert_eq!(closed, 0, "the link is closed");
+        assert!(waits < 1_100_000 && refused > Some(400), "{waits}, {refused:?}");
+        b.stop().await;
+        a.stop().await;
     });
 }
