@@ -88,7 +88,8 @@ impl<M: Memory> Mesh<M> {
         let tariff = self.config.payment.tariff;
         if request.destination == me {
             let cost = metric::cost(request.quality, &request.hops, tariff);
-            return match self.tables.requests.may_answer(source, sequence, cost) {
+            let last = request.flags == 0;
+            return match self.tables.requests.may_answer(source, sequence, link, cost, last) {
                 true => {
                     self.reply(link, request);
                     Ok(())

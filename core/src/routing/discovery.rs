@@ -124,8 +124,8 @@ struct Relayed {
     sequence: u64,
     from: LinkId,
     heard: Micros,
-    /// Answers given, where this node is the destination.
-    answers: u8,
+    /// Links on which it was answered, where this node is the destination.
+    answered: heapless::Vec<LinkId, ROUTES_PER_DESTINATION>,
     /// Cost of the cheapest route among them.
     cheapest: u64,
 }
@@ -194,8 +194,8 @@ impl<M: Memory> RelayedRequests<M> {
             }
         }
         if let Err(at) = self.place(source, sequence) {
-            let new =
-                Relayed { source, sequence, from, heard: now, answers: 0, cheapest: u64::MAX };
+            let (answered, cheapest) = (heapless::Vec::new(), u64::MAX);
+            let new = Relayed { source, sequence, from, heard: now, answered, cheapest };
             // One was taken out where there was no room.
             let _ = self.0.try_insert(at, new);
         }
@@ -207,16 +207,25 @@ impl<M: Memory> RelayedRequests<M> {
         self.place(source, sequence).is_ok()
     }
 
-    /// Whether a request is to be answered that came over a route of this cost: the first
-    /// is, and a few that are cheaper.
-    pub fn may_answer(&mut self, source: HopId, sequence: u64, cost: u64) -> bool {
+    /// Whether a request is to be answered on a link, on which it came over a route of
+    /// this cost: the first is, and a few that are cheaper. In the `last` ring so is one
+    /// on each other link: a neighbour may have lied about the cost of the first, or drop
+    /// the answer.
+    pub fn may_answer(
+        &mut self,
+        source: HopId,
+        sequence: u64,
+        link: LinkId,
+        cost: u64,
+        last: bool,
+    ) -> bool {
         let Ok(at) = self.place(source, sequence) else { return false };
         let Some(r) = self.0.get_mut(at) else { return false };
-        let good = r.answers == 0 || cost < r.cheapest;
-        if !good || usize::from(r.answers) >= ROUTES_PER_DESTINATION {
+        let cheaper = r.answered.is_empty() || cost < r.cheapest;
+        if !(cheaper || last && !r.answered.contains(&link)) || r.answered.push(link).is_err() {
             return false;
         }
-        (r.answers, r.cheapest) = (r.answers.saturating_add(1), cost);
+        r.cheapest = r.cheapest.min(cost);
         true
     }
 
@@ -293,9 +302,20 @@ mod tests {
         let mut r = RelayedRequests::<Fixed>::EMPTY;
         r.set_capacity(16);
         r.note(hop(1), 1, LinkId(1), 0, 4, |_| true);
-        let costs = [50, 50, 40, 60, 30, 20].map(|cost| r.may_answer(hop(1), 1, cost));
-        assert_eq!(costs, [true, false, true, false, true, false]);
-        assert!(!r.may_answer(hop(1), 2, 1));
+        let answers = [50, 50, 40, 60, 30, 20]
+            .map(|cost| r.may_answer(hop(1), 1, LinkId(cost as u32), cost, false));
+        assert_eq!(answers, [true, false, true, false, true, false]);
+        assert!(!r.may_answer(hop(1), 2, LinkId(1), 1, false));
+    }
+
+    #[test]
+    fn who_lies_about_a_cost_does_not_keep_others_from_an_answer_for_ever() {
+        let mut r = RelayedRequests::<Fixed>::EMPTY;
+        r.set_capacity(16);
+        r.note(hop(1), 1, LinkId(1), 0, 4, |_| true);
+        let answers = [(1, 0), (1, 0), (2, 900), (2, 900), (3, 800), (4, 700)]
+            .map(|(link, cost)| r.may_answer(hop(1), 1, LinkId(link), cost, true));
+        assert_eq!(answers, [true, false, true, false, true, false]);
     }
 
     #[test]
