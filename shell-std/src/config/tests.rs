@@ -224,7 +224,7 @@ fn faults_in_the_file_name_key_and_what_is_allowed() {
         ("[limits]\nparked = 0".into(), &["limits.parked", "from 1 to"]),
         ("[limits]\nqueue_bytes = 1".into(), &["limits.queue_bytes", "limits.max_packet"]),
         ("[limits]\ninbox_bytes = 1".into(), &["limits.inbox_bytes"]),
-        ("[timing]\nfirst_ring = 50".into(), &["timing.first_ring", "17"]),
+        ("[timing]\nfirst_ring = 50".into(), &["timing.first_ring", "49"]),
         ("[timing]\nroute_lifetime_ms = 0".into(), &["timing.route_lifetime_ms", "at least 1"]),
         ("[timing]\nhandshake_timeout_ms = 0".into(), &["timing.handshake_timeout_ms"]),
         ("[timing]\nreconnect_min_ms = 0".into(), &["timing.reconnect_min_ms"]),
