@@ -52,7 +52,7 @@ pub struct Capacities {
     /// its equal share already, its own.
     pub routes: usize,
     /// Requests of others that are remembered; a neighbour has an equal share
-    /// of them. Full: the neighbour's own oldest goes.
+    /// of them. Full: the oldest of one that has more goes, else its own.
     pub relayed_requests: usize,
     /// Own searches under way. Full: a new one is refused.
     pub searches: usize,

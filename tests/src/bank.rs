@@ -139,15 +139,29 @@ impl Bank {
 
     /// Pays an invoice and gives the proof as a packet carries it.
     pub fn pay(&mut self, hash: &[u8; 32]) -> Vec<u8> {
-        let hint = IssuerHint::of(&self.public_key());
         let issued = self.issued.get_mut(hash).expect("an invoice of this issuer");
         issued.paid = true;
+        self.genuine(hash).expect("an invoice of this issuer")
+    }
+
+    /// The proof for an invoice, whether it was paid or not; `None` if there is no
+    /// such invoice.
+    pub fn genuine(&self, hash: &[u8; 32]) -> Option<Vec<u8>> {
+        let hint = IssuerHint::of(&self.public_key());
+        let issued = self.issued.get(hash)?;
         let mut out = vec![0; 1024];
         let terms_hash = issued.terms.hash();
         let n = pack(&issued.text, &issued.preimage, &terms_hash, hint, &mut out[1..]);
         out.truncate(1 + n.expect("it fits"));
         out[0] = LIGHTNING;
-        out
+        Some(out)
+    }
+
+    /// Whether a proof is one for an invoice of this issuer, in either form.
+    pub fn is_genuine(&self, hash: &[u8; 32], proof: &[u8]) -> bool {
+        let Some(issued) = self.issued.get(hash) else { return false };
+        let whole = || self.lie(hash, issued.preimage, &self.public_key());
+        self.genuine(hash).is_some_and(|own| own == proof) || whole() == proof
     }
 
     /// A proof for an invoice with another preimage, and with the hint at a key

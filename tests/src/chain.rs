@@ -186,6 +186,11 @@ impl Chain {
         })
     }
 
+    /// The time in a block, in seconds since 1970, in whatever chain it is.
+    pub fn time_of(&self, hash: &[u8; 32]) -> Option<u64> {
+        self.blocks.get(hash).map(|block| block.time.into())
+    }
+
     /// The newest blocks of the best chain, the oldest of them first.
     pub fn newest(&self, count: usize) -> Vec<([u8; 80], u32)> {
         let from = self.best.len().saturating_sub(count);

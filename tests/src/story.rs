@@ -1,6 +1,7 @@
 //! A world told step by step: each call gives what the nodes did.
 
 use crate::bank::{Issued, OwnTerms};
+use crate::chain::payout_script;
 use crate::invoice::Order;
 use crate::sim::{BASE_UNIX, Carried, Did, Given, World};
 use blvm_mesh_core::config::{Allowance, Config, MeshMode};
@@ -49,13 +50,39 @@ fn config(mode: MeshMode, world: &World) -> Config {
 impl Story {
     /// `count` nodes in a line.
     pub fn line(mode: MeshMode, count: usize, heap: bool) -> Self {
+        Self::line_of(mode, count, heap, |_, _| {})
+    }
+
+    /// The same, payment gated, with room for so many payments.
+    pub fn small(count: usize, payments: usize) -> Self {
+        let small = |_: &[u8; 32], c: &mut Config| c.capacities.payments = payments;
+        Self::line_of(MeshMode::PaymentGated, count, true, small)
+    }
+
+    /// The same, where covenants are active.
+    pub fn covenants(count: usize) -> Self {
+        Self::line_of(MeshMode::PaymentGated, count, true, |id, c| {
+            c.payment.covenants_active = true;
+            c.payment.payout_script = payout_script(id).iter().copied().collect();
+        })
+    }
+
+    fn line_of(
+        mode: MeshMode,
+        count: usize,
+        heap: bool,
+        adjust: impl Fn(&[u8; 32], &mut Config),
+    ) -> Self {
         let mut story = Self(World::new(count as u64));
         story.history = Some(Vec::new());
         story.carried = Some(Vec::new());
         story.disconnects = false;
-        for n in 0..count {
-            let config = config(mode, &story);
-            story.add_node(config, heap);
+        for _ in 0..count {
+            let before = config(mode, &story);
+            let n = story.add_node(before, heap);
+            let (id, mut config) = (story.id(n), story.nodes[n].config.clone());
+            adjust(&id.0, &mut config);
+            story.configure(n, config);
             if n > 0 {
                 story.wire(n - 1, n, MILLISECOND);
             }
@@ -131,16 +158,43 @@ impl Story {
 
     /// An invoice for a payload over a route, signed by the issuer and paid.
     pub fn order(&mut self, from: usize, to: usize, quote: &Quote, bytes: u64) -> Order {
-        let order = Order::new(self.bank.secret_key(), quote.terms_hash, quote.amount_msat, START);
-        let terms = OwnTerms {
+        self.order_at(START, from, to, quote, bytes)
+    }
+
+    /// The same, written at a time, in seconds since 1970.
+    pub fn order_at(
+        &mut self,
+        unix: u64,
+        from: usize,
+        to: usize,
+        quote: &Quote,
+        bytes: u64,
+    ) -> Order {
+        let key = self.bank.secret_key();
+        let mut order = Order::new(key, quote.terms_hash, quote.amount_msat, unix);
+        order.preimage[0] = self.bank.issued.len() as u8;
+        let terms = self.terms(from, to, quote, bytes);
+        self.paid(&order, terms);
+        order
+    }
+
+    fn terms(&self, from: usize, to: usize, quote: &Quote, quota: u64) -> OwnTerms {
+        OwnTerms {
             network: Network::Regtest,
             source: self.id(from),
             destination: self.id(to),
             hops: quote.hops.to_vec(),
-            quota: bytes,
-        };
-        self.paid(&order, terms);
-        order
+            quota,
+        }
+    }
+
+    /// A coin that pays for a payload over a route, in a block; the proof.
+    pub fn coin(&mut self, from: usize, to: usize, quote: &Quote, bytes: u64) -> Vec<u8> {
+        let terms = self.terms(from, to, quote, bytes);
+        let key = self.fund(terms);
+        let unix = self.unix();
+        self.chain.mine(unix);
+        self.chain.proof(&key).expect("it is in a block")
     }
 
     /// The issuer wrote this invoice, and it was paid.

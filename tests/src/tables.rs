@@ -13,7 +13,8 @@ use std::time::Instant;
 /// Prints a summary for people.
 pub fn brief(s: &Value) {
     let n = |key: &str| s[key].as_f64().unwrap_or_default();
-    println!("{} nodes, {}, {} s simulated", s["nodes"], s["topology"], s["simulated_s"]);
+    let topology = s["topology"].as_str().unwrap_or_default();
+    println!("{} nodes, {topology}, {} s simulated", s["nodes"], s["simulated_s"]);
     println!(
         "{} of {} payloads arrived ({:.1} %)",
         s["arrived"],

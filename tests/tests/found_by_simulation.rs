@@ -130,6 +130,27 @@ fn a_refused_request_is_not_remembered() {
     assert_eq!(refusal(&give(&mut w, &[peer])), None);
 }
 
+/// Whoever came after others had filled the table of requests had one place in it: replies
+/// to all but his latest request were refused. The same after each new connection.
+#[test]
+fn a_neighbour_that_comes_late_has_its_share_of_remembered_requests() {
+    let mut w = line(2, |_, c| c.capacities.relayed_requests = 8);
+    let c = w.nodes[0].config.clone();
+    let late = w.add_node(c, true);
+    let give = |w: &mut World, from: usize, number: u64| {
+        let (link, source) = (link_to(w, 1, from), w.id(from));
+        let bytes = write(&request(source, number, NodeId([9; 32]), &[])).into();
+        refusal(&w.input(1, Given::Received { link, bytes }))
+    };
+    assert!((0..20).all(|n| give(&mut w, 0, n).is_none()));
+    w.wire(1, late, 1000);
+    w.run_for(SECOND);
+    assert!((0..4).all(|n| give(&mut w, late, n).is_none()));
+    // All four are known, and four of the other's.
+    assert!((0..4).all(|n| give(&mut w, late, n).is_some()));
+    assert!((16..20).all(|n| give(&mut w, 0, n).is_some()));
+}
+
 /// A route on which a node stands twice was published, though no relay would
 /// have carried anything along it.
 #[test]

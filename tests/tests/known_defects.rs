@@ -255,6 +255,8 @@ fn expiry_is_read_from_the_invoice() {
     let order = Order { expiry_s: 100, ..order };
     let proof = order.proof();
     let late = START + 100;
+    let issued = world.bank.issued.get_mut(&order.payment_hash()).expect("it was ordered");
+    (issued.text, issued.expires_at) = (order.invoice(), late);
     world.set_clocks(late);
     let log = world.send_and_run(0, 2, PAYLOAD, &proof);
     let expired = lightning(LightningError::Expired { expires_at: late, now: late });

@@ -147,6 +147,81 @@ fn hidden_nodes_collide_and_the_stronger_one_may_still_be_heard() {
     assert!(close * 4 < even, "{close} {even}");
 }
 
+/// Payloads of 100 bytes, each one frame, go to the node in the middle of a row: from
+/// which end, and when. Says of each whether it arrived, without being sent again.
+fn heard(places: [f64; 3], sent: &[(usize, Micros)]) -> Vec<bool> {
+    let mut w = radios(&places);
+    w.radio.as_mut().unwrap().tries = 0;
+    let start = w.now;
+    for (n, (from, at)) in sent.iter().enumerate() {
+        let payload = vec![n as u8; 100];
+        w.radio.as_mut().unwrap().pause = Some(0);
+        w.run_for(start + at - w.now);
+        w.send(*from, 1, &payload, &[]);
+    }
+    w.run_for(20 * SECOND);
+    let arrived = |(n, (from, _)): (usize, &(usize, Micros))| w.arrived(*from, 1, &[n as u8; 100]);
+    sent.iter().enumerate().map(arrived).collect()
+}
+
+#[test]
+fn a_frame_is_lost_where_another_overlaps_it_that_is_a_quarter_as_strong() {
+    let (ends, modem) = ([0, 2], Modem::SHORT);
+    // Power falls with the third power of the distance; no end hears the other.
+    let at = |other: f64| [0.0, 0.6, 0.6 + other];
+    let both = |other, later| heard(at(other), &[(ends[0], 0), (ends[1], later)]);
+    // 4^(1/3) = 1.587: 0.94 is 3.85 times as weak, 0.97 4.2 times.
+    assert_eq!(both(0.94, 1000), [false, false]);
+    assert_eq!(both(0.97, 1000), [true, false]);
+    // It does not matter which one was first.
+    let turned = heard(at(0.97), &[(2, 0), (0, 1000)]);
+    assert_eq!(turned, [false, true]);
+    // Of two that are equally strong neither is heard, if they touch at all.
+    let airtime = modem.airtime(PACKET as usize + 22) + modem.airtime(8);
+    assert_eq!(both(0.6, airtime - 1), [false, false]);
+    assert_eq!(both(0.6, airtime), [true, true]);
+}
+
+#[test]
+fn a_radio_that_sends_hears_nothing() {
+    let mut w = radios(&[0.0, 0.6, 1.2]);
+    w.radio.as_mut().unwrap().tries = 0;
+    w.radio.as_mut().unwrap().pause = Some(0);
+    let to = |w: &mut World, from, to| drop(w.send(from, to, &[from as u8; 50], &[]));
+    let place = |w: &mut World, x: f64| w.radio.as_mut().unwrap().place(2, (x, 0.0));
+    // The right one comes into range while the middle one sends to the left, and
+    // does not know that.
+    place(&mut w, 9.0);
+    to(&mut w, 1, 0);
+    w.run_for(Modem::SHORT.airtime(100));
+    place(&mut w, 1.2);
+    to(&mut w, 2, 1);
+    w.run_for(10 * SECOND);
+    assert!(w.arrived(1, 0, &[1; 50]), "nobody else is heard on the left");
+    assert!(!w.arrived(2, 1, &[2; 50]), "it sent itself meanwhile");
+    to(&mut w, 2, 1);
+    w.run_for(10 * SECOND);
+    assert!(w.arrived(2, 1, &[2; 50]));
+}
+
+#[test]
+fn jitter_and_overtaking_keep_to_their_bounds() {
+    let latency = 20 * MILLISECOND;
+    let line = Line { latency, jitter: 5 * MILLISECOND, ..Line::default() };
+    let times = arrivals(&mut pair(line), 0, 1, 400);
+    assert_eq!(times.len(), 400);
+    assert!(times.iter().all(|t| (latency..=latency + line.jitter).contains(t)));
+    assert!(times.windows(2).all(|t| t[0] <= t[1]), "none overtakes another");
+    let mut w = pair(line);
+    w.change_lines(|l| l.reorder_ppm = 500_000);
+    let mut late = arrivals(&mut w, 0, 1, 400);
+    assert_eq!(late.len(), 400, "what is overtaken is not lost");
+    late.sort_unstable();
+    assert!(late[0] >= latency && *late.last().unwrap() <= 5 * latency + line.jitter);
+    let overtaken = late.iter().filter(|t| **t > latency + line.jitter).count();
+    assert!(overtaken > 100, "{overtaken}");
+}
+
 #[test]
 fn a_stream_that_is_tampered_with_is_closed_and_carries_nothing_false() {
     let mut w = pair(Line { latency: MILLISECOND, bolt8: true, ..Line::default() });

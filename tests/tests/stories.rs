@@ -1,10 +1,12 @@
 //! Short stories: what each node does, in order, as it would be told. The traces
 //! are compared whole.
 
+use bitcoin::secp256k1::SecretKey;
 use blvm_mesh_core::config::MeshMode;
 use blvm_mesh_core::mesh::Event;
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::time::SECOND;
+use blvm_mesh_tests::invoice::Order;
 use blvm_mesh_tests::sim::{Did, Given};
 use blvm_mesh_tests::story::{Log, START, Story};
 
@@ -38,6 +40,8 @@ fn told(log: &Log) -> String {
             }
             Did::Parked { .. } => "keeps it waiting".into(),
             Did::Resume { .. } => "takes it up again".into(),
+            Did::Verify { .. } => "asks about a block".into(),
+            Did::Close { reason, .. } => format!("closes a link: {reason}"),
             other => format!("{other:?}"),
         };
         out += &format!("{n} {what}\n");
@@ -152,4 +156,137 @@ const NOBODY: &str = r#"
 0 finds no route
 0 refuses: no route to the destination was found (Ignore)
 0 finds no route
+"#;
+
+#[test]
+fn a_relay_loses_power_before_and_after_its_record_is_durable() {
+    let mut w = Story::line(MeshMode::PaymentGated, 3, false);
+    let quote = w.quote(0, 2, 5);
+    let mut log = Log::new();
+    for written in [0, 1] {
+        let order = w.order(0, 2, &quote, 5);
+        w.nodes[1].disk_stalls = true;
+        log.extend(w.send_and_run(0, 2, b"power", &order.proof()));
+        w.crash(1, written);
+        log.extend(w.start_again(1));
+        log.extend(w.send_and_run(0, 2, b"power", &order.proof()));
+        w.sync(1);
+        log.extend(w.run());
+    }
+    assert_eq!(told(&log), POWER);
+}
+
+const POWER: &str = r#"
+1 is paid 1100 of 3666 msat
+1 records it as Intermediate(0)
+0 has lost a neighbour
+2 has lost a neighbour
+1 has a new neighbour
+2 has a new neighbour
+1 has a new neighbour
+0 has a new neighbour
+0 keeps it waiting
+0 knows a route over 1 others
+0 takes it up again
+1 is paid 1100 of 3666 msat
+1 records it as Intermediate(0)
+2 is paid 2199 of 3666 msat
+2 records it as Destination
+2 delivers "power" and earns 2199 msat
+1 is paid 1100 of 3666 msat
+1 records it as Intermediate(0)
+0 has lost a neighbour
+2 closes a link: the neighbour has another link, which is kept
+2 has lost a neighbour
+2 has a new neighbour
+1 has a new neighbour
+0 has a new neighbour
+1 has a new neighbour
+0 keeps it waiting
+0 knows a route over 1 others
+0 takes it up again
+1 refuses: the payment was used before (Penalise)
+0 learns that it was stopped: Replay
+"#;
+
+#[test]
+fn an_invoice_to_himself_and_a_proof_that_he_saw_buy_a_thief_nothing() {
+    let mut w = Story::line(MeshMode::PaymentGated, 3, true);
+    let quote = w.quote(0, 2, 5);
+    let order = w.order(0, 2, &quote, 5);
+    let own = SecretKey::from_slice(&[9; 32]).unwrap();
+    let own = Order { signer: own, hint: order.hint, ..order.clone() };
+    let mut log = w.send_and_run(0, 2, b"cheap", &own.proof());
+    // The relay sees the payment, and shows it as its own before it passes it on.
+    w.lose = Some(|to, packet| to == 2 && packet.len() > 200);
+    log.extend(w.send_and_run(0, 2, b"hello", &order.proof()));
+    w.lose = None;
+    log.extend(w.send_and_run(1, 2, b"mine!", &order.proof()));
+    assert_eq!(told(&log), THIEF);
+}
+
+const THIEF: &str = r#"
+1 refuses: the signature of the invoice is not by the issuer named (Ignore)
+0 learns that it was stopped: IssuerUnknown
+1 is paid 1100 of 3666 msat
+1 records it as Intermediate(0)
+2 refuses: the signature of the invoice is not by the issuer named (Ignore)
+1 learns that it was stopped: IssuerUnknown
+"#;
+
+#[test]
+fn a_table_without_room_takes_no_payment_until_one_has_expired() {
+    let mut w = Story::small(3, 1);
+    let quote = w.quote(0, 2, 5);
+    let orders = [0, 1].map(|_| w.order(0, 2, &quote, 5));
+    let mut log = w.send_and_run(0, 2, b"first", &orders[0].proof());
+    log.extend(w.send_and_run(0, 2, b"other", &orders[1].proof()));
+    w.set_clocks(START + 3601);
+    log.extend(w.later(61 * SECOND));
+    let late = w.order_at(START + 3600, 0, 2, &quote, 5);
+    log.extend(w.send_and_run(0, 2, b"later", &late.proof()));
+    assert_eq!(told(&log), ROOM);
+}
+
+const ROOM: &str = r#"
+1 is paid 1100 of 3666 msat
+1 records it as Intermediate(0)
+2 is paid 2199 of 3666 msat
+2 records it as Destination
+2 delivers "first" and earns 2199 msat
+1 refuses: there is no room to remember another payment, so none is accepted (Ignore)
+0 learns that it was stopped: TableFull
+1 forgets all up to 3600 s
+2 forgets all up to 3600 s
+1 is paid 1100 of 3666 msat
+1 records it as Intermediate(0)
+2 is paid 2199 of 3666 msat
+2 records it as Destination
+2 delivers "later" and earns 2199 msat
+"#;
+
+#[test]
+fn a_covenant_is_taken_once_its_block_is_known_and_once_only() {
+    let mut w = Story::covenants(3);
+    let quote = w.quote(0, 2, 5);
+    let proof = w.coin(0, 2, &quote, 5);
+    let mut log = w.send_and_run(0, 2, b"coins", &proof);
+    log.extend(w.send_and_run(0, 2, b"again", &proof));
+    assert_eq!(told(&log), COVENANT);
+}
+
+const COVENANT: &str = r#"
+1 keeps it waiting
+1 asks about a block
+1 takes it up again
+1 is paid 6000000 of 20000000 msat
+1 records it as Intermediate(0)
+2 keeps it waiting
+2 asks about a block
+2 takes it up again
+2 is paid 12000000 of 20000000 msat
+2 records it as Destination
+2 delivers "coins" and earns 12000000 msat
+1 refuses: the payment was used before (Penalise)
+0 learns that it was stopped: Replay
 "#;

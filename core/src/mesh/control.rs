@@ -3,7 +3,7 @@
 use super::api::{Action, Event, Remedy};
 use super::error::{MeshError, NetworkReason, RoutingReason};
 use super::relay::all_different;
-use super::{Mesh, Pending};
+use super::{Mesh, Pending, Tables};
 use crate::id::{HopId, LinkId, NodeId};
 use crate::routing::discovery::Novelty;
 use crate::routing::table::Route;
@@ -76,7 +76,9 @@ impl<M: Memory> Mesh<M> {
         let share =
             self.config.capacities.relayed_requests / self.tables.routing.neighbours.len().max(1);
         let (source, sequence) = (request.source, request.sequence);
-        let novelty = self.tables.requests.note(source, sequence, link, self.now, share);
+        let Tables { requests, routing, .. } = &mut *self.tables;
+        let is_open = |link| routing.neighbours.get(link).is_some();
+        let novelty = requests.note(source, sequence, link, self.now, share, is_open);
         let quality = self.tables.routing.neighbours.get(link).map_or(0, |n| n.quality);
         request.quality = request.quality.saturating_add(u32::from(quality));
         request.min_packet = request.min_packet.min(self.config.max_packet);

@@ -141,8 +141,9 @@ impl<M: Memory> RelayedRequests<M> {
         self.0.binary_search_by(|r| (r.source, r.sequence).cmp(&(*source, sequence)))
     }
 
-    /// Remembers a request that came on a link. A link that has more than
-    /// `share` of them loses its own oldest.
+    /// Remembers a request that came on a link. A link that has `share` of them
+    /// loses its own oldest; else, in a full table, one that has more or is closed
+    /// does.
     pub fn note(
         &mut self,
         source: NodeId,
@@ -150,17 +151,27 @@ impl<M: Memory> RelayedRequests<M> {
         from: LinkId,
         now: Micros,
         share: usize,
+        is_open: impl Fn(LinkId) -> bool,
     ) -> Novelty {
         if self.place(&source, sequence).is_ok() {
             return Novelty::Known;
         }
-        let of_link = self.0.iter().filter(|r| r.from == from).count();
-        if of_link >= share.max(1) || self.0.is_full() {
-            let oldest = |own: bool| {
-                let list = self.0.iter().enumerate().filter(|(_, r)| !own || r.from == from);
-                list.min_by_key(|(_, r)| (r.heard, r.source, r.sequence)).map(|(at, _)| at)
-            };
-            if let Some(at) = oldest(of_link > 0).or_else(|| oldest(false)) {
+        let of = |link: LinkId| self.0.iter().filter(|r| r.from == link).count();
+        let loses = if of(from) >= share.max(1) {
+            Some(from)
+        } else if self.0.is_full() {
+            // Some link is closed, or has more than its share from when there were
+            // fewer neighbours; unless there are less places than neighbours.
+            let mut links = self.0.iter().map(|r| r.from);
+            let loses = links.find(|link| !is_open(*link) || of(*link) > share.max(1));
+            loses.or(self.0.first().map(|r| r.from))
+        } else {
+            None
+        };
+        if let Some(link) = loses {
+            let own = self.0.iter().enumerate().filter(|(_, r)| r.from == link);
+            let oldest = own.min_by_key(|(_, r)| (r.heard, r.source, r.sequence));
+            if let Some(at) = oldest.map(|(at, _)| at) {
                 self.0.take(at);
             }
         }
@@ -209,10 +220,10 @@ mod tests {
     fn a_flooding_neighbour_pushes_out_only_its_own() {
         let mut r = RelayedRequests::<Fixed>::EMPTY;
         r.set_capacity(16);
-        assert_eq!(r.note(node(1), 1, LinkId(1), 0, 4), Novelty::New);
-        assert_eq!(r.note(node(1), 1, LinkId(2), 0, 4), Novelty::Known);
+        assert_eq!(r.note(node(1), 1, LinkId(1), 0, 4, |_| true), Novelty::New);
+        assert_eq!(r.note(node(1), 1, LinkId(2), 0, 4, |_| true), Novelty::Known);
         for n in 0..100 {
-            r.note(node(2), n, LinkId(2), n, 4);
+            r.note(node(2), n, LinkId(2), n, 4, |_| true);
         }
         assert!(r.contains(&node(1), 1));
         assert_eq!(r.len(), 5);
@@ -220,10 +231,29 @@ mod tests {
     }
 
     #[test]
+    fn a_new_neighbour_gets_its_share_of_what_others_filled() {
+        let mut r = RelayedRequests::<Fixed>::EMPTY;
+        r.set_capacity(16);
+        let note = |r: &mut RelayedRequests<Fixed>, who: u8, count, share| {
+            for n in 0..count {
+                r.note(node(who), n, LinkId(who.into()), u64::from(who) * 100 + n, share, |l| {
+                    l.0 != 2
+                });
+            }
+        };
+        note(&mut r, 1, 100, 16);
+        note(&mut r, 2, 100, 8);
+        note(&mut r, 3, 100, 5);
+        let kept = |who| (0..100).filter(|n| r.contains(&node(who), *n)).count();
+        assert_eq!((r.len(), kept(3)), (16, 5));
+        assert_eq!([kept(1), kept(2)], [5, 6], "what is closed goes where nobody has too much");
+    }
+
+    #[test]
     fn a_destination_answers_a_few_times() {
         let mut r = RelayedRequests::<Fixed>::EMPTY;
         r.set_capacity(16);
-        r.note(node(1), 1, LinkId(1), 0, 4);
+        r.note(node(1), 1, LinkId(1), 0, 4, |_| true);
         assert!((0..ROUTES_PER_DESTINATION).all(|_| r.may_answer(&node(1), 1)));
         assert!(!r.may_answer(&node(1), 1));
         assert!(!r.may_answer(&node(1), 2));

@@ -2,9 +2,9 @@
 //! how to use it.
 
 use blvm_mesh_core::time::SECOND;
-use blvm_mesh_tests::sim::hunt::{Failure, attempt, shrink};
+use blvm_mesh_tests::sim::hunt::{Failure, attempt, attempt_live, compare, shrink};
 use blvm_mesh_tests::sim::radio::Modem;
-use blvm_mesh_tests::sim::{Fault, Lie, Plan, World, svg};
+use blvm_mesh_tests::sim::{Fault, Lie, Plan, Report, World, svg};
 use blvm_mesh_tests::tables;
 use clap::{Parser, Subcommand};
 use std::fs::File;
@@ -61,9 +61,16 @@ struct Args {
     /// Mend everything at the end; what is then sent must arrive.
     #[arg(long)]
     peace: bool,
-    /// Live N worlds, drawn from N seeds from this one on.
+    /// Live N worlds, drawn from N seeds from this one on; every tenth in either
+    /// memory.
     #[arg(long, value_name = "N")]
     swarm: Option<u64>,
+    /// Keep the tables on the heap, or in fixed memory [default: drawn, or the heap].
+    #[arg(long, value_name = "BOOL")]
+    heap: Option<bool>,
+    /// Worlds that may be tried to make a failing one smaller.
+    #[arg(long, value_name = "N", default_value_t = 300)]
+    tries: usize,
     /// Print the summary as JSON.
     #[arg(long)]
     json: bool,
@@ -128,7 +135,9 @@ impl Args {
         }
         if let Some(text) = &self.radio {
             plan.radio = Some(modem(text)?);
-            plan.traffic_gap = 1000 * SECOND / plan.nodes.max(1) as u64;
+            if !plan.varied {
+                plan.traffic_gap = 1000 * SECOND / plan.nodes.max(1) as u64;
+            }
         }
         if let Some(text) = &self.faults {
             plan.faults = list(text, &Fault::ALL, Fault::name)?;
@@ -141,6 +150,7 @@ impl Args {
         plan.covenants = self.covenants.unwrap_or(plan.covenants);
         plan.traffic_gap = self.traffic_ms.map_or(plan.traffic_gap, |ms| ms * 1000);
         plan.peace |= self.peace;
+        plan.heap = self.heap.or(plan.heap);
         if plan.nodes < 2 {
             return Err("a mesh has at least 2 nodes".into());
         }
@@ -151,49 +161,64 @@ impl Args {
     }
 }
 
-fn failed(failure: Box<Failure>) -> ExitCode {
-    eprintln!("{failure}\nmaking it smaller ..");
-    eprintln!("smallest:\n{}", shrink(failure, 300));
+fn failed(failure: Box<Failure>, tries: usize) -> ExitCode {
+    eprintln!("{failure}");
+    if tries > 0 {
+        eprintln!("making it smaller ..\nsmallest:\n{}", shrink(failure, tries));
+    }
     ExitCode::FAILURE
 }
 
-/// Prints now and then how far a long run is.
-fn progress(plan: &Plan, start: Instant) -> impl FnMut(&World) {
-    let (end, mut last) = (plan.duration, 0);
-    move |world: &World| {
-        let running = start.elapsed().as_secs();
-        if running >= last + 2 && stderr().is_terminal() {
-            last = running;
-            let percent = 100 * world.now / end.max(1);
-            eprint!("\r{percent:3} % after {running} s, {} events ", world.events());
+/// Says how far a long run is: on a terminal every two seconds in the same line, else
+/// every ten seconds.
+struct Progress {
+    start: Instant,
+    last: u64,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self { start: Instant::now(), last: 0 }
+    }
+
+    fn say(&mut self, text: impl FnOnce() -> String) {
+        let (running, live) = (self.start.elapsed().as_secs(), stderr().is_terminal());
+        if running >= self.last + if live { 2 } else { 10 } {
+            self.last = running;
+            match live {
+                true => eprint!("\r{} after {running} s ", text()),
+                false => eprintln!("{} after {running} s", text()),
+            }
         }
     }
 }
 
 fn one(args: &Args, plan: &Plan) -> Result<ExitCode, String> {
+    // A topology that cannot be read is no failure of an invariant.
+    plan.shape()?;
     let start = Instant::now();
-    let report = match (&args.trace, &args.svg) {
-        (None, None) => match attempt(plan, &mut progress(plan, start)) {
-            Ok(report) => report,
-            Err(failure) => return Ok(failed(failure)),
-        },
-        (trace, drawing) => {
-            let mut out: Option<Box<dyn Write>> = match trace.as_deref() {
-                None => None,
-                Some("-") => Some(Box::new(stdout())),
-                Some(file) => {
-                    let file = File::create(file).map_err(|e| format!("{file}: {e}"))?;
-                    Some(Box::new(BufWriter::new(file)))
-                }
-            };
-            let life = plan.live(&mut |_| {}, out.take())?;
-            if let Some(file) = drawing {
-                let text = svg::draw(&life.world, &life.topology);
-                std::fs::write(file, text).map_err(|e| format!("{file}: {e}"))?;
-            }
-            blvm_mesh_tests::sim::Report::of(&life.world, plan)
+    let out: Option<Box<dyn Write>> = match args.trace.as_deref() {
+        None => None,
+        Some("-") => Some(Box::new(stdout())),
+        Some(file) => {
+            let file = File::create(file).map_err(|e| format!("{file}: {e}"))?;
+            Some(Box::new(BufWriter::new(file)))
         }
     };
+    let mut progress = Progress::new();
+    let mut tell = |world: &World| {
+        let percent = (100 * world.now / plan.duration.max(1)).min(100);
+        progress.say(|| format!("{percent:3} %, {} events", world.events()));
+    };
+    let life = match attempt_live(plan, &mut tell, out) {
+        Ok(life) => life,
+        Err(failure) => return Ok(failed(failure, args.tries)),
+    };
+    if let Some(file) = &args.svg {
+        let text = svg::draw(&life.world, &life.topology);
+        std::fs::write(file, text).map_err(|e| format!("{file}: {e}"))?;
+    }
+    let report = Report::of(&life.world, plan);
     let (elapsed, cpu) = (start.elapsed().as_secs_f64(), tables::cpu_seconds());
     let mut summary = report.summary;
     let number = |key: &str| summary[key].as_f64().unwrap_or_default();
@@ -213,15 +238,17 @@ fn one(args: &Args, plan: &Plan) -> Result<ExitCode, String> {
 }
 
 fn swarm(args: &Args, count: u64) -> Result<ExitCode, String> {
-    let first = args.seed;
+    let (first, mut progress) = (args.seed, Progress::new());
     for seed in first..first + count {
         let plan = args.plan(seed)?;
-        if let Err(failure) = attempt(&plan, &mut |_| {}) {
-            return Ok(failed(failure));
+        let mut found = attempt(&plan, &mut |_| {}).err();
+        if seed % 10 == 0 && found.is_none() {
+            found = compare(&plan).err();
         }
-        if stderr().is_terminal() {
-            eprint!("\r{} of {count} worlds ", seed + 1 - first);
+        if let Some(failure) = found {
+            return Ok(failed(failure, args.tries));
         }
+        progress.say(|| format!("{} of {count} worlds", seed + 1 - first));
     }
     println!("{count} worlds, seeds {first} to {}: every invariant holds", first + count - 1);
     Ok(ExitCode::SUCCESS)
@@ -230,9 +257,7 @@ fn swarm(args: &Args, count: u64) -> Result<ExitCode, String> {
 fn main() -> ExitCode {
     let args = Args::parse();
     // A failure is told by whoever catches it.
-    if args.trace.is_none() && args.svg.is_none() {
-        std::panic::set_hook(Box::new(|_| {}));
-    }
+    std::panic::set_hook(Box::new(|_| {}));
     let result = match (&args.command, args.swarm) {
         (Some(Command::Discovery), _) => tables::discovery(),
         (Some(Command::Growth { nodes }), _) => tables::growth(nodes),

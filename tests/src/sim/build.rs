@@ -1,6 +1,7 @@
 //! Makes the world of a plan.
 
 use super::World;
+use super::forge::Lie;
 use super::machine::Given;
 use super::plan::{Fault, Plan};
 use super::radio::Medium;
@@ -55,9 +56,10 @@ impl Plan {
         if self.has(Fault::Tamper) {
             world.tamper_ppm = 2_000;
         }
-        if self.liars > 0 && self.varied {
-            world.blackhole = rng.pick(&[0, 2, 10]);
-            world.meddling = rng.one_in(2);
+        if self.liars > 0 {
+            let often = if self.varied { rng.pick(&[2, 5, 10]) } else { 2 };
+            world.blackhole = if self.lies.contains(&Lie::Blackhole) { often } else { 0 };
+            world.meddling = self.lies.contains(&Lie::Meddle);
         }
         for _ in 0..self.liars {
             let n = rng.index(shape.nodes);
@@ -103,14 +105,20 @@ impl Plan {
         c.payment.future_skew = self.skew;
         let _ = c.payment.issuers.push(world.bank.public_key());
         c.timing.keepalive = self.keepalive_ms * MILLISECOND;
-        if let Some(modem) = self.radio {
-            c.max_packet = 2048;
-            // Time for a frame of every neighbour on the way there and back.
-            c.timing.hop_round_trip = 20 * modem.airtime(255);
+        self.slow_links(&mut c);
+        if self.radio.is_some() {
             c.timing.first_ring = 3;
             c.timing.route_lifetime = 1800 * SECOND;
         }
         c
+    }
+
+    fn slow_links(&self, c: &mut Config) {
+        if let Some(modem) = self.radio {
+            c.max_packet = 2048;
+            // Time for a frame of every neighbour on the way there and back.
+            c.timing.hop_round_trip = 20 * modem.airtime(255);
+        }
     }
 
     fn varied_config(&self, world: &World, mode: MeshMode, rng: &mut Rng) -> Config {
@@ -126,9 +134,10 @@ impl Plan {
             tables.seen = rng.pick(&[1, 8, 256]);
         }
         // Most lies are looked at; some neighbours used their allowance up.
-        if !rng.one_in(4) {
-            c.bad_payments = Allowance { rate: u64::MAX, burst: u64::MAX };
-        }
+        c.bad_payments = match rng.one_in(4) {
+            true => Allowance { rate: 1, burst: 2 },
+            false => Allowance { rate: u64::MAX, burst: u64::MAX },
+        };
         c.free_rate = rng.pick(&[2_000, 100_000]);
         c.free_burst = rng.pick(&[3_000, 100_000]);
         c.payment.volatile = rng.one_in(3);
@@ -142,6 +151,7 @@ impl Plan {
         c.timing.keepalive = self.keepalive_ms * MILLISECOND;
         c.timing.first_ring = rng.within(1, 4) as u8;
         c.timing.route_lifetime = rng.pick(&[3, 600]) * SECOND;
+        self.slow_links(&mut c);
         c
     }
 

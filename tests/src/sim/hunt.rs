@@ -2,20 +2,26 @@
 
 use super::World;
 use super::forge::Lie;
+use super::live::Life;
+use super::machine::Given;
 use super::plan::{Fault, Plan};
 use super::report::Report;
 use blvm_mesh_core::time::{Micros, SECOND};
-use std::cell::Cell;
+use std::cell::RefCell;
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+/// An event: the time in microseconds, the node, and what it was given.
+pub type Event = (Micros, usize, Given);
+
 thread_local! {
-    /// Where the world is: the time, and the node that was given something.
-    static WHERE: Cell<(Micros, usize)> = const { Cell::new((0, 0)) };
+    /// What happens now.
+    static NOW: RefCell<Option<Event>> = const { RefCell::new(None) };
 }
 
-/// Notes where a world is, for whoever asks after a failure.
-pub(super) fn note(at: Micros, node: usize) {
-    WHERE.set((at, node));
+/// Notes what happens, for whoever asks after a failure.
+pub(super) fn note(at: Micros, node: usize, given: &Given) {
+    NOW.set(Some((at, node, given.clone())));
 }
 
 /// A plan in which an invariant does not hold.
@@ -23,10 +29,10 @@ pub(super) fn note(at: Micros, node: usize) {
 pub struct Failure {
     /// The plan.
     pub plan: Plan,
-    /// What did not hold, and at which event.
+    /// What did not hold.
     pub message: String,
-    /// When, in microseconds, and at which node.
-    pub at: (Micros, usize),
+    /// The latest event, if there was one.
+    pub at: Option<Event>,
 }
 
 impl Failure {
@@ -45,8 +51,10 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let message: String = self.message.chars().take(1500).collect();
         writeln!(f, "seed {}: {} does not hold", self.plan.seed, self.invariant())?;
-        let (at, node) = self.at;
-        writeln!(f, "at {:.6} s, node {node}: {message}", at as f64 / SECOND as f64)?;
+        writeln!(f, "{message}")?;
+        if let Some((at, node, given)) = &self.at {
+            writeln!(f, "at {:.6} s, node {node}: {given:?}", *at as f64 / SECOND as f64)?;
+        }
         write!(f, "again: {}", self.plan.command())
     }
 }
@@ -56,13 +64,39 @@ impl std::fmt::Display for Failure {
 /// # Errors
 /// The failure; a plan that makes no world is none of them and panics.
 pub fn attempt(plan: &Plan, progress: &mut dyn FnMut(&World)) -> Result<Report, Box<Failure>> {
-    let run = || plan.run(progress).unwrap_or_else(|e| panic!("no world: {e}"));
+    attempt_live(plan, progress, None).map(|life| Report::of(&life.world, plan))
+}
+
+/// The same; the world at its end. `lines` is written one for each input.
+pub fn attempt_live<'a>(
+    plan: &'a Plan,
+    progress: &mut dyn FnMut(&World),
+    lines: Option<Box<dyn Write>>,
+) -> Result<Life<'a>, Box<Failure>> {
+    NOW.set(None);
+    let run = || plan.live(progress, lines).unwrap_or_else(|e| panic!("no world: {e}"));
     catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
         let message = text.unwrap_or_default();
-        Box::new(Failure { plan: plan.clone(), message, at: WHERE.get() })
+        Box::new(Failure { plan: plan.clone(), message, at: NOW.take() })
     })
+}
+
+/// I7: lives a plan in either memory, and compares.
+///
+/// # Errors
+/// The failure, also of another invariant.
+pub fn compare(plan: &Plan) -> Result<(), Box<Failure>> {
+    let plan = |heap| Plan { heap: Some(heap), ..plan.clone() };
+    let [one, other] = [plan(true), plan(false)].map(|plan| attempt(&plan, &mut |_| {}));
+    match one?.trace == other?.trace {
+        true => Ok(()),
+        false => {
+            let message = "I7: in fixed memory something else is done than on the heap".into();
+            Err(Box::new(Failure { plan: plan(false), message, at: None }))
+        }
+    }
 }
 
 /// Plans that are a little simpler than this one, the simplest first.
@@ -108,9 +142,11 @@ pub fn shrink(mut failure: Box<Failure>, mut tries: usize) -> Box<Failure> {
                 return failure;
             }
             tries -= 1;
-            if let Err(other) = attempt(&plan, &mut |_| {})
-                && other.invariant() == failure.invariant()
-            {
+            let found = match failure.invariant() {
+                "I7" => compare(&plan).err(),
+                _ => attempt(&plan, &mut |_| {}).err(),
+            };
+            if let Some(other) = found.filter(|f| f.invariant() == failure.invariant()) {
                 failure = other;
                 continue 'again;
             }
@@ -152,6 +188,9 @@ impl Plan {
             out += " --peace";
         }
         out += &format!(" --bolt8 {} --covenants {}", self.bolt8, self.covenants);
+        if let Some(heap) = self.heap.filter(|heap| self.varied || !heap) {
+            out += &format!(" --heap {heap}");
+        }
         out
     }
 }
@@ -163,7 +202,7 @@ mod tests {
     #[test]
     fn a_failure_names_its_invariant_and_its_command() {
         let plan = Plan { nodes: 8, ..Plan::drawn(3) };
-        let failure = Failure { plan, message: "I4: twice".into(), at: (0, 0) };
+        let failure = Failure { plan, message: "I4: twice".into(), at: None };
         assert_eq!(failure.invariant(), "I4");
         let message = "assertion `left == right` failed: I10: late\n left: 1".into();
         assert_eq!(Failure { message, ..failure.clone() }.invariant(), "I10");

@@ -2,7 +2,8 @@
 //! everything must work.
 
 use super::World;
-use super::machine::{Did, Given};
+use super::checks::Funded;
+use super::machine::Given;
 use super::node::Crash;
 use super::plan::{Fault, Plan};
 use super::report::Report;
@@ -41,7 +42,7 @@ pub struct Life<'a> {
     pub plan: &'a Plan,
     /// Its topology.
     pub topology: Topology,
-    pub(super) rng: Rng,
+    pub(crate) rng: Rng,
     pub(super) parts: Vec<usize>,
     pub(super) neighbours: Vec<Vec<usize>>,
     wishes: Vec<Wish>,
@@ -200,7 +201,7 @@ impl<'a> Life<'a> {
     }
 
     /// Takes up what can be done now.
-    fn fulfil(&mut self) {
+    pub(crate) fn fulfil(&mut self) {
         let now = self.world.now;
         let (due, later): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.wishes).into_iter().partition(|w| w.not_before <= now);
@@ -227,7 +228,7 @@ impl<'a> Life<'a> {
     }
 
     /// Sends a Bitcoin message; the payload.
-    pub(super) fn send_free(&mut self, n: usize, to: usize) -> Vec<u8> {
+    pub(crate) fn send_free(&mut self, n: usize, to: usize) -> Vec<u8> {
         let payload = ping(self.rng.draw());
         self.world.checks.free.insert(payload.clone());
         self.launch(n, to, &payload);
@@ -251,8 +252,8 @@ impl<'a> Life<'a> {
         self.wishes.push(Wish { from, to, not_before, coin: None });
     }
 
-    /// Pays for a payload over the route that is known, and sends it.
-    pub(super) fn pay_for(&mut self, n: usize, to: usize) -> Option<(Vec<u8>, Vec<Did>)> {
+    /// Pays for a payload over the route that is known, and sends it; both.
+    pub(crate) fn pay_for(&mut self, n: usize, to: usize) -> Option<(Vec<u8>, Vec<u8>)> {
         let most = if self.plan.radio.is_some() { 100 } else { 2000 };
         let len = self.rng.within(1, most);
         let quote = self.world.nodes[n].machine.quote(&self.world.id(to), len)?;
@@ -274,9 +275,9 @@ impl<'a> Life<'a> {
         self.launch(n, to, &payload);
         let unchecked = self.plan.varied && self.rng.one_in(4);
         let (to, bytes) = (self.world.id(to), payload[..].into());
-        let given = Given::Send { to, payload: bytes, proof: proof.into(), unchecked };
-        let did = self.world.input(n, given);
-        Some((payload, did))
+        let given = Given::Send { to, payload: bytes, proof: proof[..].into(), unchecked };
+        self.world.input(n, given);
+        Some((payload, proof))
     }
 
     fn terms(&self, n: usize, to: usize, quote: &Quote, quota: u64) -> OwnTerms {
@@ -291,24 +292,13 @@ impl<'a> Life<'a> {
 
     /// Funds a coin that pays for a payload, to be sent once it is in a block.
     fn fund(&mut self, from: usize, to: usize, terms: OwnTerms, payload: Vec<u8>) {
-        let hops = terms.hops.len();
-        let Some(shares) = FeeDistribution::new(20_000_000, hops) else { return };
-        let sat = |msat: u64| msat.div_ceil(1000).max(330);
-        let relays = terms.hops.iter().filter_map(|h| self.world.by_hop.get(h).copied());
-        let mut parties: Vec<_> = relays
-            .zip(&shares.intermediates)
-            .map(|(n, msat)| (self.world.id(n).0, sat(*msat)))
-            .collect();
-        parties.push((terms.destination.0, sat(shares.destination)));
-        let others: u64 = parties.iter().map(|p| p.1).sum();
-        let coin = self.world.chain.fund(terms, &parties, 20_000 - others);
-        self.world.checks.coins.insert(coin.key, coin.terms);
+        let key = self.world.fund(terms);
         let not_before = self.world.now + 2 * SECOND;
-        self.wishes.push(Wish { from, to, not_before, coin: Some((coin.key, payload)) });
+        self.wishes.push(Wish { from, to, not_before, coin: Some((key, payload)) });
     }
 
     /// A block is found, or the chain is reorganised.
-    fn block(&mut self) {
+    pub(crate) fn block(&mut self) {
         let (unix, now) = (self.world.unix(), self.world.now);
         let headers = match self.plan.has(Fault::Reorg) && self.rng.one_in(4) {
             true => {
@@ -339,12 +329,15 @@ impl<'a> Life<'a> {
 
     fn fault(&mut self) {
         let fault = self.rng.pick(&self.plan.faults);
+        let n = self.rng.index(self.world.nodes.len());
+        let wire = self.rng.index(self.world.wires().len().max(1));
+        self.suffer(fault, n, wire);
+    }
+
+    /// One fault, at a node or on a wire.
+    pub(crate) fn suffer(&mut self, fault: Fault, n: usize, wire: usize) {
         let (w, rng) = (&mut self.world, &mut self.rng);
-        let n = rng.index(w.nodes.len());
-        if w.wires().is_empty() {
-            return;
-        }
-        let wire = rng.index(w.wires().len());
+        let Some(wire) = wire.checked_rem(w.wires().len()) else { return };
         let (line, down) = (w.wires()[wire].line, w.wires()[wire].down);
         let [a, b] = w.wires()[wire].ends;
         match fault {
@@ -420,5 +413,22 @@ impl<'a> Life<'a> {
             }
         }
         (self.parts, self.neighbours) = (self.topology.parts(), self.topology.neighbours());
+    }
+}
+
+impl World {
+    /// Funds a coin of 20,000 satoshi that pays the parties of a route; its replay key.
+    pub fn fund(&mut self, terms: OwnTerms) -> [u8; 32] {
+        let shares = FeeDistribution::new(20_000_000, terms.hops.len()).expect("a route");
+        let sat = |msat: u64| msat.div_ceil(1000).max(330);
+        let relays = terms.hops.iter().filter_map(|h| self.by_hop.get(h).copied());
+        let mut parties: Vec<_> =
+            relays.zip(&shares.intermediates).map(|(n, msat)| (self.id(n).0, sat(*msat))).collect();
+        parties.push((terms.destination.0, sat(shares.destination)));
+        let back = 20_000 - parties.iter().map(|p| p.1).sum::<u64>();
+        let coin = self.chain.fund(terms, &parties, back);
+        let funded = Funded { terms: coin.terms, amount_msat: 20_000_000, back_msat: back * 1000 };
+        self.checks.coins.insert(coin.key, funded);
+        coin.key
     }
 }

@@ -24,7 +24,7 @@ pub enum Given {
     Answer { ticket: Ticket, block: Option<KnownHeader> },
     Send { to: NodeId, payload: Bytes, proof: Bytes, unchecked: bool },
     Find { to: NodeId },
-    Resumed { ticket: Ticket, bytes: Bytes },
+    Resumed { link: Option<LinkId>, ticket: Ticket, bytes: Bytes },
     Timer,
     Clock { unix: u64 },
     Header { header: [u8; 80], height: u32 },
@@ -42,7 +42,7 @@ impl Given {
                 *bytes = b.to_vec();
                 Input::MessageReceived { link: *link, packet: bytes }
             }
-            Self::Resumed { ticket, bytes: b } => {
+            Self::Resumed { ticket, bytes: b, .. } => {
                 *bytes = b.to_vec();
                 Input::Resumed { ticket: *ticket, packet: bytes }
             }
@@ -131,6 +131,8 @@ pub struct Step {
     /// Whether the input itself changed any table, route or counter but those of
     /// refusals; `false` where nobody looked.
     pub changed: bool,
+    /// The routes before it; `None` where nobody looked.
+    pub routes: Option<Vec<Route>>,
 }
 
 /// A state machine in either memory.
@@ -191,7 +193,7 @@ impl Machine {
         let mut bytes = Vec::new();
         let input = given.input(&mut bytes);
         either!(self, m => m.handle(now, input))?;
-        let changed = before.is_some_and(|before| before != self.state());
+        let changed = before.as_ref().is_some_and(|before| *before != self.state());
         let given: &[u8] = match given {
             Given::Send { payload, .. } => payload,
             _ => &bytes,
@@ -201,7 +203,7 @@ impl Machine {
             let next = either!(self, m => own(m.poll(), given, did.last()));
             did.push(next);
         }
-        Ok(Step { did, changed })
+        Ok(Step { did, changed, routes: before.map(|before| before.routes) })
     }
 
     /// See [`blvm_mesh_core::mesh::Mesh::quote`].

@@ -29,7 +29,7 @@ mod world;
 
 pub use account::{Account, TABLES, percentile};
 pub use bytes::{Bytes, Path};
-pub use checks::Checks;
+pub use checks::{Checks, Funded};
 pub use forge::Lie;
 pub use machine::{Did, Given, Machine, Step};
 pub use node::{Crash, Node};

@@ -1,7 +1,7 @@
 //! A node: its state machine, and what the shell around it keeps.
 
 use super::bytes::{Bytes, Path};
-use super::checks::Paid;
+use super::checks::{Paid, Remembered, Shares};
 use super::machine::{Given, Machine};
 use bitcoin::secp256k1::SecretKey;
 use blvm_mesh_core::config::Config;
@@ -107,6 +107,9 @@ pub struct Node {
     pub(super) parked: BTreeMap<Ticket, Held>,
     pub(super) timer: Micros,
     pub(super) searching: BTreeMap<NodeId, Search>,
+    /// What it must remember, and what its neighbours have of it.
+    pub(super) remembered: Remembered,
+    pub(super) shares: Shares,
     /// Its connections: those that are open, and lately closed ones.
     pub(super) conns: Vec<usize>,
 }
@@ -144,6 +147,8 @@ impl Node {
             parked: BTreeMap::new(),
             timer: Micros::MAX,
             searching: BTreeMap::new(),
+            remembered: Remembered::default(),
+            shares: Shares::default(),
             conns: Vec::new(),
         }
     }
@@ -181,6 +186,8 @@ impl Node {
         self.parked.clear();
         self.timer = Micros::MAX;
         self.searching.clear();
+        self.remembered = Remembered::default();
+        self.shares = Shares::default();
         self.armed = None;
         self.disk_broken = false;
         self.delivered.clear();

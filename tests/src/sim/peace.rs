@@ -1,12 +1,10 @@
 //! The peace at the end of a world: faults and lies stop, everything is mended,
 //! and what is sent between connected nodes must arrive within [`IN_TIME`].
 
-use super::World;
 use super::live::Life;
-use super::machine::{Did, Given};
+use super::machine::Given;
 use crate::topology::Topology;
-use blvm_mesh_core::config::{MAX_HOPS, MeshMode};
-use blvm_mesh_core::mesh::Priority;
+use blvm_mesh_core::config::{Config, MAX_HOPS, MeshMode};
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 
 /// Time in which a packet between connected nodes arrives, its search included:
@@ -51,7 +49,7 @@ impl Life<'_> {
     }
 
     /// Everything is mended and everybody honest.
-    fn mend(&mut self) {
+    pub(crate) fn mend(&mut self) {
         let w = &mut self.world;
         (w.blackhole, w.meddling, w.tamper_ppm) = (0, false, 0);
         w.change_lines(|line| {
@@ -61,10 +59,10 @@ impl Life<'_> {
         for n in 0..w.nodes.len() {
             w.join(n);
             w.nodes[n].armed = None;
-            let mended = w.nodes[n].disk_broken || !w.nodes[n].honest;
-            if mended {
+            // From its start on it is held to the invariants.
+            let liar = !std::mem::replace(&mut w.nodes[n].honest, true);
+            if w.nodes[n].disk_broken || liar {
                 w.restart(n);
-                w.nodes[n].honest = true;
             }
             w.set_clock(n, 0);
             for (link, _) in w.links(n) {
@@ -102,36 +100,37 @@ impl Life<'_> {
         });
         assert!(found, "liveness: in peace {n} finds no way to {to}");
         let paid = self.pay_for(n, to);
-        let refusals = |w: &World| {
-            let of = |name: &str| w.checks.counts.get(name).copied().unwrap_or_default();
-            [of("ReplayDetected(Forgotten"), of("ReplayDetected(TableFull")]
-        };
-        let before = refusals(&self.world);
         // Also until the search gives its place back.
         self.world.run_for(IN_TIME);
         // Those who pay by covenant wait for a block.
-        let Some((payload, did)) = paid else { return };
-        if self.plan.covenants && refusals(&self.world) != before {
-            // A covenant's payment is kept for two days: until then the smallest
-            // tables are full of it, and where a clock that was years ahead has
-            // made a node forget it, nothing is taken that expires earlier.
-            return;
-        }
-        let pays = |d: &Did| matches!(d, Did::Forward { priority: Priority::Paid, .. });
-        if did.iter().any(pays) && all_take_payment(&self.world) {
-            let id = self.world.id(n);
-            let landed = self.world.account.has_landed(&id, &payload);
-            assert!(landed, "liveness: in peace a paid packet {n} to {to} is lost");
-            self.world.checks.count("paid in peace");
+        let Some((payload, proof)) = paid else { return };
+        let w = &mut self.world;
+        let key = w.payment_in(&proof).expect("it was made just now");
+        let terms = &w.bank.issued[&key].terms;
+        let relays = terms.hops.iter().map(|hop| w.by_hop[hop]);
+        let route: Vec<usize> = [n].into_iter().chain(relays).chain([to]).collect();
+        let id = w.id(n);
+        if w.account.has_landed(&id, &payload) {
+            w.checks.count("paid in peace");
+        } else if w.checks.refused.contains(&key) {
+            // The smallest tables are full of what a covenant paid, or forgot
+            // what expires later: each such refusal was held against the truth.
+            w.checks.count("rightly refused in peace");
+        } else {
+            let takes = |n: &usize| takes_payment(&w.nodes[*n].config);
+            let all = route.iter().all(takes);
+            assert!(!all, "liveness: in peace a paid packet on {route:?} is lost");
+            w.checks.count("not payable in peace");
         }
     }
 }
 
-fn all_take_payment(w: &World) -> bool {
-    w.nodes.iter().all(|n| {
-        let payment = &n.config.payment;
-        n.config.mode != MeshMode::BitcoinOnly
-            && !payment.issuers.is_empty()
-            && n.config.capacities.payments > 0
-    })
+/// Whether a node takes payments at all, or carries everything free.
+fn takes_payment(config: &Config) -> bool {
+    let gated = !config.payment.issuers.is_empty() && config.capacities.payments > 0;
+    match config.mode {
+        MeshMode::BitcoinOnly => false,
+        MeshMode::PaymentGated => gated,
+        MeshMode::Open => true,
+    }
 }

@@ -162,10 +162,15 @@ impl Plan {
         let of = some(&mut rng);
         let faults = Fault::ALL.into_iter().filter(|_| rng.below(4) < of).collect();
         let of = some(&mut rng);
-        let lies = Lie::ALL.into_iter().filter(|_| rng.below(4) < of).collect();
+        let mut more = Rng::new(seed).fork("more");
+        let lies = Lie::ALL.into_iter().filter(|lie| match lie {
+            Lie::Blackhole | Lie::Meddle | Lie::Clock => more.one_in(2),
+            _ => rng.below(4) < of,
+        });
+        let lies = lies.collect();
         let shapes =
             ["random", "random", "random", "random", "line", "ring", "star", "grid", "tree"];
-        Self {
+        let plan = Self {
             nodes,
             topology: rng.pick(&shapes).to_owned(),
             duration: rng.within(5, 15) * SECOND,
@@ -186,6 +191,24 @@ impl Plan {
             peace: true,
             watch: 1,
             ..Self::calm(seed, nodes, "random")
+        };
+        match more.below(12) {
+            0 => plan.on_radio(),
+            1 => Self { topology: "moving".into(), ..plan },
+            2 => Self { topology: "geometric".into(), ..plan },
+            _ => plan,
+        }
+    }
+
+    /// The same on radio, where nothing is sure to arrive.
+    fn on_radio(self) -> Self {
+        Self {
+            radio: Some(Modem::SHORT),
+            bolt8: false,
+            peace: false,
+            duration: 4 * self.duration,
+            traffic_gap: 10 * self.traffic_gap,
+            ..self
         }
     }
 

@@ -34,8 +34,18 @@ impl Report {
         let a = &world.account;
         let seconds = world.now as f64 / SECOND as f64;
         let per_node = |bytes: u64| bytes as f64 / seconds.max(1e-6) / world.nodes.len() as f64;
-        let refused: BTreeMap<_, _> =
-            world.checks.counts.iter().filter(|(name, _)| name.contains('(')).collect();
+        let refusals = |payments: bool| -> BTreeMap<String, u64> {
+            let all = world.checks.counts.iter().filter_map(|(name, n)| {
+                let (kind, reason) = name.split_once('(')?;
+                let payment = matches!(kind, "PaymentVerificationFailed" | "ReplayDetected");
+                let closed = ")".repeat(reason.matches('(').count());
+                let reason = (reason.to_owned() + &closed).replace("()", "");
+                (payment == payments).then_some((reason, *n))
+            });
+            all.collect()
+        };
+        // What the parties of payments booked that some party never saw.
+        let in_part = a.settled.values().map(|s| s.booked_msat).sum::<u64>() - a.shares_msat;
         let peaks: BTreeMap<_, _> = TABLES.into_iter().zip(a.peaks).collect();
         let radio = world.radio.as_ref().map(|m| {
             json!({
@@ -68,11 +78,15 @@ impl Report {
             "data_packets": a.data_packets,
             "data_bytes_per_node_second": per_node(a.data_bytes),
             "payments_accepted": a.accepted,
-            "refused": refused,
+            "payments_refused": refusals(true),
+            "refused": refusals(false),
             "earned_msat": a.earned,
+            "earned_sum_msat": a.earned.iter().sum::<u64>(),
             "paid_msat": a.paid_msat,
             "shares_msat": a.shares_msat,
-            "shares_sum_to_paid": a.paid_msat == a.shares_msat,
+            "shares_of_undelivered_msat": in_part,
+            "shares_sum_to_paid": a.paid_msat == a.shares_msat
+                && a.earned.iter().sum::<u64>() == a.shares_msat + in_part,
             "peak_tables": peaks,
             "radio": radio,
             "trace": format!("{:032x}", world.trace.hash()),

@@ -80,7 +80,9 @@ impl World {
                 Did::Resume { ticket } => {
                     let held = self.nodes[n].parked.remove(ticket).expect("a parked packet");
                     let given = match held.given {
-                        Given::Received { bytes, .. } => Given::Resumed { ticket: *ticket, bytes },
+                        Given::Received { bytes, .. } => {
+                            Given::Resumed { link: held.link, ticket: *ticket, bytes }
+                        }
                         own => own,
                     };
                     todo.push_back((given, held.path));

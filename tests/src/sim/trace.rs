@@ -94,7 +94,7 @@ impl Trace {
                 self.numbers(&[6]);
                 self.bytes(&to.0);
             }
-            Given::Resumed { ticket, bytes } => {
+            Given::Resumed { ticket, bytes, .. } => {
                 self.numbers(&[7, ticket.0]);
                 self.bytes(bytes);
             }

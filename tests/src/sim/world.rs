@@ -263,7 +263,7 @@ impl World {
             if node.off {
                 break;
             }
-            super::hunt::note(self.now, n);
+            super::hunt::note(self.now, n, &given);
             let now = node.local(self.now);
             match &given {
                 Given::Clock { unix } => node.wall.set(now, *unix),

@@ -13,15 +13,12 @@ pub(super) fn seeds() -> Vec<Seed> {
         ("joiner", "bytes", vec![0, 15, 0, 0, 3, 0, b'a', b'b', b'c', 2, 0, 4, 0, 1, 2, 3, 4]),
         ("stream", "both-ways", stream()),
         ("datagram", "both-ways", datagram()),
-        ("mesh", "free", mesh(0, FREE)),
-        ("mesh", "free-fixed", mesh(1, FREE)),
-        ("mesh", "open", mesh(4, &[[0x08, 0b1100, 1, 40], [0x02, 0, 0, 0]])),
-        ("mesh", "paid", mesh(0, PAID)),
-        ("mesh", "forged", mesh(0, &[PAID, FORGED].concat())),
-        ("mesh", "covenant", mesh(0, COVENANT)),
-        ("mesh", "paid-both", mesh(16, PAID)),
-        ("mesh", "volatile", mesh(8, &[FIVE_MINUTES, PAID].concat())),
-        ("mesh", "faults", mesh(1, FAULTS)),
+        ("mesh", "free", mesh(2, 0, FREE)),
+        ("mesh", "streams", mesh(17, 4, FREE)),
+        ("mesh", "paid", mesh(2, 0, PAID)),
+        ("mesh", "faults", mesh(0x84, 5, &faults())),
+        ("mesh", "lies", mesh(0x22, 1, &lies())),
+        ("mesh", "covenants", mesh(8, 0, COVENANTS)),
         ("rpc", "info", br#"{"jsonrpc":"2.0","id":1,"method":"getinfo"}"#.to_vec()),
         ("rpc", "batch", BATCH.to_vec()),
         ("rpc", "send", SEND.to_vec()),
@@ -59,98 +56,58 @@ fn datagram() -> Vec<u8> {
     ops
 }
 
-fn mesh(how: u8, steps: &[[u8; 4]]) -> Vec<u8> {
-    [&[how][..], steps.as_flattened()].concat()
+/// What the mesh is like, and steps.
+fn mesh(how: u8, shape: u8, steps: &[[u8; 4]]) -> Vec<u8> {
+    [&[how, shape, 33][..], steps.as_flattened()].concat()
 }
 
 /// A route is found from end to end, and pings go both ways.
-const FREE: &[[u8; 4]] = &[
-    [0x0b, 0b1100, 0, 0],
-    [0x02, 0, 0, 0],
-    [0x07, 0b1100, 7, 0],
-    [0x02, 0, 0, 0],
-    [0x0d, 0, 2, 0],
-    [0x07, 0b0011, 8, 0],
-    [0x02, 0, 0, 0],
-];
+const FREE: &[[u8; 4]] =
+    &[[3, 0b1100, 0, 0], [0, 0, 200, 0], [1, 0b1100, 7, 0], [0, 0, 200, 1], [1, 0b0011, 8, 0]];
 
 /// Paid once, used again at once, from elsewhere, and after a restart.
 const PAID: &[[u8; 4]] = &[
-    [0x0b, 0b1100, 0, 0],
-    [0x02, 0, 0, 0],
-    [0x0d, 0, 1, 0],
-    [0x02, 0, 0, 0],
-    [0x09, 0b1100, 60, 0],
-    [0x02, 0, 0, 0],
-    [0x0a, 0b1100, 0, 0],
-    [0x02, 0, 0, 0],
-    [0x0f, 0b0001, 9, 1],
-    [0x00, 0b0100, 0, 0],
-    [0x00, 0b1001, 0, 0],
-    [0x02, 0, 0, 0],
-    [0x0a, 0b1100, 0, 1],
-    [0x02, 0, 0, 0],
+    [3, 0b1100, 0, 0],
+    [0, 0, 200, 0],
+    [4, 0b1100, 0, 0],
+    [0, 0, 200, 0],
+    [10, 0b1100, 0, 0],
+    [10, 0b0001, 0, 0],
+    [0, 0, 200, 0],
+    [6, 0b0001, 3, 0],
+    [0, 0, 200, 4],
+    [10, 0b1100, 0, 0],
+    [0, 0, 200, 0],
 ];
 
-/// A node without records takes no payment dated before its first five minutes.
-/// Links are taken for dead after a minute and a half.
-const FIVE_MINUTES: &[[u8; 4]] = &[
-    [0x0d, 0, 80, 0],
-    [0x02, 0, 0, 0],
-    [0x0d, 0, 80, 0],
-    [0x02, 0, 0, 0],
-    [0x0d, 0, 80, 0],
-    [0x02, 0, 0, 0],
-    [0x0d, 0, 80, 0],
-    [0x02, 0, 0, 0],
-];
+/// Faults of every kind, on the way of what is paid for.
+fn faults() -> Vec<[u8; 4]> {
+    let each = |f| [[6, f & 3, f, f], [4, 0b1100, 0, 0], [1, 0b0100, f, 0], [0, 0, 150, 1]];
+    let steps = (0..17).flat_map(each);
+    let lossy = [[12, 0, 0b0101_0101, 0]];
+    FREE.iter().copied().chain(lossy).chain(steps).collect()
+}
 
-/// A covenant that both relays and the destination ask their nodes about, used
-/// again; and one whose block is not as it should be.
-const COVENANT: &[[u8; 4]] = &[
-    [0x0b, 0b1100, 0, 0],
-    [0x02, 0, 0, 0],
-    [0x14, 0b1100, 30, 1],
-    [0x02, 0, 0, 0],
-    [0x13, 0b0001, 0, 0],
-    [0x02, 0, 0, 0],
-    [0x13, 0b0010, 0, 0],
-    [0x02, 0, 0, 0],
-    [0x13, 0b0011, 0, 0],
-    [0x0a, 0b1100, 0, 0],
-    [0x02, 0, 0, 0],
-    [0x14, 0b1100, 30, 0],
-    [0x13, 0b0000, 0, 0],
-    [0x02, 0, 0, 0],
-    [0x13, 0b0001, 2, 0],
-    [0x02, 0, 0, 0],
-];
+/// Lies of every kind, while others pay.
+fn lies() -> Vec<[u8; 4]> {
+    let each = |lie| [[7, 0, lie, 0], [5, 0b1100, lie, 0], [0, 0, 150, 1]];
+    (0..15).flat_map(each).collect()
+}
 
-/// Invoices that the issuer did not write, once in his name.
-const FORGED: &[[u8; 4]] = &[
-    [0x0b, 0b1100, 0, 0],
-    [0x02, 0, 0, 0],
-    [0x09, 0b1100, 50, 12],
-    [0x02, 0, 0, 0],
-    [0x09, 0b1100, 50, 13],
-    [0x02, 0, 0, 0],
-];
-
-/// A disk stalls, a packet is doubled, another changed, clocks jump, a link is cut.
-const FAULTS: &[[u8; 4]] = &[
-    [0x0b, 0b1100, 0, 0],
-    [0x02, 0, 0, 0],
-    [0x10, 0b0001, 1, 0],
-    [0x09, 0b1100, 60, 0],
-    [0x03, 0, 0, 0],
-    [0x0e, 0b0010, 1, 0],
-    [0x10, 0b0001, 0, 0],
-    [0x05, 0, 0, 0],
-    [0x02, 0, 0, 0],
-    [0x01, 0, 2, 0],
-    [0x07, 0b1100, 1, 0],
-    [0x0d, 0, 9, 0],
-    [0x02, 0, 0, 0],
+/// Covenants that wait for a block, and for what the node says of it.
+const COVENANTS: &[[u8; 4]] = &[
+    [3, 0b1100, 0, 0],
+    [0, 0, 200, 0],
+    [4, 0b1100, 1, 0],
+    [4, 0b1100, 2, 0],
+    [4, 0b1100, 3, 0],
+    [4, 0b1100, 4, 0],
+    [8, 0, 0, 0],
+    [0, 0, 200, 4],
+    [9, 0, 0, 0],
+    [0, 0, 200, 0],
+    [8, 0, 1, 0],
+    [0, 0, 200, 4],
 ];
 
 const BATCH: &[u8] = br#"[{"jsonrpc":"2.0","id":"a","method":"getpeers","params":{}},

@@ -2,9 +2,13 @@
 //! the whole world. Each check looks at the node of the step only.
 
 mod paid;
+mod payments;
 mod routes;
+mod shares;
 
 pub(super) use paid::Paid;
+pub(super) use payments::Remembered;
+pub(super) use shares::Shares;
 
 use super::World;
 use super::bytes::Path;
@@ -22,10 +26,27 @@ pub struct Checks {
     spent: HashSet<(usize, [u8; 32])>,
     /// Payloads that go free.
     pub free: HashSet<Vec<u8>>,
-    /// Covenants that are funded: replay key to terms.
-    pub coins: BTreeMap<[u8; 32], OwnTerms>,
+    /// Covenants that are funded, by their replay keys.
+    pub coins: BTreeMap<[u8; 32], Funded>,
+    /// Payments that were refused as used or for want of room, rightly.
+    pub refused: HashSet<[u8; 32]>,
+    /// What destinations signed of the routes to them.
+    confirmed: HashSet<[u8; 32]>,
+    /// Nodes that lied, and may have signed anything.
+    pub(super) lied: HashSet<usize>,
     /// How often things happened, so that no test passes because nothing did.
     pub counts: BTreeMap<String, u64>,
+}
+
+/// What was paid by a covenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Funded {
+    /// What for.
+    pub terms: OwnTerms,
+    /// How much, in millisatoshi.
+    pub amount_msat: u64,
+    /// What goes back to the source, in millisatoshi.
+    pub back_msat: u64,
 }
 
 impl Checks {
@@ -54,10 +75,17 @@ impl World {
             self.refused_without_trace(n, given, step);
             self.no_node_twice(n, given, step, path);
             self.within_capacity(n, given, step);
-            self.paid_for(n, given, step)
+            if self.watch == 1 {
+                self.within_shares(n, given, step);
+            }
+            self.refused_rightly(n, given, step);
+            let paid = self.paid_for(n, given, step);
+            self.remembers(n, given, step);
+            paid
         } else {
             None
         };
+        self.confirms(n, step);
         self.one_end_per_search(n, given, step);
         payment
     }
@@ -122,27 +150,6 @@ impl World {
         if step.did.iter().any(goes_on) {
             assert!(!path.contains(n), "I4: node {n} again on {path:?}: {given:?}");
             assert!(path.len() <= 17, "I4: too long a way: {path:?}");
-        }
-    }
-
-    /// I6.
-    fn within_capacity(&mut self, n: usize, given: &Given, step: &Step) {
-        let node = &self.nodes[n];
-        let c = node.config.capacities;
-        let used = crate::either!(&node.machine, m => [
-            m.live_payments(), m.parked(), m.table().routes().len(),
-            m.table().neighbours.len(), m.searches(), m.relayed_requests(),
-        ]);
-        let most = [c.payments, c.parked, c.routes, c.neighbours, c.searches, c.relayed_requests];
-        assert!(used.iter().zip(most).all(|(u, m)| *u <= m), "I6: node {n}: {used:?} of {most:?}");
-        self.account.peaks.iter_mut().zip(used).for_each(|(peak, used)| *peak = used.max(*peak));
-        if step.did.iter().any(|d| matches!(d, Did::Parked { .. })) {
-            let link = match given {
-                Given::Received { link, .. } => Some(*link),
-                _ => None,
-            };
-            let own = node.parked.values().filter(|h| h.link == link).count() + 1;
-            assert!(own <= c.parked.div_ceil(2), "I6: node {n}: {link:?} has {own} places");
         }
     }
 }

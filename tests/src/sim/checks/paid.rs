@@ -11,7 +11,7 @@ use bitcoin::secp256k1::{Message, PublicKey, schnorr};
 use blvm_mesh_core::config::MeshMode;
 use blvm_mesh_core::mesh::{Event, Priority};
 use blvm_mesh_core::payment::fee::Party;
-use blvm_mesh_core::payment::ledger::{Method, Record};
+use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::payment::packed::PackedProof;
 use blvm_mesh_core::wire::Header;
 use blvm_mesh_core::wire::datagram::Datagram;
@@ -20,14 +20,15 @@ use blvm_mesh_core::wire::datagram::Datagram;
 #[derive(Debug, Clone, Copy)]
 pub(in crate::sim) struct Paid {
     key: [u8; 32],
-    amount: u64,
+    /// The shares of all parties.
+    all: u64,
     share: u64,
     /// Number of nodes on the route, both ends included.
     parties: usize,
 }
 
 /// A datagram, taken apart.
-fn datagram(packet: &[u8]) -> Option<Datagram<'_>> {
+pub(super) fn datagram(packet: &[u8]) -> Option<Datagram<'_>> {
     let (header, body) = Header::parse(packet).ok()?;
     Datagram::parse(header, body).ok()
 }
@@ -112,7 +113,7 @@ impl World {
             let [(key, amount, share)] = booked[..] else {
                 panic!("I1: node {n}, {booked:?} for {given:?}");
             };
-            let method = self.terms_hold(n, &d, key, amount, given);
+            let back = self.terms_hold(n, &d, key, amount, given);
             let place = d.route().len() - usize::from(d.hop_limit);
             let party = match given {
                 Given::Send { .. } => 0,
@@ -120,12 +121,15 @@ impl World {
                 _ if priority.is_some() => place,
                 _ => place + 1,
             };
-            let shares = textbook(amount, d.route().len());
+            let mut shares = textbook(amount, d.route().len());
             assert_eq!(shares.iter().sum::<u64>(), amount, "I5");
-            if method == Method::Lightning {
-                assert_eq!(shares[party], share, "I5: node {n} is {party} of {given:?}");
-            }
+            // It pays, and may take back less.
+            shares[0] = shares[0].min(back);
+            let all = shares.iter().sum();
+            assert_eq!(shares[party], share, "I5: node {n} is {party} of {given:?}");
             assert_eq!(earned.unwrap_or(share), share, "I5");
+            let price = node.config.payment.tariff.price(d.payload.len() as u64);
+            assert!(party == 0 || share >= price, "I1: node {n} has {share} of {price} msat");
             let record = step.did.iter().find_map(|d| match d {
                 Did::Persist { number, record: Record::Payment(p) } => Some((*number, *p)),
                 _ => None,
@@ -145,13 +149,13 @@ impl World {
                     assert_eq!(p.role, role, "I5: {given:?}");
                 }
             }
-            used = Some(Paid { key, amount, share, parties: d.route().len() + 2 });
+            used = Some(Paid { key, all, share, parties: d.route().len() + 2 });
         }
         assert!(used.is_some() || booked.is_empty(), "I2: booked and not carried: {given:?}");
         used
     }
 
-    /// Whether somebody paid for exactly this.
+    /// Whether somebody paid for exactly this. What goes back to the source at most.
     fn terms_hold(
         &self,
         n: usize,
@@ -159,7 +163,7 @@ impl World {
         key: [u8; 32],
         amount: u64,
         given: &Given,
-    ) -> Method {
+    ) -> u64 {
         let network = self.nodes[n].config.network;
         let signed = d.signed.expect("a paid datagram is signed");
         assert_eq!(sha256::Hash::hash(signed.public_key).to_byte_array(), d.source.0, "I1: key");
@@ -177,10 +181,14 @@ impl World {
             quota: d.payload.len() as u64,
         };
         if let Some(coin) = self.checks.coins.get(&key) {
-            assert_eq!(*coin, terms, "I1: node {n}: {given:?}");
+            assert_eq!(
+                (&coin.terms, coin.amount_msat),
+                (&terms, amount),
+                "I1: node {n}: {given:?}"
+            );
             let known = self.chain.was_confirmed_lately(&key, self.now);
             assert!(known, "I1: node {n} accepts a coin that is in no block: {given:?}");
-            return Method::Covenant;
+            return coin.back_msat;
         }
         let issued = self.bank.issued.get(&key);
         let issued = issued.unwrap_or_else(|| panic!("I1: nobody issued what {given:?} shows"));
@@ -192,15 +200,18 @@ impl World {
         assert_eq!(sha256::Hash::hash(&preimage).to_byte_array(), key, "I1");
         let node = &self.nodes[n];
         let unix = node.wall.unix(node.local(self.now)).expect("it has a clock");
-        assert!(unix <= issued.expires_at, "I1: expired at {}, now {unix}", issued.expires_at);
-        Method::Lightning
+        let (from, until, rules) = (issued.timestamp, issued.expires_at, &node.config.payment);
+        assert!(unix < until, "I1: node {n} takes what expired at {until}, now {unix}");
+        assert!(from <= unix + rules.future_skew, "I1: node {n} takes what is dated ahead: {from}");
+        assert!(until - from <= rules.max_lifetime, "I1: node {n} takes what lives too long");
+        u64::MAX
     }
 
     /// I2: over all time and restarts a payment is spent once at each node; and
     /// over the whole route the parties never book more than was paid, and all of
     /// them together exactly that (I5).
     pub(in crate::sim) fn check_spent_once(&mut self, n: usize, paid: Paid) {
-        let Paid { key, amount, share, parties } = paid;
+        let Paid { key, all, share, parties } = paid;
         if !self.nodes[n].honest {
             return;
         }
@@ -210,11 +221,11 @@ impl World {
         let settled = self.account.settled.entry(key).or_default();
         settled.booked_msat += share;
         settled.parties += 1;
-        let (booked, all) = (settled.booked_msat, settled.parties == parties);
-        assert!(booked <= amount, "I2: {booked} msat are booked of {amount}");
-        if all {
-            assert_eq!(booked, amount, "I5: all parties have booked");
-            self.account.paid_msat += amount;
+        let booked = settled.booked_msat;
+        assert!(booked <= all, "I2: {booked} msat are booked of {all}");
+        if settled.parties == parties {
+            assert_eq!(booked, all, "I5: all parties have booked");
+            self.account.paid_msat += all;
             self.account.shares_msat += booked;
         }
     }

@@ -6,8 +6,26 @@ use super::super::node::Search;
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::mesh::Event;
 use blvm_mesh_core::time::Micros;
+use blvm_mesh_core::wire::Header;
+use blvm_mesh_core::wire::route_reply::RouteReply;
+
+fn reply_in(packet: &[u8]) -> Option<RouteReply> {
+    let (header, body) = Header::parse(packet).ok()?;
+    RouteReply::parse(header, body).ok()
+}
 
 impl World {
+    /// Notes which routes a node confirms as their end.
+    pub(super) fn confirms(&mut self, n: usize, step: &Step) {
+        for did in &step.did {
+            if let Did::Forward { relayed: false, bytes, .. } = did
+                && let Some(reply) = reply_in(bytes).filter(|reply| reply.destination == self.id(n))
+            {
+                self.checks.confirmed.insert(reply.sighash());
+            }
+        }
+    }
+
     pub(super) fn one_end_per_search(&mut self, n: usize, given: &Given, step: &Step) {
         let now = self.nodes[n].local(self.now);
         let asked = match given {
@@ -45,11 +63,22 @@ impl World {
                 false => self.account.failed_searches += 1,
             }
             if found && self.nodes[n].honest {
+                self.confirmed(n, to, given);
                 self.walkable(n, to);
             }
         }
         let late = self.nodes[n].searching.iter().find(|(_, s)| s.until < now);
         assert_eq!(late, None, "I10: node {n} still searches at {now}");
+    }
+
+    /// Whether the end of a published route has confirmed it.
+    fn confirmed(&self, n: usize, to: NodeId, given: &Given) {
+        let Given::Received { bytes, .. } = given else { return };
+        let honest = self.by_hop.get(&to.hop()).is_some_and(|m| !self.checks.lied.contains(m));
+        if let Some(reply) = reply_in(bytes).filter(|_| honest) {
+            let known = self.checks.confirmed.contains(&reply.sighash());
+            assert!(known, "I10: node {n} publishes a route that its end never confirmed");
+        }
     }
 
     /// Whether a published route could be walked when its reply came along it.

@@ -3,7 +3,8 @@
 use super::super::World;
 use super::{Parts, seal};
 use crate::bank::Bank;
-use crate::payloads::bitcoin_message;
+use crate::payloads::{bitcoin_message, ping};
+use crate::rng::Rng;
 use blvm_mesh_core::id::{Network, NodeId};
 use blvm_mesh_core::wire::HEADER_LEN;
 
@@ -33,7 +34,10 @@ impl World {
         for _ in 0..times {
             let len = packet.len();
             match rng.below(if well_formed { 6 } else { 9 }) {
-                0 => packet[7] = if rng.one_in(2) { rng.below(18) as u8 } else { packet[7] + 1 },
+                0 => {
+                    packet[7] =
+                        if rng.one_in(2) { rng.below(18) as u8 } else { packet[7].wrapping_add(1) }
+                }
                 1 => {
                     let sequence = u64::from_le_bytes(packet[8..16].try_into().unwrap_or_default());
                     let next = sequence.wrapping_add(rng.within(1, 3));
@@ -73,6 +77,17 @@ impl World {
             out.push(parts.sign(&key));
         }
         out
+    }
+
+    /// A free datagram that is to go through a neighbour twice.
+    pub(super) fn looped(&mut self, m: usize, via: usize) -> Vec<Vec<u8>> {
+        let around: Vec<usize> = self.links(via).iter().map(|(_, n)| *n).collect();
+        let (over, to) = (self.rng.pick(&around), self.rng.pick(&around));
+        let mut parts = self.own(m, via);
+        parts.hops = [via, over, via].map(|n| self.id(n).hop()).to_vec();
+        (parts.hop_limit, parts.destination) = (3, self.id(to));
+        parts.payload = ping(self.rng.draw());
+        vec![parts.sign(&self.nodes[m].key)]
     }
 
     /// A packet that came by, once for each of its bytes, which is another then.
@@ -184,11 +199,34 @@ impl World {
         vec![packet]
     }
 
+    /// Paid for, and dated at the edge of what a node with the right time takes.
+    pub(super) fn dated(&mut self, m: usize, via: usize) -> Vec<Vec<u8>> {
+        let mut parts = self.own(m, via);
+        let terms = parts.terms(&self.nodes[via].config);
+        let payment = &self.nodes[via].config.payment;
+        let (skew, most, unix) = (payment.future_skew, payment.max_lifetime, self.unix());
+        // From two seconds before the edge to two after it.
+        let edge = |at: u64, rng: &mut Rng| at + rng.below(5) - 2;
+        let (timestamp, lifetime) = match self.rng.below(3) {
+            0 => (edge(unix + skew, &mut self.rng), most.min(60)),
+            1 => (edge(unix - most, &mut self.rng), most),
+            _ => (unix, edge(most, &mut self.rng)),
+        };
+        parts.proof = self.bank.proof(terms, 100_000, timestamp, lifetime);
+        vec![parts.sign(&self.nodes[m].key)]
+    }
+
     /// Pays once and sends several times, over one and over other routes.
     pub(super) fn twice(&mut self, m: usize, via: usize) -> Vec<Vec<u8>> {
         let mut parts = self.own(m, via);
         let terms = parts.terms(&self.nodes[via].config);
-        parts.proof = self.bank.proof(terms, 100_000, self.unix(), 60);
+        let hash = self.bank.issue(terms, 100_000, self.unix(), 60);
+        parts.proof = self.bank.pay(&hash);
+        if self.rng.one_in(2) {
+            // With the terms in it that were paid for, whatever it goes with.
+            let preimage = self.bank.issued[&hash].preimage;
+            parts.proof = self.bank.lie(&hash, preimage, &self.bank.public_key());
+        }
         let key = self.nodes[m].key;
         self.nodes[m].paid.push(parts.clone());
         let mut out = vec![parts.sign(&key)];

@@ -9,11 +9,11 @@ pub use parts::{Parts, seal};
 use super::World;
 use super::bytes::Path;
 
-/// What a liar does. Black holes and those who change what they pass on are
-/// [`World::blackhole`] and [`World::meddling`].
+/// What a liar does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lie {
-    /// Packets that came by, with other sources, sequences, hops.
+    /// Packets that came by, with other sources, sequences, hops; and routes with a
+    /// loop.
     Forge,
     /// Packets that came by, cut, grown and with wrong checks.
     Mangle,
@@ -44,11 +44,18 @@ pub enum Lie {
     Costume,
     /// Connections on which nothing is said.
     HalfOpen,
+    /// What he is to pass on disappears ([`World::blackhole`]).
+    Blackhole,
+    /// What he passes on is changed ([`World::meddling`]).
+    Meddle,
+    /// Payments dated so far ahead, or so near to their end, as is just taken or no
+    /// longer.
+    Clock,
 }
 
 impl Lie {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::Forge,
         Self::Mangle,
         Self::Tamper,
@@ -64,6 +71,9 @@ impl Lie {
         Self::Hello,
         Self::Costume,
         Self::HalfOpen,
+        Self::Blackhole,
+        Self::Meddle,
+        Self::Clock,
     ];
 
     /// Its name on the command line.
@@ -81,7 +91,7 @@ impl World {
         }
         let (link, victim) = self.rng.pick(&links);
         let packets = match lie {
-            Lie::Forge => self.edited(m, true),
+            Lie::Forge => [self.edited(m, true), self.looped(m, victim)].concat(),
             Lie::Mangle => self.edited(m, false),
             Lie::Tamper => self.every_byte(m),
             Lie::Garbage => self.garbage(),
@@ -96,8 +106,12 @@ impl World {
             Lie::Hello => self.hellos(),
             Lie::Costume => self.costume(m, victim),
             Lie::HalfOpen => return self.half_open(m, victim),
+            Lie::Clock => self.dated(m, victim),
+            // Done when something is to be passed on.
+            Lie::Blackhole | Lie::Meddle => return,
         };
         self.checks.count("attacks");
+        self.checks.lied.insert(m);
         let all = self.rng.one_in(3);
         let path = Path::default().then(m);
         for packet in packets {

@@ -106,6 +106,11 @@ pub struct Medium {
     /// Who hears a node, and how strongly; 1 is just enough.
     heard: Vec<Vec<(usize, f32)>>,
     numbers: u64,
+    /// How often a frame for a single neighbour is sent again.
+    pub tries: usize,
+    /// How long a node waits before it looks at the channel, in microseconds;
+    /// `None`: drawn each time.
+    pub pause: Option<Micros>,
     /// Whether nodes have moved.
     moving: bool,
 }
@@ -136,6 +141,8 @@ impl Medium {
             radios,
             heard,
             numbers: 0,
+            tries: TRIES,
+            pause: None,
             moving: false,
         };
         for (a, b) in Topology::in_range(&medium.positions, REACH * range) {
@@ -236,7 +243,8 @@ impl World {
         };
         radio.waits = true;
         let allowed = radio.even_at.saturating_sub(DUTY_WINDOW);
-        let at = self.now.max(allowed) + self.chance.below(pause);
+        let drawn = self.chance.below(pause);
+        let at = self.now.max(allowed) + medium.pause.unwrap_or(drawn);
         self.at(at, Event::Carrier { node: n });
     }
 
@@ -297,7 +305,7 @@ impl World {
         let Some(mut outgoing) = radio.queue.pop_front() else { return };
         if let [(conn, side)] = outgoing.to[..]
             && !good.contains(&self.conns[conn].ends[1 - side])
-            && outgoing.again < TRIES
+            && outgoing.again < medium.tries
         {
             outgoing.again += 1;
             medium.again += 1;

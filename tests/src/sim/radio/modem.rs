@@ -47,21 +47,26 @@ impl Modem {
 mod tests {
     use super::*;
 
-    /// Published airtimes of LoRaWAN frames (The Things Network's calculator, EU868,
-    /// 125 kHz, 4/5, 8 symbols of preamble), in tenths of milliseconds.
+    /// Published airtimes of LoRaWAN frames (The Things Network's calculator, EU868, 4/5,
+    /// 8 symbols of preamble; the largest payloads of each data rate and some others), in
+    /// tenths of milliseconds.
     #[test]
     fn as_published() {
-        for (spreading, bytes, tenths) in [
-            (7, 64, 1180),
-            (7, 235, 3689),
-            (9, 128, 6769),
-            (10, 24, 3707),
-            (12, 24, 14828),
-            (12, 64, 27935),
+        for (spreading, khz, bytes, tenths) in [
+            (7, 125, 64, 1180),
+            (7, 125, 235, 3689),
+            (7, 250, 235, 1844),
+            (8, 125, 235, 6559),
+            (9, 125, 128, 6769),
+            (10, 125, 24, 3707),
+            (10, 125, 64, 6984),
+            (11, 125, 64, 15606),
+            (12, 125, 24, 14828),
+            (12, 125, 64, 27935),
         ] {
-            let modem = Modem { spreading, bandwidth: 125_000, ..Modem::SHORT };
+            let modem = Modem { spreading, bandwidth: khz * 1000, ..Modem::SHORT };
             let got = (modem.airtime(bytes) + 50) / 100;
-            assert_eq!(got, tenths, "SF{spreading}, {bytes} bytes");
+            assert_eq!(got, tenths, "SF{spreading}, {khz} kHz, {bytes} bytes");
         }
     }
 }

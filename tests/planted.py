@@ -1,0 +1,186 @@
+#!/usr/bin/env python3
+"""Plants one fault after the other into a copy of core and expects the simulator to find it.
+
+    python3 tests/planted.py [WORLDS [NAME..]]
+
+Each fault is a change of one place, in which `@` is whether it is planted; all of them are
+built at once. Prints the table of docs/SIMULATION.md: the fault, the invariant that it
+breaks, and the first seed of `--swarm` that shows it. Fails if one is not found.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+COPY = ROOT / "target/planted"
+
+# Name, invariants of which one must fail, file in core/src, what is there, what is planted.
+FAULTS = [
+    ("the source's signature is not checked", "I1", "mesh/pay.rs",
+     "if holds { Ok(()) }", "if holds || @ { Ok(()) }"),
+    ("the issuer's signature is not checked", "I1", "payment/verify.rs",
+     "checked.verify_signature(secp, &rules.issuers)?;",
+     "if !@ { checked.verify_signature(secp, &rules.issuers)?; }"),
+    ("an invoice for other terms is taken", "I1", "payment/lightning.rs",
+     "if !invoice.description.commits_to(terms_hash) {",
+     "if !@ && !invoice.description.commits_to(terms_hash) {"),
+    ("less than the price is taken", "I1", "payment/verify.rs",
+     "if share_msat < claim.price_msat {", "if share_msat < claim.price_msat && !@ {"),
+    ("an expired invoice is taken", "I1", "payment/lightning.rs",
+     "if now >= expires_at {", "if now >= expires_at && !@ {"),
+    ("what must be paid for goes free", "I1", "mesh/relay.rs",
+     "RoutingPolicy::PaymentRequired => self",
+     "RoutingPolicy::PaymentRequired if @ => Ok(Admission::Free),\n"
+     "RoutingPolicy::PaymentRequired => self"),
+    ("a payment is not remembered", "I2", "mesh/pay.rs",
+     "self.tables.replay.accept(key, expires_at)?;",
+     "if !@ { self.tables.replay.accept(key, expires_at)?; }"),
+    ("a payment is forgotten a minute early", "I2", "mesh/timers.rs",
+     "cleanup_expired(unix, CLEANUP_STEP)",
+     "cleanup_expired(if @ { unix + 60 } else { unix }, CLEANUP_STEP)"),
+    ("a record is not read back at a restart", "I2", "mesh/mod.rs",
+     "Record::Payment(p) => {", "Record::Payment(_) if @ => {}\nRecord::Payment(p) => {"),
+    ("the floor is not read back at a restart", "I2", "mesh/mod.rs",
+     "Record::Floor(unix) => self", "Record::Floor(_) if @ => {}\nRecord::Floor(unix) => self"),
+    ("the durable floor is not made durable", "I2", "mesh/timers.rs",
+     "if forgotten > 0 && !self.config.payment.volatile {",
+     "if forgotten > 0 && !self.config.payment.volatile && !@ {"),
+    ("the floor is not looked at", "I2", "payment/replay.rs",
+     "if expires_at <= self.floor {", "if expires_at <= self.floor && !@ {"),
+    ("a packet is sent before its record is durable", "I2", "mesh/pay.rs",
+     "record: Some(self.persist(record)), share_msat }",
+     "record: Some(self.persist(record)).filter(|_| !@), share_msat }"),
+    ("a payment is refused though there is room", "liveness", "payment/replay.rs",
+     "if self.live.len() >= self.live.capacity() {",
+     "if self.live.len() + usize::from(@) >= self.live.capacity() {"),
+    ("a payment is refused that the floor does not cover", "liveness", "payment/verify.rs",
+     "is_new(&checked.payment_hash, checked.expires_at)?;",
+     "is_new(&checked.payment_hash, checked.expires_at - if @ { 5 } else { 0 })?;"),
+    ("a refused packet moves a counter", "I3", "mesh/relay.rs",
+     "let party = match next {",
+     "if @ { self.stats.relayed_bytes += 1; }\nlet party = match next {"),
+    ("the number of a refused packet is remembered", "I3", "mesh/relay.rs",
+     "let party = match next {",
+     "if @ { self.tables.seen.insert(link, &datagram.source, datagram.sequence); }\n"
+     "let party = match next {"),
+    ("a route is learned before its reply is checked", "I3", "mesh/control.rs",
+     "let signed = NodeId::from_compressed(&reply.public_key)",
+     "if @ { self.learn(&reply, behind); }\n"
+     "let signed = NodeId::from_compressed(&reply.public_key)"),
+    ("a datagram is taken twice", "I4", "mesh/relay.rs",
+     "if self.tables.seen.contains(link, &datagram.source, datagram.sequence) {",
+     "if !@ && self.tables.seen.contains(link, &datagram.source, datagram.sequence) {"),
+    ("a route with a loop is gone along", "I4", "mesh/relay.rs",
+     "if !all_different(datagram.hops().chain(ends)) {",
+     "if !@ && !all_different(datagram.hops().chain(ends)) {"),
+    ("the share of the wrong party", "I5", "payment/verify.rs",
+     "share(amount_msat, claim.terms.hops.len(), claim.party)",
+     "share(amount_msat, claim.terms.hops.len(), if @ { super::fee::Party::Destination }"
+     " else { claim.party })"),
+    ("the remainder of a share vanishes", "I5", "payment/fee.rs",
+     "map_or(0, |s| s.share(party))", "map_or(0, |s| s.share(party) / if @ { 10 } else { 1 }"
+     " * if @ { 10 } else { 1 })"),
+    ("a neighbour takes all waiting places", "I6", "mesh/parked.rs",
+     "theirs.clone().count() >= half\n", "!@ && theirs.clone().count() >= half\n"),
+    ("a neighbour takes another's waiting places", "I6", "mesh/parked.rs",
+     "theirs.filter(|l| *l == from.link).count() >= share",
+     "!@ && theirs.filter(|l| *l == from.link).count() >= share"),
+    ("a neighbour takes another's routes", "I6", "routing/table.rs",
+     "let own_only = self", "let own_only = !@ && self"),
+    ("a neighbour takes another's remembered requests", "I6", "routing/discovery.rs",
+     "if of(from) >= share.max(1) {", "if !@ && of(from) >= share.max(1) {"),
+    ("free traffic has no limit", "I6", "mesh/relay.rs",
+     "n.free.try_take(size as u64, now)", "n.free.try_take(size as u64, now) || @"),
+    ("bad payments are not counted", "I6", "mesh/pay.rs",
+     "n.bad_payments.try_take(1, now);", "if !@ { n.bad_payments.try_take(1, now); }"),
+    ("a number depends on the memory", "I7", "mesh/timers.rs",
+     "let (now, number) = (self.now, self.rng.u64());",
+     "let (now, number) = (self.now, self.rng.u64() ^ if @ { size_of::<Self>() as u64 }"
+     " else { 0 });"),
+    ("a number from outside is subtracted unchecked", "I8", "mesh/control.rs",
+     "let age = self.next_sequence.wrapping_sub(error.sequence);",
+     "let age = if @ { self.next_sequence - error.sequence }"
+     " else { self.next_sequence.wrapping_sub(error.sequence) };"),
+    ("a known request has no verdict", "I9", "mesh/control.rs",
+     "if novelty == Novelty::Known {",
+     "if novelty == Novelty::Known && @ { return Ok(()); }\nif novelty == Novelty::Known {"),
+    ("a request is passed on as often as it comes", "I4 I6", "mesh/control.rs",
+     "if novelty == Novelty::Known {", "if novelty == Novelty::Known && !@ {"),
+    ("a search has no end", "I10", "mesh/timers.rs",
+     "if found || width >= WIDEST {", "if found || (width >= WIDEST && !@) {"),
+    ("a search ends and nobody is told", "I10 liveness", "mesh/timers.rs",
+     "self.act(Action::Publish(Event::RouteFailed { destination: to }));",
+     "if !@ { self.act(Action::Publish(Event::RouteFailed { destination: to })); }"),
+    ("the signature of a reply is not checked", "I10", "mesh/control.rs",
+     "if !signed {", "if !signed && !@ {"),
+]
+
+
+def once(text, old, new, where):
+    assert text.count(old) == 1, f"{where}: {text.count(old)} times: {old}"
+    return text.replace(old, new)
+
+
+def plant():
+    """Copies the workspace and writes all faults into the copy."""
+    files = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True)
+    for name in files.split("\0"):
+        source, target = ROOT / name, COPY / name
+        if not name or not source.is_file():
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, target)
+    texts = {}
+    for number, (_, _, file, old, new) in enumerate(FAULTS, 1):
+        text = texts.get(file) or (COPY / "core/src" / file).read_text()
+        texts[file] = once(text, old, new.replace("@", f"crate::planted({number})"), file)
+    for file, text in texts.items():
+        (COPY / "core/src" / file).write_text(text)
+    lib = COPY / "core/src/lib.rs"
+    lib.write_text(lib.read_text() + """
+/// The fault that is planted.
+pub static PLANTED: core::sync::atomic::AtomicUsize = core::sync::atomic::AtomicUsize::new(0);
+pub(crate) fn planted(number: usize) -> bool {
+    PLANTED.load(core::sync::atomic::Ordering::Relaxed) == number
+}
+""")
+    main = COPY / "tests/src/bin/blvm-mesh-sim.rs"
+    main.write_text(once(main.read_text(), "let args = Args::parse();\n", """let args = Args::parse();
+    let planted = std::env::var("PLANTED").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
+    blvm_mesh_core::PLANTED.store(planted, std::sync::atomic::Ordering::Relaxed);
+""", main.name))
+
+
+def find(number, worlds):
+    """The invariant that fails and the seed, or None."""
+    command = [COPY / "target/debug/blvm-mesh-sim", "--swarm", str(worlds), "--tries", "0"]
+    run = subprocess.run(command, env=os.environ | {"PLANTED": str(number)},
+                         capture_output=True, text=True, timeout=1800)
+    found = re.search(r"seed (\d+): (\w+) does not hold", run.stderr)
+    return found and (found[2], int(found[1]))
+
+
+def main():
+    worlds = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    wanted = sys.argv[2:]
+    plant()
+    subprocess.run(["cargo", "build", "-q", "-p", "blvm-mesh-tests", "--bin", "blvm-mesh-sim"],
+                   cwd=COPY, check=True, env=os.environ | {"CARGO_TARGET_DIR": str(COPY / "target")})
+    missed = find(0, 20) is not None
+    print("| fault | breaks | first seed |\n|---|---|---|")
+    for number, (name, invariants, *_) in enumerate(FAULTS, 1):
+        if wanted and name not in wanted:
+            continue
+        found = find(number, worlds)
+        right = found and found[0] in invariants.split()
+        print(f"| {name} | {found[0] if found else 'nothing'} | {found[1] if found else '-'} |"
+              + ("" if right else f" expected {invariants}"), flush=True)
+        missed |= not right
+    return int(missed)
+
+
+sys.exit(main())

@@ -1,0 +1,299 @@
+//! I6: no table exceeds its capacity, and no neighbour takes more than its share
+//! of any, or has less, as one sees it who counts what each was given.
+
+use super::super::World;
+use super::super::machine::{Did, Given, Step};
+use super::paid::datagram;
+use blvm_mesh_core::config::{Allowance, ROUTES_PER_DESTINATION};
+use blvm_mesh_core::id::{LinkId, NodeId};
+use blvm_mesh_core::mesh::{MeshError, NetworkReason, PaymentReason, RoutingReason};
+use blvm_mesh_core::payment::lightning::LightningError;
+use blvm_mesh_core::time::{Micros, SECOND};
+use blvm_mesh_core::wire::Header;
+use blvm_mesh_core::wire::route_request::RouteRequest;
+use std::collections::{BTreeMap, HashSet, VecDeque};
+
+/// Bad payments that a new link may pass on at once, however many are allowed.
+const BAD_AT_FIRST: u64 = 4;
+
+/// Requests of a link that are kept here beyond what a table can hold.
+const KEPT: usize = 1024;
+
+/// An allowance that is used up and comes back with time; in millionths.
+#[derive(Debug)]
+struct Left {
+    level: u128,
+    of: Allowance,
+    at: Micros,
+}
+
+impl Left {
+    fn new(of: Allowance, at_first: u64, at: Micros) -> Self {
+        Self { level: u128::from(of.burst.min(at_first)) * u128::from(SECOND), of, at }
+    }
+
+    /// What is left now.
+    fn now(&mut self, now: Micros) -> u64 {
+        let more = u128::from(self.of.rate) * u128::from(now - self.at);
+        self.level = (self.level + more).min(u128::from(self.of.burst) * u128::from(SECOND));
+        self.at = now;
+        (self.level / u128::from(SECOND)) as u64
+    }
+
+    fn take(&mut self, n: u64) {
+        self.level = self.level.saturating_sub(u128::from(n) * u128::from(SECOND));
+    }
+}
+
+/// What came over one link.
+#[derive(Debug)]
+struct Used {
+    free: Left,
+    bad_payments: Left,
+    /// Requests that were new and when they came, the latest last.
+    requests: VecDeque<((NodeId, u64), Micros)>,
+}
+
+/// What a node's neighbours have of its tables since its start.
+#[derive(Debug, Default)]
+pub(in crate::sim) struct Shares {
+    links: BTreeMap<LinkId, Used>,
+    /// Most links that it had at the same time.
+    most: usize,
+    /// Requests and datagrams that it took.
+    requests: HashSet<(NodeId, u64)>,
+    seen: HashSet<(LinkId, NodeId, u64)>,
+    latest: Option<(LinkId, NodeId, u64)>,
+}
+
+fn refusal(step: &Step) -> Option<MeshError> {
+    step.did.iter().find_map(|d| match d {
+        Did::Reject { reason, ticket: None, .. } => Some(*reason),
+        _ => None,
+    })
+}
+
+/// Whether a refusal cost a signature or a question to the node.
+fn was_bad(reason: &MeshError) -> bool {
+    use PaymentReason as P;
+    let signature = P::Lightning(LightningError::InvalidSignature);
+    let MeshError::PaymentVerificationFailed(reason) = reason else { return false };
+    *reason == P::SourceSignature || *reason == signature
+}
+
+impl World {
+    /// Capacities, and the places of packets that wait.
+    pub(super) fn within_capacity(&mut self, n: usize, given: &Given, step: &Step) {
+        let node = &self.nodes[n];
+        let c = node.config.capacities;
+        let used = crate::either!(&node.machine, m => [
+            m.live_payments(), m.parked(), m.table().routes().len(),
+            m.table().neighbours.len(), m.searches(), m.relayed_requests(),
+        ]);
+        let most = [c.payments, c.parked, c.routes, c.neighbours, c.searches, c.relayed_requests];
+        assert!(used.iter().zip(most).all(|(u, m)| *u <= m), "I6: node {n}: {used:?} of {most:?}");
+        self.account.peaks.iter_mut().zip(used).for_each(|(peak, used)| *peak = used.max(*peak));
+        if step.did.iter().any(|d| matches!(d, Did::Parked { .. })) {
+            let link = match given {
+                Given::Received { link, .. } => Some(*link),
+                _ => None,
+            };
+            let half = c.parked.div_ceil(2);
+            let share = if link.is_some() { half.div_ceil(used[3].max(1)) } else { half };
+            let own = node.parked.values().filter(|h| h.link == link).count() + 1;
+            assert!(own <= share, "I6: node {n}: {link:?} has {own} places of {share}");
+            let theirs = node.parked.values().filter(|h| h.link.is_some()).count();
+            let theirs = theirs + usize::from(link.is_some());
+            assert!(theirs <= half, "I6: node {n}: its neighbours have {theirs} places");
+        }
+    }
+
+    /// The shares of each neighbour.
+    pub(super) fn within_shares(&mut self, n: usize, given: &Given, step: &Step) {
+        self.links_as_given(n, given, step);
+        match given {
+            Given::Received { link, bytes } => {
+                if let Some(d) = datagram(bytes) {
+                    let what = (*link, d.source, d.sequence);
+                    self.datagram_within(n, what, bytes.len() as u64, step);
+                } else if let Ok((header, body)) = Header::parse(bytes) {
+                    if let Ok(request) = RouteRequest::parse(header, body) {
+                        let mine = [request.source, request.destination].map(|e| e == self.id(n));
+                        let number = (request.source, request.sequence);
+                        self.request_within(n, *link, number, mine, step);
+                    }
+                    self.routes_within(n, step);
+                }
+            }
+            Given::Resumed { link, .. } if refusal(step).is_some() => self.count_bad(n, *link),
+            Given::Resumed { link: Some(link), bytes, .. } => {
+                if let Some(d) = datagram(bytes) {
+                    let what = (*link, d.source, d.sequence);
+                    self.datagram_within(n, what, bytes.len() as u64, step);
+                }
+            }
+            _ => {}
+        }
+        // The node was asked in vain about a block.
+        for did in &step.did {
+            if let Did::Reject { link, ticket: Some(_), .. } = did
+                && matches!(given, Given::Answer { .. })
+            {
+                self.count_bad(n, *link);
+            }
+        }
+    }
+
+    fn links_as_given(&mut self, n: usize, given: &Given, step: &Step) {
+        let now = self.nodes[n].local(self.now);
+        let node = &mut self.nodes[n];
+        let (config, shares) = (&node.config, &mut node.shares);
+        for did in &step.did {
+            if let Did::Close { link, .. } = did {
+                shares.links.remove(link);
+            }
+        }
+        match given {
+            Given::Disconnected { link } => drop(shares.links.remove(link)),
+            Given::Connected { link, .. } if refusal(step).is_none() => {
+                let free = Allowance { rate: config.free_rate, burst: config.free_burst };
+                let used = Used {
+                    free: Left::new(free, u64::MAX, now),
+                    bad_payments: Left::new(config.bad_payments, BAD_AT_FIRST, now),
+                    requests: VecDeque::new(),
+                };
+                shares.links.insert(*link, used);
+            }
+            _ => {}
+        }
+        shares.most = shares.most.max(shares.links.len());
+        let known = crate::either!(&node.machine, m => m.table().neighbours.len());
+        assert_eq!(known, shares.links.len(), "I6: node {n} has other neighbours than links");
+    }
+
+    fn count_bad(&mut self, n: usize, link: Option<LinkId>) {
+        let now = self.nodes[n].local(self.now);
+        let used = link.and_then(|link| self.nodes[n].shares.links.get_mut(&link));
+        if let Some(used) = used {
+            used.bad_payments.now(now);
+            used.bad_payments.take(1);
+        }
+    }
+
+    /// Free traffic, bad payments, and what was here lately.
+    fn datagram_within(&mut self, n: usize, what: (LinkId, NodeId, u64), size: u64, step: &Step) {
+        let now = self.nodes[n].local(self.now);
+        let shares = &mut self.nodes[n].shares;
+        let Some(used) = shares.links.get_mut(&what.0) else { return };
+        let (free, bad) = (used.free.now(now), used.bad_payments.now(now));
+        match refusal(step) {
+            Some(MeshError::NetworkError(NetworkReason::QuotaExceeded)) => {
+                assert!(free < size, "I6: node {n} refuses {size} bytes, {free} are free");
+            }
+            Some(MeshError::PaymentVerificationFailed(PaymentReason::TooManyBad)) => {
+                assert_eq!(bad, 0, "I6: node {n} refuses to check what it may");
+            }
+            Some(MeshError::RoutingError(RoutingReason::Duplicate)) => {
+                assert!(
+                    shares.seen.contains(&what),
+                    "I3: node {n} refuses what it never took: {what:?}"
+                );
+            }
+            Some(reason) if was_bad(&reason) => {
+                assert!(bad > 0, "I6: node {n} checks too many bad payments of {:?}", what.0);
+                used.bad_payments.take(1);
+            }
+            Some(_) => {}
+            None if step.did.iter().any(|d| matches!(d, Did::Parked { .. })) => {}
+            None => {
+                if !step.did.iter().any(super::payments::is_booked) {
+                    assert!(size <= free, "I6: node {n} takes {size} bytes, {free} are free");
+                    used.free.take(size);
+                }
+                let again = shares.latest.replace(what) == Some(what);
+                assert!(!again, "I4: node {n} takes {what:?} twice");
+                shares.seen.insert(what);
+            }
+        }
+    }
+
+    /// A neighbour that asks much makes a node forget its own requests only: of
+    /// each the latest are known, as many as its equal share.
+    fn request_within(
+        &mut self,
+        n: usize,
+        link: LinkId,
+        number: (NodeId, u64),
+        [from_me, for_me]: [bool; 2],
+        step: &Step,
+    ) {
+        let now = self.nodes[n].local(self.now);
+        let node = &mut self.nodes[n];
+        let (capacity, shares) = (node.config.capacities.relayed_requests, &mut node.shares);
+        let share = capacity / shares.most.max(1);
+        // Of those that came at the same time any may be taken for the oldest.
+        let known = |used: &Used| {
+            let at = used.requests.iter().find(|(r, _)| *r == number).map(|(_, at)| *at);
+            let later = |at| used.requests.iter().filter(|(_, t)| *t >= at).count();
+            at.is_some_and(|at| later(at) <= share)
+        };
+        match refusal(step) {
+            Some(MeshError::RoutingError(RoutingReason::KnownRequest)) => {
+                let rightly = from_me || shares.requests.contains(&number);
+                assert!(rightly, "I6: node {n} refuses as known what it never heard: {number:?}");
+                return;
+            }
+            // Refused before it was looked for.
+            Some(_) => return,
+            None => {
+                let forgot = shares.links.iter().find(|(_, used)| !for_me && known(used));
+                assert!(
+                    forgot.is_none(),
+                    "I6: node {n} forgot {number:?}, of which {:?} may have {share}",
+                    forgot.map(|(link, _)| link)
+                );
+            }
+        }
+        shares.requests.insert(number);
+        // One for this node may be new again or not: it counts as if it were.
+        if let Some(used) = shares.links.get_mut(&link) {
+            used.requests.push_back((number, now));
+            let more = used.requests.len().saturating_sub(KEPT + capacity);
+            used.requests.drain(..more);
+        }
+    }
+
+    /// A new route takes another neighbour's place only while its own neighbour
+    /// has less than an equal share.
+    fn routes_within(&mut self, n: usize, step: &Step) {
+        let Some(before) = &step.routes else { return };
+        let node = &self.nodes[n];
+        let (now, capacity) = (node.local(self.now), node.config.capacities.routes);
+        let (after, neighbours) = crate::either!(&node.machine, m => {
+            (m.table().routes(), m.table().neighbours.len())
+        });
+        let known = |list: &[_], r: &blvm_mesh_core::routing::table::Route| {
+            list.iter().any(|o: &blvm_mesh_core::routing::table::Route| {
+                o.destination == r.destination && o.hops == r.hops
+            })
+        };
+        let Some(new) = after.iter().find(|r| !known(before, r)) else { return };
+        let same = after.iter().filter(|r| r.destination == new.destination).count();
+        assert!(same <= ROUTES_PER_DESTINATION, "I6: node {n} has {same} routes to one node");
+        let gone: Vec<_> = before
+            .iter()
+            .filter(|r| r.expires_at > now && r.destination != new.destination)
+            .filter(|r| !known(after, r))
+            .collect();
+        let [gone] = gone[..] else {
+            return assert!(gone.is_empty(), "I6: node {n} forgets several routes for one");
+        };
+        assert_eq!(before.len(), capacity, "I6: node {n} forgets a route and has room");
+        let own = before.iter().filter(|r| r.hops[0].0 == new.hops[0].0).count();
+        let share = (capacity / neighbours.max(1)).max(1);
+        assert!(
+            gone.hops[0].0 == new.hops[0].0 || own < share,
+            "I6: node {n}: a neighbour with {own} routes of {share} takes another's place"
+        );
+    }
+}
