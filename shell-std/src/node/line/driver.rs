@@ -125,7 +125,7 @@ impl<'l> Driver<'l> {
         let deadline = self.transmit();
         // What has timed out may have ended the link.
         self.deliver().await?;
-        self.measure().await?;
+        self.measure().await;
         self.tell();
         match self.wait(buffer, deadline).await? {
             Woken::Read(len) => {
@@ -146,11 +146,12 @@ impl<'l> Driver<'l> {
     }
 
     /// Tells the engine how good the line is, where that has changed.
-    async fn measure(&mut self) -> Result<(), PortError> {
-        let Some(open) = &mut self.open else { return Ok(()) };
-        let Some(quality) = open.quality.update(self.link.sent()) else { return Ok(()) };
+    async fn measure(&mut self) {
+        let Some(open) = &mut self.open else { return };
+        let Some(quality) = open.quality.update(self.link.sent()) else { return };
         let measured = Command::Measured { link: open.ends.link, quality };
-        self.line.engine.send(measured).await.map_err(|_| PortError::Stopping)
+        // A node that stops does not want to know, but its last words are still sent.
+        let _ = self.line.engine.send(measured).await;
     }
 
     async fn wait(&self, buffer: &mut [u8], deadline: Micros) -> Result<Woken, PortError> {
