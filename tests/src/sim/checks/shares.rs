@@ -65,6 +65,9 @@ pub(in crate::sim) struct Shares {
     most: usize,
     /// Requests and datagrams that it took.
     requests: HashSet<(HopId, u64)>,
+    /// Requests for itself. It answers some of them more than once, so that it is not
+    /// seen of which link they are.
+    mine: HashSet<(HopId, u64)>,
     seen: HashSet<(LinkId, NodeId, u64)>,
     latest: Option<(LinkId, NodeId, u64)>,
 }
@@ -258,6 +261,7 @@ impl World {
             // Refused before it was looked for.
             Some(_) => return,
             None => {
+                let for_me = for_me || shares.mine.contains(&number);
                 let forgot = shares.links.iter().find(|(_, used)| !for_me && known(used));
                 assert!(
                     forgot.is_none(),
@@ -267,6 +271,9 @@ impl World {
             }
         }
         shares.requests.insert(number);
+        if for_me {
+            shares.mine.insert(number);
+        }
         // One for this node may be new again or not: it counts as if it were.
         if let Some(used) = shares.links.get_mut(&link) {
             used.requests.push_back((number, now));
