@@ -110,7 +110,7 @@ impl Capacities {
 pub struct Timing {
     /// How soon a datagram is answered, if with nothing else then with a keep-alive; 0:
     /// never. A neighbour that lets three times as long as it said pass is taken for
-    /// dead. A hello is sent again every 120 times as long.
+    /// dead. A hello is sent again every 120 times as long, but each minute at least.
     pub keepalive: Micros,
     /// Time allowed for a request to cross a link and the reply to come back.
     pub hop_round_trip: Micros,

@@ -295,6 +295,9 @@ impl<M: Memory> Mesh<M> {
                 }
                 Pending::Own { link, priority, tail, sequence, after } => {
                     self.note_sent(link);
+                    if sequence.is_some() {
+                        self.expect_answer(link, self.head_len.saturating_add(tail.len()));
+                    }
                     return Action::Forward {
                         link,
                         priority,

@@ -10,15 +10,25 @@ use crate::policy::quota::TokenBucket;
 use crate::routing::metric::PERFECT_LINK;
 use crate::routing::neighbours::Neighbour;
 use crate::tables::Memory;
-use crate::time::{MILLISECOND, Micros};
+use crate::time::{MILLISECOND, Micros, SECOND};
 use crate::wire::hello::{self, Hello};
 use crate::wire::{Header, WireError};
 
 /// Control traffic that a neighbour may cause, in bytes per second and at once.
 const CONTROL_RATE: u64 = 64 * 1024;
 const CONTROL_BURST: u64 = 128 * 1024;
-/// A hello is sent again after so many keep-alives.
-pub(super) const HELLO_EVERY: u64 = 120;
+/// A hello is sent again after so many keep-alives, and after this time at the latest.
+const HELLO_EVERY: u64 = 120;
+const HELLO_AT_LATEST: Micros = 60 * SECOND;
+
+/// How long after a hello the next one comes from a node with this keep-alive;
+/// [`Micros::MAX`]: none comes.
+pub(super) fn hello_pause(keepalive: Micros) -> Micros {
+    match keepalive {
+        0 => Micros::MAX,
+        keepalive => keepalive.saturating_mul(HELLO_EVERY).min(HELLO_AT_LATEST).max(keepalive),
+    }
+}
 /// Checks of bad payments that a new link begins with: what its handshake has cost, so
 /// that making it anew gains nothing. With fewer, a first mistake would stop what holds.
 const CHECKS_OF_A_NEW_LINK: u64 = 4;
@@ -122,8 +132,8 @@ impl<M: Memory> Mesh<M> {
         let mut missing = true;
         if let Some(n) = self.tables.routing.neighbours.get_mut(link) {
             missing = !n.up;
-            let pause = keepalive.saturating_mul(if missing { 1 } else { HELLO_EVERY });
-            n.greet_at = if pause == 0 { Micros::MAX } else { now.saturating_add(pause) };
+            let pause = if missing && keepalive > 0 { keepalive } else { hello_pause(keepalive) };
+            n.greet_at = now.saturating_add(pause);
         }
         let issuers = self.config.payment.issuers.iter();
         let measured = self.tables.routing.neighbours.get(link).map(|n| n.measured);
@@ -186,8 +196,7 @@ impl<M: Memory> Mesh<M> {
         n.keepalive = u64::from(hello.keepalive_ms).saturating_mul(MILLISECOND);
         let (peer, was_up) = (n.node, core::mem::replace(&mut n.up, true));
         if !was_up {
-            let pause = self.config.timing.keepalive.saturating_mul(HELLO_EVERY);
-            n.greet_at = if pause == 0 { Micros::MAX } else { now.saturating_add(pause) };
+            n.greet_at = now.saturating_add(hello_pause(self.config.timing.keepalive));
         }
         if hello.unix > 0 && self.config.clock_source == Some(peer) && !self.own_clock {
             self.set_wall(hello.unix.into());

@@ -2,7 +2,7 @@
 
 use super::api::{Action, Event};
 use super::error::NetworkReason;
-use super::peers::HELLO_EVERY;
+use super::peers::hello_pause;
 use super::{Mesh, Pending};
 use crate::id::LinkId;
 use crate::payment::ledger::Record;
@@ -32,7 +32,7 @@ fn silent_at(n: &Neighbour) -> Micros {
     let patience = match (n.up, n.keepalive) {
         (false, _) => HELLO_TIMEOUT,
         (true, 0) => return Micros::MAX,
-        (true, keepalive) => keepalive.saturating_mul(PATIENCE * HELLO_EVERY),
+        (true, keepalive) => hello_pause(keepalive).saturating_mul(PATIENCE),
     };
     n.heard.saturating_add(patience).min(n.overdue)
 }
