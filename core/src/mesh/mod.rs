@@ -35,6 +35,8 @@ mod bad_payment_tests;
 #[cfg(test)]
 mod covenant_tests;
 #[cfg(test)]
+mod liveness_tests;
+#[cfg(test)]
 mod test_world;
 #[cfg(test)]
 mod tests;

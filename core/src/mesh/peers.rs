@@ -134,6 +134,8 @@ impl<M: Memory> Mesh<M> {
             missing = !n.up;
             let pause = if missing && keepalive > 0 { keepalive } else { hello_pause(keepalive) };
             n.greet_at = now.saturating_add(pause);
+            let again = n.greet_at;
+            self.wake_at(again);
         }
         let issuers = self.config.payment.issuers.iter();
         let measured = self.tables.routing.neighbours.get(link).map(|n| n.measured);

@@ -112,6 +112,17 @@ impl<M: Owned> World<M> {
         did
     }
 
+    /// Joins two links of which their nodes know already.
+    pub(super) fn join(&mut self, one: (usize, LinkId), other: (usize, LinkId)) {
+        self.wires.insert(one, other);
+        self.wires.insert(other, one);
+    }
+
+    /// From now on what one node sends to the other is lost, and nobody is told.
+    pub(super) fn lose(&mut self, a: usize, b: usize) {
+        self.wires.remove(&(a, Self::link(a, b)));
+    }
+
     pub(super) fn cut(&mut self, a: usize, b: usize) -> Trace {
         let (la, lb) = (Self::link(a, b), Self::link(b, a));
         self.wires.remove(&(a, la));

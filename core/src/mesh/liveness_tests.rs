@@ -1,0 +1,170 @@
+//! Who answers when, who is given up, and what hearsay may do.
+
+use super::test_world::{Did, Own};
+use super::*;
+use crate::config::MeshMode;
+use crate::tables::Boxed;
+use crate::time::{MILLISECOND, SECOND};
+use crate::wire::route_request::{HEARSAY, Hop, ROUTES, RouteRequest};
+use crate::wire::{HEADER_LEN, Header, Kind};
+use std::vec::Vec;
+
+type World = super::test_world::World<Boxed>;
+
+const KEEPALIVE: Micros = 250 * MILLISECOND;
+
+fn line(count: u8) -> World {
+    let mut config = Config::board(crate::id::Network::Regtest, 8192);
+    config.mode = MeshMode::Open;
+    config.timing.keepalive = KEEPALIVE;
+    let mut w = World::new(count, |_| config.clone());
+    for n in 1..usize::from(count) {
+        w.wire(n - 1, n);
+    }
+    w
+}
+
+fn send(w: &mut World, to: NodeId, bytes: usize) -> Vec<(usize, Did)> {
+    let payload = std::vec![7; bytes];
+    w.send(0, Own { to, payload, proof: Vec::new(), unchecked: false })
+}
+
+/// Passes time in one step at each node; what they send then, by kind.
+fn sent_at(w: &mut World, at: Micros) -> Vec<(usize, Kind, usize)> {
+    w.now = at;
+    for n in 0..w.nodes.len() {
+        w.give(n, Input::Timer);
+    }
+    let sent = w
+        .in_flight
+        .iter()
+        .map(|(to, _, packet)| (*to, Header::parse(packet).unwrap().0.kind, packet.len()));
+    let sent = sent.collect();
+    w.run();
+    sent
+}
+
+fn is_gone(did: &[(usize, Did)]) -> bool {
+    did.iter().any(|(_, d)| matches!(d, Did::Publish(Event::PeerDisconnected { .. })))
+}
+
+#[test]
+fn who_gets_a_datagram_answers_in_time_and_an_idle_link_is_silent() {
+    let mut w = line(2);
+    assert_eq!(sent_at(&mut w, 29 * SECOND), []);
+    let to = w.id(1);
+    send(&mut w, to, 10);
+    let begin = w.now;
+    w.run();
+    assert_eq!(sent_at(&mut w, begin + KEEPALIVE - 1), []);
+    let answer = (0, Kind::KeepAlive, HEADER_LEN);
+    assert_eq!(sent_at(&mut w, begin + KEEPALIVE + 1), [answer]);
+    // That is enough for what comes in the half of that time.
+    send(&mut w, to, 10);
+    w.run();
+    assert_eq!(sent_at(&mut w, begin + 3 * KEEPALIVE), []);
+    // Hellos go on.
+    let hellos = sent_at(&mut w, 31 * SECOND);
+    assert_eq!(hellos.len(), 2);
+    assert!(hellos.iter().all(|(_, kind, _)| *kind == Kind::Hello));
+}
+
+#[test]
+fn who_does_not_answer_a_datagram_is_given_up_the_later_the_larger_it_was() {
+    for (bytes, extra) in [(10, 0), (4000, 120 * MILLISECOND)] {
+        let mut w = line(2);
+        w.later(SECOND);
+        w.lose(0, 1);
+        let to = w.id(1);
+        let begin = w.now;
+        send(&mut w, to, bytes);
+        w.now = begin;
+        assert!(!is_gone(&w.later(3 * KEEPALIVE + extra)), "{bytes}");
+        assert!(is_gone(&w.later(40 * MILLISECOND)), "{bytes}");
+        assert!(w.nodes[0].table().neighbours.is_empty());
+    }
+}
+
+#[test]
+fn an_idle_neighbour_is_given_up_after_three_hellos() {
+    let mut w = line(2);
+    w.lose(1, 0);
+    for _ in 0..89 {
+        assert!(!is_gone(&w.later(SECOND)));
+    }
+    assert!(is_gone(&w.later(2 * SECOND)));
+}
+
+#[test]
+fn a_hello_that_was_lost_is_asked_for() {
+    let mut w = line(2);
+    // The second meets the first before the first knows of it: its hello is lost.
+    let (a, b) = (w.id(0), w.id(1));
+    w.cut(0, 1);
+    let (la, lb) = (LinkId(7), LinkId(8));
+    w.give(1, Input::PeerConnected { link: lb, peer: a, dialed: true });
+    w.join((0, la), (1, lb));
+    w.give(0, Input::PeerConnected { link: la, peer: b, dialed: false });
+    w.run();
+    let live = |w: &World| {
+        [(0, b), (1, a)].map(|(n, peer)| w.nodes[n].table().neighbours.live(peer.hop()).is_some())
+    };
+    assert_eq!(live(&w), [false, true]);
+    assert_eq!(w.later(KEEPALIVE - 10), []);
+    w.later(10);
+    assert_eq!(live(&w), [true, true]);
+}
+
+/// A request that node 1 is told to have come from `source` over its neighbour 0.
+fn told(w: &World, source: HopId, sequence: u64) -> Vec<u8> {
+    let hop = Hop { node: w.id(0).hop(), tariff: Default::default() };
+    let request = RouteRequest {
+        flags: HEARSAY | ROUTES,
+        hop_limit: 0,
+        sequence,
+        source,
+        destination: HopId([1; 8]),
+        min_packet: 8192,
+        quality: 256,
+        hops: [hop].into_iter().collect(),
+    };
+    let mut out = std::vec![0; 200];
+    let n = request.write(&mut out).unwrap();
+    out.truncate(n);
+    out
+}
+
+#[test]
+fn hearsay_saves_a_flood_and_a_lie_in_it_only_costs_time() {
+    // 0 - 1 - 2 - 3 - 4, and 1 - 5: the liar, who says that 4 is behind him.
+    let mut w = line(6);
+    w.cut(4, 5);
+    w.wire(1, 5);
+    let to = w.id(4);
+    let mut lie = told(&w, to.hop(), 77);
+    // The same told by 5, of itself.
+    let by = w.id(0).hop();
+    let at = lie.windows(8).position(|b| b == by.0).unwrap();
+    lie[at..at + 8].copy_from_slice(&w.id(5).hop().0);
+    assert!(crate::wire::header::complete(&mut lie));
+    w.receive(1, World::link(1, 5), lie);
+    assert_eq!(w.nodes[1].hearsay(), 1);
+    // The liar drops whatever comes.
+    w.lose(1, 5);
+    send(&mut w, to, 10);
+    assert_eq!(w.in_flight.len(), 1);
+    let arrived =
+        |did: &[(usize, Did)]| did.iter().any(|(n, d)| *n == 4 && matches!(d, Did::Deliver(..)));
+    let mut did = w.run();
+    assert!(!arrived(&did), "the lie was followed");
+    for _ in 0..20 {
+        did.extend(w.later(100 * MILLISECOND));
+    }
+    assert!(arrived(&did), "a later ring finds it: {did:?}");
+
+    // Now 1 and 2 know better, and 0 has heard of 3: nothing is flooded to 5.
+    let three = w.id(3);
+    send(&mut w, three, 10);
+    let did = w.run();
+    assert!(did.iter().any(|(n, d)| *n == 3 && matches!(d, Did::Deliver(..))), "{did:?}");
+}
