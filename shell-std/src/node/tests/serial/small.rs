@@ -122,7 +122,10 @@ fn a_small_neighbour_gets_the_hello_first_and_nothing_that_it_does_not_take() {
         // The node's hello, in a frame shorter than the ping, is lost until the node takes the
         // neighbour for up and has sent him something more.
         let (mut said, mut sent) = (false, None);
-        while board.packets.len() < 2 {
+        let datagrams = |board: &Board| {
+            board.packets.iter().filter(|(kind, _)| *kind == Kind::Datagram).count()
+        };
+        while datagrams(&board) < 1 {
             assert!(start.elapsed() < PATIENCE, "{:?}", board.packets);
             let late = sent.is_some_and(|at: Instant| at.elapsed() > Duration::from_millis(300));
             board.turn(now(), |len| !late && (27..100).contains(&len)).await;
@@ -136,19 +139,20 @@ fn a_small_neighbour_gets_the_hello_first_and_nothing_that_it_does_not_take() {
                 sent = Some(Instant::now());
             }
         }
-        let kinds: Vec<_> = board.packets.iter().map(|(kind, _)| *kind).collect();
-        assert_eq!(kinds, [Kind::Hello, Kind::Datagram]);
-        assert!(board.packets[1].1.ends_with(&ping(5)));
+        // A hello that was late is said again.
+        let (last, hellos) = board.packets.split_last().unwrap();
+        assert!(!hellos.is_empty() && hellos.iter().all(|(kind, _)| *kind == Kind::Hello));
+        assert!(last.1.ends_with(&ping(5)));
 
         let large = a.handle().send(id, vec![1; 701], vec![], false, Duration::ZERO).await;
         assert!(matches!(large.unwrap().first, Progress::Refused(MeshError::RoutingError(_))));
         let fits = a.handle().send(id, vec![1; 500], vec![], false, Duration::ZERO).await;
         assert!(matches!(fits.unwrap().first, Progress::Sent { .. }));
-        while board.packets.len() < 3 {
+        while datagrams(&board) < 2 {
             assert!(start.elapsed() < PATIENCE);
             board.turn(now(), |_| false).await;
         }
-        assert!(board.packets[2].1.ends_with(&[1; 500]));
+        assert!(board.packets.iter().any(|(_, packet)| packet.ends_with(&[1; 500])));
         assert!(board.frames.iter().all(|len| *len <= usize::from(FRAME)), "{:?}", board.frames);
         assert!(board.frames.contains(&usize::from(FRAME)), "full frames are used");
         a.stop().await;
