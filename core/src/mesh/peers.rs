@@ -12,6 +12,7 @@ use crate::routing::neighbours::Neighbour;
 use crate::tables::Memory;
 use crate::time::{MILLISECOND, Micros, SECOND};
 use crate::wire::hello::{self, Hello};
+use crate::wire::route_error;
 use crate::wire::{Header, WireError};
 
 /// Control traffic that a neighbour may cause, in bytes per second and at once.
@@ -70,6 +71,8 @@ impl<M: Memory> Mesh<M> {
             return self.reject(Some(link), NetworkReason::TooManyNeighbours, Remedy::Disconnect);
         }
         self.act(Action::Absorbed);
+        // Nothing that this neighbour sends makes the head grow: it may be told of an error.
+        self.reserve_head(route_error::MAX_LEN);
         self.greet(link);
         self.wake_at(now.saturating_add(super::timers::HELLO_TIMEOUT));
     }
