@@ -155,6 +155,7 @@ impl<M: Memory> Mesh<M> {
 
     /// The link on which a node was heard of, and how many links away. It must be heard of
     /// again soon to be believed any longer.
+    #[inline(never)]
     pub(super) fn follow_hearsay(&mut self, node: HopId) -> Option<(LinkId, u8)> {
         let (link, distance) = self.tables.routing.hearsay.way_to(self.now, node)?;
         self.tables.routing.neighbours.get(link).filter(|n| n.up)?;
@@ -165,14 +166,16 @@ impl<M: Memory> Mesh<M> {
 
     /// Remembers that these nodes were heard of on a link, the neighbour first.
     fn hear(&mut self, link: LinkId, nodes: impl Iterator<Item = HopId>) {
+        nodes.zip(1..).skip(1).for_each(|(node, distance)| self.hear_of(link, node, distance));
+    }
+
+    #[inline(never)]
+    fn hear_of(&mut self, link: LinkId, node: HopId, distance: u8) {
         let until = self.now.saturating_add(self.config.timing.route_lifetime);
         let routing = &mut self.tables.routing;
         let share = self.config.capacities.hearsay / routing.neighbours.len().max(1);
-        let me = self.me.id().hop();
-        for (node, distance) in nodes.zip(1..).skip(1) {
-            if node != me && routing.neighbours.by_hop(node).is_none() {
-                routing.hearsay.note(self.now, node, link, distance, until, share);
-            }
+        if node != self.me.id().hop() && routing.neighbours.by_hop(node).is_none() {
+            routing.hearsay.note(self.now, node, link, distance, until, share);
         }
     }
 
