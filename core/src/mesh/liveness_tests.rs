@@ -14,7 +14,7 @@ type World = super::test_world::World<Boxed>;
 const KEEPALIVE: Micros = 250 * MILLISECOND;
 
 fn line(count: u8) -> World {
-    let mut config = Config::board(crate::id::Network::Regtest, 8192);
+    let mut config = Config::board(crate::id::Network::Regtest, 65536);
     config.mode = MeshMode::Open;
     config.timing.keepalive = KEEPALIVE;
     let mut w = World::new(count, |_| config.clone());
@@ -71,7 +71,7 @@ fn who_gets_a_datagram_answers_in_time_and_an_idle_link_is_silent() {
 
 #[test]
 fn who_does_not_answer_a_datagram_is_given_up_the_later_the_larger_it_was() {
-    for (bytes, extra) in [(10, 0), (4000, 120 * MILLISECOND)] {
+    for (bytes, extra) in [(10, 0), (20_000, 640 * MILLISECOND)] {
         let mut w = line(2);
         w.later(SECOND);
         w.lose(0, 1);
@@ -82,6 +82,19 @@ fn who_does_not_answer_a_datagram_is_given_up_the_later_the_larger_it_was() {
         assert!(!is_gone(&w.later(3 * KEEPALIVE + extra)), "{bytes}");
         assert!(is_gone(&w.later(40 * MILLISECOND)), "{bytes}");
         assert!(w.nodes[0].table().neighbours.is_empty());
+    }
+}
+
+#[test]
+fn much_that_is_not_answered_does_not_put_off_the_end() {
+    let mut w = line(2);
+    w.later(SECOND);
+    w.lose(0, 1);
+    let (to, begin) = (w.id(1), w.now);
+    while !w.nodes[0].table().neighbours.is_empty() {
+        assert!(w.now < begin + 3 * KEEPALIVE + 20 * MILLISECOND);
+        send(&mut w, to, 1400);
+        w.later(2 * MILLISECOND);
     }
 }
 

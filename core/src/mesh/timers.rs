@@ -20,9 +20,11 @@ const PATIENCE: u64 = 3;
 /// Part of a keep-alive for which something just heard stands for an answer. Whoever waits
 /// for one is owed one: what was heard so long ago was sent even longer ago.
 const RECENTLY: u64 = 2;
-/// What a link is taken to carry at least: 1 MB/s / 32 = 31 kB/s. What was sent and is not
-/// answered may be still on its way for so long.
-const MICROS_PER_BYTE: u64 = 32;
+/// A link is taken to carry 1 MB/s, and a large packet, in which nothing can be answered,
+/// at 31 kB/s at least. What was sent may be on its way for so long.
+const MICROS_PER_BYTE: u64 = 1;
+const MICROS_PER_BYTE_OF_LARGE: u64 = 32;
+const LARGE: usize = 16 * 1024;
 /// Payments forgotten in one step, so that no step takes long.
 const CLEANUP_STEP: usize = 256;
 const CLEANUP_INTERVAL: Micros = 60 * SECOND;
@@ -71,14 +73,18 @@ impl<M: Memory> Mesh<M> {
     pub(super) fn expect_answer(&mut self, link: LinkId, bytes: usize) {
         let now = self.now;
         let Some(n) = self.tables.routing.neighbours.get_mut(link) else { return };
+        let per_byte = if bytes >= LARGE { MICROS_PER_BYTE_OF_LARGE } else { MICROS_PER_BYTE };
+        let time = per_byte.saturating_mul(bytes as u64);
+        n.busy = n.busy.max(now).saturating_add(time);
         if n.keepalive == 0 || n.heard.saturating_add(n.keepalive / RECENTLY) > now {
             return;
         }
-        let begin = match n.overdue {
-            Micros::MAX => now.saturating_add(n.keepalive.saturating_mul(PATIENCE)),
+        // Many small ones do not put it off: the first of them is answered soon.
+        n.overdue = match n.overdue {
+            Micros::MAX => n.busy.saturating_add(n.keepalive.saturating_mul(PATIENCE)),
+            overdue if bytes >= LARGE => overdue.saturating_add(time),
             overdue => overdue,
         };
-        n.overdue = begin.saturating_add((bytes as u64).saturating_mul(MICROS_PER_BYTE));
         let overdue = n.overdue;
         self.wake_at(overdue);
     }
