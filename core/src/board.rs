@@ -146,12 +146,7 @@ impl BoardConfig {
         let key = SecretKey::from_slice(f.array::<32>()?).map_err(|_| Field("key"))?;
         let secret = *f.array()?;
         let network = Network::from_u8(f.u8()?).ok_or(Field("network"))?;
-        let mode = match f.u8()? {
-            0 => MeshMode::BitcoinOnly,
-            1 => MeshMode::PaymentGated,
-            2 => MeshMode::Open,
-            _ => return Err(Field("mode")),
-        };
+        let mode = MeshMode::from_u8(f.u8()?).ok_or(Field("mode"))?;
         let baud = f.u32()?;
         if !BAUD.contains(&baud) {
             return Err(Field("speed"));
@@ -212,12 +207,7 @@ impl BoardConfig {
         };
         put(&self.key.secret_bytes())?;
         put(&self.secret)?;
-        let mode = match self.mode {
-            MeshMode::BitcoinOnly => 0,
-            MeshMode::PaymentGated => 1,
-            MeshMode::Open => 2,
-        };
-        put(&[self.network as u8, mode])?;
+        put(&[self.network as u8, self.mode as u8])?;
         let Tariff { base_msat, per_kib_msat } = self.tariff;
         for n in [self.baud, base_msat, per_kib_msat, self.keepalive_ms, self.future_skew] {
             put(&n.to_le_bytes())?;
@@ -277,7 +267,8 @@ fn check(checked: &[u8; 4], body: &[u8]) -> u32 {
     digest.finalize()
 }
 
-/// What is left to be read.
+/// What is left to be read. The reader of packets tells how much is missing, which would
+/// take a board 200 bytes here.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {

@@ -7,18 +7,24 @@ use core::str::FromStr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[repr(u8)]
 pub enum MeshMode {
     /// Bitcoin P2P traffic only, free.
-    BitcoinOnly,
+    BitcoinOnly = 0,
     /// Bitcoin, governance and Stratum V2 free; everything else for a payment.
-    PaymentGated,
+    PaymentGated = 1,
     /// Everything free.
-    Open,
+    Open = 2,
 }
 
 impl MeshMode {
     /// Every mode.
     pub const ALL: [Self; 3] = [Self::BitcoinOnly, Self::PaymentGated, Self::Open];
+
+    /// The mode with this number on the wire (0 to 2): its place in [`Self::ALL`].
+    pub fn from_u8(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
 
     /// The name used in configuration files and on the command line.
     pub const fn name(self) -> &'static str {

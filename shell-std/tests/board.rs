@@ -1,30 +1,23 @@
 //! The board end to end: the image in QEMU between two nodes, each a process of the built
 //! program. Skipped, and said so, where there is no QEMU or no way to build the image.
 
+mod program;
+
 use bitcoin::hashes::Hash;
 use blvm_mesh_core::id::Network;
 use blvm_mesh_tests::board::{Machine, hold, image, sizes};
 use blvm_mesh_tests::payloads::bitcoin_message;
+use program::program;
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long the slowest step may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
-
-fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_blvm-mesh"));
-    for (variable, _) in std::env::vars_os() {
-        if variable.to_string_lossy().starts_with("BLVM_MESH_") {
-            command.env_remove(variable);
-        }
-    }
-    command
-}
 
 /// Runs a command; its answer, and whether it was a yes.
 fn ask(arguments: &[&str]) -> (bool, Value) {

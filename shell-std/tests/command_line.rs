@@ -1,18 +1,11 @@
 //! The built program: exit codes, standard input, signals, and the demonstration.
 
+mod program;
+
+use program::program;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Command, Output, Stdio};
-
-fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_blvm-mesh"));
-    for (variable, _) in std::env::vars_os() {
-        if variable.to_string_lossy().starts_with("BLVM_MESH_") {
-            command.env_remove(variable);
-        }
-    }
-    command
-}
 
 fn run(arguments: &[&str], input: &[u8]) -> Output {
     let mut child = program()

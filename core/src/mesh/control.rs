@@ -76,10 +76,9 @@ impl<M: Memory> Mesh<M> {
         }
         let behind = request.hops.iter().rev().map(|hop| hop.node).chain([request.source]);
         self.hear(link, behind);
-        let share =
-            self.config.capacities.relayed_requests / self.tables.routing.neighbours.len().max(1);
         let (source, sequence) = (request.source, request.sequence);
         let Tables { requests, routing, .. } = &mut *self.tables;
+        let share = routing.neighbours.share_of(self.config.capacities.relayed_requests);
         let is_open = |link| routing.neighbours.get(link).is_some();
         let novelty = requests.note(source, sequence, link, self.now, share, is_open);
         let quality = self.tables.routing.neighbours.get(link).map_or(0, |n| n.quality);
@@ -173,7 +172,7 @@ impl<M: Memory> Mesh<M> {
     fn hear_of(&mut self, link: LinkId, node: HopId, distance: u8) {
         let until = self.now.saturating_add(self.config.timing.route_lifetime);
         let routing = &mut self.tables.routing;
-        let share = self.config.capacities.hearsay / routing.neighbours.len().max(1);
+        let share = routing.neighbours.share_of(self.config.capacities.hearsay);
         if node != self.me.id().hop() && routing.neighbours.by_hop(node).is_none() {
             routing.hearsay.note(self.now, node, link, distance, until, share);
         }

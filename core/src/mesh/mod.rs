@@ -296,10 +296,8 @@ impl<M: Memory> Mesh<M> {
                     return action;
                 }
                 Pending::Own { link, priority, tail, sequence, after } => {
-                    self.note_sent(link);
-                    if sequence.is_some() {
-                        self.expect_answer(link, self.head_len.saturating_add(tail.len()));
-                    }
+                    let size = self.head_len.saturating_add(tail.len());
+                    self.note_sent(link, sequence.map(|_| size));
                     return Action::Forward {
                         link,
                         priority,
@@ -318,7 +316,7 @@ impl<M: Memory> Mesh<M> {
                     if Some(link) == except {
                         continue;
                     }
-                    self.note_sent(link);
+                    self.note_sent(link, None);
                     return Action::Forward {
                         link,
                         priority: Priority::Control,
@@ -452,14 +450,6 @@ impl<M: Memory> Mesh<M> {
 
     fn reject(&mut self, link: Option<LinkId>, reason: impl Into<MeshError>, remedy: Remedy) {
         self.act(Action::Reject { link, ticket: None, reason: reason.into(), remedy });
-    }
-
-    /// Something goes to a neighbour: no answer is owed to it any more.
-    fn note_sent(&mut self, link: LinkId) {
-        let now = self.now;
-        if let Some(n) = self.tables.routing.neighbours.get_mut(link) {
-            (n.sent, n.owed) = (now, Micros::MAX);
-        }
     }
 
     fn count(&mut self, action: &Action<'_>) {

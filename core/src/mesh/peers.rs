@@ -133,22 +133,21 @@ impl<M: Memory> Mesh<M> {
     /// Sends a hello.
     pub(super) fn greet(&mut self, link: LinkId) {
         let (now, keepalive) = (self.now, self.config.timing.keepalive);
-        let mut missing = true;
+        let (mut missing, mut quality) = (true, PERFECT_LINK);
         if let Some(n) = self.tables.routing.neighbours.get_mut(link) {
-            missing = !n.up;
+            (missing, quality) = (!n.up, n.measured);
             let pause = if missing && keepalive > 0 { keepalive } else { hello_pause(keepalive) };
             n.greet_at = now.saturating_add(pause);
             let again = n.greet_at;
             self.wake_at(again);
         }
         let issuers = self.config.payment.issuers.iter();
-        let measured = self.tables.routing.neighbours.get(link).map(|n| n.measured);
         let unix = self.wall.unix(self.now).and_then(|unix| u32::try_from(unix).ok());
         let hello = Hello {
             missing,
             network: self.config.network,
             mode: self.config.mode,
-            quality: measured.unwrap_or(PERFECT_LINK),
+            quality,
             max_packet: self.config.max_packet,
             tariff: self.config.payment.tariff,
             keepalive_ms: (self.config.timing.keepalive / MILLISECOND) as u32,

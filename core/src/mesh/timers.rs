@@ -68,11 +68,14 @@ impl<M: Memory> Mesh<M> {
         times.into_iter().flatten().chain(cleanup).min().unwrap_or(Micros::MAX)
     }
 
-    /// A datagram of so many bytes goes to a neighbour. Unless something was just heard of
-    /// it, it must answer: so it is learned early that the link is dead.
-    pub(super) fn expect_answer(&mut self, link: LinkId, bytes: usize) {
+    /// Something goes to a neighbour: no answer is owed to it any more. If it is a datagram,
+    /// of so many bytes, it must answer, unless something was just heard of it: so it is
+    /// learned early that the link is dead.
+    pub(super) fn note_sent(&mut self, link: LinkId, datagram: Option<usize>) {
         let now = self.now;
         let Some(n) = self.tables.routing.neighbours.get_mut(link) else { return };
+        (n.sent, n.owed) = (now, Micros::MAX);
+        let Some(bytes) = datagram else { return };
         let per_byte = if bytes >= LARGE { MICROS_PER_BYTE_OF_LARGE } else { MICROS_PER_BYTE };
         let time = per_byte.saturating_mul(bytes as u64);
         n.busy = n.busy.max(now).saturating_add(time);
@@ -146,8 +149,6 @@ impl<M: Memory> Mesh<M> {
         let Some((link, greet)) = due.map(|n| (n.link, n.greet_at <= now)) else {
             return false;
         };
-        // Now, so that it is not due again before it is sent.
-        self.note_sent(link);
         if greet {
             self.greet(link);
         } else {

@@ -141,6 +141,11 @@ impl<M: Memory> Neighbours<M> {
         self.by_link.len()
     }
 
+    /// An equal share of so many places of a table for each neighbour.
+    pub fn share_of(&self, places: usize) -> usize {
+        places / self.len().max(1)
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.by_link.is_empty()

@@ -203,7 +203,7 @@ impl<M: Memory> RoutingTable<M> {
             self.routes.take(end.saturating_sub(1));
         } else if self.routes.is_full() {
             let own = |r: &Entry<M>| r.route().first() == first;
-            let share = self.routes.capacity() / self.neighbours.len().max(1);
+            let share = self.neighbours.share_of(self.routes.capacity());
             let own_only = self.routes.iter().filter(|r| own(r)).count() >= share.max(1);
             let list = self.routes.iter().enumerate().filter(|(_, r)| !own_only || own(r));
             if let Some(at) = list.min_by_key(|(_, r)| r.expires_at).map(|(at, _)| at) {

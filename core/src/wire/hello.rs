@@ -64,12 +64,7 @@ impl Hello {
         let missing = header.flags != 0;
         let mut r = Reader::new(body);
         let network = Network::from_u8(r.u8()?).ok_or(WireError::Field("network"))?;
-        let mode = match r.u8()? {
-            0 => MeshMode::BitcoinOnly,
-            1 => MeshMode::PaymentGated,
-            2 => MeshMode::Open,
-            _ => return Err(WireError::Field("mode")),
-        };
+        let mode = MeshMode::from_u8(r.u8()?).ok_or(WireError::Field("mode"))?;
         let quality = r.u16()?;
         let max_packet = r.u32()?;
         let tariff = Tariff { base_msat: r.u32()?, per_kib_msat: r.u32()? };
@@ -99,13 +94,8 @@ impl Hello {
 
     /// Writes the packet into `out`; returns its length.
     pub fn write(&self, out: &mut [u8]) -> Result<usize, WireError> {
-        let mode = match self.mode {
-            MeshMode::BitcoinOnly => 0,
-            MeshMode::PaymentGated => 1,
-            MeshMode::Open => 2,
-        };
         let mut w = Writer::new(out);
-        w.put(&[self.network as u8, mode]).put(&self.quality.to_le_bytes());
+        w.put(&[self.network as u8, self.mode as u8]).put(&self.quality.to_le_bytes());
         w.put(&self.max_packet.to_le_bytes());
         w.put(&self.tariff.base_msat.to_le_bytes()).put(&self.tariff.per_kib_msat.to_le_bytes());
         w.put(&self.keepalive_ms.to_le_bytes()).put(&self.unix.to_le_bytes());

@@ -3,8 +3,9 @@
 use crate::{heap_used, stack_used};
 use blvm_mesh_core::board::BoardConfig;
 use blvm_mesh_core::time::{Micros, SECOND};
-use blvm_mesh_embedded::{Happening, Platform, Report, Role, Status};
+use blvm_mesh_embedded::{Happening, HeaderClock, Platform, Report, Role, Status};
 use core::fmt::Write;
+use static_cell::ConstStaticCell;
 
 /// What a chip gives the loop.
 pub trait Chip {
@@ -80,4 +81,20 @@ pub fn configured<W: Write>(
         return None;
     };
     Some((settings, [role0, role1]))
+}
+
+/// The clock that is told by headers that pass, from the configured one on; `None` where
+/// there is no such header.
+#[inline(never)]
+pub fn header_clock<W: Write>(
+    settings: &BoardConfig,
+    clock: &'static ConstStaticCell<HeaderClock>,
+    report: &mut Report<W>,
+) -> Option<&'static mut HeaderClock> {
+    let clock = clock.take();
+    if clock.start(settings.network, settings.checkpoint.as_ref()?).is_err() {
+        report.line(format_args!("the checkpoint is no header of the network"));
+        return None;
+    }
+    Some(clock)
 }

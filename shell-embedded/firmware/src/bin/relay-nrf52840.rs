@@ -6,12 +6,11 @@
 #![no_main]
 
 use blvm_mesh_core::board::BoardConfig;
-use blvm_mesh_core::id::Network;
 use blvm_mesh_core::link::aead::RustCrypto;
 use blvm_mesh_embedded::{
     Board, BoardMemory, FlashStore, HeaderClock, Report, Role, Serial, StoreError, run_seed,
 };
-use blvm_mesh_firmware::chip::{Machine, configured};
+use blvm_mesh_firmware::chip::{Machine, configured, header_clock};
 use blvm_mesh_firmware::nrf52840::{Dma, Flash, Nrf52840, Uarte, configuration, random};
 use blvm_mesh_firmware::{heap_used, init_heap, paint_stack, panicked, stack_used};
 use cortex_m_rt::entry;
@@ -38,20 +37,10 @@ fn make(report: &mut Report<UpChannel>) -> Option<&'static mut Relay> {
         open_store(Flash::take()).map_err(|error| report.line(format_args!("{error}"))).ok()?;
     let relay = assemble(&settings, roles, store);
     report.begin(&settings, relay.mesh(), 0);
-    if let Some(checkpoint) = &settings.checkpoint {
-        follow(relay, settings.network, checkpoint, report);
+    if let Some(clock) = header_clock(&settings, &CLOCK, report) {
+        relay.follow_headers(clock);
     }
     Some(relay)
-}
-
-/// The time comes from headers that pass, from this one on.
-#[inline(never)]
-fn follow(relay: &mut Relay, network: Network, from: &[u8; 80], report: &mut Report<UpChannel>) {
-    let clock = CLOCK.take();
-    match clock.start(network, from) {
-        Ok(()) => relay.follow_headers(clock),
-        Err(_) => report.line(format_args!("the checkpoint is no header of the network")),
-    }
 }
 
 #[inline(never)]

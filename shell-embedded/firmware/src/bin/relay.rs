@@ -6,12 +6,11 @@
 #![no_main]
 
 use blvm_mesh_core::board::BoardConfig;
-use blvm_mesh_core::id::Network;
 use blvm_mesh_core::link::aead::RustCrypto;
 use blvm_mesh_embedded::{
     Board, BoardMemory, FlashStore, HeaderClock, Report, Role, StoreError, run_seed,
 };
-use blvm_mesh_firmware::chip::{Machine, configured};
+use blvm_mesh_firmware::chip::{Machine, configured, header_clock};
 use blvm_mesh_firmware::mps2::{Console, Mps2, ResetProof, Uart, configuration};
 use blvm_mesh_firmware::{heap_used, init_heap, paint_stack, panicked, stack_used};
 use cortex_m_rt::entry;
@@ -36,20 +35,10 @@ fn make(report: &mut Report<Console>) -> Option<&'static mut Relay> {
     let store = open_store(flash).map_err(|error| report.line(format_args!("{error}"))).ok()?;
     let relay = assemble(&settings, roles, start, store);
     report.begin(&settings, relay.mesh(), start);
-    if let Some(checkpoint) = &settings.checkpoint {
-        follow(relay, settings.network, checkpoint, report);
+    if let Some(clock) = header_clock(&settings, &CLOCK, report) {
+        relay.follow_headers(clock);
     }
     Some(relay)
-}
-
-/// The time comes from headers that pass, from this one on.
-#[inline(never)]
-fn follow(relay: &mut Relay, network: Network, from: &[u8; 80], report: &mut Report<Console>) {
-    let clock = CLOCK.take();
-    match clock.start(network, from) {
-        Ok(()) => relay.follow_headers(clock),
-        Err(_) => report.line(format_args!("the checkpoint is no header of the network")),
-    }
 }
 
 #[inline(never)]
