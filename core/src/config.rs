@@ -112,7 +112,8 @@ pub struct Timing {
     /// never. A neighbour that lets three times as long as it said pass is taken for
     /// dead. A hello is sent again every 120 times as long, but each minute at least.
     pub keepalive: Micros,
-    /// Time allowed for a request to cross a link and the reply to come back.
+    /// Time allowed for a request to cross a link and the reply to come back. A neighbour
+    /// may take 16 times as long to say hello, and 10 s at least.
     pub hop_round_trip: Micros,
     /// Width of the first ring, in links. Each further ring is four times as wide.
     pub first_ring: u8,

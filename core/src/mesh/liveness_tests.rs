@@ -109,6 +109,25 @@ fn an_idle_neighbour_is_given_up_after_three_hellos() {
 }
 
 #[test]
+fn who_says_no_hello_is_given_up_the_later_the_slower_links_are() {
+    for (round_trip, patience) in [(100 * MILLISECOND, 10 * SECOND), (SECOND, 16 * SECOND)] {
+        let mut config = Config::board(crate::id::Network::Regtest, 65536);
+        config.timing.hop_round_trip = round_trip;
+        let mut w = World::new(2, |_| config.clone());
+        let peer = w.id(1);
+        w.give(0, Input::PeerConnected { link: World::link(0, 1), peer, dialed: true });
+        let closed = |w: &mut World, at: Micros| {
+            w.now = at;
+            w.give(0, Input::Timer);
+            w.nodes[0].table().neighbours.by_hop(peer.hop()).is_none()
+        };
+        let begin = w.now;
+        assert!(!closed(&mut w, begin + patience - 1), "{round_trip}");
+        assert!(closed(&mut w, begin + patience), "{round_trip}");
+    }
+}
+
+#[test]
 fn a_hello_that_was_lost_is_asked_for() {
     let mut w = line(2);
     // The second meets the first before the first knows of it: its hello is lost.

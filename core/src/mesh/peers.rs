@@ -3,6 +3,7 @@
 use super::Mesh;
 use super::api::{Action, Event, Remedy};
 use super::error::{MeshError, NetworkReason};
+use super::timers::hello_timeout;
 use crate::id::{LinkId, NodeId};
 use crate::payment::fee::Tariff;
 use crate::policy::mode::MeshMode;
@@ -75,7 +76,7 @@ impl<M: Memory> Mesh<M> {
         // Nothing that this neighbour sends makes the head grow: it may be told of an error.
         self.reserve_head(route_error::MAX_LEN);
         self.greet(link);
-        self.wake_at(now.saturating_add(super::timers::HELLO_TIMEOUT));
+        self.wake_at(now.saturating_add(hello_timeout(&self.config.timing)));
     }
 
     /// Whether a new link to a neighbour is to be kept; another one that it
@@ -136,7 +137,10 @@ impl<M: Memory> Mesh<M> {
         let (mut missing, mut quality) = (true, PERFECT_LINK);
         if let Some(n) = self.tables.routing.neighbours.get_mut(link) {
             (missing, quality) = (!n.up, n.measured);
-            let pause = if missing && keepalive > 0 { keepalive } else { hello_pause(keepalive) };
+            let pause = match missing && keepalive > 0 {
+                true => keepalive.max(self.config.timing.hop_round_trip),
+                false => hello_pause(keepalive),
+            };
             n.greet_at = now.saturating_add(pause);
             let again = n.greet_at;
             self.wake_at(again);

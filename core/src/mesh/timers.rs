@@ -4,6 +4,7 @@ use super::api::{Action, Event};
 use super::error::NetworkReason;
 use super::peers::hello_pause;
 use super::{Mesh, Pending};
+use crate::config::Timing;
 use crate::id::LinkId;
 use crate::payment::ledger::Record;
 use crate::routing::discovery::{WIDEST, wider};
@@ -13,8 +14,11 @@ use crate::time::{MILLISECOND, Micros, SECOND};
 use crate::wire::route_request::{HEARSAY, ROUTES};
 use crate::wire::{HEADER_LEN, Header, Kind, Writer};
 
-/// How long a neighbour may take to say hello.
-pub(super) const HELLO_TIMEOUT: Micros = 10 * SECOND;
+/// How long a neighbour may take to say hello at least.
+const HELLO_TIMEOUT: Micros = 10 * SECOND;
+/// The same where links are slow, in times of a request over a link and back: on a shared
+/// channel all neighbours may greet at once, and links made anew too early fill it for ever.
+const HELLO_ROUND_TRIPS: u64 = 16;
 /// How many times as long as a neighbour said its answer is waited for.
 const PATIENCE: u64 = 3;
 /// Part of a keep-alive for which something just heard stands for an answer. Whoever waits
@@ -30,13 +34,18 @@ const CLEANUP_STEP: usize = 256;
 const CLEANUP_INTERVAL: Micros = 60 * SECOND;
 
 /// When a neighbour is given up if nothing more is heard of it.
-fn silent_at(n: &Neighbour) -> Micros {
+fn silent_at(n: &Neighbour, timing: &Timing) -> Micros {
     let patience = match (n.up, n.keepalive) {
-        (false, _) => HELLO_TIMEOUT,
+        (false, _) => hello_timeout(timing),
         (true, 0) => return Micros::MAX,
         (true, keepalive) => hello_pause(keepalive).saturating_mul(PATIENCE),
     };
     n.heard.saturating_add(patience).min(n.overdue)
+}
+
+/// How long a neighbour may take to say hello.
+pub(super) fn hello_timeout(timing: &Timing) -> Micros {
+    timing.hop_round_trip.saturating_mul(HELLO_ROUND_TRIPS).max(HELLO_TIMEOUT)
 }
 
 impl<M: Memory> Mesh<M> {
@@ -60,7 +69,8 @@ impl<M: Memory> Mesh<M> {
 
     fn next_due(&self) -> Micros {
         let neighbours = self.tables.routing.neighbours.iter();
-        let neighbours = neighbours.map(|n| silent_at(n).min(n.greet_at).min(n.owed)).min();
+        let neighbours =
+            neighbours.map(|n| silent_at(n, &self.config.timing).min(n.greet_at).min(n.owed)).min();
         let cleanup =
             self.tables.replay.next_expiry().is_some() && self.wall.unix(self.now).is_some();
         let times = [self.parked_until(), neighbours, self.tables.searches.next_due()];
@@ -131,7 +141,8 @@ impl<M: Memory> Mesh<M> {
     }
 
     fn drop_silent(&mut self) -> bool {
-        let silent = self.tables.routing.neighbours.iter().find(|n| silent_at(n) <= self.now);
+        let is_silent = |n: &&Neighbour| silent_at(n, &self.config.timing) <= self.now;
+        let silent = self.tables.routing.neighbours.iter().find(is_silent);
         let Some(link) = silent.map(|n| n.link) else { return false };
         let Some(gone) = self.tables.routing.remove_direct_peer(link) else { return false };
         self.act(Action::Close { link, reason: NetworkReason::Silent.into() });

@@ -238,7 +238,7 @@ impl World {
         // is, the further they must be apart.
         let pause = match next.sent {
             0 => SPREAD * modem.airtime((next.bytes.len() + OVERHEAD).min(FRAME)),
-            _ if next.again > 0 => SPREAD * modem.airtime(FRAME) / 2,
+            _ if next.again > 0 => SPREAD * modem.airtime(FRAME) << (next.again - 1),
             _ => modem.symbols(2),
         };
         radio.waits = true;
