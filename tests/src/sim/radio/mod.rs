@@ -7,7 +7,7 @@
 //! did not send meanwhile. Power falls with the third power of the distance; what
 //! is too weak to be received disturbs up to [`REACH`] times the range. A packet for
 //! several neighbours is sent once and not acknowledged. One for a single neighbour
-//! is: a frame that was lost is sent again up to [`TRIES`] times; the time of the
+//! is: a frame that was lost is sent again up to [`TRIES`] times, after a pause that doubles; the time of the
 //! acknowledgement is added to the frame's, and an acknowledgement is never lost.
 //! Links carry packets that are authenticated already: the link layer's handshake
 //! is not on the air, its counter and tag are.
@@ -238,7 +238,7 @@ impl World {
         // is, the further they must be apart.
         let pause = match next.sent {
             0 => SPREAD * modem.airtime((next.bytes.len() + OVERHEAD).min(FRAME)),
-            _ if next.again > 0 => SPREAD * modem.airtime(FRAME) << (next.again - 1),
+            _ if next.again > 0 => (SPREAD * modem.airtime(FRAME)) << (next.again - 1),
             _ => modem.symbols(2),
         };
         radio.waits = true;
