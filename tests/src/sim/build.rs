@@ -43,7 +43,7 @@ impl Plan {
     pub fn build(&self) -> Result<(World, Topology), String> {
         let shape = self.shape()?;
         let mut world = World::new(self.seed);
-        world.watch = self.watch;
+        (world.watch, world.answer_time) = (self.watch, self.answer_time);
         world.keep = self.nodes <= 1000;
         let mut rng = Rng::new(self.seed).fork("nodes");
         let gated = MeshMode::PaymentGated;

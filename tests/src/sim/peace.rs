@@ -56,6 +56,7 @@ impl Life<'_> {
     pub(crate) fn mend(&mut self) {
         let w = &mut self.world;
         (w.blackhole, w.meddling, w.tamper_ppm) = (0, false, 0);
+        w.answer_time = 20 * MILLISECOND;
         w.change_lines(|line| {
             let (latency, jitter, bolt8) = (line.latency, line.jitter, line.bolt8);
             *line = super::Line { latency, jitter, bolt8, ..super::Line::default() };

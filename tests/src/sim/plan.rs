@@ -111,6 +111,8 @@ pub struct Plan {
     pub varied: bool,
     /// Longest life of an invoice, in seconds.
     pub lifetime: u64,
+    /// Longest time in which a node learns what it asks about a block.
+    pub answer_time: Micros,
     /// How far from now an invoice may be dated, in seconds.
     pub skew: u64,
     /// Longest silence on a link, in milliseconds; 0: for ever.
@@ -146,6 +148,7 @@ impl Plan {
             varied: false,
             lifetime: 300,
             skew: 10,
+            answer_time: 20 * MILLISECOND,
             keepalive_ms: 0,
             peace: false,
             record: false,
@@ -168,6 +171,9 @@ impl Plan {
             _ => rng.below(4) < of,
         });
         let lies = lies.collect();
+        // Of packets that wait long there are many at once, and some wait too long.
+        let answers = [20 * MILLISECOND, 20 * MILLISECOND, 2 * SECOND, 15 * SECOND];
+        let answer_time = Rng::new(seed).fork("answers").pick(&answers);
         let shapes =
             ["random", "random", "random", "random", "line", "ring", "star", "grid", "tree"];
         let plan = Self {
@@ -187,6 +193,7 @@ impl Plan {
             varied: true,
             lifetime: rng.pick(&[20, 60, 300]),
             skew: rng.pick(&[2, 10]),
+            answer_time,
             keepalive_ms: rng.pick(&[0, 500, 1000, 5000]),
             peace: true,
             watch: 1,

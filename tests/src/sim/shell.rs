@@ -98,7 +98,7 @@ impl World {
                 }
                 Did::Close { link, .. } => self.close(conn_of(*link).0),
                 Did::Verify { ticket, block_hash } => {
-                    let late = self.chance.below(20 * MILLISECOND);
+                    let late = self.chance.below(self.answer_time);
                     let (ticket, hash, boot) = (*ticket, *block_hash, self.nodes[n].boots);
                     self.at(self.now + late, Event::Answer { node: n, boot, ticket, hash });
                 }

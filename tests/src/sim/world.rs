@@ -16,7 +16,7 @@ use bitcoin::secp256k1::SecretKey;
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::{HopId, LinkId, NodeId};
 use blvm_mesh_core::mesh::Ticket;
-use blvm_mesh_core::time::{Micros, SECOND};
+use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 use std::collections::{HashMap, VecDeque};
 
 /// True time at the start of every world, in seconds since 1970.
@@ -81,6 +81,8 @@ pub struct World {
     pub meddling: bool,
     /// Pieces of streams that somebody changes on the wire, in a million.
     pub tamper_ppm: u32,
+    /// Longest time in which a node learns what it asks about a block.
+    pub answer_time: Micros,
     /// Time in which a route reply may be under way.
     pub reply_time: Micros,
     /// A packet for which this is true is lost: who was to receive it, its bytes.
@@ -124,6 +126,7 @@ impl World {
             blackhole: 0,
             meddling: false,
             tamper_ppm: 0,
+            answer_time: 20 * MILLISECOND,
             reply_time: 4 * SECOND,
             lose: None,
             disconnects: true,
