@@ -137,7 +137,10 @@ impl<B: PacketBuffer> Inbound<B> {
 
     /// What the packet at this offset begins with, if all of it is there.
     fn whole(&mut self, base: u64) -> Result<Option<Prefix>, BadPacket> {
-        let have = usize::try_from(self.missing.saturating_sub(base)).unwrap_or(usize::MAX);
+        // A packet that goes on behind what the neighbour gave up has no end: what is there
+        // belongs to the next one.
+        let end = if self.skip > base { self.missing.min(self.skip) } else { self.missing };
+        let have = usize::try_from(end.saturating_sub(base)).unwrap_or(usize::MAX);
         let prefix = Prefix::parse(self.stream.get(base, have.min(MAX_PREFIX)))?;
         let Some(prefix) = prefix else { return Ok(None) };
         let (len, max) = (prefix.packet_len(), self.max_packet);
@@ -236,6 +239,19 @@ mod tests {
         take(&mut lane, &mut got);
         assert_eq!(got[2..], [b"4".to_vec()]);
         assert_eq!((lane.missing, lane.has_gap()), (16, false));
+    }
+
+    #[test]
+    fn a_packet_that_was_given_up_half_way_does_not_end_with_the_next_one() {
+        let (mut lane, mut got) = (lane(), Vec::new());
+        let all = [vec![1; 5], vec![2; 40], vec![3; 50]].map(|packet| bytes_of(&[packet]));
+        lane.put(0, &all[0]).unwrap();
+        lane.put(6, &all[1][..20]).unwrap();
+        // Both in one frame: the end of the second packet is never sent.
+        lane.skip(26).unwrap();
+        lane.put(26, &all[2]).unwrap();
+        take(&mut lane, &mut got);
+        assert_eq!(got, [vec![1; 5], vec![3; 50]]);
     }
 
     proptest! {

@@ -270,10 +270,16 @@ impl<B: PacketBuffer> Outbound<B> {
         let mut picked = [None; 2];
         for lane in BY_RANK {
             let second = picked != [None; 2];
-            let fields = if second { 2 * FIELD_LEN } else { FIELD_LEN };
-            let Some(avail) = room.checked_sub(fields) else { continue };
+            // Bytes behind a packet that was given up would be taken for its end by a
+            // neighbour that does not know: each frame with such bytes says it.
+            let known = skip.get(lane as usize).is_some_and(Option::is_some);
+            let again = self.lanes[lane as usize].skip.as_ref().filter(|_| !known);
+            let again = again.map(|skip| skip.to as u16);
+            let fields = 1 + usize::from(second) + usize::from(again.is_some());
+            let Some(avail) = room.checked_sub(fields * FIELD_LEN) else { continue };
             if let Some((offset, len)) = self.pick(lane, (counter, now), avail, owed, second) {
                 picked[lane as usize] = Some((offset, len));
+                skip[lane as usize] = skip[lane as usize].or(again);
                 room = avail - len;
             }
         }

@@ -251,6 +251,35 @@ fn an_overdue_packet_is_given_up_and_the_next_ones_arrive() {
 }
 
 #[test]
+fn whatever_frame_is_lost_a_packet_given_up_half_way_is_not_mixed_with_the_next_one() {
+    for lost in 0..4 {
+        let (mut near, mut far) = linked();
+        let patient = 100 * SECOND;
+        (near.link.limits.dead_after, near.link.limits.probe_after) = (patient, patient);
+        let begin = 2 * SECOND;
+        near.queue(begin, Lane::Free, &[1; 500]);
+        let first = near.frame(begin).unwrap();
+        far.take(begin, &first).unwrap();
+        near.queue(begin + 20 * SECOND, Lane::Free, &[2; 480]);
+        let mut now = begin + limits().packet_timeout;
+        for number in 0..4 {
+            if let Some(frame) = near.frame(now)
+                && number != lost
+            {
+                far.take(now, &frame).unwrap();
+            }
+        }
+        while !near.link.is_idle() {
+            talk(now, &mut near, &mut far);
+            now += SECOND;
+            assert!(now < 60 * SECOND);
+        }
+        assert_eq!(far.packets, [(Lane::Free, [2; 480].to_vec())], "frame {lost} lost");
+        assert_eq!(near.link.sent().given_up, 1);
+    }
+}
+
+#[test]
 fn a_neighbour_that_is_gone_is_noticed_and_one_that_began_anew_is_met_again() {
     let (mut near, mut far) = linked();
     let now = 2 * SECOND;
