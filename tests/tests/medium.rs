@@ -4,7 +4,7 @@ use blvm_mesh_core::config::{Config, MeshMode};
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 use blvm_mesh_tests::sim::radio::{Medium, Modem};
-use blvm_mesh_tests::sim::{Given, Line, World};
+use blvm_mesh_tests::sim::{Given, Line, LinkCode, World};
 
 /// A world of open nodes without keep-alive.
 fn world(nodes: usize) -> World {
@@ -224,7 +224,7 @@ fn jitter_and_overtaking_keep_to_their_bounds() {
 
 #[test]
 fn a_stream_that_is_tampered_with_is_closed_and_carries_nothing_false() {
-    let mut w = pair(Line { latency: MILLISECOND, bolt8: true, ..Line::default() });
+    let mut w = pair(Line { latency: MILLISECOND, code: LinkCode::Stream, ..Line::default() });
     assert_eq!(w.checks.counts["handshakes"], 2);
     assert_eq!(arrivals(&mut w, 0, 1, 5).len(), 5);
     w.tamper_ppm = 1_000_000;

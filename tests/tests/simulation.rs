@@ -3,7 +3,7 @@
 use blvm_mesh_core::time::SECOND;
 use blvm_mesh_tests::sim::hunt::{attempt, compare, shrink};
 use blvm_mesh_tests::sim::radio::Modem;
-use blvm_mesh_tests::sim::{Fault, Machine, Plan, Report};
+use blvm_mesh_tests::sim::{Fault, LinkCode, Machine, Plan, Report};
 use blvm_mesh_tests::topology::SHAPES;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -134,7 +134,8 @@ fn scenarios() {
                 assert!(all || shape == "line" || shape == "moving", "{shape}: {}", calm.summary);
             }
             plan.faults = Fault::ALL.to_vec();
-            (plan.liars, plan.covenants, plan.bolt8) = (4, true, !radio);
+            (plan.liars, plan.covenants) = (4, true);
+            plan.code = if radio { LinkCode::Datagrams } else { LinkCode::Stream };
             let troubled = world(&plan);
             assert_ne!(calm.trace, troubled.trace);
             assert_eq!(calm.summary["shares_sum_to_paid"], true);

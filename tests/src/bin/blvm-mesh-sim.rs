@@ -4,7 +4,7 @@
 use blvm_mesh_core::time::SECOND;
 use blvm_mesh_tests::sim::hunt::{Failure, attempt, attempt_live, compare, shrink};
 use blvm_mesh_tests::sim::radio::Modem;
-use blvm_mesh_tests::sim::{Fault, Lie, Plan, Report, World, svg};
+use blvm_mesh_tests::sim::{Fault, Lie, LinkCode, Plan, Report, World, svg};
 use blvm_mesh_tests::tables;
 use clap::{Parser, Subcommand};
 use std::fs::File;
@@ -49,9 +49,11 @@ struct Args {
     /// What they do: `all` or a list.
     #[arg(long, value_name = "LIST")]
     lies: Option<String>,
-    /// Run the real link code (BOLT 8) on all wires.
-    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
-    bolt8: Option<bool>,
+    /// What carries packets on all links: `packets` (the world itself, as authenticated),
+    /// `stream` or `datagrams` (the core's link code; on radio only the latter)
+    /// [default: packets].
+    #[arg(long, value_name = "CODE")]
+    links: Option<String>,
     /// Let some pay by covenant.
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     covenants: Option<bool>,
@@ -146,7 +148,14 @@ impl Args {
             plan.lies = list(text, &Lie::ALL, Lie::name)?;
         }
         plan.liars = self.liars.unwrap_or(plan.liars);
-        plan.bolt8 = self.bolt8.unwrap_or(plan.bolt8);
+        if let Some(name) = &self.links {
+            let codes = list(name, &LinkCode::ALL, LinkCode::name)?;
+            let [code] = codes[..] else { return Err("--links takes one word".into()) };
+            plan.code = code;
+        }
+        if plan.radio.is_some() && plan.code == LinkCode::Stream {
+            return Err("on radio there are no streams: --links datagrams".into());
+        }
         plan.covenants = self.covenants.unwrap_or(plan.covenants);
         plan.traffic_gap = self.traffic_ms.map_or(plan.traffic_gap, |ms| ms * 1000);
         plan.peace |= self.peace;

@@ -5,7 +5,7 @@ use super::Choices;
 use crate::packet::refix;
 use crate::rng::Rng;
 use crate::sim::live::Life;
-use crate::sim::{Fault, Given, Lie, Line, Path, Plan};
+use crate::sim::{Fault, Given, Lie, Line, LinkCode, Path, Plan};
 use blvm_mesh_core::time::{MILLISECOND, SECOND};
 
 /// Nodes in the mesh.
@@ -25,7 +25,11 @@ pub fn target(data: &[u8]) -> bool {
     // Tables that fit in fixed memory.
     plan.varied = true;
     plan.covenants = how & 8 != 0;
-    plan.bolt8 = how & 16 != 0;
+    plan.code = match (how & 16 != 0, shape & 16 != 0) {
+        (true, _) => LinkCode::Stream,
+        (_, true) => LinkCode::Datagrams,
+        _ => LinkCode::Packets,
+    };
     plan.liars = usize::from(how >> 5 & 3).min(2);
     plan.faults = Fault::ALL.into_iter().filter(|f| *f != Fault::Drift || how & 128 != 0).collect();
     plan.keepalive_ms = [0, 500, 5000, 60_000][shape as usize >> 2 & 3];
@@ -98,9 +102,9 @@ fn step(life: &mut Life<'_>, choices: &mut Choices<'_>) {
         }
         _ => w.change_lines(|line| {
             let ppm = |bits: u8| u32::from(bits & 3) * 100_000;
-            let (latency, jitter, bolt8) = (line.latency, line.jitter, line.bolt8);
-            *line = Line { latency, jitter, bolt8, ..Line::default() };
-            if !bolt8 {
+            let (latency, jitter, code) = (line.latency, line.jitter, line.code);
+            *line = Line { latency, jitter, code, ..Line::default() };
+            if code != LinkCode::Stream {
                 line.loss_ppm = [ppm(x), ppm(x >> 2)];
                 (line.reorder_ppm, line.duplicate_ppm) = (ppm(x >> 4), ppm(x >> 6));
                 (line.bandwidth, line.queue) = (u64::from(y) << 12, 4_000);

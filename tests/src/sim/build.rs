@@ -5,7 +5,7 @@ use super::forge::Lie;
 use super::machine::Given;
 use super::plan::{Fault, Plan};
 use super::radio::Medium;
-use super::wires::Line;
+use super::wires::{Line, LinkCode};
 use crate::chain::payout_script;
 use crate::rng::Rng;
 use crate::topology::{SHAPES, Topology};
@@ -169,10 +169,10 @@ impl Plan {
             let quality = if a < b { *quality } else { [quality[1], quality[0]] };
             let latency = rng.within(self.latency[0], self.latency[1]);
             let mut line = Line { latency, jitter: latency / 4, ..Line::default() };
-            line.bolt8 = self.bolt8;
+            line.code = self.code;
             self.spoil(&mut line, quality, rng);
             if self.radio.is_some() {
-                line = Line::default();
+                line = Line { code: self.code, ..Line::default() };
             }
             match self.radio {
                 // Not all at once: the air would be full of greetings.
@@ -183,7 +183,7 @@ impl Plan {
     }
 
     fn spoil(&self, line: &mut Line, quality: [f64; 2], rng: &mut Rng) {
-        if line.bolt8 {
+        if line.code == LinkCode::Stream {
             // A stream delivers everything, in order.
             return;
         }

@@ -6,6 +6,7 @@ use super::live::Life;
 use super::machine::Given;
 use super::plan::{Fault, Plan};
 use super::report::Report;
+use super::wires::LinkCode;
 use blvm_mesh_core::time::{Micros, SECOND};
 use std::cell::RefCell;
 use std::io::Write;
@@ -112,7 +113,7 @@ fn simpler(plan: &Plan) -> Vec<Plan> {
     with(&|p| p.duration /= 2);
     with(&|p| p.liars = 0);
     with(&|p| p.faults.clear());
-    with(&|p| p.bolt8 = false);
+    with(&|p| p.code = LinkCode::Packets);
     with(&|p| p.covenants = false);
     for i in 0..plan.faults.len() {
         with(&|p| {
@@ -187,7 +188,7 @@ impl Plan {
         if self.peace {
             out += " --peace";
         }
-        out += &format!(" --bolt8 {} --covenants {}", self.bolt8, self.covenants);
+        out += &format!(" --links {} --covenants {}", self.code.name(), self.covenants);
         if let Some(heap) = self.heap.filter(|heap| self.varied || !heap) {
             out += &format!(" --heap {heap}");
         }

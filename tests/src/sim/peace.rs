@@ -58,8 +58,8 @@ impl Life<'_> {
         (w.blackhole, w.meddling, w.tamper_ppm) = (0, false, 0);
         w.answer_time = 20 * MILLISECOND;
         w.change_lines(|line| {
-            let (latency, jitter, bolt8) = (line.latency, line.jitter, line.bolt8);
-            *line = super::Line { latency, jitter, bolt8, ..super::Line::default() };
+            let (latency, jitter, code) = (line.latency, line.jitter, line.code);
+            *line = super::Line { latency, jitter, code, ..super::Line::default() };
         });
         for n in 0..w.nodes.len() {
             w.join(n);

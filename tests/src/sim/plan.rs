@@ -2,6 +2,7 @@
 
 use super::forge::Lie;
 use super::radio::Modem;
+use super::wires::LinkCode;
 use crate::rng::Rng;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 
@@ -87,8 +88,8 @@ pub struct Plan {
     pub radio: Option<Modem>,
     /// Latency of a wire, at least and at most.
     pub latency: [Micros; 2],
-    /// Whether the link code of the core runs on all wires.
-    pub bolt8: bool,
+    /// What carries packets on all links.
+    pub code: LinkCode,
     /// What goes wrong.
     pub faults: Vec<Fault>,
     /// Mean time between two faults.
@@ -135,7 +136,7 @@ impl Plan {
             duration: 60 * SECOND,
             radio: None,
             latency: [MILLISECOND, 15 * MILLISECOND],
-            bolt8: false,
+            code: LinkCode::Packets,
             faults: Vec::new(),
             fault_gap: SECOND,
             liars: 0,
@@ -180,7 +181,11 @@ impl Plan {
             nodes,
             topology: rng.pick(&shapes).to_owned(),
             duration: rng.within(5, 15) * SECOND,
-            bolt8: rng.one_in(4),
+            code: match (rng.one_in(4), Rng::new(seed).fork("code").one_in(4)) {
+                (true, _) => LinkCode::Stream,
+                (_, true) => LinkCode::Datagrams,
+                _ => LinkCode::Packets,
+            },
             faults,
             fault_gap: rng.pick(&[200, 500, 2000]) * MILLISECOND,
             liars: (rng.below(3) as usize).min(nodes - 2),
@@ -211,7 +216,10 @@ impl Plan {
     fn on_radio(self) -> Self {
         Self {
             radio: Some(Modem::SHORT),
-            bolt8: false,
+            code: match self.code {
+                LinkCode::Stream => LinkCode::Packets,
+                code => code,
+            },
             peace: false,
             duration: 4 * self.duration,
             traffic_gap: 10 * self.traffic_gap,

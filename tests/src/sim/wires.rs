@@ -2,14 +2,38 @@
 //!
 //! A connection carries authenticated packets: who is at the far end is true,
 //! and nobody but the two ends writes on it, as the link layer of the real node
-//! guarantees. With [`Line::bolt8`] that layer itself runs (`stream.rs`).
+//! guarantees. Where [`Line::code`] says so that layer itself runs (`stream.rs`,
+//! `datagrams.rs`).
 
 use super::World;
 use super::bytes::{Bytes, Path};
+use super::datagrams::Datagrams;
 use super::stream::Stream;
 use super::world::Event;
 use blvm_mesh_core::id::LinkId;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
+
+/// What carries packets from one end of a connection to the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LinkCode {
+    /// The world: as authenticated packets.
+    #[default]
+    Packets,
+    /// The core's link over a stream of bytes, in which nothing is lost.
+    Stream,
+    /// The core's link over frames that may be lost.
+    Datagrams,
+}
+
+impl LinkCode {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Packets, Self::Stream, Self::Datagrams];
+
+    /// The name on the command line.
+    pub fn name(self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
+}
 
 /// What a wire is like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,8 +53,8 @@ pub struct Line {
     /// Bytes that may wait to be sent; more are lost. The node is told when half
     /// of it is full. 0: no limit.
     pub queue: u64,
-    /// Whether the link code of the core runs on it.
-    pub bolt8: bool,
+    /// What carries the packets.
+    pub code: LinkCode,
 }
 
 /// A pair of nodes that are to be connected.
@@ -68,6 +92,7 @@ pub struct Conn {
     /// Whether what its first end sends is held back: a half-open handshake.
     pub(super) mute: bool,
     pub(super) stream: Option<Box<Stream>>,
+    pub(super) datagrams: Option<Box<Datagrams>>,
 }
 
 /// The link number of one end.
@@ -175,10 +200,12 @@ impl World {
             bytes: 0,
             mute: false,
             stream: None,
+            datagrams: None,
         });
-        match line.bolt8 {
-            true => self.shake_hands(conn),
-            false => (0..2).for_each(|side| self.authenticated(conn, side)),
+        match line.code {
+            LinkCode::Stream => self.shake_hands(conn),
+            LinkCode::Datagrams => self.call_up(conn),
+            LinkCode::Packets => (0..2).for_each(|side| self.authenticated(conn, side)),
         }
         conn
     }
@@ -199,7 +226,7 @@ impl World {
         }
         c.open = false;
         c.broken_at.get_or_insert(self.now);
-        c.stream = None;
+        (c.stream, c.datagrams) = (None, None);
         let (ends, silent, latency) = (c.ends, c.silent, c.line.latency);
         for (side, node) in ends.into_iter().enumerate() {
             let boot = self.nodes[node].boots;
@@ -275,16 +302,28 @@ impl World {
         if self.lose.is_some_and(|lose| lose(ends[1 - side], &bytes)) {
             return;
         }
+        if self.conns[conn].datagrams.is_some() {
+            return self.enqueue(conn, side, bytes, path);
+        }
         if self.radio.is_some() {
             return self.radiate(conn, side, bytes, path);
         }
         if self.conns[conn].stream.is_some() {
             return self.write(conn, side, &bytes, path);
         }
-        let Some(sent) = self.occupy(conn, side, bytes.len()) else { return };
+        for time in self.arrivals(conn, side, bytes.len()) {
+            let (bytes, path) = (bytes.clone(), path.clone());
+            self.at(time, Event::Arrive { conn, side: 1 - side, bytes, path });
+        }
+    }
+
+    /// When what is sent now arrives: not at all, once or twice.
+    pub(super) fn arrivals(&mut self, conn: usize, side: usize, len: usize) -> Vec<Micros> {
+        let Some(sent) = self.occupy(conn, side, len) else { return Vec::new() };
         let line = self.conns[conn].line;
         if self.chance.in_million(line.loss_ppm[side]) {
-            return self.checks.count("lost on a wire");
+            self.checks.count("lost on a wire");
+            return Vec::new();
         }
         let mut time = self.delay(conn, side, sent);
         if self.chance.in_million(line.reorder_ppm) {
@@ -293,13 +332,12 @@ impl World {
         } else {
             self.conns[conn].latest[1 - side] = time;
         }
-        if self.chance.in_million(line.duplicate_ppm) {
-            let later = time + self.chance.below(2 * line.latency + 1);
-            let (bytes, path) = (bytes.clone(), path.clone());
-            self.at(later, Event::Arrive { conn, side: 1 - side, bytes, path });
-            self.checks.count("doubled on a wire");
+        if !self.chance.in_million(line.duplicate_ppm) {
+            return vec![time];
         }
-        self.at(time, Event::Arrive { conn, side: 1 - side, bytes, path });
+        let later = time + self.chance.below(2 * line.latency + 1);
+        self.checks.count("doubled on a wire");
+        vec![later, time]
     }
 
     /// Waits for the wire's bandwidth; when all has been sent. `None`: the queue

@@ -28,6 +28,8 @@ pub(super) enum Event {
     Arrive { conn: usize, side: usize, bytes: Bytes, path: Path },
     Piece { conn: usize, side: usize, bytes: Bytes },
     Handshake { conn: usize },
+    Frame { conn: usize, side: usize, bytes: Bytes },
+    Pump { conn: usize, side: usize, at: Micros },
     Congested { conn: usize, side: usize, full: bool },
     Closed { node: usize, boot: u64, link: LinkId },
     Timer { node: usize, at: Micros },
@@ -223,6 +225,8 @@ impl World {
                 self.read(conn, side, &bytes);
             }
             Event::Handshake { conn } => self.handshake_over(conn),
+            Event::Frame { conn, side, bytes } => self.take_frame(conn, side, &bytes),
+            Event::Pump { conn, side, at } => self.pump_at(conn, side, at),
             Event::Congested { conn, side, full } if self.conns[conn].works() => {
                 self.conns[conn].full[side] = full;
                 let given = Given::Congestion { link: link_of(conn, side), full };

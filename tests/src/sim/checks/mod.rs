@@ -6,7 +6,7 @@ mod payments;
 mod routes;
 mod shares;
 
-pub(super) use paid::Paid;
+pub(super) use paid::{Paid, datagram};
 pub(super) use payments::Remembered;
 pub(super) use shares::Shares;
 

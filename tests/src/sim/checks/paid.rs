@@ -28,7 +28,7 @@ pub(in crate::sim) struct Paid {
 }
 
 /// A datagram, taken apart.
-pub(super) fn datagram(packet: &[u8]) -> Option<Datagram<'_>> {
+pub(in super::super) fn datagram(packet: &[u8]) -> Option<Datagram<'_>> {
     let (header, body) = Header::parse(packet).ok()?;
     Datagram::parse(header, body).ok()
 }

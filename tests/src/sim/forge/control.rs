@@ -2,6 +2,7 @@
 
 use super::super::World;
 use super::super::bytes::{Bytes, Path};
+use super::super::wires::LinkCode;
 use super::{Parts, seal};
 use bitcoin::secp256k1::Secp256k1;
 use blvm_mesh_core::config::{MAX_HOPS, MeshMode};
@@ -74,7 +75,8 @@ impl World {
 
     /// Opens connections and says nothing on them.
     pub(super) fn half_open(&mut self, m: usize, victim: usize) {
-        let Some(line) = self.line_between(m, victim).filter(|line| line.bolt8) else { return };
+        let line = self.line_between(m, victim);
+        let Some(line) = line.filter(|line| line.code == LinkCode::Stream) else { return };
         self.checks.count("half-open handshakes");
         for _ in 0..self.rng.clone().within(1, 5) {
             let conn = self.connect(m, victim, line);

@@ -10,7 +10,9 @@
 //! is: a frame that was lost is sent again up to [`TRIES`] times, after a pause that doubles; the time of the
 //! acknowledgement is added to the frame's, and an acknowledgement is never lost.
 //! Links carry packets that are authenticated already: the link layer's handshake
-//! is not on the air, its counter and tag are.
+//! is not on the air, its counter and tag are. Where the core's own datagram links run
+//! (`../datagrams.rs`) their frames go on the air instead, each once and for a single
+//! neighbour: they acknowledge and repeat themselves.
 
 mod modem;
 
@@ -18,6 +20,7 @@ pub use self::modem::Modem;
 
 use super::World;
 use super::bytes::{Bytes, Path};
+use super::datagrams::ADDRESS;
 use super::machine::Given;
 use super::wires::link_of;
 use super::world::Event;
@@ -26,7 +29,7 @@ use blvm_mesh_core::time::{Micros, SECOND};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Most bytes of a frame on the air.
-const FRAME: usize = 255;
+pub(super) const FRAME: usize = 255;
 /// Bytes of a frame that are not the packet's: counter, tag, and who sends.
 const OVERHEAD: usize = 22;
 /// Frames that may wait. The node is told when half of it is full.
@@ -53,10 +56,30 @@ struct Outgoing {
     /// Connections, and this node's side of each.
     to: Vec<(usize, usize)>,
     number: u64,
+    /// Whether it is a frame of a datagram link.
+    framed: bool,
     parts: usize,
     sent: usize,
     /// How often the frame has been sent again.
     again: usize,
+}
+
+impl Outgoing {
+    /// Bytes of its next frame that are not the packet's.
+    fn around(&self) -> usize {
+        if self.framed { ADDRESS } else { OVERHEAD }
+    }
+
+    /// Bytes of its next frame.
+    fn next_frame(&self) -> usize {
+        let most = FRAME - self.around();
+        (self.bytes.len() - self.sent * most).min(most) + self.around()
+    }
+
+    /// Whether the frame is acknowledged, and sent again where it was lost.
+    fn acknowledged(&self) -> bool {
+        self.to.len() == 1 && !self.framed
+    }
 }
 
 /// A frame that can be heard at a node.
@@ -70,6 +93,8 @@ struct Heard {
 #[derive(Debug, Default)]
 struct Radio {
     queue: VecDeque<Outgoing>,
+    /// Datagram links that may have a frame to send: connections, and its side of each.
+    ready: VecDeque<(usize, usize)>,
     /// The frame being sent.
     sending: Option<u64>,
     on_air: Vec<Heard>,
@@ -216,8 +241,9 @@ impl World {
         }
         medium.numbers += 1;
         let (number, parts) = (medium.numbers, bytes.len().div_ceil(FRAME - OVERHEAD).max(1));
-        let to = vec![(conn, side)];
-        radio.queue.push_back(Outgoing { bytes, path, to, number, parts, sent: 0, again: 0 });
+        let (to, framed) = (vec![(conn, side)], false);
+        let new = Outgoing { bytes, path, to, number, framed, parts, sent: 0, again: 0 };
+        radio.queue.push_back(new);
         if radio.queue.len() >= QUEUE / 2 && !self.conns[conn].full[side] {
             self.conns[conn].full[side] = true;
             self.at(self.now, Event::Congested { conn, side, full: true });
@@ -225,21 +251,52 @@ impl World {
         self.look(n);
     }
 
+    /// A datagram link may have a frame to send: it is asked for it when the channel is free.
+    pub(super) fn want_air(&mut self, conn: usize, side: usize) {
+        let n = self.conns[conn].ends[side];
+        let Some(medium) = &mut self.radio else { return };
+        let ready = &mut medium.radios[n].ready;
+        if !ready.contains(&(conn, side)) {
+            ready.push_back((conn, side));
+        }
+        self.look(n);
+    }
+
+    /// Takes the next frame from the datagram links of a node, which take turns.
+    fn fetch_frame(&mut self, n: usize) {
+        while let Some((conn, side)) =
+            self.radio.as_mut().and_then(|medium| medium.radios[n].ready.pop_front())
+        {
+            let Some(bytes) = self.next_frame(conn, side) else { continue };
+            let Some(medium) = &mut self.radio else { return };
+            medium.numbers += 1;
+            let (number, path, to) = (medium.numbers, Path::default(), vec![(conn, side)]);
+            let (framed, parts) = (true, 1);
+            let new = Outgoing { bytes, path, to, number, framed, parts, sent: 0, again: 0 };
+            let radio = &mut medium.radios[n];
+            radio.queue.push_back(new);
+            return radio.ready.push_back((conn, side));
+        }
+    }
+
     /// Lets a radio look at the channel as soon as it may send.
     fn look(&mut self, n: usize) {
         let Some(medium) = &mut self.radio else { return };
         let modem = medium.modem;
         let radio = &mut medium.radios[n];
-        let Some(next) = radio.queue.front().filter(|_| !radio.waits && radio.sending.is_none())
-        else {
+        if radio.waits || radio.sending.is_some() {
             return;
-        };
+        }
         // All who pass a request on have heard it at the same time: the longer it
         // is, the further they must be apart.
-        let pause = match next.sent {
-            0 => SPREAD * modem.airtime((next.bytes.len() + OVERHEAD).min(FRAME)),
-            _ if next.again > 0 => (SPREAD * modem.airtime(FRAME)) << (next.again - 1),
-            _ => modem.symbols(2),
+        let pause = match radio.queue.front() {
+            Some(next) if next.sent == 0 => {
+                SPREAD * modem.airtime((next.bytes.len() + next.around()).min(FRAME))
+            }
+            Some(next) if next.again > 0 => (SPREAD * modem.airtime(FRAME)) << (next.again - 1),
+            Some(_) => modem.symbols(2),
+            None if radio.ready.is_empty() => return,
+            None => SPREAD * modem.airtime(FRAME) / 2,
         };
         radio.waits = true;
         let allowed = radio.even_at.saturating_sub(DUTY_WINDOW);
@@ -254,18 +311,24 @@ impl World {
         let Some(medium) = &mut self.radio else { return };
         let (modem, radio) = (medium.modem, &mut medium.radios[n]);
         radio.waits = false;
-        let Some(outgoing) = radio.queue.front().filter(|_| radio.sending.is_none()) else {
+        if radio.sending.is_some() {
             return;
-        };
-        let most = FRAME - OVERHEAD;
-        let part = (outgoing.bytes.len() - outgoing.sent * most).min(most);
-        let ack = if outgoing.to.len() == 1 { modem.airtime(ACK) } else { 0 };
-        let airtime = modem.airtime(part + OVERHEAD) + ack;
+        }
         if radio.hears_somebody() {
             radio.waits = true;
-            let at = now + modem.symbols(8) + self.chance.below(2 * airtime);
+            let next = radio.queue.front().map_or(FRAME, Outgoing::next_frame);
+            let at = now + modem.symbols(8) + self.chance.below(2 * modem.airtime(next));
             return self.at(at, Event::Carrier { node: n });
         }
+        if radio.queue.is_empty() {
+            self.fetch_frame(n);
+        }
+        let Some(medium) = &mut self.radio else { return };
+        let radio = &mut medium.radios[n];
+        let Some(outgoing) = radio.queue.front() else { return };
+        let len = outgoing.next_frame();
+        let ack = if outgoing.acknowledged() { modem.airtime(ACK) } else { 0 };
+        let airtime = modem.airtime(len) + ack;
         medium.numbers += 1;
         let number = medium.numbers;
         radio.sending = Some(number);
@@ -276,7 +339,7 @@ impl World {
             medium.radios[*m].begins(number, *power);
         }
         medium.frames += 1;
-        medium.bytes += (part + OVERHEAD) as u64;
+        medium.bytes += len as u64;
         medium.airtime += airtime;
         self.at(now + airtime, Event::Silence { node: n, number });
     }
@@ -304,6 +367,7 @@ impl World {
         radio.sending = None;
         let Some(mut outgoing) = radio.queue.pop_front() else { return };
         if let [(conn, side)] = outgoing.to[..]
+            && outgoing.acknowledged()
             && !good.contains(&self.conns[conn].ends[1 - side])
             && outgoing.again < medium.tries
         {
@@ -331,11 +395,12 @@ impl World {
                 complete.push((*conn, 1 - side, m));
             }
         }
-        let (bytes, path) = (outgoing.bytes.clone(), outgoing.path.clone());
+        let (bytes, path, framed) =
+            (outgoing.bytes.clone(), outgoing.path.clone(), outgoing.framed);
         if !last {
             medium.radios[n].queue.push_front(outgoing);
         }
-        if medium.radios[n].queue.len() < QUEUE / 4 {
+        if !framed && medium.radios[n].queue.len() < QUEUE / 4 {
             for conn in self.nodes[n].conns.clone() {
                 let side = usize::from(self.conns[conn].ends[0] != n);
                 if self.conns[conn].full[side] {
@@ -345,7 +410,9 @@ impl World {
         }
         self.look(n);
         for (conn, side, m) in complete {
-            if self.conns[conn].works() {
+            if framed {
+                self.take_frame(conn, side, &bytes);
+            } else if self.conns[conn].works() {
                 self.nodes[m].note(&bytes);
                 let given = Given::Received { link: link_of(conn, side), bytes: bytes.clone() };
                 self.input_on(m, given, path.clone());
@@ -358,6 +425,7 @@ impl World {
         let Some(medium) = &mut self.radio else { return };
         let radio = &mut medium.radios[n];
         radio.queue.clear();
+        radio.ready.clear();
         radio.parts.clear();
         let Some(number) = radio.sending else { return };
         for other in &mut medium.radios {
