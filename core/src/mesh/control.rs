@@ -332,9 +332,16 @@ impl<M: Memory> Mesh<M> {
                 Some(to)
             }
         };
-        if error.cause == Cause::NextHopGone {
-            self.tables.routing.remove_link(successor, error.reporter.hop(), error.next);
-            self.tables.routing.hearsay.doubt(error.destination.hop(), self.now);
+        match error.cause {
+            Cause::NextHopGone => {
+                self.tables.routing.remove_link(successor, error.reporter.hop(), error.next);
+                self.tables.routing.hearsay.doubt(error.destination.hop(), self.now);
+            }
+            // What it asks for is more than was said when the route was found.
+            Cause::AmountTooSmall => {
+                self.tables.routing.remove_node(successor, error.reporter.hop());
+            }
+            _ => {}
         }
         if to.is_none() {
             let RouteError { sequence, destination, reporter, cause, .. } = error;

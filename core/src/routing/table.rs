@@ -234,6 +234,15 @@ impl<M: Memory> RoutingTable<M> {
         self.routes.retain(|r| r.route().first() != first || !r.route().uses(from, to))
     }
 
+    /// Forgets every route that begins with the neighbour `first` and has `node` on it, at
+    /// its end or before; returns how many.
+    pub fn remove_node(&mut self, first: HopId, node: HopId) -> usize {
+        let has = |r: &Entry<M>| {
+            r.destination.hop() == node || r.hops.iter().any(|(hop, _)| *hop == node)
+        };
+        self.routes.retain(|r| r.route().first() != first || !has(r))
+    }
+
     /// Routes that are remembered, by destination and cost.
     pub fn routes(&self) -> impl ExactSizeIterator<Item = Route<'_>> {
         self.routes.iter().map(Entry::route)
