@@ -123,7 +123,8 @@ impl<M: Memory> Mesh<M> {
         let admission = match self.admit(Some(link), party, &datagram, size, protocol) {
             Ok(admission) => admission,
             Err(reason) => {
-                return self.refuse(link, &datagram, reason, reason.remedy_for_payment());
+                let remedy = self.remedy_for_payment(link, &datagram.source, &reason);
+                return self.refuse(link, &datagram, reason, remedy);
             }
         };
         let (after, priority, earned_msat) = match admission {
@@ -250,6 +251,16 @@ impl<M: Memory> Mesh<M> {
                     false => Err(NetworkReason::QuotaExceeded.into()),
                 }
             }
+        }
+    }
+
+    /// What to do about a neighbour whose datagram is refused for its payment: in mode open
+    /// it checks none, and answers for its own datagrams only.
+    fn remedy_for_payment(&self, link: LinkId, source: &NodeId, reason: &MeshError) -> Remedy {
+        let neighbour = self.tables.routing.neighbours.get(link);
+        match neighbour.is_some_and(|n| n.mode == MeshMode::Open && n.node != *source) {
+            true => Remedy::Ignore,
+            false => reason.remedy_for_payment(),
         }
     }
 
