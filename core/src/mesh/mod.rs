@@ -35,6 +35,8 @@ mod bad_payment_tests;
 #[cfg(test)]
 mod covenant_tests;
 #[cfg(test)]
+mod lightning_tests;
+#[cfg(test)]
 mod liveness_tests;
 #[cfg(test)]
 mod test_world;
@@ -57,7 +59,7 @@ use crate::rng::Rng;
 use crate::routing::table::RoutingTable;
 use crate::signature::Identity;
 use crate::tables::{Memory, Owned};
-use crate::time::{Micros, WallClock};
+use crate::time::{Micros, SECOND, WallClock};
 use bitcoin::secp256k1::{All, Secp256k1, SecretKey};
 use core::ops::Range;
 
@@ -142,8 +144,9 @@ pub struct Mesh<M: Memory> {
     wall: WallClock,
     /// The shell has set it, so that no neighbour may.
     own_clock: bool,
-    /// Where nothing is kept over a restart: the time of the start.
-    not_before: Option<u64>,
+    /// Where nothing is kept over a restart: when the clock was first set, by the monotonic
+    /// one, and the latest that this can have been, with the skew allowed.
+    not_before: Option<(Micros, u64)>,
     store_failed: bool,
     tables: M::Held<Tables<M>>,
     policy: RoutingPolicyEngine,
@@ -464,8 +467,12 @@ impl<M: Memory> Mesh<M> {
     }
 
     fn set_wall(&mut self, unix: u64) {
-        if self.config.payment.volatile && self.not_before.is_none() {
-            self.not_before = Some(unix.saturating_add(self.config.payment.future_skew));
+        if self.config.payment.volatile {
+            // The readings before may have been too early: the latest start counts.
+            let (first, latest) = self.not_before.unwrap_or((self.now, 0));
+            let start = unix.saturating_sub(self.now.saturating_sub(first) / SECOND);
+            let start = start.saturating_add(self.config.payment.future_skew);
+            self.not_before = Some((first, start.max(latest)));
         }
         if self.wall.unix(self.now).is_none() {
             // Neighbours may wait for the time.

@@ -119,7 +119,7 @@ impl<M: Memory> Mesh<M> {
                 _ => self.config.payment.tariff.price(quota),
             },
             unix: self.wall.unix(self.now),
-            not_before: self.not_before,
+            not_before: self.not_before.map(|(_, unix)| unix),
         };
         let is_new = |key: &[u8; 32], expires_at: u64| {
             self.tables.replay.check_replay(key, &datagram.source, datagram.sequence)?;
