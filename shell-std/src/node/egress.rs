@@ -74,6 +74,8 @@ struct Queues {
     splitter: Splitter,
     /// A control packet is half written on this lane.
     control_on: Option<Lane>,
+    /// Bytes of packets that wait for something else first, and have their room here.
+    reserved: usize,
     full: bool,
     closing: bool,
     sent: Sent,
@@ -90,6 +92,7 @@ impl Egress {
             chosen: None,
             splitter: Splitter::default(),
             control_on: None,
+            reserved: 0,
             full: false,
             closing: false,
             sent: Sent::default(),
@@ -105,25 +108,40 @@ impl Egress {
     /// [`wake`](Self::wake) once after a number of them.
     pub(crate) fn push(&self, priority: Priority, head: &[u8], tail: &[u8]) -> Pushed {
         let mut q = self.lock();
-        let len = head.len().saturating_add(tail.len());
-        let EgressLimits { high, reserve, max_packet, .. } = self.limits;
-        let bound = match priority {
-            Priority::Control => high.saturating_add(max_packet).saturating_add(reserve),
-            Priority::Paid | Priority::Free => high.saturating_add(max_packet),
-        };
-        if q.closing || len == 0 || q.bytes().saturating_add(len) > bound {
+        let pushed = q.admit(&self.limits, priority, head.len().saturating_add(tail.len()));
+        if pushed != Pushed::Refused {
+            q.queue_of(priority).push(head, tail);
+        }
+        pushed
+    }
+
+    /// Keeps room for a packet of so many bytes that must wait for something else first.
+    pub(crate) fn reserve(&self, priority: Priority, len: usize) -> Pushed {
+        let mut q = self.lock();
+        let pushed = q.admit(&self.limits, priority, len);
+        if pushed != Pushed::Refused {
+            q.reserved = q.reserved.saturating_add(len);
+        }
+        pushed
+    }
+
+    /// Puts a packet into its queue for which room was kept.
+    pub(crate) fn push_reserved(&self, priority: Priority, packet: &[u8]) -> Pushed {
+        let mut q = self.lock();
+        q.reserved = q.reserved.saturating_sub(packet.len());
+        if q.closing {
             return Pushed::Refused;
         }
-        match priority {
-            Priority::Control => q.control.push(head, tail),
-            Priority::Paid => q.paid.push(head, tail),
-            Priority::Free => q.free.push(head, tail),
-        }
-        if !q.full && q.bytes() >= high {
-            q.full = true;
-            return Pushed::Full;
-        }
+        q.queue_of(priority).push(&[], packet);
         Pushed::Queued
+    }
+
+    /// Gives back the room for a packet that will not come. Returns whether the link was
+    /// full and has room now.
+    pub(crate) fn give_back(&self, len: usize) -> bool {
+        let mut q = self.lock();
+        q.reserved = q.reserved.saturating_sub(len);
+        self.has_room_again(&mut q)
     }
 
     /// Tells the writer that something waits.
@@ -210,7 +228,7 @@ impl Egress {
     }
 
     fn has_room_again(&self, q: &mut Queues) -> bool {
-        let again = q.full && q.bytes() <= self.limits.low;
+        let again = q.full && q.taken() <= self.limits.low;
         q.full &= !again;
         again
     }
@@ -237,6 +255,37 @@ impl Egress {
 impl Queues {
     fn bytes(&self) -> usize {
         self.control.bytes() + self.paid.bytes() + self.free.bytes()
+    }
+
+    /// Bytes that wait, and those that will.
+    fn taken(&self) -> usize {
+        self.bytes().saturating_add(self.reserved)
+    }
+
+    /// Whether there is room for a packet of so many bytes, and whether it fills the link.
+    fn admit(&mut self, limits: &EgressLimits, priority: Priority, len: usize) -> Pushed {
+        let EgressLimits { high, reserve, max_packet, .. } = *limits;
+        let bound = match priority {
+            Priority::Control => high.saturating_add(max_packet).saturating_add(reserve),
+            Priority::Paid | Priority::Free => high.saturating_add(max_packet),
+        };
+        let taken = self.taken().saturating_add(len);
+        if self.closing || len == 0 || taken > bound {
+            return Pushed::Refused;
+        }
+        if !self.full && taken >= high {
+            self.full = true;
+            return Pushed::Full;
+        }
+        Pushed::Queued
+    }
+
+    fn queue_of(&mut self, priority: Priority) -> &mut Fifo {
+        match priority {
+            Priority::Control => &mut self.control,
+            Priority::Paid => &mut self.paid,
+            Priority::Free => &mut self.free,
+        }
     }
 
     /// Bytes that wait, without those that are written already.

@@ -2,14 +2,14 @@
 //! has its actions carried out. It waits for nobody but its channels.
 
 use super::clock::Clock;
-use super::command::{Batch, Command, OwnSend};
+use super::command::{Batch, Command, OwnSend, Progress};
 use super::durable::{Committed, Held};
 use super::links::Counts;
 use super::shell::{FollowUp, Origin, Shell, Waiting};
 use crate::bench::Bench;
 use crate::chain::ChainError;
 use blvm_mesh_core::id::{LinkId, NodeId};
-use blvm_mesh_core::mesh::{Action, HostMesh, Input, MeshError, Ticket};
+use blvm_mesh_core::mesh::{Action, HostMesh, Input, MeshError, NetworkReason, Ticket};
 use blvm_mesh_core::payment::headers::KnownHeader;
 use blvm_mesh_core::time::{Micros, SECOND};
 use smol::Timer;
@@ -419,7 +419,11 @@ impl Engine {
                 if !lost.is_empty() {
                     tracing::error!(packets = lost.len(), "paid packets were dropped: not durable");
                 }
-                lost.into_iter().for_each(|held| self.shell.refuse_held(held));
+                for held in lost {
+                    if let Some(link) = self.shell.refuse_held(held) {
+                        self.settle_input(now, Input::Congestion { link, full: false });
+                    }
+                }
             }
         }
         self.settle(now);
@@ -428,9 +432,10 @@ impl Engine {
     fn release(&mut self, now: Micros, held: Held) {
         match held {
             Held::Packet { link, priority, bytes, progress } => {
-                self.shell.push(link, priority, &[], &bytes);
+                let sent = self.shell.push_held(link, priority, &bytes);
                 if let Some((who, progress)) = progress {
-                    self.shell.tell(who, progress);
+                    let gone = Progress::Refused(NetworkReason::LinkClosed.into());
+                    self.shell.tell(who, if sent { progress } else { gone });
                 }
             }
             Held::Delivery { source, sequence, protocol, earned_msat, payload } => {

@@ -242,12 +242,38 @@ impl Links {
         head: &[u8],
         tail: &[u8],
     ) -> Option<Pushed> {
+        Some(self.touch(link)?.push(priority, head, tail))
+    }
+
+    /// Keeps room for a packet that must wait for something else first.
+    pub(crate) fn reserve(&self, link: LinkId, priority: Priority, len: usize) -> Option<Pushed> {
+        Some(self.links.get(&link)?.egress.reserve(priority, len))
+    }
+
+    /// Sends a packet for which room was kept.
+    pub(crate) fn push_reserved(
+        &mut self,
+        link: LinkId,
+        priority: Priority,
+        packet: &[u8],
+    ) -> Option<Pushed> {
+        Some(self.touch(link)?.push_reserved(priority, packet))
+    }
+
+    /// Gives back the room for a packet that will not come; whether the link was full and
+    /// has room now.
+    pub(crate) fn give_room_back(&self, link: LinkId, len: usize) -> bool {
+        self.links.get(&link).is_some_and(|link| link.egress.give_back(len))
+    }
+
+    /// The queues of a link whose writer is to be woken.
+    fn touch(&mut self, link: LinkId) -> Option<&Egress> {
         let state = self.links.get_mut(&link)?;
         if !state.dirty {
             state.dirty = true;
             self.dirty.push(link);
         }
-        Some(state.egress.push(priority, head, tail))
+        Some(&state.egress)
     }
 
     /// Wakes the writers of all links that were given packets.

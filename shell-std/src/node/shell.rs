@@ -6,6 +6,7 @@ use super::command::{OwnSend, Progress};
 use super::conduct::Conduct;
 use super::deliveries::{Deliveries, Delivery};
 use super::durable::{Durable, Held};
+use super::egress::Pushed;
 use super::links::Links;
 use super::refusals::Refusals;
 use blvm_mesh_core::id::{LinkId, NodeId};
@@ -201,7 +202,13 @@ impl Shell {
                 _ => None,
             };
             let bytes = [head, tail].concat();
-            self.durable.hold(after, Held::Packet { link, priority, bytes, progress });
+            // It is paid for: its room must not be gone when it may leave.
+            let reserved = self.links.reserve(link, priority, bytes.len());
+            if self.is_taken(link, priority, reserved) {
+                self.durable.hold(after, Held::Packet { link, priority, bytes, progress });
+            } else if let Some((who, _)) = progress {
+                self.tell(who, Progress::Refused(NetworkReason::Congested.into()));
+            }
             return;
         }
         self.push(link, priority, head, tail);
@@ -220,10 +227,25 @@ impl Shell {
 
     /// Puts a packet into a link's queue.
     pub(crate) fn push(&mut self, link: LinkId, priority: Priority, head: &[u8], tail: &[u8]) {
-        use super::egress::Pushed;
-        match self.links.push(link, priority, head, tail) {
-            Some(Pushed::Queued) => {}
-            Some(Pushed::Full) => self.todo.push_back(FollowUp::Full(link)),
+        let pushed = self.links.push(link, priority, head, tail);
+        self.is_taken(link, priority, pushed);
+    }
+
+    /// Puts a packet that has waited for the store into its link's queue; `false` if the
+    /// link is gone.
+    pub(crate) fn push_held(&mut self, link: LinkId, priority: Priority, packet: &[u8]) -> bool {
+        let pushed = self.links.push_reserved(link, priority, packet);
+        self.is_taken(link, priority, pushed)
+    }
+
+    /// Whether a link took a packet, with what follows from it.
+    fn is_taken(&mut self, link: LinkId, priority: Priority, pushed: Option<Pushed>) -> bool {
+        match pushed {
+            Some(Pushed::Queued) => return true,
+            Some(Pushed::Full) => {
+                self.todo.push_back(FollowUp::Full(link));
+                return true;
+            }
             Some(Pushed::Refused)
                 if priority == Priority::Control
                     && !self.links.get(link).is_some_and(|link| link.is_slow()) =>
@@ -241,6 +263,7 @@ impl Shell {
                 tracing::debug!(?link, "a packet was dropped: its link is gone");
             }
         }
+        false
     }
 
     pub(crate) fn deliver(
@@ -355,11 +378,14 @@ impl Shell {
         }
     }
 
-    /// What waited for a record that will never be durable is not done.
-    pub(crate) fn refuse_held(&mut self, held: Held) {
-        if let Held::Packet { progress: Some((who, _)), .. } = held {
+    /// What waited for a record that will never be durable is not done. The link that has
+    /// room again by that, if one has.
+    pub(crate) fn refuse_held(&mut self, held: Held) -> Option<LinkId> {
+        let Held::Packet { link, bytes, progress, .. } = held else { return None };
+        if let Some((who, _)) = progress {
             self.tell(who, Progress::Refused(PaymentReason::StoreFailed.into()));
         }
+        self.links.give_room_back(link, bytes.len()).then_some(link)
     }
 
     /// Keeps a parked packet, if there is room.

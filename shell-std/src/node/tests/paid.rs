@@ -198,3 +198,48 @@ fn nothing_paid_leaves_before_it_is_durable_and_free_traffic_does_not_wait() {
         }
     });
 }
+
+#[test]
+fn what_was_paid_while_the_disk_was_slow_finds_room_at_the_link() {
+    Bed::run(async |bed| {
+        let disk = Disk::default();
+        let mode = MeshMode::PaymentGated;
+        let b = bed.start_with(2, mode, &[], disk.clone(), |s| {
+            accepts(s);
+            s.config.max_packet = 16 * 1024;
+            s.shell.queue_bytes = 16 * 1024;
+        });
+        let a = bed.start_with(1, mode, &[&b], Disk::default(), accepts);
+        let c = bed.start_with(3, mode, &[&b], Disk::default(), accepts);
+        linked(&a, &b).await;
+        linked(&c, &b).await;
+        let (to, source) = (c.handle().id(), service(&a));
+        // More than the queue bears, all before the first of them may go on.
+        disk.slow.store(true, Ordering::SeqCst);
+        for n in 0..12 {
+            let paid = proof(&source, to, 6000).await;
+            send_paid(&source, to, &[n; 6000], &paid, false).await.unwrap();
+        }
+        let treated = async || {
+            let stats = b.handle().job(|engine| engine.mesh.stats()).await.unwrap();
+            stats.relayed_paid + stats.refused == 12
+        };
+        until("all came", treated).await;
+        disk.slow.store(false, Ordering::SeqCst);
+        let delivered = std::cell::Cell::new(0);
+        let all_that_paid = async || {
+            delivered.set(delivered.get() + c.handle().deliveries().take(99, usize::MAX).len());
+            let written = disk.records.lock().unwrap().len();
+            delivered.get() > 0 && delivered.get() == written
+        };
+        until("what paid is delivered", all_that_paid).await;
+        assert!((3..12).contains(&delivered.get()), "{delivered:?}");
+        // And the link is told that it has room again.
+        let paid = proof(&source, to, 6000).await;
+        send_paid(&source, to, &[99; 6000], &paid, false).await.unwrap();
+        assert_eq!(delivery(&c).await.payload, [99; 6000]);
+        for node in [a, b, c] {
+            node.stop().await;
+        }
+    });
+}
