@@ -158,9 +158,13 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
     }
 
     /// Takes the wall clock from block headers that pass, until [`set_clock`](Self::set_clock)
-    /// is called. The clock must have been [started](HeaderClock::start).
+    /// is called. The clock must have been [started](HeaderClock::start). A board without
+    /// storage follows none: whoever keeps the newest headers back could make it take the
+    /// payments of the run before again.
     pub fn follow_headers(&mut self, clock: &'static mut HeaderClock) {
-        self.relay.header_clock = Some(clock);
+        if !self.mesh().config().payment.volatile {
+            self.relay.header_clock = Some(clock);
+        }
     }
 
     /// Sets the wall clock, in seconds since 1970. Without a time no payment is accepted.

@@ -9,6 +9,7 @@ use blvm_mesh_core::id::Network;
 use blvm_mesh_core::link::aead::RustCrypto;
 use blvm_mesh_core::mesh::{NetworkReason, PaymentReason, Priority};
 use blvm_mesh_core::payment::headers::HeaderError;
+use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 use blvm_mesh_core::wire::datagram::{Emit, head_len};
 use std::boxed::Box;
@@ -59,6 +60,18 @@ fn memory() -> &'static mut BoardMemory<RustCrypto, 2, 1040, 2064, 320> {
     Box::leak(Box::new(BoardMemory::EMPTY))
 }
 
+/// A place for records of which none comes back: there was no run before.
+struct Disk;
+
+impl Storage for Disk {
+    fn load(&mut self, _: &mut dyn FnMut(Record)) -> Result<(), StoreError> {
+        Ok(())
+    }
+    fn write(&mut self, _: &Record) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
 #[derive(Debug, PartialEq)]
 enum Did {
     Delivered(NodeId, Vec<u8>),
@@ -94,8 +107,13 @@ struct World {
 }
 
 impl World {
-    /// Board 0 dials board 1, which dials board 2.
+    /// Board 0 dials board 1, which dials board 2. None keeps anything over a restart.
     fn new(mode: MeshMode) -> Self {
+        Self::keeping(mode, false)
+    }
+
+    /// The same; board 1 may keep records.
+    fn keeping(mode: MeshMode, keeps: bool) -> Self {
         let ((a, b0), (b1, c)) = (line(), line());
         let key = |n: u8| SecretKey::from_slice(&[n; 32]).unwrap();
         let dial = |n| Role::Dial(key(n).public_key(&Secp256k1::new()));
@@ -104,6 +122,10 @@ impl World {
             config.mode = mode;
             config.payment.volatile = false;
             config.payment.issuers.push(key(9).public_key(&Secp256k1::new())).unwrap();
+            if keeps && n == 2 {
+                let store = Box::leak(Box::new(Disk));
+                return TestBoard::with_storage(memory(), config, key(n), [n; 32], ports, store);
+            }
             TestBoard::new(memory(), config, key(n), [n; 32], ports)
         };
         let boards = [
@@ -115,7 +137,11 @@ impl World {
     }
 
     fn linked(mode: MeshMode) -> Self {
-        let mut w = Self::new(mode);
+        Self::new(mode).link()
+    }
+
+    fn link(self) -> Self {
+        let mut w = self;
         w.run_until("all are linked", |w| w.ups() == 4);
         w.run_until("all have greeted", |w| {
             let mut neighbours = w.boards.iter().flat_map(|b| b.mesh().table().neighbours.iter());
@@ -400,20 +426,24 @@ fn headers_are_kept_if_they_follow_each_other() {
 }
 
 #[test]
-fn headers_that_pass_set_the_clock() {
-    let mut w = World::linked(MeshMode::PaymentGated);
+fn headers_that_pass_set_the_clock_of_a_board_that_keeps_its_payments() {
     let bits = 0x207f_ffff;
     let checkpoint = mined(bitcoin::BlockHash::all_zeros(), 1_750_000_000, bits);
-    let clock = Box::leak(Box::new(HeaderClock::EMPTY));
-    clock.start(Network::Regtest, &raw(&checkpoint)).unwrap();
-    w.boards[1].follow_headers(clock);
-    w.carries(&message(&[checkpoint]));
-    assert!(!w.boards[1].status().takes_payments);
     let next = mined(checkpoint.block_hash(), 1_750_000_600, bits);
-    w.carries(&message(&[next]));
-    assert!(w.boards[1].status().takes_payments);
-    // Nobody told the others.
-    assert!(!w.boards[2].status().takes_payments);
+    // One that keeps nothing would take payments of the run before, if it was shown headers
+    // up to that time only.
+    for keeps in [true, false] {
+        let mut w = World::keeping(MeshMode::PaymentGated, keeps).link();
+        let clock = Box::leak(Box::new(HeaderClock::EMPTY));
+        clock.start(Network::Regtest, &raw(&checkpoint)).unwrap();
+        w.boards[1].follow_headers(clock);
+        w.carries(&message(&[checkpoint]));
+        assert!(!w.boards[1].status().takes_payments);
+        w.carries(&message(&[next]));
+        assert_eq!(w.boards[1].status().takes_payments, keeps);
+        // Nobody told the others.
+        assert!(!w.boards[2].status().takes_payments);
+    }
 }
 
 /// What a board does beside its ports, written down.
