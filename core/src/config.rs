@@ -58,7 +58,8 @@ pub struct Capacities {
     /// Hops of a route that is remembered, at most [`MAX_HOPS`]. Longer routes are
     /// relayed and not remembered; a search that finds only such a one fails.
     pub route_hops: usize,
-    /// Nodes of which it was heard where they are. Full: as routes.
+    /// Nodes of which it was heard where they are; a neighbour has an equal share of
+    /// them. Full: as relayed requests.
     pub hearsay: usize,
     /// Requests of others that are remembered; a neighbour has an equal share
     /// of them. Full: the oldest of one that has more goes, else its own.

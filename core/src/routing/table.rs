@@ -110,7 +110,7 @@ impl<M: Memory> RoutingTable<M> {
         self.neighbours.set_capacity(c.neighbours);
         self.routes.set_capacity(c.routes);
         self.route_hops = c.route_hops.min(MAX_HOPS);
-        self.hearsay.set_capacity(c.hearsay);
+        self.hearsay.set_capacity(c.hearsay, c.neighbours);
     }
 
     /// Adds a neighbour; gives it back as [`Neighbours::insert`] does.
