@@ -100,6 +100,10 @@ pub fn write_input(marked: bool, now: Micros, input: &Input<'_>, put: &mut impl 
             put(&link.0.to_le_bytes());
             put(&quality.to_le_bytes());
         }
+        Input::LinkAlive { link, incoming } => {
+            put(&[14, (*incoming).into()]);
+            put(&link.0.to_le_bytes());
+        }
     }
 }
 
@@ -224,6 +228,10 @@ impl<'a> Recording<'a> {
             }
             [13] => {
                 Input::LinkMeasured { link: f.link()?, quality: u16::from_le_bytes(f.array()?) }
+            }
+            [14] => {
+                let [incoming] = f.array()?;
+                Input::LinkAlive { link: f.link()?, incoming: incoming != 0 }
             }
             _ => return None,
         };

@@ -100,6 +100,17 @@ pub enum Input<'a> {
         /// Whether it is full.
         full: bool,
     },
+    /// Bytes came on a link though no packet is complete: its neighbour is not dead, only
+    /// slow. A shell should say so where a packet can take longer than the neighbour takes to
+    /// answer, some four times in that time, and must not where bytes do not show that the
+    /// neighbour is there.
+    LinkAlive {
+        /// The link.
+        link: LinkId,
+        /// Whether part of a packet came, and not only a sign of life: then the neighbour is
+        /// owed one, as if the packet had come.
+        incoming: bool,
+    },
     /// What a link has measured; the neighbour is told with another hello, if it matters.
     LinkMeasured {
         /// The link.

@@ -70,8 +70,8 @@ fn who_gets_a_datagram_answers_in_time_and_an_idle_link_is_silent() {
 }
 
 #[test]
-fn who_does_not_answer_a_datagram_is_given_up_the_later_the_larger_it_was() {
-    for (bytes, extra) in [(10, 0), (20_000, 640 * MILLISECOND)] {
+fn who_does_not_answer_a_datagram_is_given_up_however_large_it_was() {
+    for bytes in [10, 20_000, 60_000] {
         let mut w = line(2);
         w.later(SECOND);
         w.lose(0, 1);
@@ -79,23 +79,84 @@ fn who_does_not_answer_a_datagram_is_given_up_the_later_the_larger_it_was() {
         let begin = w.now;
         send(&mut w, to, bytes);
         w.now = begin;
-        assert!(!is_gone(&w.later(3 * KEEPALIVE + extra)), "{bytes}");
-        assert!(is_gone(&w.later(40 * MILLISECOND)), "{bytes}");
+        assert!(!is_gone(&w.later(3 * KEEPALIVE - 1)), "{bytes}");
+        assert!(is_gone(&w.later(1)), "{bytes}");
         assert!(w.nodes[0].table().neighbours.is_empty());
     }
 }
 
 #[test]
 fn much_that_is_not_answered_does_not_put_off_the_end() {
+    for bytes in [1400, 20_000] {
+        let mut w = line(2);
+        w.later(SECOND);
+        w.lose(0, 1);
+        let (to, begin) = (w.id(1), w.now);
+        while !w.nodes[0].table().neighbours.is_empty() {
+            assert!(w.now < begin + 3 * KEEPALIVE + 20 * MILLISECOND, "{bytes}");
+            send(&mut w, to, bytes);
+            w.later(2 * MILLISECOND);
+        }
+    }
+}
+
+#[test]
+fn much_that_was_answered_does_not_put_off_the_end_either() {
+    let mut w = line(2);
+    let to = w.id(1);
+    for _ in 0..1000 {
+        // 10 MB/s, ten seconds' worth at 1 MB/s.
+        send(&mut w, to, 10_000);
+        w.later(MILLISECOND);
+    }
+    w.lose(0, 1);
+    let begin = w.now;
+    while !w.nodes[0].table().neighbours.is_empty() {
+        assert!(w.now < begin + 4 * KEEPALIVE + 20 * MILLISECOND);
+        send(&mut w, to, 10);
+        w.later(2 * MILLISECOND);
+    }
+}
+
+#[test]
+fn who_is_slow_is_not_given_up_and_tells_the_other_end_that_it_gets_something() {
     let mut w = line(2);
     w.later(SECOND);
     w.lose(0, 1);
     let (to, begin) = (w.id(1), w.now);
-    while !w.nodes[0].table().neighbours.is_empty() {
-        assert!(w.now < begin + 3 * KEEPALIVE + 20 * MILLISECOND);
-        send(&mut w, to, 1400);
-        w.later(2 * MILLISECOND);
+    send(&mut w, to, 10);
+    w.later(2 * KEEPALIVE);
+    let link = World::link(0, 1);
+    w.give(0, Input::LinkAlive { link, incoming: false });
+    assert_eq!(sent_at(&mut w, begin + 5 * KEEPALIVE - 1), [], "nothing is owed");
+    assert_eq!(w.nodes[0].table().neighbours.len(), 1);
+    assert!(is_gone(&w.later(1)));
+
+    let mut w = line(2);
+    w.later(SECOND);
+    let (link, begin) = (World::link(1, 0), w.now);
+    for part in 0..3 {
+        w.now = begin + part * KEEPALIVE / 4;
+        w.give(1, Input::LinkAlive { link, incoming: true });
     }
+    assert_eq!(sent_at(&mut w, begin + KEEPALIVE - 1), []);
+    assert_eq!(sent_at(&mut w, begin + KEEPALIVE), [(0, Kind::KeepAlive, HEADER_LEN)]);
+}
+
+#[test]
+fn who_has_not_said_hello_gains_nothing_by_sending_bytes() {
+    let mut w = World::new(2, |_| Config::board(crate::id::Network::Regtest, 65536));
+    let (link, peer) = (World::link(0, 1), w.id(1));
+    w.give(0, Input::PeerConnected { link, peer, dialed: true });
+    let begin = w.now;
+    for second in 1..11 {
+        assert_eq!(w.nodes[0].table().neighbours.len(), 1);
+        w.now = begin + second * SECOND;
+        w.give(0, Input::LinkAlive { link, incoming: true });
+    }
+    assert!(w.nodes[0].table().neighbours.is_empty());
+    // Nor does who is gone.
+    w.give(0, Input::LinkAlive { link, incoming: true });
 }
 
 #[test]

@@ -274,6 +274,7 @@ impl<M: Memory> Mesh<M> {
                 }
                 self.act(Action::Absorbed);
             }
+            Input::LinkAlive { link, incoming } => self.link_alive(link, incoming),
             Input::LinkMeasured { link, quality } => {
                 self.measured(link, quality);
                 self.act(Action::Absorbed);
@@ -299,8 +300,7 @@ impl<M: Memory> Mesh<M> {
                     return action;
                 }
                 Pending::Own { link, priority, tail, sequence, after } => {
-                    let size = self.head_len.saturating_add(tail.len());
-                    self.note_sent(link, sequence.map(|_| size));
+                    self.note_sent(link, sequence.is_some());
                     return Action::Forward {
                         link,
                         priority,
@@ -319,7 +319,7 @@ impl<M: Memory> Mesh<M> {
                     if Some(link) == except {
                         continue;
                     }
-                    self.note_sent(link, None);
+                    self.note_sent(link, false);
                     return Action::Forward {
                         link,
                         priority: Priority::Control,

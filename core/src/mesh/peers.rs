@@ -61,7 +61,6 @@ impl<M: Memory> Mesh<M> {
             heard: now,
             sent: now,
             greet_at: Micros::MAX,
-            busy: now,
             owed: Micros::MAX,
             overdue: Micros::MAX,
             free: TokenBucket::new(self.config.free_rate, self.config.free_burst, now),

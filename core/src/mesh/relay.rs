@@ -95,7 +95,7 @@ impl<M: Memory> Mesh<M> {
     /// Sends a reply or an error one link further, unless it was for this node.
     fn pass_on(&mut self, to: Option<LinkId>, packet: &mut [u8]) {
         let Some(to) = to else { return };
-        self.note_sent(to, None);
+        self.note_sent(to, false);
         lower_hop_limit(packet);
         self.act(forward(to, Priority::Control, 0..packet.len(), None));
     }
@@ -153,7 +153,7 @@ impl<M: Memory> Mesh<M> {
                 };
                 *counter = counter.wrapping_add(1);
                 self.stats.relayed_bytes = self.stats.relayed_bytes.wrapping_add(size as u64);
-                self.note_sent(to, Some(size));
+                self.note_sent(to, true);
                 lower_hop_limit(packet);
                 self.act(forward(to, priority, 0..size, after));
             }

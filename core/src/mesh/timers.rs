@@ -24,11 +24,6 @@ const PATIENCE: u64 = 3;
 /// Part of a keep-alive for which something just heard stands for an answer. Whoever waits
 /// for one is owed one: what was heard so long ago was sent even longer ago.
 const RECENTLY: u64 = 2;
-/// A link is taken to carry 1 MB/s, and a large packet, in which nothing can be answered,
-/// at 31 kB/s at least. What was sent may be on its way for so long.
-const MICROS_PER_BYTE: u64 = 1;
-const MICROS_PER_BYTE_OF_LARGE: u64 = 32;
-const LARGE: usize = 16 * 1024;
 /// Payments forgotten in one step, so that no step takes long.
 const CLEANUP_STEP: usize = 256;
 const CLEANUP_INTERVAL: Micros = 60 * SECOND;
@@ -79,30 +74,43 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// Something goes to a neighbour: no answer is owed to it any more. If it is a datagram,
-    /// of so many bytes, it must answer, unless something was just heard of it: so it is
-    /// learned early that the link is dead.
-    pub(super) fn note_sent(&mut self, link: LinkId, datagram: Option<usize>) {
+    /// it must answer, unless something was just heard of it: so it is learned early that the
+    /// link is dead. However much is sent after the first does not put that off; what shows
+    /// that the link is only slow does ([`Self::link_alive`]).
+    pub(super) fn note_sent(&mut self, link: LinkId, datagram: bool) {
         let now = self.now;
         let Some(n) = self.tables.routing.neighbours.get_mut(link) else { return };
         (n.sent, n.owed) = (now, Micros::MAX);
-        let Some(bytes) = datagram else { return };
-        let per_byte = if bytes >= LARGE { MICROS_PER_BYTE_OF_LARGE } else { MICROS_PER_BYTE };
-        let time = per_byte.saturating_mul(bytes as u64);
-        n.busy = n.busy.max(now).saturating_add(time);
-        if n.keepalive == 0 || n.heard.saturating_add(n.keepalive / RECENTLY) > now {
+        let heard_recently = n.heard.saturating_add(n.keepalive / RECENTLY) > now;
+        if !datagram || n.keepalive == 0 || n.overdue != Micros::MAX || heard_recently {
             return;
         }
-        // Many small ones do not put it off: the first of them is answered soon.
-        n.overdue = match n.overdue {
-            Micros::MAX => n.busy.saturating_add(n.keepalive.saturating_mul(PATIENCE)),
-            overdue if bytes >= LARGE => overdue.saturating_add(time),
-            overdue => overdue,
-        };
+        n.overdue = now.saturating_add(n.keepalive.saturating_mul(PATIENCE));
         let overdue = n.overdue;
         self.wake_at(overdue);
     }
 
-    /// A datagram came from a neighbour, which waits for a sign that it did, unless it
+    /// Bytes came on a link, though no whole packet did: its neighbour is there. It is owed a
+    /// sign if they are part of a packet of its own. From one that has not said hello they
+    /// count for nothing.
+    pub(super) fn link_alive(&mut self, link: LinkId, incoming: bool) {
+        let now = self.now;
+        self.act(Action::Absorbed);
+        let Some(n) = self.tables.routing.neighbours.get_mut(link).filter(|n| n.up) else {
+            return;
+        };
+        n.heard = now;
+        if n.overdue != Micros::MAX {
+            n.overdue = now.saturating_add(n.keepalive.saturating_mul(PATIENCE));
+            let overdue = n.overdue;
+            self.wake_at(overdue);
+        }
+        if incoming {
+            self.owe_answer(link);
+        }
+    }
+
+    /// A datagram came from a neighbour, or part of one, which waits for a sign that it did, unless it
     /// was just sent something.
     pub(super) fn owe_answer(&mut self, link: LinkId) {
         let (now, keepalive) = (self.now, self.config.timing.keepalive);

@@ -39,8 +39,6 @@ pub struct Neighbour {
     pub sent: Micros,
     /// When it is sent a hello again.
     pub greet_at: Micros,
-    /// Until when what it was sent may be on its way.
-    pub busy: Micros,
     /// When it must be sent something, because it sent a datagram; [`Micros::MAX`]: need
     /// not be.
     pub owed: Micros,

@@ -279,7 +279,6 @@ pub(crate) mod tests {
             heard: 0,
             sent: 0,
             greet_at: u64::MAX,
-            busy: 0,
             owed: Micros::MAX,
             overdue: Micros::MAX,
             free: TokenBucket::new(1, 1, 0),

@@ -75,6 +75,8 @@ pub(crate) enum Command {
     LinkDown { link: LinkId, reason: String },
     /// The queue of the link has room again.
     Room(LinkId),
+    /// Bytes came on the link; whether they are part of a packet that is not complete.
+    Alive { link: LinkId, incoming: bool },
     /// What a serial line has measured, in 1/256 transmissions per packet.
     Measured { link: LinkId, quality: u16 },
     /// Send a datagram of our own.

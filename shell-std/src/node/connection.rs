@@ -10,12 +10,17 @@ use smol::io::{AsyncReadExt, AsyncWriteExt};
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Bytes that are read and decrypted at once: three large frames.
 const READ_BUFFER: usize = 3 * (MAX_BODY + FRAME_OVERHEAD);
 /// Bytes that are encrypted and written at once: two large frames, and what may be
 /// left over of a packet that is a little longer than these.
 const WRITE_BUFFER: usize = 2 * (MAX_BODY + FRAME_OVERHEAD) + 8 * 1024;
+
+/// How often the engine is told that a frame is coming in, where one takes so long: the time
+/// in which a neighbour answers is longer.
+const SIGN: Duration = Duration::from_millis(100);
 
 /// Why a link ended.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +47,8 @@ pub(crate) async fn read(
     let mut buffer = Buffer::new(READ_BUFFER);
     let mut made = 1;
     let mut end = 0;
+    // Since when bytes of a frame come that is not complete, or the engine was told of it.
+    let mut partial = None;
     loop {
         match (&*stream).read(buffer.bytes.get_mut(end..).unwrap_or_default()).await {
             Ok(0) => return LinkEnd::Eof,
@@ -61,8 +68,17 @@ pub(crate) async fn read(
             }
         }
         if buffer.frames.is_empty() {
+            // Not proven to be the neighbour's yet. Others' bytes end the link with this frame.
+            if partial.get_or_insert_with(Instant::now).elapsed() >= SIGN {
+                partial = Some(Instant::now());
+                let alive = Command::Alive { link, incoming: true };
+                if engine.send(alive).await.is_err() {
+                    return LinkEnd::Finished;
+                }
+            }
             continue;
         }
+        partial = None;
         let mut next = match returned.try_recv() {
             Ok(buffer) => buffer,
             Err(_) if made < BUFFERS => {

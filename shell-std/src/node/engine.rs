@@ -166,6 +166,9 @@ impl Engine {
                 self.give(now, Input::Congestion { link, full: false });
                 self.bench.room();
             }
+            Command::Alive { link, incoming } => {
+                self.give(now, Input::LinkAlive { link, incoming });
+            }
             Command::Measured { link, quality } => {
                 self.give(now, Input::LinkMeasured { link, quality });
             }
@@ -209,6 +212,9 @@ impl Engine {
             if self.shell.links.get(link).is_none() {
                 return;
             }
+        }
+        if received.packets == 0 {
+            self.give(now, Input::LinkAlive { link, incoming: true });
         }
         self.shell.links.give_back(link, joiner, buffer, received);
     }

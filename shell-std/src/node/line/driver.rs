@@ -13,6 +13,7 @@ use crate::node::handshake::{Established, Wire};
 use bitcoin::secp256k1::PublicKey;
 use blvm_mesh_core::link::aead::TAG_LEN;
 use blvm_mesh_core::link::datagram::serial::{self, CRC_LEN, Deframer};
+use blvm_mesh_core::link::datagram::terms::SESSIONS;
 use blvm_mesh_core::link::datagram::{
     DatagramLink, Event, Ignored, LinkMemory, LinkQuality, MEMORY_OVERHEAD, NotQueued, Role,
 };
@@ -31,6 +32,8 @@ const KEEP: usize = 4 * 1024;
 const READ: usize = 4 * 1024;
 /// So much ahead of the line its device is given bytes: timers are not exact.
 const AHEAD: Micros = 5 * MILLISECOND;
+/// How often the engine is told that the neighbour is there.
+const SIGN: Micros = 500 * MILLISECOND;
 /// How often it is said that nobody answers.
 const NO_ANSWER: Micros = 10 * SECOND;
 
@@ -68,6 +71,8 @@ struct Open {
     quality: LinkQuality,
     /// Buffers that were made for received packets.
     made: usize,
+    /// When the engine is next told that the neighbour is there.
+    alive_at: Micros,
 }
 
 /// What ended a wait.
@@ -186,13 +191,28 @@ impl<'l> Driver<'l> {
     async fn receive(&mut self, mut bytes: &[u8]) -> Result<(), PortError> {
         while let Some(frame) = self.deframer.next(&mut bytes) {
             let now = self.line.clock.now();
-            if let Err(ignored) = self.link.receive(now, frame, &mut self.keys) {
-                self.ignored = self.ignored.saturating_add(1);
-                self.note(ignored);
+            let of_session = frame.first().is_some_and(|number| *number <= SESSIONS);
+            match self.link.receive(now, frame, &mut self.keys) {
+                Ok(()) if of_session => self.alive(now).await,
+                Ok(()) => {}
+                Err(ignored) => {
+                    self.ignored = self.ignored.saturating_add(1);
+                    self.note(ignored);
+                }
             }
             self.deliver().await?;
         }
         Ok(())
+    }
+
+    /// The neighbour has sent a frame: acknowledgements too show that it is there, while a
+    /// packet takes long. They are owed nothing, or they would never end.
+    async fn alive(&mut self, now: Micros) {
+        let Some(open) = self.open.as_mut().filter(|open| now >= open.alive_at) else { return };
+        open.alive_at = now.saturating_add(SIGN);
+        let alive = Command::Alive { link: open.ends.link, incoming: false };
+        // A node that stops does not want to know, but its last words are still sent.
+        let _ = self.line.engine.send(alive).await;
     }
 
     /// Keeps what explains why no link comes about.
@@ -273,8 +293,15 @@ impl<'l> Driver<'l> {
                 self.line.status.linked(true);
                 let since = self.line.clock.now();
                 let quality = LinkQuality::new(self.link.sent());
-                self.open =
-                    Some(Open { ends, since, spoke: false, greeted: false, quality, made: 0 });
+                self.open = Some(Open {
+                    ends,
+                    since,
+                    spoke: false,
+                    greeted: false,
+                    quality,
+                    made: 0,
+                    alive_at: since,
+                });
                 Ok(())
             }
             // The engine does not want this neighbour now.

@@ -4,6 +4,7 @@ mod covenant;
 mod large;
 mod paid;
 mod serial;
+mod slow;
 
 use super::handshake::Wire;
 use super::*;
