@@ -199,7 +199,6 @@ fn neighbour(link: u32, node: NodeId) -> Neighbour {
         heard: 0,
         sent: 0,
         greet_at: u64::MAX,
-        busy: 0,
         owed: u64::MAX,
         overdue: u64::MAX,
         free: TokenBucket::new(1, 1, 0),
