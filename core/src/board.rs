@@ -39,9 +39,9 @@ use crate::link::datagram::Role;
 use crate::mode::MeshMode;
 use crate::tariff::Tariff;
 use crate::time::MILLISECOND;
-use bitcoin::secp256k1::{PublicKey, SecretKey};
 use core::fmt;
 use crc::{CRC_32_ISO_HDLC, Crc, NoTable};
+use secp256k1::{PublicKey, SecretKey};
 
 /// What a configuration begins with.
 pub const MAGIC: [u8; 8] = *b"BLVMBORD";
@@ -143,7 +143,7 @@ impl BoardConfig {
     }
 
     fn body(f: &mut Fields<'_>) -> Result<Self, BoardConfigError> {
-        let key = SecretKey::from_slice(f.array::<32>()?).map_err(|_| Field("key"))?;
+        let key = SecretKey::from_byte_array(*f.array::<32>()?).map_err(|_| Field("key"))?;
         let secret = *f.array()?;
         let network = Network::from_u8(f.u8()?).ok_or(Field("network"))?;
         let mode = MeshMode::from_u8(f.u8()?).ok_or(Field("mode"))?;
@@ -306,12 +306,12 @@ impl<'a> Fields<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bitcoin::secp256k1::Secp256k1;
     use proptest::{collection::vec as any_vec, option, prelude::*};
+    use secp256k1::Secp256k1;
     use std::{vec, vec::Vec};
 
     fn secret(n: u8) -> SecretKey {
-        SecretKey::from_slice(&[n; 32]).unwrap()
+        SecretKey::from_byte_array([n; 32]).unwrap()
     }
 
     fn public(n: u8) -> PublicKey {
@@ -431,7 +431,7 @@ mod tests {
             more in any_vec(any::<u8>(), 0..9), flip: prop::sample::Index, bit in 0u8..8,
         ) {
             let config = BoardConfig {
-                key: SecretKey::from_slice(&secrets[0]).unwrap_or(secret(1)),
+                key: SecretKey::from_byte_array(secrets[0]).unwrap_or(secret(1)),
                 secret: secrets[1],
                 network: Network::from_u8(network).unwrap(),
                 mode: MeshMode::ALL[mode],

@@ -4,7 +4,7 @@ use crate::id::{Network, NodeId};
 pub use crate::mode::MeshMode;
 use crate::tariff::Tariff;
 use crate::time::{MILLISECOND, Micros, SECOND};
-use bitcoin::secp256k1::PublicKey;
+use secp256k1::PublicKey;
 
 /// Most intermediate nodes on a route. With source and destination a packet
 /// crosses at most `MAX_HOPS + 1` links.

@@ -1,7 +1,7 @@
 //! Who is who: node identities, hop identifiers, links and networks.
 
-use bitcoin::secp256k1::PublicKey;
 use core::fmt;
+use secp256k1::PublicKey;
 use sha2::{Digest, Sha256};
 
 /// Identity of a node: SHA-256 of its compressed secp256k1 public key.

@@ -8,6 +8,9 @@
 
 extern crate alloc;
 
+/// The version of the crate whose keys the interfaces here take.
+pub use secp256k1;
+
 pub mod board;
 pub mod config;
 pub mod id;

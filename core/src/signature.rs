@@ -1,10 +1,8 @@
 //! BIP 340 signatures under the keys that nodes are known by.
 
 use crate::id::NodeId;
-use bitcoin::secp256k1::schnorr::Signature;
-use bitcoin::secp256k1::{
-    Keypair, Message, Secp256k1, SecretKey, Signing, Verification, XOnlyPublicKey,
-};
+use secp256k1::schnorr::Signature;
+use secp256k1::{Keypair, Secp256k1, SecretKey, Signing, Verification, XOnlyPublicKey};
 
 /// A node's own key.
 #[derive(Clone)]
@@ -44,8 +42,7 @@ impl Identity {
     /// Signs a hash. The nonce depends on key and hash alone (BIP 340 without
     /// auxiliary randomness): same inputs, same signature.
     pub fn sign<C: Signing>(&self, secp: &Secp256k1<C>, hash: &[u8; 32]) -> [u8; 64] {
-        let message = Message::from_digest(*hash);
-        secp.sign_schnorr_no_aux_rand(&message, &self.keypair).serialize()
+        secp.sign_schnorr_no_aux_rand(hash, &self.keypair).to_byte_array()
     }
 }
 
@@ -58,13 +55,11 @@ pub fn verify<C: Verification>(
     signature: &[u8; 64],
 ) -> bool {
     let [parity, x @ ..] = public_key;
-    let (Ok(key), Ok(signature)) =
-        (XOnlyPublicKey::from_slice(x), Signature::from_slice(signature))
-    else {
+    let Ok(key) = XOnlyPublicKey::from_byte_array(*x) else {
         return false;
     };
-    matches!(parity, 2 | 3)
-        && secp.verify_schnorr(&signature, &Message::from_digest(*hash), &key).is_ok()
+    let signature = Signature::from_byte_array(*signature);
+    matches!(parity, 2 | 3) && secp.verify_schnorr(&signature, hash, &key).is_ok()
 }
 
 #[cfg(test)]
@@ -76,7 +71,7 @@ mod tests {
         let secp = Secp256k1::new();
         let mut parities = std::collections::BTreeSet::new();
         for n in 1..=8 {
-            let me = Identity::new(&secp, &SecretKey::from_slice(&[n; 32]).unwrap());
+            let me = Identity::new(&secp, &SecretKey::from_byte_array([n; 32]).unwrap());
             parities.insert(me.public_key()[0]);
             let s = me.sign(&secp, &[7; 32]);
             assert!(verify(&secp, me.public_key(), &[7; 32], &s));
@@ -95,7 +90,7 @@ mod tests {
         let secp = Secp256k1::new();
         let mut sk = [0; 32];
         sk[31] = 3;
-        let me = Identity::new(&secp, &SecretKey::from_slice(&sk).unwrap());
+        let me = Identity::new(&secp, &SecretKey::from_byte_array(sk).unwrap());
         let signature = hex::decode("E907831F80848D1069A5371B402410364BDF1C5F8307B0084C55F1CE2DCA821525F66A4A85EA8B71E482A74F382D2CE5EBEEE8FDB2172F477DF4900D310536C0").unwrap();
         assert!(verify(&secp, me.public_key(), &[0; 32], &signature.try_into().unwrap()));
     }

@@ -3,7 +3,6 @@
 #[allow(dead_code)]
 mod document;
 
-use bitcoin::secp256k1::{Keypair, Secp256k1};
 use blvm_mesh_core::link::aead::{Aead, RustCrypto};
 use blvm_mesh_core::link::datagram::body::{Ack, Body, Chunk};
 use blvm_mesh_core::link::datagram::cipher::{OVERHEAD, Sealer, USES_OF_A_KEY};
@@ -15,6 +14,7 @@ use blvm_mesh_core::link::handshake::{Initiator, Responder};
 use blvm_mesh_core::time::MILLISECOND;
 use blvm_mesh_core::wire::header;
 use document::{DOCUMENT, example, table};
+use secp256k1::{Keypair, Secp256k1};
 
 /// The section without line breaks.
 fn section() -> String {
@@ -24,7 +24,7 @@ fn section() -> String {
 }
 
 fn key(byte: u8) -> Keypair {
-    Keypair::from_seckey_slice(&Secp256k1::new(), &[byte; 32]).unwrap()
+    Keypair::from_seckey_byte_array(&Secp256k1::new(), [byte; 32]).unwrap()
 }
 
 #[test]

@@ -6,7 +6,6 @@ mod document;
 
 use bitcoin::consensus::{deserialize, serialize};
 use bitcoin::hashes::{Hash, sha256};
-use bitcoin::secp256k1::{Secp256k1, SecretKey};
 use bitcoin::{
     Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, absolute, merkle_tree,
     transaction,
@@ -21,6 +20,7 @@ use blvm_mesh_core::payment::proof::PaymentProof;
 use blvm_mesh_core::payment::terms::Terms;
 use document::example;
 use lightning_invoice::{Bolt11Invoice, Currency, InvoiceBuilder, PaymentSecret};
+use secp256k1::{Secp256k1, SecretKey};
 use std::time::Duration;
 
 const NOW: u64 = 1_750_000_000;
@@ -58,7 +58,9 @@ fn terms() {
 }
 
 fn invoice(issuer: &SecretKey) -> Bolt11Invoice {
-    let secp = Secp256k1::new();
+    // LDK signs with the libsecp256k1 of the `bitcoin` crate.
+    let secp = bitcoin::secp256k1::Secp256k1::new();
+    let issuer = bitcoin::secp256k1::SecretKey::from_slice(&issuer.secret_bytes()).unwrap();
     InvoiceBuilder::new(Currency::Regtest)
         .amount_milli_satoshis(AMOUNT_MSAT)
         .description_hash(sha256::Hash::from_byte_array(terms_hash()))
@@ -68,13 +70,13 @@ fn invoice(issuer: &SecretKey) -> Bolt11Invoice {
         .duration_since_epoch(Duration::from_secs(NOW))
         .expiry_time(Duration::from_secs(3600))
         .min_final_cltv_expiry_delta(18)
-        .build_signed(|hash| secp.sign_ecdsa_recoverable(hash, issuer))
+        .build_signed(|hash| secp.sign_ecdsa_recoverable(hash, &issuer))
         .unwrap()
 }
 
 #[test]
 fn lightning_proof() {
-    let issuer = SecretKey::from_slice(&[7; 32]).unwrap();
+    let issuer = SecretKey::from_byte_array([7; 32]).unwrap();
     let key = issuer.public_key(&Secp256k1::new());
     let invoice = invoice(&issuer);
     let bytes = example("Lightning proof");

@@ -8,7 +8,6 @@ use crate::{
     Down, Happening, HeaderClock, KEEPALIVE, LineStatus, PAUSE, Port, Role, Sent, Status, Storage,
     StoreError,
 };
-use bitcoin::secp256k1::{All, Keypair, Secp256k1, SecretKey};
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::link::aead::Aead;
@@ -17,6 +16,7 @@ use blvm_mesh_core::mesh::{BoardMesh, Input, MeshError, NetworkReason};
 use blvm_mesh_core::rng::Rng;
 use blvm_mesh_core::time::Micros;
 use heapless::VecView;
+use secp256k1::{All, Keypair, Secp256k1, SecretKey};
 
 /// A node on a board with `PORTS` ports of type `P`.
 pub struct Board<A: 'static, P, const PORTS: usize> {
@@ -388,7 +388,7 @@ impl Keys for Hand<'_> {
 fn ephemeral(secp: &Secp256k1<All>, rng: &mut Rng) -> Keypair {
     loop {
         // All but one in 2^128 draws are keys.
-        if let Ok(pair) = Keypair::from_seckey_slice(secp, &rng.bytes()) {
+        if let Ok(pair) = Keypair::from_seckey_byte_array(secp, rng.bytes()) {
             return pair;
         }
     }

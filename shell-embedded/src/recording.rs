@@ -4,7 +4,6 @@
 //! A recording is a start (configuration, key, seed) and then inputs with their times.
 //! Numbers are little-endian, of 64 bits. It is a form for tests: it has no version.
 
-use bitcoin::secp256k1::{PublicKey, SecretKey};
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::{LinkId, Network, NodeId};
 use blvm_mesh_core::mesh::{Action, Input, Mesh, Ticket};
@@ -14,6 +13,7 @@ use blvm_mesh_core::payment::ledger::{RECORD_LEN, Record};
 use blvm_mesh_core::tables::Memory;
 use blvm_mesh_core::time::Micros;
 use core::fmt::{self, Write};
+use secp256k1::{PublicKey, SecretKey};
 use sha2::{Digest, Sha256};
 
 /// Writes the start of a recording.
@@ -158,7 +158,7 @@ impl<'a> Recording<'a> {
             *n = fields.number()?;
             Some(())
         })?;
-        let key = SecretKey::from_slice(&fields.array::<32>()?).ok()?;
+        let key = SecretKey::from_byte_array(fields.array::<32>()?).ok()?;
         let seed = fields.array()?;
         Some(Self { config, key, seed, inputs: fields })
     }

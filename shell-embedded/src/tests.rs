@@ -3,7 +3,6 @@
 use super::*;
 use crate::header_clock::tests::{message, mined, raw};
 use bitcoin::hashes::Hash;
-use bitcoin::secp256k1::{Secp256k1, SecretKey};
 use blvm_mesh_core::config::{Config, MeshMode};
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::link::aead::RustCrypto;
@@ -12,6 +11,7 @@ use blvm_mesh_core::payment::headers::HeaderError;
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 use blvm_mesh_core::wire::datagram::{Emit, head_len};
+use secp256k1::{Secp256k1, SecretKey};
 use std::boxed::Box;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -115,7 +115,7 @@ impl World {
     /// The same; board 1 may keep records.
     fn keeping(mode: MeshMode, keeps: bool) -> Self {
         let ((a, b0), (b1, c)) = (line(), line());
-        let key = |n: u8| SecretKey::from_slice(&[n; 32]).unwrap();
+        let key = |n: u8| SecretKey::from_byte_array([n; 32]).unwrap();
         let dial = |n| Role::Dial(key(n).public_key(&Secp256k1::new()));
         let board = |n: u8, ports| {
             let mut config = Config::board(Network::Regtest, 8192);
@@ -274,7 +274,7 @@ fn a_port_whose_link_was_closed_is_silent_for_a_while() {
 
 #[test]
 fn a_board_says_how_long_it_is_silent_at_most() {
-    let key = SecretKey::from_slice(&[1; 32]).unwrap();
+    let key = SecretKey::from_byte_array([1; 32]).unwrap();
     let mut zero = Config::board(Network::Regtest, u32::MAX);
     zero.timing.keepalive = 0;
     let ports = [(Uart::default(), Role::Listen), (Uart::default(), Role::Listen)];
@@ -479,9 +479,9 @@ impl Platform for Bench {
 #[test]
 fn the_loop_sleeps_until_the_next_deadline_and_shows_what_changed() {
     let mut config = Config::board(Network::Regtest, 1024);
-    let issuer = SecretKey::from_slice(&[5; 32]).unwrap().public_key(&Secp256k1::new());
+    let issuer = SecretKey::from_byte_array([5; 32]).unwrap().public_key(&Secp256k1::new());
     config.payment.issuers.push(issuer).unwrap();
-    let key = SecretKey::from_slice(&[1; 32]).unwrap();
+    let key = SecretKey::from_byte_array([1; 32]).unwrap();
     let ports = [(Uart::default(), Role::Dial(issuer)), (Uart::default(), Role::Listen)];
     let mut board = TestBoard::new(memory(), config, key, [1; 32], ports);
     let (mut bench, mut shown) = (Bench::default(), None);

@@ -5,7 +5,6 @@
 //! not as it says.
 
 use bitcoin::p2p::message::{NetworkMessage, RawNetworkMessage};
-use bitcoin::secp256k1::SecretKey;
 use blvm_mesh::issuer::{Issuer, Order, unix_now};
 use blvm_mesh::manager::{
     BoxFuture, ManagerError, MeshContext, MeshManager, NodeAPI, NodeApiError, PaymentState,
@@ -21,6 +20,7 @@ use blvm_mesh_core::payment::packed::{self, IssuerHint};
 use blvm_mesh_core::payment::proof::{LIGHTNING, PaymentProof};
 use blvm_mesh_core::payment::terms::Terms;
 use blvm_mesh_core::payment::verify::Claim;
+use blvm_mesh_core::secp256k1::SecretKey;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -80,7 +80,7 @@ fn main() -> Result<(), Error> {
 }
 
 async fn scenes(executor: &smol::LocalExecutor<'_>) -> Result<(), Error> {
-    let issuer = Issuer::from_secret(SecretKey::from_slice(&[77; 32])?);
+    let issuer = Issuer::from_secret(SecretKey::from_byte_array([77; 32])?);
     let files = tempfile::tempdir()?;
     let network = Arc::new(Hosts::default());
     let mut nodes = Vec::new();
@@ -89,7 +89,7 @@ async fn scenes(executor: &smol::LocalExecutor<'_>) -> Result<(), Error> {
         config.mode = MeshMode::PaymentGated;
         let full = config.payment.issuers.push(*issuer.public_key()).is_err();
         assert!(!full);
-        let key = SecretKey::from_slice(&[key; 32])?;
+        let key = SecretKey::from_byte_array([key; 32])?;
         // What was paid is on this host's disk before a packet goes on.
         let path = files.path().join(format!("{name}-{STORE_FILE}"));
         let store = Some(Arc::new(Store::open(&path, 1 << 18)?));

@@ -8,8 +8,8 @@
 //!
 //! Without `PUBKEY@` a line is listened on: whoever opens a link over it is answered.
 
-use bitcoin::secp256k1::PublicKey;
 use blvm_mesh_core::id::NodeId;
+use secp256k1::PublicKey;
 use std::fmt;
 use std::str::FromStr;
 

@@ -38,7 +38,6 @@ impl Aead for Ring {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bitcoin::secp256k1::{Keypair, Secp256k1};
     use blvm_mesh_core::link::{
         Link, LinkLimits, Step,
         aead::RustCrypto,
@@ -46,6 +45,7 @@ mod tests {
         transport::{FRAME_OVERHEAD, HEADER_LEN, Receiver, Sender},
     };
     use proptest::{collection::vec as any_vec, prelude::*};
+    use secp256k1::{Keypair, Secp256k1};
 
     fn unhex<const N: usize>(text: &str) -> [u8; N] {
         hex::decode(text).unwrap().try_into().unwrap()
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn links_of_both_implementations_understand_each_other() {
         let secp = Secp256k1::new();
-        let key = |byte| Keypair::from_seckey_slice(&secp, &[byte; 32]).unwrap();
+        let key = |byte| Keypair::from_seckey_byte_array(&secp, [byte; 32]).unwrap();
         let (limits, remote) = (LinkLimits::default(), key(2).public_key());
         let (mut host, mut act_one) = Link::<Ring>::initiator(0, limits, &key(1), &key(3), &remote);
         let mut board = Link::<RustCrypto>::responder(0, limits, &key(2), &key(4));

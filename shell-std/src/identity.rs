@@ -1,8 +1,8 @@
 //! Who this node is.
 
 use crate::private_file::{self, PrivateFileError};
-use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
 use blvm_mesh_core::id::NodeId;
+use secp256k1::{PublicKey, Secp256k1, SecretKey};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -42,7 +42,7 @@ impl Identity {
             let mut bytes = [0; 32];
             getrandom::fill(&mut bytes).map_err(IdentityError::Random)?;
             // One number in 2^128 is not a key.
-            if let Ok(secret) = SecretKey::from_slice(&bytes) {
+            if let Ok(secret) = SecretKey::from_byte_array(bytes) {
                 return Ok(Self::from_secret(secret));
             }
         }

@@ -4,10 +4,11 @@
 use crate::identity::{Identity, IdentityError};
 use crate::node::{Issue, Issued};
 use bitcoin::hashes::{Hash, sha256};
-use bitcoin::secp256k1::{Message, PublicKey, Secp256k1, SecretKey};
+use bitcoin::secp256k1 as older;
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::payment::bolt11::TERMS_PREFIX;
 use lightning_invoice::{Currency, InvoiceBuilder, PaymentSecret};
+use secp256k1::{Message, PublicKey, Secp256k1, SecretKey};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -112,8 +113,6 @@ impl Issuer {
             true => builder.invoice_description(description(&order.terms_hash)?),
             false => builder.description_hash(sha256::Hash::from_byte_array(order.terms_hash)),
         };
-        let secp = Secp256k1::signing_only();
-        let sign = |message: &Message| secp.sign_ecdsa_recoverable(message, self.key.secret_key());
         let invoice = builder
             .payment_hash(payment_hash)
             .payment_secret(PaymentSecret(secret))
@@ -121,7 +120,7 @@ impl Issuer {
             .min_final_cltv_expiry_delta(18)
             .expiry_time(Duration::from_secs(order.expiry_s))
             .amount_milli_satoshis(order.amount_msat)
-            .build_signed(sign)
+            .build_signed(|hash| sign(hash, self.key.secret_key()))
             .map_err(|e| IssuerError::Build(e.to_string()))?;
         Ok(Issued {
             invoice: invoice.to_string(),
@@ -131,6 +130,16 @@ impl Issuer {
             expires_at,
         })
     }
+}
+
+/// A signature in the types of LDK, which has the libsecp256k1 of the `bitcoin` crate.
+pub(crate) fn sign(hash: &older::Message, key: &SecretKey) -> older::ecdsa::RecoverableSignature {
+    let message = Message::from_digest(*hash.as_ref());
+    let (id, compact) =
+        Secp256k1::signing_only().sign_ecdsa_recoverable(message, key).serialize_compact();
+    older::ecdsa::RecoveryId::from_i32(id.into())
+        .and_then(|id| older::ecdsa::RecoverableSignature::from_compact(&compact, id))
+        .expect("a signature is one in either version")
 }
 
 impl Issue for Issuer {
@@ -185,7 +194,7 @@ mod tests {
     }
 
     fn issuer() -> Issuer {
-        Issuer::from_secret(SecretKey::from_slice(&[1; 32]).unwrap())
+        Issuer::from_secret(SecretKey::from_byte_array([1; 32]).unwrap())
     }
 
     #[test]
@@ -203,7 +212,7 @@ mod tests {
             assert_eq!(checked.payment_hash, issued.payment_hash);
             assert_eq!((checked.expires_at, issued.expires_at), (NOW + 600, NOW + 600));
             assert!(checked.verify_signature(&secp, &[issued.issuer]).is_ok());
-            let other = Issuer::from_secret(SecretKey::from_slice(&[2; 32]).unwrap());
+            let other = Issuer::from_secret(SecretKey::from_byte_array([2; 32]).unwrap());
             let refused = checked.verify_signature(&secp, &[*other.public_key()]);
             assert_eq!(refused, Err(LightningError::SelfIssued));
             assert_eq!(check([4; 32], NOW), Err(LightningError::TermsNotCommitted));

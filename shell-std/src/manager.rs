@@ -21,12 +21,12 @@ pub use verifier::{PaymentVerifier, VerificationResult};
 
 use crate::node::{Deliveries, Delivery};
 use crate::store::{Store, StoreError};
-use bitcoin::secp256k1::SecretKey;
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::mesh::{HostMesh, Input, MeshError, Misuse, Quote, Stats};
 use blvm_mesh_core::time::{Micros, SECOND};
 use effects::{Core, Given, Outcome};
+use secp256k1::SecretKey;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -49,7 +49,7 @@ fn node(key: u8, listen: &str, peers: &str, executor: &Arc<Executor<'static>>) -
         set("data_dir", "/nonexistent"),
     ];
     let settings: Settings = Sources { overrides, ..Sources::default() }.load().unwrap();
-    let key = bitcoin::secp256k1::SecretKey::from_slice(&[key; 32]).unwrap();
+    let key = secp256k1::SecretKey::from_byte_array([key; 32]).unwrap();
     let remembered = std::iter::empty::<Result<Record, String>>();
     Node::start(&settings, &key, NoDisk, remembered, executor).unwrap()
 }

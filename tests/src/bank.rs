@@ -1,7 +1,7 @@
 //! An issuer of invoices, and the one who sees every payment that was made.
 
+use crate::invoice::sign;
 use bitcoin::hashes::{Hash, sha256};
-use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
 use blvm_mesh_core::id::{HopId, Network, NodeId};
 use blvm_mesh_core::payment::packed::{IssuerHint, pack, pack_whole};
 use blvm_mesh_core::payment::proof::LIGHTNING;
@@ -9,6 +9,7 @@ use blvm_mesh_core::payment::terms::Terms;
 use lightning_invoice::{
     Bolt11InvoiceDescription, Currency, Description, InvoiceBuilder, PaymentSecret,
 };
+use secp256k1::{PublicKey, Secp256k1, SecretKey};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -63,7 +64,7 @@ pub struct Issued {
 #[derive(Debug)]
 pub struct Bank {
     key: SecretKey,
-    secp: Secp256k1<bitcoin::secp256k1::All>,
+    secp: Secp256k1<secp256k1::All>,
     count: u64,
     /// Whether it writes the terms as text, for wallets that offer nothing else.
     pub as_text: bool,
@@ -74,7 +75,7 @@ pub struct Bank {
 impl Bank {
     /// An issuer with a key made from a number.
     pub fn new(n: u8) -> Self {
-        let key = SecretKey::from_slice(&[n.max(1); 32]).expect("a small number is a key");
+        let key = SecretKey::from_byte_array([n.max(1); 32]).expect("a small number is a key");
         Self { key, secp: Secp256k1::new(), count: 0, as_text: false, issued: BTreeMap::new() }
     }
 
@@ -89,7 +90,7 @@ impl Bank {
     }
 
     /// What it computes with.
-    pub fn secp(&self) -> &Secp256k1<bitcoin::secp256k1::All> {
+    pub fn secp(&self) -> &Secp256k1<secp256k1::All> {
         &self.secp
     }
 
@@ -122,7 +123,7 @@ impl Bank {
             .duration_since_epoch(Duration::from_secs(timestamp))
             .min_final_cltv_expiry_delta(18)
             .payment_secret(PaymentSecret([42; 32]))
-            .build_signed(|m| self.secp.sign_ecdsa_recoverable(m, &self.key))
+            .build_signed(|m| sign(m, &self.key))
             .expect("a complete invoice");
         let issued = Issued {
             terms,

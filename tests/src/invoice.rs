@@ -1,10 +1,12 @@
 //! Invoices as an issuer writes them, signed with LDK's `lightning-invoice`.
 
 use bitcoin::hashes::{Hash, sha256};
-use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
+use bitcoin::secp256k1 as older;
 use blvm_mesh_core::payment::packed::{IssuerHint, pack};
 use blvm_mesh_core::payment::proof::LIGHTNING;
 use lightning_invoice::{Currency, InvoiceBuilder, PaymentSecret};
+use secp256k1::{PublicKey, Secp256k1, SecretKey};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// What an invoice on regtest says, and who signs it.
@@ -41,7 +43,6 @@ impl Order {
 
     /// The signed invoice.
     pub fn invoice(&self) -> String {
-        let secp = Secp256k1::new();
         InvoiceBuilder::new(Currency::Regtest)
             .description_hash(sha256::Hash::from_byte_array(self.terms_hash))
             .payment_hash(sha256::Hash::from_byte_array(self.payment_hash()))
@@ -50,7 +51,7 @@ impl Order {
             .min_final_cltv_expiry_delta(18)
             .expiry_time(Duration::from_secs(self.expiry_s))
             .amount_milli_satoshis(self.amount_msat)
-            .build_signed(|message| secp.sign_ecdsa_recoverable(message, &self.signer))
+            .build_signed(|message| sign(message, &self.signer))
             .expect("the invoice is complete")
             .to_string()
     }
@@ -65,4 +66,16 @@ impl Order {
         out.truncate(1 + len);
         out
     }
+}
+
+/// A key in the types of LDK, which has the libsecp256k1 of the `bitcoin` crate.
+pub fn older_key(key: &SecretKey) -> older::SecretKey {
+    older::SecretKey::from_slice(&key.secret_bytes()).expect("it is a key")
+}
+
+/// Signs with that library, for LDK.
+pub fn sign(hash: &older::Message, key: &SecretKey) -> older::ecdsa::RecoverableSignature {
+    static SECP: OnceLock<older::Secp256k1<older::SignOnly>> = OnceLock::new();
+    let secp = SECP.get_or_init(older::Secp256k1::signing_only);
+    secp.sign_ecdsa_recoverable(hash, &older_key(key))
 }

@@ -2,7 +2,6 @@
 
 use crate::bank::{Bank, OwnTerms};
 use crate::sim::Given;
-use bitcoin::secp256k1::{Keypair, Message, Secp256k1, SecretKey};
 use blvm_mesh_core::config::{Allowance, Config};
 use blvm_mesh_core::id::{LinkId, Network, NodeId};
 use blvm_mesh_core::mesh::{Action, HostMesh, Input, MeshError, Priority};
@@ -10,6 +9,7 @@ use blvm_mesh_core::mode::MeshMode;
 use blvm_mesh_core::tariff::Tariff;
 use blvm_mesh_core::wire::datagram::{Emit, head_len};
 use blvm_mesh_core::wire::hello::{self, Hello};
+use secp256k1::{Keypair, Secp256k1, SecretKey};
 
 /// The wall clock of the relay, in seconds since 1970.
 pub const NOW: u64 = 1_750_000_000;
@@ -46,7 +46,7 @@ const TO: LinkId = LinkId(2);
 
 /// A key made from a small number.
 pub fn secret(n: u8) -> SecretKey {
-    SecretKey::from_slice(&[n; 32]).expect("a small number is a key")
+    SecretKey::from_byte_array([n; 32]).expect("a small number is a key")
 }
 
 impl Relay {
@@ -132,8 +132,7 @@ impl Relay {
         };
         let mut packet = vec![0; head_len(1, proof.len())];
         let sign = |hash: &[u8; 32]| {
-            let message = Message::from_digest(*hash);
-            Secp256k1::new().sign_schnorr_no_aux_rand(&message, &self.source).serialize()
+            Secp256k1::new().sign_schnorr_no_aux_rand(hash, &self.source).to_byte_array()
         };
         let hops = [self.mesh.id().hop()];
         emit.write(&hops, payload, &mut packet, sign).expect("room for the head");

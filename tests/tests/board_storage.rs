@@ -1,7 +1,6 @@
 //! A board that keeps its payments: what it took before a restart it refuses after it, and
 //! what it cannot write down it does not forward.
 
-use bitcoin::secp256k1::{Secp256k1, SecretKey};
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::{Network, NodeId};
 use blvm_mesh_core::link::aead::RustCrypto;
@@ -12,6 +11,7 @@ use blvm_mesh_core::time::MILLISECOND;
 use blvm_mesh_core::wire::route_error::Cause;
 use blvm_mesh_embedded::{Board, BoardMemory, Happening, Port, Role, Sent, Storage, StoreError};
 use blvm_mesh_tests::invoice::Order;
+use secp256k1::{Secp256k1, SecretKey};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -68,7 +68,7 @@ const UNIX: u64 = 1_750_000_000;
 const ISSUER: u8 = 9;
 
 fn key(n: u8) -> SecretKey {
-    SecretKey::from_slice(&[n; 32]).unwrap()
+    SecretKey::from_byte_array([n; 32]).unwrap()
 }
 
 fn id(n: u8) -> NodeId {

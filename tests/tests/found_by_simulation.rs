@@ -157,8 +157,8 @@ fn a_neighbour_that_comes_late_has_its_share_of_remembered_requests() {
 #[test]
 fn a_route_with_a_loop_is_not_published() {
     let mut w = line(2, |_, _| {});
-    let secp = bitcoin::secp256k1::Secp256k1::new();
-    let key = bitcoin::secp256k1::SecretKey::from_slice(&[77; 32]).unwrap();
+    let secp = secp256k1::Secp256k1::new();
+    let key = secp256k1::SecretKey::from_byte_array([77; 32]).unwrap();
     let far = Identity::new(&secp, &key);
     let did = w.input(0, Given::Find { to: far.id() });
     let sequence = requests(&did)[0].sequence;

@@ -1,7 +1,6 @@
 //! Defects of an earlier implementation, each as a test that it would fail.
 
 use bitcoin::hashes::{Hash, sha256};
-use bitcoin::secp256k1::Secp256k1;
 use blvm_mesh_core::config::{MAX_HOPS, MeshMode};
 use blvm_mesh_core::id::{Network, NodeId};
 use blvm_mesh_core::mesh::{
@@ -21,6 +20,7 @@ use blvm_mesh_tests::invoice::Order;
 use blvm_mesh_tests::packet::{HOP_LIMIT, SEQUENCE, refix};
 use blvm_mesh_tests::sim::{Carried, Did};
 use blvm_mesh_tests::story::{Log, START, Story};
+use secp256k1::Secp256k1;
 use std::time::{Duration, Instant};
 
 const PAYLOAD: &[u8] = b"not Bitcoin, so it costs something";

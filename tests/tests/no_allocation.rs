@@ -2,7 +2,6 @@
 //! relayed and for what is refused, and on a datagram link in fixed memory. Only the first payment takes memory: that of its
 //! whole table.
 
-use bitcoin::secp256k1::{Keypair, Secp256k1, SignOnly};
 use blvm_mesh_core::link::aead::RustCrypto;
 use blvm_mesh_core::link::datagram::{
     DatagramLimits, DatagramLink, Event, Keys, LinkMemory, MEMORY_OVERHEAD, Role, serial,
@@ -12,6 +11,7 @@ use blvm_mesh_core::mesh::{MeshError, PaymentReason, Priority};
 use blvm_mesh_core::mode::MeshMode;
 use blvm_mesh_tests::payloads::ping;
 use blvm_mesh_tests::relay::{Relay, Verdict};
+use secp256k1::{Keypair, Secp256k1, SignOnly};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
@@ -122,7 +122,7 @@ struct LinkKeys {
 impl LinkKeys {
     fn new(byte: u8) -> Self {
         let secp = Secp256k1::signing_only();
-        let local = Keypair::from_seckey_slice(&secp, &[byte; 32]).unwrap();
+        let local = Keypair::from_seckey_byte_array(&secp, [byte; 32]).unwrap();
         Self { secp, local, next: byte }
     }
 }
@@ -133,7 +133,7 @@ impl Keys for LinkKeys {
     }
     fn ephemeral(&mut self) -> Keypair {
         self.next += 1;
-        Keypair::from_seckey_slice(&self.secp, &[self.next; 32]).unwrap()
+        Keypair::from_seckey_byte_array(&self.secp, [self.next; 32]).unwrap()
     }
 }
 

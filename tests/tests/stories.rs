@@ -1,7 +1,6 @@
 //! Short stories: what each node does, in order, as it would be told. The traces
 //! are compared whole.
 
-use bitcoin::secp256k1::SecretKey;
 use blvm_mesh_core::config::MeshMode;
 use blvm_mesh_core::mesh::Event;
 use blvm_mesh_core::payment::ledger::Record;
@@ -9,6 +8,7 @@ use blvm_mesh_core::time::SECOND;
 use blvm_mesh_tests::invoice::Order;
 use blvm_mesh_tests::sim::{Did, Given};
 use blvm_mesh_tests::story::{Log, START, Story};
+use secp256k1::SecretKey;
 
 /// A log as it would be told; the numbers of messages and identities left out.
 fn told(log: &Log) -> String {
@@ -218,7 +218,7 @@ fn an_invoice_to_himself_and_a_proof_that_he_saw_buy_a_thief_nothing() {
     let mut w = Story::line(MeshMode::PaymentGated, 3, true);
     let quote = w.quote(0, 2, 5);
     let order = w.order(0, 2, &quote, 5);
-    let own = SecretKey::from_slice(&[9; 32]).unwrap();
+    let own = SecretKey::from_byte_array([9; 32]).unwrap();
     let own = Order { signer: own, hint: order.hint, ..order.clone() };
     let mut log = w.send_and_run(0, 2, b"cheap", &own.proof());
     // The relay sees the payment, and shows it as its own before it passes it on.

@@ -9,9 +9,9 @@
 //! nothing, this is BOLT 8 to the letter.
 
 use super::aead::{Aead, TAG_LEN};
-use bitcoin::secp256k1::{Keypair, PublicKey, SecretKey, ecdh::SharedSecret};
 use core::fmt;
 use hkdf::Hkdf;
+use secp256k1::{Keypair, PublicKey, SecretKey, ecdh::SharedSecret};
 use sha2::{Digest, Sha256};
 
 /// Bytes of Act One: version, ephemeral key, tag.

@@ -32,11 +32,11 @@ pub mod transport;
 mod vectors;
 
 use aead::Aead;
-use bitcoin::secp256k1::{Keypair, PublicKey};
 use handshake::{
     ACT_ONE_LEN, ACT_THREE_LEN, ACT_TWO_LEN, AwaitingStatic, HandshakeError, Initiator, Responder,
     Secrets,
 };
+use secp256k1::{Keypair, PublicKey};
 use transport::{Frame, Receiver, Sender, TransportError};
 
 /// Limits of a link that its shell chooses.
@@ -264,14 +264,14 @@ mod tests {
         transport::FRAME_OVERHEAD,
         *,
     };
-    use bitcoin::secp256k1::Secp256k1;
     use proptest::{collection::vec as any_vec, prelude::*, sample::Index};
+    use secp256k1::Secp256k1;
     use std::{vec, vec::Vec};
 
     type Packets = Vec<(Lane, Vec<u8>)>;
 
     fn key(byte: u8) -> Keypair {
-        Keypair::from_seckey_slice(&Secp256k1::new(), &[byte; 32]).unwrap()
+        Keypair::from_seckey_byte_array(&Secp256k1::new(), [byte; 32]).unwrap()
     }
 
     fn initiator() -> (Link<RustCrypto>, [u8; ACT_ONE_LEN]) {

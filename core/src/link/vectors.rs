@@ -6,7 +6,7 @@ use super::{
     handshake::{HandshakeError, Initiator, Responder, Secrets},
     transport::{FRAME_OVERHEAD, HEADER_LEN, Sender},
 };
-use bitcoin::secp256k1::{Keypair, PublicKey, Secp256k1};
+use secp256k1::{Keypair, PublicKey, Secp256k1};
 use std::{format, string::String, vec, vec::Vec};
 
 /// One `name:` block: its fields and, in order, what goes in and comes out.
@@ -25,7 +25,8 @@ impl Vector {
 
     fn key(&self, which: &str) -> Keypair {
         let secret = self.bytes(&format!("{which}.priv"));
-        let key = Keypair::from_seckey_slice(&Secp256k1::new(), &secret).unwrap();
+        let key =
+            Keypair::from_seckey_byte_array(&Secp256k1::new(), secret.try_into().unwrap()).unwrap();
         let public = self.bytes(&format!("{which}.pub"));
         assert_eq!(key.public_key().serialize()[..], public);
         key

@@ -25,11 +25,11 @@ const PAYLOAD: [u8; 100] = [0x77; 100];
 const SCRIPT: [u8; 22] = *b"\0\x14a script of twenty b";
 
 fn issuer() -> SecretKey {
-    SecretKey::from_slice(&[0x15; 32]).unwrap()
+    SecretKey::from_byte_array([0x15; 32]).unwrap()
 }
 
 fn stranger() -> SecretKey {
-    SecretKey::from_slice(&[0x51; 32]).unwrap()
+    SecretKey::from_byte_array([0x51; 32]).unwrap()
 }
 
 /// Node 1 relays between 0 and 2.

@@ -60,8 +60,8 @@ use crate::routing::table::RoutingTable;
 use crate::signature::Identity;
 use crate::tables::{Memory, Owned};
 use crate::time::{Micros, SECOND, WallClock};
-use bitcoin::secp256k1::{All, Secp256k1, SecretKey};
 use core::ops::Range;
+use secp256k1::{All, Secp256k1, SecretKey};
 
 /// The state machine with its tables in heap memory.
 #[cfg(feature = "alloc")]

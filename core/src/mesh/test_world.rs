@@ -89,7 +89,7 @@ impl<M: Owned> World<M> {
     }
 
     pub(super) fn key(n: usize) -> SecretKey {
-        SecretKey::from_slice(&[n as u8 + 1; 32]).unwrap()
+        SecretKey::from_byte_array([n as u8 + 1; 32]).unwrap()
     }
 
     pub(super) fn id(&self, n: usize) -> NodeId {

@@ -10,7 +10,7 @@
 use super::bolt11::{Bolt11Error, Invoice, InvoiceSignature};
 use super::packed::{IssuerHint, PackedError, PackedProof};
 use crate::id::Network;
-use bitcoin::secp256k1::{PublicKey, Secp256k1, Verification};
+use secp256k1::{PublicKey, Secp256k1, Verification};
 use sha2::{Digest, Sha256};
 use thiserror_no_std::Error;
 

@@ -2,9 +2,9 @@ use super::*;
 use crate::payment::bolt11::ParseError;
 use crate::payment::packed::{pack, pack_whole};
 use crate::payment::test_invoice::{Parts, Recipe, recipe};
-use bitcoin::secp256k1::SecretKey;
 use lightning_invoice::Currency;
 use proptest::prelude::*;
+use secp256k1::SecretKey;
 use std::vec::Vec;
 
 const TERMS: [u8; 32] = [0xa5; 32];
@@ -36,7 +36,7 @@ fn check(recipe: &Recipe) -> Result<Checked, LightningError> {
 }
 
 fn key(byte: u8) -> SecretKey {
-    SecretKey::from_slice(&[byte; 32]).unwrap()
+    SecretKey::from_byte_array([byte; 32]).unwrap()
 }
 
 fn public(byte: u8) -> PublicKey {

@@ -3,8 +3,7 @@
 
 use bitcoin::bech32::{ByteIterExt, Fe32, Fe32IterExt, Hrp};
 use bitcoin::hashes::{Hash, sha256};
-use bitcoin::secp256k1::ecdsa::{RecoverableSignature, RecoveryId};
-use bitcoin::secp256k1::{Message, PublicKey, Secp256k1, SecretKey};
+use bitcoin::secp256k1 as older;
 use core::time::Duration;
 use lightning_invoice::{
     Bolt11Bech32, Bolt11InvoiceDescription, Currency, Description, Fallback, InvoiceBuilder,
@@ -12,6 +11,8 @@ use lightning_invoice::{
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
+use secp256k1::ecdsa::{RecoverableSignature, RecoveryId};
+use secp256k1::{Message, PublicKey, Secp256k1, SecretKey};
 use std::string::String;
 use std::vec::Vec;
 
@@ -41,7 +42,7 @@ impl Recipe {
     /// commits to these terms by its description hash.
     pub(crate) fn typical(terms_hash: [u8; 32]) -> Self {
         Self {
-            key: SecretKey::from_slice(&[7; 32]).unwrap(),
+            key: SecretKey::from_byte_array([7; 32]).unwrap(),
             currency: Currency::Bitcoin,
             amount_msat: Some(1_234_567),
             preimage: [8; 32],
@@ -89,7 +90,8 @@ impl Recipe {
             builder = builder.expiry_time(Duration::from_secs(seconds));
         }
         if self.names_payee {
-            builder = builder.payee_pub_key(self.public_key());
+            builder =
+                builder.payee_pub_key(older_key(&self.key).public_key(&older::Secp256k1::new()));
         }
         for fallback in &self.fallbacks {
             builder = builder.fallback(fallback.clone());
@@ -115,15 +117,22 @@ impl Recipe {
             let count = raw.data.tagged_fields.len();
             raw.data.tagged_fields.swap(i % count, other % count);
         }
-        let secp = Secp256k1::new();
-        let signed = raw.sign(|m| Ok::<_, ()>(secp.sign_ecdsa_recoverable(m, &self.key))).unwrap();
+        let (secp, key) = (older::Secp256k1::new(), older_key(&self.key));
+        let signed = raw.sign(|m| Ok::<_, ()>(secp.sign_ecdsa_recoverable(m, &key))).unwrap();
         std::string::ToString::to_string(&signed)
     }
 }
 
+/// The key in the types of LDK, which signs with the libsecp256k1 of the `bitcoin` crate.
+pub(crate) fn older_key(key: &SecretKey) -> older::SecretKey {
+    older::SecretKey::from_slice(&key.secret_bytes()).unwrap()
+}
+
 fn hop((key, channel, fee): &([u8; 32], u64, u32)) -> RouteHintHop {
     RouteHintHop {
-        src_node_id: SecretKey::from_slice(key).unwrap().public_key(&Secp256k1::new()),
+        src_node_id: older::SecretKey::from_slice(key)
+            .unwrap()
+            .public_key(&older::Secp256k1::new()),
         short_channel_id: *channel,
         fees: RoutingFees { base_msat: *fee, proportional_millionths: !*fee },
         cltv_expiry_delta: *fee as u16,
@@ -133,7 +142,7 @@ fn hop((key, channel, fee): &([u8; 32], u64, u32)) -> RouteHintHop {
 }
 
 fn key() -> impl Strategy<Value = SecretKey> {
-    any::<[u8; 32]>().prop_filter_map("out of range", |b| SecretKey::from_slice(&b).ok())
+    any::<[u8; 32]>().prop_filter_map("out of range", |b| SecretKey::from_byte_array(b).ok())
 }
 
 fn fallback() -> impl Strategy<Value = Fallback> {
@@ -274,10 +283,10 @@ impl Parts {
     /// Signs it again, if asked with the other of the two values that `s` can have.
     pub(crate) fn sign(&mut self, key: &SecretKey, high_s: bool) {
         let message = Message::from_digest(self.signing_hash());
-        let signature = Secp256k1::new().sign_ecdsa_recoverable(&message, key);
+        let signature = Secp256k1::new().sign_ecdsa_recoverable(message, key);
         let signature = if high_s { other_s(&signature) } else { signature };
         let (id, compact) = signature.serialize_compact();
-        let bytes = compact.into_iter().chain([id.to_i32() as u8]);
+        let bytes = compact.into_iter().chain([i32::from(id) as u8]);
         self.signature = bytes.bytes_to_fes().map(|fe| fe.to_u8()).collect();
     }
 
@@ -294,8 +303,8 @@ impl Parts {
 
 fn other_s(signature: &RecoverableSignature) -> RecoverableSignature {
     let (id, mut compact) = signature.serialize_compact();
-    let s = SecretKey::from_slice(&compact[32..]).unwrap().negate();
+    let s = SecretKey::from_byte_array(compact[32..].try_into().unwrap()).unwrap().negate();
     compact[32..].copy_from_slice(&s.secret_bytes());
-    let id = RecoveryId::from_i32(id.to_i32() ^ 1).unwrap();
+    let id = RecoveryId::try_from(i32::from(id) ^ 1).unwrap();
     RecoverableSignature::from_compact(&compact, id).unwrap()
 }

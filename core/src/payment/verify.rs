@@ -13,7 +13,7 @@ use super::reason::{PaymentReason, Refused};
 use super::replay::ReplayError;
 use super::terms::Terms;
 use crate::config::PaymentRules;
-use bitcoin::secp256k1::{Secp256k1, Verification};
+use secp256k1::{Secp256k1, Verification};
 
 /// What is to be paid for, and what this node knows when it is asked.
 #[derive(Debug, Clone, Copy)]

@@ -2,7 +2,6 @@
 
 use super::input::Input;
 use super::{Answer, Failure};
-use bitcoin::secp256k1::Secp256k1;
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::payment::fee::Tariff;
 use blvm_mesh_core::payment::lightning::LightningProof;
@@ -17,6 +16,7 @@ use blvm_mesh_core::wire::route_reply::RouteReply;
 use blvm_mesh_core::wire::route_request::{Hop, RouteRequest};
 use blvm_mesh_core::wire::{Header, Kind, WireError};
 use clap::Args;
+use secp256k1::Secp256k1;
 use serde_json::{Map, Value, json};
 
 /// Show a packet of the mesh, field by field.

@@ -7,12 +7,12 @@ use super::{Answer, Failure};
 use crate::address::parse_public_key;
 use crate::config::parse_network;
 use crate::issuer::unix_now;
-use bitcoin::secp256k1::{PublicKey, Secp256k1, Verification};
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::payment::bolt11::Invoice;
 use blvm_mesh_core::payment::ctv::ctv_hash;
 use blvm_mesh_core::payment::lightning::{LightningError, LightningLimits, LightningProof};
 use clap::Args;
+use secp256k1::{PublicKey, Secp256k1, Verification};
 use serde_json::json;
 use std::path::PathBuf;
 

@@ -182,9 +182,9 @@ fn issuer_and_verify_proof_belong_together() {
 #[test]
 fn an_invoice_for_anything_is_verified_where_no_terms_are_given() {
     use bitcoin::hashes::{Hash, sha256};
-    use bitcoin::secp256k1::{Secp256k1, SecretKey};
     use lightning_invoice::{Currency, InvoiceBuilder, PaymentSecret};
-    let secret = SecretKey::from_slice(&[5; 32]).unwrap();
+    use secp256k1::{Secp256k1, SecretKey};
+    let secret = SecretKey::from_byte_array([5; 32]).unwrap();
     let secp = Secp256k1::new();
     let issuer = secret.public_key(&secp).to_string();
     for with_payee in [false, true] {
@@ -196,9 +196,9 @@ fn an_invoice_for_anything_is_verified_where_no_terms_are_given() {
             .min_final_cltv_expiry_delta(18)
             .amount_milli_satoshis(7_000);
         if with_payee {
-            builder = builder.payee_pub_key(secret.public_key(&secp));
+            builder = builder.payee_pub_key(issuer.parse().unwrap());
         }
-        let invoice = builder.build_signed(|m| secp.sign_ecdsa_recoverable(m, &secret)).unwrap();
+        let invoice = builder.build_signed(|m| crate::issuer::sign(m, &secret)).unwrap();
         let (invoice, preimage) = (invoice.to_string(), "09".repeat(32));
         let verify = |issuer: &str, more: &[&str]| {
             let mut all = vec!["verify-proof", "--invoice", &invoice, "--preimage", &preimage];
@@ -279,8 +279,8 @@ fn ctv_hash_of_a_transaction() {
 fn decode_shows_every_field_or_says_what_is_wrong() {
     use blvm_mesh_core::id::{HopId, NodeId};
     use blvm_mesh_core::wire::datagram::{Emit, head_len};
-    let secp = bitcoin::secp256k1::Secp256k1::new();
-    let secret = bitcoin::secp256k1::SecretKey::from_slice(&[3; 32]).unwrap();
+    let secp = secp256k1::Secp256k1::new();
+    let secret = secp256k1::SecretKey::from_byte_array([3; 32]).unwrap();
     let me = blvm_mesh_core::signature::Identity::new(&secp, &secret);
     let emit = Emit {
         hop_limit: 1,

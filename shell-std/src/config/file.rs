@@ -3,9 +3,9 @@
 
 use crate::address::{AddressError, PeerAddress, SerialLine, parse_public_key};
 use crate::chain::Secret;
-use bitcoin::secp256k1::PublicKey;
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::policy::mode::MeshMode;
+use secp256k1::PublicKey;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -283,9 +283,9 @@ fn serial_lines_are_listened_on_and_dialled() {
 
 #[test]
 fn many_issuers_are_refused() {
-    let secp = bitcoin::secp256k1::Secp256k1::new();
+    let secp = secp256k1::Secp256k1::new();
     let key = |i: u8| {
-        let secret = bitcoin::secp256k1::SecretKey::from_slice(&[i; 32]).unwrap();
+        let secret = secp256k1::SecretKey::from_byte_array([i; 32]).unwrap();
         format!("\"{}\"", secret.public_key(&secp))
     };
     let list =

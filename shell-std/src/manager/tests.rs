@@ -67,7 +67,7 @@ impl NodeAPI for Host {
 fn context(key: u8) -> MeshContext {
     let mut config = Config::host(Network::Regtest);
     config.mode = blvm_mesh_core::config::MeshMode::Open;
-    let key = SecretKey::from_slice(&[key; 32]).unwrap();
+    let key = SecretKey::from_byte_array([key; 32]).unwrap();
     MeshContext { config, key, store: None, inbox_bytes: 1_000_000 }
 }
 

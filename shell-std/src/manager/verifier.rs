@@ -1,13 +1,13 @@
 //! Checking one payment for a host, apart from any packet.
 
 use super::api::{NodeAPI, PaymentState};
-use bitcoin::secp256k1::{Secp256k1, VerifyOnly};
 use blvm_mesh_core::config::PaymentRules;
 use blvm_mesh_core::payment::covenant::CovenantError;
 use blvm_mesh_core::payment::headers::KnownHeader;
 use blvm_mesh_core::payment::proof::PaymentProof;
 use blvm_mesh_core::payment::reason::Refused;
 use blvm_mesh_core::payment::verify::{Claim, Outcome, Verified, verify};
+use secp256k1::{Secp256k1, VerifyOnly};
 use std::sync::Arc;
 
 /// Checks proofs of payment by the rules of this node, with the host's chain.

@@ -3,9 +3,9 @@
 
 use super::line::LineEnd;
 use crate::aead::Ring;
-use bitcoin::secp256k1::{All, Keypair, PublicKey, Secp256k1, SecretKey};
 use blvm_mesh_core::link::transport::{Receiver, Sender};
 use blvm_mesh_core::link::{Link, LinkError, LinkLimits, Step};
+use secp256k1::{All, Keypair, PublicKey, Secp256k1, SecretKey};
 use smol::Async;
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::lock::Semaphore;
@@ -86,7 +86,7 @@ impl LinkKey {
             let mut bytes = [0; 32];
             getrandom::fill(&mut bytes).map_err(ConnectError::Random)?;
             // All but one in 2^128 draws are keys.
-            if let Ok(pair) = Keypair::from_seckey_slice(&self.secp, &bytes) {
+            if let Ok(pair) = Keypair::from_seckey_byte_array(&self.secp, bytes) {
                 return Ok(pair);
             }
         }

@@ -32,7 +32,7 @@ impl FromStr for Target {
         {
             return Ok(Self(NodeId(id)));
         }
-        let key = bitcoin::secp256k1::PublicKey::from_slice(&bytes).map_err(|_| wrong())?;
+        let key = secp256k1::PublicKey::from_slice(&bytes).map_err(|_| wrong())?;
         match bytes.len() {
             33 => Ok(Self(NodeId::from_public_key(&key))),
             _ => Err(wrong()),

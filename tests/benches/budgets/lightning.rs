@@ -2,12 +2,12 @@
 //! against `lightning-invoice`.
 
 use crate::measure::{Effort, job, line, nanoseconds};
-use bitcoin::secp256k1::{Message, Secp256k1, ecdsa::Signature};
 use blvm_mesh_core::id::{HopId, Network, NodeId};
 use blvm_mesh_core::payment::bolt11::Invoice;
 use blvm_mesh_core::payment::lightning::{LightningLimits, LightningProof};
 use blvm_mesh_tests::bank::{Bank, OwnTerms};
 use lightning_invoice::Bolt11Invoice;
+use secp256k1::{Message, Secp256k1, ecdsa::Signature};
 use std::hint::black_box;
 
 const NOW: u64 = 1_750_000_000;
@@ -35,7 +35,7 @@ pub(crate) fn measure(effort: Effort) {
     let message = Message::from_digest(signed.signing_hash);
     let signature = Signature::from_compact(&signed.compact).expect("in range");
     let bare = || {
-        secp.verify_ecdsa(black_box(&message), black_box(&signature), &issuer).expect("valid");
+        secp.verify_ecdsa(*black_box(&message), black_box(&signature), &issuer).expect("valid");
     };
     let limits = LightningLimits { max_lifetime_s: 86_400, future_skew_s: 60 };
     let terms = own.terms();

@@ -3,13 +3,13 @@
 //! once, and in the end the line works.
 
 use super::Choices;
-use bitcoin::secp256k1::{Keypair, Secp256k1, SignOnly};
 use blvm_mesh_core::link::aead::RustCrypto;
 use blvm_mesh_core::link::datagram::{
     DatagramLimits, DatagramLink, Event, Keys, LinkMemory, MEMORY_OVERHEAD, Role,
 };
 use blvm_mesh_core::link::fragment::Lane;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
+use secp256k1::{Keypair, Secp256k1, SignOnly};
 use std::sync::OnceLock;
 
 const MAX_PACKET: usize = 600;
@@ -29,7 +29,7 @@ fn key(byte: u8, number: u64) -> Keypair {
     static SECP: OnceLock<Secp256k1<SignOnly>> = OnceLock::new();
     let mut secret = [byte; 32];
     secret[..8].copy_from_slice(&number.to_be_bytes());
-    Keypair::from_seckey_slice(SECP.get_or_init(Secp256k1::signing_only), &secret)
+    Keypair::from_seckey_byte_array(SECP.get_or_init(Secp256k1::signing_only), secret)
         .expect("in range")
 }
 

@@ -2,19 +2,19 @@
 //! ones to an error at the act that was changed.
 
 use super::Choices;
-use bitcoin::secp256k1::{Keypair, Secp256k1};
 use blvm_mesh_core::link::aead::RustCrypto;
 use blvm_mesh_core::link::handshake::{
     ACT_ONE_LEN, ACT_THREE_LEN, ACT_TWO_LEN, HandshakeError, Initiator, Responder,
 };
 use blvm_mesh_core::link::{Link, LinkError, LinkLimits, Step};
+use secp256k1::{Keypair, Secp256k1};
 
 /// Four keys, then for each act what is done to it.
 pub fn target(data: &[u8]) -> bool {
     let mut choices = Choices(data);
     let mut key = || {
         let byte = choices.byte().clamp(1, 0xfe);
-        Keypair::from_seckey_slice(&Secp256k1::signing_only(), &[byte; 32]).expect("in range")
+        Keypair::from_seckey_byte_array(&Secp256k1::signing_only(), [byte; 32]).expect("in range")
     };
     let [local, ephemeral, remote, other] = [key(), key(), key(), key()];
     let (initiator, one) =

@@ -3,8 +3,8 @@
 
 use bitcoin::bech32::{ByteIterExt, Fe32, Fe32IterExt, Hrp};
 use bitcoin::hashes::{Hash, sha256};
-use bitcoin::secp256k1::{Message, Secp256k1, SecretKey};
 use lightning_invoice::Bolt11Bech32;
+use secp256k1::{Message, Secp256k1, SecretKey};
 
 const CHARSET: &[u8; 32] = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l";
 const SIGNATURE_SYMBOLS: usize = 104;
@@ -53,9 +53,9 @@ impl InvoiceText {
     /// Signs it.
     pub fn sign(&mut self, key: &SecretKey) {
         let message = Message::from_digest(self.signing_hash());
-        let signature = Secp256k1::signing_only().sign_ecdsa_recoverable(&message, key);
+        let signature = Secp256k1::signing_only().sign_ecdsa_recoverable(message, key);
         let (id, compact) = signature.serialize_compact();
-        let bytes = compact.into_iter().chain([id.to_i32() as u8]);
+        let bytes = compact.into_iter().chain([i32::from(id) as u8]);
         self.signature = bytes.bytes_to_fes().map(|fe| fe.to_u8()).collect();
     }
 

@@ -3,8 +3,8 @@
 use super::Choices;
 use super::bolt11::{agree, signer};
 use super::invoice_text::InvoiceText;
-use bitcoin::secp256k1::{Message, PublicKey, Secp256k1, SecretKey};
 use blvm_mesh_core::payment::packed::{PackedProof, pack, pack_whole};
+use secp256k1::{Message, PublicKey, Secp256k1, SecretKey};
 
 /// Hash of the terms that the seeds commit to.
 pub const TERMS: [u8; 32] = [0x5a; 32];
@@ -23,10 +23,10 @@ pub fn target(data: &[u8]) -> bool {
 pub fn sign(packed: &mut [u8], terms: &[u8; 32], key: &SecretKey) {
     let Some(hash) = signing_hash(packed, terms) else { return };
     let message = Message::from_digest(hash);
-    let signature = Secp256k1::signing_only().sign_ecdsa_recoverable(&message, key);
+    let signature = Secp256k1::signing_only().sign_ecdsa_recoverable(message, key);
     let (id, compact) = signature.serialize_compact();
     packed[SIGNATURE].copy_from_slice(&compact);
-    packed[0] = packed[0] & !3 | id.to_i32() as u8;
+    packed[0] = packed[0] & !3 | i32::from(id) as u8;
 }
 
 fn signing_hash(packed: &[u8], terms: &[u8; 32]) -> Option<[u8; 32]> {

@@ -7,7 +7,6 @@ use super::covenant_payment::{PAYOUT, locked};
 use super::invoice_text::InvoiceText;
 use super::packed::sign;
 use bitcoin::hashes::{Hash, sha256};
-use bitcoin::secp256k1::{Message, PublicKey, Secp256k1, SecretKey};
 use blvm_mesh_core::config::{Config, PaymentRules};
 use blvm_mesh_core::id::{HopId, Network, NodeId};
 use blvm_mesh_core::payment::bolt11::DEFAULT_EXPIRY_S;
@@ -21,6 +20,8 @@ use blvm_mesh_core::payment::proof::{INSTANT_SETTLEMENT, LIGHTNING, PaymentProof
 use blvm_mesh_core::payment::terms::Terms;
 use blvm_mesh_core::payment::verify::{Claim, Outcome, Verified, verify};
 use lightning_invoice::SignedRawBolt11Invoice;
+use secp256k1::ecdsa::Signature;
+use secp256k1::{Message, PublicKey, Secp256k1, SecretKey};
 
 /// The wall clock of the relay, in seconds since 1970.
 pub const NOW: u64 = 1_750_000_100;
@@ -55,7 +56,7 @@ pub fn target(data: &[u8]) -> bool {
     let how = choices.byte();
     let mut bytes = choices.0.to_vec();
     let hash = terms().hash();
-    let stranger = SecretKey::from_slice(&[0x43; 32]).expect("in range");
+    let stranger = SecretKey::from_byte_array([0x43; 32]).expect("in range");
     match (how, bytes.first()) {
         (1, Some(&LIGHTNING)) => sign(&mut bytes[1..], &hash, &signer()),
         (2, Some(&LIGHTNING)) => sign(&mut bytes[1..], &hash, &stranger),
@@ -123,9 +124,10 @@ fn holds(proof: &PaymentProof<'_>, payment: &Verified, party: Party) {
     signature.normalize_s();
     let message = Message::from_digest(InvoiceText::split(text).expect("a text").signing_hash());
     let secp = Secp256k1::verification_only();
-    assert!(secp.verify_ecdsa(&message, &signature, &issuer()).is_ok(), "the issuer wrote it");
+    let signature = Signature::from_compact(&signature.serialize_compact()).expect("in range");
+    assert!(secp.verify_ecdsa(message, &signature, &issuer()).is_ok(), "the issuer wrote it");
     let invoice = signed.raw_invoice();
-    assert!(invoice.payee_pub_key().is_none_or(|payee| payee.0 == issuer()));
+    assert!(invoice.payee_pub_key().is_none_or(|payee| payee.serialize() == issuer().serialize()));
     let hash = invoice.payment_hash().expect("there is one").0;
     assert_eq!(hash.to_byte_array(), payment.key);
     assert_eq!(sha256::Hash::hash(packed.preimage()).to_byte_array(), payment.key);

@@ -2,7 +2,6 @@
 //! on the line who changes them.
 
 use super::Choices;
-use bitcoin::secp256k1::{Keypair, Secp256k1};
 use blvm_mesh_core::link::aead::RustCrypto;
 use blvm_mesh_core::link::fragment::{FrameBuilder, Lane, Put, Splitter};
 use blvm_mesh_core::link::handshake::ACT_ONE_LEN;
@@ -10,6 +9,7 @@ use blvm_mesh_core::link::joiner::Joiner;
 use blvm_mesh_core::link::packet_buffer::Growable;
 use blvm_mesh_core::link::transport::FRAME_OVERHEAD;
 use blvm_mesh_core::link::{Link, LinkLimits, Step};
+use secp256k1::{Keypair, Secp256k1};
 use std::collections::VecDeque;
 use std::sync::OnceLock;
 
@@ -135,7 +135,7 @@ static START: OnceLock<Start> = OnceLock::new();
 
 fn start() -> Start {
     let secp = Secp256k1::signing_only();
-    let key = |byte| Keypair::from_seckey_slice(&secp, &[byte; 32]).expect("in range");
+    let key = |byte| Keypair::from_seckey_byte_array(&secp, [byte; 32]).expect("in range");
     let limits = LinkLimits { handshake_timeout: 10, max_body: MAX_BODY };
     let (near, act) = Link::initiator(0, limits, &key(1), &key(3), &key(2).public_key());
     (near, act, Link::responder(0, limits, &key(2), &key(4)))

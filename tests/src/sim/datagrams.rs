@@ -12,7 +12,6 @@ use super::radio::FRAME;
 use super::wires::link_of;
 use super::world::Event;
 use crate::rng::Rng;
-use bitcoin::secp256k1::{Keypair, Secp256k1, SignOnly};
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::link::aead::RustCrypto;
 use blvm_mesh_core::link::datagram::{
@@ -22,6 +21,7 @@ use blvm_mesh_core::link::fragment::Lane;
 use blvm_mesh_core::link::packet_buffer::Growable;
 use blvm_mesh_core::time::{MILLISECOND, Micros};
 use blvm_mesh_core::wire::Kind;
+use secp256k1::{Keypair, Secp256k1, SignOnly};
 use std::collections::VecDeque;
 use std::sync::OnceLock;
 
@@ -46,10 +46,10 @@ impl Keys for EndKeys {
     }
 }
 
-fn key(secret: &[u8]) -> Keypair {
+fn key(secret: &[u8; 32]) -> Keypair {
     static SECP: OnceLock<Secp256k1<SignOnly>> = OnceLock::new();
     let secp = SECP.get_or_init(Secp256k1::signing_only);
-    Keypair::from_seckey_slice(secp, secret).expect("a key")
+    Keypair::from_seckey_byte_array(secp, *secret).expect("a key")
 }
 
 struct End {

@@ -1,7 +1,6 @@
 //! One state machine in either memory, with inputs and actions that own their bytes.
 
 use super::bytes::Bytes;
-use bitcoin::secp256k1::SecretKey;
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::{HopId, LinkId, NodeId};
 use blvm_mesh_core::mesh::{
@@ -14,6 +13,7 @@ use blvm_mesh_core::policy::detect::DetectedProtocol;
 use blvm_mesh_core::routing::table::Route;
 use blvm_mesh_core::tables::Boxed;
 use blvm_mesh_core::time::Micros;
+use secp256k1::SecretKey;
 
 /// An input that owns its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]

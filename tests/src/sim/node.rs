@@ -3,13 +3,13 @@
 use super::bytes::{Bytes, Path};
 use super::checks::{Paid, Remembered, Shares};
 use super::machine::{Given, Machine};
-use bitcoin::secp256k1::SecretKey;
 use blvm_mesh_core::config::{Config, MAX_HOPS};
 use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::mesh::Ticket;
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::time::{Micros, WallClock};
 use blvm_mesh_core::wire::HEADER_LEN;
+use secp256k1::SecretKey;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Between which two writes a node is to crash.
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_drifting_clock_is_met_exactly() {
-        let key = SecretKey::from_slice(&[1; 32]).unwrap();
+        let key = SecretKey::from_byte_array([1; 32]).unwrap();
         let mut node = Node::new(Config::board(Network::Regtest, 8192), key, true, [1; 32]);
         for ppm in [-50_000, -30, 0, 30, 50_000] {
             node.drift_ppm = ppm;

@@ -6,7 +6,6 @@ use super::bytes::{Bytes, Path};
 use super::machine::Given;
 use super::wires::{conn_of, link_of};
 use super::world::Event;
-use bitcoin::secp256k1::Keypair;
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::link::aead::RustCrypto;
 use blvm_mesh_core::link::fragment::{FrameBuilder, Lane, Put, Splitter};
@@ -15,6 +14,7 @@ use blvm_mesh_core::link::packet_buffer::Growable;
 use blvm_mesh_core::link::transport::FRAME_OVERHEAD;
 use blvm_mesh_core::link::{Link, LinkLimits, Step};
 use blvm_mesh_core::time::SECOND;
+use secp256k1::Keypair;
 use std::collections::VecDeque;
 
 /// Time that a split packet has to be complete.
@@ -102,7 +102,7 @@ impl World {
         let [a, b] = self.conns[conn].ends;
         let secp = self.bank.secp().clone();
         let ephemeral = [self.chance.bytes32(), self.chance.bytes32()];
-        let key = |bytes: &[u8]| Keypair::from_seckey_slice(&secp, bytes).expect("a key");
+        let key = |bytes: &[u8; 32]| Keypair::from_seckey_byte_array(&secp, *bytes).expect("a key");
         let [one, other] = ephemeral.map(|e| key(&e));
         let own = |n: usize| key(&self.nodes[n].key.secret_bytes());
         let (limits, remote) = (LinkLimits::default(), own(b).public_key());

@@ -12,11 +12,11 @@ use super::wires::{Conn, Wire, link_of};
 use crate::bank::Bank;
 use crate::chain::Chain;
 use crate::rng::Rng;
-use bitcoin::secp256k1::SecretKey;
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::{HopId, LinkId, NodeId};
 use blvm_mesh_core::mesh::Ticket;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
+use secp256k1::SecretKey;
 use std::collections::{HashMap, VecDeque};
 
 /// True time at the start of every world, in seconds since 1970.
@@ -148,7 +148,7 @@ impl World {
         let n = self.nodes.len();
         let mut key = [1; 32];
         key[..8].copy_from_slice(&(n as u64 + 1).to_le_bytes());
-        let key = SecretKey::from_slice(&key).expect("a key");
+        let key = SecretKey::from_byte_array(key).expect("a key");
         let seed = self.chance.bytes32();
         let node = Node::new(config, key, heap, seed);
         self.by_hop.insert(node.id.hop(), n);

@@ -11,7 +11,7 @@ use crate::{
     },
     time::Micros,
 };
-use bitcoin::secp256k1::PublicKey;
+use secp256k1::PublicKey;
 
 /// Handshakes that may be half open.
 pub const HALF_OPEN: usize = 2;

@@ -10,7 +10,7 @@ use crate::link::{
     handshake::{ACT_ONE_LEN, ACT_THREE_LEN, ACT_TWO_LEN, Initiator},
 };
 use crate::time::Micros;
-use bitcoin::secp256k1::PublicKey;
+use secp256k1::PublicKey;
 
 /// A handshake that this side began.
 pub(super) struct Call<A> {

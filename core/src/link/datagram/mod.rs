@@ -55,7 +55,6 @@ pub use quality::LinkQuality;
 use super::{aead::Aead, fragment::Lane, packet_buffer::PacketBuffer};
 use crate::time::Micros;
 use answer::{Answered, Answers};
-use bitcoin::secp256k1::{Keypair, PublicKey};
 use body::{BY_RANK, Body};
 use call::Call;
 use inbound::Inbound;
@@ -63,6 +62,7 @@ use limits::Allowance;
 use outbound::Outbound;
 use packet::Pieces;
 use rto::Rto;
+use secp256k1::{Keypair, PublicKey};
 use session::Session;
 use terms::{ActFrame, MIN_FRAME, SESSIONS};
 

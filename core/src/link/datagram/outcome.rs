@@ -2,7 +2,7 @@
 
 use super::inbound::BadPacket;
 use crate::link::{handshake::HandshakeError, packet_buffer::Full};
-use bitcoin::secp256k1::PublicKey;
+use secp256k1::PublicKey;
 
 /// What happened to the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use crate::link::{
     handshake::Secrets,
 };
 use crate::time::Micros;
-use bitcoin::secp256k1::PublicKey;
+use secp256k1::PublicKey;
 
 /// Frames that are acknowledged at once, not after a pause, if so many came in.
 const ACK_EVERY: u8 = 2;

@@ -9,8 +9,8 @@ use crate::{
     link::aead::RustCrypto,
     time::{MILLISECOND, SECOND},
 };
-use bitcoin::secp256k1::Secp256k1;
 use proptest::{collection::vec as any_vec, prelude::*, sample::Index};
+use secp256k1::Secp256k1;
 use std::vec::Vec;
 
 pub(super) struct TestKeys {
@@ -37,7 +37,7 @@ impl Keys for TestKeys {
 }
 
 fn key(secret: [u8; 32]) -> Keypair {
-    Keypair::from_seckey_slice(&Secp256k1::new(), &secret).unwrap()
+    Keypair::from_seckey_byte_array(&Secp256k1::new(), secret).unwrap()
 }
 
 pub(super) const PACKET: usize = 1000;

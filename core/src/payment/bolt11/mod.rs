@@ -46,7 +46,7 @@ pub(super) use read::{Field, Fields, HASH_SYMBOLS, TIMESTAMP_SYMBOLS};
 pub(super) use symbols::Symbols;
 
 use crate::id::Network;
-use bitcoin::secp256k1::{PublicKey, Secp256k1, Verification};
+use secp256k1::{PublicKey, Secp256k1, Verification};
 use symbols::{Bytes, byte_len};
 use thiserror_no_std::Error;
 

@@ -5,7 +5,7 @@ use super::{
     Bolt11Error, DEFAULT_EXPIRY_S, Description, Hrp, Invoice, InvoiceSignature, MAX_TEXT_LEN,
     ParseError, SemanticError, TextField, bech32, tag,
 };
-use bitcoin::secp256k1::ecdsa::{RecoverableSignature, RecoveryId};
+use secp256k1::ecdsa::{RecoverableSignature, RecoveryId};
 use sha2::{Digest, Sha256};
 
 /// Symbols of signature and recovery identifier (520 bits).
@@ -56,7 +56,7 @@ impl<'a> Invoice<'a> {
         compact: [u8; 64],
         recovery_id: u8,
     ) -> Result<Self, Bolt11Error> {
-        RecoveryId::from_i32(recovery_id.into())
+        RecoveryId::try_from(i32::from(recovery_id))
             .and_then(|id| RecoverableSignature::from_compact(&compact, id))
             .map_err(|_| ParseError::SignatureRange)?;
         let hrp_text = hrp.text();

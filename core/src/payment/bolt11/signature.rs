@@ -2,8 +2,8 @@
 
 use super::SemanticError;
 use super::read::SIGNATURE_SYMBOLS;
-use bitcoin::secp256k1::ecdsa::{self, RecoverableSignature, RecoveryId};
-use bitcoin::secp256k1::{Message, PublicKey, Secp256k1, Verification};
+use secp256k1::ecdsa::{self, RecoverableSignature, RecoveryId};
+use secp256k1::{Message, PublicKey, Secp256k1, Verification};
 
 /// What is needed to check who signed an invoice, without the invoice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl InvoiceSignature {
         if self.payee.is_none() {
             signature.normalize_s();
         }
-        secp.verify_ecdsa(&self.message(), &signature, key)
+        secp.verify_ecdsa(self.message(), &signature, key)
             .map_err(|_| SemanticError::InvalidSignature)
     }
 
@@ -55,9 +55,9 @@ impl InvoiceSignature {
             self.verify_by(secp, &key)?;
             return Ok(key);
         }
-        RecoveryId::from_i32(self.recovery_id.into())
+        RecoveryId::try_from(i32::from(self.recovery_id))
             .and_then(|id| RecoverableSignature::from_compact(&self.compact, id))
-            .and_then(|signature| secp.recover_ecdsa(&self.message(), &signature))
+            .and_then(|signature| secp.recover_ecdsa(self.message(), &signature))
             .map_err(|_| SemanticError::InvalidSignature)
     }
 

@@ -25,7 +25,7 @@ pub(super) use unpacker::Unpacker;
 use super::bolt11::{
     Amount, Bolt11Error, BufferTooSmall, Field, Fields, HASH_SYMBOLS, Hrp, Invoice, Symbols, tag,
 };
-use bitcoin::secp256k1::PublicKey;
+use secp256k1::PublicKey;
 use sha2::{Digest, Sha256};
 use thiserror_no_std::Error;
 use unpacker::{Splice, TERMS_TEXT_SYMBOLS};
@@ -246,8 +246,8 @@ mod tests {
     use super::*;
     use crate::payment::bolt11::{Description, MAX_TEXT_LEN, ParseError, SemanticError};
     use crate::payment::test_invoice::{Parts, Recipe, recipe};
-    use bitcoin::secp256k1::Secp256k1;
     use proptest::prelude::*;
+    use secp256k1::Secp256k1;
     use std::string::String;
     use std::vec::Vec;
 

@@ -7,7 +7,7 @@
 #![no_std]
 #![no_main]
 
-use bitcoin::secp256k1::{Keypair, Secp256k1, Verification};
+use secp256k1::{Keypair, Secp256k1, Verification};
 use blvm_mesh_core::config::PaymentRules;
 use blvm_mesh_core::id::{Network, NodeId};
 use blvm_mesh_core::link::aead::RustCrypto;
@@ -89,7 +89,7 @@ static LANES: ConstStaticCell<[heapless::Vec<u8, { PACKET + MEMORY_OVERHEAD }>; 
 
 /// The keys of an end.
 struct Hand<'a> {
-    secp: &'a Secp256k1<bitcoin::secp256k1::All>,
+    secp: &'a Secp256k1<secp256k1::All>,
     local: Keypair,
     next: [u8; 32],
 }
@@ -102,7 +102,7 @@ impl Keys for Hand<'_> {
     fn ephemeral(&mut self) -> Keypair {
         self.next[0] ^= 1;
         // A number of this size is a key.
-        Keypair::from_seckey_slice(self.secp, &self.next).unwrap_or(self.local)
+        Keypair::from_seckey_byte_array(self.secp, self.next).unwrap_or(self.local)
     }
 }
 
@@ -115,10 +115,10 @@ struct Linked<'a> {
 /// A link over a serial line, and what its handshake costs each end, frames included.
 fn handshake<'a>(
     meter: &mut Meter,
-    secp: &'a Secp256k1<bitcoin::secp256k1::All>,
+    secp: &'a Secp256k1<secp256k1::All>,
 ) -> Option<Linked<'a>> {
     let hand = |n| {
-        let local = Keypair::from_seckey_slice(secp, &[n; 32]).ok()?;
+        let local = Keypair::from_seckey_byte_array(secp, [n; 32]).ok()?;
         Some(Hand { secp, local, next: [n + 2; 32] })
     };
     let (mut ours, mut theirs) = (hand(1)?, hand(2)?);

@@ -33,7 +33,7 @@ mod tests {
 
     /// The hello that the state machine writes.
     fn hello_of_the_node(config: Config) -> Vec<u8> {
-        let key = bitcoin::secp256k1::SecretKey::from_slice(&[1; 32]).unwrap();
+        let key = secp256k1::SecretKey::from_byte_array([1; 32]).unwrap();
         let mut mesh = HostMesh::new(config, key, [2; 32]);
         let (link, peer) = (blvm_mesh_core::id::LinkId(1), blvm_mesh_core::id::NodeId([3; 32]));
         mesh.handle(0, Input::PeerConnected { link, peer, dialed: true }).unwrap();

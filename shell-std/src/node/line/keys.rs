@@ -1,8 +1,8 @@
 //! This node's keys, as the handshakes of a line ask for them.
 
 use crate::node::handshake::LinkKey;
-use bitcoin::secp256k1::Keypair;
 use blvm_mesh_core::link::datagram::Keys;
+use secp256k1::Keypair;
 use std::sync::Arc;
 use std::time::Duration;
 

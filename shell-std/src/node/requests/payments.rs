@@ -3,13 +3,13 @@
 use super::Service;
 use crate::rpc::RpcError;
 use crate::rpc::types::{HopInvoice, Proof, Quote, RequestHopInvoice, Role, Share};
-use bitcoin::secp256k1::{PublicKey, Secp256k1};
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::payment::bolt11::{Invoice, TERMS_PREFIX};
 use blvm_mesh_core::payment::fee::Party;
 use blvm_mesh_core::payment::packed::{self, IssuerHint, PackError};
 use blvm_mesh_core::payment::proof::{INSTANT_SETTLEMENT, LIGHTNING};
 use blvm_mesh_core::payment::terms::Terms;
+use secp256k1::{PublicKey, Secp256k1};
 
 /// Time until an invoice expires where the request names none, in seconds.
 const EXPIRY: u64 = 3600;

@@ -91,7 +91,7 @@ impl Bed {
 }
 
 fn secret(key: u8) -> SecretKey {
-    SecretKey::from_slice(&[key; 32]).unwrap()
+    SecretKey::from_byte_array([key; 32]).unwrap()
 }
 
 fn address(node: &Node) -> PeerAddress {

@@ -6,9 +6,9 @@ use crate::rpc::types::{
 };
 use crate::rpc::{Handler, Reply, Request, RpcError, target::Target};
 use bitcoin::hashes::{Hash, sha256};
-use bitcoin::secp256k1::{PublicKey, Secp256k1};
 use blvm_mesh_core::payment::fee::Party;
 use lightning_invoice::{Currency, InvoiceBuilder, PaymentSecret};
+use secp256k1::{PublicKey, Secp256k1};
 
 /// What every payment here amounts to, in millisatoshi.
 const AMOUNT: u64 = 10_000;
@@ -26,7 +26,6 @@ impl Issue for TestIssuer {
         getrandom::fill(&mut preimage).unwrap();
         let hash = sha256::Hash::hash(&preimage);
         let now = Duration::from_secs(Clock::unix().unwrap());
-        let secp = Secp256k1::new();
         let invoice = InvoiceBuilder::new(Currency::Regtest)
             .description_hash(sha256::Hash::from_byte_array(terms_hash))
             .payment_hash(hash)
@@ -35,7 +34,7 @@ impl Issue for TestIssuer {
             .expiry_time(Duration::from_secs(expiry_s))
             .min_final_cltv_expiry_delta(18)
             .amount_milli_satoshis(amount_msat)
-            .build_signed(|m| secp.sign_ecdsa_recoverable(m, &self.0))
+            .build_signed(|m| crate::issuer::sign(m, &self.0))
             .map_err(|e| e.to_string())?;
         Ok(Issued {
             invoice: invoice.to_string(),

@@ -5,21 +5,22 @@ use crate::fuzz::bolt11::signer;
 use crate::fuzz::covenant_payment::pay;
 use crate::fuzz::packed::TERMS;
 use crate::fuzz::proof::{NOW, terms};
-use crate::invoice::Order;
+use crate::invoice::{Order, older_key, sign};
 use bitcoin::hashes::{Hash, sha256};
-use bitcoin::secp256k1::{PublicKey, Secp256k1};
+use bitcoin::secp256k1 as older;
 use blvm_mesh_core::payment::packed::{IssuerHint, pack};
 use blvm_mesh_core::payment::proof::INSTANT_SETTLEMENT;
 use lightning_invoice::{
     Bolt11InvoiceDescription, Currency, Description, Fallback, InvoiceBuilder, PaymentSecret,
     RouteHint, RouteHintHop, RoutingFees,
 };
+use secp256k1::Secp256k1;
 use std::time::Duration;
 
 const PREIMAGE: [u8; 32] = [6; 32];
 
-fn key() -> PublicKey {
-    signer().public_key(&Secp256k1::signing_only())
+fn key() -> older::PublicKey {
+    older_key(&signer()).public_key(&older::Secp256k1::new())
 }
 
 /// An invoice in words, with or without all that may be in one.
@@ -48,8 +49,7 @@ fn invoice(currency: Currency, description: &str, everything: bool) -> String {
             .fallback(Fallback::PubKeyHash(bitcoin::PubkeyHash::from_byte_array([7; 20])))
             .private_route(RouteHint(vec![hop]));
     }
-    let secp = Secp256k1::signing_only();
-    let signed = builder.build_signed(|m| secp.sign_ecdsa_recoverable(m, &signer()));
+    let signed = builder.build_signed(|m| sign(m, &signer()));
     signed.expect("a complete invoice").to_string()
 }
 
@@ -58,7 +58,7 @@ pub(super) fn seeds() -> Vec<Seed> {
     let digits: String = TERMS.iter().map(|byte| format!("{byte:02x}")).collect();
     let everything = invoice(Currency::Bitcoin, &format!("blvm-mesh:{digits}"), true);
     let mut packed = vec![0; 1024];
-    let hint = IssuerHint::of(&key());
+    let hint = IssuerHint::of(&signer().public_key(&Secp256k1::signing_only()));
     let len = pack(&everything, &PREIMAGE, &TERMS, hint, &mut packed).expect("it fits");
     packed.truncate(len);
     let order = Order::new(signer(), terms().hash(), 100_000, NOW - 60);

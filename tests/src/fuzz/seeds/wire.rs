@@ -2,7 +2,6 @@
 
 use super::Seed;
 use crate::payloads::ping;
-use bitcoin::secp256k1::{Secp256k1, SecretKey};
 use blvm_mesh_core::board::{BoardConfig, MAX_LEN, MAX_LINES};
 use blvm_mesh_core::config::MAX_ISSUERS;
 use blvm_mesh_core::id::{HopId, Network, NodeId};
@@ -17,6 +16,7 @@ use blvm_mesh_core::wire::hello::Hello;
 use blvm_mesh_core::wire::route_error::{Cause, RouteError};
 use blvm_mesh_core::wire::route_reply::RouteReply;
 use blvm_mesh_core::wire::route_request::{Hop, RouteRequest};
+use secp256k1::{Secp256k1, SecretKey};
 
 const SOURCE: NodeId = NodeId([1; 32]);
 const DESTINATION: NodeId = NodeId([2; 32]);
@@ -154,7 +154,7 @@ fn stratum() -> Vec<Seed> {
 
 /// Configurations of boards: the shortest, and one with everything.
 fn boards() -> [Seed; 2] {
-    let key = SecretKey::from_slice(&[7; 32]).expect("a key");
+    let key = SecretKey::from_byte_array([7; 32]).expect("a key");
     let public = key.public_key(&Secp256k1::signing_only());
     let shortest = BoardConfig {
         key,

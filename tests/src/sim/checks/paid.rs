@@ -7,7 +7,6 @@ use bitcoin::consensus::deserialize;
 use bitcoin::hashes::{Hash, sha256};
 use bitcoin::p2p::Magic;
 use bitcoin::p2p::message::{NetworkMessage, RawNetworkMessage};
-use bitcoin::secp256k1::{Message, PublicKey, schnorr};
 use blvm_mesh_core::config::MeshMode;
 use blvm_mesh_core::mesh::{Event, Priority};
 use blvm_mesh_core::payment::fee::Party;
@@ -15,6 +14,7 @@ use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::payment::packed::PackedProof;
 use blvm_mesh_core::wire::Header;
 use blvm_mesh_core::wire::datagram::Datagram;
+use secp256k1::{PublicKey, schnorr};
 
 /// What a node carries something for.
 #[derive(Debug, Clone, Copy)]
@@ -167,8 +167,8 @@ impl World {
         let network = self.nodes[n].config.network;
         let signed = d.signed.expect("a paid datagram is signed");
         assert_eq!(sha256::Hash::hash(signed.public_key).to_byte_array(), d.source.0, "I1: key");
-        let hash = Message::from_digest(d.sighash().expect("it is signed"));
-        let signature = schnorr::Signature::from_slice(signed.signature).expect("64 bytes");
+        let hash = d.sighash().expect("it is signed");
+        let signature = schnorr::Signature::from_byte_array(*signed.signature);
         let key_of_source = PublicKey::from_slice(signed.public_key).expect("a key");
         let (key_of_source, _) = key_of_source.x_only_public_key();
         let holds = self.bank.secp().verify_schnorr(&signature, &hash, &key_of_source);

@@ -4,7 +4,6 @@ use super::super::World;
 use super::super::bytes::{Bytes, Path};
 use super::super::wires::LinkCode;
 use super::{Parts, seal};
-use bitcoin::secp256k1::Secp256k1;
 use blvm_mesh_core::config::{MAX_HOPS, MeshMode};
 use blvm_mesh_core::id::{Network, NodeId};
 use blvm_mesh_core::payment::fee::Tariff;
@@ -14,6 +13,7 @@ use blvm_mesh_core::wire::route_error::{Cause, RouteError};
 use blvm_mesh_core::wire::route_reply::RouteReply;
 use blvm_mesh_core::wire::route_request::{Hop, Hops, RouteRequest};
 use blvm_mesh_core::wire::{Header, Kind};
+use secp256k1::Secp256k1;
 
 impl World {
     /// A hello with what comes to mind.

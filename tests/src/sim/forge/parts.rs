@@ -1,13 +1,13 @@
 //! Datagrams taken apart and put together by whoever likes.
 
 use crate::bank::OwnTerms;
-use bitcoin::secp256k1::Secp256k1;
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::{HopId, NodeId};
 use blvm_mesh_core::signature::Identity;
 use blvm_mesh_core::wire::checksum::Sum;
 use blvm_mesh_core::wire::datagram::{Datagram, Emit};
 use blvm_mesh_core::wire::{HEADER_LEN, Header};
+use secp256k1::Secp256k1;
 
 /// Puts the right length and check into a packet, as far as it has a header.
 pub fn seal(packet: &mut [u8]) {
@@ -58,7 +58,7 @@ impl Parts {
     }
 
     /// Puts one together, signed with a key where there is a proof.
-    pub fn sign(&self, key: &bitcoin::secp256k1::SecretKey) -> Vec<u8> {
+    pub fn sign(&self, key: &secp256k1::SecretKey) -> Vec<u8> {
         let secp = Secp256k1::new();
         let me = Identity::new(&secp, key);
         let emit = Emit {

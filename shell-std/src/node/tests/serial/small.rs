@@ -2,13 +2,13 @@
 
 use super::super::*;
 use crate::aead::Ring;
-use bitcoin::secp256k1::Keypair;
 use blvm_mesh_core::id::LinkId;
 use blvm_mesh_core::link::datagram::serial::{self, Deframer};
 use blvm_mesh_core::link::datagram::{DatagramLimits, DatagramLink, Keys, LinkMemory, Role};
 use blvm_mesh_core::link::fragment::Lane;
 use blvm_mesh_core::link::packet_buffer::Growable;
 use blvm_mesh_core::wire::{Header, Kind};
+use secp256k1::Keypair;
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::net::{TcpListener, TcpStream};
 
