@@ -198,6 +198,17 @@ mod tests {
     }
 
     #[test]
+    fn both_versions_of_the_library_sign_alike() {
+        let older_secp = older::Secp256k1::signing_only();
+        for n in 1..=255u8 {
+            let key = SecretKey::from_byte_array([n; 32]).unwrap();
+            let same = older::SecretKey::from_slice(&[n; 32]).unwrap();
+            let hash = older::Message::from_digest(sha256::Hash::hash(&[n]).to_byte_array());
+            assert_eq!(sign(&hash, &key), older_secp.sign_ecdsa_recoverable(&hash, &same));
+        }
+    }
+
+    #[test]
     fn relays_that_name_the_issuer_accept_its_invoices() {
         let secp = Secp256k1::new();
         let limits = LightningLimits { max_lifetime_s: 604_800, future_skew_s: 300 };
