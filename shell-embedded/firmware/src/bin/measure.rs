@@ -7,7 +7,6 @@
 #![no_std]
 #![no_main]
 
-use secp256k1::{Keypair, Secp256k1, Verification};
 use blvm_mesh_core::config::PaymentRules;
 use blvm_mesh_core::id::{Network, NodeId};
 use blvm_mesh_core::link::aead::RustCrypto;
@@ -30,6 +29,7 @@ use blvm_mesh_firmware::semihosting::{command_line, exit};
 use blvm_mesh_firmware::{init_heap, log};
 use core::hint::black_box;
 use cortex_m_rt::entry;
+use secp256k1::{Keypair, Secp256k1, Verification};
 use static_cell::ConstStaticCell;
 
 /// Where the recording is: in memory that the image does not use.
@@ -113,10 +113,7 @@ struct Linked<'a> {
 }
 
 /// A link over a serial line, and what its handshake costs each end, frames included.
-fn handshake<'a>(
-    meter: &mut Meter,
-    secp: &'a Secp256k1<secp256k1::All>,
-) -> Option<Linked<'a>> {
+fn handshake<'a>(meter: &mut Meter, secp: &'a Secp256k1<secp256k1::All>) -> Option<Linked<'a>> {
     let hand = |n| {
         let local = Keypair::from_seckey_byte_array(secp, [n; 32]).ok()?;
         Some(Hand { secp, local, next: [n + 2; 32] })
