@@ -21,7 +21,7 @@ const NOW: u64 = 1_750_000_000;
 const PAYLOAD: [u8; 100] = [0x77; 100];
 
 fn issuer() -> SecretKey {
-    SecretKey::from_slice(&[0x15; 32]).unwrap()
+    SecretKey::from_byte_array([0x15; 32]).unwrap()
 }
 
 /// Nodes in a line, each of this mode and with the time.
