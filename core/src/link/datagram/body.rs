@@ -27,7 +27,8 @@ pub const FIELD_LEN: usize = 2;
 const ACK: u8 = 1;
 const SKIP: [u8; 2] = [2, 4];
 const BYTES: [u8; 2] = [8, 16];
-const ALL: u8 = 31;
+const CLOSE: u8 = 32;
+const ALL: u8 = 63;
 
 /// Which frames came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +57,8 @@ pub struct Body<'b> {
     pub skip: [Option<u16>; 2],
     /// Bytes of the lanes.
     pub chunk: [Option<Chunk<'b>>; 2],
+    /// The sender has ended the session.
+    pub close: bool,
 }
 
 impl<'b> Body<'b> {
@@ -70,7 +73,7 @@ impl<'b> Body<'b> {
         if flags & !ALL != 0 {
             return None;
         }
-        let mut body = Self::default();
+        let mut body = Self { close: flags & CLOSE != 0, ..Self::default() };
         if flags & ACK != 0 {
             let highest = take_u16(&mut rest)?;
             let (before, after) = rest.split_first_chunk()?;
@@ -120,7 +123,7 @@ impl<'b> Body<'b> {
             Some(())
         };
         let flag = |there: bool, flag: u8| if there { flag } else { 0 };
-        let mut flags = flag(self.ack.is_some(), ACK);
+        let mut flags = flag(self.ack.is_some(), ACK) | flag(self.close, CLOSE);
         for ((skip, chunk), (skip_flag, chunk_flag)) in
             self.skip.iter().zip(&self.chunk).zip(SKIP.iter().zip(BYTES))
         {
@@ -169,13 +172,23 @@ mod tests {
     fn known_bytes() {
         let ack = Some(Ack { highest: 0x0102, before: 5 });
         let chunk = |bytes| Some(Chunk { offset: 0x0304, bytes });
-        let body = Body { ack, skip: [None, Some(7)], chunk: [chunk(b"free"), chunk(b"paid")] };
+        let body = Body {
+            ack,
+            skip: [None, Some(7)],
+            chunk: [chunk(b"free"), chunk(b"paid")],
+            close: false,
+        };
         let mut out = [0; 40];
         let len = body.write(&mut out).unwrap();
         assert_eq!(out[..len], *b"\x1d\x02\x01\x05\0\0\0\x07\0\x04\x03\x04\0paid\x04\x03free");
         assert_eq!(body.write(&mut out[..len - 1]), None);
         assert_eq!(Body::parse(b"\0"), Some(Body::default()));
-        for bad in [&b""[..], b"\x20", b"\0x", b"\x01\0\0\0\0\0", b"\x08\0\0", b"\x18\0\0\0\0\0\0x"]
+        let close = Body { close: true, ..Body::default() };
+        assert_eq!(
+            (Body::parse(b"\x20"), close.write(&mut out), out[0]),
+            (Some(close), Some(1), 32)
+        );
+        for bad in [&b""[..], b"\x40", b"\0x", b"\x01\0\0\0\0\0", b"\x08\0\0", b"\x18\0\0\0\0\0\0x"]
         {
             assert_eq!(Body::parse(bad), None, "{bad:?}");
         }
@@ -184,14 +197,14 @@ mod tests {
     proptest! {
         #[test]
         fn round_trip(
-            ack in option::of((any::<u16>(), any::<u32>())), skip: [Option<u16>; 2],
+            ack in option::of((any::<u16>(), any::<u32>())), skip: [Option<u16>; 2], close: bool,
             chunks in [option::of((any::<u16>(), any_vec(any::<u8>(), 1..50))), option::of((any::<u16>(), any_vec(any::<u8>(), 1..50)))],
         ) {
             let chunk = [0, 1].map(|lane| {
                 chunks[lane].as_ref().map(|(offset, bytes)| Chunk { offset: *offset, bytes })
             });
             let ack = ack.map(|(highest, before)| Ack { highest, before });
-            let body = Body { ack, skip, chunk };
+            let body = Body { ack, skip, chunk, close };
             let mut out = vec![0; 200];
             let len = body.write(&mut out).unwrap();
             prop_assert_eq!(len, body.size());

@@ -283,3 +283,31 @@ proptest! {
         prop_assert!(last.is_some());
     }
 }
+
+#[test]
+fn an_end_that_closes_says_so_and_the_other_knows_at_once() {
+    use super::session_tests::linked;
+    // Who listens cannot dial: the other end is told, and dials.
+    let (mut near, mut far) = linked();
+    far.link.close();
+    assert_eq!(far.link.poll_timeout(), Some(0));
+    let frame = far.frame(0).unwrap();
+    assert_eq!(far.frame(0), None, "once");
+    let mut altered = frame.clone();
+    altered[4] ^= 1;
+    assert_eq!(near.take(0, &altered), Err(Ignored::Forged));
+    assert!(near.link.neighbour().is_some());
+    assert_eq!(near.take(0, &frame), Ok(()));
+    assert_eq!(near.events.last(), Some(&Event::Down(Down::ByNeighbour)));
+    assert_eq!(near.take(0, &frame), Err(Ignored::UnknownSession));
+    // The same from who dials.
+    let (mut near, mut far) = linked();
+    near.link.close();
+    assert_eq!(far.take(0, &near.frame(0).unwrap()), Ok(()));
+    assert_eq!(far.events.last(), Some(&Event::Down(Down::ByNeighbour)));
+    // One that was lost leaves all as it was.
+    let (mut near, mut far) = linked();
+    far.link.close();
+    far.frame(0).unwrap();
+    assert_eq!((near.frame(0), near.events.len()), (None, 1));
+}

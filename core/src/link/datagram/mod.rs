@@ -69,6 +69,9 @@ use terms::{ActFrame, MIN_FRAME, SESSIONS};
 /// Bytes that the memory of a lane must hold beyond its largest packet or its queue.
 pub const MEMORY_OVERHEAD: usize = stream::HEADROOM + packet::MAX_PREFIX;
 
+/// Bytes of the frame that says that a session is over.
+const FAREWELL_LEN: usize = cipher::OVERHEAD + body::FLAGS_LEN;
+
 /// The keys of this node, as a handshake needs them.
 pub trait Keys {
     /// The key that this node is known by.
@@ -131,6 +134,9 @@ pub struct DatagramLink<A, B> {
     /// The caller has learned that a session stands.
     told: bool,
     down: Option<Down>,
+    /// The last frame of a session that this side has closed. If it is lost, the neighbour
+    /// finds out later.
+    farewell: Option<[u8; FAREWELL_LEN]>,
 }
 
 impl<A: Aead, B: PacketBuffer> DatagramLink<A, B> {
@@ -152,6 +158,7 @@ impl<A: Aead, B: PacketBuffer> DatagramLink<A, B> {
             session: None,
             told: false,
             down: None,
+            farewell: None,
         }
     }
 
@@ -256,6 +263,10 @@ impl<A: Aead, B: PacketBuffer> DatagramLink<A, B> {
         self.dial(now, keys);
         let size = out.len().min(usize::from(self.limits.frame));
         let out = out.get_mut(..size).filter(|out| out.len() >= usize::from(MIN_FRAME))?;
+        if let Some(farewell) = self.farewell.take() {
+            out.get_mut(..FAREWELL_LEN)?.copy_from_slice(&farewell);
+            return Some(FAREWELL_LEN);
+        }
         let act = match &mut self.side {
             Side::Listen(answers) => answers.transmit(now, out),
             Side::Dial { call, .. } => {
@@ -295,7 +306,8 @@ impl<A: Aead, B: PacketBuffer> DatagramLink<A, B> {
         let session = self.session.as_ref();
         let session = session.and_then(|s| if s.confirm { Some(0) } else { s.ack_due() });
         let dead = self.waits(self.limits.dead_after);
-        let all = [dial, session, dead, self.outbound.poll_timeout()];
+        let farewell = self.farewell.as_ref().map(|_| 0);
+        let all = [dial, session, dead, self.outbound.poll_timeout(), farewell];
         all.into_iter().flatten().min()
     }
 
@@ -328,11 +340,17 @@ impl<A: Aead, B: PacketBuffer> DatagramLink<A, B> {
         None
     }
 
-    /// Ends the session, as the state machine wants it. Who dials will dial again.
+    /// Ends the session, as the state machine wants it, and tells the neighbour with the next
+    /// frame, unless that one does not know yet that the session stands. Who dials will dial
+    /// again.
     pub fn close(&mut self) {
-        if self.session.is_some() {
-            self.end(Down::Closed);
-        }
+        let Some(session) = &mut self.session else { return };
+        let known = !session.confirm;
+        let (mut frame, close) = ([0; FAREWELL_LEN], Body { close: true, ..Body::default() });
+        let len = frame.get_mut(cipher::HEADER_LEN..).and_then(|room| close.write(room));
+        let sealed = len.and_then(|len| session.seal(&mut frame, len, false));
+        self.farewell = sealed.filter(|_| known).map(|_| frame);
+        self.end(Down::Closed);
     }
 
     fn handle_timeout(&mut self, now: Micros) {
@@ -385,6 +403,11 @@ impl<A: Aead, B: PacketBuffer> DatagramLink<A, B> {
 
     fn take_body(&mut self, now: Micros, counter: u64, body: &[u8]) -> Result<(), Ignored> {
         let body = Body::parse(body).ok_or(Ignored::Malformed)?;
+        // One of whose session the caller has not heard is taken for silent later.
+        if body.close && self.told {
+            self.end(Down::ByNeighbour);
+            return Ok(());
+        }
         for ((lane, chunk), skip) in self.inbound.iter_mut().zip(body.chunk).zip(body.skip) {
             if let Some(to) = skip {
                 lane.skip(to)?;

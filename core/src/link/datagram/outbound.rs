@@ -299,6 +299,7 @@ impl<B: PacketBuffer> Outbound<B> {
                 picked_paid
                     .map(|(at, len)| Chunk { offset: at as u16, bytes: paid.stream.get(at, len) }),
             ],
+            close: false,
         };
         Some((body.write(out)?, ack.is_some()))
     }

@@ -28,6 +28,9 @@ pub enum Down {
     /// No frame can be sealed any more.
     #[error("the counters of the session are used up")]
     Counters,
+    /// The neighbour said that it has closed the link.
+    #[error("the neighbour closed the link")]
+    ByNeighbour,
     /// [`super::DatagramLink::close`] was called.
     #[error("this node closed the link")]
     Closed,
