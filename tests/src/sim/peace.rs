@@ -3,6 +3,7 @@
 
 use super::live::Life;
 use super::machine::Given;
+use super::plan::Fault;
 use crate::topology::Topology;
 use blvm_mesh_core::config::{Config, MeshMode};
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
@@ -54,6 +55,7 @@ impl Life<'_> {
 
     /// Everything is mended and everybody honest.
     pub(crate) fn mend(&mut self) {
+        let clocks = self.plan.has(Fault::Clock);
         let w = &mut self.world;
         (w.blackhole, w.meddling, w.tamper_ppm) = (0, false, 0);
         w.answer_time = 20 * MILLISECOND;
@@ -66,7 +68,9 @@ impl Life<'_> {
             w.nodes[n].armed = None;
             // From its start on it is held to the invariants.
             let liar = !std::mem::replace(&mut w.nodes[n].honest, true);
-            if w.nodes[n].disk_broken || liar {
+            // Whose clock was ahead takes no payment of before that time, until it starts anew.
+            let ahead = clocks && w.nodes[n].config.payment.volatile;
+            if w.nodes[n].disk_broken || liar || ahead {
                 w.restart(n);
             }
             w.set_clock(n, 0);

@@ -204,6 +204,10 @@ impl Plan {
             watch: 1,
             ..Self::calm(seed, nodes, "random")
         };
+        // A datagram link that breaks off is noticed by its own time-outs only, which are
+        // longer than peace waits.
+        let peace = plan.code != LinkCode::Datagrams;
+        let plan = Self { peace, ..plan };
         match more.below(12) {
             0 => plan.on_radio(),
             1 => Self { topology: "moving".into(), ..plan },
