@@ -43,6 +43,12 @@ pub(super) fn hello_timeout(timing: &Timing) -> Micros {
     timing.hop_round_trip.saturating_mul(HELLO_ROUND_TRIPS).max(HELLO_TIMEOUT)
 }
 
+/// The neighbour must answer, from now on; until when.
+fn await_answer(n: &mut Neighbour, now: Micros) -> Micros {
+    n.overdue = now.saturating_add(n.keepalive.saturating_mul(PATIENCE));
+    n.overdue
+}
+
 impl<M: Memory> Mesh<M> {
     /// Makes sure that [`Mesh::poll`] asks for a timer at this time.
     pub(super) fn wake_at(&mut self, at: Micros) {
@@ -85,8 +91,7 @@ impl<M: Memory> Mesh<M> {
         if !datagram || n.keepalive == 0 || n.overdue != Micros::MAX || heard_recently {
             return;
         }
-        n.overdue = now.saturating_add(n.keepalive.saturating_mul(PATIENCE));
-        let overdue = n.overdue;
+        let overdue = await_answer(n, now);
         self.wake_at(overdue);
     }
 
@@ -101,8 +106,7 @@ impl<M: Memory> Mesh<M> {
         };
         n.heard = now;
         if n.overdue != Micros::MAX {
-            n.overdue = now.saturating_add(n.keepalive.saturating_mul(PATIENCE));
-            let overdue = n.overdue;
+            let overdue = await_answer(n, now);
             self.wake_at(overdue);
         }
         if incoming {
@@ -110,8 +114,8 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    /// A datagram came from a neighbour, or part of one, which waits for a sign that it did, unless it
-    /// was just sent something.
+    /// A datagram came from a neighbour, or part of one, which waits for a sign that it did,
+    /// unless it was just sent something.
     pub(super) fn owe_answer(&mut self, link: LinkId) {
         let (now, keepalive) = (self.now, self.config.timing.keepalive);
         let Some(n) = self.tables.routing.neighbours.get_mut(link) else { return };

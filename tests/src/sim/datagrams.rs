@@ -151,7 +151,7 @@ impl World {
                 return self.pump_until(conn, side, c.busy[side]);
             }
             let Some(bytes) = self.next_frame(conn, side) else { return };
-            for time in self.arrivals(conn, side, bytes.len()) {
+            for time in self.arrivals(conn, side, bytes.len()).into_iter().flatten() {
                 self.at(time, Event::Frame { conn, side: 1 - side, bytes: bytes.clone() });
             }
         }
@@ -159,7 +159,7 @@ impl World {
 
     /// The next frame that an end has to send now, if there is one.
     pub(super) fn next_frame(&mut self, conn: usize, side: usize) -> Option<Bytes> {
-        let (now, tamper) = (self.now, self.tamper_ppm);
+        let now = self.now;
         let end = self.end(conn, side)?;
         let mut frame = [0; WIRE_FRAME as usize];
         let len = end.link.transmit(now, &mut end.keys, &mut frame);
@@ -169,11 +169,7 @@ impl World {
         }
         self.learn_of(conn, side);
         let frame = &mut frame[..len?];
-        if self.chance.in_million(tamper) {
-            let at = self.chance.index(frame.len());
-            frame[at] ^= 1 << self.chance.below(8);
-            self.checks.count("frames tampered with");
-        }
+        self.tamper(frame);
         Some(Bytes::from(&*frame))
     }
 
@@ -224,8 +220,7 @@ impl World {
         let Some(end) = self.end(conn, side) else { return };
         let room = end.link.room(Lane::Free).min(end.link.room(Lane::Paid));
         let quality = end.quality.update(end.link.sent());
-        let limits = self.datagram_limits(ends[side]);
-        let full = room < limits.queue as usize / 2;
+        let full = room < self.nodes[ends[side]].config.max_packet as usize / 2;
         if full != self.conns[conn].full[side] {
             self.conns[conn].full[side] = full;
             self.at(self.now, Event::Congested { conn, side, full });

@@ -204,8 +204,7 @@ impl Plan {
             watch: 1,
             ..Self::calm(seed, nodes, "random")
         };
-        // A datagram link that breaks off is noticed by its own time-outs only, which are
-        // longer than peace waits.
+        // Seed 525 with datagram links lost a packet in peace; why is not known.
         let peace = plan.code != LinkCode::Datagrams;
         let plan = Self { peace, ..plan };
         match more.below(12) {

@@ -134,11 +134,7 @@ impl World {
             // A stream that lacks a piece is of no use.
             return self.close(conn);
         };
-        if self.chance.in_million(self.tamper_ppm) {
-            let at = self.chance.index(bytes.len());
-            bytes[at] ^= 1 << self.chance.below(8);
-            self.checks.count("tampered with on a wire");
-        }
+        self.tamper(&mut bytes);
         let time = self.delay(conn, side, sent);
         self.conns[conn].latest[1 - side] = time;
         self.at(time, Event::Piece { conn, side: 1 - side, bytes: bytes.into() });

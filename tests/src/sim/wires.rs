@@ -311,19 +311,19 @@ impl World {
         if self.conns[conn].stream.is_some() {
             return self.write(conn, side, &bytes, path);
         }
-        for time in self.arrivals(conn, side, bytes.len()) {
+        for time in self.arrivals(conn, side, bytes.len()).into_iter().flatten() {
             let (bytes, path) = (bytes.clone(), path.clone());
             self.at(time, Event::Arrive { conn, side: 1 - side, bytes, path });
         }
     }
 
     /// When what is sent now arrives: not at all, once or twice.
-    pub(super) fn arrivals(&mut self, conn: usize, side: usize, len: usize) -> Vec<Micros> {
-        let Some(sent) = self.occupy(conn, side, len) else { return Vec::new() };
+    pub(super) fn arrivals(&mut self, conn: usize, side: usize, len: usize) -> [Option<Micros>; 2] {
+        let Some(sent) = self.occupy(conn, side, len) else { return [None; 2] };
         let line = self.conns[conn].line;
         if self.chance.in_million(line.loss_ppm[side]) {
             self.checks.count("lost on a wire");
-            return Vec::new();
+            return [None; 2];
         }
         let mut time = self.delay(conn, side, sent);
         if self.chance.in_million(line.reorder_ppm) {
@@ -333,11 +333,20 @@ impl World {
             self.conns[conn].latest[1 - side] = time;
         }
         if !self.chance.in_million(line.duplicate_ppm) {
-            return vec![time];
+            return [Some(time), None];
         }
         let later = time + self.chance.below(2 * line.latency + 1);
         self.checks.count("doubled on a wire");
-        vec![later, time]
+        [Some(later), Some(time)]
+    }
+
+    /// Somebody on the way may change a bit of what is sent.
+    pub(super) fn tamper(&mut self, bytes: &mut [u8]) {
+        if self.chance.in_million(self.tamper_ppm) {
+            let at = self.chance.index(bytes.len());
+            bytes[at] ^= 1 << self.chance.below(8);
+            self.checks.count("tampered with on a wire");
+        }
     }
 
     /// Waits for the wire's bandwidth; when all has been sent. `None`: the queue

@@ -7,8 +7,9 @@
 //! did not send meanwhile. Power falls with the third power of the distance; what
 //! is too weak to be received disturbs up to [`REACH`] times the range. A packet for
 //! several neighbours is sent once and not acknowledged. One for a single neighbour
-//! is: a frame that was lost is sent again up to [`TRIES`] times, after a pause that doubles; the time of the
-//! acknowledgement is added to the frame's, and an acknowledgement is never lost.
+//! is: a frame that was lost is sent again up to [`TRIES`] times, after a pause that
+//! doubles; the time of the acknowledgement is added to the frame's, and an
+//! acknowledgement is never lost.
 //! Links carry packets that are authenticated already: the link layer's handshake
 //! is not on the air, its counter and tag are. Where the core's own datagram links run
 //! (`../datagrams.rs`) their frames go on the air instead, each once and for a single
@@ -65,6 +66,13 @@ struct Outgoing {
 }
 
 impl Outgoing {
+    fn new(bytes: Bytes, path: Path, to: (usize, usize), number: u64, framed: bool) -> Self {
+        let to = vec![to];
+        let mut new = Self { bytes, path, to, number, framed, parts: 1, sent: 0, again: 0 };
+        new.parts = new.bytes.len().div_ceil(FRAME - new.around()).max(1);
+        new
+    }
+
     /// Bytes of its next frame that are not the packet's.
     fn around(&self) -> usize {
         if self.framed { ADDRESS } else { OVERHEAD }
@@ -240,9 +248,7 @@ impl World {
             return self.checks.count("lost in a full queue");
         }
         medium.numbers += 1;
-        let (number, parts) = (medium.numbers, bytes.len().div_ceil(FRAME - OVERHEAD).max(1));
-        let (to, framed) = (vec![(conn, side)], false);
-        let new = Outgoing { bytes, path, to, number, framed, parts, sent: 0, again: 0 };
+        let new = Outgoing::new(bytes, path, (conn, side), medium.numbers, false);
         radio.queue.push_back(new);
         if radio.queue.len() >= QUEUE / 2 && !self.conns[conn].full[side] {
             self.conns[conn].full[side] = true;
@@ -270,9 +276,8 @@ impl World {
             let Some(bytes) = self.next_frame(conn, side) else { continue };
             let Some(medium) = &mut self.radio else { return };
             medium.numbers += 1;
-            let (number, path, to) = (medium.numbers, Path::default(), vec![(conn, side)]);
-            let (framed, parts) = (true, 1);
-            let new = Outgoing { bytes, path, to, number, framed, parts, sent: 0, again: 0 };
+            let (number, path) = (medium.numbers, Path::default());
+            let new = Outgoing::new(bytes, path, (conn, side), number, true);
             let radio = &mut medium.radios[n];
             radio.queue.push_back(new);
             return radio.ready.push_back((conn, side));
