@@ -4,6 +4,7 @@
 use super::live::Life;
 use super::machine::Given;
 use super::plan::Fault;
+use super::wires::LinkCode;
 use crate::topology::Topology;
 use blvm_mesh_core::config::{Config, MeshMode};
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
@@ -22,6 +23,12 @@ impl Life<'_> {
         w.heal_all();
         // Until every payment made in the trouble has expired and is forgotten.
         w.run_for((self.plan.lifetime + 130) * SECOND);
+        if self.plan.code == LinkCode::Datagrams {
+            // These links come back late, and others may have their places in a full table by
+            // then: the source of a packet along the old route would be told, and no more.
+            let longest = w.nodes.iter().map(|n| n.config.timing.route_lifetime).max();
+            w.run_for(longest.unwrap_or(0));
+        }
         for n in 0..w.nodes.len() {
             // However much a clock drifts, it is set again now and then.
             w.set_clock(n, 0);
