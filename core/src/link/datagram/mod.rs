@@ -41,6 +41,8 @@ pub mod terms;
 pub mod window;
 
 #[cfg(test)]
+mod given_up_tests;
+#[cfg(test)]
 mod line_tests;
 #[cfg(test)]
 mod session_tests;
