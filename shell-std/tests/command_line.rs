@@ -3,9 +3,10 @@
 mod program;
 
 use program::program;
+use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Output, Stdio};
 
 fn run(arguments: &[&str], input: &[u8]) -> Output {
     let mut child = program()
@@ -101,8 +102,7 @@ fn a_node_runs_alone_in_its_directory_and_stops_on_sigterm() {
     let error = String::from_utf8_lossy(&second.stdout).into_owned();
     assert!(error.contains("in use"), "{error}");
 
-    let pid = node.0.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    kill_process(Pid::from_child(&node.0), Signal::TERM).unwrap();
     assert_eq!(node.0.wait().unwrap().code(), Some(0));
     assert!(!dir.path().join("node/rpc.sock").exists());
     // The identity stays.
