@@ -39,6 +39,22 @@ pub struct HopId(pub [u8; 8]);
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct LinkId(pub u32);
 
+/// What a neighbour is to this node. Own neighbours come before strangers wherever room or
+/// an allowance is shared out.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Standing {
+    /// Configured here, or dialled by this node. Whoever is at the other end of a serial or
+    /// radio line is too.
+    Own,
+    /// Anybody else.
+    Stranger {
+        /// Stands for the prefix of the address that it came from: of IPv4 the first 24
+        /// bits, of IPv6 the first 48. Addresses of one prefix are taken for one owner's.
+        prefix: u64,
+    },
+}
+
 fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     bytes.iter().try_for_each(|b| write!(f, "{b:02x}"))
 }

@@ -9,7 +9,7 @@ use crate::{
     StoreError,
 };
 use blvm_mesh_core::config::Config;
-use blvm_mesh_core::id::NodeId;
+use blvm_mesh_core::id::{NodeId, Standing};
 use blvm_mesh_core::link::aead::Aead;
 use blvm_mesh_core::link::datagram::{DatagramLimits, Event, Keys};
 use blvm_mesh_core::mesh::{BoardMesh, Input, MeshError, NetworkReason};
@@ -314,8 +314,8 @@ fn events<A: Aead>(
                 if let Some(line) = relay.lines.get_mut(port) {
                     line.id = Some(link);
                 }
-                let peer = NodeId::from_public_key(&remote);
-                relay.give(now, Input::PeerConnected { link, peer, dialed }, on);
+                let (peer, standing) = (NodeId::from_public_key(&remote), Standing::Own);
+                relay.give(now, Input::PeerConnected { link, peer, dialed, standing }, on);
             }
             Some(Event::Down(reason)) => {
                 let reason = line.down.map_or(Down::Link(reason), Down::Mesh);

@@ -5,7 +5,7 @@
 //! Numbers are little-endian, of 64 bits. It is a form for tests: it has no version.
 
 use blvm_mesh_core::config::Config;
-use blvm_mesh_core::id::{LinkId, Network, NodeId};
+use blvm_mesh_core::id::{LinkId, Network, NodeId, Standing};
 use blvm_mesh_core::mesh::{Action, Input, Mesh, Ticket};
 use blvm_mesh_core::mode::MeshMode;
 use blvm_mesh_core::payment::headers::KnownHeader;
@@ -38,8 +38,13 @@ pub fn write_input(marked: bool, now: Micros, input: &Input<'_>, put: &mut impl 
     put(&[marked.into()]);
     put(&now.to_le_bytes());
     match input {
-        Input::PeerConnected { link, peer, dialed } => {
-            put(&[0, (*dialed).into()]);
+        Input::PeerConnected { link, peer, dialed, standing } => {
+            let (own, prefix) = match standing {
+                Standing::Own => (true, 0),
+                Standing::Stranger { prefix } => (false, *prefix),
+            };
+            put(&[0, (*dialed).into(), own.into()]);
+            put(&prefix.to_le_bytes());
             put(&link.0.to_le_bytes());
             put(&peer.0);
         }
@@ -180,9 +185,14 @@ impl<'a> Recording<'a> {
         let mut len = 0;
         let input = match f.array()? {
             [0] => {
-                let [dialed] = f.array()?;
+                let [dialed, own] = f.array()?;
+                let standing = match (own, f.number()?) {
+                    (0, prefix) => Standing::Stranger { prefix },
+                    _ => Standing::Own,
+                };
                 let link = f.link()?;
-                Input::PeerConnected { link, peer: NodeId(f.array()?), dialed: dialed != 0 }
+                let peer = NodeId(f.array()?);
+                Input::PeerConnected { link, peer, dialed: dialed != 0, standing }
             }
             [1] => Input::PeerDisconnected { link: f.link()? },
             [2] => {

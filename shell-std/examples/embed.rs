@@ -12,7 +12,7 @@ use blvm_mesh::manager::{
 };
 use blvm_mesh::store::{STORE_FILE, Store};
 use blvm_mesh_core::config::{Config, MeshMode};
-use blvm_mesh_core::id::Network;
+use blvm_mesh_core::id::{Network, Standing};
 use blvm_mesh_core::mesh::{Event, MeshError, PaymentReason};
 use blvm_mesh_core::payment::fee::Party;
 use blvm_mesh_core::payment::headers::KnownHeader;
@@ -103,8 +103,8 @@ async fn scenes(executor: &smol::LocalExecutor<'_>) -> Result<(), Error> {
     }
     let [(a, at_a), (b, at_b), (c, at_c)] = &nodes[..] else { return Err("three nodes".into()) };
     for (x, name_x, y, name_y) in [(a, "a", b, "b"), (b, "b", c, "c")] {
-        y.peer_connected(name_x, x.id(), false).await?;
-        x.peer_connected(name_y, y.id(), true).await?;
+        y.peer_connected(name_x, x.id(), false, Standing::Own).await?;
+        x.peer_connected(name_y, y.id(), true, Standing::Own).await?;
     }
     let is_up = |e: &Event| matches!(e, Event::PeerConnected { .. });
     while [at_a, at_b, at_b, at_c].iter().map(|h| h.count(is_up)).sum::<usize>() < 6 {

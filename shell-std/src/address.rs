@@ -11,6 +11,7 @@
 use blvm_mesh_core::id::NodeId;
 use secp256k1::PublicKey;
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 /// Bits per second where none are given.
@@ -20,6 +21,17 @@ pub const BAUD_RANGE: std::ops::RangeInclusive<u32> = 1_200..=4_000_000;
 
 const SERIAL: &str = "serial://";
 const SERIAL_TCP: &str = "serial+tcp://";
+
+/// The prefix of an address that counts as one owner's: of IPv4 the first 24 bits, of IPv6 the
+/// first 48. IPv4 written as IPv6 (RFC 4291, section 2.5.5.2) is IPv4.
+pub fn prefix(ip: IpAddr) -> u64 {
+    // Above the 48 bits of an IPv6 prefix.
+    const IPV4: u64 = 1 << 48;
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => IPV4 | u64::from(ip.to_bits() >> 8),
+        IpAddr::V6(ip) => (ip.to_bits() >> 80) as u64,
+    }
+}
 
 /// Where a node is reached and who it must prove to be.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -296,6 +308,17 @@ mod tests {
         }
         let error = format!("{KEY}@serial:///dev/x?baud=1").parse::<PeerAddress>().unwrap_err();
         assert!(matches!(error, AddressError::Line(_)));
+    }
+
+    #[test]
+    fn addresses_of_one_owner_have_one_prefix() {
+        let of = |ip: &str| prefix(ip.parse().unwrap());
+        assert_eq!(of("192.0.2.1"), of("192.0.2.254"));
+        assert_ne!(of("192.0.2.1"), of("192.0.3.1"));
+        assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.9"));
+        assert_eq!(of("2001:db8:1::1"), of("2001:db8:1:ffff::2"));
+        assert_ne!(of("2001:db8:1::1"), of("2001:db8:2::1"));
+        assert_ne!(of("0.0.0.0"), of("::"));
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub use verifier::{PaymentVerifier, VerificationResult};
 use crate::node::{Deliveries, Delivery};
 use crate::store::{Store, StoreError};
 use blvm_mesh_core::config::Config;
-use blvm_mesh_core::id::{LinkId, NodeId};
+use blvm_mesh_core::id::{LinkId, NodeId, Standing};
 use blvm_mesh_core::mesh::{HostMesh, Input, MeshError, Misuse, Quote, Stats};
 use blvm_mesh_core::time::{Micros, SECOND};
 use effects::{Core, Given, Outcome};
@@ -144,7 +144,8 @@ impl MeshManager {
     }
 
     /// The host has a connection to a peer and knows its identity: by a handshake,
-    /// or because its operator wrote it down. `dialed` says who connected.
+    /// or because its operator wrote it down. `dialed` says who connected, `standing` whether the
+    /// operator configured the peer or it is a stranger ([`crate::address::prefix`]).
     ///
     /// # Errors
     /// [`ManagerError::PeerInUse`].
@@ -153,10 +154,11 @@ impl MeshManager {
         peer: &str,
         id: NodeId,
         dialed: bool,
+        standing: Standing,
     ) -> Result<(), ManagerError> {
         self.give(|core, now| {
             let link = core.connect(peer).ok_or_else(|| ManagerError::PeerInUse(peer.into()))?;
-            let input = Input::PeerConnected { link, peer: id, dialed };
+            let input = Input::PeerConnected { link, peer: id, dialed, standing };
             core.give(now, input).map_err(ManagerError::Misuse)
         })?;
         self.carry_out().await;

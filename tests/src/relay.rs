@@ -3,7 +3,7 @@
 use crate::bank::{Bank, OwnTerms};
 use crate::sim::Given;
 use blvm_mesh_core::config::{Allowance, Config};
-use blvm_mesh_core::id::{LinkId, Network, NodeId};
+use blvm_mesh_core::id::{LinkId, Network, NodeId, Standing};
 use blvm_mesh_core::mesh::{Action, HostMesh, Input, MeshError, Priority};
 use blvm_mesh_core::mode::MeshMode;
 use blvm_mesh_core::tariff::Tariff;
@@ -90,7 +90,7 @@ impl Relay {
         };
         let mut given = vec![Given::Clock { unix: NOW }];
         for (link, peer) in [(FROM, self.source()), (TO, self.destination)] {
-            given.push(Given::Connected { link, peer, dialed: true });
+            given.push(Given::Connected { link, peer, dialed: true, standing: Standing::Own });
             let mut bytes = vec![0; hello::MAX_LEN];
             let n = hello.write(&mut bytes).expect("room for a hello");
             bytes.truncate(n);

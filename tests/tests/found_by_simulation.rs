@@ -1,7 +1,7 @@
 //! Faults that the simulator, or whoever wrote it, found: each stays here.
 
 use blvm_mesh_core::config::{Capacities, MeshMode};
-use blvm_mesh_core::id::{LinkId, NodeId};
+use blvm_mesh_core::id::{LinkId, NodeId, Standing};
 use blvm_mesh_core::payment::fee::Tariff;
 use blvm_mesh_core::policy::quota::TokenBucket;
 use blvm_mesh_core::routing::neighbours::Neighbour;
@@ -188,6 +188,7 @@ fn neighbour(link: u32, node: NodeId) -> Neighbour {
         link: LinkId(link),
         node,
         dialed: true,
+        standing: Standing::Own,
         up: true,
         max_packet: 1000,
         tariff: Tariff::default(),

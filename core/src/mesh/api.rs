@@ -1,7 +1,7 @@
 //! What goes into the state machine and what comes out.
 
 use super::error::MeshError;
-use crate::id::{LinkId, NodeId};
+use crate::id::{LinkId, NodeId, Standing};
 use crate::payment::headers::KnownHeader;
 use crate::payment::ledger::Record;
 use crate::policy::detect::DetectedProtocol;
@@ -27,6 +27,8 @@ pub enum Input<'a> {
         peer: NodeId,
         /// Whether this node opened the connection.
         dialed: bool,
+        /// Whether the neighbour is configured or dialled, or a stranger.
+        standing: Standing,
     },
     /// A link is gone.
     PeerDisconnected {

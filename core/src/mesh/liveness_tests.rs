@@ -3,6 +3,7 @@
 use super::test_world::{Did, Own};
 use super::*;
 use crate::config::MeshMode;
+use crate::id::Standing;
 use crate::tables::Boxed;
 use crate::time::{MILLISECOND, SECOND};
 use crate::wire::route_request::{HEARSAY, Hop, ROUTES, RouteRequest};
@@ -147,7 +148,7 @@ fn who_is_slow_is_not_given_up_and_tells_the_other_end_that_it_gets_something() 
 fn who_has_not_said_hello_gains_nothing_by_sending_bytes() {
     let mut w = World::new(2, |_| Config::board(crate::id::Network::Regtest, 65536));
     let (link, peer) = (World::link(0, 1), w.id(1));
-    w.give(0, Input::PeerConnected { link, peer, dialed: true });
+    w.give(0, Input::PeerConnected { link, peer, dialed: true, standing: Standing::Own });
     let begin = w.now;
     for second in 1..11 {
         assert_eq!(w.nodes[0].table().neighbours.len(), 1);
@@ -176,7 +177,15 @@ fn who_says_no_hello_is_given_up_the_later_the_slower_links_are() {
         config.timing.hop_round_trip = round_trip;
         let mut w = World::new(2, |_| config.clone());
         let peer = w.id(1);
-        w.give(0, Input::PeerConnected { link: World::link(0, 1), peer, dialed: true });
+        w.give(
+            0,
+            Input::PeerConnected {
+                link: World::link(0, 1),
+                peer,
+                dialed: true,
+                standing: Standing::Own,
+            },
+        );
         let closed = |w: &mut World, at: Micros| {
             w.now = at;
             w.give(0, Input::Timer);
@@ -195,9 +204,9 @@ fn a_hello_that_was_lost_is_asked_for() {
     let (a, b) = (w.id(0), w.id(1));
     w.cut(0, 1);
     let (la, lb) = (LinkId(7), LinkId(8));
-    w.give(1, Input::PeerConnected { link: lb, peer: a, dialed: true });
+    w.give(1, Input::PeerConnected { link: lb, peer: a, dialed: true, standing: Standing::Own });
     w.join((0, la), (1, lb));
-    w.give(0, Input::PeerConnected { link: la, peer: b, dialed: false });
+    w.give(0, Input::PeerConnected { link: la, peer: b, dialed: false, standing: Standing::Own });
     w.run();
     let live = |w: &World| {
         [(0, b), (1, a)].map(|(n, peer)| w.nodes[n].table().neighbours.live(peer.hop()).is_some())

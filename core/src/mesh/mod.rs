@@ -246,7 +246,9 @@ impl<M: Memory> Mesh<M> {
             Input::Send { destination, payload, proof, unchecked } => {
                 self.send(destination, payload, proof, unchecked);
             }
-            Input::PeerConnected { link, peer, dialed } => self.connect(link, peer, dialed),
+            Input::PeerConnected { link, peer, dialed, standing } => {
+                self.connect(link, peer, dialed, standing);
+            }
             Input::PeerDisconnected { link } => self.disconnect(link),
             Input::FindRoute { destination } => self.find(destination),
             Input::PaymentVerified { ticket, block } => self.answer(ticket, block),

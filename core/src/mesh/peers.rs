@@ -4,7 +4,7 @@ use super::Mesh;
 use super::api::{Action, Event, Remedy};
 use super::error::{MeshError, NetworkReason};
 use super::timers::hello_timeout;
-use crate::id::{LinkId, NodeId};
+use crate::id::{LinkId, NodeId, Standing};
 use crate::payment::fee::Tariff;
 use crate::policy::mode::MeshMode;
 use crate::policy::quota::TokenBucket;
@@ -41,7 +41,7 @@ const WORTH_A_HELLO: u16 = 32;
 impl<M: Memory> Mesh<M> {
     /// A link is up; the neighbour's identity was proven on it.
     #[inline(never)]
-    pub(super) fn connect(&mut self, link: LinkId, peer: NodeId, dialed: bool) {
+    pub(super) fn connect(&mut self, link: LinkId, peer: NodeId, dialed: bool, standing: Standing) {
         if let Err(reason) = self.make_way(peer, dialed) {
             return self.reject(Some(link), reason, Remedy::Disconnect);
         }
@@ -50,6 +50,7 @@ impl<M: Memory> Mesh<M> {
             link,
             node: peer,
             dialed,
+            standing,
             up: false,
             max_packet: 0,
             tariff: Tariff::default(),

@@ -3,6 +3,7 @@
 //! record to be behind it.
 
 use super::*;
+use crate::id::Standing;
 use crate::wire::checksum::Sum;
 use crate::wire::datagram::Emit;
 use std::collections::{BTreeMap, VecDeque};
@@ -106,8 +107,14 @@ impl<M: Owned> World<M> {
         self.wires.insert((a, la), (b, lb));
         self.wires.insert((b, lb), (a, la));
         let (ia, ib) = (self.id(a), self.id(b));
-        let mut did = self.give(a, Input::PeerConnected { link: la, peer: ib, dialed: true });
-        did.extend(self.give(b, Input::PeerConnected { link: lb, peer: ia, dialed: false }));
+        let mut did = self.give(
+            a,
+            Input::PeerConnected { link: la, peer: ib, dialed: true, standing: Standing::Own },
+        );
+        did.extend(self.give(
+            b,
+            Input::PeerConnected { link: lb, peer: ia, dialed: false, standing: Standing::Own },
+        ));
         did.extend(self.run());
         did
     }

@@ -2,6 +2,7 @@
 
 use super::test_world::{Did, Own};
 use super::*;
+use crate::id::Standing;
 use crate::tables::Boxed;
 use std::vec;
 use std::vec::Vec;
@@ -124,7 +125,7 @@ fn the_caller_is_held_to_the_contract() {
     let link = LinkId(1);
     let peer = NodeId([1; 32]);
     assert_eq!(
-        m.handle(w.now, Input::PeerConnected { link, peer, dialed: true }),
+        m.handle(w.now, Input::PeerConnected { link, peer, dialed: true, standing: Standing::Own }),
         Err(Misuse::LinkInUse(link))
     );
     let mut bytes = vec![0; 10];

@@ -1,7 +1,7 @@
 //! Neighbours: sorted by link, and found by the short form of their identity.
 
 use crate::config::fixed::NEIGHBOURS;
-use crate::id::{HopId, LinkId, NodeId};
+use crate::id::{HopId, LinkId, NodeId, Standing};
 use crate::payment::fee::Tariff;
 use crate::policy::mode::MeshMode;
 use crate::policy::quota::TokenBucket;
@@ -17,6 +17,8 @@ pub struct Neighbour {
     pub node: NodeId,
     /// Whether this node opened the connection.
     pub dialed: bool,
+    /// Whether it is configured or dialled, or a stranger.
+    pub standing: Standing,
     /// Whether its hello came; nothing is sent through it before.
     pub up: bool,
     /// Largest packet that it accepts, in bytes.

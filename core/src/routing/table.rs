@@ -252,7 +252,7 @@ impl<M: Memory> RoutingTable<M> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::id::LinkId;
+    use crate::id::{LinkId, Standing};
     use crate::policy::mode::MeshMode;
     use crate::policy::quota::TokenBucket;
     use crate::tables::Fixed;
@@ -268,6 +268,7 @@ pub(crate) mod tests {
             link: LinkId(link),
             node: node(n),
             dialed: true,
+            standing: Standing::Own,
             up: true,
             max_packet: 1000,
             tariff: FREE,

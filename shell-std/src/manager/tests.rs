@@ -8,7 +8,7 @@ use crate::rpc::types::{self, Role, Share};
 use crate::store::STORE_FILE;
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, MerkleBlock, ScriptBuf};
-use blvm_mesh_core::id::{HopId, Network};
+use blvm_mesh_core::id::{HopId, Network, Standing};
 use blvm_mesh_core::mesh::Event;
 use blvm_mesh_core::payment::covenant::CovenantError;
 use blvm_mesh_core::payment::fee::Party;
@@ -93,8 +93,8 @@ async fn pair_of(
         executor.spawn(async move { timed.run().await }).detach();
         manager
     });
-    b.peer_connected("a", a.id(), false).await.unwrap();
-    a.peer_connected("b", b.id(), true).await.unwrap();
+    b.peer_connected("a", a.id(), false, Standing::Own).await.unwrap();
+    a.peer_connected("b", b.id(), true, Standing::Own).await.unwrap();
     // The second's first hello came before the first knew of it; the next one comes
     // by the clock.
     let up = |i: usize| {
@@ -118,7 +118,7 @@ fn run<F: Future<Output = ()>>(test: impl FnOnce(Rc<smol::LocalExecutor<'static>
 fn packets_and_events_pass_between_hosts() {
     run(async |executor| {
         let ([a, b], hosts) = pair(&executor).await;
-        let again = a.peer_connected("b", b.id(), true).await;
+        let again = a.peer_connected("b", b.id(), true, Standing::Own).await;
         assert!(matches!(again, Err(ManagerError::PeerInUse(_))), "{again:?}");
         let stranger = a.handle_packet("x", b"MESH").await;
         assert!(matches!(stranger, Err(ManagerError::UnknownPeer(_))), "{stranger:?}");

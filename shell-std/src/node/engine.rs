@@ -155,10 +155,10 @@ impl Engine {
         match command {
             Command::Batch(batch) => self.batch(now, batch),
             Command::LinkUp(established) => {
-                if let Some((link, peer, dialed)) =
+                if let Some((link, peer, dialed, standing)) =
                     self.shell.links.open(now, &self.shell.conduct, *established)
                 {
-                    self.give(now, Input::PeerConnected { link, peer, dialed });
+                    self.give(now, Input::PeerConnected { link, peer, dialed, standing });
                 }
             }
             Command::LinkDown { link, reason } => self.close(now, link, &reason),

@@ -2,7 +2,9 @@
 //! who has proven his key.
 
 use super::line::LineEnd;
+use crate::address;
 use crate::aead::Ring;
+use blvm_mesh_core::id::Standing;
 use blvm_mesh_core::link::transport::{Receiver, Sender};
 use blvm_mesh_core::link::{Link, LinkError, LinkLimits, Step};
 use secp256k1::{All, Keypair, PublicKey, Secp256k1, SecretKey};
@@ -34,6 +36,8 @@ pub(crate) struct Established {
     pub(crate) address: String,
     pub(crate) remote: PublicKey,
     pub(crate) dialed: bool,
+    /// What the way it came says of the neighbour, whoever it is.
+    pub(crate) standing: Standing,
     /// Dropped when the link ends.
     pub(crate) up: Option<smol::channel::Sender<Infallible>>,
 }
@@ -172,8 +176,12 @@ impl LinkKey {
                     let invalid = || io::Error::from(io::ErrorKind::InvalidData);
                     let (sender, receiver) = halves.ok_or_else(invalid)?;
                     let wire = Wire::Stream(Box::new(Stream { stream, sender, receiver }));
+                    let standing = match dialed {
+                        true => Standing::Own,
+                        false => Standing::Stranger { prefix: address::prefix(address.ip()) },
+                    };
                     let address = address.to_string();
-                    return Ok(Established { wire, address, remote, dialed, up: None });
+                    return Ok(Established { wire, address, remote, dialed, standing, up: None });
                 }
                 // No frame was asked for: the link has just been established at most.
                 Step::Frame(_) => return Err(io::Error::from(io::ErrorKind::InvalidData).into()),

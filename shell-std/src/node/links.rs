@@ -8,14 +8,14 @@ use super::egress::{Egress, EgressLimits, Pushed, Sent};
 use super::handshake::{Established, Stream, Wire};
 use super::line::{LineEnd, Opened};
 use super::presence::{Presence, Present};
-use blvm_mesh_core::id::{LinkId, NodeId};
+use blvm_mesh_core::id::{LinkId, NodeId, Standing};
 use blvm_mesh_core::link::joiner::Joiner;
 use blvm_mesh_core::link::packet_buffer::Growable;
 use blvm_mesh_core::mesh::Priority;
 use blvm_mesh_core::time::Micros;
 use secp256k1::PublicKey;
 use smol::{Executor, Task};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -73,6 +73,8 @@ pub(crate) struct Links {
     presence: Arc<Presence>,
     engine: smol::channel::Sender<Command>,
     executor: Arc<Executor<'static>>,
+    /// Configured neighbours: own ones also where they dial this node.
+    own: BTreeSet<NodeId>,
     /// Counts of links that are gone.
     past: (Counts, Counts),
 }
@@ -107,12 +109,13 @@ impl Links {
     pub(crate) fn new(
         clock: Clock,
         settings: LinkSettings,
+        own: BTreeSet<NodeId>,
         presence: Arc<Presence>,
         engine: smol::channel::Sender<Command>,
         executor: Arc<Executor<'static>>,
     ) -> Self {
         let (links, dirty, past) = (BTreeMap::new(), Vec::new(), Default::default());
-        Self { clock, settings, links, next: 1, dirty, presence, engine, executor, past }
+        Self { clock, settings, links, next: 1, dirty, presence, engine, executor, own, past }
     }
 
     pub(crate) fn clock(&self) -> Clock {
@@ -133,9 +136,10 @@ impl Links {
         now: Micros,
         conduct: &Conduct,
         established: Established,
-    ) -> Option<(LinkId, NodeId, bool)> {
-        let Established { wire, address, remote, dialed, up } = established;
+    ) -> Option<(LinkId, NodeId, bool, Standing)> {
+        let Established { wire, address, remote, dialed, standing, up } = established;
         let peer = NodeId::from_public_key(&remote);
+        let standing = if self.own.contains(&peer) { Standing::Own } else { standing };
         if conduct.banned(now, &peer).is_some() {
             tracing::debug!(%peer, %address, "refused a link: the neighbour is shut out");
             return None;
@@ -178,7 +182,7 @@ impl Links {
             _up: up,
         };
         self.links.insert(id, link);
-        Some((id, peer, dialed))
+        Some((id, peer, dialed, standing))
     }
 
     /// Starts the tasks of a TCP connection.

@@ -49,6 +49,7 @@ use crate::address::{Place, SerialLine};
 use crate::bench::Bench;
 use crate::chain::ChainSource;
 use crate::config::Settings;
+use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::mesh::{HostMesh, Input, Misuse};
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::time::{Micros, SECOND};
@@ -152,6 +153,7 @@ impl Node {
         let links = Links::new(
             clock,
             link_settings(settings),
+            settings.peers.iter().map(|p| NodeId::from_public_key(&p.public_key)).collect(),
             presence.clone(),
             commands.clone(),
             executor.clone(),

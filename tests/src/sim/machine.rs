@@ -2,7 +2,7 @@
 
 use super::bytes::Bytes;
 use blvm_mesh_core::config::Config;
-use blvm_mesh_core::id::{HopId, LinkId, NodeId};
+use blvm_mesh_core::id::{HopId, LinkId, NodeId, Standing};
 use blvm_mesh_core::mesh::{
     Action, Event, HostMesh, Input, Mesh, MeshError, Misuse, Priority, Quote, Remedy, Stats, Ticket,
 };
@@ -19,7 +19,7 @@ use secp256k1::SecretKey;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Given {
-    Connected { link: LinkId, peer: NodeId, dialed: bool },
+    Connected { link: LinkId, peer: NodeId, dialed: bool, standing: Standing },
     Disconnected { link: LinkId },
     Received { link: LinkId, bytes: Bytes },
     Answer { ticket: Ticket, block: Option<KnownHeader> },
@@ -50,8 +50,9 @@ impl Given {
             Self::Send { to, payload, proof, unchecked } => {
                 Input::Send { destination: *to, payload, proof, unchecked: *unchecked }
             }
-            Self::Connected { link, peer, dialed } => {
-                Input::PeerConnected { link: *link, peer: *peer, dialed: *dialed }
+            Self::Connected { link, peer, dialed, standing } => {
+                let (link, dialed, standing) = (*link, *dialed, *standing);
+                Input::PeerConnected { link, peer: *peer, dialed, standing }
             }
             Self::Disconnected { link } => Input::PeerDisconnected { link: *link },
             Self::Answer { ticket, block } => {

@@ -1,6 +1,7 @@
 //! What happened: as one rolling hash, and as lines where they are asked for.
 
 use super::machine::{Did, Given, Step};
+use blvm_mesh_core::id::Standing;
 use blvm_mesh_core::mesh::{Event, MeshError};
 use blvm_mesh_core::payment::fee::Party;
 use blvm_mesh_core::payment::ledger::Record;
@@ -74,8 +75,12 @@ impl Trace {
 
     fn given(&mut self, given: &Given) {
         match given {
-            Given::Connected { link, peer, dialed } => {
-                self.numbers(&[1, link.0.into(), (*dialed).into()]);
+            Given::Connected { link, peer, dialed, standing } => {
+                let prefix = match standing {
+                    Standing::Own => u64::MAX,
+                    Standing::Stranger { prefix } => *prefix,
+                };
+                self.numbers(&[1, link.0.into(), (*dialed).into(), prefix]);
                 self.bytes(&peer.0);
             }
             Given::Disconnected { link } => self.numbers(&[2, link.0.into()]),

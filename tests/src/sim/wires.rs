@@ -10,7 +10,7 @@ use super::bytes::{Bytes, Path};
 use super::datagrams::Datagrams;
 use super::stream::Stream;
 use super::world::Event;
-use blvm_mesh_core::id::LinkId;
+use blvm_mesh_core::id::{LinkId, Standing};
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 
 /// What carries packets from one end of a connection to the other.
@@ -214,7 +214,12 @@ impl World {
     pub(super) fn authenticated(&mut self, conn: usize, side: usize) {
         let ends = self.conns[conn].ends;
         let (link, peer) = (link_of(conn, side), self.id(ends[1 - side]));
-        let given = super::Given::Connected { link, peer, dialed: side == 0 };
+        // Each node has an address prefix of its own.
+        let standing = match side {
+            0 => Standing::Own,
+            _ => Standing::Stranger { prefix: ends[0] as u64 },
+        };
+        let given = super::Given::Connected { link, peer, dialed: side == 0, standing };
         self.input(ends[side], given);
     }
 

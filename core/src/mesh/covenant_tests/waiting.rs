@@ -1,6 +1,7 @@
 //! Packets that wait for the node's answer.
 
 use super::*;
+use crate::id::Standing;
 use crate::mesh::test_world::edit;
 
 #[test]
@@ -191,7 +192,17 @@ fn what_comes_back_is_checked_as_what_came_in() {
     let hello = {
         let mut n = World::new(2, config);
         let peer = n.id(1);
-        n.nodes[0].handle(0, Input::PeerConnected { link: LinkId(1), peer, dialed: true }).unwrap();
+        n.nodes[0]
+            .handle(
+                0,
+                Input::PeerConnected {
+                    link: LinkId(1),
+                    peer,
+                    dialed: true,
+                    standing: Standing::Own,
+                },
+            )
+            .unwrap();
         n.nodes[0].poll();
         let Action::Forward { packet, .. } = n.nodes[0].poll() else { panic!("no hello") };
         packet.head.to_vec()

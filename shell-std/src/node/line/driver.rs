@@ -10,6 +10,7 @@ use crate::node::command::{BUFFERS, Batch, Buffer, Command};
 use crate::node::dial::Backoff;
 use crate::node::egress::Given;
 use crate::node::handshake::{Established, Wire};
+use blvm_mesh_core::id::Standing;
 use blvm_mesh_core::link::aead::TAG_LEN;
 use blvm_mesh_core::link::datagram::serial::{self, CRC_LEN, Deframer};
 use blvm_mesh_core::link::datagram::terms::SESSIONS;
@@ -283,6 +284,7 @@ impl<'l> Driver<'l> {
             address: self.line.line.to_string(),
             remote,
             dialed: self.line.remote.is_some(),
+            standing: Standing::Own,
             up: None,
         };
         let command = Command::LinkUp(Box::new(established));

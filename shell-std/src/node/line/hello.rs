@@ -28,7 +28,7 @@ fn parse(packet: &[u8]) -> Option<Hello> {
 mod tests {
     use super::*;
     use blvm_mesh_core::config::Config;
-    use blvm_mesh_core::id::Network;
+    use blvm_mesh_core::id::{Network, Standing};
     use blvm_mesh_core::mesh::{Action, HostMesh, Input};
 
     /// The hello that the state machine writes.
@@ -36,7 +36,8 @@ mod tests {
         let key = secp256k1::SecretKey::from_byte_array([1; 32]).unwrap();
         let mut mesh = HostMesh::new(config, key, [2; 32]);
         let (link, peer) = (blvm_mesh_core::id::LinkId(1), blvm_mesh_core::id::NodeId([3; 32]));
-        mesh.handle(0, Input::PeerConnected { link, peer, dialed: true }).unwrap();
+        mesh.handle(0, Input::PeerConnected { link, peer, dialed: true, standing: Standing::Own })
+            .unwrap();
         loop {
             match mesh.poll() {
                 Action::Forward { packet, .. } => return packet.head.to_vec(),

@@ -2,7 +2,7 @@
 
 use super::super::*;
 use crate::aead::Ring;
-use blvm_mesh_core::id::LinkId;
+use blvm_mesh_core::id::{LinkId, Standing};
 use blvm_mesh_core::link::datagram::serial::{self, Deframer};
 use blvm_mesh_core::link::datagram::{DatagramLimits, DatagramLink, Keys, LinkMemory, Role};
 use blvm_mesh_core::link::fragment::Lane;
@@ -64,8 +64,8 @@ impl Board {
         // Never given up, however long the test takes.
         config.timing.keepalive = 0;
         let mut mesh = HostMesh::new(config, secret(9), [0; 32]);
-        let connected =
-            Input::PeerConnected { link: LinkId(1), peer: NodeId([1; 32]), dialed: true };
+        let (link, peer, standing) = (LinkId(1), NodeId([1; 32]), Standing::Own);
+        let connected = Input::PeerConnected { link, peer, dialed: true, standing };
         mesh.handle(0, connected).unwrap();
         loop {
             if let blvm_mesh_core::mesh::Action::Forward { packet, .. } = mesh.poll() {
