@@ -19,6 +19,19 @@ pub const MAX_SCRIPT: usize = 42;
 /// Routes remembered to one destination.
 pub const ROUTES_PER_DESTINATION: usize = 3;
 
+/// Lowest difficulty of the main network from which on headers and blocks may use the
+/// whole free allowance: mining one to carry other bytes costs more than paying for them.
+pub const MAINNET_MIN_DIFFICULTY: u64 = 1_000_000;
+
+/// The same for a node's own network, unless configured: whatever signet and regtest
+/// allow, where work is nothing that anybody pays for.
+pub const fn min_difficulty(network: Network) -> u64 {
+    match network {
+        Network::Mainnet | Network::Testnet3 | Network::Testnet4 => MAINNET_MIN_DIFFICULTY,
+        Network::Signet | Network::Regtest => 0,
+    }
+}
+
 /// Table sizes in fixed memory (boards).
 pub mod fixed {
     /// Neighbours.
@@ -181,6 +194,10 @@ pub struct Config {
     pub free_rate: u64,
     /// Free traffic accepted at once after a pause, in bytes.
     pub free_burst: u64,
+    /// Lowest difficulty on the node's own network from which on headers and blocks may
+    /// use all of that; 0 for whatever the network allows. Of other networks only the
+    /// main one's work counts, from [`MAINNET_MIN_DIFFICULTY`] on.
+    pub min_difficulty: u64,
     /// Payments that a neighbour may pass on and that turn out bad only by a check
     /// that costs: a signature, or a question to the node. Beyond that its paid
     /// datagrams are refused unchecked. What holds costs it nothing.
@@ -209,6 +226,7 @@ impl Config {
             max_packet: HOST_MAX_PACKET,
             free_rate: 12_500_000,
             free_burst: 8 * 1024 * 1024,
+            min_difficulty: min_difficulty(network),
             // At 60 us for two signatures 0.3 % of a core.
             bad_payments: Allowance { rate: 50, burst: 200 },
             payment: PaymentRules {

@@ -353,6 +353,7 @@ fn each_number(config: &mut Config, mut visit: impl FnMut(&mut u64) -> Option<()
         config.max_packet,
         config.free_rate,
         config.free_burst,
+        config.min_difficulty,
         config.bad_payments.rate,
         config.bad_payments.burst,
         payment.tariff.base_msat,

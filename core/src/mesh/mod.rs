@@ -189,6 +189,7 @@ impl<M: Memory> Mesh<M> {
         tables.prepare(&config, &mut rng);
         let policy = RoutingPolicyEngine::new(PolicyConfig {
             private_stratum_tlv: config.private_stratum_tlv,
+            min_difficulty: config.min_difficulty,
             ..PolicyConfig::new(config.mode, config.network)
         });
         Self {

@@ -8,7 +8,7 @@ use super::pay::Admission;
 use crate::config::MAX_HOPS;
 use crate::id::{HopId, LinkId, NodeId};
 use crate::payment::fee::Party;
-use crate::policy::detect::DetectedProtocol;
+use crate::policy::Classified;
 use crate::policy::mode::{MeshMode, RoutingPolicy};
 use crate::tables::Memory;
 use crate::time::Micros;
@@ -116,11 +116,11 @@ impl<M: Memory> Mesh<M> {
             Next::Relay { place, .. } => Party::Intermediate(place),
         };
         let size = packet.len();
-        let protocol = match next {
-            Next::Deliver => self.policy.detect_protocol(datagram.payload),
-            Next::Relay { .. } => self.protocol_that_decides(datagram.payload),
+        let found = match next {
+            Next::Deliver => self.policy.classified(datagram.payload),
+            Next::Relay { .. } => self.class_that_decides(datagram.payload),
         };
-        let admission = match self.admit(Some(link), party, &datagram, size, protocol) {
+        let admission = match self.admit(Some(link), party, &datagram, size, found) {
             Ok(admission) => admission,
             Err(reason) => {
                 let remedy = self.remedy_for_payment(link, &datagram.source, &reason);
@@ -139,7 +139,7 @@ impl<M: Memory> Mesh<M> {
                     source: datagram.source,
                     sequence: datagram.sequence,
                     payload: datagram.payload_range(size),
-                    protocol,
+                    protocol: found.protocol,
                     earned_msat,
                     after,
                 };
@@ -221,12 +221,12 @@ impl<M: Memory> Mesh<M> {
         Ok(Next::Relay { link: to.link, place })
     }
 
-    /// The protocol of a payload, where the mode makes a difference of it. In mode
-    /// open it decides nothing: it is not looked at.
-    pub(super) fn protocol_that_decides(&self, payload: &[u8]) -> DetectedProtocol {
+    /// The protocol of a payload and the classes of its bytes, where the mode makes a
+    /// difference of them. In mode open they decide nothing: it is not looked at.
+    pub(super) fn class_that_decides(&self, payload: &[u8]) -> Classified {
         match self.config.mode {
-            MeshMode::Open => DetectedProtocol::Unknown,
-            _ => self.policy.detect_protocol(payload),
+            MeshMode::Open => self.policy.unread(payload.len()),
+            _ => self.policy.classified(payload),
         }
     }
 
@@ -238,9 +238,9 @@ impl<M: Memory> Mesh<M> {
         party: Party,
         datagram: &Datagram<'_>,
         size: usize,
-        protocol: DetectedProtocol,
+        found: Classified,
     ) -> Result<Admission, MeshError> {
-        match self.policy.determine_policy(protocol) {
+        match self.policy.determine_policy(found.protocol) {
             RoutingPolicy::Refused => Err(PaymentReason::ModeRefused(self.config.mode).into()),
             RoutingPolicy::PaymentRequired => self.check_payment(link, party, datagram),
             RoutingPolicy::Free => {

@@ -80,8 +80,8 @@ impl<M: Memory> Mesh<M> {
         };
         let admission = match unchecked {
             false => {
-                let protocol = self.protocol_that_decides(payload);
-                self.admit(None, Party::Source, &unsent, size, protocol)?
+                let found = self.class_that_decides(payload);
+                self.admit(None, Party::Source, &unsent, size, found)?
             }
             true if proof.is_empty() => Admission::Free,
             true => Admission::Paid { record: None, share_msat: 0 },

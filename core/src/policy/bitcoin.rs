@@ -1,10 +1,12 @@
 //! Whole messages of Bitcoin's P2P protocol and nothing after them.
 
 use super::command::{Command, Kind};
-use super::detect::DetectedProtocol;
+use super::cost::{FreeCost, Work};
+use super::detect::{Classified, DetectedProtocol};
 use super::hash::double_sha256;
 use super::reader::Reader;
 use super::reason::{Reason, Unrecognised};
+use super::work::Chain;
 use super::{governance, messages};
 use crate::id::Network;
 
@@ -20,20 +22,30 @@ pub(super) fn network_of(magic: &[u8; 4]) -> Option<Network> {
 /// Bitcoin's, `CommonsGovernance` if any is a governance message, so that
 /// company does not make it free where governance is refused. `network` is
 /// that of the first magic; the caller has looked at it.
-pub(super) fn recognise(bytes: &[u8], network: Network) -> Result<DetectedProtocol, Unrecognised> {
+pub(super) fn recognise(
+    bytes: &[u8],
+    network: Network,
+    work: Work,
+) -> Result<Classified, Unrecognised> {
+    let chain = Chain { network, min_difficulty: work.min_difficulty(network) };
     let mut reader = Reader::new(bytes, 0);
-    let mut protocol = DetectedProtocol::BitcoinP2P;
+    let mut found =
+        Classified { protocol: DetectedProtocol::BitcoinP2P, cost: FreeCost::default() };
     while !reader.is_empty() {
-        if message(&mut reader, network)? == Kind::Governance {
-            protocol = DetectedProtocol::CommonsGovernance;
+        let start = reader.at();
+        let (command, worked) = message(&mut reader, chain)?;
+        if command.kind() == Kind::Governance {
+            found.protocol = DetectedProtocol::CommonsGovernance;
         }
+        found.cost.add(command.class(worked), reader.at().saturating_sub(start));
     }
-    Ok(protocol)
+    Ok(found)
 }
 
 /// One message: header, structure of the payload, and last the checksum,
-/// because it costs most.
-fn message(reader: &mut Reader<'_>, network: Network) -> Result<Kind, Unrecognised> {
+/// because it costs most. Gives the command, and whether its work counts.
+fn message(reader: &mut Reader<'_>, chain: Chain) -> Result<(Command, bool), Unrecognised> {
+    let network = chain.network;
     let start = *reader;
     let truncated = |_| Reason::HeaderTruncated.at(start.at());
     let magic: &[u8; 4] = reader.array().map_err(truncated)?;
@@ -61,10 +73,10 @@ fn message(reader: &mut Reader<'_>, network: Network) -> Result<Kind, Unrecognis
         .map_err(|_| Reason::PayloadTruncated.at(payload_at))?;
 
     let mut fields = Reader::new(payload, payload_at);
-    match command.kind() {
-        Kind::Bitcoin => messages::check(command, &mut fields, network)?,
-        Kind::Governance => governance::check(command, &mut fields)?,
-    }
+    let worked = match command.kind() {
+        Kind::Bitcoin => messages::check(command, &mut fields, chain)?,
+        Kind::Governance => governance::check(command, &mut fields).map(|()| false)?,
+    };
     fields.finish()?;
 
     let matches = if payload.is_empty() {
@@ -72,5 +84,5 @@ fn message(reader: &mut Reader<'_>, network: Network) -> Result<Kind, Unrecognis
     } else {
         double_sha256(payload).starts_with(checksum)
     };
-    if matches { Ok(command.kind()) } else { Err(Reason::Checksum.at(checksum_at)) }
+    if matches { Ok((command, worked)) } else { Err(Reason::Checksum.at(checksum_at)) }
 }

@@ -1,12 +1,12 @@
 //! Blocks and what speaks of them: `block`, `headers`, `merkleblock`,
-//! `cmpctblock`, `blocktxn`. Every header brings its proof of work.
+//! `cmpctblock`, `blocktxn`. Every header brings its proof of work. Where all
+//! bytes of a message hang on it, true says that the work counts.
 
 use super::hash::{double_sha256_parts, parent};
 use super::reader::Reader;
 use super::reason::{Reason, Unrecognised};
 use super::transaction::Transaction;
-use super::work::check_work;
-use crate::id::Network;
+use super::work::{Chain, check_work};
 
 type Result<T> = core::result::Result<T, Unrecognised>;
 
@@ -22,10 +22,10 @@ const LEVELS: usize = 16;
 
 /// `block`: every byte is bound to the header's work, transactions by the
 /// Merkle root and witnesses by the coinbase's commitment.
-pub(super) fn check_block(reader: &mut Reader<'_>, network: Network) -> Result<()> {
+pub(super) fn check_block(reader: &mut Reader<'_>, chain: Chain) -> Result<bool> {
     let start = *reader;
     let header: &[u8; 80] = reader.array()?;
-    check_work(header, network, start.at())?;
+    let proof = check_work(header, chain, start.at())?;
     let count_at = *reader;
     let count = reader.count(MAX_TRANSACTIONS)?;
     if count == 0 {
@@ -64,9 +64,9 @@ pub(super) fn check_block(reader: &mut Reader<'_>, network: Network) -> Result<(
     if root != merkle_root(header) {
         return Err(Reason::MerkleRoot.at(start.at().saturating_add(36)));
     }
-    let Some(witness) = coinbase.witness() else { return Ok(()) };
+    let Some(witness) = coinbase.witness() else { return Ok(proof.counts) };
     if commits_to(&coinbase, witness, wtxids) {
-        Ok(())
+        Ok(proof.counts)
     } else {
         Err(Reason::WitnessCommitment.at(coinbase.at()))
     }
@@ -88,28 +88,31 @@ fn commits_to(coinbase: &Transaction<'_>, witness: &[u8], wtxids: MerkleTree) ->
 }
 
 /// `headers`: each meets its own target and follows the one before.
-pub(super) fn check_headers(reader: &mut Reader<'_>, network: Network) -> Result<()> {
+pub(super) fn check_headers(reader: &mut Reader<'_>, chain: Chain) -> Result<bool> {
     let mut previous: Option<[u8; 32]> = None;
+    let mut counts = true;
     for _ in 0..reader.count(2_000)? {
         let at = reader.at();
         let header: &[u8; 80] = reader.array()?;
         if previous.is_some_and(|hash| header.get(4..36) != Some(&hash)) {
             return Err(Reason::NotContinuous.at(at.saturating_add(4)));
         }
-        previous = Some(check_work(header, network, at)?);
+        let proof = check_work(header, chain, at)?;
+        previous = Some(proof.hash);
+        counts &= proof.counts;
         let count = *reader;
         if reader.u8()? != 0 {
             return count.fail(Reason::Value("transaction count of a header"));
         }
     }
-    Ok(())
+    Ok(counts && previous.is_some())
 }
 
 /// `merkleblock` (BIP 37): the branches lead to the root of a worked header.
-pub(super) fn check_merkle_block(reader: &mut Reader<'_>, network: Network) -> Result<()> {
+pub(super) fn check_merkle_block(reader: &mut Reader<'_>, chain: Chain) -> Result<bool> {
     let start = *reader;
     let header: &[u8; 80] = reader.array()?;
-    check_work(header, network, start.at())?;
+    let proof = check_work(header, chain, start.at())?;
     let total_at = *reader;
     let total = reader.u32()?;
     if total == 0 {
@@ -128,15 +131,15 @@ pub(super) fn check_merkle_block(reader: &mut Reader<'_>, network: Network) -> R
     if root != merkle_root(header) {
         return Err(Reason::MerkleRoot.at(start.at().saturating_add(36)));
     }
-    Ok(())
+    Ok(proof.counts)
 }
 
 /// `cmpctblock` (BIP 152): worked header, nonce, short ids, prefilled
 /// transactions at places that exist.
-pub(super) fn check_compact_block(reader: &mut Reader<'_>, network: Network) -> Result<()> {
+pub(super) fn check_compact_block(reader: &mut Reader<'_>, chain: Chain) -> Result<()> {
     let start = *reader;
     let header: &[u8; 80] = reader.array()?;
-    check_work(header, network, start.at())?;
+    check_work(header, chain, start.at())?;
     reader.take(8)?;
     let short_ids = reader.count(MAX_TRANSACTIONS)?;
     reader.take((short_ids as usize).saturating_mul(6))?;

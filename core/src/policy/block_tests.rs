@@ -4,6 +4,7 @@ use super::block::*;
 use super::reader::Reader;
 use super::reason::{Reason, Unrecognised};
 use super::samples::*;
+use super::work::Chain;
 use crate::id::Network;
 use bitcoin::consensus::{deserialize, serialize};
 use bitcoin::hashes::Hash;
@@ -13,13 +14,13 @@ use std::vec::Vec;
 
 type Result = core::result::Result<(), Unrecognised>;
 
-fn check(
+fn check<T>(
     bytes: &[u8],
     network: Network,
-    how: impl Fn(&mut Reader<'_>, Network) -> Result,
+    how: impl Fn(&mut Reader<'_>, Chain) -> core::result::Result<T, Unrecognised>,
 ) -> Result {
     let mut reader = Reader::new(bytes, 0);
-    how(&mut reader, network)?;
+    how(&mut reader, Chain { network, min_difficulty: None })?;
     reader.finish()
 }
 

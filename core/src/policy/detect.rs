@@ -1,7 +1,9 @@
 //! Tells the protocol of a payload as it stands at the mesh's edge, in clear.
 
+use super::cost::{Class, FreeCost, Work};
 use super::reason::{Reason, Unrecognised};
 use super::{bitcoin, stratum, stratum_tlv};
+use crate::config::MAINNET_MIN_DIFFICULTY;
 use crate::id::Network;
 
 /// First bytes of every mesh packet (DESIGN section 4).
@@ -23,6 +25,22 @@ pub enum DetectedProtocol {
     Unknown,
 }
 
+/// A payload's protocol, and the classes of its bytes where it goes free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Classified {
+    /// Protocol of the whole payload.
+    pub protocol: DetectedProtocol,
+    /// Its bytes by class.
+    pub cost: FreeCost,
+}
+
+impl Classified {
+    /// All bytes of one class.
+    pub const fn of(protocol: DetectedProtocol, class: Class, bytes: usize) -> Self {
+        Self { protocol, cost: FreeCost::of(class, bytes) }
+    }
+}
+
 /// What to recognise besides the rules that always hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Scope {
@@ -38,27 +56,35 @@ pub struct Scope {
 /// bytes for structure and one for the checksum, and for blocks two more for
 /// the two Merkle trees.
 pub fn explain(bytes: &[u8], scope: Scope) -> Result<DetectedProtocol, Unrecognised> {
+    let work = Work { network: Network::Mainnet, min_difficulty: MAINNET_MIN_DIFFICULTY };
+    classify(bytes, scope, work).map(|found| found.protocol)
+}
+
+/// As [`explain`], with the classes of the bytes. `work` says whose proof of work
+/// counts.
+pub fn classify(bytes: &[u8], scope: Scope, work: Work) -> Result<Classified, Unrecognised> {
+    let plain = |protocol| Ok(Classified::of(protocol, Class::Plain, bytes.len()));
     if bytes.is_empty() {
         return Err(Reason::Empty.at(0));
     }
     if let Some(magic) = bytes.first_chunk::<4>() {
         if *magic == MESH_MAGIC {
-            return Ok(DetectedProtocol::MeshPacket);
+            return plain(DetectedProtocol::MeshPacket);
         }
         if let Some(found) = bitcoin::network_of(magic) {
             return match scope.network {
                 Some(allowed) if allowed != found => {
                     Err(Reason::OtherNetwork { found, allowed }.at(0))
                 }
-                _ => bitcoin::recognise(bytes, found),
+                _ => bitcoin::recognise(bytes, found, work),
             };
         }
     }
     // No magic is also a known extension type or a possible TLV length.
     match stratum::check(bytes) {
-        Ok(()) => Ok(DetectedProtocol::StratumV2),
+        Ok(()) => plain(DetectedProtocol::StratumV2),
         Err(_) if scope.private_stratum_tlv && stratum_tlv::is_private_tlv(bytes) => {
-            Ok(DetectedProtocol::StratumV2)
+            plain(DetectedProtocol::StratumV2)
         }
         Err(why) => Err(why),
     }

@@ -5,13 +5,24 @@ use super::command::Command;
 use super::reader::Reader;
 use super::reason::{Reason, Unrecognised};
 use super::transaction::MAX_MONEY;
+use super::work::Chain;
 use super::{block, command};
-use crate::id::Network;
 
 type Result<T> = core::result::Result<T, Unrecognised>;
 
-/// Reads the fields of one message's payload.
-pub(super) fn check(command: Command, fields: &mut Reader<'_>, network: Network) -> Result<()> {
+/// Reads the fields of one message's payload; true if all of them are bound to
+/// proof of work that counts.
+pub(super) fn check(command: Command, fields: &mut Reader<'_>, chain: Chain) -> Result<bool> {
+    match command {
+        Command::Headers => block::check_headers(fields, chain),
+        Command::Block => block::check_block(fields, chain),
+        Command::MerkleBlock => block::check_merkle_block(fields, chain),
+        _ => check_other(command, fields, chain).map(|()| false),
+    }
+}
+
+/// As [`check`], for all that is not.
+fn check_other(command: Command, fields: &mut Reader<'_>, chain: Chain) -> Result<()> {
     match command {
         Command::FilterClear
         | Command::GetAddr
@@ -34,10 +45,7 @@ pub(super) fn check(command: Command, fields: &mut Reader<'_>, network: Network)
             take_each(fields, 101, 32)?;
             fields.take(32).map(|_| ())
         }
-        Command::Headers => block::check_headers(fields, network),
-        Command::Block => block::check_block(fields, network),
-        Command::MerkleBlock => block::check_merkle_block(fields, network),
-        Command::CmpctBlock => block::check_compact_block(fields, network),
+        Command::CmpctBlock => block::check_compact_block(fields, chain),
         Command::GetBlockTxn => block::check_get_block_txn(fields),
         Command::BlockTxn => block::check_block_txn(fields),
         Command::Tx => block::check_tx(fields),
@@ -85,7 +93,10 @@ pub(super) fn check(command: Command, fields: &mut Reader<'_>, network: Network)
         | Command::EconReg
         | Command::EconStatus
         | Command::EconVeto
-        | Command::GetBanList => fields.fail(Reason::UnknownCommand),
+        | Command::GetBanList
+        | Command::Headers
+        | Command::Block
+        | Command::MerkleBlock => fields.fail(Reason::UnknownCommand),
     }
 }
 

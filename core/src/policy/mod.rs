@@ -11,6 +11,7 @@ pub mod reason;
 mod bitcoin;
 mod block;
 mod command;
+mod cost;
 mod governance;
 mod hash;
 mod messages;
@@ -26,9 +27,12 @@ mod bitcoin_tests;
 #[cfg(test)]
 mod block_tests;
 #[cfg(test)]
+mod cost_tests;
+#[cfg(test)]
 mod samples;
 
-pub use detect::DetectedProtocol;
+pub use cost::{Class, FreeCost, Work};
+pub use detect::{Classified, DetectedProtocol};
 pub use mode::{MeshMode, PolicyConfig, RoutingPolicy, RoutingPolicyEngine};
 pub use quota::{Lane, LaneScheduler, TokenBucket};
 pub use reason::{Reason, Unrecognised};

@@ -1,7 +1,9 @@
 //! The policy engine: protocol and mode give free, paid or refused.
 
-use super::detect::{DetectedProtocol, Scope, explain};
+use super::cost::{Class, FreeCost, Work};
+use super::detect::{self, Classified, DetectedProtocol, Scope};
 use super::reason::Unrecognised;
+use crate::config::min_difficulty;
 use crate::id::Network;
 pub use crate::mode::{MeshMode, UnknownMode};
 
@@ -32,12 +34,21 @@ pub struct PolicyConfig {
     /// True if blvm-node's private TLV also counts as Stratum V2. It has no
     /// structure to check, and so carries anything for free.
     pub private_stratum_tlv: bool,
+    /// Lowest difficulty on the node's own network from which on headers and blocks
+    /// may use the whole free allowance.
+    pub min_difficulty: u64,
 }
 
 impl PolicyConfig {
     /// The usual settings: messages of any network, no private TLV.
     pub const fn new(mode: MeshMode, network: Network) -> Self {
-        Self { mode, network, own_network_only: false, private_stratum_tlv: false }
+        Self {
+            mode,
+            network,
+            own_network_only: false,
+            private_stratum_tlv: false,
+            min_difficulty: min_difficulty(network),
+        }
     }
 }
 
@@ -67,11 +78,43 @@ impl RoutingPolicyEngine {
     /// As [`detect_protocol`](Self::detect_protocol), with the reason why a
     /// payload is `Unknown` as its error.
     pub fn explain(&self, payload: &[u8]) -> Result<DetectedProtocol, Unrecognised> {
+        self.classify(payload).map(|found| found.protocol)
+    }
+
+    /// As [`explain`](Self::explain), with the classes of the payload's bytes, which
+    /// tell what the free lane's allowances are charged where the payload goes free.
+    /// In mode open the operator gave the whole allowance to everything: all bytes
+    /// are worked.
+    pub fn classify(&self, payload: &[u8]) -> Result<Classified, Unrecognised> {
+        let mut found = self.look(payload)?;
+        if self.config.mode == MeshMode::Open {
+            found.cost = FreeCost::of(Class::Worked, payload.len());
+        }
+        Ok(found)
+    }
+
+    /// As [`classify`](Self::classify), with `Unknown` in place of a reason.
+    pub fn classified(&self, payload: &[u8]) -> Classified {
+        self.classify(payload).unwrap_or_else(|_| self.unread(payload.len()))
+    }
+
+    /// A payload that is of no known protocol, or is not looked at.
+    pub const fn unread(&self, bytes: usize) -> Classified {
+        let class = match self.config.mode {
+            MeshMode::Open => Class::Worked,
+            _ => Class::Plain,
+        };
+        Classified::of(DetectedProtocol::Unknown, class, bytes)
+    }
+
+    fn look(&self, payload: &[u8]) -> Result<Classified, Unrecognised> {
+        let work =
+            Work { network: self.config.network, min_difficulty: self.config.min_difficulty };
         let scope = Scope {
             network: self.config.own_network_only.then_some(self.config.network),
             private_stratum_tlv: self.config.private_stratum_tlv,
         };
-        explain(payload, scope)
+        detect::classify(payload, scope, work)
     }
 
     /// What becomes of a payload of this protocol (the table of DESIGN section 5).

@@ -4,23 +4,61 @@ use super::hash::double_sha256;
 use super::reason::{Reason, Unrecognised};
 use crate::id::Network;
 
+/// The network of a message, and the difficulty from which on its work counts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Chain {
+    pub(super) network: Network,
+    /// `None`: its work does not count.
+    pub(super) min_difficulty: Option<u64>,
+}
+
+/// What a header's own proof of work shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Proof {
+    /// Hash of the header, in the byte order in which it is sent.
+    pub(super) hash: [u8; 32],
+    /// The difficulty is one that counts.
+    pub(super) counts: bool,
+}
+
 /// Checks that a header's hash is not over the target that its own bits give,
-/// and that this target is one that the network allows. Gives the hash in the
-/// byte order in which it is sent. `at` is the header's place in the payload.
+/// and that this target is one that the network allows. `at` is the header's
+/// place in the payload.
 pub(super) fn check_work(
     header: &[u8; 80],
-    network: Network,
+    chain: Chain,
     at: usize,
-) -> Result<[u8; 32], Unrecognised> {
+) -> Result<Proof, Unrecognised> {
+    let network = chain.network;
     let [.., b0, b1, b2, b3, _, _, _, _] = *header;
-    let target = target_from_bits(u32::from_le_bytes([b0, b1, b2, b3]));
+    let bits = u32::from_le_bytes([b0, b1, b2, b3]);
+    let target = target_from_bits(bits);
     let Some(target) = target.filter(|target| *target <= limit(network)) else {
         return Err(Reason::Target(network).at(at.saturating_add(72)));
     };
     let hash = double_sha256(header);
     let mut big_endian = hash;
     big_endian.reverse();
-    if big_endian > target { Err(Reason::Work.at(at)) } else { Ok(hash) }
+    if big_endian > target {
+        return Err(Reason::Work.at(at));
+    }
+    let counts = chain.min_difficulty.is_some_and(|least| has_difficulty(bits, least));
+    Ok(Proof { hash, counts })
+}
+
+/// Whether the target of valid difficulty bits is at most that of difficulty 1,
+/// 0xffff * 256^26, divided by `least`.
+fn has_difficulty(bits: u32, least: u64) -> bool {
+    let [size, a, b, c] = bits.to_be_bytes();
+    // The target is the mantissa, 24 bits, times 256^(size - 3); both sides times `least`.
+    let product = u128::from(u32::from_be_bytes([0, a, b, c])).saturating_mul(least.into());
+    let shift = 8 * u32::from(size.abs_diff(29));
+    if size > 29 {
+        product <= 0xffff_u128.checked_shr(shift).unwrap_or(0)
+    } else {
+        // Over 88 bits the right side is the larger one in any case.
+        product <= 0xffff << shift.min(88)
+    }
 }
 
 /// The target of compact difficulty bits, big-endian; `None` if it is zero,
@@ -89,21 +127,24 @@ pub(super) mod tests {
         for network in Network::ALL {
             let block = genesis_block(oracle_network(network));
             let header: [u8; 80] = serialize(&block.header).try_into().unwrap();
-            let hash = check_work(&header, network, 0).unwrap();
-            assert_eq!(serialize(&block.block_hash()), hash);
+            let chain = Chain { network, min_difficulty: Some(1) };
+            let proof = check_work(&header, chain, 0).unwrap();
+            assert_eq!(serialize(&block.block_hash()), proof.hash);
+            let hard = !matches!(network, Network::Regtest | Network::Signet);
+            assert_eq!(proof.counts, hard, "{network}");
             let mut idle = header;
             idle[76] ^= 0x55;
             let oracle: Header = deserialize(&idle).unwrap();
             let fits = oracle.validate_pow(oracle.target()).is_ok();
-            assert_eq!(check_work(&idle, network, 3).is_ok(), fits);
+            assert_eq!(check_work(&idle, chain, 3).is_ok(), fits);
             if !fits {
-                assert_eq!(check_work(&idle, network, 3), Err(Reason::Work.at(3)));
+                assert_eq!(check_work(&idle, chain, 3), Err(Reason::Work.at(3)));
             }
         }
         let header: [u8; 80] =
             serialize(&genesis_block(bitcoin::Network::Regtest).header).try_into().unwrap();
         assert_eq!(
-            check_work(&header, Network::Mainnet, 1),
+            check_work(&header, Chain { network: Network::Mainnet, min_difficulty: None }, 1),
             Err(Reason::Target(Network::Mainnet).at(73))
         );
     }
@@ -162,12 +203,55 @@ pub(super) mod tests {
         assert_eq!(target_from_bits(0x2300_0012), None);
     }
 
+    #[test]
+    fn difficulty_of_real_bits() {
+        // Main network: heights 0, 125,552, about 329,000, 794,143 and 840,000.
+        for (bits, difficulty) in [
+            (0x1d00_ffff, 1u64),
+            (0x1a44_b9f2, 244_112),
+            (0x181b_c330, 39_603_666_252),
+            (0x1705_7e69, 51_234_338_863_442),
+            (0x1703_4219, 86_388_558_925_171),
+        ] {
+            assert!(has_difficulty(bits, difficulty), "{bits:#x}");
+            assert!(!has_difficulty(bits, difficulty + 1), "{bits:#x}");
+        }
+        assert!(has_difficulty(0x207f_ffff, 0));
+        assert!(!has_difficulty(0x207f_ffff, 1));
+        assert!(has_difficulty(0x0300_0001, u64::MAX));
+    }
+
     proptest! {
         #[test]
         fn targets_agree_with_the_bitcoin_crate(size in 3u32..33, mantissa in 0u32..0x80_0000) {
             let bits = size << 24 | mantissa;
             let theirs = Target::from_compact(CompactTarget::from_consensus(bits)).to_be_bytes();
             prop_assert_eq!(target_from_bits(bits).unwrap_or([0; 32]), theirs);
+        }
+
+        #[test]
+        fn difficulty_agrees_with_long_division(
+            size in 0u32..35,
+            mantissa in prop_oneof![0u32..0x80_0000, 0u32..0x1_0000, 1u32..0x100],
+            shift in 0u32..64,
+            least: u64,
+        ) {
+            let bits = size << 24 | mantissa;
+            let Some(target) = target_from_bits(bits) else { return Ok(()) };
+            // Target of difficulty `least`: 0xffff * 256^26, byte by byte.
+            let least = least >> shift;
+            let mut rest = 0u128;
+            let mut most = [0u8; 32];
+            for (i, byte) in most.iter_mut().enumerate() {
+                rest = rest << 8 | if matches!(i, 4 | 5) { 0xff } else { 0 };
+                if least > 0 {
+                    *byte = (rest / u128::from(least)) as u8;
+                    rest %= u128::from(least);
+                } else {
+                    *byte = 0xff;
+                }
+            }
+            prop_assert_eq!(has_difficulty(bits, least), target <= most);
         }
     }
 }

@@ -6,7 +6,8 @@ use super::{Answer, Failure};
 use crate::config::{parse_mode, parse_network};
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::policy::{
-    DetectedProtocol, MeshMode, PolicyConfig, RoutingPolicy, RoutingPolicyEngine,
+    Classified, DetectedProtocol, FreeCost, MeshMode, PolicyConfig, RoutingPolicy,
+    RoutingPolicyEngine,
 };
 use clap::Args;
 use serde_json::json;
@@ -14,7 +15,9 @@ use serde_json::json;
 /// Tell the protocol of a payload, and what a relay does with it.
 ///
 /// Prints `protocol`, `policy` (Free, PaymentRequired or Refused), and `reason` where the
-/// protocol is Unknown. Exit code 1: Unknown. No node needs to run.
+/// protocol is Unknown. Where it goes free, the bytes of each class: `worked` bytes are
+/// bound to proof of work and may use a neighbour's whole free allowance; `plain` ones and
+/// `rare` ones (commands of which a node sends little) have small parts of it. Exit code 1: Unknown. No node needs to run.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -32,21 +35,30 @@ pub(super) struct Detect {
     /// Let blvm-node's own Stratum V2 framing count as Stratum V2.
     #[arg(long)]
     private_stratum_tlv: bool,
+    /// The relay's limits.min_difficulty. [default: that of the network]
+    #[arg(long, value_name = "DIFFICULTY")]
+    min_difficulty: Option<u64>,
 }
 
 impl Detect {
     pub(super) fn run(self) -> Result<Answer, Failure> {
         let payload = self.input.read()?;
+        let usual = PolicyConfig::new(self.mode, self.network.unwrap_or(Network::Mainnet));
         let engine = RoutingPolicyEngine::new(PolicyConfig {
             own_network_only: self.network.is_some(),
             private_stratum_tlv: self.private_stratum_tlv,
-            ..PolicyConfig::new(self.mode, self.network.unwrap_or(Network::Mainnet))
+            min_difficulty: self.min_difficulty.unwrap_or(usual.min_difficulty),
+            ..usual
         });
-        let (protocol, reason) = match engine.explain(&payload) {
-            Ok(protocol) => (protocol, None),
-            Err(why) => (DetectedProtocol::Unknown, Some(why.to_string())),
+        let (Classified { protocol, cost }, reason) = match engine.classify(&payload) {
+            Ok(found) => (found, None),
+            Err(why) => (engine.unread(payload.len()), Some(why.to_string())),
         };
-        let policy = policy_name(engine.determine_policy(protocol));
+        let policy = engine.determine_policy(protocol);
+        let FreeCost { worked, plain, rare } = cost;
+        let classes = [("worked", worked), ("plain", plain), ("rare", rare)];
+        let free = policy == RoutingPolicy::Free;
+        let policy = policy_name(policy);
         let name = format!("{protocol:?}");
         let mut rows = vec![
             ("protocol", name.clone()),
@@ -54,14 +66,20 @@ impl Detect {
             ("mode", self.mode.to_string()),
             ("bytes", payload.len().to_string()),
         ];
+        if free {
+            rows.extend(classes.map(|(class, bytes)| (class, bytes.to_string())));
+        }
         rows.extend(reason.clone().map(|reason| ("reason", reason)));
-        let json = json!({
+        let mut json = json!({
             "protocol": name,
             "policy": policy,
             "mode": self.mode.name(),
             "bytes": payload.len(),
             "reason": reason,
         });
+        if free {
+            json["free_bytes"] = json!({ "worked": worked, "plain": plain, "rare": rare });
+        }
         match protocol {
             DetectedProtocol::Unknown => Answer::no(json, lines(rows)),
             _ => Answer::yes(json, lines(rows)),

@@ -113,6 +113,24 @@ fn detect_says_protocol_policy_and_why_not() {
         assert_eq!(text(&answer.json, "policy"), policy);
         assert!(text(&answer.json, "reason").contains("checksum"), "{}", answer.json);
     }
+    // Bytes by class, where they go free.
+    let easy = "f9beb4d9686561646572730000000000520000009f75a60f010100000081cd02ab7e569e8bcd9317\
+                e2fe99f2de44d49ab2b8851ba4a308000000000000e320b6c2fffc8d750423db8b1eb942ae710e95\
+                1ed797f7affc8892b0f1fc122bc7f5d74df2b9441a42a1469500";
+    let easy = file(dir.path(), "easy", hex::decode(easy).unwrap());
+    let bytes = |more: &[&str]| {
+        let answer = run(&[&["detect", &easy], more].concat()).unwrap();
+        answer.json.get("free_bytes").cloned()
+    };
+    let free =
+        |worked, plain| Some(serde_json::json!({"worked": worked, "plain": plain, "rare": 0}));
+    assert_eq!(bytes(&[]), free(0, 106), "difficulty 244,112");
+    assert_eq!(bytes(&["--min-difficulty", "244112"]), free(106, 0));
+    assert_eq!(bytes(&["--min-difficulty", "244113"]), free(0, 106));
+    assert_eq!(bytes(&["--mode", "open"]), free(106, 0));
+    let unpaid = run(&["detect", &wrong]).unwrap();
+    assert_eq!(unpaid.json.get("free_bytes"), None);
+    assert!(!unpaid.text.contains("plain"), "{}", unpaid.text);
     // The text of the hex is no message.
     assert!(!run(&["detect", &hex, "--format", "binary"]).unwrap().yes);
     assert!(run(&["detect", "no-such-file"]).unwrap_err().0.contains("no-such-file"));

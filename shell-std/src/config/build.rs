@@ -36,6 +36,7 @@ per_kib_msat = 100
 
 [limits]
 free_rate = 12500000            # bytes per second and neighbour
+#min_difficulty = 1000000        # of headers and blocks that may use all of it
 
 [timing]
 keepalive_ms = 250
@@ -245,6 +246,7 @@ fn config(file: &File) -> Result<Config, ConfigError> {
     set(&mut config.max_packet, limits.max_packet);
     set(&mut config.free_rate, limits.free_rate);
     set(&mut config.free_burst, limits.free_burst);
+    set(&mut config.min_difficulty, limits.min_difficulty);
     set(&mut config.bad_payments.rate, limits.bad_payments_rate.map(u64::from));
     set(&mut config.bad_payments.burst, limits.bad_payments_burst.map(u64::from));
     let bad_payments = [

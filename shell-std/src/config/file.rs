@@ -57,6 +57,7 @@ pub(super) struct Limits {
     pub(super) max_packet: Option<u32>,
     pub(super) free_rate: Option<u64>,
     pub(super) free_burst: Option<u64>,
+    pub(super) min_difficulty: Option<u64>,
     pub(super) bad_payments_rate: Option<u32>,
     pub(super) bad_payments_burst: Option<u32>,
     pub(super) neighbours: Option<u32>,

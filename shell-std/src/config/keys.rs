@@ -45,6 +45,12 @@ pub const KEYS: &[(&str, &str, Kind, &str)] = &[
     ("limits", "max_packet", Number, "largest packet, in bytes [4202496]"),
     ("limits", "free_rate", Number, "free traffic per neighbour, in bytes/s [12500000]"),
     ("limits", "free_burst", Number, "free traffic at once after a pause, in bytes [8388608]"),
+    (
+        "limits",
+        "min_difficulty",
+        Number,
+        "difficulty of headers and blocks that may use all of it [1000000]",
+    ),
     ("limits", "bad_payments_rate", Number, "bad payments checked per neighbour and second [50]"),
     ("limits", "bad_payments_burst", Number, "bad payments checked at once after a pause [200]"),
     ("limits", "neighbours", Number, "neighbours at once [1024]"),

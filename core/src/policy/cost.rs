@@ -1,0 +1,118 @@
+//! What the bytes of a free payload cost whoever made them: what the free
+//! lane's allowances are drawn on by.
+
+use super::command::Command;
+use crate::config::MAINNET_MIN_DIFFICULTY;
+use crate::id::Network;
+
+/// Bytes of a payload by class, message by message, a message's header with it.
+/// They sum to the length of the payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FreeCost {
+    /// Bytes that are bound to proof of work: `headers`, `block` and
+    /// `merkleblock` of sufficient difficulty ([`Work`]).
+    pub worked: usize,
+    /// Bytes that anybody can make up.
+    pub plain: usize,
+    /// The same, in commands of which a node sends little.
+    pub rare: usize,
+}
+
+impl FreeCost {
+    /// All bytes of one class.
+    pub const fn of(class: Class, bytes: usize) -> Self {
+        let (mut worked, mut plain, mut rare) = (0, 0, 0);
+        match class {
+            Class::Worked => worked = bytes,
+            Class::Plain => plain = bytes,
+            Class::Rare => rare = bytes,
+        }
+        Self { worked, plain, rare }
+    }
+
+    /// Sum of all classes, in bytes.
+    pub const fn total(&self) -> usize {
+        self.worked.saturating_add(self.plain).saturating_add(self.rare)
+    }
+
+    /// Adds a message.
+    pub(super) fn add(&mut self, class: Class, bytes: usize) {
+        let count = match class {
+            Class::Worked => &mut self.worked,
+            Class::Plain => &mut self.plain,
+            Class::Rare => &mut self.rare,
+        };
+        *count = count.saturating_add(bytes);
+    }
+}
+
+/// Class of one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Proof of work that costs real money stands behind every byte.
+    Worked,
+    /// Nothing stands behind it.
+    Plain,
+    /// Nothing does, and a node sends little of it.
+    Rare,
+}
+
+/// Whose proof of work counts, and from which difficulty on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Work {
+    /// The node's own network.
+    pub network: Network,
+    /// Lowest difficulty that counts there; 0 for whatever the network allows.
+    pub min_difficulty: u64,
+}
+
+impl Work {
+    /// Lowest difficulty that counts on a network. On others than the own one work
+    /// counts only where it costs money, which is the main network: else whoever has
+    /// worthless blocks of a test network would have the whole allowance everywhere.
+    pub(super) const fn min_difficulty(&self, network: Network) -> Option<u64> {
+        if network as u8 == self.network as u8 {
+            Some(self.min_difficulty)
+        } else if matches!(network, Network::Mainnet) {
+            Some(MAINNET_MIN_DIFFICULTY)
+        } else {
+            None
+        }
+    }
+}
+
+impl Command {
+    /// Class of a message of this command. `worked`: its proof of work counts.
+    ///
+    /// Worked are those whose every byte hangs on the header's hash: `headers`
+    /// (80 bytes each and a zero), `block` (transactions by the Merkle root,
+    /// witnesses and the reserved value by the coinbase's commitment) and
+    /// `merkleblock` (hashes and flags by the root, no bits left over; free are only
+    /// the choice of branches and the number of transactions, under 2 % of its
+    /// bytes). `cmpctblock` is not: its short ids, nonce and transactions hang on
+    /// nothing, and any header ever mined may stand before them.
+    ///
+    /// | rare | how often a node sends it |
+    /// |---|---|
+    /// | `banlist`, `getbanlist` | when an operator's list changes, and on request |
+    /// | `econreg`, `econveto`, `econstatus`, `econfork` | no current node does |
+    /// | `reject` | Bitcoin Core from 0.20 on does not; before, once per refusal |
+    ///
+    /// What opens a connection (`version` and so on) is little too, but waiting
+    /// for it would let one source keep others behind the same neighbour from
+    /// connecting; it is plain.
+    pub(super) const fn class(self, worked: bool) -> Class {
+        match self {
+            Self::Headers | Self::Block | Self::MerkleBlock if worked => Class::Worked,
+            Self::BanList
+            | Self::EconFork
+            | Self::EconReg
+            | Self::EconStatus
+            | Self::EconVeto
+            | Self::GetBanList
+            | Self::Reject => Class::Rare,
+            _ => Class::Plain,
+        }
+    }
+}
