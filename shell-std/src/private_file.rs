@@ -50,6 +50,11 @@ pub fn create_dir(path: &Path) -> Result<(), PrivateFileError> {
     result.map_err(at(path))
 }
 
+/// Permission bits of a file or directory.
+pub fn rights(path: &Path) -> Result<u32, PrivateFileError> {
+    Ok(fs::metadata(path).map_err(at(path))?.mode() & 0o777)
+}
+
 /// Reads a file that others must not be able to read; at most 4096 bytes.
 ///
 /// # Errors

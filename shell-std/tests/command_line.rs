@@ -28,17 +28,37 @@ fn exit_codes_tell_yes_no_and_bad_usage() {
     assert_eq!(yes.status.code(), Some(0));
     assert!(String::from_utf8_lossy(&yes.stdout).contains("BitcoinP2P"));
     assert_eq!(run(&["detect", "-"], b"something else").status.code(), Some(1));
-    for wrong in
-        [&["detect", "--mode", "x"][..], &["detect", "/no/such/file"], &["frobnicate"], &[]]
-    {
+    for wrong in [
+        &["detect", "--mode", "x"][..],
+        &["detect", "/no/such/file"],
+        &["frobnicate"],
+        &[],
+        &["run", "--data-dir", "/no/such", "--log", "verbose"],
+    ] {
         let output = run(wrong, b"");
         assert_eq!(output.status.code(), Some(2), "{wrong:?}");
         assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{wrong:?}");
     }
-    let json = run(&["detect", "/no/such/file", "--json"], b"");
-    assert_eq!(json.status.code(), Some(2));
-    let value: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
-    assert_eq!(value["error"]["code"], 2);
+    // With --json all that is wrong is one object in one line on standard output.
+    for wrong in [
+        &["detect", "/no/such/file", "--json"][..],
+        &["detect", "--mode", "x", "--json"],
+        &["--json", "frobnicate"],
+        &["send", "--json"],
+        &["--json"],
+        &["recv", "--follow", "--json", "--data-dir", "/no/such/directory"],
+    ] {
+        let json = run(wrong, b"");
+        assert_eq!(json.status.code(), Some(2), "{wrong:?}");
+        let text = String::from_utf8(json.stdout).unwrap();
+        assert_eq!(text.lines().count(), 1, "{wrong:?}: {text}");
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["error"]["code"], 2);
+        assert!(!value["error"]["message"].as_str().unwrap().is_empty());
+    }
+    for help in [&["--help", "--json"][..], &["--version"]] {
+        assert_eq!(run(help, b"").status.code(), Some(0));
+    }
 }
 
 /// A node, killed at the end.
@@ -102,13 +122,78 @@ fn a_node_runs_alone_in_its_directory_and_stops_on_sigterm() {
     let error = String::from_utf8_lossy(&second.stdout).into_owned();
     assert!(error.contains("in use"), "{error}");
 
-    kill_process(Pid::from_child(&node.0), Signal::TERM).unwrap();
+    // The running node knows its port and its script; the file need not.
+    let id = run(&["id", "--json", "--data-dir", data_dir], b"");
+    let id: serde_json::Value = serde_json::from_slice(&id.stdout).unwrap();
+    let address = format!(
+        "{}@{}",
+        ready["public_key"].as_str().unwrap(),
+        ready["listen_addr"].as_str().unwrap()
+    );
+    assert_eq!((&id["address"], &id["running"]), (&address.into(), &true.into()));
+
+    // It stays where its terminal or its administrator says that it hangs up.
+    let pid = Pid::from_child(&node.0);
+    kill_process(pid, Signal::HUP).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert_eq!(run(&["stats", "--data-dir", data_dir], b"").status.code(), Some(0));
+    kill_process(pid, Signal::TERM).unwrap();
     assert_eq!(node.0.wait().unwrap().code(), Some(0));
     assert!(!dir.path().join("node/rpc.sock").exists());
     // The identity stays.
     let id = run(&["id", "--json", "--data-dir", data_dir], b"");
     let id: serde_json::Value = serde_json::from_slice(&id.stdout).unwrap();
     assert_eq!(id["node_id"], ready["node_id"]);
+}
+
+/// What is allowed and hardly meant is said at the start, what is dangerous is refused.
+#[test]
+fn a_node_warns_of_what_is_hardly_meant() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("node");
+    let start = |more: &[&str]| {
+        let mut child = program()
+            .args(["run", "--data-dir", data_dir.to_str().unwrap(), "--network", "regtest"])
+            .args(["--listen-addr", "127.0.0.1:0", "--log", "warn"])
+            .args(more)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Once it is ready, all of it was said.
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let _ = child.kill();
+        String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap()
+    };
+    let rights = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let key = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
+    assert_eq!(start(&["--issuer", key]), "");
+    assert!(start(&[]).contains("no issuer (mesh.issuers, --issuer)"));
+    assert_eq!(start(&["--mode", "open"]), "");
+    let covenants = ["--issuer", key, "--set", "payment.covenants_active=true"];
+    assert!(start(&covenants).contains("payment.payout_address"));
+
+    let store = data_dir.join("mesh.redb");
+    rights(&store, 0o644);
+    assert!(start(&["--issuer", key]).contains("chmod 600"), "the store is readable");
+    rights(&store, 0o600);
+    std::fs::write(data_dir.join("mesh.toml"), "").unwrap();
+    rights(&data_dir.join("mesh.toml"), 0o666);
+    assert!(start(&["--issuer", key]).contains("others can change"), "the configuration");
+    rights(&data_dir.join("mesh.toml"), 0o644);
+    assert_eq!(start(&["--issuer", key]), "", "there is no secret in it");
+    rights(&data_dir, 0o755);
+    assert!(start(&["--issuer", key]).contains("chmod 700"), "the directory is readable");
+    rights(&data_dir, 0o777);
+    let error = start(&["--issuer", key]);
+    assert!(error.contains("error:") && error.contains("chmod 700"), "{error}");
+    rights(&data_dir, 0o700);
+    rights(&data_dir.join("identity.key"), 0o644);
+    assert!(start(&["--issuer", key]).contains("chmod 600"), "the key is readable");
 }
 
 /// The log says everything about requests to the Bitcoin node but what it is let in by.

@@ -107,7 +107,7 @@ const BROKEN: &str = r#"
 2 refuses: the route request was seen before (Ignore)
 1 has lost a neighbour
 2 has lost a neighbour
-1 refuses: the next hop is not a neighbour (Ignore)
+1 refuses: the next hop of the route is not connected to this node (Ignore)
 0 learns that it was stopped: NextHopGone
 0 keeps it waiting
 0 knows a route over 1 others

@@ -50,7 +50,7 @@ pub enum FragmentError {
     #[error("a record is longer than what is left of its frame")]
     Truncated,
     /// The packet is longer than this node takes, or its memory is used up.
-    #[error("a packet is longer than the {max} bytes that this node takes")]
+    #[error("a packet is longer than {max} bytes, the most that this node accepts")]
     PacketTooLong {
         /// Bytes that are taken at most.
         max: usize,

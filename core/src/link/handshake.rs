@@ -32,7 +32,7 @@ const PUBLIC_KEY_LEN: usize = 33;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror_no_std::Error)]
 pub enum HandshakeError {
     /// `ACT1_READ_FAILED`
-    #[error("the connection ended before the 50 bytes of handshake act one")]
+    #[error("peer closed before the 50 bytes of handshake act one")]
     ActOneShort,
     /// `ACT1_BAD_VERSION`
     #[error("handshake act one has version {0}, not 0")]
@@ -41,10 +41,12 @@ pub enum HandshakeError {
     #[error("handshake act one carries an ephemeral key that is not a point of the curve")]
     ActOneKey,
     /// `ACT1_BAD_TAG`: the initiator expects another static key than ours.
-    #[error("handshake act one is not authentic: made for another public key, or altered")]
+    #[error(
+        "handshake act one is not authentic: the peer dialled another public key than this node's"
+    )]
     ActOneTag,
     /// `ACT2_READ_FAILED`
-    #[error("the connection ended before the 50 bytes of handshake act two")]
+    #[error("peer closed during the handshake; is PUBKEY right?")]
     ActTwoShort,
     /// `ACT2_BAD_VERSION`
     #[error("handshake act two has version {0}, not 0")]
@@ -53,10 +55,10 @@ pub enum HandshakeError {
     #[error("handshake act two carries an ephemeral key that is not a point of the curve")]
     ActTwoKey,
     /// `ACT2_BAD_TAG`: the responder does not hold the static key that we expect.
-    #[error("handshake act two is not authentic: made with another private key, or altered")]
+    #[error("handshake act two is not authentic: the peer does not hold the key of PUBKEY")]
     ActTwoTag,
     /// `ACT3_READ_FAILED`
-    #[error("the connection ended before the 66 bytes of handshake act three")]
+    #[error("peer closed before the 66 bytes of handshake act three")]
     ActThreeShort,
     /// `ACT3_BAD_VERSION`
     #[error("handshake act three has version {0}, not 0")]
@@ -68,7 +70,7 @@ pub enum HandshakeError {
     #[error("handshake act three carries a static key that is not a point of the curve")]
     ActThreeKey,
     /// `ACT3_BAD_TAG`: the initiator does not hold the static key that it sent.
-    #[error("handshake act three is not authentic: made with another private key, or altered")]
+    #[error("handshake act three is not authentic: the peer does not hold the key that it claims")]
     ActThreeTag,
 }
 

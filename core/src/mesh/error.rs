@@ -34,7 +34,7 @@ pub enum NetworkReason {
     #[error("{0}")]
     Malformed(#[from] WireError),
     /// The packet is larger than is accepted.
-    #[error("the packet has {size} bytes, at most {max} are accepted")]
+    #[error("the packet has {size} bytes, at most {max} bytes are accepted")]
     TooLarge {
         /// Its size.
         size: usize,
@@ -45,19 +45,19 @@ pub enum NetworkReason {
     #[error("the link is closed")]
     LinkClosed,
     /// The first packet was not a hello.
-    #[error("the neighbour sent another packet before its hello")]
+    #[error("the neighbour did not begin with a hello")]
     NoHello,
     /// The kind is reserved for flows.
-    #[error("flows are not carried")]
+    #[error("this version does not carry flows")]
     NoFlows,
     /// The neighbour is on another Bitcoin network.
-    #[error("the neighbour is on another Bitcoin network")]
+    #[error("the neighbour is on another Bitcoin network (mesh.network)")]
     OtherNetwork,
     /// The neighbour table is full.
-    #[error("there is no room for another neighbour")]
+    #[error("the neighbour table is full (limits.neighbours)")]
     TooManyNeighbours,
     /// The other end is this node itself.
-    #[error("the other end of the link is this node itself")]
+    #[error("the link leads back to this node itself: the address is its own")]
     Itself,
     /// Another neighbour's identity begins with the same eight bytes.
     #[error("another neighbour's identity begins with the same eight bytes")]
@@ -72,7 +72,7 @@ pub enum NetworkReason {
     #[error("the neighbour's allowance of free traffic is used up")]
     QuotaExceeded,
     /// The queue of the link to the next hop is full.
-    #[error("the link to the next hop is full")]
+    #[error("the queue of the link to the next hop is full; send again later")]
     Congested,
     /// A block header that does not hold.
     #[error("{0}")]
@@ -81,7 +81,7 @@ pub enum NetworkReason {
     #[error("the neighbour's allowance of control traffic is used up")]
     ControlQuota,
     /// Too many packets wait for an answer.
-    #[error("too many packets wait for an answer")]
+    #[error("too many packets wait for a route or a look-up; send again later")]
     TooManyParked,
 }
 
@@ -95,10 +95,10 @@ pub enum RoutingReason {
     #[error("the destination is this node itself")]
     Itself,
     /// The next hop is not a neighbour.
-    #[error("the next hop is not a neighbour")]
+    #[error("the next hop of the route is not connected to this node")]
     NextHopGone,
     /// The packet is larger than the next hop accepts.
-    #[error("the packet has {size} bytes, the next hop accepts {max}")]
+    #[error("the packet has {size} bytes, the route carries {max} bytes at most")]
     TooLargeForHop {
         /// Its size.
         size: usize,
@@ -106,34 +106,34 @@ pub enum RoutingReason {
         max: u32,
     },
     /// This node is not where the packet says that it should be now.
-    #[error("this node is not the hop at which the packet should be now")]
+    #[error("this node is not the next hop on the route of the packet")]
     NotOurTurn,
     /// The packet did not come from the hop before us on its route.
-    #[error("the packet did not come from the hop before this node")]
+    #[error("the packet did not come from the hop before this node on its route")]
     WrongNeighbour,
     /// A node is on the route twice.
     #[error("a node is on the packet's route twice")]
     Loop,
     /// The packet was here before.
-    #[error("the packet was here before")]
+    #[error("the packet has passed here before (duplicate)")]
     Duplicate,
     /// The request was seen before, or is our own.
     #[error("the route request was seen before")]
     KnownRequest,
     /// A reply or an error that answers nothing that passed here.
-    #[error("nothing that passed here is answered by this packet")]
+    #[error("this reply or error answers no packet that passed here")]
     Unsolicited,
     /// The destination did not sign the reply.
     #[error("the destination did not sign the route reply")]
     ReplySignature,
     /// The hop limit is used up.
-    #[error("the hop limit is used up")]
+    #[error("the hop limit of the packet is used up")]
     HopLimit,
     /// The route has more hops than this node remembers.
-    #[error("the route has more hops than this node remembers")]
+    #[error("the route has more hops than this node can store")]
     TooManyHops,
     /// Too many searches are under way.
-    #[error("too many searches are under way")]
+    #[error("too many route searches are under way (limits.searches); try again later")]
     TooManySearches,
     /// A relay stopped the packet.
     #[error("a relay stopped the packet: {0}")]

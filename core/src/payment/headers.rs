@@ -31,7 +31,7 @@ pub struct KnownHeader {
 pub enum HeaderError {
     /// `nBits` is negative, zero, larger than 256 bits, or easier than the
     /// network allows.
-    #[error("the block header claims too little work, or its target is no number")]
+    #[error("the block header claims too little work, or its nBits encodes an invalid target")]
     BadTarget,
     /// The hash is above the target.
     #[error("the block header does not carry the work that it claims")]

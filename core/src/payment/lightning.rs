@@ -55,7 +55,7 @@ pub struct LightningLimits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum LightningError {
     /// Rule 4: nobody has told this node the time.
-    #[error("this node has no clock and cannot accept payment")]
+    #[error("this node does not know the time, so it accepts no payment")]
     NoClock,
     /// Rule 1: the packed form is broken.
     #[error("{0}")]
@@ -72,13 +72,13 @@ pub enum LightningError {
         ours: Network,
     },
     /// Rule 2: the invoice was not paid with this preimage.
-    #[error("the preimage does not hash to the payment hash")]
+    #[error("the preimage does not belong to the invoice: its SHA-256 is not the payment hash")]
     PreimageMismatch,
     /// Rule 3: an invoice that lets the payer choose does not prove an amount.
-    #[error("the invoice does not say an amount")]
+    #[error("the invoice names no amount")]
     NoAmount,
     /// Rule 3: the proof's own copy of the amount differs.
-    #[error("the proof says {stated} msat, the invoice {signed} msat")]
+    #[error("the proof claims {stated} msat, the invoice is over {signed} msat")]
     AmountDiffers {
         /// The proof's amount, in millisatoshi.
         stated: u64,
@@ -86,10 +86,10 @@ pub enum LightningError {
         signed: u64,
     },
     /// Rule 3: the proof's own copies of the times differ.
-    #[error("the proof says other times than the invoice")]
+    #[error("the proof claims other times than the invoice")]
     TimesDiffer,
     /// Rule 4: the invoice is from the future, by more than clocks may differ.
-    #[error("the invoice is from the future: written at {timestamp}, now is {now}")]
+    #[error("the invoice is dated in the future: {timestamp}, now is {now} (seconds since 1970)")]
     NotYetValid {
         /// Its timestamp, in seconds since 1970.
         timestamp: u64,
@@ -97,7 +97,7 @@ pub enum LightningError {
         now: u64,
     },
     /// Rule 4: the invoice has expired.
-    #[error("the invoice expired at {expires_at}, now is {now}")]
+    #[error("the invoice expired at {expires_at}, now is {now} (seconds since 1970)")]
     Expired {
         /// From when on it is not valid, in seconds since 1970.
         expires_at: u64,
@@ -105,7 +105,7 @@ pub enum LightningError {
         now: u64,
     },
     /// Rule 4: the invoice lives longer than payments are remembered here.
-    #[error("the invoice lives for {expiry_s} s, at most {max_lifetime_s} s are allowed")]
+    #[error("the invoice is valid for {expiry_s} s, at most {max_lifetime_s} s are allowed")]
     LifetimeTooLong {
         /// Its lifetime, in seconds.
         expiry_s: u64,
@@ -113,13 +113,13 @@ pub enum LightningError {
         max_lifetime_s: u64,
     },
     /// Rule 5: the invoice was written for other terms, or for none.
-    #[error("the invoice does not commit to the terms of this payment")]
+    #[error("the invoice commits to other terms: another size, route, source or destination")]
     TermsNotCommitted,
     /// Rule 1: this relay accepts nobody's invoices.
-    #[error("this node accepts no issuer of invoices")]
+    #[error("this node has no issuer, so it accepts no invoice (mesh.issuers)")]
     NoIssuers,
     /// Rule 1: the hint is that of no accepted issuer.
-    #[error("no accepted issuer has the key that the proof hints at")]
+    #[error("the invoice is not from an issuer that this node accepts")]
     UnknownIssuer,
     /// Rule 1: the invoice is by a key that is not an accepted issuer's: anybody can
     /// write an invoice to himself.

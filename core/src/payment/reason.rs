@@ -15,7 +15,7 @@ pub enum PaymentReason {
     #[error("mode {0} does not carry this protocol")]
     ModeRefused(MeshMode),
     /// The encoding of the proof is not known, or it is too long.
-    #[error("the proof of payment cannot be read")]
+    #[error("the proof of payment is malformed")]
     Malformed,
     /// The Lightning payment does not hold.
     #[error("{0}")]
@@ -24,7 +24,9 @@ pub enum PaymentReason {
     #[error("{0}")]
     Covenant(#[from] CovenantError),
     /// Our share is less than our tariff.
-    #[error("our share is {share_msat} msat, the tariff asks for {price_msat} msat")]
+    #[error(
+        "this node's share of the payment is {share_msat} msat, its tariff asks for {price_msat} msat"
+    )]
     AmountTooSmall {
         /// Our share of the amount.
         share_msat: u64,
@@ -32,25 +34,27 @@ pub enum PaymentReason {
         price_msat: u64,
     },
     /// The payment is dated before this node, which keeps no records, started.
-    #[error("the payment is dated before this node started, and it keeps no records")]
+    #[error(
+        "the payment is dated before the start of this node, which keeps no records of earlier ones"
+    )]
     BeforeStart,
     /// The source's key is not the one that its identity says.
-    #[error("the public key in the packet is not the source's")]
+    #[error("the public key in the packet does not belong to its source")]
     SourceKey,
     /// The source's signature is wrong.
-    #[error("the source did not sign the packet")]
+    #[error("the signature of the source is not valid")]
     SourceSignature,
     /// The wall clock was never set.
-    #[error("the wall clock is not set, so no payment is accepted")]
+    #[error("the wall clock is not set, so no payment can be checked; set the clock of this node")]
     NoClock,
     /// The neighbour's allowance of payments that do not hold is used up.
-    #[error("too many payments by way of this neighbour did not hold, so none is checked for now")]
+    #[error("too many invalid payments via this neighbour; checks are rate-limited")]
     TooManyBad,
     /// The store failed.
     #[error("the store failed, so no payment is accepted")]
     StoreFailed,
     /// The node gave no answer in time.
-    #[error("the node did not say in time whether the funding transaction is confirmed")]
+    #[error("the Bitcoin node did not say in time whether the funding transaction is confirmed")]
     NoAnswer,
 }
 

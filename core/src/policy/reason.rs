@@ -81,7 +81,7 @@ pub enum Reason {
     #[error("the CompactSize is not in its shortest form")]
     NonCanonicalSize,
     /// A count is over its limit.
-    #[error("a count of {count} is over the limit of {limit}")]
+    #[error("a list of {count} entries is over the limit of {limit}")]
     TooMany {
         /// The count as sent.
         count: u64,

@@ -48,19 +48,19 @@ macro_rules! causes {
 causes! {
     NextHopGone = 1, "the next hop is not a neighbour of the relay";
     TooLarge = 2, "the packet is larger than the next hop accepts";
-    Congested = 3, "the link to the next hop is full";
-    QuotaExceeded = 4, "the free allowance of the previous hop is used up";
+    Congested = 3, "the queue of the link to the next hop is full";
+    QuotaExceeded = 4, "the free allowance of the hop before the relay is used up";
     ModeRefused = 5, "the relay's mode does not carry this protocol";
     PaymentRequired = 6, "payment is required and there is no proof";
-    ProofMalformed = 7, "the proof of payment cannot be read";
+    ProofMalformed = 7, "the proof of payment is malformed";
     WrongNetwork = 8, "the payment is for another network";
     PreimageMismatch = 9, "the preimage does not belong to the invoice";
-    AmountTooSmall = 10, "the amount does not cover the tariff";
+    AmountTooSmall = 10, "the amount does not cover the relay's tariff";
     NotYetValid = 11, "the payment is dated in the future";
     Expired = 12, "the payment has expired";
-    TermsMismatch = 13, "the payment is for other terms";
+    TermsMismatch = 13, "the payment is for another size, route, source or destination than the packet's";
     IssuerUnknown = 14, "the invoice is not signed by an issuer that the relay accepts";
-    SourceSignature = 15, "the source did not sign the packet";
+    SourceSignature = 15, "the signature of the source is not valid";
     Replay = 16, "the payment was used before";
     NoClock = 17, "the relay does not know the time and takes no payment";
     TableFull = 18, "the relay cannot remember more payments";
@@ -68,7 +68,7 @@ causes! {
     CovenantInactive = 20, "the relay does not accept covenants on this network";
     CovenantInvalid = 21, "the covenant does not pay the relay as it must";
     Unconfirmed = 22, "the funding transaction is not known to be confirmed";
-    TooManyBad = 23, "too many payments by way of the previous hop did not hold";
+    TooManyBad = 23, "too many invalid payments via the hop before the relay; checks are rate-limited";
 }
 
 /// A route error.

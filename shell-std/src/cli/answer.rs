@@ -15,6 +15,8 @@ use std::process::ExitCode;
 pub struct Answer {
     /// Whether it is a yes.
     pub yes: bool,
+    /// Whether neither yes nor no can be said: exit code 3.
+    pub unknown: bool,
     /// For programs.
     pub json: Value,
     /// For people; empty: nothing is printed.
@@ -40,17 +42,27 @@ failure_from!(ConfigError, IdentityError, IssuerError, StoreError, io::Error, se
 impl Answer {
     /// A yes.
     pub fn yes(json: impl Serialize, text: impl Into<String>) -> Result<Self, Failure> {
-        Ok(Self { yes: true, json: serde_json::to_value(json)?, text: text.into() })
+        Ok(Self { yes: true, unknown: false, json: serde_json::to_value(json)?, text: text.into() })
     }
 
     /// A clean no.
     pub fn no(json: impl Serialize, text: impl Into<String>) -> Result<Self, Failure> {
-        Ok(Self { yes: false, json: serde_json::to_value(json)?, text: text.into() })
+        Ok(Self {
+            yes: false,
+            unknown: false,
+            json: serde_json::to_value(json)?,
+            text: text.into(),
+        })
+    }
+
+    /// Neither yes nor no: what was asked for is under way, and how it ends was not seen.
+    pub fn unknown(json: impl Serialize, text: impl Into<String>) -> Result<Self, Failure> {
+        Ok(Self { yes: false, unknown: true, json: serde_json::to_value(json)?, text: text.into() })
     }
 
     /// What is left to say after a command has printed by itself.
     pub fn printed(yes: bool) -> Self {
-        Self { yes, json: Value::Null, text: String::new() }
+        Self { yes, unknown: false, json: Value::Null, text: String::new() }
     }
 
     /// A node's refusal is a clean no; what kept it from answering is not.
@@ -66,17 +78,22 @@ impl Answer {
 /// Prints it and gives the exit code.
 pub(super) fn print(outcome: Result<Answer, Failure>, json: bool) -> ExitCode {
     let (code, written) = match outcome {
-        Ok(Answer { yes, json: value, text }) => {
+        Ok(Answer { yes, unknown, json: value, text }) => {
             let text = match (json, &value) {
                 (true, Value::Null) => String::new(),
-                (true, _) => format!("{value:#}"),
+                (true, _) => written(&value),
                 (false, _) => text,
             };
-            (if yes { 0 } else { 1 }, write_line(&mut io::stdout().lock(), &text))
+            let code = match (yes, unknown) {
+                (true, _) => 0,
+                (false, false) => 1,
+                (false, true) => 3,
+            };
+            (code, write_line(&mut io::stdout().lock(), &text))
         }
         Err(Failure(message)) if json => {
             let value = json!({"error": {"code": 2, "message": message}});
-            (2, write_line(&mut io::stdout().lock(), &format!("{value:#}")))
+            (2, write_line(&mut io::stdout().lock(), &written(&value)))
         }
         Err(Failure(message)) => {
             (2, write_line(&mut io::stderr().lock(), &format!("error: {message}")))
@@ -87,6 +104,51 @@ pub(super) fn print(outcome: Result<Answer, Failure>, json: bool) -> ExitCode {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(2),
         _ => ExitCode::from(code),
     }
+}
+
+/// An answer is written for people too; an error is one line, so that it is one object of
+/// those that `--follow` prints.
+fn written(value: &Value) -> String {
+    match value.get("error") {
+        Some(_) => value.to_string(),
+        None => format!("{value:#}"),
+    }
+}
+
+/// Prints an error in the usage, or the help that was asked for.
+pub(super) fn print_usage(error: &clap::Error, json: bool) -> ExitCode {
+    if !json || !error.use_stderr() {
+        let code = if error.use_stderr() { 2 } else { 0 };
+        return match error.print() {
+            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(2),
+            _ => ExitCode::from(code),
+        };
+    }
+    let text = error.to_string();
+    let message = text.strip_prefix("error: ").unwrap_or(&text).trim();
+    print(Err(Failure(message.to_owned())), true)
+}
+
+/// A time in seconds since 1970, with its date.
+pub(super) fn time(unix: u64) -> String {
+    format!("{} ({unix})", date(unix))
+}
+
+/// A time in seconds since 1970 as RFC 3339 writes it, in UTC.
+pub(super) fn date(unix: u64) -> String {
+    let (days, second) = (unix / 86_400, unix % 86_400);
+    // Years are counted from March, so that the day that some years lack is the last; in 400
+    // of them there are 146,097 days. The first began 719,468 days before 1970.
+    let days = days.saturating_add(719_468);
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day_of_month = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year + 400 * era + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day_of_month:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 fn write_line(out: &mut impl Write, text: &str) -> io::Result<()> {

@@ -1,11 +1,11 @@
 //! `bench`: measures the way to another node.
 
 use super::answer::lines;
+use super::destination::Destination;
 use super::global::Global;
 use super::{Answer, Failure};
 use crate::bench::Protocol;
 use crate::rpc::Request;
-use crate::rpc::target::Target;
 use crate::rpc::types::{BenchResult, BenchSink, BenchStart};
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -50,8 +50,8 @@ enum Load {
 
 #[derive(Debug, Args)]
 struct Start {
-    /// To whom: identity, public key, or PUBKEY@HOST:PORT.
-    destination: Target,
+    /// To whom: identity or its first digits, public key, or PUBKEY@HOST:PORT.
+    destination: Destination,
     /// What the load looks like.
     #[arg(long, value_enum, default_value = "raw")]
     protocol: Load,
@@ -91,6 +91,10 @@ impl Start {
             Load::Bitcoin => Protocol::Bitcoin,
         };
         let Self { destination, bytes, duration_ms, window, .. } = self;
+        let destination = match destination.resolve(global) {
+            Ok(destination) => destination,
+            Err(e) => return e.answer(),
+        };
         let request = BenchStart { destination, protocol, bytes, duration_ms, window };
         let result: BenchResult = match global.ask(&Request::BenchStart(request)) {
             Ok(result) => result,

@@ -7,9 +7,10 @@ use crate::rpc::{Request, types};
 use clap::Args;
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Flags of every command.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct Global {
     /// Print JSON, also for errors.
     #[arg(long, global = true)]
@@ -26,6 +27,10 @@ pub(super) struct Global {
     /// Set any key of the configuration, as in limits.free_rate=1000000.
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Longest wait for the running node's answer, beside the time that a command waits anyway.
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30,
+          value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    timeout: u32,
 }
 
 impl Global {
@@ -48,7 +53,8 @@ impl Global {
     /// A connection to the running node.
     pub(super) fn client(&self) -> Result<Client, ClientFailure> {
         let settings = self.settings(Vec::new()).map_err(ClientFailure::Settings)?;
-        Client::connect(&settings.rpc_socket).map_err(ClientFailure::Client)
+        let patience = Duration::from_secs(self.timeout.into());
+        Client::connect(&settings.rpc_socket, patience).map_err(ClientFailure::Client)
     }
 
     /// Asks the running node.
@@ -63,6 +69,8 @@ pub(super) enum ClientFailure {
     Settings(Failure),
     /// It was.
     Client(ClientError),
+    /// It does not know who is meant, or knows several.
+    Unclear(String),
 }
 
 impl ClientFailure {
@@ -71,6 +79,10 @@ impl ClientFailure {
         match self {
             Self::Settings(failure) => Err(failure),
             Self::Client(error) => super::Answer::refused(error),
+            Self::Unclear(text) => super::Answer::no(
+                serde_json::json!({"error": {"code": 1, "message": text}}),
+                format!("no: {text}"),
+            ),
         }
     }
 

@@ -76,8 +76,8 @@ impl Format {
 
 /// Bytes of a known number, from hex.
 pub(super) fn fixed<const N: usize>(text: &str) -> Result<[u8; N], String> {
-    let bytes = hex::decode(text).map_err(|_| format!("{} hex digits are wanted", 2 * N))?;
-    bytes.try_into().map_err(|_| format!("{} hex digits are wanted", 2 * N))
+    let bytes = hex::decode(text).map_err(|_| format!("expected {} hex digits", 2 * N))?;
+    bytes.try_into().map_err(|_| format!("expected {} hex digits", 2 * N))
 }
 
 /// Bytes, from hex.

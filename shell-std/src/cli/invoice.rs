@@ -1,13 +1,13 @@
 //! `quote` and `issuer`: what a route costs, and invoices for trials.
 
-use super::answer::lines;
+use super::answer::{lines, time};
+use super::destination::Destination;
 use super::global::{Global, msat};
 use super::input::fixed;
 use super::{Answer, Failure};
 use crate::config::parse_network;
 use crate::issuer::{self, DEFAULT_EXPIRY, ISSUER_FILE, Order, unix_now};
 use crate::rpc::Request;
-use crate::rpc::target::Target;
 use crate::rpc::types::{self, HopInvoice, QuoteRoute, RequestHopInvoice};
 use blvm_mesh_core::id::Network;
 use clap::Args;
@@ -24,8 +24,8 @@ Examples:
   blvm-mesh quote $NODE 4096 --json > terms.json
   blvm-mesh quote $NODE 4096 --invoice      (regtest, with issuer_key configured)")]
 pub(super) struct Quote {
-    /// To whom: identity, public key, or PUBKEY@HOST:PORT.
-    destination: Target,
+    /// To whom: identity or its first digits, public key, or PUBKEY@HOST:PORT.
+    destination: Destination,
     /// Bytes of data to pay for.
     bytes: u64,
     /// Have the node's own regtest issuer write the invoice as well.
@@ -74,6 +74,10 @@ pub(super) struct Issuer {
 impl Quote {
     pub(super) fn run(self, global: &Global) -> Result<Answer, Failure> {
         let Self { destination, bytes, invoice, expiry } = self;
+        let destination = match destination.resolve(global) {
+            Ok(destination) => destination,
+            Err(e) => return e.answer(),
+        };
         if invoice {
             let request =
                 RequestHopInvoice { destination, bytes, amount_msat: None, expiry_s: expiry };
@@ -85,7 +89,7 @@ impl Quote {
                 + &lines([
                     ("invoice", written.invoice.clone()),
                     ("preimage", hex::encode(written.preimage)),
-                    ("expires at", written.expires_at.to_string()),
+                    ("expires at", time(written.expires_at)),
                 ]);
             return Answer::yes(&written, text);
         }
@@ -160,7 +164,7 @@ impl Issuer {
             ("payment hash", hex::encode(issued.payment_hash)),
             ("issuer", issued.issuer.to_string()),
             ("amount", msat(amount_msat)),
-            ("expires at", issued.expires_at.to_string()),
+            ("expires at", time(issued.expires_at)),
         ]);
         Answer::yes(json, text)
     }

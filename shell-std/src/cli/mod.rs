@@ -9,8 +9,10 @@ mod board_config;
 mod covenant;
 mod decode;
 mod demo;
+mod destination;
 mod global;
 mod headers;
+mod init;
 mod input;
 mod inspect;
 mod invoice;
@@ -27,7 +29,8 @@ use global::Global;
 use std::process::ExitCode;
 
 const AFTER: &str = "\
-Exit code: 0 yes, 1 a clean no (refused, not verified, nothing there), 2 bad usage or no answer.
+Exit code: 0 yes, 1 a clean no (refused, not verified, nothing there), 2 bad usage or no answer,
+3 sent, but what became of it is not known (send).
 Settings come from flags, then environment variables (BLVM_MESH_...), then the configuration
 file (<data_dir>/mesh.toml), then defaults; `blvm-mesh run --help` lists them.";
 
@@ -46,6 +49,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Init(init::Init),
     Run(run::Run),
     Demo(demo::Demo),
     Keygen(keys::Keygen),
@@ -73,16 +77,20 @@ enum Command {
 /// Reads the arguments of this process, carries the command out, and prints what
 /// came of it.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let json = cli.global.json;
-    let outcome = cli.run();
-    answer::print(outcome, json)
+    let arguments: Vec<_> = std::env::args_os().collect();
+    // What cannot be read is answered in the form that was asked for all the same.
+    let json = arguments.iter().take_while(|a| *a != "--").any(|a| a == "--json");
+    match Cli::try_parse_from(arguments) {
+        Ok(cli) => answer::print(cli.run(), json),
+        Err(error) => answer::print_usage(&error, json),
+    }
 }
 
 impl Cli {
     fn run(self) -> Result<Answer, Failure> {
         let Self { global, command } = self;
         match command {
+            Command::Init(c) => c.run(&global),
             Command::Run(c) => c.run(&global),
             Command::Demo(c) => c.run(&global),
             Command::Keygen(c) => c.run(&global),

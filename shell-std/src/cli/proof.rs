@@ -86,7 +86,8 @@ struct Verified {
 }
 
 fn issuer(text: &str) -> Result<PublicKey, String> {
-    let wrong = || "a compressed public key is wanted (66 hex digits)".to_owned();
+    let wrong =
+        || "expected a compressed public key (66 hex digits, beginning with 02 or 03)".to_owned();
     parse_public_key(text).ok_or_else(wrong)
 }
 

@@ -1,6 +1,6 @@
 //! `peers`, `routes`, `stats` and `ledger`: what a node knows.
 
-use super::answer::{lines, table};
+use super::answer::{date, lines, table};
 use super::global::{Global, msat, tariff};
 use super::{Answer, Failure};
 use crate::rpc::Request;
@@ -246,6 +246,7 @@ impl Ledger {
         let row = |e: &types::LedgerEntry| {
             [
                 e.accepted_at.to_string(),
+                date(e.accepted_at),
                 e.method.clone(),
                 role(e.role).into(),
                 msat(e.amount_msat),
@@ -256,8 +257,17 @@ impl Ledger {
             ]
         };
         let rows: Vec<_> = ledger.entries.iter().map(row).collect();
-        let heading =
-            ["accepted", "method", "role", "amount", "share", "source", "destination", "payment"];
+        let heading = [
+            "accepted",
+            "date",
+            "method",
+            "role",
+            "amount",
+            "share",
+            "source",
+            "destination",
+            "payment",
+        ];
         let mut text = if rows.is_empty() { String::new() } else { table(heading, &rows) };
         for (of, total) in &ledger.totals {
             let (payments, share) = (total.payments, msat(total.share_msat));

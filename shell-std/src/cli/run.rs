@@ -2,6 +2,7 @@
 
 use super::global::{Global, given};
 use super::{Answer, Failure};
+use crate::chain::{Auth, ChainSettings};
 use crate::config::{EXAMPLE, KEYS, Override, Settings, dotted, variable};
 use crate::identity::{Identity, KEY_FILE};
 use crate::issuer::Issuer;
@@ -10,6 +11,7 @@ use crate::private_file;
 use crate::rpc::server::Server;
 use crate::store::{STORE_FILE, Store};
 use async_signal::{Signal, Signals};
+use blvm_mesh_core::policy::mode::MeshMode;
 use clap::Args;
 use serde_json::{Value, json};
 use smol::Executor;
@@ -32,7 +34,7 @@ Examples:
   blvm-mesh run
   blvm-mesh run --network regtest --peer 02ab...@relay.example.org:8338 --issuer 03cd...
   BLVM_MESH_MODE=open blvm-mesh run --data-dir ./b --listen-addr 127.0.0.1:0
-  blvm-mesh run --example-config > ~/.blvm-mesh/mesh.toml",
+  blvm-mesh run --example-config > mesh.toml",
     after_long_help = keys_help())]
 pub(super) struct Run {
     /// mainnet, testnet3, testnet4, signet or regtest.
@@ -74,7 +76,7 @@ Examples:
   blvm-mesh run
   blvm-mesh run --network regtest --peer 02ab...@relay.example.org:8338 --issuer 03cd...
   BLVM_MESH_MODE=open blvm-mesh run --data-dir ./b --listen-addr 127.0.0.1:0
-  blvm-mesh run --example-config > ~/.blvm-mesh/mesh.toml
+  blvm-mesh run --example-config > mesh.toml
 
 Settings, for the configuration file, --set KEY=VALUE and the environment; lists are
 separated by commas in the latter two:
@@ -98,6 +100,9 @@ impl Run {
             return Answer::no(json!({"error": {"code": 1, "message": text}}), text);
         }
         log_to_stderr(&settings.log)?;
+        for warning in warnings(&settings) {
+            tracing::warn!("{warning}");
+        }
         let house = House::open(settings)?;
         let executor = Arc::new(Executor::new());
         let threads = house.settings.shell.threads;
@@ -136,6 +141,71 @@ fn log_to_stderr(filter: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What is allowed, and hardly meant.
+fn warnings(settings: &Settings) -> Vec<String> {
+    let payment = &settings.config.payment;
+    let takes_covenants = payment.covenants_active && !payment.payout_script.is_empty();
+    let mut found = Vec::new();
+    if payment.covenants_active && payment.payout_script.is_empty() {
+        found.push(
+            "no covenant is accepted: payment.covenants_active is on, but where they must pay \
+             this node is not configured (payment.payout_address or payment.payout_script)"
+                .to_owned(),
+        );
+    }
+    if settings.config.mode == MeshMode::PaymentGated
+        && payment.issuers.is_empty()
+        && !takes_covenants
+    {
+        found.push(
+            "no payment is accepted: mode payment_gated and no issuer (mesh.issuers, --issuer). \
+             Only what goes free is relayed, and this node sends paid data only with --unchecked"
+                .to_owned(),
+        );
+    }
+    found
+}
+
+/// Whether others can read or change the node's files: warnings, or what the node does not
+/// start with.
+fn check_rights(settings: &Settings) -> Result<Vec<String>, Failure> {
+    let mut found = Vec::new();
+    let dir = &settings.data_dir;
+    let shown = dir.display();
+    let mode = private_file::rights(dir).map_err(|e| Failure(e.to_string()))?;
+    if mode & 0o022 != 0 {
+        return Err(Failure(format!(
+            "others can write to the data directory {shown} (mode {mode:03o}), and so replace \
+             this node's key and its record of payments: `chmod 700 {shown}`"
+        )));
+    }
+    if mode & 0o055 != 0 {
+        found.push(format!(
+            "others can look into the data directory {shown} (mode {mode:03o}): `chmod 700 {shown}`"
+        ));
+    }
+    let password = matches!(settings.chain, Some(ChainSettings { auth: Auth::User { .. }, .. }));
+    let config = settings.config_file.iter();
+    let config = config.map(|path| (path, password.then_some("may hold chain.rpc_password")));
+    let store = dir.join(STORE_FILE);
+    for (path, secret) in config.chain([(&store, Some("tells who paid for what"))]) {
+        let mode = match private_file::rights(path) {
+            Ok(mode) => mode,
+            Err(e) if e.is_not_found() => continue,
+            Err(e) => return Err(Failure(e.to_string())),
+        };
+        let path = path.display();
+        if mode & 0o022 != 0 {
+            found.push(format!("others can change {path} (mode {mode:03o}): `chmod 600 {path}`"));
+        } else if let Some(secret) = secret.filter(|_| mode & 0o044 != 0) {
+            found.push(format!(
+                "others can read {path} (mode {mode:03o}), which {secret}: `chmod 600 {path}`"
+            ));
+        }
+    }
+    Ok(found)
+}
+
 /// What a node needs before it lives: all that can be wrong with its files shows here.
 struct House {
     settings: Settings,
@@ -149,6 +219,9 @@ impl House {
     fn open(settings: Settings) -> Result<Self, Failure> {
         let dir = &settings.data_dir;
         private_file::create_dir(dir).map_err(|e| Failure(e.to_string()))?;
+        for warning in check_rights(&settings)? {
+            tracing::warn!("{warning}");
+        }
         let identity = Identity::load_or_create(&dir.join(KEY_FILE))?;
         let store = Store::open(&dir.join(STORE_FILE), settings.shell.store_cache_bytes)?;
         let issuer = match &settings.issuer_key {
@@ -161,7 +234,7 @@ impl House {
 
     async fn live(self, executor: Arc<Executor<'static>>, json: bool) -> Result<(), Failure> {
         let Self { settings, identity, store, issuer, server } = self;
-        let mut signals = Signals::new([Signal::Int, Signal::Term])?;
+        let mut signals = Signals::new([Signal::Int, Signal::Term, Signal::Hup])?;
         let remembered = store.restore()?;
         let key = identity.secret_key();
         let node = Node::start(&settings, key, store.clone(), remembered, &executor)
@@ -175,7 +248,18 @@ impl House {
             let executor = executor.clone();
             async move { server.serve(service, &executor).await }
         });
-        let signal = executor.spawn(async move { signals.next().await }).await;
+        let stop = async move {
+            loop {
+                match signals.next().await {
+                    Some(Ok(Signal::Hup)) => tracing::warn!(
+                        "SIGHUP changes nothing: the configuration is read at the start, so \
+                         restart the node to change it; the log goes to standard error"
+                    ),
+                    other => return other,
+                }
+            }
+        };
+        let signal = executor.spawn(stop).await;
         tracing::info!(?signal, "stopping");
         serve.cancel().await;
         node.stop().await;

@@ -51,9 +51,21 @@ fn every_command_has_help_with_an_example_and_a_page_in_the_documentation() {
             }
         }
     }
-    for (section, key, ..) in crate::config::KEYS {
+    // The page says of every setting what the help says, with the same default.
+    for (section, key, _, meaning) in crate::config::KEYS {
         let key = crate::config::dotted(section, key);
-        assert!(page.contains(&format!("`{key}`")), "docs/CLI.md lacks {key}");
+        let (meaning, default) = match meaning.rsplit_once(" [") {
+            Some((meaning, default)) => (meaning, default.trim_end_matches(']')),
+            None => (*meaning, ""),
+        };
+        let row = format!("| `{key}` | {meaning} | {default} |");
+        let same = page.lines().any(|line| {
+            let start = format!("| `{key}` |");
+            line.starts_with(&start)
+                && format!("{start}{}", line[start.len()..].replace('`', ""))
+                    == format!("{start}{}", row[start.len()..].replace('`', ""))
+        });
+        assert!(same, "docs/CLI.md lacks the row {row}");
     }
 }
 
@@ -359,6 +371,87 @@ fn keys_are_made_once() {
     assert!(error.contains("KEY=VALUE"), "{error}");
     let error = run(&["id", "--set", "mesh.mood=x"]).unwrap_err().0;
     assert!(error.contains("there is no key \"mesh.mood\""), "{error}");
+}
+
+#[test]
+fn errors_say_what_was_expected_and_what_to_do() {
+    use blvm_mesh_core::link::handshake::HandshakeError;
+    let text = HandshakeError::ActTwoShort.to_string();
+    assert_eq!(text, "peer closed during the handshake; is PUBKEY right?");
+    let all = ["blvm-mesh", "verify-proof", "--preimage", "00", "--invoice", "x", "--issuer", "x"];
+    let error = Cli::try_parse_from(all).unwrap_err().to_string();
+    assert!(error.contains("expected 64 hex digits"), "{error}");
+}
+
+/// No sentence of the old kind comes back.
+#[test]
+fn no_error_is_worded_so_that_only_its_author_understands_it() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let mut left: Vec<_> = ["core/src", "shell-std/src"].map(|d| Path::new(root).join(d)).into();
+    let bad = [
+        "hex digits are wanted",
+        "belongs into",
+        "did not hold\"",
+        "is wanted\"",
+        "takes nothing:",
+        "offends too often,",
+        "is no number\"",
+        "by way of",
+    ];
+    let mut files = 0;
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            left.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if !path.ends_with("cli/tests.rs") {
+            files += 1;
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            for bad in bad {
+                let line = text.lines().find(|line| line.contains(bad) && line.contains('"'));
+                assert_eq!(line, None, "{}", path.display());
+            }
+        }
+    }
+    assert!(files > 100, "{files} files are too few to be all");
+}
+
+#[test]
+fn dates_are_those_of_the_calendar() {
+    // From `date -u -d @N +%FT%TZ`.
+    let known = [
+        (0, "1970-01-01T00:00:00Z"),
+        (951_782_399, "2000-02-28T23:59:59Z"),
+        (951_782_400, "2000-02-29T00:00:00Z"),
+        (951_868_800, "2000-03-01T00:00:00Z"),
+        (1_709_164_800, "2024-02-29T00:00:00Z"),
+        (1_750_000_000, "2025-06-15T15:06:40Z"),
+        (4_107_542_400, "2100-03-01T00:00:00Z"),
+        (4_294_967_295, "2106-02-07T06:28:15Z"),
+    ];
+    for (unix, date) in known {
+        assert_eq!(answer::date(unix), date);
+    }
+    assert_eq!(answer::time(0), "1970-01-01T00:00:00Z (0)");
+    answer::date(u64::MAX);
+}
+
+#[test]
+fn init_makes_what_a_first_start_needs_and_overwrites_nothing() {
+    use std::os::unix::fs::MetadataExt;
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("deep/node");
+    let init = ["init", "--data-dir", data_dir.to_str().unwrap()];
+    let made = run(&init).unwrap();
+    assert!(made.yes, "{}", made.text);
+    for (file, mode) in [("", 0o700), ("mesh.toml", 0o600), ("identity.key", 0o600)] {
+        assert_eq!(data_dir.join(file).metadata().unwrap().mode() & 0o777, mode, "{file}");
+    }
+    let shown = run(&["id", "--data-dir", data_dir.to_str().unwrap()]).unwrap();
+    assert_eq!(shown.json["public_key"], made.json["public_key"]);
+    std::fs::write(data_dir.join("mesh.toml"), "log = \"warn\"").unwrap();
+    let again = run(&init).unwrap();
+    assert!(!again.yes);
+    assert_eq!(again.json["public_key"], made.json["public_key"]);
+    assert_eq!(std::fs::read_to_string(data_dir.join("mesh.toml")).unwrap(), "log = \"warn\"");
 }
 
 #[test]

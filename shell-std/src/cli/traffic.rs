@@ -1,11 +1,11 @@
 //! `send`, `recv` and `find-route`.
 
 use super::answer::lines;
+use super::destination::Destination;
 use super::global::Global;
 use super::input::{Bytes, Format, Input, bytes, fixed};
 use super::{Answer, Failure};
 use crate::rpc::Request;
-use crate::rpc::target::Target;
 use crate::rpc::types::{
     self, CovenantProof, FoundRoute, LightningProof, PollReceived, Proof, Received, SendPacket,
     Sent,
@@ -25,8 +25,8 @@ Examples:
   echo hello | blvm-mesh send $NODE --invoice lnbcrt... --preimage 00ff...
   blvm-mesh send $NODE --text hello --unchecked --wait-ms 500")]
 pub(super) struct Send {
-    /// To whom: identity, public key, or PUBKEY@HOST:PORT.
-    destination: Target,
+    /// To whom: identity or its first digits, public key, or PUBKEY@HOST:PORT.
+    destination: Destination,
     /// File with the data; `-` or none: standard input.
     #[arg(conflicts_with_all = ["hex", "text"])]
     file: Option<PathBuf>,
@@ -86,8 +86,8 @@ pub(super) struct Recv {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  blvm-mesh find-route $NODE")]
 pub(super) struct FindRoute {
-    /// To whom: identity, public key, or PUBKEY@HOST:PORT.
-    destination: Target,
+    /// To whom: identity or its first digits, public key, or PUBKEY@HOST:PORT.
+    destination: Destination,
 }
 
 impl Send {
@@ -104,8 +104,12 @@ impl Send {
             (_, _, Some(Bytes(covenant))) => Some(Proof::Covenant(CovenantProof { covenant })),
             _ => None,
         };
+        let destination = match self.destination.resolve(global) {
+            Ok(destination) => destination,
+            Err(e) => return e.answer(),
+        };
         let request = Request::SendPacket(SendPacket {
-            destination: self.destination,
+            destination,
             data,
             proof,
             unchecked: self.unchecked,
@@ -192,7 +196,11 @@ fn received(datagram: &Received) -> String {
 
 impl FindRoute {
     pub(super) fn run(self, global: &Global) -> Result<Answer, Failure> {
-        let request = Request::FindRoute(types::FindRoute { destination: self.destination });
+        let destination = match self.destination.resolve(global) {
+            Ok(destination) => destination,
+            Err(e) => return e.answer(),
+        };
+        let request = Request::FindRoute(types::FindRoute { destination });
         let found: FoundRoute = match global.ask(&request) {
             Ok(found) => found,
             Err(e) => return e.answer(),

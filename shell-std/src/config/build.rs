@@ -42,7 +42,7 @@ free_rate = 12500000            # bytes per second and neighbour
 keepalive_ms = 250
 
 # To take covenants (BIP 119), on signet and regtest. Blocks are looked up by a Bitcoin node,
-# or their headers are given with `blvm-mesh headers`. A password belongs into the environment
+# or their headers are given with `blvm-mesh headers`. A password belongs in the environment
 # (BLVM_MESH_CHAIN_RPC_PASSWORD), not here.
 #[payment]
 #covenants_active = true
@@ -81,6 +81,8 @@ pub(super) fn settings(
     home: Option<&Path>,
 ) -> Result<Settings, ConfigError> {
     let config = config(&file)?;
+    let log = file.log.unwrap_or_else(|| "info".into());
+    check_log(&log).map_err(|reason| value("log", reason))?;
     let expand = |path: PathBuf| match (path.strip_prefix("~"), home) {
         (Ok(rest), Some(home)) => home.join(rest),
         _ => path,
@@ -126,16 +128,17 @@ pub(super) fn settings(
         [("limits.queue_bytes", shell.queue_bytes), ("limits.inbox_bytes", shell.inbox_bytes)];
     for (key, room) in rooms {
         if room < max_packet {
-            let reason = format!("{room} is less than limits.max_packet ({max_packet})");
+            let reason =
+                format!("{room} bytes are less than limits.max_packet ({max_packet} bytes)");
             return Err(value(key, reason));
         }
     }
     if shell.reconnect_min.is_zero() || shell.reconnect_min > shell.reconnect_max {
-        let reason = "must be from 1 to timing.reconnect_max_ms";
+        let reason = "must be from 1 ms to timing.reconnect_max_ms";
         return Err(value("timing.reconnect_min_ms", reason));
     }
     if shell.handshake_timeout.is_zero() {
-        return Err(value("timing.handshake_timeout_ms", "must be at least 1"));
+        return Err(value("timing.handshake_timeout_ms", "must be at least 1 ms"));
     }
     Ok(Settings {
         config,
@@ -144,12 +147,39 @@ pub(super) fn settings(
         listen_lines,
         peers,
         rpc_socket: inside(file.rpc_socket.unwrap_or_else(|| "rpc.sock".into())),
-        log: file.log.unwrap_or_else(|| "info".into()),
+        log,
         issuer_key: file.issuer_key.map(inside),
         chain,
         data_dir,
+        config_file: None,
         shell,
     })
+}
+
+/// A log filter: a level, or TARGET=LEVEL, separated by commas. Read strictly: to the library
+/// a level that does not exist is the name of a target, and everything else is silent.
+fn check_log(filter: &str) -> Result<(), String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let allowed = LEVELS.join(", ");
+    for part in filter.split(',').map(str::trim) {
+        let (target, level) = match part.split_once('=') {
+            Some((target, level)) => (Some(target), level),
+            None => (None, part),
+        };
+        if !LEVELS.contains(&level.to_ascii_lowercase().as_str()) {
+            return Err(format!(
+                "\"{level}\" is not a log level; allowed are {allowed}, also as in \
+                 warn,blvm_mesh=debug"
+            ));
+        }
+        let name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+        if let Some(target) = target.filter(|t| t.is_empty() || !t.chars().all(name)) {
+            return Err(format!(
+                "\"{target}\" is not the name of a module, as blvm_mesh and blvm_mesh_core are"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// A neighbour has one link, and a line one neighbour.
@@ -197,7 +227,7 @@ fn chain(
     let parsed = rpc_url.parse::<ureq::http::Uri>().ok();
     let authority = parsed.as_ref().and_then(|uri| uri.authority());
     if authority.is_some_and(|a| a.as_str().contains('@')) {
-        let reason = "is to be without credentials; they belong into chain.cookie_file, or \
+        let reason = "is to be without credentials; they belong in chain.cookie_file, or \
                       chain.rpc_user and chain.rpc_password";
         return Err(value("chain.rpc_url", reason));
     }
@@ -227,7 +257,7 @@ fn chain(
     if timeout.is_zero() || timeout >= verify_timeout {
         let millis = verify_timeout.as_millis();
         let reason = format!(
-            "must be from 1 to less than timing.verify_timeout_ms ({millis}): what waits \
+            "must be at least 1 ms and less than timing.verify_timeout_ms ({millis} ms): what waits \
                      longer is refused anyway"
         );
         return Err(value("chain.timeout_ms", reason));
@@ -261,7 +291,7 @@ fn config(file: &File) -> Result<Config, ConfigError> {
     set(&mut config.payment.tariff.base_msat, tariff.base_msat);
     set(&mut config.payment.tariff.per_kib_msat, tariff.per_kib_msat);
     if config.max_packet < MIN_MAX_PACKET {
-        return Err(value("limits.max_packet", format!("must be at least {MIN_MAX_PACKET}")));
+        return Err(value("limits.max_packet", format!("must be at least {MIN_MAX_PACKET} bytes")));
     }
 
     let span = |ms: Option<u32>| ms.map(|ms| u64::from(ms) * MILLISECOND);
@@ -276,7 +306,7 @@ fn config(file: &File) -> Result<Config, ConfigError> {
         ("timing.verify_timeout_ms", config.timing.verify_timeout),
     ];
     if let Some((key, _)) = not_zero.iter().find(|(_, span)| *span == 0) {
-        return Err(value(key, "must be at least 1"));
+        return Err(value(key, "must be at least 1 ms"));
     }
     if !(1..=MAX_HOPS + 1).contains(&usize::from(config.timing.first_ring)) {
         return Err(value("timing.first_ring", format!("must be from 1 to {}", MAX_HOPS + 1)));

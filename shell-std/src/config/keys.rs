@@ -55,35 +55,55 @@ pub const KEYS: &[(&str, &str, Kind, &str)] = &[
     ("limits", "bad_payments_burst", Number, "bad payments checked at once after a pause [200]"),
     ("limits", "neighbours", Number, "neighbours at once [1024]"),
     ("limits", "routes", Number, "routes remembered [4096]"),
-    ("limits", "hearsay", Number, "nodes of which it is remembered where they are [4096]"),
+    ("limits", "hearsay", Number, "reachability hints kept, one per node heard of [4096]"),
     ("limits", "relayed_requests", Number, "route requests of others remembered [1024]"),
     ("limits", "searches", Number, "own searches at once [256]"),
     ("limits", "payments", Number, "live payments remembered [1000000]"),
     ("limits", "parked", Number, "packets that may wait for an answer [1024]"),
     ("limits", "seen", Number, "recent datagrams remembered, a power of two [8192]"),
-    ("limits", "queue_bytes", Number, "bytes queued for one neighbour [8388608]"),
-    ("limits", "inbox_bytes", Number, "bytes of datagrams kept for `recv` [16777216]"),
-    ("limits", "store_cache_bytes", Number, "memory of the store's cache [262144]"),
+    ("limits", "queue_bytes", Number, "queue for one neighbour, in bytes [8388608]"),
+    ("limits", "inbox_bytes", Number, "datagrams kept for `recv`, in bytes [16777216]"),
+    ("limits", "store_cache_bytes", Number, "memory of the store's cache, in bytes [262144]"),
     ("limits", "threads", Number, "threads that the node's tasks run on [1]"),
-    ("timing", "keepalive_ms", Number, "time in which a datagram is answered, 0: never [250]"),
-    ("timing", "hop_round_trip_ms", Number, "time for a request over a link and back [100]"),
+    (
+        "timing",
+        "keepalive_ms",
+        Number,
+        "answer datagrams within this time, in ms; 0 disables [250]",
+    ),
+    ("timing", "hop_round_trip_ms", Number, "time for a request over a link and back, in ms [100]"),
     ("timing", "first_ring", Number, "links that a search crosses at first [2]"),
-    ("timing", "route_lifetime_ms", Number, "age at which a route is renewed [600000]"),
-    ("timing", "verify_timeout_ms", Number, "longest wait for the host node's answer [10000]"),
-    ("timing", "handshake_timeout_ms", Number, "longest handshake of a new link [5000]"),
-    ("timing", "reconnect_min_ms", Number, "first pause before dialling again [100]"),
-    ("timing", "reconnect_max_ms", Number, "longest pause before dialling again [30000]"),
-    ("payment", "max_lifetime_s", Number, "longest time to the expiry of a payment [604800]"),
-    ("payment", "future_skew_s", Number, "how far in the future a payment may be dated [300]"),
+    ("timing", "route_lifetime_ms", Number, "age at which a route is renewed, in ms [600000]"),
+    (
+        "timing",
+        "verify_timeout_ms",
+        Number,
+        "longest wait for the host node's answer, in ms [10000]",
+    ),
+    ("timing", "handshake_timeout_ms", Number, "longest handshake of a new link, in ms [5000]"),
+    ("timing", "reconnect_min_ms", Number, "first pause before dialling again, in ms [100]"),
+    ("timing", "reconnect_max_ms", Number, "longest pause before dialling again, in ms [30000]"),
+    ("payment", "max_lifetime_s", Number, "longest time to the expiry of a payment, in s [604800]"),
+    (
+        "payment",
+        "future_skew_s",
+        Number,
+        "how far in the future a payment may be dated, in s [300]",
+    ),
     ("payment", "covenants_active", Flag, "whether the network enforces OP_CTV [false]"),
     ("payment", "payout_script", Text, "script in hex that covenants must pay"),
     ("payment", "payout_address", Text, "the same as an address"),
-    ("payment", "min_confirmations", Number, "confirmations of a covenant's funding [1]"),
+    (
+        "payment",
+        "min_confirmations",
+        Number,
+        "confirmations of a covenant's funding [6; on regtest 1]",
+    ),
     ("chain", "rpc_url", Text, "JSON-RPC of a Bitcoin node, as in http://127.0.0.1:8332"),
     ("chain", "cookie_file", Text, "Bitcoin Core's .cookie, to be let in by it"),
     ("chain", "rpc_user", Text, "name to be let in by, in the place of the cookie"),
     ("chain", "rpc_password", Text, "its password; better in the environment than in the file"),
-    ("chain", "timeout_ms", Number, "longest look-up of a block [5000]"),
+    ("chain", "timeout_ms", Number, "longest look-up of a block, in ms [5000]"),
     ("bench", "sink", Flag, "let anyone measure the way to this node [false]"),
 ];
 
@@ -170,11 +190,9 @@ impl Override {
             Text => Value::String(text.into()),
             Number => {
                 let number = text.replace('_', "").parse();
-                Value::Integer(number.map_err(|_| self.wrong("a whole number is wanted"))?)
+                Value::Integer(number.map_err(|_| self.wrong("expected a whole number"))?)
             }
-            Flag => {
-                Value::Boolean(text.parse().map_err(|_| self.wrong("true or false is wanted"))?)
-            }
+            Flag => Value::Boolean(text.parse().map_err(|_| self.wrong("expected true or false"))?),
             List => {
                 let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
                 Value::Array(items.map(|item| Value::String(item.into())).collect())

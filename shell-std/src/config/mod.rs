@@ -41,6 +41,8 @@ pub struct Settings {
     pub peers: Vec<PeerAddress>,
     /// Directory of the identity, the store and the socket.
     pub data_dir: PathBuf,
+    /// The configuration file that was read, if there was one.
+    pub config_file: Option<PathBuf>,
     /// Socket for commands.
     pub rpc_socket: PathBuf,
     /// Log filter in the syntax of `tracing-subscriber`.
@@ -165,15 +167,15 @@ impl Sources {
             (None, Ok(dir)) => Some(dir.join(CONFIG_FILE)).filter(|path| path.exists()),
             (None, Err(_)) => None,
         };
-        let table = match file {
+        let table = match &file {
             Some(path) => {
-                let text = std::fs::read_to_string(&path)
+                let text = std::fs::read_to_string(path)
                     .map_err(|error| ConfigError::Read { path: path.clone(), error })?;
-                parse_file(&path, &text)?
+                parse_file(path, &text)?
             }
             None => Table::new(),
         };
-        self.settings(table, data_dir)
+        Ok(Settings { config_file: file, ..self.settings(table, data_dir)? })
     }
 
     /// Checks a file's values with the overrides in their places.
@@ -203,7 +205,7 @@ pub(crate) fn parse_file(path: &Path, text: &str) -> Result<Table, ConfigError> 
     if let Some(stray) = stray {
         let sections = KEYS.iter().filter(|(_, name, ..)| name == stray);
         let sections: Vec<String> = sections.map(|(section, ..)| format!("[{section}]")).collect();
-        return Err(wrong(format!("{stray} belongs into section {}", sections.join(" or "))));
+        return Err(wrong(format!("{stray} belongs in section {}", sections.join(" or "))));
     }
     toml::from_str::<File>(text).map_err(|e| wrong(e.to_string()))?;
     Ok(table)

@@ -26,7 +26,9 @@ fn load(text: &str, overrides: &[(&str, &str)]) -> Result<Settings, String> {
         xdg_data_home: None,
         home: Some("/home/me".into()),
     };
-    sources.load().map_err(|e| e.to_string())
+    // The file lies somewhere else each time.
+    let load = sources.load().map_err(|e| e.to_string());
+    load.map(|settings| Settings { config_file: None, ..settings })
 }
 
 /// A value of every key that is not its default, and what differs with it.
@@ -53,6 +55,7 @@ fn samples() -> Vec<(&'static str, String, String)> {
                     (a.into(), quoted(a))
                 }
                 ("mesh.enabled", _) => ("false".into(), "false".into()),
+                (_, _) if key == "log" => ("debug".into(), quoted("debug")),
                 ("timing.first_ring", _) => ("3".into(), "3".into()),
                 ("limits.seen", _) => ("16".into(), "16".into()),
                 (_, Kind::Text) => ("some-text".into(), quoted("some-text")),
@@ -190,11 +193,15 @@ fn faults_in_the_file_name_key_and_what_is_allowed() {
         ("x = ".into(), &["line 1"]),
         ("colour = 1".into(), &["unknown field `colour`", "data_dir", "tariff"]),
         ("[mesh]\nmood = 1".into(), &["line 2", "unknown field `mood`", "listen_addr"]),
-        ("mode = \"open\"".into(), &["mode belongs into section [mesh]"]),
+        ("mode = \"open\"".into(), &["mode belongs in section [mesh]"]),
         (
             "[mesh]\nmode = \"closed\"".into(),
             &["line 2", "unknown mode \"closed\"", "bitcoin_only, payment_gated, open"],
         ),
+        ("log = \"verbose\"".into(), &["log: \"verbose\"", "off, error, warn, info, debug, trace"]),
+        ("log = \"blvm_mesh=loud\"".into(), &["log: \"loud\" is not a log level"]),
+        ("log = \"blvm-mesh=debug\"".into(), &["\"blvm-mesh\" is not", "blvm_mesh"]),
+        ("log = \"\"".into(), &["log: \"\"", "info"]),
         ("[mesh]\nnetwork = \"main\"".into(), &["unknown network \"main\"", "testnet4"]),
         ("[mesh]\nenabled = 1".into(), &["invalid type", "boolean"]),
         ("[mesh]\nlisten_addr = \"here\"".into(), &["is not IP:PORT", "0.0.0.0:8338"]),
@@ -360,7 +367,9 @@ fn places_of_files() {
     let data_dir = dir.path().join("xdg/blvm-mesh");
     std::fs::create_dir_all(&data_dir).unwrap();
     std::fs::write(data_dir.join(CONFIG_FILE), "log = \"warn\"").unwrap();
-    assert_eq!(sources.load().unwrap().log, "warn", "found in the default directory");
+    let found = sources.load().unwrap();
+    assert_eq!(found.log, "warn", "found in the default directory");
+    assert_eq!(found.config_file, Some(data_dir.join(CONFIG_FILE)));
     sources.xdg_data_home = None;
     let given = Override {
         origin: "--data-dir".into(),
@@ -379,4 +388,36 @@ fn places_of_files() {
 #[test]
 fn the_example_is_the_default() {
     assert_eq!(load(EXAMPLE, &[]), load("", &[]));
+}
+
+#[test]
+fn a_log_filter_is_a_level_or_levels_of_modules() {
+    for filter in ["off", "INFO", "warn,blvm_mesh=debug", "blvm_mesh_core::mesh=trace, error"] {
+        assert_eq!(load("", &[("log", filter)]).unwrap().log, filter);
+    }
+}
+
+/// What the help says in brackets is what happens where nothing is configured.
+#[test]
+fn defaults_are_those_that_the_help_tells() {
+    for network in Network::ALL {
+        let base = [("mesh.network", network.name())];
+        let nothing = load("", &base).unwrap();
+        for (section, name, _, meaning) in KEYS {
+            let key = dotted(section, name);
+            let Some((_, default)) = meaning.rsplit_once(" [") else { continue };
+            let default = match default.trim_end_matches(']').split_once("; on regtest ") {
+                Some((_, regtest)) if network == Network::Regtest => regtest,
+                Some((other, _)) => other,
+                None => default.trim_end_matches(']'),
+            };
+            if ["mesh.network", "data_dir", "rpc_socket", "chain.timeout_ms"]
+                .contains(&key.as_str())
+            {
+                continue;
+            }
+            let given = load("", &[base[0], (&key, default)]).unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(given, nothing, "{key} is not {default} on {network}");
+        }
+    }
 }

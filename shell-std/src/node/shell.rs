@@ -250,7 +250,7 @@ impl Shell {
                 if priority == Priority::Control
                     && !self.links.get(link).is_some_and(|link| link.is_slow()) =>
             {
-                let reason = "the neighbour takes nothing: even control packets have no room";
+                let reason = "the neighbour is not reading; its queue is full";
                 self.todo.push_back(FollowUp::Close(link, reason.to_owned()));
             }
             Some(Pushed::Refused) => {
@@ -310,7 +310,7 @@ impl Shell {
             Remedy::Ignore => {}
             Remedy::Penalise => {
                 if self.conduct.penalise(now, peer) {
-                    let reason = format!("it offends too often, the last time: {reason}");
+                    let reason = format!("banned for repeated violations; last: {reason}");
                     self.todo.push_back(FollowUp::Close(link, reason));
                 }
             }

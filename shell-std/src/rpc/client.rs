@@ -4,12 +4,13 @@ use super::{Request, RpcError};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Longest answer that is read.
-const MAX_ANSWER: u64 = 64 * 1024 * 1024;
+const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +21,15 @@ pub enum ClientError {
         .0.display()
     )]
     NotRunning(PathBuf),
+    /// The socket belongs to somebody else.
+    #[error("the node at {} is another user's: only its owner may command it", .0.display())]
+    NotAllowed(PathBuf),
+    /// It says nothing.
+    #[error(
+        "the node at {} did not answer within {} s; it is busy or hangs (--timeout waits longer)",
+        .0.display(), .1.as_secs_f64()
+    )]
+    Late(PathBuf, Duration),
     /// The connection failed.
     #[error("the connection to the node failed: {0}")]
     Io(#[from] io::Error),
@@ -41,7 +51,9 @@ impl ClientError {
 /// A connection to a node.
 #[derive(Debug)]
 pub struct Client {
-    stream: BufReader<UnixStream>,
+    stream: UnixStream,
+    path: PathBuf,
+    patience: Duration,
     last_id: u64,
 }
 
@@ -53,19 +65,30 @@ struct Response {
 }
 
 impl Client {
-    /// Connects to the node that serves this socket.
-    pub fn connect(path: &Path) -> Result<Self, ClientError> {
-        let stream = UnixStream::connect(path).map_err(|e| match e.kind() {
+    /// Connects to the node that serves this socket. Neither this nor an answer is waited for
+    /// longer than `patience`, and the time that a request waits by itself.
+    pub fn connect(path: &Path, patience: Duration) -> Result<Self, ClientError> {
+        // There is no `connect` with a deadline for these sockets, and it waits where the
+        // server accepts nothing: the thread is left behind then.
+        let (tell, told) = std::sync::mpsc::channel();
+        let owned = path.to_path_buf();
+        let connect = move || tell.send(UnixStream::connect(owned));
+        std::thread::Builder::new().name("connect".into()).spawn(connect)?;
+        let stream = match told.recv_timeout(patience) {
+            Ok(stream) => stream,
+            Err(_) => return Err(ClientError::Late(path.into(), patience)),
+        };
+        let stream = stream.map_err(|e| match e.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 ClientError::NotRunning(path.into())
             }
+            io::ErrorKind::PermissionDenied => ClientError::NotAllowed(path.into()),
             _ => ClientError::Io(e),
         })?;
-        Ok(Self { stream: BufReader::new(stream), last_id: 0 })
+        Ok(Self { stream, path: path.into(), patience, last_id: 0 })
     }
 
-    /// Asks and waits for the answer, as long as that takes. `T` is the type that
-    /// belongs to the request.
+    /// Asks and waits for the answer. `T` is the type that belongs to the request.
     pub fn call<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T, ClientError> {
         self.last_id += 1;
         let id = Value::from(self.last_id);
@@ -73,12 +96,8 @@ impl Client {
         let message = json!({"jsonrpc": "2.0", "method": method, "params": params, "id": id});
         let mut line = message.to_string();
         line.push('\n');
-        self.stream.get_mut().write_all(line.as_bytes())?;
-        let mut answer = Vec::new();
-        self.stream.by_ref().take(MAX_ANSWER).read_until(b'\n', &mut answer)?;
-        if answer.last() != Some(&b'\n') {
-            return Err(ClientError::Answer("it ends too early; the node may have stopped".into()));
-        }
+        let deadline = Instant::now() + self.patience + request.waits();
+        let answer = self.exchange(line.as_bytes(), deadline)?;
         let wrong = |e: serde_json::Error| ClientError::Answer(e.to_string());
         let response: Response = serde_json::from_slice(&answer).map_err(wrong)?;
         match response {
@@ -87,6 +106,47 @@ impl Client {
                 serde_json::from_value(result).map_err(wrong)
             }
             _ => Err(ClientError::Answer("it belongs to no question".into())),
+        }
+    }
+
+    /// Writes a line and reads one.
+    fn exchange(&mut self, line: &[u8], deadline: Instant) -> Result<Vec<u8>, ClientError> {
+        let late = || ClientError::Late(self.path.clone(), self.patience);
+        let left = || {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() { Err(late()) } else { Ok(left) }
+        };
+        let failed = |e: io::Error| match e.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => late(),
+            _ => ClientError::Io(e),
+        };
+        let mut stream = &self.stream;
+        let mut unsent = line;
+        while !unsent.is_empty() {
+            stream.set_write_timeout(Some(left()?))?;
+            match stream.write(unsent) {
+                Ok(n) => unsent = unsent.get(n..).unwrap_or_default(),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(failed(e)),
+            }
+        }
+        let (mut answer, mut chunk) = (Vec::new(), vec![0; 64 * 1024]);
+        loop {
+            stream.set_read_timeout(Some(left()?))?;
+            let n = match stream.read(&mut chunk) {
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(failed(e)),
+            };
+            answer.extend_from_slice(chunk.get(..n).unwrap_or_default());
+            // One question, one line in answer: nothing follows it.
+            if answer.last() == Some(&b'\n') {
+                return Ok(answer);
+            }
+            if n == 0 || answer.len() > MAX_ANSWER {
+                let text = "it ends too early; the node may have stopped";
+                return Err(ClientError::Answer(text.into()));
+            }
         }
     }
 }

@@ -108,6 +108,16 @@ impl Request {
 }
 
 impl Request {
+    /// How long the node is asked to wait before it answers.
+    pub fn waits(&self) -> std::time::Duration {
+        std::time::Duration::from_millis(match self {
+            Self::SendPacket(params) => params.wait_ms,
+            Self::PollReceived(params) => params.wait_ms,
+            Self::BenchStart(params) => params.duration_ms,
+            _ => 0,
+        })
+    }
+
     /// Method and parameters, as [`Self::parse`] reads them.
     pub fn to_parts(&self) -> (&'static str, Value) {
         let none = || Value::Object(serde_json::Map::new());

@@ -17,10 +17,10 @@ pub enum Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror_no_std::Error)]
 pub enum Down {
     /// Nothing that had to be acknowledged was.
-    #[error("the neighbour acknowledges nothing any more")]
+    #[error("the neighbour no longer acknowledges anything")]
     Silent,
     /// The neighbour began anew.
-    #[error("the neighbour opened the link anew")]
+    #[error("the neighbour opened the link again")]
     Replaced,
     /// The neighbour's packet cannot be taken.
     #[error("{0}")]
@@ -73,7 +73,7 @@ pub enum Ignored {
     #[error("an authentic frame that cannot be read")]
     Malformed,
     /// The neighbour sent more than this node holds. It will send it again.
-    #[error("a frame with bytes beyond what this node holds")]
+    #[error("a frame with more bytes than this node can hold")]
     NoRoom,
 }
 

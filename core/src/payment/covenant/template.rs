@@ -35,13 +35,15 @@ pub enum TemplateError {
     #[error("an output of the template is not a standard payment")]
     NonStandardOutput,
     /// An output below the rules' `min_output_sat`.
-    #[error("an output of the template is too small to be relayed or spent")]
+    #[error("an output of the template is below the dust limit of its script")]
     Dust,
     /// Not exactly one `OP_RETURN` output, or it is not the hash of the terms.
-    #[error("the template does not commit to the terms of this payment")]
+    #[error(
+        "the template commits to another size, route, source or destination than this packet's"
+    )]
     TermsNotBound,
     /// The outputs sum to more than there can be.
-    #[error("the template pays more than there are bitcoins")]
+    #[error("the template pays more than all bitcoin that there are")]
     AmountTooLarge,
 }
 

@@ -54,16 +54,16 @@ impl IssuerHint {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum PackedError {
     /// They end before the amount does.
-    #[error("the packed proof is cut short")]
+    #[error("the proof of payment is cut short")]
     TooShort,
     /// A flag is set that has no meaning yet.
-    #[error("the packed proof has an unknown flag")]
+    #[error("the proof of payment has an unknown flag")]
     UnknownFlag,
     /// The network or multiplier is not in the table.
-    #[error("the packed proof has an unknown network or multiplier")]
+    #[error("the proof of payment has an unknown network or multiplier")]
     UnknownPrefix,
     /// The amount exceeds 64 bits or is longer than it needs to be.
-    #[error("the amount of the packed proof is not written as it should be")]
+    #[error("the amount in the proof of payment is not in its shortest form")]
     Amount,
 }
 
@@ -74,10 +74,10 @@ pub enum PackError {
     #[error("{0}")]
     Invoice(#[from] Bolt11Error),
     /// SHA-256 of the preimage is not its payment hash.
-    #[error("the preimage is not that of the invoice")]
+    #[error("the preimage does not belong to the invoice")]
     PreimageMismatch,
     /// It commits to other terms, or to none.
-    #[error("the invoice does not commit to these terms")]
+    #[error("the invoice commits to other terms: another size, route, source or destination")]
     OtherTerms,
     /// The packed proof does not fit.
     #[error("{0}")]

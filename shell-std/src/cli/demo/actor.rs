@@ -17,6 +17,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// Longest wait for an answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// A running node. Dropped, it is killed.
 pub(super) struct Actor {
     name: &'static str,
@@ -44,7 +47,8 @@ impl Actor {
     ) -> Result<Self, String> {
         let dir = dir.join(name);
         let (child, ready) = spawn(name, &dir, "127.0.0.1:0", &arguments)?;
-        let client = Client::connect(&ready.rpc_socket).map_err(|e| format!("{name}: {e}"))?;
+        let client =
+            Client::connect(&ready.rpc_socket, PATIENCE).map_err(|e| format!("{name}: {e}"))?;
         Ok(Self { name, dir, arguments, child, ready, client })
     }
 
@@ -58,7 +62,7 @@ impl Actor {
     pub(super) fn restart(&mut self) -> Result<(), String> {
         let listen = &self.ready.listen_addr;
         (self.child, self.ready) = spawn(self.name, &self.dir, listen, &self.arguments)?;
-        let client = Client::connect(&self.ready.rpc_socket);
+        let client = Client::connect(&self.ready.rpc_socket, PATIENCE);
         self.client = client.map_err(|e| format!("{}: {e}", self.name))?;
         Ok(())
     }

@@ -105,7 +105,7 @@ impl Service {
         let amount = request.amount_msat.unwrap_or(quote.amount_msat);
         if amount < quote.amount_msat {
             return Err(RpcError::refused(format!(
-                "{amount} msat are too few, the route asks for {}",
+                "{amount} msat are too few, the route asks for {} msat",
                 quote.amount_msat
             )));
         }

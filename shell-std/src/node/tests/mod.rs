@@ -112,6 +112,7 @@ fn settings(mode: MeshMode) -> Settings {
         listen_lines: Vec::new(),
         peers: Vec::new(),
         data_dir: "/nonexistent".into(),
+        config_file: None,
         rpc_socket: "/nonexistent/rpc.sock".into(),
         log: String::new(),
         issuer_key: None,

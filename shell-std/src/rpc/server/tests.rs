@@ -9,6 +9,9 @@ use std::net::Shutdown;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
+/// Longer than any answer takes here.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Refuses routes; hands out one datagram after `wait_ms`.
 #[derive(Default)]
 struct Answers {
@@ -86,7 +89,7 @@ fn ask(path: &Path, text: &str) -> String {
 #[test]
 fn the_client_gets_answers_and_refusals() {
     with_server(|path, _| {
-        let mut client = Client::connect(path).unwrap();
+        let mut client = Client::connect(path, PATIENCE).unwrap();
         let poll = Request::PollReceived(PollReceived::default());
         for _ in 0..3 {
             let got: Vec<Received> = client.call(&poll).unwrap();
@@ -185,31 +188,63 @@ fn who_hangs_up_gets_nothing_and_who_only_has_spoken_gets_all() {
 #[test]
 fn one_that_waits_holds_up_nobody() {
     with_server(|path, _| {
-        let mut slow = Client::connect(path).unwrap();
+        let mut slow = Client::connect(path, PATIENCE).unwrap();
         let waiting = std::thread::spawn(move || {
             let poll = PollReceived { wait_ms: 1_000, ..PollReceived::default() };
             slow.call::<Value>(&Request::PollReceived(poll)).unwrap()
         });
         let start = std::time::Instant::now();
         for _ in 0..20 {
-            Client::connect(path).unwrap().call::<Value>(&Request::GetRoutes).unwrap();
+            Client::connect(path, PATIENCE).unwrap().call::<Value>(&Request::GetRoutes).unwrap();
         }
         assert!(start.elapsed() < Duration::from_millis(900), "{:?}", start.elapsed());
         waiting.join().unwrap();
     });
 }
 
+/// A node that hangs, or whose queue of connections is full, keeps nobody for ever.
+#[test]
+fn a_silent_node_is_given_up_in_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("rpc.sock");
+    let _listener = UnixListener::bind(&path).unwrap();
+    let patience = Duration::from_millis(200);
+    let in_time = |since: std::time::Instant| {
+        assert!((patience..10 * patience).contains(&since.elapsed()), "{:?}", since.elapsed());
+    };
+    // It takes the connection, and says nothing.
+    let start = std::time::Instant::now();
+    let mut client = Client::connect(&path, patience).unwrap();
+    let error = client.call::<Value>(&Request::GetInfo).unwrap_err();
+    assert!(error.to_string().contains("--timeout"), "{error}");
+    in_time(start);
+    // More than it reads.
+    let big = PollReceived { wait_ms: 0, ..PollReceived::default() };
+    assert!(client.call::<Value>(&Request::PollReceived(big)).is_err());
+    // Linux queues no more connections than were asked for: others wait in `connect`.
+    let mut waiting = Vec::new();
+    let refused = (0..10_000).find_map(|_| match Client::connect(&path, patience) {
+        Ok(client) => {
+            waiting.push(client);
+            None
+        }
+        Err(error) => Some(error),
+    });
+    let error = refused.expect("the queue has an end").to_string();
+    assert!(error.contains("did not answer within 0.2 s"), "{error}");
+}
+
 #[test]
 fn the_sockets_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("rpc.sock");
-    let error = Client::connect(&path).unwrap_err();
+    let error = Client::connect(&path, PATIENCE).unwrap_err();
     assert!(matches!(error, ClientError::NotRunning(_)), "{error}");
 
     // What a killed process leaves.
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists());
-    let error = Client::connect(&path).unwrap_err().to_string();
+    let error = Client::connect(&path, PATIENCE).unwrap_err().to_string();
     assert!(error.contains("blvm-mesh run"), "{error}");
     let server = Server::bind(&path).unwrap();
     assert_eq!(path.symlink_metadata().unwrap().mode() & 0o777, 0o600);
