@@ -30,7 +30,8 @@ pub(crate) struct Line<A> {
     pub(crate) patience: TokenBucket,
     /// Bytes that a lane's queue has room for.
     queue: usize,
-    full: bool,
+    /// Lanes that are full, by their number.
+    full: [bool; 2],
     /// The hello is on its way, and has arrived: before that the neighbour takes nothing else,
     /// and lanes do not wait for one another.
     hello: bool,
@@ -48,7 +49,7 @@ impl<A: Aead> Line<A> {
             rests_until: None,
             patience: TokenBucket::new(PATIENCE_RATE, PATIENCE, 0),
             queue: limits.queue as usize,
-            full: false,
+            full: [false; 2],
             hello: false,
             greeted: false,
             quality: LinkQuality::new(Sent::default()),
@@ -76,19 +77,18 @@ impl<A: Aead> Line<A> {
             && self.link.queue(now, lane, head, tail).is_ok()
     }
 
-    /// Whether the link has just become full (`true`) or has room again: half of a queue
-    /// holds a largest packet. It is full until the neighbour has the hello.
-    pub(crate) fn change(&mut self) -> Option<bool> {
+    /// A lane that has just become full (`true`) or has room again: half of a queue holds a
+    /// largest packet. Both are full until the neighbour has the hello.
+    pub(crate) fn change(&mut self) -> Option<(Lane, bool)> {
         self.greeted |= self.hello && self.link.is_idle();
-        let room = self.link.room(Lane::Free).min(self.link.room(Lane::Paid));
-        let full = match self.full {
-            _ if !self.greeted => true,
-            false => room <= self.queue / 2,
-            true => room < self.queue / 4 * 3,
-        };
-        (full != self.full).then(|| {
-            self.full = full;
-            full
+        [Lane::Free, Lane::Paid].into_iter().zip(&mut self.full).find_map(|(lane, was_full)| {
+            let room = self.link.room(lane);
+            let full = match *was_full {
+                _ if !self.greeted => true,
+                false => room <= self.queue / 2,
+                true => room < self.queue / 4 * 3,
+            };
+            (core::mem::replace(was_full, full) != full).then_some((lane, full))
         })
     }
 
@@ -99,7 +99,7 @@ impl<A: Aead> Line<A> {
 
     /// The session is over.
     pub(crate) fn forget(&mut self) -> Option<LinkId> {
-        (self.full, self.quality) = (false, LinkQuality::new(self.link.sent()));
+        (self.full, self.quality) = ([false; 2], LinkQuality::new(self.link.sent()));
         (self.hello, self.greeted, self.down) = (false, false, None);
         self.id.take()
     }

@@ -6,6 +6,7 @@
 
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::{LinkId, Network, NodeId, Standing};
+use blvm_mesh_core::link::fragment::Lane;
 use blvm_mesh_core::mesh::{Action, Input, Mesh, Ticket};
 use blvm_mesh_core::mode::MeshMode;
 use blvm_mesh_core::payment::headers::KnownHeader;
@@ -96,8 +97,8 @@ pub fn write_input(marked: bool, now: Micros, input: &Input<'_>, put: &mut impl 
             put(&record.encode());
         }
         Input::StoreFailed => put(&[11]),
-        Input::Congestion { link, full } => {
-            put(&[12, (*full).into()]);
+        Input::Congestion { link, lane, full } => {
+            put(&[12, *lane as u8, (*full).into()]);
             put(&link.0.to_le_bytes());
         }
         Input::LinkMeasured { link, quality } => {
@@ -233,8 +234,9 @@ impl<'a> Recording<'a> {
             [10] => Input::Persisted { record: Record::decode(f.borrow::<RECORD_LEN>()?)? },
             [11] => Input::StoreFailed,
             [12] => {
-                let [full] = f.array()?;
-                Input::Congestion { link: f.link()?, full: full != 0 }
+                let [lane, full] = f.array()?;
+                let lane = if lane == Lane::Paid as u8 { Lane::Paid } else { Lane::Free };
+                Input::Congestion { link: f.link()?, lane, full: full != 0 }
             }
             [13] => {
                 Input::LinkMeasured { link: f.link()?, quality: u16::from_le_bytes(f.array()?) }

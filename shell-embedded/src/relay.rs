@@ -138,7 +138,7 @@ impl<A: Aead> Relay<A> {
     pub(crate) fn tell_of_links(&mut self, now: Micros, on: &mut dyn FnMut(Happening<'_>)) {
         let change = |line: &mut Line<A>| {
             let link = line.id?;
-            let full = line.change().map(|full| Input::Congestion { link, full });
+            let full = line.change().map(|(lane, full)| Input::Congestion { link, lane, full });
             full.or_else(|| Some(Input::LinkMeasured { link, quality: line.measure()? }))
         };
         while let Some(input) = self.lines.iter_mut().find_map(change) {

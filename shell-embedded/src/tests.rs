@@ -6,6 +6,7 @@ use bitcoin::hashes::Hash;
 use blvm_mesh_core::config::{Config, MeshMode};
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::link::aead::RustCrypto;
+use blvm_mesh_core::link::fragment::Lane;
 use blvm_mesh_core::mesh::{NetworkReason, PaymentReason, Priority};
 use blvm_mesh_core::payment::headers::HeaderError;
 use blvm_mesh_core::payment::ledger::Record;
@@ -145,7 +146,7 @@ impl World {
         w.run_until("all are linked", |w| w.ups() == 4);
         w.run_until("all have greeted", |w| {
             let mut neighbours = w.boards.iter().flat_map(|b| b.mesh().table().neighbours.iter());
-            neighbours.all(|n| !n.congested)
+            neighbours.all(|n| !n.free_full && !n.paid_full)
         });
         w.did.clear();
         w
@@ -292,7 +293,7 @@ fn a_full_queue_takes_control_packets_still() {
     assert!(!line.push(now, Priority::Control, &[4; 700], &[]));
     // The other lane has its own room.
     assert!(line.push(now, Priority::Free, &[3; 700], &[]));
-    assert_eq!((line.change(), line.change()), (Some(true), None));
+    assert_eq!((line.change(), line.change()), (Some((Lane::Paid, true)), None));
 }
 
 #[test]

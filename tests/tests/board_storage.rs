@@ -135,7 +135,7 @@ impl World {
         world.until("links", |w| {
             let boards = w.boards.iter();
             let mut up = boards.clone().flat_map(|b| b.mesh().table().neighbours.iter());
-            let greeted = up.all(|n| !n.congested);
+            let greeted = up.all(|n| !n.free_full);
             greeted && boards.map(|b| b.status().neighbours).sum::<usize>() == 4
         });
         world

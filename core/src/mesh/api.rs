@@ -2,6 +2,7 @@
 
 use super::error::MeshError;
 use crate::id::{LinkId, NodeId, Standing};
+use crate::link::fragment::Lane;
 use crate::payment::headers::KnownHeader;
 use crate::payment::ledger::Record;
 use crate::policy::detect::DetectedProtocol;
@@ -95,10 +96,13 @@ pub enum Input<'a> {
     },
     /// A record could not be written: from now on no payment is accepted.
     StoreFailed,
-    /// The queue of a link has filled up or has room again.
+    /// The queue of a link's lane has filled up or has room again. What would go there is
+    /// refused while it is full, a paid packet before its payment is booked.
     Congestion {
         /// The link.
         link: LinkId,
+        /// The lane.
+        lane: Lane,
         /// Whether it is full.
         full: bool,
     },

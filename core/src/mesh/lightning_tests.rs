@@ -5,6 +5,7 @@ use super::test_world::{Did, Own};
 use super::*;
 use crate::config::MeshMode;
 use crate::id::Network;
+use crate::link::fragment::Lane;
 use crate::payment::packed::{IssuerHint, pack};
 use crate::payment::proof::LIGHTNING;
 use crate::payment::test_invoice::Recipe;
@@ -157,4 +158,58 @@ fn a_source_that_paid_an_old_price_does_not_pay_it_again() {
     assert!(stopped, "{did:?}");
     assert_eq!(w.nodes[0].quote(&to, bytes), None, "the old price is still quoted");
     assert!(find(&mut w) > old);
+}
+
+#[test]
+fn a_full_lane_refuses_only_what_takes_it_and_books_no_payment() {
+    let mut w = line(&[MeshMode::PaymentGated; 3], false);
+    let verack = *b"\xfa\xbf\xb5\xdaverack\0\0\0\0\0\0\0\0\0\0\x5d\xf6\xe0\xe2";
+    let (a, b, c) = (w.id(0), World::link(1, 0), w.id(2));
+    let to_c = World::link(1, 2);
+    let free = |w: &mut World| {
+        let own = Own { to: c, payload: verack.into(), proof: Vec::new(), unchecked: false };
+        w.send(0, own);
+        w.run()
+    };
+    assert!(free(&mut w).contains(&(2, Did::Deliver(a, verack.into(), 0))));
+    let congested = Did::Reject(NetworkReason::Congested.into());
+    let full = |w: &mut World, lane, full| {
+        w.give(1, Input::Congestion { link: to_c, lane, full });
+    };
+
+    // What is free waits for its own lane only.
+    full(&mut w, Lane::Free, true);
+    assert!(free(&mut w).contains(&(1, congested.clone())));
+    let first = proof(&w, &[0, 1, 2], 1, NOW, 100_000);
+    let packet = w.packet(&[0, 1, 2], 1, &PAYLOAD, &first);
+    let did = w.receive(1, b, packet);
+    assert!(matches!(did[..], [(1, Did::Publish(_)), (1, Did::Persist(_))]), "{did:?}");
+
+    // What was paid for is refused before it counts, and passes when there is room.
+    full(&mut w, Lane::Free, false);
+    full(&mut w, Lane::Paid, true);
+    assert!(free(&mut w).contains(&(2, Did::Deliver(a, verack.into(), 0))));
+    let second = proof(&w, &[0, 1, 2], 2, NOW, 100_000);
+    let packet = w.packet(&[0, 1, 2], 2, &PAYLOAD, &second);
+    let booked = w.disks[1].len();
+    assert_eq!(w.receive(1, b, packet.clone()), [(1, congested.clone())]);
+    assert_eq!(w.disks[1].len(), booked);
+    full(&mut w, Lane::Paid, false);
+    w.receive(1, b, packet);
+    assert_eq!(w.disks[1].len(), booked + 1);
+
+    // The same for own ones, checked by this node or not.
+    let own = |w: &mut World, proof: &[u8], payload: &[u8], unchecked| {
+        let (payload, proof) = (payload.to_vec(), proof.to_vec());
+        w.send(1, Own { to: c, payload, proof, unchecked })
+    };
+    full(&mut w, Lane::Free, true);
+    assert_eq!(own(&mut w, &[], &verack, false), [(1, congested.clone())]);
+    assert_eq!(own(&mut w, &[], &PAYLOAD, true), [(1, congested.clone())]);
+    let third = proof(&w, &[1, 2], 3, NOW, 100_000);
+    let did = own(&mut w, &third, &PAYLOAD, false);
+    assert!(matches!(did[..], [(1, Did::Publish(_)), (1, Did::Persist(_))]), "{did:?}");
+    assert_eq!(own(&mut w, &third, &PAYLOAD, true), []);
+    full(&mut w, Lane::Paid, true);
+    assert_eq!(own(&mut w, &third, &PAYLOAD, true), [(1, congested)]);
 }

@@ -271,9 +271,9 @@ impl<M: Memory> Mesh<M> {
                 self.store_failed = true;
                 self.act(Action::Absorbed);
             }
-            Input::Congestion { link, full } => {
+            Input::Congestion { link, lane, full } => {
                 if let Some(n) = self.tables.routing.neighbours.get_mut(link) {
-                    n.congested = full;
+                    n.set_full(lane, full);
                 }
                 self.act(Action::Absorbed);
             }

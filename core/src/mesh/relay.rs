@@ -7,8 +7,10 @@ use super::error::{MeshError, NetworkReason, PaymentReason, RoutingReason};
 use super::pay::Admission;
 use crate::config::MAX_HOPS;
 use crate::id::{HopId, LinkId, NodeId};
+use crate::link::fragment::Lane;
 use crate::payment::fee::Party;
 use crate::policy::Classified;
+use crate::policy::detect::DetectedProtocol;
 use crate::policy::mode::{MeshMode, RoutingPolicy};
 use crate::tables::Memory;
 use crate::time::Micros;
@@ -120,6 +122,12 @@ impl<M: Memory> Mesh<M> {
             Next::Deliver => self.policy.classified(datagram.payload),
             Next::Relay { .. } => self.class_that_decides(datagram.payload),
         };
+        if let Next::Relay { link: to, .. } = next
+            && self.is_full(to, found.protocol)
+        {
+            let reason = NetworkReason::Congested.into();
+            return self.refuse(link, &datagram, reason, Remedy::Ignore);
+        }
         let admission = match self.admit(Some(link), party, &datagram, size, found) {
             Ok(admission) => admission,
             Err(reason) => {
@@ -214,7 +222,8 @@ impl<M: Memory> Mesh<M> {
             let max = to.max_packet;
             return Err(ignore(RoutingReason::TooLargeForHop { size, max }.into()));
         }
-        if to.congested {
+        // What has no proof can only go free: its payload need not be read to refuse it.
+        if to.is_full(Lane::Free) && (to.is_full(Lane::Paid) || datagram.signed.is_none()) {
             return Err(ignore(NetworkReason::Congested.into()));
         }
         let place = u8::try_from(place).map_err(|_| strayed(RoutingReason::NotOurTurn))?;
@@ -228,6 +237,17 @@ impl<M: Memory> Mesh<M> {
             MeshMode::Open => self.policy.unread(payload.len()),
             _ => self.policy.classified(payload),
         }
+    }
+
+    /// Whether the queue that a datagram of this protocol takes at a link is full. Asked before
+    /// anything is taken for the datagram: an allowance or a payment.
+    pub(super) fn is_full(&self, link: LinkId, protocol: DetectedProtocol) -> bool {
+        let lane = match self.policy.determine_policy(protocol) {
+            RoutingPolicy::Free => Lane::Free,
+            RoutingPolicy::PaymentRequired => Lane::Paid,
+            RoutingPolicy::Refused => return false,
+        };
+        self.tables.routing.neighbours.get(link).is_some_and(|n| n.is_full(lane))
     }
 
     /// Whether a datagram may pass: free of charge and within the allowance, or

@@ -6,6 +6,7 @@ use super::pay::Admission;
 use super::{Mesh, Pending};
 use crate::config::MAX_HOPS;
 use crate::id::{HopId, NodeId};
+use crate::link::fragment::Lane;
 use crate::payment::fee::Party;
 use crate::routing::discovery::Searches;
 use crate::tables::{List, Memory};
@@ -51,15 +52,16 @@ impl<M: Memory> Mesh<M> {
         let first = path.first().copied().unwrap_or(destination.hop());
         let neighbour =
             self.tables.routing.neighbours.live(first).ok_or(RoutingReason::NextHopGone)?;
-        let (link, congested) = (neighbour.link, neighbour.congested);
+        let link = neighbour.link;
+        let unchecked_full = neighbour.is_full(match proof.is_empty() {
+            true => Lane::Free,
+            false => Lane::Paid,
+        });
         let max = neighbour.max_packet.min(min_packet);
         let head = datagram::head_len(path.len(), proof.len());
         let size = head.saturating_add(payload.len());
         if usize::try_from(max).is_ok_and(|max| size > max) || head > self.tables.head.capacity() {
             return Err(RoutingReason::TooLargeForHop { size, max }.into());
-        }
-        if congested {
-            return Err(NetworkReason::Congested.into());
         }
         let (me, public_key) = (self.me.id(), *self.me.public_key());
         let sequence = self.next_sequence;
@@ -81,8 +83,12 @@ impl<M: Memory> Mesh<M> {
         let admission = match unchecked {
             false => {
                 let found = self.class_that_decides(payload);
+                if self.is_full(link, found.protocol) {
+                    return Err(NetworkReason::Congested.into());
+                }
                 self.admit(None, Party::Source, &unsent, size, found)?
             }
+            true if unchecked_full => return Err(NetworkReason::Congested.into()),
             true if proof.is_empty() => Admission::Free,
             true => Admission::Paid { record: None, share_msat: 0 },
         };

@@ -2,6 +2,7 @@
 
 use crate::config::fixed::NEIGHBOURS;
 use crate::id::{HopId, LinkId, NodeId, Standing};
+use crate::link::fragment::Lane;
 use crate::payment::fee::Tariff;
 use crate::policy::mode::MeshMode;
 use crate::policy::quota::TokenBucket;
@@ -33,8 +34,10 @@ pub struct Neighbour {
     pub measured: u16,
     /// How soon it answers a datagram, as it said; 0: whenever it likes.
     pub keepalive: Micros,
-    /// Whether the queue of its link is full.
-    pub congested: bool,
+    /// Whether the link's queue of free packets is full.
+    pub free_full: bool,
+    /// Whether the link's queue of paid packets is full.
+    pub paid_full: bool,
     /// When something was last received.
     pub heard: Micros,
     /// When something was last sent.
@@ -53,6 +56,24 @@ pub struct Neighbour {
     pub control: TokenBucket,
     /// Payments that do not hold which it may still pass on.
     pub bad_payments: TokenBucket,
+}
+
+impl Neighbour {
+    /// Whether the link's queue of this lane is full.
+    pub fn is_full(&self, lane: Lane) -> bool {
+        match lane {
+            Lane::Free => self.free_full,
+            Lane::Paid => self.paid_full,
+        }
+    }
+
+    /// Notes whether the link's queue of this lane is full.
+    pub fn set_full(&mut self, lane: Lane, full: bool) {
+        match lane {
+            Lane::Free => self.free_full = full,
+            Lane::Paid => self.paid_full = full,
+        }
+    }
 }
 
 /// The neighbour table.

@@ -2,6 +2,7 @@
 
 use super::handshake::Established;
 use blvm_mesh_core::id::{LinkId, NodeId};
+use blvm_mesh_core::link::fragment::Lane;
 use blvm_mesh_core::mesh::error::MeshError;
 use blvm_mesh_core::wire::route_error::Cause;
 use std::ops::Range;
@@ -73,8 +74,8 @@ pub(crate) enum Command {
     LinkUp(Box<Established>),
     /// A task of the link ended.
     LinkDown { link: LinkId, reason: String },
-    /// The queue of the link has room again.
-    Room(LinkId),
+    /// The queue of the link's lane has room again.
+    Room { link: LinkId, lane: Lane },
     /// Bytes came on the link; whether they are part of a packet that is not complete.
     Alive { link: LinkId, incoming: bool },
     /// What a serial line has measured, in 1/256 transmissions per packet.

@@ -126,8 +126,10 @@ pub(crate) async fn write(
             }
             at += len;
         }
-        if room_again && engine.send(Command::Room(link)).await.is_err() {
-            return LinkEnd::Finished;
+        for lane in room_again.lanes() {
+            if engine.send(Command::Room { link, lane }).await.is_err() {
+                return LinkEnd::Finished;
+            }
         }
         let sealed = out.get(..at).unwrap_or_default();
         if let Err(error) = (&*stream).write_all(sealed).await {

@@ -1,4 +1,4 @@
-//! What waits to be sent on one link: three queues with one bound in bytes.
+//! What waits to be sent on one link: three queues, each with a bound of its own in bytes.
 //!
 //! The engine puts packets in and never waits; the link's writer takes whole
 //! frames out. Packets are copied in, so that a slow neighbour holds exactly the
@@ -16,12 +16,12 @@ const FREE_SHARE: u16 = 250;
 /// Bounds of a queue, in bytes of packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct EgressLimits {
-    /// From here on the link is full: the state machine sends nothing more on it.
+    /// From here on a lane is full: the state machine sends nothing more on it.
     pub(crate) high: usize,
     /// At or below this it has room again.
     pub(crate) low: usize,
-    /// What control packets may take beyond `high` and one largest packet.
-    pub(crate) reserve: usize,
+    /// What control packets may take, beside the lanes.
+    pub(crate) control: usize,
     /// Largest packet.
     pub(crate) max_packet: usize,
 }
@@ -31,7 +31,7 @@ pub(crate) struct EgressLimits {
 pub(crate) enum Pushed {
     /// The packet waits.
     Queued,
-    /// The packet waits, and now the link is full.
+    /// The packet waits, and now its lane is full.
     Full,
     /// The packet was not taken: no room, or the link is closing.
     Refused,
@@ -46,6 +46,20 @@ pub(crate) enum Given {
     Dropped,
     /// It must wait.
     NoRoom,
+}
+
+/// Lanes that were full and have room now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct RoomAgain {
+    free: bool,
+    paid: bool,
+}
+
+impl RoomAgain {
+    pub(crate) fn lanes(self) -> impl Iterator<Item = Lane> {
+        let free = self.free.then_some(Lane::Free);
+        self.paid.then_some(Lane::Paid).into_iter().chain(free)
+    }
 }
 
 /// Bytes and packets that a link has sent, and how much waits.
@@ -74,9 +88,10 @@ struct Queues {
     splitter: Splitter,
     /// A control packet is half written on this lane.
     control_on: Option<Lane>,
-    /// Bytes of packets that wait for something else first, and have their room here.
+    /// Bytes of paid packets that wait for something else first, and have their room here.
     reserved: usize,
-    full: bool,
+    free_full: bool,
+    paid_full: bool,
     closing: bool,
     sent: Sent,
 }
@@ -93,7 +108,8 @@ impl Egress {
             splitter: Splitter::default(),
             control_on: None,
             reserved: 0,
-            full: false,
+            free_full: false,
+            paid_full: false,
             closing: false,
             sent: Sent::default(),
         });
@@ -115,33 +131,32 @@ impl Egress {
         pushed
     }
 
-    /// Keeps room for a packet of so many bytes that must wait for something else first.
-    pub(crate) fn reserve(&self, priority: Priority, len: usize) -> Pushed {
+    /// Keeps room for a paid packet of so many bytes that must wait for something else first.
+    pub(crate) fn reserve(&self, len: usize) -> Pushed {
         let mut q = self.lock();
-        let pushed = q.admit(&self.limits, priority, len);
+        let pushed = q.admit(&self.limits, Priority::Paid, len);
         if pushed != Pushed::Refused {
             q.reserved = q.reserved.saturating_add(len);
         }
         pushed
     }
 
-    /// Puts a packet into its queue for which room was kept.
-    pub(crate) fn push_reserved(&self, priority: Priority, packet: &[u8]) -> Pushed {
+    /// Puts a paid packet into its queue for which room was kept.
+    pub(crate) fn push_reserved(&self, packet: &[u8]) -> Pushed {
         let mut q = self.lock();
         q.reserved = q.reserved.saturating_sub(packet.len());
         if q.closing {
             return Pushed::Refused;
         }
-        q.queue_of(priority).push(&[], packet);
+        q.paid.push(&[], packet);
         Pushed::Queued
     }
 
-    /// Gives back the room for a packet that will not come. Returns whether the link was
-    /// full and has room now.
-    pub(crate) fn give_back(&self, len: usize) -> bool {
+    /// Gives back the room for a paid packet that will not come.
+    pub(crate) fn give_back(&self, len: usize) -> RoomAgain {
         let mut q = self.lock();
         q.reserved = q.reserved.saturating_sub(len);
-        self.has_room_again(&mut q)
+        q.room_again(self.limits.low)
     }
 
     /// Tells the writer that something waits.
@@ -176,8 +191,8 @@ impl Egress {
 
     /// Packs waiting packets into frames, one behind another in `out`, not yet
     /// sealed, and notes their lengths. `out` must have room for one frame of
-    /// `max_body` at least. Returns whether the link was full and has room now.
-    pub(crate) fn fill(&self, out: &mut [u8], max_body: u16, frames: &mut Vec<usize>) -> bool {
+    /// `max_body` at least.
+    pub(crate) fn fill(&self, out: &mut [u8], max_body: u16, frames: &mut Vec<usize>) -> RoomAgain {
         frames.clear();
         let mut q = self.lock();
         let mut rest = out;
@@ -200,14 +215,13 @@ impl Egress {
             rest = after;
             frames.push(len);
         }
-        self.has_room_again(&mut q)
+        q.room_again(self.limits.low)
     }
 
     /// Hands whole packets out, control before paid before free, for a link that has
     /// lanes of its own: each to `give`, which says what became of it. A queue whose first
-    /// packet has no room is passed over. Returns whether the link was full and has room
-    /// now.
-    pub(crate) fn hand_out(&self, mut give: impl FnMut(Priority, &[u8]) -> Given) -> bool {
+    /// packet has no room is passed over.
+    pub(crate) fn hand_out(&self, mut give: impl FnMut(Priority, &[u8]) -> Given) -> RoomAgain {
         let mut q = self.lock();
         let Queues { control, paid, free, sent, .. } = &mut *q;
         let queues = [(Priority::Control, control), (Priority::Paid, paid), (Priority::Free, free)];
@@ -224,13 +238,7 @@ impl Egress {
                 fifo.pop();
             }
         }
-        self.has_room_again(&mut q)
-    }
-
-    fn has_room_again(&self, q: &mut Queues) -> bool {
-        let again = q.full && q.taken() <= self.limits.low;
-        q.full &= !again;
-        again
+        q.room_again(self.limits.low)
     }
 
     /// Until packets were put in, or the link is to finish.
@@ -257,27 +265,43 @@ impl Queues {
         self.control.bytes() + self.paid.bytes() + self.free.bytes()
     }
 
-    /// Bytes that wait, and those that will.
-    fn taken(&self) -> usize {
-        self.bytes().saturating_add(self.reserved)
+    /// Bytes of paid packets that wait, and those that will.
+    fn paid_taken(&self) -> usize {
+        self.paid.bytes().saturating_add(self.reserved)
     }
 
-    /// Whether there is room for a packet of so many bytes, and whether it fills the link.
+    /// Whether there is room for a packet of so many bytes, and whether it fills its lane:
+    /// one largest packet over the mark is the most. Control packets share no lane's room.
     fn admit(&mut self, limits: &EgressLimits, priority: Priority, len: usize) -> Pushed {
-        let EgressLimits { high, reserve, max_packet, .. } = *limits;
-        let bound = match priority {
-            Priority::Control => high.saturating_add(max_packet).saturating_add(reserve),
-            Priority::Paid | Priority::Free => high.saturating_add(max_packet),
+        let EgressLimits { high, control, max_packet, .. } = *limits;
+        let over = high.saturating_add(max_packet);
+        let (taken, bound) = match priority {
+            Priority::Control => (self.control.bytes(), control),
+            Priority::Paid => (self.paid_taken(), over),
+            Priority::Free => (self.free.bytes(), over),
         };
-        let taken = self.taken().saturating_add(len);
+        let taken = taken.saturating_add(len);
         if self.closing || len == 0 || taken > bound {
             return Pushed::Refused;
         }
-        if !self.full && taken >= high {
-            self.full = true;
+        let full = match priority {
+            Priority::Control => return Pushed::Queued,
+            Priority::Paid => &mut self.paid_full,
+            Priority::Free => &mut self.free_full,
+        };
+        if !*full && taken >= high {
+            *full = true;
             return Pushed::Full;
         }
         Pushed::Queued
+    }
+
+    fn room_again(&mut self, low: usize) -> RoomAgain {
+        let paid = self.paid_full && self.paid_taken() <= low;
+        let free = self.free_full && self.free.bytes() <= low;
+        self.paid_full &= !paid;
+        self.free_full &= !free;
+        RoomAgain { free, paid }
     }
 
     fn queue_of(&mut self, priority: Priority) -> &mut Fifo {
@@ -377,14 +401,14 @@ mod tests {
     use blvm_mesh_core::link::transport::{FRAME_OVERHEAD, HEADER_LEN};
 
     const LIMITS: EgressLimits =
-        EgressLimits { high: 1000, low: 200, reserve: 100, max_packet: 500 };
+        EgressLimits { high: 1000, low: 200, control: 100, max_packet: 500 };
 
-    fn drain(egress: &Egress, max_body: u16) -> (Vec<Vec<u8>>, bool) {
+    fn drain(egress: &Egress, max_body: u16) -> (Vec<Vec<u8>>, Vec<Lane>) {
         let mut joiner = Joiner::new(100_000, 1_000, Growable::new(0), Growable::new(0));
         let (mut out, mut frames) = (vec![0; 200_000], Vec::new());
-        let (mut got, mut room) = (Vec::new(), false);
+        let (mut got, mut room) = (Vec::new(), Vec::new());
         loop {
-            room |= egress.fill(&mut out, max_body, &mut frames);
+            room.extend(egress.fill(&mut out, max_body, &mut frames).lanes());
             if frames.is_empty() {
                 return (got, room);
             }
@@ -405,17 +429,31 @@ mod tests {
         let egress = Egress::new(LIMITS);
         assert_eq!(egress.push(Priority::Free, &[1; 499], &[1]), Pushed::Queued);
         assert_eq!(egress.push(Priority::Free, &[2; 499], &[]), Pushed::Queued);
-        assert_eq!(egress.push(Priority::Paid, &[3; 500], &[]), Pushed::Full);
-        // One largest packet over the mark is the most; control has a reserve.
+        assert_eq!(egress.push(Priority::Free, &[3; 500], &[]), Pushed::Full);
+        // One largest packet over the mark is the most.
         assert_eq!(egress.push(Priority::Free, &[4; 2], &[]), Pushed::Refused);
-        assert_eq!(egress.push(Priority::Control, &[5; 100], &[]), Pushed::Queued);
-        assert_eq!(egress.push(Priority::Control, &[6; 2], &[]), Pushed::Refused);
+        // Whatever waits free, paid packets and control packets have their room.
+        assert_eq!(egress.push(Priority::Paid, &[5; 999], &[]), Pushed::Queued);
+        assert_eq!(egress.push(Priority::Control, &[6; 100], &[]), Pushed::Queued);
+        assert_eq!(egress.push(Priority::Control, &[7; 2], &[]), Pushed::Refused);
         let (got, room) = drain(&egress, u16::MAX);
-        assert!(room);
+        assert_eq!(room, [Lane::Free]);
         let first: Vec<u8> = got.iter().map(|p| p[0]).collect();
-        assert_eq!(first, [5, 3, 1, 2]);
-        assert_eq!(egress.sent(), Sent { packets: 4, bytes: 1599, waiting: 0 });
-        assert!(!drain(&egress, u16::MAX).1);
+        assert_eq!(first, [6, 5, 1, 2, 3]);
+        assert_eq!(egress.sent(), Sent { packets: 5, bytes: 2598, waiting: 0 });
+        assert_eq!(drain(&egress, u16::MAX).1, []);
+    }
+
+    #[test]
+    fn room_that_is_kept_for_paid_packets_fills_their_lane_only() {
+        let egress = Egress::new(LIMITS);
+        assert_eq!(egress.reserve(1000), Pushed::Full);
+        assert_eq!(egress.reserve(501), Pushed::Refused);
+        assert_eq!(egress.push(Priority::Free, &[1; 500], &[]), Pushed::Queued);
+        assert_eq!(egress.give_back(200).lanes().count(), 0);
+        assert_eq!(egress.push_reserved(&[2; 700]), Pushed::Queued);
+        assert_eq!(egress.give_back(100).lanes().count(), 0);
+        assert_eq!(drain(&egress, u16::MAX).1, [Lane::Paid]);
     }
 
     #[test]
@@ -452,7 +490,8 @@ mod tests {
         for (priority, byte) in
             [(Priority::Free, 1), (Priority::Paid, 2), (Priority::Control, 3), (Priority::Paid, 4)]
         {
-            egress.push(priority, &[byte; 200], &[byte; 100]);
+            let (head, tail) = if byte == 3 { (60, 40) } else { (300, 200) };
+            egress.push(priority, &vec![byte; head], &vec![byte; tail]);
         }
         assert!(!egress.is_finished());
         let mut order = Vec::new();
@@ -461,15 +500,15 @@ mod tests {
             order.push((priority, packet[0], packet.len()));
             if priority == Priority::Paid { Given::NoRoom } else { Given::Taken }
         });
-        assert!(!room, "600 bytes wait yet");
+        assert_eq!(room.lanes().count(), 0, "1000 bytes wait yet");
         let (c, p, f) = (Priority::Control, Priority::Paid, Priority::Free);
-        assert_eq!(order, [(c, 3, 300), (p, 2, 300), (f, 1, 300)]);
-        assert_eq!(egress.sent(), Sent { packets: 2, bytes: 600, waiting: 600 });
+        assert_eq!(order, [(c, 3, 100), (p, 2, 500), (f, 1, 500)]);
+        assert_eq!(egress.sent(), Sent { packets: 2, bytes: 600, waiting: 1000 });
         let mut given = Given::Dropped;
         let room = egress.hand_out(|_, _| std::mem::replace(&mut given, Given::Taken));
-        assert!(room, "it was full");
-        assert_eq!(egress.sent(), Sent { packets: 3, bytes: 900, waiting: 0 });
-        assert!(!egress.hand_out(|_, _| Given::Taken), "told once");
+        assert!(room.lanes().eq([Lane::Paid]), "it was full");
+        assert_eq!(egress.sent(), Sent { packets: 3, bytes: 1100, waiting: 0 });
+        assert_eq!(egress.hand_out(|_, _| Given::Taken).lanes().count(), 0, "told once");
         egress.finish();
         assert!(egress.is_finished());
     }

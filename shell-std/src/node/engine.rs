@@ -162,8 +162,8 @@ impl Engine {
                 }
             }
             Command::LinkDown { link, reason } => self.close(now, link, &reason),
-            Command::Room(link) => {
-                self.give(now, Input::Congestion { link, full: false });
+            Command::Room { link, lane } => {
+                self.give(now, Input::Congestion { link, lane, full: false });
                 self.bench.room();
             }
             Command::Alive { link, incoming } => {
@@ -316,8 +316,8 @@ impl Engine {
     fn settle(&mut self, now: Micros) {
         while let Some(next) = self.shell.todo.pop_front() {
             match next {
-                FollowUp::Full(link) => {
-                    self.settle_input(now, Input::Congestion { link, full: true });
+                FollowUp::Full(link, lane) => {
+                    self.settle_input(now, Input::Congestion { link, lane, full: true });
                 }
                 FollowUp::Resume(ticket) => self.resume(now, ticket),
                 FollowUp::Block(ticket, block) => {
@@ -426,8 +426,9 @@ impl Engine {
                     tracing::error!(packets = lost.len(), "paid packets were dropped: not durable");
                 }
                 for held in lost {
-                    if let Some(link) = self.shell.refuse_held(held) {
-                        self.settle_input(now, Input::Congestion { link, full: false });
+                    let Some((link, room)) = self.shell.refuse_held(held) else { continue };
+                    for lane in room.lanes() {
+                        self.settle_input(now, Input::Congestion { link, lane, full: false });
                     }
                 }
             }

@@ -4,7 +4,7 @@ use super::clock::Clock;
 use super::command::{BUFFERS, Buffer, Command};
 use super::conduct::Conduct;
 use super::connection;
-use super::egress::{Egress, EgressLimits, Pushed, Sent};
+use super::egress::{Egress, EgressLimits, Pushed, RoomAgain, Sent};
 use super::handshake::{Established, Stream, Wire};
 use super::line::{LineEnd, Opened};
 use super::presence::{Presence, Present};
@@ -96,12 +96,6 @@ impl Counts {
 impl Link {
     pub(crate) fn sent(&self) -> Sent {
         self.egress.sent()
-    }
-
-    /// Whether it runs over a serial line, which may be slower than what the mesh has to
-    /// say to all neighbours.
-    pub(crate) fn is_slow(&self) -> bool {
-        matches!(self.work, Work::Line { .. })
     }
 }
 
@@ -249,25 +243,19 @@ impl Links {
         Some(self.touch(link)?.push(priority, head, tail))
     }
 
-    /// Keeps room for a packet that must wait for something else first.
-    pub(crate) fn reserve(&self, link: LinkId, priority: Priority, len: usize) -> Option<Pushed> {
-        Some(self.links.get(&link)?.egress.reserve(priority, len))
+    /// Keeps room for a paid packet that must wait for something else first.
+    pub(crate) fn reserve(&self, link: LinkId, len: usize) -> Option<Pushed> {
+        Some(self.links.get(&link)?.egress.reserve(len))
     }
 
-    /// Sends a packet for which room was kept.
-    pub(crate) fn push_reserved(
-        &mut self,
-        link: LinkId,
-        priority: Priority,
-        packet: &[u8],
-    ) -> Option<Pushed> {
-        Some(self.touch(link)?.push_reserved(priority, packet))
+    /// Sends a paid packet for which room was kept.
+    pub(crate) fn push_reserved(&mut self, link: LinkId, packet: &[u8]) -> Option<Pushed> {
+        Some(self.touch(link)?.push_reserved(packet))
     }
 
-    /// Gives back the room for a packet that will not come; whether the link was full and
-    /// has room now.
-    pub(crate) fn give_room_back(&self, link: LinkId, len: usize) -> bool {
-        self.links.get(&link).is_some_and(|link| link.egress.give_back(len))
+    /// Gives back the room for a paid packet that will not come.
+    pub(crate) fn give_room_back(&self, link: LinkId, len: usize) -> RoomAgain {
+        self.links.get(&link).map(|link| link.egress.give_back(len)).unwrap_or_default()
     }
 
     /// The queues of a link whose writer is to be woken.

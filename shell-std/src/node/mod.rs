@@ -317,7 +317,7 @@ fn link_settings(settings: &Settings) -> LinkSettings {
     let max_packet = settings.config.max_packet as usize;
     let high = settings.shell.queue_bytes;
     LinkSettings {
-        egress: EgressLimits { high, low: high / 2, reserve: 256 * 1024, max_packet },
+        egress: EgressLimits { high, low: high / 2, control: 256 * 1024, max_packet },
         most: settings.config.capacities.neighbours.saturating_add(SPARE_LINKS),
         max_packet,
         join_timeout: JOIN_TIMEOUT,

@@ -6,10 +6,11 @@ use super::command::{OwnSend, Progress};
 use super::conduct::Conduct;
 use super::deliveries::{Deliveries, Delivery};
 use super::durable::{Durable, Held};
-use super::egress::Pushed;
+use super::egress::{Pushed, RoomAgain};
 use super::links::Links;
 use super::refusals::Refusals;
 use blvm_mesh_core::id::{LinkId, NodeId};
+use blvm_mesh_core::link::fragment::Lane;
 use blvm_mesh_core::mesh::{
     Action, Event, MeshError, NetworkReason, PaymentReason, Priority, Remedy, Ticket,
 };
@@ -60,7 +61,7 @@ impl Waiting {
 /// Inputs that actions cause; given once the state machine is drained.
 #[derive(Debug)]
 pub(crate) enum FollowUp {
-    Full(LinkId),
+    Full(LinkId, Lane),
     Resume(Ticket),
     /// What is known of the block for which a packet waits.
     Block(Ticket, Option<KnownHeader>),
@@ -203,7 +204,7 @@ impl Shell {
             };
             let bytes = [head, tail].concat();
             // It is paid for: its room must not be gone when it may leave.
-            let reserved = self.links.reserve(link, priority, bytes.len());
+            let reserved = self.links.reserve(link, bytes.len());
             if self.is_taken(link, priority, reserved) {
                 self.durable.hold(after, Held::Packet { link, priority, bytes, progress });
             } else if let Some((who, _)) = progress {
@@ -211,30 +212,40 @@ impl Shell {
             }
             return;
         }
-        self.push(link, priority, head, tail);
-        match (origin, progress, own) {
-            (Origin::Own(who), Some(progress), _) => {
-                self.counters.originated_bytes += tail.len() as u64;
+        let taken = self.push(link, priority, head, tail);
+        let Some((sequence, _)) = own else { return };
+        if taken {
+            self.counters.originated_bytes += tail.len() as u64;
+        }
+        let refused = MeshError::from(NetworkReason::Congested);
+        match (origin, progress) {
+            (Origin::Own(who), Some(progress)) => {
+                let progress = if taken { progress } else { Progress::Refused(refused) };
                 self.tell(who.clone(), progress);
             }
-            (Origin::Bench, _, Some((sequence, _))) => {
-                self.counters.originated_bytes += tail.len() as u64;
-                self.bench_outcome = Some(Ok(sequence));
+            (Origin::Bench, _) => {
+                self.bench_outcome = Some(if taken { Ok(sequence) } else { Err(refused) });
             }
             _ => {}
         }
     }
 
-    /// Puts a packet into a link's queue.
-    pub(crate) fn push(&mut self, link: LinkId, priority: Priority, head: &[u8], tail: &[u8]) {
+    /// Puts a packet into a link's queue; `false` if it was dropped.
+    pub(crate) fn push(
+        &mut self,
+        link: LinkId,
+        priority: Priority,
+        head: &[u8],
+        tail: &[u8],
+    ) -> bool {
         let pushed = self.links.push(link, priority, head, tail);
-        self.is_taken(link, priority, pushed);
+        self.is_taken(link, priority, pushed)
     }
 
     /// Puts a packet that has waited for the store into its link's queue; `false` if the
     /// link is gone.
     pub(crate) fn push_held(&mut self, link: LinkId, priority: Priority, packet: &[u8]) -> bool {
-        let pushed = self.links.push_reserved(link, priority, packet);
+        let pushed = self.links.push_reserved(link, packet);
         self.is_taken(link, priority, pushed)
     }
 
@@ -243,15 +254,10 @@ impl Shell {
         match pushed {
             Some(Pushed::Queued) => return true,
             Some(Pushed::Full) => {
-                self.todo.push_back(FollowUp::Full(link));
+                let lane = if priority == Priority::Free { Lane::Free } else { Lane::Paid };
+                // Before what else is to come: it may be for this link too.
+                self.todo.push_front(FollowUp::Full(link, lane));
                 return true;
-            }
-            Some(Pushed::Refused)
-                if priority == Priority::Control
-                    && !self.links.get(link).is_some_and(|link| link.is_slow()) =>
-            {
-                let reason = "the neighbour is not reading; its queue is full";
-                self.todo.push_back(FollowUp::Close(link, reason.to_owned()));
             }
             Some(Pushed::Refused) => {
                 self.counters.dropped_at_link += 1;
@@ -378,14 +384,14 @@ impl Shell {
         }
     }
 
-    /// What waited for a record that will never be durable is not done. The link that has
-    /// room again by that, if one has.
-    pub(crate) fn refuse_held(&mut self, held: Held) -> Option<LinkId> {
+    /// What waited for a record that will never be durable is not done. The link that may
+    /// have room again by that.
+    pub(crate) fn refuse_held(&mut self, held: Held) -> Option<(LinkId, RoomAgain)> {
         let Held::Packet { link, bytes, progress, .. } = held else { return None };
         if let Some((who, _)) = progress {
             self.tell(who, Progress::Refused(PaymentReason::StoreFailed.into()));
         }
-        self.links.give_room_back(link, bytes.len()).then_some(link)
+        Some((link, self.links.give_room_back(link, bytes.len())))
     }
 
     /// Keeps a parked packet, if there is room.

@@ -218,12 +218,14 @@ impl World {
             self.input_on(ends[side], Given::Received { link, bytes }, path);
         }
         let Some(end) = self.end(conn, side) else { return };
-        let room = end.link.room(Lane::Free).min(end.link.room(Lane::Paid));
+        let rooms = [Lane::Free, Lane::Paid].map(|lane| (lane, end.link.room(lane)));
         let quality = end.quality.update(end.link.sent());
-        let full = room < self.nodes[ends[side]].config.max_packet as usize / 2;
-        if full != self.conns[conn].full[side] {
-            self.conns[conn].full[side] = full;
-            self.at(self.now, Event::Congested { conn, side, full });
+        for (lane, room) in rooms {
+            let full = room < self.nodes[ends[side]].config.max_packet as usize / 2;
+            let was_full = &mut self.conns[conn].full[side][lane as usize];
+            if std::mem::replace(was_full, full) != full {
+                self.at(self.now, Event::Congested { conn, side, lane, full });
+            }
         }
         if let Some(quality) = quality {
             self.checks.count("links measured");

@@ -12,6 +12,7 @@ use crate::payloads::ping;
 use crate::rng::Rng;
 use crate::topology::Topology;
 use blvm_mesh_core::id::Network;
+use blvm_mesh_core::link::fragment::Lane;
 use blvm_mesh_core::mesh::Quote;
 use blvm_mesh_core::payment::fee::FeeDistribution;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
@@ -349,7 +350,8 @@ impl<'a> Life<'a> {
                 if !links.is_empty() {
                     let (link, _) = rng.pick(&links);
                     let full = rng.one_in(2);
-                    w.input(n, Given::Congestion { link, full });
+                    let lane = rng.pick(&[Lane::Free, Lane::Paid]);
+                    w.input(n, Given::Congestion { link, lane, full });
                     let quality = if full { 1024 } else { 256 };
                     w.input(n, Given::Measured { link, quality });
                 }

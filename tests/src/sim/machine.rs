@@ -3,6 +3,7 @@
 use super::bytes::Bytes;
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::{HopId, LinkId, NodeId, Standing};
+use blvm_mesh_core::link::fragment::Lane;
 use blvm_mesh_core::mesh::{
     Action, Event, HostMesh, Input, Mesh, MeshError, Misuse, Priority, Quote, Remedy, Stats, Ticket,
 };
@@ -31,7 +32,7 @@ pub enum Given {
     Header { header: [u8; 80], height: u32 },
     Restore { record: Record },
     StoreFailed,
-    Congestion { link: LinkId, full: bool },
+    Congestion { link: LinkId, lane: Lane, full: bool },
     Measured { link: LinkId, quality: u16 },
 }
 
@@ -64,7 +65,9 @@ impl Given {
             Self::Header { header, height } => Input::BlockHeader { header, height: *height },
             Self::Restore { record } => Input::Persisted { record: *record },
             Self::StoreFailed => Input::StoreFailed,
-            Self::Congestion { link, full } => Input::Congestion { link: *link, full: *full },
+            Self::Congestion { link, lane, full } => {
+                Input::Congestion { link: *link, lane: *lane, full: *full }
+            }
             Self::Measured { link, quality } => {
                 Input::LinkMeasured { link: *link, quality: *quality }
             }
@@ -156,11 +159,14 @@ macro_rules! either {
     };
 }
 
+/// Whether the free and the paid lane are full.
+type Full = (bool, bool);
+
 /// What an outsider can see of a state machine's tables.
 #[derive(Debug, PartialEq, Eq)]
 struct State {
     routes: Vec<Known>,
-    neighbours: Vec<(LinkId, NodeId, bool, u32, u16, u64, bool)>,
+    neighbours: Vec<(LinkId, NodeId, bool, u32, u16, u64, Full)>,
     counts: [usize; 4],
     stats: Stats,
 }
@@ -202,7 +208,7 @@ impl Machine {
                 .table()
                 .neighbours
                 .iter()
-                .map(|n| (n.link, n.node, n.up, n.max_packet, n.quality, n.keepalive, n.congested))
+                .map(|n| (n.link, n.node, n.up, n.max_packet, n.quality, n.keepalive, (n.free_full, n.paid_full)))
                 .collect(),
             counts: [m.live_payments(), m.parked(), m.searches(), m.relayed_requests()],
             stats: Stats { control: 0, refused: 0, refused_payment: 0, refused_replay: 0, ..m.stats() },

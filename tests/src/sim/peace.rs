@@ -7,6 +7,7 @@ use super::plan::Fault;
 use super::wires::LinkCode;
 use crate::topology::Topology;
 use blvm_mesh_core::config::{Config, MeshMode};
+use blvm_mesh_core::link::fragment::Lane;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 
 /// Time in which a packet between connected nodes arrives, its search included:
@@ -82,7 +83,9 @@ impl Life<'_> {
             }
             w.set_clock(n, 0);
             for (link, _) in w.links(n) {
-                w.input(n, Given::Congestion { link, full: false });
+                for lane in [Lane::Free, Lane::Paid] {
+                    w.input(n, Given::Congestion { link, lane, full: false });
+                }
             }
         }
         // The system below closes, in time, what has gone silent.

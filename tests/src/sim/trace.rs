@@ -114,8 +114,8 @@ impl Trace {
                 self.record(record);
             }
             Given::StoreFailed => self.numbers(&[12]),
-            Given::Congestion { link, full } => {
-                self.numbers(&[13, link.0.into(), (*full).into()]);
+            Given::Congestion { link, lane, full } => {
+                self.numbers(&[13, link.0.into(), *lane as u64, (*full).into()]);
             }
             Given::Measured { link, quality } => {
                 self.numbers(&[14, link.0.into(), (*quality).into()]);

@@ -11,6 +11,7 @@ use super::datagrams::Datagrams;
 use super::stream::Stream;
 use super::world::Event;
 use blvm_mesh_core::id::{LinkId, Standing};
+use blvm_mesh_core::link::fragment::Lane;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 
 /// What carries packets from one end of a connection to the other.
@@ -86,7 +87,7 @@ pub struct Conn {
     /// Until when what each end has sent keeps the wire busy.
     pub(super) busy: [Micros; 2],
     /// Whether each end was told that its queue is full.
-    pub(super) full: [bool; 2],
+    pub(super) full: [[bool; 2]; 2],
     /// Bytes carried.
     pub(super) bytes: u64,
     /// Whether what its first end sends is held back: a half-open handshake.
@@ -196,7 +197,7 @@ impl World {
             broken_at: None,
             latest: [0; 2],
             busy: [0; 2],
-            full: [false; 2],
+            full: [[false; 2]; 2],
             bytes: 0,
             mute: false,
             stream: None,
@@ -371,12 +372,19 @@ impl World {
         }
         c.busy[side] = start + len as u64 * SECOND / c.line.bandwidth;
         let sent = c.busy[side];
-        if queue > 0 && waiting > queue / 2 && !c.full[side] {
-            c.full[side] = true;
-            self.at(self.now, Event::Congested { conn, side, full: true });
-            self.at(sent, Event::Congested { conn, side, full: false });
+        if queue > 0 && waiting > queue / 2 && c.full[side] != [true; 2] {
+            self.set_full(conn, side, true, self.now);
+            self.set_full(conn, side, false, sent);
         }
         Some(sent)
+    }
+
+    /// Both lanes of a connection are full, or have room, from a time on: they share one queue.
+    pub(super) fn set_full(&mut self, conn: usize, side: usize, full: bool, at: Micros) {
+        for lane in [Lane::Free, Lane::Paid] {
+            self.conns[conn].full[side][lane as usize] |= full;
+            self.at(at, Event::Congested { conn, side, lane, full });
+        }
     }
 
     /// When a packet that was sent at a time arrives: never before an earlier one.

@@ -14,6 +14,7 @@ use crate::chain::Chain;
 use crate::rng::Rng;
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::{HopId, LinkId, NodeId};
+use blvm_mesh_core::link::fragment::Lane;
 use blvm_mesh_core::mesh::Ticket;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 use secp256k1::SecretKey;
@@ -30,7 +31,7 @@ pub(super) enum Event {
     Handshake { conn: usize },
     Frame { conn: usize, side: usize, bytes: Bytes },
     Pump { conn: usize, side: usize, at: Micros },
-    Congested { conn: usize, side: usize, full: bool },
+    Congested { conn: usize, side: usize, lane: Lane, full: bool },
     Closed { node: usize, boot: u64, link: LinkId },
     Timer { node: usize, at: Micros },
     Durable { node: usize, boot: u64, number: u64 },
@@ -227,9 +228,9 @@ impl World {
             Event::Handshake { conn } => self.handshake_over(conn),
             Event::Frame { conn, side, bytes } => self.take_frame(conn, side, &bytes),
             Event::Pump { conn, side, at } => self.pump_at(conn, side, at),
-            Event::Congested { conn, side, full } if self.conns[conn].works() => {
-                self.conns[conn].full[side] = full;
-                let given = Given::Congestion { link: link_of(conn, side), full };
+            Event::Congested { conn, side, lane, full } if self.conns[conn].works() => {
+                self.conns[conn].full[side][lane as usize] = full;
+                let given = Given::Congestion { link: link_of(conn, side), lane, full };
                 self.input(self.conns[conn].ends[side], given);
             }
             Event::Closed { node, boot, link } if self.nodes[node].boots == boot => {

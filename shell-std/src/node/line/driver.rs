@@ -387,8 +387,8 @@ impl<'l> Driver<'l> {
         if ends.egress.is_finished() && self.link.is_idle() {
             ends.all_sent.close();
         }
-        if room_again {
-            let room = Command::Room(link);
+        for lane in room_again.lanes() {
+            let room = Command::Room { link, lane };
             self.line.engine.send(room).await.map_err(|_| PortError::Stopping)?;
         }
         Ok(())

@@ -77,7 +77,7 @@ impl LineLimits {
             egress: EgressLimits {
                 high,
                 low: high / 2,
-                reserve: 16 * 1024,
+                control: 16 * 1024,
                 max_packet: max_packet as usize,
             },
             ahead: ahead as usize,

@@ -7,7 +7,7 @@ use bitcoin::{Amount, Block, OutPoint, ScriptBuf, Sequence, TxIn, TxOut, Witness
 
 /// A `block` message of regtest of nearly four million bytes, most of them witness,
 /// as in the largest blocks that consensus allows.
-fn largest_block() -> Vec<u8> {
+pub(super) fn largest_block() -> Vec<u8> {
     use bitcoin::p2p::message::{NetworkMessage, RawNetworkMessage};
     let transaction = |previous_output, script_sig, witness| bitcoin::Transaction {
         version: transaction::Version::TWO,

@@ -5,8 +5,8 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::sync::atomic::AtomicUsize;
 
-/// Bytes that pass a slow wire in each direction in 100 ms.
-const PIECE: usize = 1200;
+/// Bytes per second that pass a slow wire in each direction.
+const SLOW: usize = 12_000;
 
 /// A way to a node over which bytes come slowly.
 struct SlowWire {
@@ -15,7 +15,7 @@ struct SlowWire {
 }
 
 impl SlowWire {
-    fn to(node: &Node) -> Self {
+    fn to(node: &Node, rate: usize) -> Self {
         let mut address = address(node);
         let to = node.handle().listen_addr().unwrap();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -30,7 +30,7 @@ impl SlowWire {
                 let Ok(other) = TcpStream::connect(to) else { return };
                 for (from, to) in [(&one, &other), (&other, &one)] {
                     let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-                    std::thread::spawn(move || carry(from, to));
+                    std::thread::spawn(move || carry(from, to, rate));
                 }
             }
         });
@@ -38,10 +38,10 @@ impl SlowWire {
     }
 }
 
-fn carry(mut from: TcpStream, mut to: TcpStream) {
-    let mut piece = [0; PIECE];
+fn carry(mut from: TcpStream, mut to: TcpStream, rate: usize) {
+    let mut piece = vec![0; rate / 10];
     while let Ok(len @ 1..) = from.read(&mut piece) {
-        std::thread::sleep(Duration::from_millis(100 * len as u64 / PIECE as u64));
+        std::thread::sleep(Duration::from_secs(1) * len as u32 / rate as u32);
         if to.write_all(&piece[..len]).is_err() {
             break;
         }
@@ -53,7 +53,7 @@ fn carry(mut from: TcpStream, mut to: TcpStream) {
 fn a_slow_link_that_is_busy_both_ways_is_not_taken_for_dead() {
     Bed::run(async |bed| {
         let b = bed.start(2, MeshMode::Open, &[]);
-        let wire = SlowWire::to(&b);
+        let wire = SlowWire::to(&b, SLOW);
         let dial = |s: &mut Settings| s.peers = vec![wire.address.clone()];
         let a = bed.start_with(1, MeshMode::Open, &[], Disk::default(), dial);
         linked(&a, &b).await;
@@ -70,5 +70,70 @@ fn a_slow_link_that_is_busy_both_ways_is_not_taken_for_dead() {
         assert_eq!(wire.connections.load(Ordering::SeqCst), 1, "it was given up and dialled anew");
         a.stop().await;
         b.stop().await;
+    });
+}
+
+/// A and B where B's link to C carries 2 MB/s, and A's bulk of free messages comes faster.
+#[test]
+fn free_traffic_that_fills_a_link_costs_no_paid_packet() {
+    Bed::run(async |bed| {
+        let gated = MeshMode::PaymentGated;
+        let plenty = |s: &mut Settings| {
+            paid::accepts(s);
+            (s.config.free_rate, s.config.free_burst) = (1 << 30, 1 << 30);
+        };
+        let c = bed.start_with(3, gated, &[], Disk::default(), plenty);
+        let wire = SlowWire::to(&c, 2_000_000);
+        let (disk, slow) = (Disk::default(), wire.address.clone());
+        let b = bed.start_with(2, gated, &[], disk, |s| {
+            plenty(s);
+            s.peers = vec![slow];
+            s.shell.queue_bytes = 4 << 20;
+        });
+        let a = bed.start_with(1, gated, &[&b], Disk::default(), plenty);
+        linked(&a, &b).await;
+        linked(&b, &c).await;
+
+        let source = paid::service(&a);
+        let mut proofs = Vec::new();
+        assert_eq!(send(&a, &c, &ping(1), &[], false).await.stopped, None);
+        for _ in 0..60 {
+            proofs.push(paid::proof(&source, c.handle().id(), 8).await);
+        }
+        let block = large::largest_block();
+        let stop = AtomicBool::new(false);
+        let flood = async {
+            while !stop.load(Ordering::SeqCst) {
+                let _ = send(&a, &c, &block, &[], false).await;
+                smol::Timer::after(Duration::from_millis(100)).await;
+            }
+        };
+        let pay = async {
+            // The queue is full when the first of them comes.
+            smol::Timer::after(Duration::from_secs(1)).await;
+            for (i, proof) in proofs.iter().enumerate() {
+                let data = (i as u64).to_le_bytes();
+                let sent = paid::send_paid(&source, c.handle().id(), &data, proof, false).await;
+                assert!(sent.is_ok(), "{i}: {sent:?}");
+            }
+            let mut arrived = std::collections::BTreeSet::new();
+            until("all 60 arrive", || {
+                let got = c.handle().deliveries().take(100, 1 << 30);
+                let paid = got.into_iter().filter(|d| d.payload.len() == 8);
+                arrived.extend(paid.map(|d| d.payload));
+                let all = arrived.len() == 60;
+                async move { all }
+            })
+            .await;
+            stop.store(true, Ordering::SeqCst);
+        };
+        smol::future::zip(flood, pay).await;
+        let congested =
+            |e: &mut engine::Engine| e.shell.refusals.counts().get("congested").copied();
+        let refused = b.handle().job(congested).await.unwrap();
+        assert!(refused > Some(3), "there was no flood: {refused:?}");
+        for node in [a, b, c] {
+            node.stop().await;
+        }
     });
 }

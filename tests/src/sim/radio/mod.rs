@@ -250,9 +250,8 @@ impl World {
         medium.numbers += 1;
         let new = Outgoing::new(bytes, path, (conn, side), medium.numbers, false);
         radio.queue.push_back(new);
-        if radio.queue.len() >= QUEUE / 2 && !self.conns[conn].full[side] {
-            self.conns[conn].full[side] = true;
-            self.at(self.now, Event::Congested { conn, side, full: true });
+        if radio.queue.len() >= QUEUE / 2 && self.conns[conn].full[side] != [true; 2] {
+            self.set_full(conn, side, true, self.now);
         }
         self.look(n);
     }
@@ -408,8 +407,8 @@ impl World {
         if !framed && medium.radios[n].queue.len() < QUEUE / 4 {
             for conn in self.nodes[n].conns.clone() {
                 let side = usize::from(self.conns[conn].ends[0] != n);
-                if self.conns[conn].full[side] {
-                    self.at(self.now, Event::Congested { conn, side, full: false });
+                if self.conns[conn].full[side] != [false; 2] {
+                    self.set_full(conn, side, false, self.now);
                 }
             }
         }
