@@ -148,7 +148,9 @@ impl fmt::Display for Brief {
         }
         // What a builder can do something about; the rest by its kind.
         f.write_str(match self.0 {
-            MeshError::NetworkError(N::OtherNetwork) => "the neighbour is on another network",
+            MeshError::NetworkError(N::OtherNetwork { .. }) => {
+                "the neighbour is on another network"
+            }
             MeshError::NetworkError(N::Itself) => "the other end is this board itself",
             MeshError::NetworkError(N::TooManyNeighbours) => "there are too many neighbours",
             MeshError::NetworkError(N::OtherLinkKept) => "the neighbour has another link",

@@ -261,7 +261,7 @@ fn garbage_on_the_wire_changes_nothing() {
 #[test]
 fn a_port_whose_link_was_closed_is_silent_for_a_while() {
     let mut w = World::linked(MeshMode::Open);
-    let reason = NetworkReason::OtherNetwork.into();
+    let reason = NetworkReason::Itself.into();
     w.boards[0].relay.lines[0].down = Some(reason);
     w.round();
     assert!(w.did.contains(&(0, Did::Down(0, Down::Mesh(reason)))));

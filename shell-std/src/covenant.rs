@@ -209,6 +209,18 @@ impl Template {
         Ok(template)
     }
 
+    /// Least that the coin for a quote must be worth, in satoshi: with the shortest of today's
+    /// scripts for every party. `None` where no covenant pays for it.
+    pub fn least_sat(quote: &Quote, fee_rate: u64) -> Option<u64> {
+        // Any key will do: the output is as long, and its dust limit the same.
+        let script = || ScriptBuf::from([&[0x51, 0x20][..], &[2; 32]].concat());
+        let parties = [quote.source.hop(), quote.destination.hop()];
+        let nodes = parties.into_iter().chain(quote.hops.iter().copied());
+        let payouts: Vec<_> = nodes.map(|node| Payout { node, script: script() }).collect();
+        let template = Self::new(quote, &payouts, fee_rate).ok()?;
+        template.fee_sat(fee_rate)?.checked_add(template.amount_sat())
+    }
+
     /// A template that was made before. What is wrong with it shows in [`Self::paid`].
     ///
     /// # Errors

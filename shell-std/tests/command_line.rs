@@ -146,6 +146,91 @@ fn a_node_runs_alone_in_its_directory_and_stops_on_sigterm() {
     assert_eq!(id["node_id"], ready["node_id"]);
 }
 
+/// What a user does with two nodes: short names, outcomes with exit codes of their own, and
+/// the reason in the log where there is no link.
+#[test]
+fn outcomes_have_exit_codes_and_failed_dials_a_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = |name: &str, more: &[&str]| {
+        let data_dir = dir.path().join(name).to_str().unwrap().to_owned();
+        let log = std::fs::File::create(dir.path().join(format!("{name}.log"))).unwrap();
+        let mut child = program()
+            .args(["run", "--json", "--data-dir", &data_dir, "--listen-addr", "127.0.0.1:0"])
+            .args(["--network", "regtest", "--log", "warn"])
+            .args(more)
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let ready: serde_json::Value = serde_json::from_str(&line).unwrap();
+        (Node(child), data_dir, ready)
+    };
+    let text = |value: &serde_json::Value, key: &str| value[key].as_str().unwrap().to_owned();
+    let (_b, b_dir, b) = start("b", &["--mode", "payment_gated"]);
+    let peer = format!("{}@{}", text(&b, "public_key"), text(&b, "listen_addr"));
+    let key = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
+    let wrong = format!("{key}@{}", text(&b, "listen_addr"));
+    let (_a, a_dir, _) = start("a", &["--mode", "open", "--peer", &peer, "--peer", &wrong]);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let at = ["--data-dir", &a_dir];
+    let peers = || String::from_utf8(run(&[&["peers"], &at[..]].concat(), b"").stdout).unwrap();
+    while !peers().contains(" up ") || !peers().contains("is PUBKEY right?") {
+        assert!(std::time::Instant::now() < deadline, "{}", peers());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    // Many attempts, few lines.
+    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    let log = std::fs::read_to_string(dir.path().join("a.log")).unwrap();
+    let lines = log.lines().filter(|line| line.contains("cannot connect")).count();
+    assert!((1..3).contains(&lines) && log.contains("is PUBKEY right?"), "{log}");
+
+    let short = text(&b, "node_id")[..16].to_owned();
+    assert!(peers().contains(&short), "{}", peers());
+    let ping = "fabfb5da70696e670000000000000000080000006f0f6c3e0000000000000000";
+    let hash = {
+        use bitcoin::hashes::{Hash, sha256d};
+        hex::encode(&sha256d::Hash::hash(&[0; 8]).to_byte_array()[..4])
+    };
+    let ping = ping.replace("6f0f6c3e", &hash);
+    let send = |more: &[&str]| {
+        let output = run(&[&["send", &short], more, &at[..]].concat(), b"");
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, said) = send(&["--hex", &ping]);
+    assert!(code == Some(0) && said.starts_with("sent ") && !said.contains("sequence"), "{said}");
+    let (code, said) = send(&["--text", "hi"]);
+    assert!(code == Some(1) && said.contains("refused by"), "{said}");
+    let (code, said) = send(&["--hex", &ping, "--wait-ms", "0"]);
+    assert!(code == Some(3) && said.starts_with("unknown: "), "{said}");
+    let (code, said) = send(&["--hex", &ping, "--json"]);
+    let sent: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((code, &sent["outcome"]), (Some(0), &"sent".into()));
+    let none = run(&[&["send", "0000000000000000", "--text", "hi"], &at[..]].concat(), b"");
+    assert_eq!(none.status.code(), Some(1));
+
+    // Each datagram is one object in one line, and the data is in hex.
+    let recv = run(&["recv", "--max", "1", "--json", "--data-dir", &b_dir], b"");
+    let got: serde_json::Value = serde_json::from_slice(&recv.stdout).unwrap();
+    assert_eq!(got[0]["data_hex"], ping.as_str());
+    let mut follow = program()
+        .args(["recv", "--follow", "--json", "--data-dir", &b_dir])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
+    let mut object = || {
+        let line = lines.next().unwrap().unwrap();
+        serde_json::from_str::<serde_json::Value>(&line).unwrap()
+    };
+    assert_eq!(object()["data_hex"], ping.as_str());
+    assert_eq!(object()["data_hex"], ping.as_str());
+    drop(_b);
+    assert_eq!(object()["error"]["code"], 2, "the last line is one object too");
+    follow.wait().unwrap();
+}
+
 /// What is allowed and hardly meant is said at the start, what is dangerous is refused.
 #[test]
 fn a_node_warns_of_what_is_hardly_meant() {

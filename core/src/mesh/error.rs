@@ -1,6 +1,7 @@
 //! Why a packet or a payment was refused.
 
 use super::api::Remedy;
+use crate::id::Network;
 use crate::payment::covenant::CovenantError;
 use crate::payment::headers::HeaderError;
 use crate::payment::lightning::LightningError;
@@ -51,8 +52,13 @@ pub enum NetworkReason {
     #[error("this version does not carry flows")]
     NoFlows,
     /// The neighbour is on another Bitcoin network.
-    #[error("the neighbour is on another Bitcoin network (mesh.network)")]
-    OtherNetwork,
+    #[error("the neighbour is on network {theirs}, this node is on {ours}")]
+    OtherNetwork {
+        /// The neighbour's network.
+        theirs: Network,
+        /// This node's network.
+        ours: Network,
+    },
     /// The neighbour table is full.
     #[error("the neighbour table is full (limits.neighbours)")]
     TooManyNeighbours,

@@ -92,7 +92,7 @@ pub struct Stats {
     pub refused_payment: u64,
     /// Datagrams refused because their payment had been used.
     pub refused_replay: u64,
-    /// Shares of accepted payments, in millisatoshi.
+    /// Shares of others' accepted payments, in millisatoshi.
     pub earned_msat: u64,
 }
 

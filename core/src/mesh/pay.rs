@@ -150,7 +150,10 @@ impl<M: Memory> Mesh<M> {
             amount_msat,
             share_msat,
         }));
-        self.stats.earned_msat = self.stats.earned_msat.saturating_add(share_msat);
+        // What a payer keeps of his own payment is no income.
+        if party != Party::Source {
+            self.stats.earned_msat = self.stats.earned_msat.saturating_add(share_msat);
+        }
         if self.config.payment.volatile {
             return Ok(Admission::Paid { record: None, share_msat });
         }

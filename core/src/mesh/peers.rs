@@ -190,7 +190,8 @@ impl<M: Memory> Mesh<M> {
     ) -> Result<(), (MeshError, Remedy)> {
         let hello = Hello::parse(header, body)?;
         if hello.network != self.config.network {
-            return Err((NetworkReason::OtherNetwork.into(), Remedy::Disconnect));
+            let (theirs, ours) = (hello.network, self.config.network);
+            return Err((NetworkReason::OtherNetwork { theirs, ours }.into(), Remedy::Disconnect));
         }
         let now = self.now;
         let Some(n) = self.tables.routing.neighbours.get_mut(link) else {

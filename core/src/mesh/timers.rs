@@ -130,7 +130,9 @@ impl<M: Memory> Mesh<M> {
     fn widen_ring(&mut self) -> bool {
         let Some(search) = self.tables.searches.due(self.now) else { return false };
         let (to, width, found) = (search.destination, search.width, search.found);
-        if found || width >= WIDEST {
+        // Without neighbours nobody hears a wider one either.
+        let alone = self.tables.routing.neighbours.next_live(None).is_none();
+        if found || alone || width >= WIDEST {
             self.tables.searches.end(&to);
             if !found {
                 self.act(Action::Publish(Event::RouteFailed { destination: to }));

@@ -172,11 +172,11 @@ impl BoardConfigCommand {
             issuers: Default::default(),
         };
         for line in lines {
-            let many = |_| Failure(format!("a board has at most {MAX_LINES} lines"));
+            let many = |_| Failure(format!("a board has {MAX_LINES} lines at most"));
             config.lines.push(*line).map_err(many)?;
         }
         for issuer in &self.issuers {
-            let many = |_| Failure(format!("a board has at most {MAX_ISSUERS} issuers"));
+            let many = |_| Failure(format!("a board has {MAX_ISSUERS} issuers at most"));
             config.issuers.push(*issuer).map_err(many)?;
         }
         Ok(config)
@@ -187,7 +187,7 @@ impl BoardConfigCommand {
         let bytes = private_file::read(&self.file).map_err(|e| Failure(e.to_string()))?;
         let bytes = match bytes.first() {
             Some(b':') => from_ihex(&bytes).ok_or_else(|| {
-                Failure(format!("{name} is no Intel HEX file of a configuration"))
+                Failure(format!("{name} is not an Intel HEX file of a configuration"))
             })?,
             _ => bytes,
         };

@@ -119,7 +119,7 @@ impl CovenantTemplate {
                 .collect(),
             quote,
         };
-        let text = lines([
+        let mut text = lines([
             ("template hash", file.template_hash.clone()),
             ("amount", super::global::msat(file.amount_msat)),
             ("fee", format!("{fee_sat} sat")),
@@ -129,6 +129,13 @@ impl CovenantTemplate {
             ("or bare script", file.locking_script_bare.clone()),
             ("template", file.template.clone()),
         ]);
+        let asked = file.quote.amount_msat;
+        if file.amount_msat > asked.saturating_mul(2) {
+            text.push_str(&format!(
+                "note: the quote asks for {asked} msat only. No output may be below the dust limit \
+                 of its script, and the smallest share decides: a covenant pays for larger sums\n"
+            ));
+        }
         Answer::yes(&file, text)
     }
 }
@@ -139,7 +146,9 @@ impl CovenantProof {
         let text = std::fs::read_to_string(&self.template)
             .map_err(|e| Failure(format!("--template {name}: {e}")))?;
         let wrong = |what: &dyn std::fmt::Display| {
-            Failure(format!("--template {name}: no answer of `covenant-template --json`: {what}"))
+            Failure(format!(
+                "--template {name}: this is not the answer of `covenant-template --json`: {what}"
+            ))
         };
         let file: TemplateFile = serde_json::from_str(&text).map_err(|e| wrong(&e))?;
         let mut payouts = Vec::new();

@@ -44,7 +44,7 @@ impl Decode {
             Err(e) => {
                 let reason = e.to_string();
                 let json = json!({"error": {"code": 1, "message": reason}});
-                Answer::no(json, format!("no packet: {reason}"))
+                Answer::no(json, format!("not a packet: {reason}"))
             }
         }
     }

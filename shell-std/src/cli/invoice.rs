@@ -108,14 +108,55 @@ fn text(quote: &types::Quote) -> String {
         ("amount", msat(quote.amount_msat)),
         ("terms hash", hex::encode(quote.terms_hash)),
         ("or description", quote.description.clone()),
-        ("largest packet", format!("{} bytes", quote.min_packet)),
+        ("most data", format!("{} bytes in one packet", quote.most_bytes)),
+        ("largest packet", format!("{} bytes, header and proof included", quote.min_packet)),
+        ("or covenant", quote.covenant.as_ref().map(covenant).unwrap_or_else(|| "no".into())),
     ]);
     for share in &quote.shares {
         let role = format!("{:?}", share.role).to_lowercase();
         let (asks, gets) = (msat(share.price_msat), msat(share.share_msat));
-        text.push_str(&format!("{role} {} asks {asks}, gets {gets}\n", share.node));
+        let issuers = issuers(share);
+        text.push_str(&format!("{role} {} asks {asks}, gets {gets}; {issuers}\n", share.node));
     }
-    text
+    text + &no_common_issuer(quote)
+}
+
+fn covenant(cost: &types::CovenantCost) -> String {
+    let types::CovenantCost { fund_sat, min_confirmations } = cost;
+    format!(
+        "{fund_sat} sat at least (no output may be dust), with {min_confirmations} confirmations \
+         for this node; others may ask for more"
+    )
+}
+
+/// Whose invoices a party accepts, in words.
+fn issuers(share: &types::Share) -> String {
+    match &share.issuers {
+        None => "its issuers are not known here: ask its operator".into(),
+        Some(keys) if keys.is_empty() => "accepts no invoices".into(),
+        Some(keys) => {
+            let keys: Vec<String> = keys.iter().map(hex::encode).collect();
+            format!("accepts invoices of {}", keys.join(", "))
+        }
+    }
+}
+
+/// A warning where no invoice can hold at all nodes of which it is known what they accept.
+fn no_common_issuer(quote: &types::Quote) -> String {
+    let mut known = quote.shares.iter().filter_map(|share| Some((share, share.issuers.as_ref()?)));
+    let own = known.next().filter(|(share, _)| share.role == types::Role::Source);
+    if let Some((_, [])) = own.map(|(share, keys)| (share, keys.as_slice())) {
+        return "warning: your own node has no issuer; restart it with --issuer KEY, or send \
+                --unchecked\n"
+            .into();
+    }
+    let Some((_, own)) = own else { return String::new() };
+    let mut warnings = String::new();
+    for (share, keys) in known.filter(|(_, keys)| !keys.iter().any(|key| own.contains(key))) {
+        let what = if keys.is_empty() { "no invoices" } else { "no issuer that your node accepts" };
+        warnings.push_str(&format!("warning: {} accepts {what}\n", share.node));
+    }
+    warnings
 }
 
 impl Issuer {
@@ -211,7 +252,7 @@ impl Terms {
 
     /// A quote's hash is computed from its terms; the one that it says must agree.
     fn parse_quote(content: &str) -> Result<types::Quote, String> {
-        let wrong = |e| format!("this is no answer of `quote --json`: {e}");
+        let wrong = |e| format!("this is not the answer of `quote --json`: {e}");
         let quote: types::Quote = serde_json::from_str(content).map_err(wrong)?;
         let terms_hash = blvm_mesh_core::payment::terms::Terms {
             network: quote.network,

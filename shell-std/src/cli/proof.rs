@@ -111,7 +111,7 @@ impl VerifyProof {
                     ("amount_msat", amount_msat.to_string()),
                     ("payment_hash", hash),
                     ("payee", payee.to_string()),
-                    ("expires_at", expires_at.to_string()),
+                    ("expires_at", super::answer::time(expires_at)),
                     ("terms", terms.to_owned()),
                 ]);
                 Answer::yes(json, text)
@@ -182,7 +182,7 @@ impl CtvHash {
             Err(e) => {
                 let reason = e.to_string();
                 let json = json!({"error": {"code": 1, "message": reason}});
-                Answer::no(json, format!("no transaction: {reason}"))
+                Answer::no(json, format!("not a transaction: {reason}"))
             }
         }
     }

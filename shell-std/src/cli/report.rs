@@ -150,7 +150,13 @@ impl Stats {
             ("network, mode", format!("{}, {}", info.network, info.mode)),
             ("listening on", info.listen_addr.clone().unwrap_or_else(|| "nothing".into())),
             ("tariff", tariff(&info.tariff)),
-            ("issuers", info.issuers.len().to_string()),
+            (
+                "issuers",
+                match info.issuers.is_empty() {
+                    true => "none: no invoice is accepted (--issuer KEY)".into(),
+                    false => info.issuers.iter().map(hex::encode).collect::<Vec<_>>().join(", "),
+                },
+            ),
             ("paid to", payout(&info)),
             ("chain", chain(stats.chain.as_ref())),
             ("up for", format!("{} s", stats.uptime_ms / 1000)),
@@ -162,6 +168,7 @@ impl Stats {
             ("originated", count(&stats.originated)),
             ("never fetched", stats.undelivered.to_string()),
             ("payments", format!("{}, earned {}", stats.payments, msat(stats.earned_msat))),
+            ("paid", format!("{} payments of {}", stats.paid, msat(stats.paid_msat))),
             ("live payments", stats.live_payments.to_string()),
             (
                 "store",
@@ -181,9 +188,9 @@ impl Stats {
 /// Where covenants pay this node.
 fn payout(info: &types::Info) -> String {
     match (info.payout_script.is_empty(), info.covenants_active) {
-        (true, _) => "invoices only: no payout script is configured".into(),
-        (false, false) => "invoices only: payment.covenants_active is off".into(),
-        (false, true) => format!("invoices, and covenants to {}", hex::encode(&info.payout_script)),
+        (true, _) => "no covenants: no payout script is configured".into(),
+        (false, false) => "no covenants: payment.covenants_active is off".into(),
+        (false, true) => format!("covenants to {}", hex::encode(&info.payout_script)),
     }
 }
 

@@ -260,7 +260,10 @@ impl House {
             }
         };
         let signal = executor.spawn(stop).await;
-        tracing::info!(?signal, "stopping");
+        match signal {
+            Some(Ok(signal)) => tracing::info!("stopping on signal {signal:?}"),
+            _ => tracing::info!("stopping"),
+        }
         serve.cancel().await;
         node.stop().await;
         Ok(())

@@ -7,8 +7,8 @@ use super::input::{Bytes, Format, Input, bytes, fixed};
 use super::{Answer, Failure};
 use crate::rpc::Request;
 use crate::rpc::types::{
-    self, CovenantProof, FoundRoute, LightningProof, PollReceived, Proof, Received, SendPacket,
-    Sent,
+    self, CovenantProof, FoundRoute, LightningProof, Outcome, PollReceived, Proof, Received,
+    SendPacket, Sent,
 };
 use clap::Args;
 use std::io::{self, Write};
@@ -17,7 +17,9 @@ use std::path::PathBuf;
 /// Send data to a node.
 ///
 /// A route is looked for where none is known. What goes free needs no proof; for
-/// everything else see `quote`.
+/// everything else see `quote`. Exit code 0: the neighbour has it, and no node on the route
+/// refused it in the time that this takes, which is no receipt. 1: it was refused, and why.
+/// 3: what became of it is not known.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -51,8 +53,9 @@ pub(super) struct Send {
     /// Send even what this node itself would refuse, to try a relay.
     #[arg(long)]
     unchecked: bool,
-    /// How long to wait for a relay's report that it stopped the data.
-    #[arg(long, value_name = "MS", default_value_t = 0)]
+    /// How long to wait at most for a relay's report that it refused the data. It is waited
+    /// for no longer than such a report takes; with 0 nobody knows, which is exit code 3.
+    #[arg(long, value_name = "MS", default_value_t = 5_000)]
     wait_ms: u64,
 }
 
@@ -120,15 +123,30 @@ impl Send {
             Err(e) => return e.answer(),
         };
         if let Some(stopped) = &sent.stopped {
-            let text = format!("no: stopped by {}: {}", stopped.reporter, stopped.cause);
+            let text = format!("refused by {}: {}", stopped.reporter, stopped.cause);
             return Answer::no(&sent, text);
         }
         let paid = if sent.paid { "with a proof of payment" } else { "free" };
-        let text = format!(
-            "sent {} bytes to {} over {} hops, {paid} (sequence {})",
-            sent.bytes, sent.destination, sent.hops, sent.sequence
-        );
-        Answer::yes(&sent, text)
+        let Sent { bytes, destination, hops, sequence, .. } = &sent;
+        let way = match hops {
+            0 => "directly".to_owned(),
+            1 => "over 1 relay".to_owned(),
+            more => format!("over {more} relays"),
+        };
+        let what = format!("{bytes} bytes to {destination} {way}, {paid}");
+        match sent.outcome {
+            Outcome::Unknown => {
+                let why = match self.wait_ms {
+                    0 => "it was not waited for (--wait-ms)".to_owned(),
+                    ms => format!("the next node did not answer, or not within {ms} ms"),
+                };
+                Answer::unknown(&sent, format!("unknown: {what}: {why} (packet {sequence:016x})"))
+            }
+            _ => {
+                let text = format!("sent {what}; nobody refused it (packet {sequence:016x})");
+                Answer::yes(&sent, text)
+            }
+        }
     }
 }
 
@@ -136,14 +154,15 @@ impl Recv {
     pub(super) fn run(self, global: &Global) -> Result<Answer, Failure> {
         let wait_ms = if self.follow { 60_000 } else { self.wait_ms };
         let max = self.max as usize;
-        let request = Request::PollReceived(PollReceived { max, wait_ms });
+        let request = Request::PollReceived(PollReceived { max, wait_ms, base64: true });
         let mut client = match global.client() {
             Ok(client) => client,
             Err(e) => return e.answer(),
         };
         loop {
-            let got: Vec<Received> = match client.call(&request) {
-                Ok(got) => got,
+            let got: Vec<Received> = match client.call::<Vec<Received>>(&request) {
+                // Whoever reads the answer knows it in hex.
+                Ok(got) => got.into_iter().map(|r| Received { base64: false, ..r }).collect(),
                 Err(e) => return Answer::refused(e),
             };
             if !self.follow && !self.raw {
@@ -180,7 +199,7 @@ impl Recv {
 }
 
 fn received(datagram: &Received) -> String {
-    let Received { source, sequence, protocol, earned_msat, data } = datagram;
+    let Received { source, sequence, protocol, earned_msat, data, .. } = datagram;
     let printable = |c: char| !c.is_control() || c == '\n' || c == '\t';
     let shown = match std::str::from_utf8(data) {
         Ok(text) if text.len() <= 200 && text.chars().all(printable) => format!("{text:?}"),
@@ -188,8 +207,8 @@ fn received(datagram: &Received) -> String {
         _ => format!("{}...", hex::encode(data.get(..100).unwrap_or_default())),
     };
     format!(
-        "from {source} (sequence {sequence}): {} bytes of {protocol}, {earned_msat} msat earned\n  \
-         {shown}\n",
+        "from {source} (packet {sequence:016x}): {} bytes of {protocol}, {earned_msat} msat \
+         earned\n  {shown}\n",
         data.len()
     )
 }

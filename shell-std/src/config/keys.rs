@@ -49,7 +49,7 @@ pub const KEYS: &[(&str, &str, Kind, &str)] = &[
         "limits",
         "min_difficulty",
         Number,
-        "difficulty of headers and blocks that may use all of it [1000000]",
+        "difficulty of headers and blocks that may use all of it [1000000; on signet 0; on regtest 0]",
     ),
     ("limits", "bad_payments_rate", Number, "bad payments checked per neighbour and second [50]"),
     ("limits", "bad_payments_burst", Number, "bad payments checked at once after a pause [200]"),

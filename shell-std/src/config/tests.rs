@@ -406,11 +406,12 @@ fn defaults_are_those_that_the_help_tells() {
         for (section, name, _, meaning) in KEYS {
             let key = dotted(section, name);
             let Some((_, default)) = meaning.rsplit_once(" [") else { continue };
-            let default = match default.trim_end_matches(']').split_once("; on regtest ") {
-                Some((_, regtest)) if network == Network::Regtest => regtest,
-                Some((other, _)) => other,
-                None => default.trim_end_matches(']'),
-            };
+            // As in [6; on regtest 1].
+            let mut parts = default.trim_end_matches(']').split("; on ");
+            let other = parts.next().unwrap_or_default();
+            let mut special = parts.filter_map(|part| part.split_once(' '));
+            let special = special.find(|(name, _)| *name == network.name());
+            let default = special.map_or(other, |(_, default)| default);
             if ["mesh.network", "data_dir", "rpc_socket", "chain.timeout_ms"]
                 .contains(&key.as_str())
             {

@@ -23,7 +23,8 @@ pub(crate) fn quote(hops: usize, price_msat: u64) -> Quote {
     let prices = vec![price_msat; hops.len()];
     let amount_msat = blvm_mesh_core::payment::fee::amount_for(&prices, price_msat).unwrap();
     let terms_hash = Terms { network, source, destination, hops: &hops, quota: 7 }.hash();
-    let share = |node, role, price_msat| Share { node, role, price_msat, share_msat: 0 };
+    let share =
+        |node, role, price_msat| Share { node, role, price_msat, share_msat: 0, issuers: None };
     let between = hops.iter().map(|hop| share(*hop, Role::Intermediate, price_msat));
     let shares = [share(source.hop(), Role::Source, 0)]
         .into_iter()
@@ -41,6 +42,8 @@ pub(crate) fn quote(hops: usize, price_msat: u64) -> Quote {
         description: String::new(),
         shares,
         min_packet: 5_000,
+        most_bytes: 4_000,
+        covenant: None,
     }
 }
 

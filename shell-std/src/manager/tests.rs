@@ -148,6 +148,7 @@ fn covenant(a: &MeshManager, b: &MeshManager, bytes: u64) -> (Vec<u8>, [u8; 32],
         role,
         price_msat: if role == Role::Source { 0 } else { 1_100 },
         share_msat: 0,
+        issuers: None,
     };
     let quote = types::Quote {
         source: a.id(),
@@ -160,6 +161,8 @@ fn covenant(a: &MeshManager, b: &MeshManager, bytes: u64) -> (Vec<u8>, [u8; 32],
         description: String::new(),
         shares: vec![share(a.id(), Role::Source), share(b.id(), Role::Destination)],
         min_packet: known.min_packet,
+        most_bytes: 0,
+        covenant: None,
     };
     let payout = |(node, i): (NodeId, u8)| Payout { node: node.hop(), script: script(i) };
     let payouts = [(a.id(), 1), (b.id(), 2)].map(payout);

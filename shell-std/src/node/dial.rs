@@ -73,8 +73,7 @@ pub(crate) async fn keep(
                 let _ = watch.recv().await;
             }
             Err(error) => {
-                tracing::debug!(peer = %id, address, %error, "cannot connect");
-                status.failed(id, error.to_string());
+                status.failed(id, &address, error.to_string());
             }
         }
         presence.absent(&id).await;

@@ -9,9 +9,12 @@ use super::shell::{FollowUp, Origin, Shell, Waiting};
 use crate::bench::Bench;
 use crate::chain::ChainError;
 use blvm_mesh_core::id::{LinkId, NodeId};
-use blvm_mesh_core::mesh::{Action, HostMesh, Input, MeshError, NetworkReason, Ticket};
+use blvm_mesh_core::mesh::{
+    Action, HostMesh, Input, MeshError, NetworkReason, RoutingReason, Ticket,
+};
 use blvm_mesh_core::payment::headers::KnownHeader;
 use blvm_mesh_core::time::{Micros, SECOND};
+use blvm_mesh_core::wire::Kind;
 use smol::Timer;
 use smol::future::{or, yield_now};
 
@@ -19,6 +22,9 @@ use smol::future::{or, yield_now};
 const TICK: Micros = 10 * SECOND;
 /// Pause between looks for packets that were not completed in time.
 const OVERDUE_TICK: Micros = SECOND;
+
+/// Where the kind stands in a packet's header.
+const KIND: usize = 5;
 
 /// The state machine and what carries its actions out.
 pub(crate) struct Engine {
@@ -223,6 +229,9 @@ impl Engine {
         match self.mesh.handle(now, Input::MessageReceived { link, packet }) {
             Ok(()) => {
                 self.drain(now, packet, Origin::Other);
+                if packet.get(KIND) == Some(&(Kind::Hello as u8)) {
+                    self.shell.links.note_hello(link, packet);
+                }
                 if let Some(ticket) = self.shell.parked_as.take() {
                     self.shell.park(ticket, Waiting::Packet(link, packet.to_vec()));
                 }
@@ -238,6 +247,11 @@ impl Engine {
     }
 
     fn send_without_settling(&mut self, now: Micros, own: OwnSend) {
+        if self.shell.is_unreachable(now, &own.destination)
+            && self.mesh.table().find_route(&own.destination, now).is_none()
+        {
+            return self.shell.tell(own.progress, Progress::Refused(RoutingReason::NoRoute.into()));
+        }
         let OwnSend { destination, payload, proof, unchecked, .. } = &own;
         let input =
             Input::Send { destination: *destination, payload, proof, unchecked: *unchecked };
@@ -451,6 +465,14 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// The link that a datagram to a node takes now.
+    pub(crate) fn link_towards(&self, destination: NodeId) -> Option<LinkId> {
+        let table = self.mesh.table();
+        let route = table.find_route(&destination, self.shell.clock.now())?;
+        let first = route.path().first().copied().unwrap_or(destination.hop());
+        table.neighbours.live(first).map(|neighbour| neighbour.link)
     }
 
     /// Whether everything durable was written that must be.

@@ -10,10 +10,12 @@ use crate::bench::{Outcome, Plan, Protocol};
 use crate::config::Settings;
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::mesh::Quote;
+use blvm_mesh_core::payment::proof::INSTANT_SETTLEMENT;
+use blvm_mesh_core::time::Micros;
 use secp256k1::PublicKey;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The node has stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +43,27 @@ pub struct Fate {
     pub first: Progress,
     /// A relay's report, if one came in time.
     pub stopped: Option<Progress>,
+    /// Whether it was waited for as long as a report can take, and the neighbour that took
+    /// the datagram has answered since. Without a report nobody has refused it then.
+    pub settled: bool,
+}
+
+/// Pause between looks at a link.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// How a link stands on which a datagram was sent.
+#[derive(Debug, Clone, Copy)]
+struct Sight {
+    /// Bytes that the link has taken, and those before it.
+    taken: u64,
+    queued: u64,
+    /// When something was last heard of the neighbour, by the node's clock.
+    heard: Micros,
+    /// How soon it answers a datagram; 0: it need not.
+    keepalive: Micros,
+    /// Whether it is a serial line.
+    slow: bool,
+    now: Micros,
 }
 
 impl NodeHandle {
@@ -74,8 +97,13 @@ impl NodeHandle {
         &self.deliveries
     }
 
-    /// Sends a datagram; waits until it is on its way or refused, and then up to
-    /// `wait` for a relay's report that it was stopped.
+    /// Sends a datagram; waits until it is on its way or refused, and then for a relay's
+    /// report that it was stopped: up to `wait`, and no longer than such a report can take.
+    /// That is [`hop_round_trip`](blvm_mesh_core::config::Timing::hop_round_trip) for each
+    /// link, twice if it is paid for (each node writes that down first), from when the first
+    /// link has taken it; and until the neighbour has answered, which it does within its
+    /// keep-alive. For a covenant, which nodes look up in the chain, it is all of `wait`; over a
+    /// serial line at least the neighbour's keep-alive.
     ///
     /// # Errors
     /// [`Gone`].
@@ -88,21 +116,62 @@ impl NodeHandle {
         wait: Duration,
     ) -> Result<Fate, Gone> {
         let (progress, told) = smol::channel::bounded(2);
+        let covenant = proof.first() == Some(&INSTANT_SETTLEMENT);
+        let factor = if proof.is_empty() { 1 } else { 2 };
         let own = OwnSend { destination, payload, proof, unchecked, progress };
         self.command(Command::Send(Box::new(own))).await?;
         let first = told.recv().await.map_err(|_| Gone)?;
-        let stopped = match first {
-            Progress::Sent { .. } if !wait.is_zero() => {
-                let report = async { told.recv().await.ok() };
+        let (stopped, settled) = match first {
+            Progress::Sent { hops, .. } if !wait.is_zero() => {
+                let links = u32::from(hops) + 1;
+                let trip = Duration::from_micros(self.settings.config.timing.hop_round_trip);
+                let span = if covenant { wait } else { trip * links * factor };
+                let report = async { (told.recv().await.ok(), false) };
+                let calm = async { (None, self.settle(destination, span).await.is_some()) };
                 let late = async {
                     smol::Timer::after(wait).await;
-                    None
+                    (None, covenant)
                 };
-                smol::future::or(report, late).await
+                smol::future::or(report, smol::future::or(calm, late)).await
             }
-            _ => None,
+            _ => (None, false),
         };
-        Ok(Fate { first, stopped })
+        Ok(Fate { first, stopped, settled })
+    }
+
+    /// Waits until the link towards a node has taken what is queued on it now, its neighbour
+    /// was heard after that, and `span` has passed. `None` if the link ends before, or the
+    /// neighbour need not answer.
+    async fn settle(&self, destination: NodeId, span: Duration) -> Option<()> {
+        let link = self.job(move |engine| engine.link_towards(destination)).await.ok()??;
+        let look = || async move {
+            let sight = self.job(move |engine| {
+                let known = engine.mesh.table().neighbours.get(link)?;
+                let state = engine.shell.links.get(link)?;
+                let sent = state.sent();
+                let (taken, queued) = (sent.bytes, sent.waiting as u64);
+                let (heard, keepalive, slow) = (known.heard, known.keepalive, state.is_line());
+                let now = engine.shell.clock.now();
+                Some(Sight { taken, queued, heard, keepalive, slow, now })
+            });
+            sight.await.ok().flatten()
+        };
+        let first = look().await?;
+        let mut sight = first;
+        let span = if first.slow { span.max(Duration::from_micros(first.keepalive)) } else { span };
+        while sight.taken < first.taken.saturating_add(first.queued) {
+            smol::Timer::after(LOOK).await;
+            sight = look().await?;
+        }
+        let (handed, since) = (sight.now, Instant::now());
+        // Who has just sent something need not answer: that much before is soon enough.
+        let heard = |sight: &Sight| sight.heard.saturating_add(sight.keepalive / 2) >= handed;
+        while since.elapsed() < span || (sight.keepalive > 0 && !heard(&sight)) {
+            smol::Timer::after(LOOK).await;
+            sight = look().await?;
+        }
+        // From one that never answers nothing can be learnt.
+        (sight.keepalive > 0).then_some(())
     }
 
     /// Looks for a route, even where one is known.

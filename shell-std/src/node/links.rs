@@ -8,11 +8,14 @@ use super::egress::{Egress, EgressLimits, Pushed, RoomAgain, Sent};
 use super::handshake::{Established, Stream, Wire};
 use super::line::{LineEnd, Opened};
 use super::presence::{Presence, Present};
+use super::status::DialStatus;
 use blvm_mesh_core::id::{LinkId, NodeId, Standing};
 use blvm_mesh_core::link::joiner::Joiner;
 use blvm_mesh_core::link::packet_buffer::Growable;
 use blvm_mesh_core::mesh::Priority;
 use blvm_mesh_core::time::Micros;
+use blvm_mesh_core::wire::Header;
+use blvm_mesh_core::wire::hello::Hello;
 use secp256k1::PublicKey;
 use smol::{Executor, Task};
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,6 +49,8 @@ pub(crate) struct Link {
     pub(crate) received_packets: u64,
     pub(crate) received_bytes: u64,
     pub(crate) refused: u64,
+    /// Issuers that its last hello named.
+    pub(crate) issuers: Vec<[u8; 33]>,
     egress: Arc<Egress>,
     dirty: bool,
     joiner: Option<Joiner<Growable>>,
@@ -71,6 +76,7 @@ pub(crate) struct Links {
     next: u32,
     dirty: Vec<LinkId>,
     presence: Arc<Presence>,
+    status: Arc<DialStatus>,
     engine: smol::channel::Sender<Command>,
     executor: Arc<Executor<'static>>,
     /// Configured neighbours: own ones also where they dial this node.
@@ -97,6 +103,11 @@ impl Link {
     pub(crate) fn sent(&self) -> Sent {
         self.egress.sent()
     }
+
+    /// Whether it runs over a serial line.
+    pub(crate) fn is_line(&self) -> bool {
+        matches!(self.work, Work::Line { .. })
+    }
 }
 
 impl Links {
@@ -105,11 +116,24 @@ impl Links {
         settings: LinkSettings,
         own: BTreeSet<NodeId>,
         presence: Arc<Presence>,
+        status: Arc<DialStatus>,
         engine: smol::channel::Sender<Command>,
         executor: Arc<Executor<'static>>,
     ) -> Self {
         let (links, dirty, past) = (BTreeMap::new(), Vec::new(), Default::default());
-        Self { clock, settings, links, next: 1, dirty, presence, engine, executor, own, past }
+        Self {
+            clock,
+            settings,
+            links,
+            next: 1,
+            dirty,
+            presence,
+            status,
+            engine,
+            executor,
+            own,
+            past,
+        }
     }
 
     pub(crate) fn clock(&self) -> Clock {
@@ -135,7 +159,9 @@ impl Links {
         let peer = NodeId::from_public_key(&remote);
         let standing = if self.own.contains(&peer) { Standing::Own } else { standing };
         if conduct.banned(now, &peer).is_some() {
-            tracing::debug!(%peer, %address, "refused a link: the neighbour is shut out");
+            let reason = "this node has banned it for repeated violations".to_owned();
+            self.status.failed(peer, &address, reason);
+            tracing::debug!(%peer, %address, "refused a link: the neighbour is banned");
             return None;
         }
         if self.links.len() >= self.settings.most {
@@ -167,6 +193,7 @@ impl Links {
             received_packets: 0,
             received_bytes: 0,
             refused: 0,
+            issuers: Vec::new(),
             egress,
             dirty: false,
             joiner: Some(Joiner::new(max_packet, join_timeout, memory(), memory())),
@@ -208,6 +235,9 @@ impl Links {
     pub(crate) fn close(&mut self, now: Micros, link: LinkId, reason: &str) -> Option<()> {
         let gone = self.links.remove(&link)?;
         let sent = gone.sent();
+        if !gone.up {
+            self.status.failed(gone.peer, &gone.address, reason.to_owned());
+        }
         self.past.0.add(gone.received_packets, gone.received_bytes);
         self.past.1.add(sent.packets, sent.bytes);
         let seconds = now.saturating_sub(gone.since) / 1_000_000;
@@ -281,6 +311,15 @@ impl Links {
     pub(crate) fn up(&mut self, link: LinkId) {
         if let Some(link) = self.links.get_mut(&link) {
             link.up = true;
+            self.status.linked(&link.peer);
+        }
+    }
+
+    /// Keeps what a hello says and the state machine has no use for.
+    pub(crate) fn note_hello(&mut self, link: LinkId, packet: &[u8]) {
+        let hello = Header::parse(packet).and_then(|(header, body)| Hello::parse(header, body));
+        if let (Ok(hello), Some(link)) = (hello, self.links.get_mut(&link)) {
+            link.issuers = hello.issuers.to_vec();
         }
     }
 

@@ -147,7 +147,9 @@ impl Node {
             .spawn(move || durable::run(store, to_commit, answers))
             .map_err(StartError::Thread)?;
 
-        let (presence, status) = (Arc::<Presence>::default(), Arc::<DialStatus>::default());
+        let presence = Arc::<Presence>::default();
+        let configured = settings.peers.iter().map(|peer| peer.node_id());
+        let status = Arc::new(DialStatus::new(configured));
         let link_key = Arc::new(LinkKey::new(key, settings.shell.handshake_timeout));
         let deliveries = Arc::new(Deliveries::new(settings.shell.inbox_bytes));
         let links = Links::new(
@@ -155,6 +157,7 @@ impl Node {
             link_settings(settings),
             settings.peers.iter().map(|p| NodeId::from_public_key(&p.public_key)).collect(),
             presence.clone(),
+            status.clone(),
             commands.clone(),
             executor.clone(),
         );

@@ -13,7 +13,7 @@ pub(crate) fn kind(reason: &MeshError) -> &'static str {
             N::Malformed(_) => "malformed",
             N::TooLarge { .. } => "too-large",
             N::NoHello => "no-hello",
-            N::OtherNetwork => "other-network",
+            N::OtherNetwork { .. } => "other-network",
             N::QuotaExceeded => "quota-exceeded",
             N::Congested => "congested",
             N::TooManyNeighbours | N::TooManyParked => "no-room",

@@ -17,7 +17,7 @@ use blvm_mesh_core::mesh::{
 use blvm_mesh_core::payment::headers::KnownHeader;
 use blvm_mesh_core::payment::proof::PaymentProof;
 use blvm_mesh_core::policy::detect::DetectedProtocol;
-use blvm_mesh_core::time::Micros;
+use blvm_mesh_core::time::{Micros, SECOND};
 use blvm_mesh_core::wire::Header;
 use blvm_mesh_core::wire::datagram::Datagram;
 use blvm_mesh_core::wire::route_error::Cause;
@@ -29,6 +29,12 @@ const MOST_PARKED_BYTES: usize = 64 * 1024 * 1024;
 /// Own datagrams whose fate somebody wants to know. Full: those whom nobody
 /// listens for go, and then new ones are not followed.
 const MOST_FOLLOWED: usize = 4096;
+
+/// For how long after a search in vain nobody searches again to send: about as long as it took.
+/// With a new neighbour, or when somebody asks for a route, it is over.
+const UNREACHABLE: Micros = 5 * SECOND;
+/// Destinations that are remembered for that.
+const MOST_UNREACHABLE: usize = 1024;
 
 /// Where the input came from whose actions are carried out.
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +85,9 @@ pub(crate) struct Counters {
     pub(crate) delivered_bytes: u64,
     pub(crate) originated_bytes: u64,
     pub(crate) payments: u64,
+    /// Payments of this node's own, and their amounts.
+    pub(crate) paid: u64,
+    pub(crate) paid_msat: u64,
     pub(crate) routes_found: u64,
     pub(crate) routes_failed: u64,
     pub(crate) dropped_at_link: u64,
@@ -106,6 +115,8 @@ pub(crate) struct Shell {
     parked: HashMap<Ticket, Waiting>,
     parked_bytes: usize,
     followed: HashMap<u64, smol::channel::Sender<Progress>>,
+    /// Until when there is no route, after a search in vain.
+    unreachable: HashMap<NodeId, Micros>,
 }
 
 impl Shell {
@@ -132,6 +143,7 @@ impl Shell {
             parked: HashMap::new(),
             parked_bytes: 0,
             followed: HashMap::new(),
+            unreachable: HashMap::new(),
         }
     }
 
@@ -171,7 +183,7 @@ impl Shell {
                 {
                     self.chain.settle(&transaction);
                 }
-                self.publish(event);
+                self.publish(event, origin);
             }
             Action::Persist { number, record } => self.durable.persist(number, record),
             Action::Verify { ticket, block_hash } => {
@@ -329,33 +341,57 @@ impl Shell {
         }
     }
 
-    fn publish(&mut self, event: Event) {
+    fn publish(&mut self, event: Event, origin: Origin<'_>) {
         match event {
             Event::PeerConnected { link, peer } => {
+                self.unreachable.clear();
                 self.links.up(link);
                 tracing::info!(%peer, link = link.0, "neighbour is up");
             }
             Event::PeerDisconnected { peer } => tracing::info!(%peer, "neighbour is gone"),
             Event::RouteDiscovered { destination, hops } => {
                 self.counters.routes_found += 1;
+                self.unreachable.remove(&destination);
                 tracing::debug!(%destination, hops, "route found");
                 self.searched(destination, true);
             }
             Event::RouteFailed { destination } => {
                 self.counters.routes_failed += 1;
+                self.note_unreachable(destination);
                 tracing::debug!(%destination, "no route found");
                 self.searched(destination, false);
             }
             Event::PaymentVerified { payment, source, amount_msat, share_msat } => {
-                self.counters.payments += 1;
                 let payment = hex::encode(payment);
-                tracing::info!(payment, %source, amount_msat, share_msat, "payment accepted");
+                if matches!(origin, Origin::Own(_)) {
+                    self.counters.paid += 1;
+                    self.counters.paid_msat = self.counters.paid_msat.saturating_add(amount_msat);
+                    tracing::info!(payment, amount_msat, "own payment used");
+                } else {
+                    self.counters.payments += 1;
+                    tracing::info!(payment, %source, amount_msat, share_msat, "payment accepted");
+                }
             }
             Event::DeliveryFailed { sequence, destination, reporter, cause } => {
                 tracing::debug!(sequence, %destination, %reporter, "stopped on the way: {cause}");
                 self.todo.push_back(FollowUp::Stopped { sequence, reporter, cause });
             }
         }
+    }
+
+    fn note_unreachable(&mut self, destination: NodeId) {
+        let now = self.clock.now();
+        if self.unreachable.len() >= MOST_UNREACHABLE {
+            self.unreachable.retain(|_, until| *until > now);
+        }
+        if self.unreachable.len() < MOST_UNREACHABLE {
+            self.unreachable.insert(destination, now.saturating_add(UNREACHABLE));
+        }
+    }
+
+    /// Whether a search found no route to a node just now.
+    pub(crate) fn is_unreachable(&self, now: Micros, destination: &NodeId) -> bool {
+        self.unreachable.get(destination).is_some_and(|until| *until > now)
     }
 
     fn searched(&mut self, destination: NodeId, found: bool) {

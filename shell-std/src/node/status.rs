@@ -3,22 +3,76 @@
 use blvm_mesh_core::id::NodeId;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long the same failure of the same neighbour is not logged again.
+const QUIET: Duration = Duration::from_secs(600);
+/// And how long another one is not.
+const OTHER: Duration = Duration::from_secs(10);
 
 /// The last failure of each configured neighbour that is not connected.
 #[derive(Debug, Default)]
 pub(crate) struct DialStatus {
-    failures: Mutex<HashMap<NodeId, (Instant, String)>>,
+    failures: Mutex<HashMap<NodeId, Failure>>,
+}
+
+#[derive(Debug, Clone)]
+struct Failure {
+    at: Instant,
+    error: String,
+    /// When one was logged, and how many there were since.
+    logged: Option<Instant>,
+    silent: u64,
 }
 
 impl DialStatus {
-    pub(crate) fn failed(&self, peer: NodeId, error: String) {
+    /// What the dialers and the engine tell of these neighbours, and of no others.
+    pub(crate) fn new(configured: impl Iterator<Item = NodeId>) -> Self {
+        let now = Instant::now();
+        let none =
+            |peer| (peer, Failure { at: now, error: String::new(), logged: None, silent: 0 });
+        Self { failures: Mutex::new(configured.map(none).collect()) }
+    }
+
+    /// Notes why there is no link with a configured neighbour, and logs it: the first,
+    /// another reason, and then every ten minutes.
+    pub(crate) fn failed(&self, peer: NodeId, address: &str, error: String) {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.insert(peer, (Instant::now(), error));
+        let Some(failure) = failures.get_mut(&peer) else { return };
+        let now = Instant::now();
+        failure.at = now;
+        let pause = if failure.error == error { QUIET } else { OTHER };
+        failure.error = error;
+        if failure.logged.is_some_and(|at| at + pause > now) {
+            failure.silent += 1;
+            return;
+        }
+        let (more, error) = (std::mem::take(&mut failure.silent), &failure.error);
+        tracing::warn!(%peer, address, failures_not_logged = more, "cannot connect: {error}");
+        failure.logged = Some(now);
+    }
+
+    /// Notes why there is no link, where somebody else logs it.
+    pub(crate) fn note(&self, peer: NodeId, error: String) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(failure) = failures.get_mut(&peer) {
+            (failure.at, failure.error) = (Instant::now(), error);
+        }
+    }
+
+    /// There is a link, and its neighbour has said hello.
+    pub(crate) fn linked(&self, peer: &NodeId) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(failure) = failures.get_mut(peer) {
+            failure.error.clear();
+            failure.logged = None;
+        }
     }
 
     /// When the last attempt failed, and why.
     pub(crate) fn last(&self, peer: &NodeId) -> Option<(Instant, String)> {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).get(peer).cloned()
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let failure = failures.get(peer).filter(|failure| !failure.error.is_empty())?;
+        Some((failure.at, failure.error.clone()))
     }
 }

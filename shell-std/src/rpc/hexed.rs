@@ -1,4 +1,4 @@
-//! Bytes as hex in JSON.
+//! Bytes as hex or base64 in JSON.
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -9,7 +9,13 @@ fn read<'de, D: Deserializer<'de>>(text: &str) -> Result<Vec<u8>, D::Error> {
 
 fn fixed<T: TryFrom<Vec<u8>>, E: Error>(bytes: Vec<u8>) -> Result<T, E> {
     let len = bytes.len();
-    let wrong = |_| E::custom(format!("{len} bytes of hex are not the number wanted here"));
+    let wrong = |_| {
+        let expected = match std::mem::size_of::<T>() {
+            33 => "a compressed public key: expected 66 hex digits".to_owned(),
+            size => format!("expected {} hex digits", 2 * size),
+        };
+        E::custom(format!("{expected}, found {}", 2 * len))
+    };
     T::try_from(bytes).map_err(wrong)
 }
 
@@ -31,6 +37,30 @@ pub(super) mod bytes {
     }
 }
 
+/// Bytes from base64 (RFC 4648, section 4).
+pub(super) fn from_base64(text: &str) -> Result<Vec<u8>, String> {
+    use bitcoin::base64::Engine;
+    let engine = bitcoin::base64::engine::general_purpose::STANDARD;
+    engine.decode(text).map_err(|e| e.to_string())
+}
+
+/// Vectors of bytes, as base64.
+pub(super) mod base64 {
+    use super::*;
+
+    pub(in crate::rpc) fn serialize<S: Serializer>(bytes: &[u8], s: S) -> Result<S::Ok, S::Error> {
+        use bitcoin::base64::Engine;
+        s.serialize_str(&bitcoin::base64::engine::general_purpose::STANDARD.encode(bytes))
+    }
+
+    pub(in crate::rpc) fn deserialize<'de, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(d)?;
+        from_base64(&text).map_err(|e| D::Error::custom(format!("not base64: {e}")))
+    }
+}
+
 /// Lists of keys.
 pub(super) mod list {
     use super::*;
@@ -46,6 +76,29 @@ pub(super) mod list {
         d: D,
     ) -> Result<Vec<[u8; 33]>, D::Error> {
         Vec::<String>::deserialize(d)?.iter().map(|t| fixed(read::<D>(t)?)).collect()
+    }
+}
+
+/// Lists of keys that may not be known.
+pub(super) mod optional_list {
+    use super::*;
+
+    pub(in crate::rpc) fn serialize<S: Serializer>(
+        keys: &Option<Vec<[u8; 33]>>,
+        s: S,
+    ) -> Result<S::Ok, S::Error> {
+        match keys {
+            Some(keys) => list::serialize(keys, s),
+            None => s.serialize_none(),
+        }
+    }
+
+    pub(in crate::rpc) fn deserialize<'de, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<Option<Vec<[u8; 33]>>, D::Error> {
+        let texts = Option::<Vec<String>>::deserialize(d)?;
+        let keys = texts.map(|texts| texts.iter().map(|t| fixed(read::<D>(t)?)).collect());
+        keys.transpose()
     }
 }
 

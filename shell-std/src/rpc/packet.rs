@@ -13,14 +13,14 @@ pub struct SendPacket {
     /// To whom: identity or public key.
     pub destination: Target,
     /// What is carried. As parameter `data_hex` or `data_base64`.
-    #[serde(rename = "data_hex", with = "hexed::bytes")]
+    #[serde(rename = "data_base64", with = "hexed::base64")]
     pub data: Vec<u8>,
     /// Proof of payment.
     pub proof: Option<Proof>,
     /// Send even what this node itself would refuse, to try a relay.
     pub unchecked: bool,
-    /// How long to wait, once it is sent, for a relay's report that it was
-    /// stopped, in milliseconds.
+    /// How long to wait at most, once it is sent, for a relay's report that it was
+    /// stopped, in milliseconds; see [`Outcome`].
     pub wait_ms: u64,
 }
 
@@ -57,7 +57,7 @@ pub struct CovenantProof {
 /// Answer of `meshsendpacket`. What this node itself refuses is an error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sent {
-    /// Number of the datagram.
+    /// Number of the datagram, which names it in reports; it is no count.
     pub sequence: u64,
     /// Where it goes.
     #[serde(with = "hexed::node")]
@@ -68,8 +68,25 @@ pub struct Sent {
     pub bytes: usize,
     /// Whether a proof of payment went with it.
     pub paid: bool,
-    /// Set where a relay reported within `wait_ms` that it stopped the datagram.
+    /// What became of it, as far as it was waited for.
+    #[serde(default)]
+    pub outcome: Outcome,
+    /// Set where a relay reported that it stopped the datagram.
     pub stopped: Option<Stopped>,
+}
+
+/// What is known of a datagram that was sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// The neighbour has it, and nobody refused it within the time that this takes. That is
+    /// no receipt: its destination does not say that it came.
+    Sent,
+    /// A node on the route has refused it; see `stopped`.
+    Refused,
+    /// It was not waited for long enough, or the neighbour did not answer any more.
+    #[default]
+    Unknown,
 }
 
 /// A relay's report. It is not signed: take it as a hint.
@@ -90,29 +107,72 @@ pub struct PollReceived {
     pub max: usize,
     /// How long to wait for the first where there is none, in milliseconds.
     pub wait_ms: u64,
+    /// Whether the data is to come as `data_base64` instead of `data_hex`: it is shorter, and
+    /// faster to read.
+    pub base64: bool,
 }
 
 impl Default for PollReceived {
     fn default() -> Self {
-        Self { max: 16, wait_ms: 0 }
+        Self { max: 16, wait_ms: 0, base64: false }
     }
 }
 
 /// Answer of `meshpollreceived`: one datagram. It is handed out once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Written", into = "Written")]
 pub struct Received {
     /// Who sent it; proven only where it was paid for.
-    #[serde(with = "hexed::node")]
     pub source: NodeId,
-    /// Its number.
+    /// Its number: drawn by its source, not counted.
     pub sequence: u64,
     /// What it was detected as.
     pub protocol: String,
     /// What this node earned with it.
     pub earned_msat: u64,
-    /// The payload.
-    #[serde(rename = "data_hex", with = "hexed::bytes")]
+    /// The payload. As `data_hex` or `data_base64`.
     pub data: Vec<u8>,
+    /// Whether it is written as base64.
+    pub base64: bool,
+}
+
+/// [`Received`] as it is written.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    #[serde(with = "hexed::node")]
+    source: NodeId,
+    sequence: u64,
+    protocol: String,
+    earned_msat: u64,
+    #[serde(flatten)]
+    data: Data,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Data {
+    #[serde(rename = "data_hex", with = "hexed::bytes")]
+    Hex(Vec<u8>),
+    #[serde(rename = "data_base64", with = "hexed::base64")]
+    Base64(Vec<u8>),
+}
+
+impl From<Received> for Written {
+    fn from(received: Received) -> Self {
+        let Received { source, sequence, protocol, earned_msat, data, base64 } = received;
+        let data = if base64 { Data::Base64(data) } else { Data::Hex(data) };
+        Self { source, sequence, protocol, earned_msat, data }
+    }
+}
+
+impl From<Written> for Received {
+    fn from(written: Written) -> Self {
+        let Written { source, sequence, protocol, earned_msat, data } = written;
+        let (data, base64) = match data {
+            Data::Hex(data) => (data, false),
+            Data::Base64(data) => (data, true),
+        };
+        Self { source, sequence, protocol, earned_msat, data, base64 }
+    }
 }
 
 /// [`SendPacket`] as it is written: the data in one of two spellings.
@@ -137,11 +197,7 @@ impl TryFrom<RawSendPacket> for SendPacket {
     fn try_from(raw: RawSendPacket) -> Result<Self, String> {
         let data = match (raw.data_hex, raw.data_base64) {
             (Some(hex), None) => hex::decode(hex).map_err(|e| format!("data_hex: {e}"))?,
-            (None, Some(b)) => {
-                use bitcoin::base64::Engine;
-                let engine = bitcoin::base64::engine::general_purpose::STANDARD;
-                engine.decode(b).map_err(|e| format!("data_base64: {e}"))?
-            }
+            (None, Some(b)) => hexed::from_base64(&b).map_err(|e| format!("data_base64: {e}"))?,
             _ => return Err("give the data as either data_hex or data_base64".into()),
         };
         let RawSendPacket { destination, proof, unchecked, wait_ms, .. } = raw;
@@ -161,13 +217,21 @@ mod tests {
     }
 
     #[test]
-    fn data_is_read_in_both_spellings_and_written_as_hex() {
+    fn data_is_read_in_both_spellings_and_written_in_the_shorter() {
         let hex = send(json!({"destination": KEY, "data_hex": "00ff"})).unwrap();
         assert_eq!(hex.data, [0, 255]);
         assert_eq!(send(json!({"target": KEY, "data_base64": "AP8="})), Ok(hex.clone()));
         let written = to_value(&hex).unwrap();
-        assert_eq!(written["data_hex"], "00ff");
+        assert_eq!(written["data_base64"], "AP8=");
         assert_eq!(send(written), Ok(hex));
+        for base64 in [false, true] {
+            let (source, protocol, data) = (NodeId([1; 32]), "Unknown".into(), vec![0, 255]);
+            let got = Received { source, sequence: 1, protocol, earned_msat: 0, data, base64 };
+            let written = to_value(&got).unwrap();
+            let key = if base64 { ("data_base64", "AP8=") } else { ("data_hex", "00ff") };
+            assert_eq!(written[key.0], key.1);
+            assert_eq!(from_value::<Received>(written).unwrap(), got);
+        }
     }
 
     #[test]

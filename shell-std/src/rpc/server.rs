@@ -30,7 +30,7 @@ pub enum BindError {
     #[error("another node answers at {}: stop it, or give --data-dir", .0.display())]
     InUse(PathBuf),
     /// There is a file that is no socket.
-    #[error("{} is there and is no socket; it was left as it is", .0.display())]
+    #[error("{} is there and is not a socket; it was left as it is", .0.display())]
     NoSocket(PathBuf),
     /// The path does not fit into a socket's address.
     #[error(

@@ -109,6 +109,9 @@ pub struct PeerHello {
     pub tariff: Tariff,
     /// Largest packet that it accepts.
     pub max_packet: u32,
+    /// Compressed public keys of the issuers whose invoices it accepts.
+    #[serde(default, with = "hexed::list")]
+    pub issuers: Vec<[u8; 33]>,
 }
 
 /// Packets and their bytes.
@@ -198,6 +201,23 @@ pub struct Quote {
     pub shares: Vec<Share>,
     /// Smallest of the largest packets that the nodes on the route accept.
     pub min_packet: u32,
+    /// Most bytes of payload that one packet carries on the route beside a Lightning proof.
+    #[serde(default)]
+    pub most_bytes: u64,
+    /// What paying by a covenant takes instead, where BIP 119 is enforced.
+    #[serde(default)]
+    pub covenant: Option<CovenantCost>,
+}
+
+/// What a covenant for a quote takes. Every party's output must be above the dust limit, so a
+/// small price costs far more than it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CovenantCost {
+    /// Least that the coin must be worth, in satoshi: outputs to P2TR scripts and a fee of 1
+    /// satoshi per virtual byte. `covenant-template` says it for the real scripts.
+    pub fund_sat: u64,
+    /// Confirmations that this node asks for. Others on the route may ask for more: none tells.
+    pub min_confirmations: u32,
 }
 
 /// One party of a quoted route.
@@ -212,6 +232,10 @@ pub struct Share {
     pub price_msat: u64,
     /// What it gets.
     pub share_msat: u64,
+    /// Compressed public keys of the issuers whose invoices it accepts, where that is known: of
+    /// this node and its neighbours. `null`: only the node's operator can tell.
+    #[serde(default, with = "hexed::optional_list")]
+    pub issuers: Option<Vec<[u8; 33]>>,
 }
 
 /// What a node is on a route.
@@ -303,10 +327,16 @@ pub struct Stats {
     pub undelivered: u64,
     /// Packets that were refused, by the kind of reason.
     pub refused: BTreeMap<String, u64>,
-    /// Payments accepted.
+    /// Payments of others accepted.
     pub payments: u64,
     /// This node's shares in them.
     pub earned_msat: u64,
+    /// Payments of this node's own that went with a datagram. A relay may have refused it.
+    #[serde(default)]
+    pub paid: u64,
+    /// Their whole amounts.
+    #[serde(default)]
+    pub paid_msat: u64,
     /// Searches that ended with a route.
     pub routes_found: u64,
     /// Searches that ended without one.

@@ -50,7 +50,7 @@ pub enum StoreError {
     InUse(PathBuf),
     /// The file is not a store, or is damaged. It was not changed.
     #[error(
-        "the store {path} is damaged or is no store ({reason}); it was left as it is. Put a \
+        "the store {path} is damaged or not a store ({reason}); it was left as it is. Put a \
          copy back, or move it away: then payments accepted before could be used once more \
          until they expire, and the ledger begins anew",
         path = .path.display()

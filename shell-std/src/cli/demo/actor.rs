@@ -109,7 +109,7 @@ impl Actor {
 
     /// Waits up to `wait_ms` for one datagram.
     pub(super) fn receive(&mut self, wait_ms: u64) -> Result<Option<Received>, String> {
-        let poll = PollReceived { max: 1, wait_ms };
+        let poll = PollReceived { max: 1, wait_ms, base64: true };
         let got: Vec<Received> = self.ask(&Request::PollReceived(poll))?;
         Ok(got.into_iter().next())
     }

@@ -436,9 +436,8 @@ impl<'l> Driver<'l> {
         self.complain_at = now.saturating_add(NO_ANSWER);
         let nobody = || "nobody who has this key answers on the line".to_owned();
         let error = self.hint.take().unwrap_or_else(nobody);
-        tracing::debug!(line = %self.line.line, peer = %id, "{error}");
         self.line.status.warn(&error);
-        self.line.dials.failed(id, error);
+        self.line.dials.failed(id, &self.line.line.to_string(), error);
     }
 }
 

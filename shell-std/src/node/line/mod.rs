@@ -116,7 +116,7 @@ impl Line {
             false => tracing::debug!(line = %self.line, "{error}"),
         }
         if let Some(id) = self.dialed() {
-            self.dials.failed(id, error.to_owned());
+            self.dials.note(id, error.to_owned());
         }
     }
 }

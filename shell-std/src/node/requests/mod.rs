@@ -2,6 +2,7 @@
 
 mod headers;
 mod payments;
+mod quoted;
 mod reports;
 
 pub use payments::{Issue, Issued};
@@ -9,11 +10,14 @@ pub use payments::{Issue, Issued};
 use super::handle::{Gone, NodeHandle};
 use super::{Delivery, Progress};
 use crate::rpc::types::{
-    BenchSink, BenchStart, FindRoute, FoundRoute, GetLedger, Ledger, PollReceived, Received,
-    SendPacket, Sent, Stopped,
+    BenchSink, BenchStart, FindRoute, FoundRoute, GetLedger, Ledger, Outcome, PollReceived,
+    Received, SendPacket, Sent, Stopped,
 };
 use crate::rpc::{Handler, Reply, Request, RpcError};
 use blvm_mesh_core::id::NodeId;
+use blvm_mesh_core::mesh::error::{MeshError, PaymentReason, RoutingReason};
+use blvm_mesh_core::payment::lightning::LightningError;
+use quoted::Quoted;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,6 +42,7 @@ pub struct Service {
     node: NodeHandle,
     ledgers: Arc<dyn Ledgers>,
     issuer: Option<Arc<dyn Issue>>,
+    quoted: Quoted,
 }
 
 impl From<Gone> for RpcError {
@@ -54,13 +59,16 @@ impl Service {
         ledgers: Arc<dyn Ledgers>,
         issuer: Option<Arc<dyn Issue>>,
     ) -> Self {
-        Self { node, ledgers, issuer }
+        Self { node, ledgers, issuer, quoted: Quoted::default() }
     }
 
     async fn send(&self, request: SendPacket) -> Result<Sent, RpcError> {
         let destination = request.destination.0;
         let proof = match &request.proof {
-            Some(proof) => self.encode_proof(destination, request.data.len(), proof).await?,
+            Some(proof) => {
+                let unchecked = request.unchecked;
+                self.encode_proof(destination, request.data.len(), proof, unchecked).await?
+            }
             None => Vec::new(),
         };
         let (bytes, paid) = (request.data.len(), !proof.is_empty());
@@ -75,9 +83,14 @@ impl Service {
         };
         match fate.first {
             Progress::Sent { sequence, hops } => {
-                Ok(Sent { sequence, destination, hops, bytes, paid, stopped })
+                let outcome = match (&stopped, fate.settled) {
+                    (Some(_), _) => Outcome::Refused,
+                    (None, true) => Outcome::Sent,
+                    (None, false) => Outcome::Unknown,
+                };
+                Ok(Sent { sequence, destination, hops, bytes, paid, outcome, stopped })
             }
-            Progress::Refused(reason) => Err(RpcError::refused(reason)),
+            Progress::Refused(reason) => Err(RpcError::refused(in_users_words(&reason))),
             Progress::Stopped { .. } => Err(RpcError::internal("a report came before the packet")),
         }
     }
@@ -94,7 +107,7 @@ impl Service {
             };
             taken = smol::future::or(deliveries.next(max, MOST_POLLED), late).await;
         }
-        taken.into_iter().map(received).collect()
+        taken.into_iter().map(|delivery| received(delivery, request.base64)).collect()
     }
 
     async fn find_route(&self, request: FindRoute) -> Result<FoundRoute, RpcError> {
@@ -163,8 +176,38 @@ impl Handler for Service {
     }
 }
 
-fn received(delivery: Delivery) -> Received {
+/// Why this node refuses what its own user sends, and what he can do.
+fn in_users_words(reason: &MeshError) -> String {
+    use LightningError as L;
+    match reason {
+        MeshError::PaymentVerificationFailed(PaymentReason::Lightning(L::NoIssuers)) => {
+            "your own node has no issuer; restart it with --issuer KEY, or send --unchecked".into()
+        }
+        MeshError::PaymentVerificationFailed(PaymentReason::Lightning(
+            L::UnknownIssuer | L::SelfIssued,
+        )) => "your own node does not accept the issuer of this invoice; restart it with --issuer \
+               KEY for that one too, or send --unchecked"
+            .into(),
+        MeshError::PaymentVerificationFailed(PaymentReason::Required) => {
+            "payment is required and there is no proof; see `blvm-mesh quote`, or send --unchecked \
+             to let the route decide"
+                .into()
+        }
+        MeshError::RoutingError(RoutingReason::NoRoute) => {
+            "no route to the destination was found; is it running, and is a neighbour up \
+             (`blvm-mesh peers`)?"
+                .into()
+        }
+        MeshError::RoutingError(RoutingReason::TooLargeForHop { size, max }) => format!(
+            "the size is too large for this route: the packet has {size} bytes with its header, \
+             the route carries {max} bytes at most"
+        ),
+        reason => reason.to_string(),
+    }
+}
+
+fn received(delivery: Delivery, base64: bool) -> Received {
     let Delivery { source, sequence, protocol, earned_msat, payload } = delivery;
     let protocol = format!("{protocol:?}");
-    Received { source, sequence, protocol, earned_msat, data: payload }
+    Received { source, sequence, protocol, earned_msat, data: payload, base64 }
 }

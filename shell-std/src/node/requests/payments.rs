@@ -1,14 +1,16 @@
 //! Quotes, invoices and proofs.
 
 use super::Service;
+use crate::covenant::Template;
 use crate::rpc::RpcError;
-use crate::rpc::types::{HopInvoice, Proof, Quote, RequestHopInvoice, Role, Share};
-use blvm_mesh_core::id::NodeId;
+use crate::rpc::types::{CovenantCost, HopInvoice, Proof, Quote, RequestHopInvoice, Role, Share};
+use blvm_mesh_core::id::{HopId, Network, NodeId};
 use blvm_mesh_core::payment::bolt11::{Invoice, TERMS_PREFIX};
 use blvm_mesh_core::payment::fee::Party;
 use blvm_mesh_core::payment::packed::{self, IssuerHint, PackError};
 use blvm_mesh_core::payment::proof::{INSTANT_SETTLEMENT, LIGHTNING};
 use blvm_mesh_core::payment::terms::Terms;
+use blvm_mesh_core::wire::datagram::head_len;
 use secp256k1::{PublicKey, Secp256k1};
 
 /// Time until an invoice expires where the request names none, in seconds.
@@ -17,6 +19,11 @@ const EXPIRY: u64 = 3600;
 /// Room for a packed Lightning proof: an invoice has at most 7089 characters
 /// (BOLT 11, QR codes), and most are a twentieth of that.
 const MOST_PROOF: usize = 8192;
+
+/// Bytes of a packed Lightning proof, ordinarily.
+const USUAL_PROOF: usize = 200;
+/// Least that is mined and relayed, in satoshi per 1,000 virtual bytes.
+const FEE_RATE: u64 = 1_000;
 
 /// Signs invoices with a key of this node's own, for trials on regtest.
 pub trait Issue: Send + Sync + 'static {
@@ -53,19 +60,45 @@ impl Service {
         let network = self.node.settings().config.network;
         let source = self.node.id();
         let job = self.node.job(move |engine| {
-            let quote = engine.mesh.quote(&destination, bytes)?;
-            let route = engine.mesh.table().find_route(&destination, engine.shell.clock.now())?;
+            let now = engine.shell.clock.now();
+            let path = engine.mesh.table().find_route(&destination, now)?.path();
+            let quote = engine.mesh.quote(&destination, bytes);
+            let route = engine.mesh.table().find_route(&destination, now)?;
             let prices: Vec<u64> = route.hops.iter().map(|(_, t)| t.price(bytes)).collect();
-            Some((quote, prices, route.tariff.price(bytes)))
+            let next = path.first().copied().unwrap_or(destination.hop());
+            let neighbour = engine.mesh.table().neighbours.live(next);
+            let link = neighbour.and_then(|n| engine.shell.links.get(n.link));
+            let next = (next, link.map(|link| link.issuers.clone()));
+            let most = most_bytes(path.len(), route.min_packet);
+            Some((quote, prices, route.tariff.price(bytes), next, most, route.min_packet))
         });
-        let Some((quote, prices, last_price)) = job.await? else {
+        let Some((quote, prices, last_price, next, most_bytes, min_packet)) = job.await? else {
+            return Err(RpcError::no_route(destination));
+        };
+        if bytes > most_bytes {
+            let packets = bytes.div_ceil(most_bytes.max(1));
+            return Err(RpcError::refused(format!(
+                "the size is too large for this route: one packet carries {most_bytes} bytes of \
+                 data beside a proof of payment (its largest packet has {min_packet} bytes); send \
+                 {bytes} bytes in {packets} packets or more, each with a payment of its own"
+            )));
+        }
+        let Some(quote) = quote else {
             return Err(RpcError::refused("no amount pays every node on the route"));
         };
+        self.quoted.note(&quote.terms_hash, destination, bytes, &quote.hops);
+        let payment = &self.node.settings().config.payment;
+        let own: Vec<_> = payment.issuers.iter().map(|key| key.serialize()).collect();
         let share = |node, role, price_msat, party| Share {
             node,
             role,
             price_msat,
             share_msat: quote.shares.get(party),
+            issuers: match role {
+                Role::Source => Some(own.clone()),
+                _ if node == next.0 => next.1.clone(),
+                _ => None,
+            },
         };
         let mut shares = vec![share(source.hop(), Role::Source, 0, Party::Source)];
         for (place, (hop, price)) in (0..=u8::MAX).zip(quote.hops.iter().zip(prices)) {
@@ -73,7 +106,7 @@ impl Service {
         }
         let party = Party::Destination;
         shares.push(share(destination.hop(), Role::Destination, last_price, party));
-        Ok(Quote {
+        let mut quote = Quote {
             source,
             destination,
             hops: quote.hops.to_vec(),
@@ -85,7 +118,15 @@ impl Service {
                 + &hex::encode(quote.terms_hash),
             shares,
             min_packet: quote.min_packet,
-        })
+            most_bytes,
+            covenant: None,
+        };
+        if matches!(network, Network::Signet | Network::Regtest) {
+            let min_confirmations = payment.min_confirmations;
+            let fund_sat = Template::least_sat(&quote, FEE_RATE);
+            quote.covenant = fund_sat.map(|fund_sat| CovenantCost { fund_sat, min_confirmations });
+        }
+        Ok(quote)
     }
 
     pub(super) async fn hop_invoice(
@@ -122,13 +163,14 @@ impl Service {
         })
     }
 
-    /// The proof as a packet carries it. What is wrong with it is for the nodes on
-    /// the route to say.
+    /// The proof as a packet carries it. With `unchecked` what is wrong with it is for the
+    /// nodes on the route to say.
     pub(super) async fn encode_proof(
         &self,
         destination: NodeId,
         bytes: usize,
         proof: &Proof,
+        unchecked: bool,
     ) -> Result<Vec<u8>, RpcError> {
         let mut out = vec![0; MOST_PROOF];
         let (kind, len) = match proof {
@@ -145,6 +187,11 @@ impl Service {
                     Some(hash) => packed::pack(&proof.invoice, &proof.preimage, &hash, hint, room),
                     None => Err(PackError::OtherTerms),
                 };
+                if let (Err(PackError::OtherTerms), false) = (&packed, unchecked) {
+                    let path = self.path(destination).await?;
+                    let text = self.quoted.explain(&proof.invoice, destination, bytes, &path);
+                    return Err(RpcError::refused(text));
+                }
                 // One that commits to something else can be sent as well; it is
                 // refused where it is checked.
                 let packed = match packed {
@@ -163,6 +210,15 @@ impl Service {
         Ok(out)
     }
 
+    /// The hops of the route known now.
+    async fn path(&self, destination: NodeId) -> Result<Vec<HopId>, RpcError> {
+        let job = self.node.job(move |engine| {
+            let route = engine.mesh.table().find_route(&destination, engine.shell.clock.now());
+            route.map(|route| route.path().to_vec()).unwrap_or_default()
+        });
+        Ok(job.await?)
+    }
+
     /// Hash of the terms of sending so much by the route known now.
     async fn terms_hash(
         &self,
@@ -178,6 +234,11 @@ impl Service {
         });
         Ok(job.await?)
     }
+}
+
+/// Most bytes of payload on a route of so many hops beside a Lightning proof.
+fn most_bytes(hops: usize, min_packet: u32) -> u64 {
+    u64::from(min_packet).saturating_sub(head_len(hops, USUAL_PROOF) as u64)
 }
 
 /// Whose signature it is: the key in the invoice's signature.

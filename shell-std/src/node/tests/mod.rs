@@ -2,6 +2,7 @@
 
 mod covenant;
 mod large;
+mod outcome;
 mod paid;
 mod serial;
 mod slow;

@@ -123,7 +123,7 @@ fn a_payment_is_split_booked_and_never_accepted_again_not_even_after_a_crash() {
         let good = proof(&source, to, 4096).await;
         let sent = send_paid(&source, to, &data, &good, false).await.unwrap();
         assert_eq!((sent.hops, sent.paid), (1, true));
-        let poll = PollReceived { max: 1, wait_ms: 20_000 };
+        let poll = PollReceived { max: 1, wait_ms: 20_000, base64: false };
         let Ok(Reply::PollReceived(got)) = service(&c).handle(Request::PollReceived(poll)).await
         else {
             panic!("nothing came");

@@ -50,6 +50,7 @@ fn received() -> Received {
         sequence: 5,
         protocol: "Unknown".into(),
         earned_msat: 7,
+        base64: false,
         data: vec![0, 255],
     }
 }
