@@ -76,6 +76,11 @@ impl Bank {
     /// An issuer with a key made from a number.
     pub fn new(n: u8) -> Self {
         let key = SecretKey::from_byte_array([n.max(1); 32]).expect("a small number is a key");
+        Self::of(key)
+    }
+
+    /// An issuer with this key.
+    pub fn of(key: SecretKey) -> Self {
         Self { key, secp: Secp256k1::new(), count: 0, as_text: false, issued: BTreeMap::new() }
     }
 

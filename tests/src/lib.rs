@@ -7,6 +7,7 @@ pub mod board;
 pub mod chain;
 pub mod fuzz;
 pub mod invoice;
+pub mod options;
 pub mod packet;
 pub mod payloads;
 pub mod relay;

@@ -17,6 +17,10 @@ pub struct Topology {
     pub links: BTreeMap<(usize, usize), [f64; 2]>,
     /// Where each node is, in units in which neighbours are about 1 apart.
     pub positions: Vec<(f64, f64)>,
+    /// Whether the positions are the topology's own; else they are on a circle.
+    pub placed: bool,
+    /// What the nodes are called; by their numbers, if empty.
+    pub names: Vec<String>,
 }
 
 /// Names that [`Topology::shape`] knows.
@@ -49,7 +53,14 @@ impl Topology {
     fn new(name: &str, nodes: usize, links: impl IntoIterator<Item = (usize, usize)>) -> Self {
         let whole = |(a, b): (usize, usize)| ((a.min(b), a.max(b)), [1.0; 2]);
         let links = links.into_iter().filter(|(a, b)| a != b).map(whole).collect();
-        let mut topology = Self { name: name.to_owned(), nodes, links, positions: Vec::new() };
+        let mut topology = Self {
+            name: name.to_owned(),
+            nodes,
+            links,
+            positions: Vec::new(),
+            placed: matches!(name, "line" | "ring" | "grid" | "geometric" | "moving"),
+            names: Vec::new(),
+        };
         topology.positions = topology.circle();
         topology
     }
@@ -121,7 +132,13 @@ impl Topology {
         links
     }
 
-    /// Reads a file: `{"nodes": n, "links": [[a, b, quality, quality back], ..]}`.
+    /// What a node is called.
+    pub fn label(&self, n: usize) -> String {
+        self.names.get(n).cloned().unwrap_or_else(|| n.to_string())
+    }
+
+    /// Reads a file: `{"nodes": n, "links": [[a, b, quality, quality back], ..]}`; it may
+    /// also have `"positions": [[x, y], ..]` in any unit and `"names": ["..", ..]`.
     pub fn read(path: &Path) -> Result<Self, String> {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
@@ -141,7 +158,30 @@ impl Topology {
                 topology.links.insert((a.min(b), a.max(b)), each);
             }
         }
+        topology.placed = false;
+        if let Some(list) = json["positions"].as_array() {
+            let place = |at: &serde_json::Value| Some((at[0].as_f64()?, at[1].as_f64()?));
+            let places: Option<Vec<_>> = list.iter().map(place).collect();
+            let places = places.filter(|p| p.len() == nodes);
+            topology.place(places.ok_or_else(|| bad("positions that are not one for each node"))?);
+        }
+        if let Some(list) = json["names"].as_array() {
+            let names: Option<Vec<_>> = list.iter().map(|n| Some(n.as_str()?.to_owned())).collect();
+            let names = names.filter(|n| n.len() == nodes);
+            topology.names = names.ok_or_else(|| bad("names that are not one for each node"))?;
+        }
         Ok(topology)
+    }
+
+    /// Takes measured positions, in units in which the longest link is 1.
+    fn place(&mut self, positions: Vec<(f64, f64)>) {
+        let far = |(a, b): &(usize, usize)| {
+            (positions[*a].0 - positions[*b].0).hypot(positions[*a].1 - positions[*b].1)
+        };
+        let longest = self.links.keys().map(far).fold(0.0, f64::max);
+        let unit = if longest > 0.0 { longest } else { 1.0 };
+        self.positions = positions.iter().map(|(x, y)| (x / unit, y / unit)).collect();
+        self.placed = true;
     }
 
     fn circle(&self) -> Vec<(f64, f64)> {
@@ -210,5 +250,28 @@ mod tests {
             assert!((a.0 - b.0).hypot(a.1 - b.1) <= 1.0);
         }
         assert!(Topology::shape("knot", 3, &mut Rng::new(1)).is_none());
+    }
+
+    #[test]
+    fn a_file_may_say_where_nodes_are_and_what_they_are_called() {
+        let file = std::env::temp_dir().join(format!("blvm-mesh-topology-{}", std::process::id()));
+        let mut read = |more: &str| {
+            let text = format!("{{\"nodes\": 3, \"links\": [[0, 1], [1, 2, 0.5, 1]]{more}}}");
+            std::fs::write(&file, text).unwrap();
+            Topology::read(&file)
+        };
+        let plain = read("").unwrap();
+        assert!(!plain.placed && plain.label(2) == "2");
+        let map =
+            read(", \"positions\": [[0, 0], [30, 40], [30, 60]], \"names\": [\"a\", \"b\", \"c\"]");
+        let map = map.unwrap();
+        assert!(map.placed && map.label(2) == "c");
+        assert_eq!(map.positions, [(0.0, 0.0), (0.6, 0.8), (0.6, 1.2)]);
+        for wrong in
+            [", \"positions\": [[0, 0]]", ", \"positions\": [1, 2, 3]", ", \"names\": [1, 2, 3]"]
+        {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+        let _ = std::fs::remove_file(&file);
     }
 }

@@ -3,8 +3,11 @@
 use blvm_mesh_core::config::{Config, MeshMode};
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::time::{MILLISECOND, SECOND};
-use blvm_mesh_tests::sim::{Given, World};
+use blvm_mesh_tests::rng::Rng;
+use blvm_mesh_tests::sim::{Given, Plan, World};
 use blvm_mesh_tests::topology::{Topology, all};
+use std::collections::BTreeMap;
+use std::path::Path;
 
 const PAIRS: usize = 20;
 
@@ -63,4 +66,48 @@ fn discovery_and_delivery_on_measured_topologies() {
         );
         assert_eq!(arrived, asked, "{}", topology.name);
     }
+}
+
+/// A community network: gateways of 305, 172, 128 and 86 neighbours in a ring, and some
+/// neighbours that see each other too.
+fn hubs() -> Topology {
+    let (neighbours, mut nodes, mut links) = ([305, 172, 128, 86], 4, BTreeMap::new());
+    let mut rng = Rng::new(25);
+    for (hub, count) in neighbours.into_iter().enumerate() {
+        links.insert((hub.min((hub + 1) % 4), hub.max((hub + 1) % 4)), [1.0; 2]);
+        for leaf in nodes..nodes + count - 2 {
+            links.insert((hub, leaf), [1.0; 2]);
+            if leaf > nodes && rng.one_in(4) {
+                links.insert((leaf - 1, leaf), [1.0; 2]);
+            }
+        }
+        nodes += count - 2;
+    }
+    let shape =
+        Topology { nodes, links, ..Topology::shape("line", nodes, &mut rng).expect("a shape") };
+    let degrees: Vec<usize> = shape.neighbours()[..4].iter().map(Vec::len).collect();
+    assert_eq!(degrees, neighbours);
+    shape
+}
+
+/// A host takes 1,024 neighbours, and so does one in a plan: with 64 places a hub of 305
+/// left three of four without a link.
+#[test]
+fn hubs_of_hundreds_of_neighbours_serve_all_of_them() {
+    let shape = hubs();
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hubs.json");
+    let links: Vec<_> = shape.links.keys().collect();
+    let text = serde_json::json!({ "nodes": shape.nodes, "links": links }).to_string();
+    std::fs::write(&file, text).expect("a file");
+    let mut plan = Plan::calm(1, shape.nodes, file.to_str().expect("a name"));
+    (plan.duration, plan.traffic_gap) = (30 * SECOND, 200 * MILLISECOND);
+    let life = plan.live(&mut |_| {}, None).expect("a world");
+    let known = |n: usize| {
+        let node = &life.world.nodes[n];
+        blvm_mesh_tests::either!(&node.machine, m => m.table().neighbours.len())
+    };
+    let (sent, arrived) = (life.world.account.sent, life.world.account.arrived);
+    println!("{} nodes: {arrived} of {sent} arrived", shape.nodes);
+    assert_eq!([0, 1, 2, 3].map(known), [305, 172, 128, 86]);
+    assert!(sent > 80 && arrived == sent, "{arrived} of {sent}");
 }

@@ -9,24 +9,36 @@ use super::wires::{Line, LinkCode};
 use crate::chain::payout_script;
 use crate::rng::Rng;
 use crate::topology::{SHAPES, Topology};
-use blvm_mesh_core::config::{Allowance, Capacities, Config, MAX_HOPS, MeshMode};
+use blvm_mesh_core::config::{Allowance, Capacities, Config, MeshMode};
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::payment::fee::Tariff;
 use blvm_mesh_core::time::{MILLISECOND, SECOND};
 
-/// Tables of a node in a large world: enough for modest traffic.
-const TABLES: Capacities = Capacities {
-    neighbours: 64,
-    routes: 96,
-    route_hops: MAX_HOPS,
-    hearsay: 128,
-    relayed_requests: 128,
-    searches: 8,
-    payments: 4096,
-    parked: 16,
-    headers: 16,
-    seen: 256,
-};
+/// Nodes of a mesh in which every host has all of its tables.
+const WHOLE: usize = 1000;
+/// Neighbours of a node that the small tables of a larger mesh serve well.
+const FEW: usize = 64;
+/// Payments that a node of a plan remembers: more than are made in any.
+const PAYMENTS: usize = 4096;
+
+/// Tables of a host with so many neighbours in a mesh of so many nodes: in a large mesh
+/// only hubs need all, and there is no memory for more.
+fn host_tables(nodes: usize, neighbours: usize) -> Capacities {
+    let host = Capacities { payments: PAYMENTS, ..Capacities::HOST };
+    if nodes <= WHOLE || neighbours > FEW {
+        return host;
+    }
+    Capacities {
+        routes: 96,
+        hearsay: 128,
+        relayed_requests: 128,
+        searches: 8,
+        parked: 16,
+        headers: 16,
+        seen: 256,
+        ..host
+    }
+}
 
 impl Plan {
     /// The topology of this plan.
@@ -52,8 +64,8 @@ impl Plan {
             false => gated,
         };
         world.chain.mine(world.unix());
-        for _ in 0..shape.nodes {
-            self.node(&mut world, mode, &mut rng);
+        for list in shape.neighbours() {
+            self.node(&mut world, mode, list.len(), &mut rng);
         }
         if self.has(Fault::Tamper) {
             world.tamper_ppm = 2_000;
@@ -71,13 +83,20 @@ impl Plan {
         Ok((world, shape))
     }
 
-    fn node(&self, world: &mut World, mode: MeshMode, rng: &mut Rng) {
-        let config = match self.varied {
+    fn node(&self, world: &mut World, mode: MeshMode, neighbours: usize, rng: &mut Rng) {
+        let mut config = match self.varied {
             true => self.varied_config(world, mode, rng),
             false => self.plain_config(world),
         };
         let heap = rng.one_in(2);
-        let n = world.add_node(config, self.heap.unwrap_or(heap));
+        let heap = self.heap.unwrap_or(heap);
+        if !self.varied {
+            config.capacities = match self.boards || !heap {
+                true => Capacities::BOARD,
+                false => host_tables(self.nodes, neighbours),
+            };
+        }
+        let n = world.add_node(config, heap);
         let id = world.id(n);
         let script = payout_script(&id.0);
         if self.covenants {
@@ -101,7 +120,6 @@ impl Plan {
 
     fn plain_config(&self, world: &World) -> Config {
         let mut c = Config::host(Network::Regtest);
-        c.capacities = TABLES;
         c.max_packet = 65_536;
         c.payment.max_lifetime = self.lifetime;
         c.payment.future_skew = self.skew;

@@ -7,6 +7,7 @@ use super::machine::Given;
 use super::plan::{Fault, Plan};
 use super::report::Report;
 use super::wires::LinkCode;
+use crate::topology::SHAPES;
 use blvm_mesh_core::time::{Micros, SECOND};
 use std::cell::RefCell;
 use std::io::Write;
@@ -56,7 +57,8 @@ impl std::fmt::Display for Failure {
         if let Some((at, node, given)) = &self.at {
             writeln!(f, "at {:.6} s, node {node}: {given:?}", *at as f64 / SECOND as f64)?;
         }
-        write!(f, "again: {}", self.plan.command())
+        let compare = if self.invariant() == "I7" { " --compare" } else { "" };
+        write!(f, "again: {}{compare}", self.plan.command())
     }
 }
 
@@ -84,18 +86,20 @@ pub fn attempt_live<'a>(
     })
 }
 
-/// I7: lives a plan in either memory, and compares.
+/// I7: lives a plan in either memory, with tables of the same size, and compares.
 ///
 /// # Errors
 /// The failure, also of another invariant.
 pub fn compare(plan: &Plan) -> Result<(), Box<Failure>> {
-    let plan = |heap| Plan { heap: Some(heap), ..plan.clone() };
-    let [one, other] = [plan(true), plan(false)].map(|plan| attempt(&plan, &mut |_| {}));
+    let of = |heap| Plan { heap: Some(heap), boards: !plan.varied, ..plan.clone() };
+    let [one, other] = [of(true), of(false)].map(|plan| attempt(&plan, &mut |_| {}));
     match one?.trace == other?.trace {
         true => Ok(()),
         false => {
             let message = "I7: in fixed memory something else is done than on the heap".into();
-            Err(Box::new(Failure { plan: plan(false), message, at: None }))
+            let heap = (!plan.varied).then_some(true);
+            let plan = Plan { heap, boards: false, ..plan.clone() };
+            Err(Box::new(Failure { plan, message, at: None }))
         }
     }
 }
@@ -109,7 +113,13 @@ fn simpler(plan: &Plan) -> Vec<Plan> {
         other.liars = other.liars.min(other.nodes.saturating_sub(2));
         out.push(other);
     };
-    with(&|p| p.nodes = (p.nodes / 2).max(2));
+    // A file has the nodes that it has.
+    let fewer = |p: &mut Plan, less: fn(usize) -> usize| {
+        if SHAPES.contains(&p.topology.as_str()) {
+            p.nodes = less(p.nodes).max(2);
+        }
+    };
+    with(&|p| fewer(p, |n| n / 2));
     with(&|p| p.duration /= 2);
     with(&|p| p.liars = 0);
     with(&|p| p.faults.clear());
@@ -128,7 +138,7 @@ fn simpler(plan: &Plan) -> Vec<Plan> {
         }
     }
     with(&|p| p.liars = p.liars.saturating_sub(1));
-    with(&|p| p.nodes = (p.nodes - 1).max(2));
+    with(&|p| fewer(p, |n| n - 1));
     with(&|p| p.duration = p.duration * 7 / 8);
     out.retain(|p| p != plan);
     out
@@ -179,18 +189,25 @@ impl Plan {
         if self.liars > 0 {
             out += &format!(" --lies {}", list(&self.lies, &Lie::ALL, |l| l.name()));
         }
-        if let Some(modem) = self.radio {
-            out += &format!(" --radio {},{}", modem.spreading, modem.bandwidth / 1000);
+        match self.radio {
+            Some(modem) => {
+                out += &format!(" --radio {},{}", modem.spreading, modem.bandwidth / 1000);
+            }
+            None if self.varied && Self::drawn(self.seed).radio.is_some() => {
+                out += " --radio none";
+            }
+            None => {}
         }
-        if !self.varied {
-            out += &format!(" --traffic-ms {}", self.traffic_gap / 1000);
-        }
+        out += &format!(" --traffic-ms {}", self.traffic_gap as f64 / 1000.0);
         if self.peace {
             out += " --peace";
         }
         out += &format!(" --links {} --covenants {}", self.code.name(), self.covenants);
         if let Some(heap) = self.heap.filter(|heap| self.varied || !heap) {
             out += &format!(" --heap {heap}");
+        }
+        if self.boards {
+            out += " --boards";
         }
         out
     }

@@ -13,6 +13,7 @@ mod checks;
 mod datagrams;
 pub mod forge;
 pub mod hunt;
+mod layout;
 pub mod live;
 mod machine;
 mod node;

@@ -108,6 +108,9 @@ pub struct Plan {
     pub covenants: bool,
     /// Which memory the tables live in; `None`: drawn for each node.
     pub heap: Option<bool>,
+    /// Whether tables on the heap are no larger than a board's. Those in fixed memory never
+    /// are, nor is any in a varied plan.
+    pub boards: bool,
     /// Whether each node has a mode, tables and prices of its own.
     pub varied: bool,
     /// Longest life of an invoice, in seconds.
@@ -146,6 +149,7 @@ impl Plan {
             traffic: [2, 1, 0, 0],
             covenants: false,
             heap: Some(true),
+            boards: false,
             varied: false,
             lifetime: 300,
             skew: 10,
@@ -158,8 +162,24 @@ impl Plan {
     }
 
     /// A small world with troubles, all drawn from the seed. Each trouble is left
-    /// out of some worlds.
+    /// out of some worlds; one in twelve is on radio.
     pub fn drawn(seed: u64) -> Self {
+        let (plan, radio) = Self::draw(seed);
+        if radio { plan.on_radio() } else { plan }
+    }
+
+    /// The same on radio, whatever the seed says of that.
+    pub fn drawn_on_radio(seed: u64) -> Self {
+        Self::draw(seed).0.on_radio()
+    }
+
+    /// The same on wires, whatever the seed says of that.
+    pub fn drawn_on_wires(seed: u64) -> Self {
+        Self::draw(seed).0
+    }
+
+    /// The plan on wires, and whether it is to be on radio.
+    fn draw(seed: u64) -> (Self, bool) {
         let mut rng = Rng::new(seed).fork("plan");
         let nodes = rng.within(3, 10) as usize;
         let some = |rng: &mut Rng| rng.within(1, 3);
@@ -205,10 +225,10 @@ impl Plan {
             ..Self::calm(seed, nodes, "random")
         };
         match more.below(12) {
-            0 => plan.on_radio(),
-            1 => Self { topology: "moving".into(), ..plan },
-            2 => Self { topology: "geometric".into(), ..plan },
-            _ => plan,
+            0 => (plan, true),
+            1 => (Self { topology: "moving".into(), ..plan }, false),
+            2 => (Self { topology: "geometric".into(), ..plan }, false),
+            _ => (plan, false),
         }
     }
 

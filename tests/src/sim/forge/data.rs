@@ -171,7 +171,7 @@ impl World {
         parts.proof = match kind {
             // An invoice to himself, which names its key or another's.
             0 => {
-                let mut own = Bank::new(m as u8 + 1);
+                let mut own = Bank::of(self.nodes[m].key);
                 let hash = own.issue(terms, amount, unix, lifetime);
                 let preimage = own.issued[&hash].preimage;
                 let hint = if self.rng.one_in(2) { accepted } else { own.public_key() };

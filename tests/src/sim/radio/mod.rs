@@ -331,6 +331,7 @@ impl World {
         let radio = &mut medium.radios[n];
         let Some(outgoing) = radio.queue.front() else { return };
         let len = outgoing.next_frame();
+        outgoing.to.iter().for_each(|(conn, _)| self.conns[*conn].bytes += len as u64);
         let ack = if outgoing.acknowledged() { modem.airtime(ACK) } else { 0 };
         let airtime = modem.airtime(len) + ack;
         medium.numbers += 1;
