@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn a_file_may_say_where_nodes_are_and_what_they_are_called() {
         let file = std::env::temp_dir().join(format!("blvm-mesh-topology-{}", std::process::id()));
-        let mut read = |more: &str| {
+        let read = |more: &str| {
             let text = format!("{{\"nodes\": 3, \"links\": [[0, 1], [1, 2, 0.5, 1]]{more}}}");
             std::fs::write(&file, text).unwrap();
             Topology::read(&file)

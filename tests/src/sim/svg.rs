@@ -15,7 +15,9 @@ use std::fmt::Write;
 const WIDE: f64 = 1000.0;
 const EDGE: f64 = 40.0;
 const TITLE: f64 = 60.0;
-const LEGEND: f64 = 110.0;
+const LEGEND: f64 = 80.0;
+/// Letters of the command in a line below the title.
+const COLUMNS: usize = 140;
 /// Nodes whose names are all written; of more only the largest hubs' and the liars'.
 const NAMED: usize = 80;
 /// Names that are written in a larger mesh.
@@ -53,13 +55,15 @@ struct Drawing {
     out: String,
     /// Radius of a node to which nothing was delivered.
     small: f64,
+    /// Width of a link that carried little.
+    thin: f64,
     /// Most bytes on a link, most payloads at a node.
     most: (f64, f64),
 }
 
 impl Drawing {
     fn line(&mut self, [x1, y1, x2, y2]: [f64; 4], carried: f64, title: &str) {
-        let (colour, width) = pen((carried / self.most.0).sqrt(), (self.small / 4.0).max(0.6));
+        let (colour, width) = pen((carried / self.most.0).sqrt(), self.thin);
         let title = match title {
             "" => String::new(),
             title => format!("<title>{}</title>", escaped(title)),
@@ -145,9 +149,10 @@ pub fn draw(world: &World, topology: &Topology, plan: &Plan) -> String {
         load.values().copied().max().unwrap_or(0).max(1) as f64,
         (0..at.len()).map(delivered).fold(1.0, f64::max),
     );
-    let small = (220.0 / (at.len() as f64).sqrt() / 2.0).clamp(1.8, 7.0);
+    let small = (110.0 / (at.len() as f64).sqrt()).clamp(1.8, 7.0);
+    let thin = (15.0 / (topology.links.len().max(1) as f64).sqrt()).clamp(0.4, 1.6);
     let foot = TITLE + height * scale + 2.0 * EDGE;
-    let mut d = Drawing { out: String::new(), small, most };
+    let mut d = Drawing { out: String::new(), small, thin, most };
     let _ = writeln!(
         d.out,
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDE} {:.0}\" \
@@ -158,8 +163,16 @@ pub fn draw(world: &World, topology: &Topology, plan: &Plan) -> String {
     let seconds = world.now / blvm_mesh_core::time::SECOND;
     let (nodes, links) = (at.len(), topology.links.len());
     let name = &topology.name;
-    d.text((EDGE, 30.0), 18.0, &format!("{name}: {nodes} nodes, {links} links, {seconds} s"));
-    d.text((EDGE, 50.0), 11.0, &plan.command());
+    d.text((EDGE, 26.0), 18.0, &format!("{name}: {nodes} nodes, {links} links, {seconds} s"));
+    let (mut line, mut y) = (String::new(), 46.0);
+    for word in plan.command().split(' ').chain([""]) {
+        if word.is_empty() || line.len() + word.len() > COLUMNS {
+            d.text((EDGE, y), 11.0, &std::mem::take(&mut line));
+            y += 14.0;
+        }
+        line += word;
+        line += " ";
+    }
     // What carried much lies upon what carried little.
     let mut order: Vec<_> = load.into_iter().collect();
     order.sort_by_key(|(_, bytes)| *bytes);
