@@ -115,8 +115,10 @@ pub enum Happening<'a> {
         reason: Down,
     },
     /// A payment could not be recorded, and what it paid for was not sent. No payment is
-    /// accepted any more.
+    /// accepted until [`Happening::StoreRecovered`].
     StoreFailed(StoreError),
+    /// What could not be recorded is recorded now; payments are accepted again.
+    StoreRecovered,
     /// Something happened in the mesh.
     Event(Event),
 }

@@ -97,6 +97,7 @@ pub fn write_input(marked: bool, now: Micros, input: &Input<'_>, put: &mut impl 
             put(&record.encode());
         }
         Input::StoreFailed => put(&[11]),
+        Input::StoreRecovered => put(&[15]),
         Input::Congestion { link, lane, full } => {
             put(&[12, *lane as u8, (*full).into()]);
             put(&link.0.to_le_bytes());
@@ -233,6 +234,7 @@ impl<'a> Recording<'a> {
             [9] => Input::BlockHeader { header: f.borrow()?, height: f.short()? },
             [10] => Input::Persisted { record: Record::decode(f.borrow::<RECORD_LEN>()?)? },
             [11] => Input::StoreFailed,
+            [15] => Input::StoreRecovered,
             [12] => {
                 let [lane, full] = f.array()?;
                 let lane = if lane == Lane::Paid as u8 { Lane::Paid } else { Lane::Free };

@@ -5,10 +5,14 @@ use crate::{Happening, HeaderClock, Sent, Storage, StoreError};
 use blvm_mesh_core::id::LinkId;
 use blvm_mesh_core::link::aead::Aead;
 use blvm_mesh_core::mesh::{
-    Action, BoardMesh, Input, NetworkReason, PaymentReason, Remedy, Ticket,
+    Action, BoardMesh, Event, Input, NetworkReason, PaymentReason, Remedy, Ticket,
 };
-use blvm_mesh_core::time::Micros;
+use blvm_mesh_core::payment::ledger::Record;
+use blvm_mesh_core::time::{Micros, SECOND};
 use heapless::VecView;
+
+/// Pause before a record that was not written is written once more.
+const RETRY: Micros = 10 * SECOND;
 
 /// The state machine and the links.
 pub(crate) struct Relay<A: 'static> {
@@ -22,8 +26,11 @@ pub(crate) struct Relay<A: 'static> {
     store: Option<&'static mut dyn Storage>,
     /// Where the time comes from, until somebody sets the clock.
     pub(crate) header_clock: Option<&'static mut HeaderClock>,
-    /// Why it is not used any more.
+    /// Why it could not be read or written, until it can.
     pub(crate) store_error: Option<StoreError>,
+    /// What is to be written once it can: a payment and when the store was lost, at most.
+    unwritten: heapless::Vec<Record, 2>,
+    retry_at: Micros,
     /// The state machine is to be told of it.
     failed: bool,
 }
@@ -39,6 +46,8 @@ impl<A: Aead> Relay<A> {
             store: None,
             header_clock: None,
             store_error: None,
+            unwritten: heapless::Vec::new(),
+            retry_at: 0,
             failed: false,
         }
     }
@@ -60,6 +69,27 @@ impl<A: Aead> Relay<A> {
                 self.give(now, Input::StoreFailed, on);
             }
         }
+    }
+
+    /// When to write once more what could not be written.
+    pub(crate) fn retry_at(&self) -> Option<Micros> {
+        (!self.unwritten.is_empty()).then_some(self.retry_at)
+    }
+
+    /// Writes once more what could not be written, and says so if it works again.
+    #[inline(never)]
+    pub(crate) fn retry(&mut self, now: Micros, on: &mut dyn FnMut(Happening<'_>)) {
+        let Some(store) = &mut self.store else { return };
+        while let Some(record) = self.unwritten.first() {
+            if let Err(error) = store.write(record) {
+                (self.store_error, self.retry_at) = (Some(error), now.saturating_add(RETRY));
+                return;
+            }
+            self.unwritten.remove(0);
+        }
+        self.store_error = None;
+        on(Happening::StoreRecovered);
+        self.give(now, Input::StoreRecovered, on);
     }
 
     /// A number for a link that no link had before.
@@ -122,6 +152,7 @@ impl<A: Aead> Relay<A> {
             }
         }
         if core::mem::take(&mut self.failed) {
+            self.retry_at = now.saturating_add(RETRY);
             if let Some(error) = self.store_error {
                 on(Happening::StoreFailed(error));
             }
@@ -154,7 +185,7 @@ impl<A: Aead> Relay<A> {
         bytes: &[u8],
         on: &mut dyn FnMut(Happening<'_>),
     ) -> (Option<Sent>, Option<Ticket>) {
-        let Self { mesh, lines, wake, store, store_error, failed, .. } = self;
+        let Self { mesh, lines, wake, store, store_error, unwritten, failed, .. } = self;
         let (mut sent, mut asked) = (None, None);
         loop {
             match mesh.poll() {
@@ -214,11 +245,28 @@ impl<A: Aead> Relay<A> {
                 Action::Parked { ticket, .. } => sent = Some(Sent::Searching(ticket)),
                 Action::Resume { ticket } => on(Happening::SendAgain(ticket)),
                 Action::Verify { ticket, .. } => asked = Some(ticket),
+                Action::Publish(Event::PaymentVerified { after: Some(_), .. }) if *failed => {}
                 Action::Publish(event) => on(Happening::Event(event)),
                 // Written at once, so that what waits for it need not wait.
                 Action::Persist { record, .. } => {
-                    if let Some(Err(error)) = store.as_mut().map(|store| store.write(&record)) {
-                        (*store_error, *failed) = (Some(error), true);
+                    let Some(store) = store.as_mut() else { continue };
+                    let late = matches!(record, Record::StoreLost(_)) && !unwritten.is_empty();
+                    let written = if late { None } else { Some(store.write(&record)) };
+                    match (written, record) {
+                        (Some(Ok(())), _) => {}
+                        // Without it more is remembered after a restart, and not less.
+                        (_, Record::Floor(_)) => {}
+                        (written, record) => {
+                            if let Some(Err(error)) = written {
+                                (*store_error, *failed) = (Some(error), true);
+                            }
+                            let lost = |r: &Record| matches!(r, Record::StoreLost(_));
+                            if lost(&record) {
+                                unwritten.retain(|r| !lost(r));
+                            }
+                            // No payment is accepted while one is here: there is room.
+                            let _ = unwritten.push(record);
+                        }
                     }
                 }
                 Action::Absorbed => {}

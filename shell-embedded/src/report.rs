@@ -75,7 +75,8 @@ impl<W: Write> Report<W> {
             Happening::Event(Event::PeerDisconnected { peer }) => {
                 self.line(format_args!("gone {peer}"));
             }
-            Happening::StoreFailed(error) => self.line(format_args!("no more payments: {error}")),
+            Happening::StoreFailed(error) => self.line(format_args!("no payments: {error}")),
+            Happening::StoreRecovered => self.line(format_args!("payments again")),
             Happening::Refused { port, reason } => self.note(*port, *reason),
             Happening::Deliver { .. }
             | Happening::SendAgain(_)

@@ -19,7 +19,8 @@ use sequential_storage::map::{MapConfig, MapStorage};
 /// Keeps records over a restart.
 pub trait Storage {
     /// Gives the records that are kept, the floor first. Call it once, before the first
-    /// [`write`](Self::write).
+    /// [`write`](Self::write). Storage that is empty gives [`Record::StoreLost`]: it cannot be
+    /// told from storage that was erased.
     ///
     /// # Errors
     /// [`StoreError`]; what was given until then is kept.
@@ -55,6 +56,8 @@ pub enum StoreError {
 
 /// Key of the floor; payments have their slot's number.
 const FLOOR: u16 = u16::MAX;
+/// Key of the time up to which nothing is known.
+const LOST: u16 = u16::MAX - 1;
 /// Bytes to work in: a key and a record, in whole words of at most 32 bytes.
 const ROOM: usize = 160;
 
@@ -103,9 +106,14 @@ type Map<F> = MapStorage<u16, Blocking<F>, Cache<Uncached, Uncached, Uncached, u
 
 impl<F: NorFlash> Storage for FlashStore<F> {
     fn load(&mut self, each: &mut dyn FnMut(Record)) -> Result<(), StoreError> {
-        if let Some(record @ Record::Floor(floor)) = self.read(FLOOR)? {
-            self.floor = floor;
+        let mut empty = true;
+        for key in [FLOOR, LOST] {
+            let Some(record) = self.read(key)? else { continue };
+            if let Record::Floor(floor) = record {
+                self.floor = floor;
+            }
             each(record);
+            empty = false;
         }
         for at in 0..PAYMENTS {
             let Some(record) = self.read(at as u16)? else { continue };
@@ -116,6 +124,10 @@ impl<F: NorFlash> Storage for FlashStore<F> {
             if let Some(slot) = self.slots.get_mut(at) {
                 *slot = payment.expires_at;
             }
+            empty = false;
+        }
+        if empty {
+            each(Record::StoreLost(None));
         }
         Ok(())
     }
@@ -124,12 +136,14 @@ impl<F: NorFlash> Storage for FlashStore<F> {
         let free = |slots: &[u64], floor| slots.iter().position(|expires| *expires <= floor);
         let key = match record {
             Record::Floor(_) => FLOOR,
+            Record::StoreLost(_) => LOST,
             Record::Payment(_) => free(&self.slots, self.floor).ok_or(StoreError::Full)? as u16,
         };
         let mut room = Room([0; ROOM]);
         now(self.map.store_item(&mut room.0, &key, &record.encode()))?;
         match record {
             Record::Floor(floor) => self.floor = *floor,
+            Record::StoreLost(_) => {}
             Record::Payment(payment) => {
                 if let Some(slot) = self.slots.get_mut(usize::from(key)) {
                     *slot = payment.expires_at;
@@ -287,7 +301,7 @@ mod tests {
 
     /// Payments that come and expire until every page was used more than once.
     fn life() -> Vec<Record> {
-        let mut records = Vec::new();
+        let mut records = std::vec![Record::StoreLost(Some(7))];
         for n in 0..220 {
             // At most 100 are live; one of them stays throughout.
             records.push(payment(n, if n == 5 { 10_000 } else { n + 100 }));
@@ -300,16 +314,21 @@ mod tests {
 
     /// What must be known after these were written, as a set of encoded records.
     fn live<'a>(written: impl Iterator<Item = &'a Record>) -> BTreeSet<[u8; RECORD_LEN]> {
-        let (mut payments, mut floor) = (Vec::new(), None);
+        let (mut payments, mut floor, mut lost) = (Vec::new(), None, None);
         for record in written {
             match record {
                 Record::Floor(unix) => floor = Some(*unix),
+                Record::StoreLost(_) => lost = Some(*record),
                 Record::Payment(p) => payments.push(*p),
             }
         }
+        let payments_are_none = payments.is_empty() && floor.is_none();
         let kept = payments.into_iter().filter(|p| p.expires_at > floor.unwrap_or(0));
         let floor = floor.map(|unix| Record::Floor(unix).encode());
-        kept.map(|p| Record::Payment(p).encode()).chain(floor).collect()
+        // What is empty may have been erased.
+        let empty = payments_are_none.then_some(Record::StoreLost(None));
+        let lost = lost.or(empty).map(|record| record.encode());
+        kept.map(|p| Record::Payment(p).encode()).chain(floor).chain(lost).collect()
     }
 
     fn loaded(flash: &mut Flash) -> BTreeSet<[u8; RECORD_LEN]> {
@@ -317,7 +336,7 @@ mod tests {
         let mut first = true;
         store(flash)
             .load(&mut |record| {
-                assert!(first || matches!(record, Record::Payment(_)), "the floor comes first");
+                assert!(first || !matches!(record, Record::Floor(_)), "the floor comes first");
                 first = false;
                 assert!(all.insert(record.encode()), "a record came twice");
             })
@@ -385,6 +404,16 @@ mod tests {
         // Every record has at least a header and its bytes.
         assert!(points > 20 * records.len() as u64, "{points}");
         std::println!("{points} points");
+    }
+
+    #[test]
+    fn an_erased_flash_says_that_it_was_lost_until_the_time_is_written() {
+        let mut flash = Flash::erased();
+        let lost = |before| [Record::StoreLost(before).encode()].into();
+        assert_eq!(loaded(&mut flash), lost(None));
+        assert_eq!(loaded(&mut flash), lost(None));
+        store(&mut flash).write(&Record::StoreLost(Some(9))).unwrap();
+        assert_eq!(loaded(&mut flash), lost(Some(9)));
     }
 
     #[test]

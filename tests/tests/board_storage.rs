@@ -12,7 +12,7 @@ use blvm_mesh_core::wire::route_error::Cause;
 use blvm_mesh_embedded::{Board, BoardMemory, Happening, Port, Role, Sent, Storage, StoreError};
 use blvm_mesh_tests::invoice::Order;
 use secp256k1::{Secp256k1, SecretKey};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -46,7 +46,7 @@ fn line() -> (Line, Line) {
 #[derive(Clone, Default)]
 struct Disk {
     records: Rc<RefCell<Vec<Record>>>,
-    broken: bool,
+    broken: Rc<Cell<bool>>,
     unreadable: bool,
 }
 
@@ -56,7 +56,7 @@ impl Storage for Disk {
         if self.unreadable { Err(StoreError::Corrupted) } else { Ok(()) }
     }
     fn write(&mut self, record: &Record) -> Result<(), StoreError> {
-        if self.broken {
+        if self.broken.get() {
             return Err(StoreError::Flash);
         }
         self.records.borrow_mut().push(*record);
@@ -86,6 +86,7 @@ enum Seen {
     Delivered(usize),
     Failed(Cause),
     StoreFailed,
+    StoreRecovered,
 }
 
 /// Three boards in a line; the one in the middle keeps its payments.
@@ -155,6 +156,7 @@ impl World {
                         seen.push(Seen::Failed(cause));
                     }
                     Happening::StoreFailed(StoreError::Flash) => seen.push(Seen::StoreFailed),
+                    Happening::StoreRecovered => seen.push(Seen::StoreRecovered),
                     _ => {}
                 });
             }
@@ -200,7 +202,8 @@ fn a_payment_is_taken_once_over_a_restart() {
 
 #[test]
 fn what_cannot_be_written_down_is_not_forwarded() {
-    let disk = Disk { broken: true, ..Disk::default() };
+    let disk = Disk::default();
+    disk.broken.set(true);
     let mut w = World::new(&disk, 0);
     assert!(w.boards[1].status().takes_payments);
     let proof = w.order(&[7; 200]).proof();
@@ -211,6 +214,34 @@ fn what_cannot_be_written_down_is_not_forwarded() {
     w.send(&[7; 200], &proof);
     w.until("refused", |w| w.seen.contains(&Seen::Failed(Cause::StoreFailed)));
     assert!(!w.seen.contains(&Seen::Delivered(200)));
+
+    // Once the flash takes records again, what was accepted is written and payments pass.
+    disk.broken.set(false);
+    w.until("payments again", |w| w.seen.contains(&Seen::StoreRecovered));
+    assert!(w.boards[1].status().takes_payments);
+    assert_eq!(disk.records.borrow().len(), 1);
+    let proof = w.order(&[8; 201]).proof();
+    w.send(&[8; 201], &proof);
+    w.until("delivered", |w| w.seen.contains(&Seen::Delivered(201)));
+    assert_eq!(disk.records.borrow().len(), 2);
+}
+
+#[test]
+fn a_board_whose_flash_was_erased_takes_no_payment_of_before() {
+    let disk = Disk::default();
+    let mut w = World::new(&disk, 0);
+    let proof = w.order(&[7; 200]).proof();
+    w.send(&[7; 200], &proof);
+    w.until("delivered", |w| w.seen.contains(&Seen::Delivered(200)));
+    *disk.records.borrow_mut() = vec![Record::StoreLost(None)];
+    // Two starts: the second reads back when the first was.
+    for boot in [0x80, 0x40] {
+        let mut w = World::new(&disk, boot);
+        assert!(matches!(disk.records.borrow()[1], Record::StoreLost(Some(at)) if at >= UNIX));
+        w.send(&[7; 200], &proof);
+        w.until("refused", |w| w.seen.iter().any(|s| matches!(s, Seen::Failed(_))));
+        assert!(!w.seen.contains(&Seen::Delivered(200)), "{:?}", w.seen);
+    }
 }
 
 #[test]

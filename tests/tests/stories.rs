@@ -64,14 +64,14 @@ fn a_packet_is_paid_for_and_the_same_payment_buys_nothing_more() {
 }
 
 const PAID: &str = r#"
-0 is paid 733 of 7331 msat
 0 records it as Source
-1 is paid 1100 of 7331 msat
+0 is paid 733 of 7331 msat
 1 records it as Intermediate(0)
-2 is paid 1100 of 7331 msat
+1 is paid 1100 of 7331 msat
 2 records it as Intermediate(1)
-3 is paid 4398 of 7331 msat
+2 is paid 1100 of 7331 msat
 3 records it as Destination
+3 is paid 4398 of 7331 msat
 3 delivers "hello" and earns 4398 msat
 1 refuses: the payment was used before (Penalise)
 0 learns that it was stopped: Replay
@@ -131,8 +131,8 @@ fn the_clock_goes_ahead_and_back_and_nothing_is_paid_twice() {
 }
 
 const CLOCK: &str = r#"
-1 is paid 1100 of 1833 msat
 1 records it as Destination
+1 is paid 1100 of 1833 msat
 1 delivers "once" and earns 1100 msat
 1 forgets all up to 3600 s
 1 refuses: payments that expire up to 1750003600 (seconds since 1970) are no longer accepted here (Ignore)
@@ -181,8 +181,8 @@ fn a_relay_loses_power_before_and_after_its_record_is_durable() {
 }
 
 const POWER: &str = r#"
-1 is paid 1100 of 3666 msat
 1 records it as Intermediate(0)
+1 is paid 1100 of 3666 msat
 0 has lost a neighbour
 2 has lost a neighbour
 1 has a new neighbour
@@ -192,13 +192,13 @@ const POWER: &str = r#"
 0 keeps it waiting
 0 knows a route over 1 others
 0 takes it up again
-1 is paid 1100 of 3666 msat
 1 records it as Intermediate(0)
-2 is paid 2199 of 3666 msat
+1 is paid 1100 of 3666 msat
 2 records it as Destination
+2 is paid 2199 of 3666 msat
 2 delivers "power" and earns 2199 msat
-1 is paid 1100 of 3666 msat
 1 records it as Intermediate(0)
+1 is paid 1100 of 3666 msat
 0 has lost a neighbour
 2 closes a link: the neighbour has another link, which is kept
 2 has lost a neighbour
@@ -232,8 +232,8 @@ fn an_invoice_to_himself_and_a_proof_that_he_saw_buy_a_thief_nothing() {
 const THIEF: &str = r#"
 1 refuses: the signature of the invoice is not by the issuer named (Ignore)
 0 learns that it was stopped: IssuerUnknown
-1 is paid 1100 of 3666 msat
 1 records it as Intermediate(0)
+1 is paid 1100 of 3666 msat
 2 refuses: the signature of the invoice is not by the issuer named (Ignore)
 1 learns that it was stopped: IssuerUnknown
 "#;
@@ -253,19 +253,19 @@ fn a_table_without_room_takes_no_payment_until_one_has_expired() {
 }
 
 const ROOM: &str = r#"
-1 is paid 1100 of 3666 msat
 1 records it as Intermediate(0)
-2 is paid 2199 of 3666 msat
+1 is paid 1100 of 3666 msat
 2 records it as Destination
+2 is paid 2199 of 3666 msat
 2 delivers "first" and earns 2199 msat
 1 refuses: there is no room to remember another payment, so none is accepted (Ignore)
 0 learns that it was stopped: TableFull
 1 forgets all up to 3600 s
 2 forgets all up to 3600 s
-1 is paid 1100 of 3666 msat
 1 records it as Intermediate(0)
-2 is paid 2199 of 3666 msat
+1 is paid 1100 of 3666 msat
 2 records it as Destination
+2 is paid 2199 of 3666 msat
 2 delivers "later" and earns 2199 msat
 "#;
 
@@ -283,13 +283,13 @@ const COVENANT: &str = r#"
 1 keeps it waiting
 1 asks about a block
 1 takes it up again
-1 is paid 6000000 of 20000000 msat
 1 records it as Intermediate(0)
+1 is paid 6000000 of 20000000 msat
 2 keeps it waiting
 2 asks about a block
 2 takes it up again
-2 is paid 12000000 of 20000000 msat
 2 records it as Destination
+2 is paid 12000000 of 20000000 msat
 2 delivers "coins" and earns 12000000 msat
 1 refuses: the payment was used before (Penalise)
 0 learns that it was stopped: Replay

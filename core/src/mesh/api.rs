@@ -94,8 +94,12 @@ pub enum Input<'a> {
         /// The record.
         record: Record,
     },
-    /// A record could not be written: from now on no payment is accepted.
+    /// A record could not be written: no payment is accepted until
+    /// [`Input::StoreRecovered`]. What carries the record's number in `after` goes on
+    /// waiting for it: payments that were accepted stay accepted.
     StoreFailed,
+    /// Every record given so far is on disk, and more can be written.
+    StoreRecovered,
     /// The queue of a link's lane has filled up or has room again. What would go there is
     /// refused while it is full, a paid packet before its payment is booked.
     Congestion {
@@ -279,7 +283,7 @@ pub enum Event {
         /// To whom.
         destination: NodeId,
     },
-    /// A payment was accepted.
+    /// A payment was accepted, and is booked once its record is durable.
     PaymentVerified {
         /// Replay key of the payment: for Lightning the payment hash.
         payment: [u8; 32],
@@ -289,6 +293,10 @@ pub enum Event {
         amount_msat: u64,
         /// Our share, in millisatoshi.
         share_msat: u64,
+        /// Number of the record that must be durable before anybody is told, and before
+        /// it is counted anywhere; `None` where no records are kept.
+        #[cfg_attr(feature = "serde", serde(skip))]
+        after: Option<u64>,
     },
     /// A datagram that we sent was stopped on the way.
     DeliveryFailed {

@@ -16,17 +16,17 @@ use crate::wire::route_error::Cause;
 use lightning_invoice::Currency;
 use std::vec::Vec;
 
-type World = super::test_world::World<Boxed>;
+pub(super) type World = super::test_world::World<Boxed>;
 
-const NOW: u64 = 1_750_000_000;
-const PAYLOAD: [u8; 100] = [0x77; 100];
+pub(super) const NOW: u64 = 1_750_000_000;
+pub(super) const PAYLOAD: [u8; 100] = [0x77; 100];
 
 fn issuer() -> SecretKey {
     SecretKey::from_byte_array([0x15; 32]).unwrap()
 }
 
 /// Nodes in a line, each of this mode and with the time.
-fn line(modes: &[MeshMode], volatile: bool) -> World {
+pub(super) fn line(modes: &[MeshMode], volatile: bool) -> World {
     let mut w = World::new(modes.len() as u8, |n| {
         let mut config = Config::board(Network::Regtest, 8192);
         config.mode = modes[n];
@@ -45,7 +45,13 @@ fn line(modes: &[MeshMode], volatile: bool) -> World {
 }
 
 /// A proof for the payload on a way, from an invoice of this date over this amount.
-fn proof(w: &World, way: &[usize], number: u8, timestamp: u64, amount_msat: u64) -> Vec<u8> {
+pub(super) fn proof(
+    w: &World,
+    way: &[usize],
+    number: u8,
+    timestamp: u64,
+    amount_msat: u64,
+) -> Vec<u8> {
     let [from, hops @ .., to] = way else { panic!("a way has two ends") };
     let hops: Vec<HopId> = hops.iter().map(|n| w.id(*n).hop()).collect();
     let (source, destination, quota) = (w.id(*from), w.id(*to), PAYLOAD.len() as u64);
@@ -67,7 +73,12 @@ fn proof(w: &World, way: &[usize], number: u8, timestamp: u64, amount_msat: u64)
 }
 
 /// Gives a node a packet: why it is refused, and what is to be done about the neighbour.
-fn refusal(w: &mut World, n: usize, from: usize, mut packet: Vec<u8>) -> (MeshError, Remedy) {
+pub(super) fn refusal(
+    w: &mut World,
+    n: usize,
+    from: usize,
+    mut packet: Vec<u8>,
+) -> (MeshError, Remedy) {
     let (now, link) = (w.now, World::link(n, from));
     let input = Input::MessageReceived { link, packet: &mut packet };
     w.nodes[n].handle(now, input).unwrap();

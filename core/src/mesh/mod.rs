@@ -39,6 +39,8 @@ mod lightning_tests;
 #[cfg(test)]
 mod liveness_tests;
 #[cfg(test)]
+mod store_tests;
+#[cfg(test)]
 mod test_world;
 #[cfg(test)]
 mod tests;
@@ -92,7 +94,8 @@ pub struct Stats {
     pub refused_payment: u64,
     /// Datagrams refused because their payment had been used.
     pub refused_replay: u64,
-    /// Shares of others' accepted payments, in millisatoshi.
+    /// Shares of others' accepted payments, in millisatoshi, also of those whose record is not
+    /// durable yet.
     pub earned_msat: u64,
 }
 
@@ -144,10 +147,15 @@ pub struct Mesh<M: Memory> {
     wall: WallClock,
     /// The shell has set it, so that no neighbour may.
     own_clock: bool,
-    /// Where nothing is kept over a restart: when the clock was first set, by the monotonic
-    /// one, and the latest that this can have been, with the skew allowed.
+    /// Payments dated at or before this are not accepted: what was is not known. Where this
+    /// run does not know it, that is when the clock was first set, by the monotonic one, and
+    /// the latest that this can have been, with the skew allowed.
     not_before: Option<(Micros, u64)>,
+    /// The store was lost, and this run is to write when.
+    store_lost: bool,
     store_failed: bool,
+    /// Not every record of the store had room.
+    not_restored: bool,
     tables: M::Held<Tables<M>>,
     policy: RoutingPolicyEngine,
     head_len: usize,
@@ -199,7 +207,9 @@ impl<M: Memory> Mesh<M> {
             wall: WallClock::default(),
             own_clock: false,
             not_before: None,
+            store_lost: false,
             store_failed: false,
+            not_restored: false,
             tables,
             policy,
             head_len: 0,
@@ -269,6 +279,10 @@ impl<M: Memory> Mesh<M> {
             Input::Persisted { record } => self.restore(record),
             Input::StoreFailed => {
                 self.store_failed = true;
+                self.act(Action::Absorbed);
+            }
+            Input::StoreRecovered => {
+                self.store_failed = false;
                 self.act(Action::Absorbed);
             }
             Input::Congestion { link, lane, full } => {
@@ -397,6 +411,7 @@ impl<M: Memory> Mesh<M> {
         let rules = &self.config.payment;
         self.wall.unix(self.now).is_some()
             && !self.store_failed
+            && !self.not_restored
             && (!rules.issuers.is_empty()
                 || (rules.covenants_active && !rules.payout_script.is_empty()))
     }
@@ -470,12 +485,8 @@ impl<M: Memory> Mesh<M> {
     }
 
     fn set_wall(&mut self, unix: u64) {
-        if self.config.payment.volatile {
-            // The readings before may have been too early: the latest start counts.
-            let (first, latest) = self.not_before.unwrap_or((self.now, 0));
-            let start = unix.saturating_sub(self.now.saturating_sub(first) / SECOND);
-            let start = start.saturating_add(self.config.payment.future_skew);
-            self.not_before = Some((first, start.max(latest)));
+        if self.config.payment.volatile || self.store_lost {
+            self.date_start(unix);
         }
         if self.wall.unix(self.now).is_none() {
             // Neighbours may wait for the time.
@@ -485,6 +496,18 @@ impl<M: Memory> Mesh<M> {
         self.wake_at(self.next_cleanup.max(self.now));
     }
 
+    /// What is dated before the start is not known: notes when that was.
+    fn date_start(&mut self, unix: u64) {
+        // The readings before may have been too early: the latest start counts.
+        let (first, latest) = self.not_before.unwrap_or((self.now, 0));
+        let start = unix.saturating_sub(self.now.saturating_sub(first) / SECOND);
+        let start = start.saturating_add(self.config.payment.future_skew);
+        self.not_before = Some((first, start.max(latest)));
+        if start > latest && !self.config.payment.volatile {
+            self.persist(Record::StoreLost(Some(start)));
+        }
+    }
+
     fn restore(&mut self, record: Record) {
         match record {
             Record::Floor(unix) => self.tables.replay.restore_floor(unix),
@@ -492,7 +515,17 @@ impl<M: Memory> Mesh<M> {
                 // A record that no longer fits cannot be forgotten either: no
                 // payment is accepted then.
                 let accepted = self.tables.replay.accept(p.key, p.expires_at);
-                self.store_failed |= accepted == Err(ReplayError::TableFull);
+                self.not_restored |= accepted == Err(ReplayError::TableFull);
+            }
+            Record::StoreLost(None) => {
+                self.store_lost = true;
+                if let Some(unix) = self.wall.unix(self.now) {
+                    self.date_start(unix);
+                }
+            }
+            Record::StoreLost(Some(unix)) => {
+                let (first, latest) = self.not_before.unwrap_or((self.now, 0));
+                self.not_before = Some((first, latest.max(unix)));
             }
         }
         self.act(Action::Absorbed);

@@ -41,7 +41,7 @@ impl<M: Memory> Mesh<M> {
         datagram: &Datagram<'_>,
     ) -> Result<Admission, MeshError> {
         let signed = datagram.signed.ok_or(PaymentReason::Required)?;
-        if self.store_failed {
+        if self.store_failed || self.not_restored {
             return Err(PaymentReason::StoreFailed.into());
         }
         let proof = PaymentProof::parse(signed.proof)?;
@@ -144,31 +144,32 @@ impl<M: Memory> Mesh<M> {
         // It must be forgotten some day, also if nothing else wakes this node.
         self.wake_at(self.next_cleanup.max(self.now));
         let source = datagram.source;
+        let after = (!self.config.payment.volatile).then(|| {
+            self.persist(Record::Payment(Payment {
+                key,
+                method,
+                role: party,
+                source,
+                destination: datagram.destination,
+                amount_msat,
+                share_msat,
+                accepted_at: self.wall.unix(self.now).unwrap_or_default(),
+                expires_at,
+            }))
+        });
+        let payment = key;
         self.act(Action::Publish(Event::PaymentVerified {
-            payment: key,
+            payment,
             source,
             amount_msat,
             share_msat,
+            after,
         }));
         // What a payer keeps of his own payment is no income.
         if party != Party::Source {
             self.stats.earned_msat = self.stats.earned_msat.saturating_add(share_msat);
         }
-        if self.config.payment.volatile {
-            return Ok(Admission::Paid { record: None, share_msat });
-        }
-        let record = Record::Payment(Payment {
-            key,
-            method,
-            role: party,
-            source,
-            destination: datagram.destination,
-            amount_msat,
-            share_msat,
-            accepted_at: self.wall.unix(self.now).unwrap_or_default(),
-            expires_at,
-        });
-        Ok(Admission::Paid { record: Some(self.persist(record)), share_msat })
+        Ok(Admission::Paid { record: after, share_msat })
     }
 
     pub(super) fn persist(&mut self, record: Record) -> u64 {

@@ -52,6 +52,10 @@ pub enum Record {
     /// Payments that expired at or before this time (seconds since 1970) are
     /// forgotten, and refused for ever, wherever the clock may jump.
     Floor(u64),
+    /// The store of this node was lost, and with it what it had accepted: payments dated
+    /// at or before this time (seconds since 1970) are refused. `None` until the node has
+    /// learned the time; it then writes the record anew.
+    StoreLost(Option<u64>),
 }
 
 /// Bytes of an encoded [`Record`].
@@ -64,6 +68,10 @@ impl Record {
         let mut put = Put { out: &mut out, at: 0 };
         match self {
             Self::Floor(unix) => put.bytes(&[1, 0, 0, 0]).bytes(&unix.to_le_bytes()),
+            Self::StoreLost(before) => {
+                let known = u8::from(before.is_some());
+                put.bytes(&[3, known, 0, 0]).bytes(&before.unwrap_or_default().to_le_bytes())
+            }
             Self::Payment(p) => {
                 let (role, index) = match p.role {
                     Party::Source => (0, 0),
@@ -86,10 +94,16 @@ impl Record {
     /// Reads an encoded record; `None` if it is not one.
     pub fn decode(bytes: &[u8; RECORD_LEN]) -> Option<Self> {
         let ([kind, method, role, index], rest) = bytes.split_first_chunk::<4>()?;
-        if *kind == 1 {
+        if matches!(*kind, 1 | 3) {
             let (unix, zeros) = rest.split_first_chunk::<8>()?;
-            let clean = [*method, *role, *index] == [0; 3] && zeros.iter().all(|b| *b == 0);
-            return clean.then_some(Self::Floor(u64::from_le_bytes(*unix)));
+            let unix = u64::from_le_bytes(*unix);
+            let clean = [*role, *index] == [0; 2] && zeros.iter().all(|b| *b == 0);
+            return match (*kind, *method, unix) {
+                (1, 0, _) if clean => Some(Self::Floor(unix)),
+                (3, 1, _) if clean => Some(Self::StoreLost(Some(unix))),
+                (3, 0, 0) if clean => Some(Self::StoreLost(None)),
+                _ => None,
+            };
         }
         if *kind != 2 {
             return None;
@@ -154,16 +168,18 @@ mod tests {
                 source: NodeId(ids[1]), destination: NodeId(ids[2]),
                 amount_msat: n[0], share_msat: n[1], accepted_at: n[2], expires_at: n[3],
             };
-            for r in [Record::Payment(p), Record::Floor(n[0])] {
+            let lost = [Record::StoreLost(None), Record::StoreLost(Some(n[1]))];
+            for r in [Record::Payment(p), Record::Floor(n[0])].into_iter().chain(lost) {
                 prop_assert_eq!(Record::decode(&r.encode()), Some(r));
             }
         }
 
         #[test]
-        fn what_is_read_is_what_would_be_written(bytes in prop::collection::vec(any::<u8>(), RECORD_LEN), kind in 0u8..4, small: [u8; 3]) {
+        fn what_is_read_is_what_would_be_written(bytes in prop::collection::vec(any::<u8>(), RECORD_LEN), kind in 0u8..5, small: [u8; 3], plain: bool) {
             let mut b: [u8; RECORD_LEN] = bytes.try_into().unwrap();
             b[0] = kind;
             for (b, s) in b[1..4].iter_mut().zip(small) { *b = s % 3; }
+            if plain { b[12..].fill(0); }
             if let Some(r) = Record::decode(&b) {
                 prop_assert_eq!(r.encode(), b);
             }

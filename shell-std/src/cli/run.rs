@@ -9,7 +9,7 @@ use crate::issuer::Issuer;
 use crate::node::{Issue, Node, Service, runtime};
 use crate::private_file;
 use crate::rpc::server::Server;
-use crate::store::{STORE_FILE, Store};
+use crate::store::{self, STORE_FILE, Store};
 use async_signal::{Signal, Signals};
 use blvm_mesh_core::policy::mode::MeshMode;
 use clap::Args;
@@ -222,8 +222,13 @@ impl House {
         for warning in check_rights(&settings)? {
             tracing::warn!("{warning}");
         }
+        if !dir.join(KEY_FILE).exists() {
+            store::mark_unused(dir)?;
+        }
         let identity = Identity::load_or_create(&dir.join(KEY_FILE))?;
-        let store = Store::open(&dir.join(STORE_FILE), settings.shell.store_cache_bytes)?;
+        let (file, cache) = (dir.join(STORE_FILE), settings.shell.store_cache_bytes);
+        let store = Store::open_of(&file, cache, &identity.node_id(), store::is_unused(dir))?;
+        store::mark_used(dir)?;
         let issuer = match &settings.issuer_key {
             Some(path) => Some(Arc::new(Issuer::load_or_create(path)?) as Arc<dyn Issue>),
             None => None,

@@ -3,24 +3,31 @@
 
 use super::command::Progress;
 use blvm_mesh_core::id::{LinkId, NodeId};
-use blvm_mesh_core::mesh::Priority;
+use blvm_mesh_core::mesh::{Event, Priority};
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::policy::detect::DetectedProtocol;
 use std::collections::VecDeque;
 use std::fmt::Display;
+use std::time::Duration;
 
 /// Most records in one commit.
 const MOST_AT_ONCE: usize = 1024;
 /// While more records or bytes wait than this, nothing more is taken in.
 const MOST_RECORDS: u64 = 4 * MOST_AT_ONCE as u64;
 const MOST_BYTES: usize = 32 * 1024 * 1024;
+/// First and longest pause before a commit that failed is tried once more.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How often it looks in a pause whether the node stops.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Writes records so that they survive a crash.
 pub trait Commit: Send + 'static {
     /// Why they could not be written.
     type Error: Display;
 
-    /// Makes all of these durable, or none. Each has its number.
+    /// Makes all of these durable, or none. Each has its number. After an error it is called
+    /// with the same records until it succeeds; what was written in spite of the error must
+    /// not be booked twice.
     ///
     /// # Errors
     /// The store's.
@@ -28,11 +35,11 @@ pub trait Commit: Send + 'static {
 }
 
 /// What the store's thread answers: the number up to which records are durable,
-/// or why none will be from now on.
+/// or why they cannot be written at present.
 pub(crate) type Committed = Result<u64, String>;
 
-/// Commits what comes until the channel is closed: all that waits in one go.
-/// After an error it commits nothing more.
+/// Commits what comes until the channel is closed: all that waits in one go. What cannot
+/// be written is tried again, less and less often, and told once.
 pub(crate) fn run(
     mut store: impl Commit,
     records: smol::channel::Receiver<(u64, Record)>,
@@ -47,11 +54,33 @@ pub(crate) fn run(
             batch.push(more);
         }
         let number = batch.last().map_or(0, |(number, _)| *number);
-        let result = store.commit(&batch).map(|()| number).map_err(|e| e.to_string());
-        let failed = result.is_err();
-        if committed.send_blocking(result).is_err() || failed {
-            break;
+        let mut pause = RETRY.0;
+        let mut told = false;
+        while let Err(error) = store.commit(&batch) {
+            if !told && committed.send_blocking(Err(error.to_string())).is_err() {
+                return;
+            }
+            if records.is_closed() {
+                tracing::error!(%error, records = batch.len(), "stopped before these were written");
+                return;
+            }
+            told = true;
+            rest(pause, &records);
+            pause = (2 * pause).min(RETRY.1);
         }
+        if committed.send_blocking(Ok(number)).is_err() {
+            return;
+        }
+    }
+}
+
+/// Waits, unless the node stops.
+fn rest(pause: Duration, records: &smol::channel::Receiver<(u64, Record)>) {
+    let mut left = pause;
+    while !left.is_zero() && !records.is_closed() {
+        let now = left.min(LOOK);
+        std::thread::sleep(now);
+        left -= now;
     }
 }
 
@@ -74,6 +103,8 @@ pub(crate) enum Held {
         earned_msat: u64,
         payload: Vec<u8>,
     },
+    /// News of a payment, whether it is this node's own, and the transaction that settles it, to be broadcast.
+    Payment { event: Event, own: bool, settlement: Option<Box<bitcoin::Transaction>> },
 }
 
 impl Held {
@@ -81,6 +112,7 @@ impl Held {
         match self {
             Self::Packet { bytes, .. } => bytes.len(),
             Self::Delivery { payload, .. } => payload.len(),
+            Self::Payment { .. } => 0,
         }
     }
 }
@@ -94,6 +126,7 @@ pub(crate) struct Durable {
     commits: u64,
     held: VecDeque<(u64, Held)>,
     bytes: usize,
+    /// Records cannot be written at present.
     pub(crate) failed: bool,
 }
 
@@ -114,7 +147,7 @@ impl Durable {
     /// bounds what is in it.
     pub(crate) fn persist(&mut self, number: u64, record: Record) {
         self.given = number;
-        // The store's thread ends only when it failed, which it has told.
+        // The store's thread ends only when the node stops.
         let _ = self.records.try_send((number, record));
     }
 
@@ -162,9 +195,13 @@ impl Durable {
         ready
     }
 
-    /// The store failed: gives out what will never be done.
-    pub(crate) fn fail(&mut self) -> Vec<Held> {
-        self.failed = true;
+    /// What waits for a record: how many things.
+    pub(crate) fn waiting(&self) -> usize {
+        self.held.len()
+    }
+
+    /// What waits when the node stops, and will not be done.
+    pub(crate) fn give_up(&mut self) -> Vec<Held> {
         self.bytes = 0;
         std::mem::take(&mut self.held).into_iter().map(|(_, held)| held).collect()
     }
@@ -188,7 +225,8 @@ mod tests {
         fn commit(&mut self, records: &[(u64, Record)]) -> Result<(), &'static str> {
             std::thread::sleep(std::time::Duration::from_millis(20));
             let mut commits = self.0.lock().unwrap();
-            if commits.len() >= self.1 {
+            if commits.len() == self.1 {
+                commits.push(0);
                 return Err("disk full");
             }
             commits.push(records.len());
@@ -228,16 +266,45 @@ mod tests {
         assert_eq!((durable.bytes, durable.waits()), (0, false));
         assert!(commits.lock().unwrap().len() <= 2);
 
-        durable.persist(11, Record::Floor(11));
-        durable.hold(11, delivery(11));
+        // A commit that fails is done again, with the same records.
+        let mut number = 11;
         let error = loop {
-            if let Err(error) = answered.recv_blocking().unwrap() {
-                break error;
-            }
-            durable.persist(12, Record::Floor(12));
+            durable.persist(number, Record::Floor(number));
+            durable.hold(number, delivery(number));
+            match answered.recv_blocking().unwrap() {
+                Ok(number) => durable.committed(number).len(),
+                Err(error) => break error,
+            };
+            number += 1;
         };
-        assert_eq!(error, "disk full");
+        assert_eq!((error.as_str(), durable.waiting()), ("disk full", 1));
+        let number_then = answered.recv_blocking().unwrap().unwrap();
+        assert_eq!((number_then, durable.committed(number).len()), (number, 1));
+        drop(durable);
         thread.join().unwrap();
-        assert!(durable.fail().len() <= 1 && !durable.stalled());
+        assert_eq!(commits.lock().unwrap().iter().sum::<usize>() as u64, number);
+    }
+
+    #[test]
+    fn a_node_that_stops_does_not_wait_for_a_store_that_fails() {
+        struct Broken;
+        impl Commit for Broken {
+            type Error = &'static str;
+            fn commit(&mut self, _: &[(u64, Record)]) -> Result<(), &'static str> {
+                Err("disk full")
+            }
+        }
+        let ((tx, rx), (answers, answered)) =
+            (smol::channel::unbounded(), smol::channel::bounded(8));
+        let thread = std::thread::spawn(move || run(Broken, rx, answers));
+        let mut durable = Durable::new(tx);
+        durable.persist(1, Record::Floor(1));
+        durable.hold(1, delivery(1));
+        assert_eq!(answered.recv_blocking().unwrap().unwrap_err(), "disk full");
+        durable.failed = true;
+        assert!(!durable.waits() && !durable.stalled());
+        durable.close();
+        thread.join().unwrap();
+        assert_eq!(durable.give_up().len(), 1);
     }
 }

@@ -430,21 +430,21 @@ impl Engine {
                 for held in self.shell.durable.committed(number) {
                     self.release(now, held);
                 }
+                if std::mem::take(&mut self.shell.durable.failed) {
+                    tracing::warn!("the store can be written again: payments are accepted");
+                    self.settle_input(now, Input::StoreRecovered);
+                }
                 self.shell.links.wake_writers();
             }
             Err(error) => {
-                tracing::error!(error, "the store failed: no payment is accepted from now on");
-                self.give(now, Input::StoreFailed);
-                let lost = self.shell.durable.fail();
-                if !lost.is_empty() {
-                    tracing::error!(packets = lost.len(), "paid packets were dropped: not durable");
-                }
-                for held in lost {
-                    let Some((link, room)) = self.shell.refuse_held(held) else { continue };
-                    for lane in room.lanes() {
-                        self.settle_input(now, Input::Congestion { link, lane, full: false });
-                    }
-                }
+                tracing::error!(
+                    error,
+                    waiting = self.shell.durable.waiting(),
+                    "the store cannot be written: no payment is accepted until it can, and what \
+                     was accepted waits"
+                );
+                self.shell.durable.failed = true;
+                self.settle_input(now, Input::StoreFailed);
             }
         }
         self.settle(now);
@@ -463,6 +463,24 @@ impl Engine {
                 if !self.bench.takes(now, source, &payload) {
                     self.shell.deliver(source, sequence, protocol, earned_msat, payload);
                 }
+            }
+            Held::Payment { event, own, settlement } => {
+                self.shell.booked(event, own, settlement);
+            }
+        }
+    }
+
+    /// The node stops: what waits for the store is not done.
+    pub(crate) fn give_up(&mut self) {
+        let waiting = self.shell.durable.give_up();
+        if !waiting.is_empty() {
+            tracing::error!(waiting = waiting.len(), "not sent: its payment could not be written");
+        }
+        let now = self.shell.clock.now();
+        for held in waiting {
+            let Some((link, room)) = self.shell.refuse_held(held) else { continue };
+            for lane in room.lanes() {
+                self.settle_input(now, Input::Congestion { link, lane, full: false });
             }
         }
     }

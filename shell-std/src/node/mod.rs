@@ -252,6 +252,7 @@ impl Node {
         let writers = self.handle.job(|engine| {
             engine.stop = true;
             engine.shell.durable.close();
+            engine.give_up();
             engine.shell.links.finish()
         });
         if let Ok(writers) = writers.await {

@@ -88,6 +88,7 @@ pub(crate) struct Counters {
     /// Payments of this node's own, and their amounts.
     pub(crate) paid: u64,
     pub(crate) paid_msat: u64,
+    pub(crate) earned_msat: u64,
     pub(crate) routes_found: u64,
     pub(crate) routes_failed: u64,
     pub(crate) dropped_at_link: u64,
@@ -178,12 +179,20 @@ impl Shell {
             Action::Parked { ticket, .. } => self.parked_as = Some(ticket),
             Action::Resume { ticket } => self.todo.push_back(FollowUp::Resume(ticket)),
             Action::Publish(event) => {
-                if let (Event::PaymentVerified { .. }, Origin::Other) = (&event, origin)
-                    && let Some(transaction) = settlement_of(input)
-                {
-                    self.chain.settle(&transaction);
+                let Event::PaymentVerified { after, .. } = event else {
+                    return self.publish(event);
+                };
+                let settlement = match origin {
+                    Origin::Other => settlement_of(input).map(Box::new),
+                    _ => None,
+                };
+                let own = matches!(origin, Origin::Own(_));
+                match self.durable.must_wait(after) {
+                    None => self.booked(event, own, settlement),
+                    Some(after) => {
+                        self.durable.hold(after, Held::Payment { event, own, settlement });
+                    }
                 }
-                self.publish(event, origin);
             }
             Action::Persist { number, record } => self.durable.persist(number, record),
             Action::Verify { ticket, block_hash } => {
@@ -226,17 +235,19 @@ impl Shell {
         }
         let taken = self.push(link, priority, head, tail);
         let Some((sequence, _)) = own else { return };
+        let dropped = match self.links.get(link) {
+            Some(_) => NetworkReason::Congested.into(),
+            None => NetworkReason::LinkClosed.into(),
+        };
         if taken {
             self.counters.originated_bytes += tail.len() as u64;
         }
-        let refused = MeshError::from(NetworkReason::Congested);
         match (origin, progress) {
-            (Origin::Own(who), Some(progress)) => {
-                let progress = if taken { progress } else { Progress::Refused(refused) };
-                self.tell(who.clone(), progress);
+            (Origin::Own(who), Some(sent)) => {
+                self.tell(who.clone(), if taken { sent } else { Progress::Refused(dropped) });
             }
             (Origin::Bench, _) => {
-                self.bench_outcome = Some(if taken { Ok(sequence) } else { Err(refused) });
+                self.bench_outcome = Some(if taken { Ok(sequence) } else { Err(dropped) });
             }
             _ => {}
         }
@@ -341,7 +352,27 @@ impl Shell {
         }
     }
 
-    fn publish(&mut self, event: Event, origin: Origin<'_>) {
+    /// A payment is booked: told and counted, and what settles it is broadcast.
+    pub(crate) fn booked(
+        &mut self,
+        event: Event,
+        own: bool,
+        settlement: Option<Box<bitcoin::Transaction>>,
+    ) {
+        if let Some(transaction) = settlement {
+            self.chain.settle(&transaction);
+        }
+        match event {
+            Event::PaymentVerified { payment, amount_msat, .. } if own => {
+                self.counters.paid += 1;
+                self.counters.paid_msat = self.counters.paid_msat.saturating_add(amount_msat);
+                tracing::info!(payment = hex::encode(payment), amount_msat, "own payment used");
+            }
+            event => self.publish(event),
+        }
+    }
+
+    fn publish(&mut self, event: Event) {
         match event {
             Event::PeerConnected { link, peer } => {
                 self.unreachable.clear();
@@ -361,16 +392,11 @@ impl Shell {
                 tracing::debug!(%destination, "no route found");
                 self.searched(destination, false);
             }
-            Event::PaymentVerified { payment, source, amount_msat, share_msat } => {
+            Event::PaymentVerified { payment, source, amount_msat, share_msat, .. } => {
+                self.counters.payments += 1;
+                self.counters.earned_msat = self.counters.earned_msat.saturating_add(share_msat);
                 let payment = hex::encode(payment);
-                if matches!(origin, Origin::Own(_)) {
-                    self.counters.paid += 1;
-                    self.counters.paid_msat = self.counters.paid_msat.saturating_add(amount_msat);
-                    tracing::info!(payment, amount_msat, "own payment used");
-                } else {
-                    self.counters.payments += 1;
-                    tracing::info!(payment, %source, amount_msat, share_msat, "payment accepted");
-                }
+                tracing::info!(payment, %source, amount_msat, share_msat, "payment accepted");
             }
             Event::DeliveryFailed { sequence, destination, reporter, cause } => {
                 tracing::debug!(sequence, %destination, %reporter, "stopped on the way: {cause}");

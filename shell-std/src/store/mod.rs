@@ -6,22 +6,27 @@
 //! | `ledger` | accepted at, payment | record; kept for ever |
 //! | `live` | expires at, payment | record; removed when the floor passes it |
 //! | `totals` | role | payments, amounts, shares; sums over `ledger` |
-//! | `meta` | name | version of this layout; the floor |
+//! | `meta` | name | version of this layout; the floor; when a store was lost |
+//! | `owner` | `node` | identity of the node |
 
+mod make;
 mod of_node;
 mod query;
 
+use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::payment::fee::Party;
 use blvm_mesh_core::payment::ledger::{Payment, RECORD_LEN, Record};
 use redb::{
-    Builder, Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
-    WriteTransaction,
+    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend,
+    TableDefinition, WriteTransaction,
 };
-use std::fs::OpenOptions;
 use std::io;
 use std::ops::RangeInclusive;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+pub use make::{UNUSED_FILE, is_unused, mark_unused, mark_used};
 
 /// Name of the store's file in the data directory.
 pub const STORE_FILE: &str = "mesh.redb";
@@ -33,8 +38,14 @@ const LEDGER: TableDefinition<'_, Key, [u8; RECORD_LEN]> = TableDefinition::new(
 const LIVE: TableDefinition<'_, Key, [u8; RECORD_LEN]> = TableDefinition::new("live");
 const TOTALS: TableDefinition<'_, u8, Sum> = TableDefinition::new("totals");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const OWNER: TableDefinition<'_, &str, [u8; 32]> = TableDefinition::new("owner");
+const NODE: &str = "node";
 
 const FLOOR: &str = "floor";
+/// Payments dated up to then are not known, as a store was lost; [`UNDATED`]: when is not
+/// known yet.
+const LOST: &str = "lost";
+const UNDATED: u64 = 0;
 const LAYOUT: &str = "layout";
 const LAYOUT_VERSION: u64 = 1;
 
@@ -51,8 +62,8 @@ pub enum StoreError {
     /// The file is not a store, or is damaged. It was not changed.
     #[error(
         "the store {path} is damaged or not a store ({reason}); it was left as it is. Put a \
-         copy back, or move it away: then payments accepted before could be used once more \
-         until they expire, and the ledger begins anew",
+         copy back, or move it away: then payments dated before the next start are refused, and \
+         the ledger begins anew",
         path = .path.display()
     )]
     Damaged {
@@ -85,65 +96,93 @@ pub enum StoreError {
 
 /// The store of one node. It may be used from several threads; commits wait for
 /// one another.
-#[derive(Debug)]
 pub struct Store {
-    db: Database,
+    /// None while it is opened again after a failure.
+    db: RwLock<Option<Database>>,
+    /// The last commit failed: the next one opens the store anew.
+    failed: AtomicBool,
+    disk: Disk,
     path: PathBuf,
 }
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// Opens what holds the store, which is there and is never made by this.
+type Disk = Box<dyn Fn(&mut Builder) -> Result<Database, DatabaseError> + Send + Sync>;
 
 impl Store {
     /// Opens the store, or makes an empty one where there is no file. Only one
     /// process can have it open. Every page is checked, which takes about a
     /// second per GiB.
     ///
-    /// `cache_bytes` bounds the memory for pages.
+    /// `cache_bytes` bounds the memory for pages. An empty file is a store that was lost; where
+    /// there is no file the caller knows that there never was one. A node with payments
+    /// should use [`Self::open_of`], which finds out.
     ///
     /// # Errors
     /// Any; a file that is no store is never overwritten.
     pub fn open(path: &Path, cache_bytes: usize) -> Result<Self, StoreError> {
-        let new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        match new {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(StoreError::Io { path: path.into(), reason: e.to_string() });
-            }
-            _ => {}
-        }
-        Self::build(path, |builder| builder.set_cache_size(cache_bytes).create(path))
+        Self::open_or_make(path, cache_bytes, None)
     }
 
-    /// A store on another kind of disk; `path` is for messages only.
-    pub fn with_backend(path: &Path, disk: impl StorageBackend) -> Result<Self, StoreError> {
-        Self::build(path, |builder| builder.create_with_backend(disk))
-    }
-
-    fn build(
+    /// The same for the node with this identity. If its store is gone, empty, or another
+    /// node's, this says so in the log, and no payment dated before now is accepted: what was
+    /// spent is not known. That is kept in the new store. `is_new` says that the identity had
+    /// no store so far, and so could lose none.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_of(
         path: &Path,
-        open: impl FnOnce(&mut Builder) -> Result<Database, redb::DatabaseError>,
+        cache_bytes: usize,
+        id: &NodeId,
+        is_new: bool,
     ) -> Result<Self, StoreError> {
-        let mut builder = Builder::new();
-        builder.set_check_integrity_on_open(true);
-        let db = match open(&mut builder) {
-            Ok(db) => db,
-            Err(redb::DatabaseError::DatabaseAlreadyOpen) => {
-                return Err(StoreError::InUse(path.into()));
-            }
-            Err(redb::DatabaseError::Storage(redb::StorageError::Io(e)))
-                if e.kind() != io::ErrorKind::InvalidData
-                    && e.kind() != io::ErrorKind::UnexpectedEof =>
-            {
-                return Err(StoreError::Io { path: path.into(), reason: e.to_string() });
-            }
-            Err(e) => {
-                return Err(StoreError::Damaged { path: path.into(), reason: e.to_string() });
-            }
-        };
-        let store = Self { db, path: path.into() };
-        store.prepare()?;
+        let store = Self::open_or_make(path, cache_bytes, Some((id, is_new)))?;
+        store.tell_loss()?;
         Ok(store)
     }
 
+    fn open_or_make(
+        path: &Path,
+        cache_bytes: usize,
+        of: Option<(&NodeId, bool)>,
+    ) -> Result<Self, StoreError> {
+        // Held until the store is open: nobody else makes it at the same time.
+        let _lock = make::make(path, cache_bytes, of)?;
+        let file = path.to_owned();
+        let disk = move |builder: &mut Builder| builder.set_cache_size(cache_bytes).open(&file);
+        let store = Self::build(path, Box::new(disk))?;
+        store.claim(of)?;
+        Ok(store)
+    }
+
+    /// A store on other disks; `path` is for messages only. `disk` is called at once, and
+    /// whenever a commit has failed.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn with_backend<B: StorageBackend>(
+        path: &Path,
+        disk: impl Fn() -> B + Send + Sync + 'static,
+    ) -> Result<Self, StoreError> {
+        let disk = move |builder: &mut Builder| builder.create_with_backend(disk());
+        let store = Self::build(path, Box::new(disk))?;
+        store.prepare(None, false)?;
+        Ok(store)
+    }
+
+    fn build(path: &Path, disk: Disk) -> Result<Self, StoreError> {
+        let db = RwLock::new(Some(opened(path, &disk)?));
+        Ok(Self { db, failed: AtomicBool::new(false), disk, path: path.into() })
+    }
+
     /// Makes the tables where they are not there, and checks their layout.
-    fn prepare(&self) -> Result<(), StoreError> {
+    fn prepare(&self, of: Option<&NodeId>, lost: bool) -> Result<(), StoreError> {
         let found = self.write(|tx| {
             tx.open_table(LEDGER)?;
             tx.open_table(LIVE)?;
@@ -153,6 +192,12 @@ impl Store {
             if found.is_none() {
                 meta.insert(LAYOUT, LAYOUT_VERSION)?;
             }
+            if lost {
+                meta.insert(LOST, UNDATED)?;
+            }
+            if let Some(id) = of {
+                tx.open_table(OWNER)?.insert(NODE, id.0)?;
+            }
             Ok(found.unwrap_or(LAYOUT_VERSION))
         })?;
         match found {
@@ -161,20 +206,65 @@ impl Store {
         }
     }
 
-    /// What the state machine must be told at its start: the floor, where there
-    /// is one, then every payment that has not expired by it.
+    /// Checks the layout and whose store it is, and takes it over.
+    fn claim(&self, of: Option<(&NodeId, bool)>) -> Result<(), StoreError> {
+        let Some((id, is_new)) = of else { return self.prepare(None, false) };
+        let owner = self.read(|tx| match tx.open_table(OWNER) {
+            Ok(table) => Ok(table.get(NODE)?.map(|v| NodeId(v.value()))),
+            // Before there was a name in it.
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        })?;
+        let other = owner.filter(|owner| owner != id);
+        if let Some(other) = other {
+            let path = self.path.display();
+            tracing::error!("the store {path} was that of node {other}, this node is {id}");
+        }
+        match owner == Some(*id) {
+            true => self.prepare(None, false),
+            false => self.prepare(Some(id), other.is_some() && !is_new),
+        }
+    }
+
+    /// Says that payments are refused because the store was lost, if it was.
+    fn tell_loss(&self) -> Result<(), StoreError> {
+        let path = self.path.display();
+        match self.lost()? {
+            Some(UNDATED) => tracing::error!(
+                "the store {path} of this node was LOST: which payments were used is not known. \
+                 Payments dated before this start are refused, and the ledger begins anew; if \
+                 you have a newer copy of the store, stop the node and put it back"
+            ),
+            Some(unix) => tracing::info!(
+                "the store {path} was lost once: payments dated up to {unix} (seconds since \
+                 1970) are refused"
+            ),
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn lost(&self) -> Result<Option<u64>, StoreError> {
+        self.read(|tx| Ok(tx.open_table(META)?.get(LOST)?.map(|v| v.value())))
+    }
+
+    /// What the state machine must be told at its start: the floor and that a store was
+    /// lost, where it is so, then every payment that has not expired by the floor.
     pub fn restore(
         &self,
     ) -> Result<impl Iterator<Item = Result<Record, StoreError>> + use<'_>, StoreError> {
-        let (floor, live) = self.read(|tx| {
-            let floor = tx.open_table(META)?.get(FLOOR)?.map(|v| v.value());
-            Ok((floor, tx.open_table(LIVE)?.range::<Key>(..)?))
+        let (floor, lost, live) = self.read(|tx| {
+            let meta = tx.open_table(META)?;
+            let number = |name| Ok::<_, redb::Error>(meta.get(name)?.map(|v| v.value()));
+            Ok((number(FLOOR)?, number(LOST)?, tx.open_table(LIVE)?.range::<Key>(..)?))
         })?;
         let live = live.map(move |row| {
             let (_, bytes) = row.map_err(|e| self.fault(e.into()))?;
             self.decode(&bytes.value()).map(Record::Payment)
         });
-        Ok(floor.map(|floor| Ok(Record::Floor(floor))).into_iter().chain(live))
+        let lost = lost.map(|unix| Record::StoreLost(Some(unix).filter(|unix| *unix != UNDATED)));
+        let first = floor.map(Record::Floor).into_iter().chain(lost);
+        Ok(first.map(Ok).chain(live))
     }
 
     /// Makes records durable, all or none: when this returns they are on disk.
@@ -182,12 +272,32 @@ impl Store {
     /// however many there are. It blocks for as long.
     ///
     /// # Errors
-    /// Where it fails nothing more can be committed until the store is opened
-    /// again.
+    /// Whether the records are on disk is not known then. The next call opens the store
+    /// anew, and records that are there are not counted again: call it with the same ones.
     pub fn commit(&self, records: &[(u64, Record)]) -> Result<(), StoreError> {
         if records.is_empty() {
             return Ok(());
         }
+        if self.failed.load(Ordering::Acquire) {
+            self.reopen()?;
+        }
+        let done = self.commit_all(records);
+        if done.is_err() {
+            self.failed.store(true, Ordering::Release);
+        }
+        done
+    }
+
+    /// Opens the store once more: after an error of the disk it takes nothing.
+    fn reopen(&self) -> Result<(), StoreError> {
+        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        *db = None;
+        *db = Some(opened(&self.path, &self.disk)?);
+        self.failed.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    fn commit_all(&self, records: &[(u64, Record)]) -> Result<(), StoreError> {
         self.write(|tx| {
             let mut ledger = tx.open_table(LEDGER)?;
             let mut live = tx.open_table(LIVE)?;
@@ -218,6 +328,12 @@ impl Store {
                         }
                     }
                     Record::Floor(_) => {}
+                    Record::StoreLost(before) => {
+                        let before = before.unwrap_or(UNDATED);
+                        if meta.get(LOST)?.is_none_or(|v| v.value() < before) {
+                            meta.insert(LOST, before)?;
+                        }
+                    }
                 }
             }
             Ok(())
@@ -229,7 +345,9 @@ impl Store {
         job: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
         let run = || {
-            let tx = self.db.begin_write()?;
+            let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+            let Some(db) = &*db else { return Err(closed()) };
+            let tx = db.begin_write()?;
             let value = job(&tx)?;
             tx.commit()?;
             Ok(value)
@@ -241,7 +359,11 @@ impl Store {
         &self,
         job: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
-        let run = || job(&self.db.begin_read()?);
+        let run = || {
+            let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+            let Some(db) = &*db else { return Err(closed()) };
+            job(&db.begin_read()?)
+        };
         run().map_err(|e| self.fault(e))
     }
 
@@ -268,6 +390,25 @@ impl Store {
     }
 }
 
+fn opened(path: &Path, disk: &Disk) -> Result<Database, StoreError> {
+    let mut builder = Builder::new();
+    builder.set_check_integrity_on_open(true);
+    disk(&mut builder).map_err(|error| match error {
+        DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.into()),
+        DatabaseError::Storage(redb::StorageError::Io(e))
+            if e.kind() != io::ErrorKind::InvalidData
+                && e.kind() != io::ErrorKind::UnexpectedEof =>
+        {
+            StoreError::Io { path: path.into(), reason: e.to_string() }
+        }
+        e => StoreError::Damaged { path: path.into(), reason: e.to_string() },
+    })
+}
+
+fn closed() -> redb::Error {
+    redb::Error::Io(io::Error::other("a write failed, and it cannot be opened again yet"))
+}
+
 fn role_number(role: Party) -> u8 {
     match role {
         Party::Source => 0,
@@ -287,5 +428,7 @@ fn add(sum: Sum, payment: &Payment) -> Sum {
 
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod loss_tests;
 #[cfg(test)]
 mod tests;

@@ -364,7 +364,8 @@ impl<'a> Life<'a> {
                 let far = [0, 0, 0, 0, -86_400, -60, -5, -1, 0, 1, 5, 60, 400, 86_400, 40_000_000];
                 w.set_clock(n, rng.pick(&far));
             }
-            Fault::Disk if rng.one_in(6) => w.break_disk(n),
+            Fault::Disk if rng.one_in(6) && !w.nodes[n].disk_broken => w.break_disk(n),
+            Fault::Disk if w.nodes[n].disk_broken => w.mend_disk(n),
             Fault::Dial if w.link(a, b).is_some() => {
                 // Both ends dial at the same time.
                 w.connect(a, b, line);

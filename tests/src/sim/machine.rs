@@ -32,6 +32,7 @@ pub enum Given {
     Header { header: [u8; 80], height: u32 },
     Restore { record: Record },
     StoreFailed,
+    StoreRecovered,
     Congestion { link: LinkId, lane: Lane, full: bool },
     Measured { link: LinkId, quality: u16 },
 }
@@ -65,6 +66,7 @@ impl Given {
             Self::Header { header, height } => Input::BlockHeader { header, height: *height },
             Self::Restore { record } => Input::Persisted { record: *record },
             Self::StoreFailed => Input::StoreFailed,
+            Self::StoreRecovered => Input::StoreRecovered,
             Self::Congestion { link, lane, full } => {
                 Input::Congestion { link: *link, lane: *lane, full: *full }
             }

@@ -202,7 +202,11 @@ impl Node {
             self.disk.retain(|r| match r {
                 Record::Payment(p) => p.expires_at > floor,
                 Record::Floor(_) => false,
+                Record::StoreLost(_) => true,
             });
+        }
+        if let Record::StoreLost(_) = record {
+            self.disk.retain(|r| !matches!(r, Record::StoreLost(_)));
         }
         self.disk.push(record);
     }

@@ -64,13 +64,11 @@ impl World {
                         self.checks.count("crashes between two writes");
                         return self.crash(n, written);
                     }
-                    if !node.disk_broken {
-                        node.writes.push_back((*number, *record));
-                        if !node.disk_stalls {
-                            let (boot, late) = (node.boots, self.chance.below(4 * MILLISECOND));
-                            let event = Event::Durable { node: n, boot, number: *number };
-                            self.at(self.now + late, event);
-                        }
+                    node.writes.push_back((*number, *record));
+                    if !node.disk_broken && !node.disk_stalls {
+                        let (boot, late) = (node.boots, self.chance.below(4 * MILLISECOND));
+                        let event = Event::Durable { node: n, boot, number: *number };
+                        self.at(self.now + late, event);
                     }
                 }
                 Did::Parked { ticket, .. } => {
@@ -123,6 +121,9 @@ impl World {
 
     pub(super) fn durable(&mut self, n: usize, number: u64) {
         let node = &mut self.nodes[n];
+        if node.disk_broken {
+            return;
+        }
         while node.writes.front().is_some_and(|(at, _)| *at <= number) {
             if let Some((at, record)) = node.writes.pop_front() {
                 node.write(record);
@@ -277,10 +278,16 @@ impl World {
         }
     }
 
-    /// The disk of a node takes no more.
+    /// The disk of a node takes no more: what was to be written waits.
     pub fn break_disk(&mut self, n: usize) {
         self.nodes[n].disk_broken = true;
-        self.nodes[n].writes.clear();
         self.input(n, Given::StoreFailed);
+    }
+
+    /// The disk of a node takes what waited, and more.
+    pub fn mend_disk(&mut self, n: usize) {
+        self.nodes[n].disk_broken = false;
+        self.sync(n);
+        self.input(n, Given::StoreRecovered);
     }
 }

@@ -114,6 +114,7 @@ impl Trace {
                 self.record(record);
             }
             Given::StoreFailed => self.numbers(&[12]),
+            Given::StoreRecovered => self.numbers(&[15]),
             Given::Congestion { link, lane, full } => {
                 self.numbers(&[13, link.0.into(), *lane as u64, (*full).into()]);
             }
@@ -175,6 +176,7 @@ impl Trace {
     fn record(&mut self, record: &Record) {
         match record {
             Record::Floor(unix) => self.numbers(&[1, *unix]),
+            Record::StoreLost(before) => self.numbers(&[3, before.unwrap_or(u64::MAX)]),
             Record::Payment(p) => {
                 let role = match p.role {
                     Party::Source => 0,

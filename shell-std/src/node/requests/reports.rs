@@ -168,7 +168,7 @@ fn counted(engine: &Engine) -> Stats {
         payments: shell.counters.payments,
         paid: shell.counters.paid,
         paid_msat: shell.counters.paid_msat,
-        earned_msat: mesh.earned_msat,
+        earned_msat: shell.counters.earned_msat,
         routes_found: shell.counters.routes_found,
         routes_failed: shell.counters.routes_failed,
         commits: shell.durable.commits(),

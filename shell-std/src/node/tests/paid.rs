@@ -103,7 +103,7 @@ pub(super) async fn send_paid(
 fn share(disk: &Disk) -> Option<(Party, u64)> {
     disk.records.lock().unwrap().iter().find_map(|record| match record {
         Record::Payment(p) => Some((p.role, p.share_msat)),
-        Record::Floor(_) => None,
+        Record::Floor(_) | Record::StoreLost(_) => None,
     })
 }
 
@@ -179,10 +179,16 @@ fn nothing_paid_leaves_before_it_is_durable_and_free_traffic_does_not_wait() {
         disk.slow.store(false, Ordering::SeqCst);
         assert_eq!(delivery(&c).await.payload, b"paid");
 
-        // Once the store fails, no payment passes, and free traffic still does.
+        // While the store fails no payment passes, and free traffic still does.
         disk.broken.store(true, Ordering::SeqCst);
-        let paid = proof(&source, to, 4).await;
-        send_paid(&source, to, b"lost", &paid, false).await.unwrap();
+        let booked = async || {
+            let counted = b.handle().job(|engine| engine.shell.counters).await.map(|c| c.payments);
+            (counted.unwrap(), disk.records.lock().unwrap().len())
+        };
+        let before = booked().await;
+        assert_eq!(before, (1, 1));
+        let late = proof(&source, to, 4).await;
+        send_paid(&source, to, b"late", &late, false).await.unwrap();
         let failed =
             async || b.handle().job(|engine| engine.shell.durable.failed).await == Ok(true);
         until("the store fails", failed).await;
@@ -192,7 +198,66 @@ fn nothing_paid_leaves_before_it_is_durable_and_free_traffic_does_not_wait() {
         send(&a, &c, &ping(2), &[], false).await;
         assert_eq!(delivery(&c).await.payload, ping(2));
         assert!(c.handle().deliveries().take(9, 9).is_empty());
+        assert_eq!(booked().await, before, "what is not on disk is not counted");
+
+        // Once there is room again, what was accepted goes on, once, and payments pass.
+        disk.broken.store(false, Ordering::SeqCst);
+        assert_eq!(delivery(&c).await.payload, b"late");
+        until("it is booked", async || booked().await == (2, 2)).await;
+        let failed =
+            async || b.handle().job(|engine| engine.shell.durable.failed).await == Ok(false);
+        until("the store works", failed).await;
+        let paid = proof(&source, to, 4).await;
+        send_paid(&source, to, b"more", &paid, false).await.unwrap();
+        assert_eq!(delivery(&c).await.payload, b"more");
+        let again = send_paid(&source, to, b"late", &late, true).await.unwrap();
+        assert_eq!(again.stopped.unwrap().cause, Cause::Replay.to_string());
+        assert_eq!(booked().await, (3, 3));
         for node in [a, b, c] {
+            node.stop().await;
+        }
+    });
+}
+
+#[test]
+fn a_relay_whose_store_was_lost_takes_no_payment_of_before_not_even_two_starts_later() {
+    Bed::run(async |bed| {
+        let disk = Disk::default();
+        let (mode, skew) = (MeshMode::PaymentGated, 1);
+        let start = |at: Option<SocketAddr>| {
+            bed.start_with(2, mode, &[], disk.clone(), |s| {
+                accepts(s);
+                s.config.payment.future_skew = skew;
+                s.listen_addr = at.or(s.listen_addr);
+            })
+        };
+        let b = start(None);
+        let at = b.handle().listen_addr();
+        let a = bed.start_with(1, mode, &[&b], Disk::default(), accepts);
+        let c = bed.start_with(3, mode, &[&b], Disk::default(), accepts);
+        linked(&a, &b).await;
+        linked(&c, &b).await;
+        let (to, source) = (c.handle().id(), service(&a));
+        let old = proof(&source, to, 4).await;
+        send_paid(&source, to, b"once", &old, false).await.unwrap();
+        assert_eq!(delivery(&c).await.payload, b"once");
+        let mut b = Some(b);
+        *disk.records.lock().unwrap() = vec![Record::StoreLost(None)];
+        for _ in 0..2 {
+            b.take().unwrap().stop().await;
+            let again = start(at);
+            linked(&a, &again).await;
+            linked(&c, &again).await;
+            let sent = send_paid(&source, to, b"once", &old, true).await.unwrap();
+            assert_eq!(sent.stopped.unwrap().cause, Cause::Expired.to_string());
+            b = Some(again);
+        }
+        // What is paid after the start is taken.
+        smol::Timer::after(Duration::from_secs(skew + 1)).await;
+        let new = proof(&source, to, 4).await;
+        send_paid(&source, to, b"anew", &new, false).await.unwrap();
+        assert_eq!(delivery(&c).await.payload, b"anew");
+        for node in [Some(a), b, Some(c)].into_iter().flatten() {
             node.stop().await;
         }
     });

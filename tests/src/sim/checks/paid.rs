@@ -70,8 +70,19 @@ impl World {
             .iter()
             .filter_map(|d| match d {
                 Did::Publish(Event::PaymentVerified {
-                    payment, share_msat, amount_msat, ..
-                }) => Some((*payment, *amount_msat, *share_msat)),
+                    payment,
+                    share_msat,
+                    amount_msat,
+                    after,
+                    ..
+                }) => {
+                    let number = step.did.iter().find_map(|d| match d {
+                        Did::Persist { number, record: Record::Payment(_) } => Some(*number),
+                        _ => None,
+                    });
+                    assert_eq!(*after, number, "I2: told of before it is durable");
+                    Some((*payment, *amount_msat, *share_msat))
+                }
                 _ => None,
             })
             .collect();

@@ -112,7 +112,7 @@ impl World {
                 Record::Payment(p) if p.expires_at > remembered.floor && room(remembered) => {
                     remembered.live.insert(p.key, p.expires_at);
                 }
-                Record::Payment(_) => {}
+                Record::Payment(_) | Record::StoreLost(_) => {}
             }
         }
         let booked = step.did.iter().any(is_booked);
