@@ -85,8 +85,17 @@ impl Peers {
                 mode,
             ]
         };
-        let heading =
-            ["node", "state", "dir", "address", "received", "sent", "refused", "price", "mode"];
+        let heading = [
+            "node",
+            "state",
+            "dir",
+            "address",
+            "bytes in",
+            "bytes out",
+            "refused",
+            "price",
+            "mode or reason",
+        ];
         let text = table(heading, &peers.iter().map(row).collect::<Vec<_>>());
         match peers.iter().any(|p| p.state == PeerState::Up) {
             true => Answer::yes(&peers, text),
@@ -114,7 +123,7 @@ impl Routes {
                 format!("{} s", r.expires_in_ms / 1000),
             ]
         };
-        let heading = ["destination", "hops", "cost", "largest packet", "expires in"];
+        let heading = ["destination", "hops", "cost", "largest packet (bytes)", "expires in"];
         let text = table(heading, &routes.iter().map(row).collect::<Vec<_>>());
         Answer::yes(&routes, text)
     }

@@ -159,7 +159,12 @@ impl Links {
         let peer = NodeId::from_public_key(&remote);
         let standing = if self.own.contains(&peer) { Standing::Own } else { standing };
         if conduct.banned(now, &peer).is_some() {
-            let reason = "this node has banned it for repeated violations".to_owned();
+            const BANNED: &str = "banned for repeated violations";
+            let reason = match self.status.last(&peer) {
+                Some((_, last)) if !last.starts_with(BANNED) => format!("{BANNED}; last: {last}"),
+                Some((_, last)) => last,
+                None => BANNED.to_owned(),
+            };
             self.status.failed(peer, &address, reason);
             tracing::debug!(%peer, %address, "refused a link: the neighbour is banned");
             return None;

@@ -500,13 +500,18 @@ fn settlement_of(packet: &[u8]) -> Option<bitcoin::Transaction> {
 }
 
 /// Whether a link is closed for something that its neighbour did. Two that dial
-/// each other at once, or one too many, are not at fault.
+/// each other at once, or one too many, are not at fault; nor is who is configured for another
+/// network, who must be let in once that is mended.
 fn is_offence(reason: &MeshError) -> bool {
     use NetworkReason as N;
     !matches!(
         reason,
         MeshError::NetworkError(
-            N::OtherLinkKept | N::TooManyNeighbours | N::HopIdTaken | N::Itself
+            N::OtherLinkKept
+                | N::TooManyNeighbours
+                | N::HopIdTaken
+                | N::Itself
+                | N::OtherNetwork { .. }
         )
     )
 }
