@@ -180,7 +180,8 @@ pub(crate) fn recipe() -> impl Strategy<Value = Recipe> {
     let hint = vec((key().prop_map(|k| k.secret_bytes()), any::<u64>(), any::<u32>()), 0..4);
     let whom = (key(), currency(), any::<bool>());
     let what = (
-        proptest::option::of(number(60)),
+        // An amount pays something.
+        proptest::option::of(number(60).prop_map(|msat| msat.max(1))),
         any::<[u8; 32]>(),
         any::<[u8; 32]>(),
         number(35),

@@ -44,8 +44,8 @@ pub enum ParseError {
     /// Writers must not begin an amount with a zero.
     #[error("its amount begins with a zero")]
     LeadingZero,
-    /// The amount in pico-bitcoin exceeds 64 bits.
-    #[error("its amount is too large")]
+    /// The amount in millisatoshi exceeds 64 bits.
+    #[error("its amount is over 2^64 millisatoshi")]
     AmountOverflow,
     /// No room for timestamp, signature and checksum.
     #[error("it is too short for a timestamp and a signature")]
@@ -53,6 +53,9 @@ pub enum ParseError {
     /// A field says that it is longer than what is left.
     #[error("its last field is cut short")]
     TruncatedField,
+    /// A `p`, `h`, `s` or `n` field is not of the length that it must have.
+    #[error("its {0} field does not have the length that BOLT 11 fixes")]
+    FieldLength(char),
     /// A number (`x` or `c` field) exceeds 64 bits.
     #[error("one of its numbers exceeds 64 bits")]
     NumberOverflow,
@@ -73,7 +76,7 @@ pub enum ParseError {
 /// Which rule of BOLT 11 an invoice breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum SemanticError {
-    /// No `p` field of the right length.
+    /// No `p` field.
     #[error("it has no payment hash")]
     NoPaymentHash,
     /// More than one `p` field.
@@ -85,7 +88,7 @@ pub enum SemanticError {
     /// More than one of `d` and `h` fields.
     #[error("it has more than one description")]
     MultipleDescriptions,
-    /// No `s` field of the right length.
+    /// No `s` field.
     #[error("it has no payment secret")]
     NoPaymentSecret,
     /// More than one `s` field.
@@ -97,6 +100,9 @@ pub enum SemanticError {
     /// An even feature bit that is not known here.
     #[error("it requires an unknown feature")]
     UnknownRequiredFeature,
+    /// Writers must not say an amount that pays nothing.
+    #[error("its amount is zero")]
+    ZeroAmount,
     /// The amount is not a whole number of millisatoshi.
     #[error("its amount is not a whole number of millisatoshi")]
     ImpreciseAmount,

@@ -7,18 +7,22 @@
 //!
 //! # Differences
 //!
-//! Acceptance is that of LDK's `lightning-invoice` (checked against it in tests),
-//! which is stricter than BOLT 11's text in asking for exactly one payment hash,
+//! Rules are those of BOLT 11 in its edition of 9 March 2026 (lightning/bolts,
+//! `14901bd`). Acceptance is that of LDK's `lightning-invoice` (checked against it in
+//! tests), which is stricter than the text in asking for exactly one payment hash,
 //! description and payment secret and for the `payment_secret` feature, and laxer
-//! in ignoring the padding bits of fields. Deliberate differences from LDK:
+//! in ignoring the padding bits of fields and superfluous zeros in numbers, which
+//! the text says a reader should (not must) treat as invalid. Deliberate differences
+//! from LDK:
 //!
 //! 1. The signed hash is over the symbols as they stand (BOLT 11). LDK writes the
 //!    fields anew and hashes that, so that for an invoice with superfluous zeros
 //!    in a number or bits in the padding it finds another signer.
 //! 2. An amount that begins with a superfluous zero is refused: writers must not,
 //!    and LDK hashes it without the zero.
-//! 3. An amount without multiplier that exceeds 64 bits in pico-bitcoin is
-//!    refused. LDK reads it as no amount.
+//! 3. Amounts may be as large as 2^64 - 1 millisatoshi, and larger ones are refused.
+//!    LDK counts pico-bitcoin, a tenth, in 64 bits, and reads more as no amount or
+//!    refuses it.
 //! 4. Keys in route hints are not checked to be points of the curve: it would
 //!    cost a square root each, and nothing here pays to them. Nor is the key of
 //!    the `n` field until a signature is checked against it, nor that of a second
@@ -26,6 +30,11 @@
 //! 5. The prefix `lnsb` (simnet) is of no network that this crate knows.
 //! 6. [`Invoice::verify_by`] does not need the recovery identifier, which nobody
 //!    signs; [`Invoice::recover_payee`] does.
+//! 7. An amount of zero is refused: writers must give a positive number, and a
+//!    proof of having paid nothing proves nothing.
+//! 8. A `p`, `h`, `s` or `n` field of another length than it must have fails the
+//!    payment (the text since June 2025). LDK skips it, as readers had to before; an
+//!    example of the text that is older than the rule still does.
 
 mod bech32;
 mod error;

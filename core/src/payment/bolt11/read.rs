@@ -105,8 +105,8 @@ impl<'a> Invoice<'a> {
 
 impl<'a> Found<'a> {
     /// Reads the rest of a field whose tag has been read. Fields with an unknown
-    /// tag, and those of fixed length with another one, are skipped (BOLT 11,
-    /// "A reader MUST skip over").
+    /// tag are skipped; those of fixed length with another one are an error (BOLT 11,
+    /// "MUST fail the payment if any field with fixed `data_length`").
     fn field(&mut self, tag: u8, signed: &mut Signed<'a>) -> Result<(), ParseError> {
         let len = field_len(signed).ok_or(ParseError::TruncatedField)?;
         let start = signed.symbols;
@@ -147,6 +147,10 @@ impl<'a> Found<'a> {
             (tag::ROUTE_HINT, _) if !byte_len(len).is_multiple_of(HOP_BYTES) => {
                 return Err(ParseError::RouteHintLength);
             }
+            (tag::PAYMENT_HASH, _) => return Err(ParseError::FieldLength('p')),
+            (tag::PAYMENT_SECRET, _) => return Err(ParseError::FieldLength('s')),
+            (tag::DESCRIPTION_HASH, _) => return Err(ParseError::FieldLength('h')),
+            (tag::PAYEE, _) => return Err(ParseError::FieldLength('n')),
             _ => {}
         }
         // Whatever the arm above has left of the field.

@@ -23,7 +23,8 @@ mod writer;
 pub(super) use unpacker::Unpacker;
 
 use super::bolt11::{
-    Amount, Bolt11Error, BufferTooSmall, Field, Fields, HASH_SYMBOLS, Hrp, Invoice, Symbols, tag,
+    Amount, Bolt11Error, BufferTooSmall, Field, Fields, HASH_SYMBOLS, Hrp, Invoice, ParseError,
+    Symbols, tag,
 };
 use secp256k1::PublicKey;
 use sha2::{Digest, Sha256};
@@ -62,8 +63,9 @@ pub enum PackedError {
     /// The network or multiplier is not in the table.
     #[error("the proof of payment has an unknown network or multiplier")]
     UnknownPrefix,
-    /// The amount exceeds 64 bits or is longer than it needs to be.
-    #[error("the amount in the proof of payment is not in its shortest form")]
+    /// The amount in millisatoshi is no whole number or exceeds 64 bits, or is longer than
+    /// it needs to be.
+    #[error("the amount in the proof of payment is not one, or not in its shortest form")]
     Amount,
 }
 
@@ -140,7 +142,13 @@ impl<'a> PackedProof<'a> {
         }
         let amount = match (prefix >> 4).checked_sub(1) {
             None => None,
-            Some(unit) => Some(Amount { value: read_leb128(&mut rest)?, unit }),
+            Some(unit) => {
+                let amount = Amount::from_number(read_leb128(&mut rest)?, unit);
+                Some(amount.map_err(|why| match why {
+                    Bolt11Error::Parse(ParseError::UnknownMultiplier) => UnknownPrefix,
+                    _ => PackedError::Amount,
+                })?)
+            }
         };
         let hrp = Hrp::from_parts(prefix & 15, amount).ok_or(UnknownPrefix)?;
         let issuer = IssuerHint(*issuer);
@@ -192,14 +200,14 @@ fn write(
 ) -> Result<usize, PackError> {
     let (hrp, symbols) = invoice.raw();
     let (prefix, amount) = hrp.parts();
-    let unit = amount.map_or(0, |a| a.unit + 1);
+    let unit = amount.map_or(0, |a| a.unit() + 1);
     let mut to = Writer::new(out);
     to.bytes(&[0, prefix | unit << 4]);
     to.bytes(&issuer.0);
     to.bytes(preimage);
     to.bytes(&invoice.signature.compact);
     if let Some(amount) = amount {
-        to.leb128(amount.value);
+        to.leb128(amount.number());
     }
     let mut flags = invoice.signature.recovery_id;
     // An invoice that was read has a timestamp.

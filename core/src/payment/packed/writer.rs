@@ -25,7 +25,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    pub(super) fn leb128(&mut self, mut value: u64) {
+    pub(super) fn leb128(&mut self, mut value: u128) {
         while value > 0x7f {
             self.bytes(&[value as u8 | 0x80]);
             value >>= 7;
@@ -59,15 +59,13 @@ impl<'a> Writer<'a> {
 }
 
 /// Takes a number off the front. One number has one way to be written.
-pub(super) fn read_leb128(bytes: &mut &[u8]) -> Result<u64, PackedError> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
+pub(super) fn read_leb128(bytes: &mut &[u8]) -> Result<u128, PackedError> {
+    let mut value = 0u128;
+    // Ten times 64 bits need not more than 68.
+    for shift in (0..70).step_by(7) {
         let (byte, rest) = bytes.split_first().ok_or(PackedError::TooShort)?;
         *bytes = rest;
-        let part = u64::from(byte & 0x7f);
-        if part << shift >> shift != part {
-            return Err(PackedError::Amount);
-        }
+        let part = u128::from(byte & 0x7f);
         value |= part << shift;
         if byte & 0x80 == 0 {
             let superfluous = *byte == 0 && shift > 0;
@@ -83,7 +81,8 @@ mod tests {
 
     #[test]
     fn one_number_has_one_form() {
-        for value in [0, 1, 127, 128, 16_383, 16_384, u64::MAX >> 1, u64::MAX] {
+        let most = u128::from(u64::MAX) * 10;
+        for value in [0, 1, 127, 128, 16_383, 16_384, u64::MAX.into(), most, (1 << 70) - 1] {
             let mut out = [0; 10];
             let mut writer = Writer::new(&mut out);
             writer.leb128(value);
@@ -94,7 +93,7 @@ mod tests {
             assert_eq!(read_leb128(&mut &out[..len - 1]), Err(PackedError::TooShort));
         }
         assert_eq!(read_leb128(&mut &[0x80, 0][..]), Err(PackedError::Amount));
-        let too_large = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02];
+        let too_large = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x80, 0x01];
         assert_eq!(read_leb128(&mut &too_large[..]), Err(PackedError::Amount));
     }
 }
