@@ -184,6 +184,9 @@ pub struct PaymentRules {
 pub struct Config {
     /// Network whose payments are accepted.
     pub network: Network,
+    /// First bytes of the network's P2P messages: [`Network::magic`], or those of a signet
+    /// with a challenge of its own ([`Network::signet_magic`]).
+    pub magic: [u8; 4],
     /// What goes free.
     pub mode: MeshMode,
     /// Whether blvm-node's private Stratum V2 framing counts as Stratum V2.
@@ -221,6 +224,7 @@ impl Config {
     pub fn host(network: Network) -> Self {
         Self {
             network,
+            magic: network.magic(),
             mode: MeshMode::PaymentGated,
             private_stratum_tlv: false,
             max_packet: HOST_MAX_PACKET,

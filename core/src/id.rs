@@ -114,6 +114,27 @@ impl Network {
         }
     }
 
+    /// The same of a signet with this challenge: the first four bytes of the double
+    /// SHA-256 of the challenge behind its length as a CompactSize (BIP 325).
+    pub fn signet_magic(challenge: &[u8]) -> [u8; 4] {
+        let mut hash = Sha256::new();
+        match u16::try_from(challenge.len()) {
+            Ok(short @ ..0xfd) => hash.update([short as u8]),
+            Ok(length) => {
+                hash.update([0xfd]);
+                hash.update(length.to_le_bytes());
+            }
+            // No script is that long.
+            Err(_) => {
+                hash.update([0xfe]);
+                hash.update((challenge.len() as u32).to_le_bytes());
+            }
+        }
+        hash.update(challenge);
+        let [a, b, c, d, ..]: [u8; 32] = Sha256::digest(hash.finalize()).into();
+        [a, b, c, d]
+    }
+
     /// Prefix of a BOLT 11 invoice of this network, before the amount.
     pub const fn invoice_prefix(self) -> &'static str {
         match self {
@@ -145,6 +166,21 @@ impl fmt::Display for Network {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_signet_has_the_magic_of_its_challenge() {
+        let magic = |text: &str| Network::signet_magic(&hex::decode(text).unwrap());
+        // The default signet's (BIP 325).
+        let default = "512103ad5e0edad18cb1f0fc0d28a3d4f1f3e445640337489abb10404f2d1e086be43021\
+                       0359ef5021964fe22d6f8e05b2463c9540ce96883fe3b278760f048f5189f2e6c452ae";
+        assert_eq!(magic(default), Network::Signet.magic());
+        // Mutinynet's.
+        let key = "02f7561d208dd9ae99bf497273e16f389bdbd6c4742ddb8e6b216e64fa2928ad8f";
+        assert_eq!(magic(&std::format!("5121{key}51ae")), [0xa5, 0xdf, 0x2d, 0xcb]);
+        // OP_TRUE; hashes computed with another implementation (coreutils sha256sum).
+        assert_eq!(magic("51"), [0x54, 0xd2, 0x6f, 0xbd]);
+        assert_eq!(magic(&"51".repeat(253)), [0xae, 0x28, 0x54, 0x78]);
+    }
 
     #[test]
     fn identity_is_the_hash_of_the_compressed_key() {

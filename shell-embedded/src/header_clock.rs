@@ -16,7 +16,8 @@ use blvm_mesh_core::wire::header::Header;
 /// [`future_skew`](blvm_mesh_core::config::PaymentRules::future_skew) should be two hours.
 pub struct HeaderClock {
     store: HeaderStore<Fixed>,
-    network: Network,
+    /// First bytes of the network's messages.
+    magic: [u8; 4],
     /// The exponent and the mantissa of the easiest target that is taken.
     easiest: (u32, u32),
     /// The latest time that was given.
@@ -26,22 +27,25 @@ pub struct HeaderClock {
 impl HeaderClock {
     /// A clock that knows nothing yet.
     pub const EMPTY: Self =
-        Self { store: HeaderStore::EMPTY, network: Network::Mainnet, easiest: (0, 0), latest: 0 };
+        Self { store: HeaderStore::EMPTY, magic: [0; 4], easiest: (0, 0), latest: 0 };
 
     /// Sets the block from which headers are followed. It should be recent: every header
     /// since then must come by, in order. Its own time is not taken, because it is past.
+    /// `magic` begins the network's messages, as in
+    /// [`Config::magic`](blvm_mesh_core::config::Config::magic).
     ///
     /// # Errors
     /// [`HeaderError`]: it is no header of the network.
     pub fn start(
         &mut self,
         network: Network,
+        magic: [u8; 4],
         checkpoint: &[u8; HEADER_LEN],
     ) -> Result<(), HeaderError> {
         self.store.prepare(HEADERS, network);
         self.store.insert(checkpoint, None)?;
         let (exponent, mantissa) = size_of_target(checkpoint);
-        self.network = network;
+        self.magic = magic;
         self.easiest = (exponent + 2, mantissa);
         self.latest = 0;
         Ok(())
@@ -52,7 +56,7 @@ impl HeaderClock {
     pub(crate) fn see_packet(&mut self, packet: &[u8]) -> Option<u64> {
         let (header, body) = Header::parse(packet).ok()?;
         let datagram = Datagram::parse(header, body).ok()?;
-        let rest = datagram.payload.strip_prefix(&self.network.magic())?;
+        let rest = datagram.payload.strip_prefix(&self.magic)?;
         let rest = rest.strip_prefix(b"headers\0\0\0\0\0")?;
         // Length and check, and the number of headers, which fits a byte here.
         let (_, headers) = rest.split_at_checked(4 + 4 + 1)?;
@@ -148,7 +152,7 @@ pub(crate) mod tests {
     fn clock() -> (HeaderClock, Block) {
         let checkpoint = mined(BlockHash::all_zeros(), 1_000, BITS);
         let mut clock = HeaderClock::EMPTY;
-        clock.start(Network::Regtest, &raw(&checkpoint)).unwrap();
+        clock.start(Network::Regtest, Network::Regtest.magic(), &raw(&checkpoint)).unwrap();
         (clock, checkpoint)
     }
 

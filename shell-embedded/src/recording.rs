@@ -22,6 +22,7 @@ pub fn write_start(config: &Config, key: &SecretKey, seed: &[u8; 32], put: &mut 
     put(&[config.network as u8, config.mode as u8]);
     put(&(config.payment.issuers.len() as u64).to_le_bytes());
     config.payment.issuers.iter().for_each(|issuer| put(&issuer.serialize()));
+    put(&config.magic);
     put_bytes(&config.payment.payout_script, put);
     put_bytes(config.clock_source.as_ref().map_or(&[], |node| &node.0[..]), put);
     // The visitor changes nothing.
@@ -156,6 +157,7 @@ impl<'a> Recording<'a> {
             let issuer = PublicKey::from_slice(&fields.array::<33>()?).ok()?;
             config.payment.issuers.push(issuer).ok()?;
         }
+        config.magic = fields.array()?;
         config.payment.payout_script = heapless::Vec::from_slice(fields.bytes()?).ok()?;
         config.clock_source = match fields.bytes()? {
             [] => None,

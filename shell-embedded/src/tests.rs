@@ -437,7 +437,7 @@ fn headers_that_pass_set_the_clock_of_a_board_that_keeps_its_payments() {
     for keeps in [true, false] {
         let mut w = World::keeping(MeshMode::PaymentGated, keeps).link();
         let clock = Box::leak(Box::new(HeaderClock::EMPTY));
-        clock.start(Network::Regtest, &raw(&checkpoint)).unwrap();
+        clock.start(Network::Regtest, Network::Regtest.magic(), &raw(&checkpoint)).unwrap();
         w.boards[1].follow_headers(clock);
         w.carries(&message(&[checkpoint]));
         assert!(!w.boards[1].status().takes_payments);

@@ -56,7 +56,7 @@ use crate::payment::headers::KnownHeader;
 use crate::payment::ledger::Record;
 use crate::payment::replay::ReplayError;
 use crate::payment::terms::Terms;
-use crate::policy::mode::{PolicyConfig, RoutingPolicyEngine};
+use crate::policy::{OwnNetwork, PolicyConfig, RoutingPolicyEngine};
 use crate::rng::Rng;
 use crate::routing::table::RoutingTable;
 use crate::signature::Identity;
@@ -197,7 +197,11 @@ impl<M: Memory> Mesh<M> {
         tables.prepare(&config, &mut rng);
         let policy = RoutingPolicyEngine::new(PolicyConfig {
             private_stratum_tlv: config.private_stratum_tlv,
-            min_difficulty: config.min_difficulty,
+            own: OwnNetwork {
+                network: config.network,
+                magic: config.magic,
+                min_difficulty: config.min_difficulty,
+            },
             ..PolicyConfig::new(config.mode, config.network)
         });
         Self {

@@ -1,39 +1,32 @@
 //! Whole messages of Bitcoin's P2P protocol and nothing after them.
 
 use super::command::{Command, Kind};
-use super::cost::{FreeCost, Work};
+use super::cost::{FreeCost, OwnNetwork};
 use super::detect::{Classified, DetectedProtocol};
 use super::hash::double_sha256;
 use super::reader::Reader;
 use super::reason::{Reason, Unrecognised};
 use super::work::Chain;
 use super::{governance, messages};
-use crate::id::Network;
 
 /// Checksum of an empty payload: a verack needs no hashing.
 const EMPTY_CHECKSUM: [u8; 4] = [0x5d, 0xf6, 0xe0, 0xe2];
 
-/// The network whose messages begin like this.
-pub(super) fn network_of(magic: &[u8; 4]) -> Option<Network> {
-    Network::ALL.into_iter().find(|network| network.magic() == *magic)
-}
-
 /// One or more whole messages of one network: `BitcoinP2P` if all of them are
 /// Bitcoin's, `CommonsGovernance` if any is a governance message, so that
-/// company does not make it free where governance is refused. `network` is
-/// that of the first magic; the caller has looked at it.
+/// company does not make it free where governance is refused. `chain` is that of
+/// the first magic; the caller has looked at it.
 pub(super) fn recognise(
     bytes: &[u8],
-    network: Network,
-    work: Work,
+    chain: Chain,
+    own: &OwnNetwork,
 ) -> Result<Classified, Unrecognised> {
-    let chain = Chain { network, min_difficulty: work.min_difficulty(network) };
     let mut reader = Reader::new(bytes, 0);
     let mut found =
         Classified { protocol: DetectedProtocol::BitcoinP2P, cost: FreeCost::default() };
     while !reader.is_empty() {
         let start = reader.at();
-        let (command, worked) = message(&mut reader, chain)?;
+        let (command, worked) = message(&mut reader, chain, own)?;
         if command.kind() == Kind::Governance {
             found.protocol = DetectedProtocol::CommonsGovernance;
         }
@@ -44,14 +37,19 @@ pub(super) fn recognise(
 
 /// One message: header, structure of the payload, and last the checksum,
 /// because it costs most. Gives the command, and whether its work counts.
-fn message(reader: &mut Reader<'_>, chain: Chain) -> Result<(Command, bool), Unrecognised> {
-    let network = chain.network;
+fn message(
+    reader: &mut Reader<'_>,
+    chain: Chain,
+    own: &OwnNetwork,
+) -> Result<(Command, bool), Unrecognised> {
     let start = *reader;
     let truncated = |_| Reason::HeaderTruncated.at(start.at());
     let magic: &[u8; 4] = reader.array().map_err(truncated)?;
-    if *magic != network.magic() {
-        return start.fail(match network_of(magic) {
-            Some(found) => Reason::MixedNetworks { first: network, found },
+    if *magic != chain.magic {
+        return start.fail(match own.chain_of(magic) {
+            Some(Chain { network: found, .. }) => {
+                Reason::MixedNetworks { first: chain.network, found }
+            }
             None => Reason::NotAMessage,
         });
     }

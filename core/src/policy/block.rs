@@ -182,9 +182,11 @@ pub(super) fn check_block_txn(reader: &mut Reader<'_>) -> Result<()> {
     if weight > MAX_WEIGHT { start.fail(Reason::Weight) } else { Ok(()) }
 }
 
-/// `tx`: one transaction that is not a coinbase.
+/// `tx`: one transaction. A coinbase too: it comes after a `merkleblock` that it
+/// matches (BIP 37).
 pub(super) fn check_tx(reader: &mut Reader<'_>) -> Result<()> {
-    let transaction = next_transaction(reader, false)?;
+    let transaction = Transaction::decode(reader)?;
+    transaction.check()?;
     if transaction.weight() > MAX_WEIGHT {
         return Err(Reason::Weight.at(transaction.at()));
     }

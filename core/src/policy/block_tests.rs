@@ -20,7 +20,7 @@ fn check<T>(
     how: impl Fn(&mut Reader<'_>, Chain) -> core::result::Result<T, Unrecognised>,
 ) -> Result {
     let mut reader = Reader::new(bytes, 0);
-    how(&mut reader, Chain { network, min_difficulty: None })?;
+    how(&mut reader, Chain { network, magic: network.magic(), min_difficulty: None })?;
     reader.finish()
 }
 

@@ -67,7 +67,8 @@ macro_rules! commands {
 // In the order of the names. Least and most are those of the structures in `messages`.
 commands! {
     Addr b"addr" 1 3 + 1_000 * 30, Bitcoin;
-    AddrV2 b"addrv2" 1 3 + 1_000 * (4 + 9 + 1 + 1 + 32 + 2), Bitcoin;
+    AddrV2 b"addrv2" 1 3 + 1_000 * (4 + 9 + 1 + 3 + 512 + 2), Bitcoin;
+    Alert b"alert" 168 168, Bitcoin;
     BanList b"banlist" 0 MAX_GOVERNANCE, Governance;
     Block b"block" 141 MAX_PAYLOAD, Bitcoin;
     BlockTxn b"blocktxn" 33 MAX_PAYLOAD, Bitcoin;
@@ -79,6 +80,7 @@ commands! {
     EconReg b"econreg" 0 MAX_GOVERNANCE, Governance;
     EconStatus b"econstatus" 0 MAX_GOVERNANCE, Governance;
     EconVeto b"econveto" 0 MAX_GOVERNANCE, Governance;
+    Feature b"feature" 6 1 + 80 + 3 + 512, Bitcoin;
     FeeFilter b"feefilter" 8 8, Bitcoin;
     FilterAdd b"filteradd" 1 3 + 520, Bitcoin;
     FilterClear b"filterclear" 0 0, Bitcoin;
@@ -97,8 +99,8 @@ commands! {
     Mempool b"mempool" 0 0, Bitcoin;
     MerkleBlock b"merkleblock" 119 84 + 3 + 16_666 * 32 + 3 + 4_169, Bitcoin;
     NotFound b"notfound" 1 3 + 50_000 * 36, Bitcoin;
-    Ping b"ping" 8 8, Bitcoin;
-    Pong b"pong" 8 8, Bitcoin;
+    Ping b"ping" 0 8, Bitcoin;
+    Pong b"pong" 0 8, Bitcoin;
     Reject b"reject" 3 1 + 12 + 1 + 1 + 111 + 32, Bitcoin;
     SendAddrV2 b"sendaddrv2" 0 0, Bitcoin;
     SendCmpct b"sendcmpct" 9 9, Bitcoin;
@@ -106,7 +108,7 @@ commands! {
     SendTxRcncl b"sendtxrcncl" 12 12, Bitcoin;
     Tx b"tx" 60 MAX_PAYLOAD, Bitcoin;
     Verack b"verack" 0 0, Bitcoin;
-    Version b"version" 85 4 + 8 + 8 + 26 + 26 + 8 + 3 + 256 + 4 + 1, Bitcoin;
+    Version b"version" 46 4 + 8 + 8 + 26 + 26 + 8 + 3 + 256 + 4 + 1, Bitcoin;
     WtxidRelay b"wtxidrelay" 0 0, Bitcoin;
 }
 

@@ -2,15 +2,16 @@
 //! lane's allowances are drawn on by.
 
 use super::command::Command;
-use crate::config::MAINNET_MIN_DIFFICULTY;
+use super::work::Chain;
+use crate::config::{MAINNET_MIN_DIFFICULTY, min_difficulty};
 use crate::id::Network;
 
 /// Bytes of a payload by class, message by message, a message's header with it.
 /// They sum to the length of the payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FreeCost {
-    /// Bytes that are bound to proof of work: `headers`, `block` and
-    /// `merkleblock` of sufficient difficulty ([`Work`]).
+    /// Bytes that are bound to proof of work: `headers`, `block` and `merkleblock` of
+    /// sufficient difficulty ([`OwnNetwork::min_difficulty`]).
     pub worked: usize,
     /// Bytes that anybody can make up.
     pub plain: usize,
@@ -57,28 +58,36 @@ pub enum Class {
     Rare,
 }
 
-/// Whose proof of work counts, and from which difficulty on.
+/// A node's own network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Work {
-    /// The node's own network.
+pub struct OwnNetwork {
+    /// Which one it is.
     pub network: Network,
-    /// Lowest difficulty that counts there; 0 for whatever the network allows.
+    /// First bytes of its messages: [`Network::magic`] or [`Network::signet_magic`].
+    pub magic: [u8; 4],
+    /// Lowest difficulty of work that counts there; 0 for whatever the network allows.
     pub min_difficulty: u64,
 }
 
-impl Work {
-    /// Lowest difficulty that counts on a network. On others than the own one work
-    /// counts only where it costs money, which is the main network: else whoever has
-    /// worthless blocks of a test network would have the whole allowance everywhere.
-    pub(super) const fn min_difficulty(&self, network: Network) -> Option<u64> {
-        if network as u8 == self.network as u8 {
-            Some(self.min_difficulty)
-        } else if matches!(network, Network::Mainnet) {
-            Some(MAINNET_MIN_DIFFICULTY)
-        } else {
-            None
+impl OwnNetwork {
+    /// A network with its usual settings.
+    pub const fn new(network: Network) -> Self {
+        Self { network, magic: network.magic(), min_difficulty: min_difficulty(network) }
+    }
+
+    /// The chain whose messages begin like this. Of others than the own one work counts
+    /// only where it costs money, which is the main network: else whoever has worthless
+    /// blocks of a test network would have the whole allowance everywhere.
+    pub(super) fn chain_of(&self, magic: &[u8; 4]) -> Option<Chain> {
+        if *magic == self.magic {
+            let min_difficulty = Some(self.min_difficulty);
+            return Some(Chain { network: self.network, magic: *magic, min_difficulty });
         }
+        let network = Network::ALL.into_iter().find(|network| network.magic() == *magic)?;
+        let main = matches!(network, Network::Mainnet);
+        let min_difficulty = main.then_some(MAINNET_MIN_DIFFICULTY);
+        Some(Chain { network, magic: *magic, min_difficulty })
     }
 }
 
@@ -97,6 +106,7 @@ impl Command {
     /// |---|---|
     /// | `banlist`, `getbanlist` | when an operator's list changes, and on request |
     /// | `econreg`, `econveto`, `econstatus`, `econfork` | no current node does |
+    /// | `alert` | Bitcoin Core 0.14 to 28 once, to a peer of before 2017 |
     /// | `reject` | Bitcoin Core from 0.20 on does not; before, once per refusal |
     ///
     /// What opens a connection (`version` and so on) is little too, but waiting
@@ -105,7 +115,8 @@ impl Command {
     pub(super) const fn class(self, worked: bool) -> Class {
         match self {
             Self::Headers | Self::Block | Self::MerkleBlock if worked => Class::Worked,
-            Self::BanList
+            Self::Alert
+            | Self::BanList
             | Self::EconFork
             | Self::EconReg
             | Self::EconStatus

@@ -3,7 +3,8 @@
 use super::command::{Command, Kind};
 use super::samples::*;
 use super::{
-    Class, Classified, DetectedProtocol, FreeCost, MeshMode, PolicyConfig, RoutingPolicyEngine,
+    Class, Classified, DetectedProtocol, FreeCost, MeshMode, OwnNetwork, PolicyConfig, Reason,
+    RoutingPolicyEngine,
 };
 use crate::config::{MAINNET_MIN_DIFFICULTY, min_difficulty};
 use crate::id::Network;
@@ -26,7 +27,8 @@ const EASY_HEADER: &str = "\
 
 fn engine(network: Network, min_difficulty: u64) -> RoutingPolicyEngine {
     let config = PolicyConfig::new(MeshMode::PaymentGated, network);
-    RoutingPolicyEngine::new(PolicyConfig { min_difficulty, ..config })
+    let own = OwnNetwork { min_difficulty, ..config.own };
+    RoutingPolicyEngine::new(PolicyConfig { own, ..config })
 }
 
 fn usual(network: Network) -> RoutingPolicyEngine {
@@ -56,7 +58,7 @@ fn the_class_of_every_command() {
     for (command, message) in good_messages() {
         let expected = match command.name() {
             b"headers" | b"block" | b"merkleblock" => Class::Worked,
-            b"banlist" | b"getbanlist" | b"reject" => Class::Rare,
+            b"alert" | b"banlist" | b"getbanlist" | b"reject" => Class::Rare,
             b"econreg" | b"econveto" | b"econstatus" | b"econfork" => Class::Rare,
             _ => Class::Plain,
         };
@@ -151,6 +153,29 @@ fn what_goes_free_as_worked_hangs_on_the_work_with_every_byte() {
             assert_eq!(node.detect_protocol(&longer), DetectedProtocol::Unknown);
         }
     }
+}
+
+#[test]
+fn a_signet_of_its_own_is_not_the_default_one() {
+    let magic = Network::signet_magic(&[0x51]);
+    let usual = PolicyConfig::new(MeshMode::PaymentGated, Network::Signet);
+    let own = OwnNetwork { magic, ..usual.own };
+    let node = RoutingPolicyEngine::new(PolicyConfig { own, ..usual });
+    let only = RoutingPolicyEngine::new(PolicyConfig { own_network_only: true, ..*node.config() });
+    let default = bitcoin::constants::genesis_block(bitcoin::Network::Signet);
+    let default = frame(Network::Signet, b"block", &serialize(&default));
+    let mine = [&magic[..], &default[4..]].concat();
+    assert_eq!(class(&node, &mine), Class::Worked);
+    assert_eq!(class(&only, &mine), Class::Worked);
+    assert_eq!(class(&node, &default), Class::Plain, "of another signet");
+    assert_eq!(only.detect_protocol(&default), DetectedProtocol::Unknown);
+    let unknown = RoutingPolicyEngine::new(usual);
+    assert_eq!(class(&unknown, &default), Class::Worked);
+    assert_eq!(unknown.explain(&mine), Err(Reason::NoKnownProtocol.at(0)));
+    // Two signets are two networks.
+    let (first, found) = (Network::Signet, Network::Signet);
+    let both = node.explain(&[mine, default].concat()).unwrap_err();
+    assert_eq!(both.reason, Reason::MixedNetworks { first, found });
 }
 
 #[test]

@@ -1,9 +1,8 @@
 //! Tells the protocol of a payload as it stands at the mesh's edge, in clear.
 
-use super::cost::{Class, FreeCost, Work};
+use super::cost::{Class, FreeCost, OwnNetwork};
 use super::reason::{Reason, Unrecognised};
 use super::{bitcoin, stratum, stratum_tlv};
-use crate::config::MAINNET_MIN_DIFFICULTY;
 use crate::id::Network;
 
 /// First bytes of every mesh packet (DESIGN section 4).
@@ -42,12 +41,23 @@ impl Classified {
 }
 
 /// What to recognise besides the rules that always hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scope {
-    /// The only network whose messages are recognised; `None` for any.
-    pub network: Option<Network>,
+    /// The node's own network: its messages are recognised in any case, and its proof of
+    /// work counts.
+    pub own: OwnNetwork,
+    /// Recognise messages of no other network.
+    pub own_network_only: bool,
     /// Also recognise blvm-node's private TLV as Stratum V2.
     pub private_stratum_tlv: bool,
+}
+
+impl Default for Scope {
+    /// Messages of all networks, from the main one, and no private TLV.
+    fn default() -> Self {
+        let own = OwnNetwork::new(Network::Mainnet);
+        Self { own, own_network_only: false, private_stratum_tlv: false }
+    }
 }
 
 /// The protocol of a payload, or why it is of none and where that shows.
@@ -56,13 +66,11 @@ pub struct Scope {
 /// bytes for structure and one for the checksum, and for blocks two more for
 /// the two Merkle trees.
 pub fn explain(bytes: &[u8], scope: Scope) -> Result<DetectedProtocol, Unrecognised> {
-    let work = Work { network: Network::Mainnet, min_difficulty: MAINNET_MIN_DIFFICULTY };
-    classify(bytes, scope, work).map(|found| found.protocol)
+    classify(bytes, scope).map(|found| found.protocol)
 }
 
-/// As [`explain`], with the classes of the bytes. `work` says whose proof of work
-/// counts.
-pub fn classify(bytes: &[u8], scope: Scope, work: Work) -> Result<Classified, Unrecognised> {
+/// As [`explain`], with the classes of the bytes.
+pub fn classify(bytes: &[u8], scope: Scope) -> Result<Classified, Unrecognised> {
     let plain = |protocol| Ok(Classified::of(protocol, Class::Plain, bytes.len()));
     if bytes.is_empty() {
         return Err(Reason::Empty.at(0));
@@ -71,13 +79,12 @@ pub fn classify(bytes: &[u8], scope: Scope, work: Work) -> Result<Classified, Un
         if *magic == MESH_MAGIC {
             return plain(DetectedProtocol::MeshPacket);
         }
-        if let Some(found) = bitcoin::network_of(magic) {
-            return match scope.network {
-                Some(allowed) if allowed != found => {
-                    Err(Reason::OtherNetwork { found, allowed }.at(0))
-                }
-                _ => bitcoin::recognise(bytes, found, work),
-            };
+        if let Some(chain) = scope.own.chain_of(magic) {
+            if scope.own_network_only && *magic != scope.own.magic {
+                let (found, allowed) = (chain.network, scope.own.network);
+                return Err(Reason::OtherNetwork { found, allowed }.at(0));
+            }
+            return bitcoin::recognise(bytes, chain, &scope.own);
         }
     }
     // No magic is also a known extension type or a possible TLV length.

@@ -4,7 +4,6 @@
 use super::command::Command;
 use super::reader::Reader;
 use super::reason::{Reason, Unrecognised};
-use super::transaction::MAX_MONEY;
 use super::work::Chain;
 use super::{block, command};
 
@@ -31,14 +30,17 @@ fn check_other(command: Command, fields: &mut Reader<'_>, chain: Chain) -> Resul
         | Command::SendHeaders
         | Command::Verack
         | Command::WtxidRelay => Ok(()),
+        // BIP 31: without a nonce for peers of protocol version 60,000 or less.
+        Command::Ping | Command::Pong if fields.is_empty() => Ok(()),
         Command::Ping | Command::Pong => fields.take(8).map(|_| ()),
+        Command::Alert => check_alert(fields),
+        Command::Feature => check_feature(fields),
         Command::Version => check_version(fields),
         Command::Addr => take_each(fields, 1_000, 30),
         Command::AddrV2 => check_addrv2(fields),
-        Command::Inv => check_inventory(fields, |kind| matches!(kind, 1 | 2 | 5)),
-        Command::GetData | Command::NotFound => {
-            check_inventory(fields, |kind| matches!(kind, 1..=5 | 0x4000_0001..=0x4000_0003))
-        }
+        // Protocol documentation, "inv": a type and a hash. Nodes ignore types that they do
+        // not know, so that new ones can come.
+        Command::Inv | Command::GetData | Command::NotFound => take_each(fields, 50_000, 36),
         Command::GetBlocks | Command::GetHeaders => {
             fields.take(4)?;
             // Bitcoin Core, MAX_LOCATOR_SZ.
@@ -49,14 +51,12 @@ fn check_other(command: Command, fields: &mut Reader<'_>, chain: Chain) -> Resul
         Command::GetBlockTxn => block::check_get_block_txn(fields),
         Command::BlockTxn => block::check_block_txn(fields),
         Command::Tx => block::check_tx(fields),
-        Command::FeeFilter => {
-            // BIP 133: satoshis per 1,000 bytes, signed.
-            expect(fields, "fee rate", Reader::u64, |&rate| rate <= MAX_MONEY).map(|_| ())
-        }
+        // BIP 133: satoshis per 1,000 bytes. Nodes ignore one that is out of range.
+        Command::FeeFilter => fields.take(8).map(|_| ()),
         Command::SendCmpct => {
-            // BIP 152: versions 1 and 2 exist.
+            // BIP 152: nodes ignore versions that they do not know, so that new ones can come.
             expect(fields, "announcement flag", Reader::u8, |&flag| flag <= 1)?;
-            expect(fields, "compact block version", Reader::u64, |v| matches!(v, 1 | 2)).map(|_| ())
+            fields.take(8).map(|_| ())
         }
         Command::SendTxRcncl => {
             // BIP 330: version, at least 1, and salt.
@@ -68,8 +68,8 @@ fn check_other(command: Command, fields: &mut Reader<'_>, chain: Chain) -> Resul
             // BIP 37: filter, hash functions, tweak, flags.
             fields.var_bytes_up_to(36_000)?;
             expect(fields, "number of hash functions", Reader::u32, |&n| n <= 50)?;
-            fields.take(4)?;
-            expect(fields, "filter flags", Reader::u8, |&flags| flags <= 2).map(|_| ())
+            // Of the flags nodes look at the lowest two bits.
+            fields.take(4 + 1).map(|_| ())
         }
         Command::FilterAdd => fields.var_bytes_up_to(520).map(|_| ()),
         // BIP 157: filter type (0 only), start height where it has one, hash.
@@ -124,13 +124,24 @@ fn take_after_filter_type(fields: &mut Reader<'_>, n: usize) -> Result<()> {
     fields.take(n).map(|_| ())
 }
 
-/// Protocol documentation, "version"; BIP 37 adds the flag at the end.
+/// Protocol documentation, "version"; BIP 37 adds the flag at the end. From the sender's
+/// address on, nodes do without what is not there.
 fn check_version(fields: &mut Reader<'_>) -> Result<()> {
     // Bitcoin Core, MIN_PEER_PROTO_VERSION; signed on the wire.
     expect(fields, "protocol version", Reader::u32, |v| (31_800..=0x7fff_ffff).contains(v))?;
-    fields.take(8 + 8 + 26 + 26 + 8)?;
+    fields.take(8 + 8 + 26)?;
+    if fields.is_empty() {
+        return Ok(());
+    }
+    fields.take(26 + 8)?;
+    if fields.is_empty() {
+        return Ok(());
+    }
     // Bitcoin Core, MAX_SUBVERSION_LENGTH.
     fields.var_bytes_up_to(256)?;
+    if fields.is_empty() {
+        return Ok(());
+    }
     fields.take(4)?;
     if !fields.is_empty() {
         expect(fields, "relay flag", Reader::u8, |&flag| flag <= 1)?;
@@ -138,7 +149,11 @@ fn check_version(fields: &mut Reader<'_>) -> Result<()> {
     Ok(())
 }
 
-/// BIP 155. Nodes do not pass on addresses of networks that they do not know.
+/// Longest address of a network that is not known (BIP 155).
+const MAX_ADDRESS: u16 = 512;
+
+/// BIP 155. Nodes ignore addresses of networks that they do not know, so that new ones
+/// can come; those of known networks have their length.
 fn check_addrv2(fields: &mut Reader<'_>) -> Result<()> {
     let mut left = fields.count(1_000)? as usize;
     loop {
@@ -151,20 +166,20 @@ fn check_addrv2(fields: &mut Reader<'_>) -> Result<()> {
         left = left.saturating_sub(1);
         fields.take(4)?;
         fields.compact_size()?;
-        let network = *fields;
         let size = match fields.u8()? {
-            1 => 4,          // IPv4
-            2 | 6 | 7 => 16, // IPv6, CJDNS, Yggdrasil
-            3 => 10,         // Tor v2
-            4 | 5 => 32,     // Tor v3, I2P
-            _ => return network.fail(Reason::Value("address's network")),
+            1 => Some(4),          // IPv4
+            2 | 6 | 7 => Some(16), // IPv6, CJDNS, Yggdrasil
+            3 => Some(10),         // Tor v2
+            4 | 5 => Some(32),     // Tor v3, I2P
+            _ => None,
         };
-        // In its shortest form such a length is one byte.
         let length = *fields;
-        if fields.u8()? != size {
+        let address = fields.var_bytes_up_to(MAX_ADDRESS.into())?;
+        if size.is_some_and(|size: usize| address.len() != size) {
             return length.fail(Reason::Value("address's length"));
         }
-        fields.take(usize::from(size) + 2)?;
+        // The port.
+        fields.take(2)?;
     }
 }
 
@@ -181,34 +196,46 @@ fn small_ipv4_addresses(bytes: &[u8], most: usize) -> usize {
     entries.iter().take(most).take_while(small).count()
 }
 
-/// Protocol documentation, "inv"; types of BIP 37, 144, 152 and 339.
-fn check_inventory(fields: &mut Reader<'_>, known: impl Fn(u32) -> bool) -> Result<()> {
-    for _ in 0..fields.count(50_000)? {
-        let start = *fields;
-        let [a, b, c, d, ..] = *fields.array::<36>()?;
-        if !known(u32::from_le_bytes([a, b, c, d])) {
-            return start.fail(Reason::Value("inventory type"));
-        }
-    }
-    Ok(())
+/// What Bitcoin Core from 0.14 on sends to peers of protocol version 70,012 or less: the
+/// final alert, "Alert key compromised, upgrade required", of the greatest identifier and
+/// the highest priority, which no other one replaces. The key that signs alerts has been
+/// published since, so that a signature shows nothing: any other alert is refused.
+const FINAL_ALERT: [u8; 168] = *b"\
+    \x60\x01\0\0\0\0\0\0\0\0\0\0\0\xff\xff\xff\x7f\0\0\0\0\xff\xff\xff\x7f\xfe\xff\xff\x7f\x01\xff\xff\xff\x7f\
+    \0\0\0\0\xff\xff\xff\x7f\0\xff\xff\xff\x7f\0\x2fURGENT: Alert key compromised, upgrade required\0\
+    \x46\x30\x44\x02\x20\x65\x3f\xeb\xd6\x41\x0f\x47\x0f\x6b\xae\x11\xca\xd1\x9c\x48\x41\x3b\xec\xb1\xac\x2c\x17\xf9\
+    \x08\xfd\x0f\xd5\x3b\xdc\x3a\xbd\x52\x02\x20\x6d\x0e\x9c\x96\xfe\x88\xd4\xa0\xf0\x1e\xd9\xde\xda\xe2\xb6\xf9\xe0\
+    \x0d\xa9\x4c\xad\x0f\xec\xaa\xe6\x6e\xcf\x68\x9b\xf7\x1b\x50";
+
+fn check_alert(fields: &mut Reader<'_>) -> Result<()> {
+    let expected = |alert: &&[u8; 168]| **alert == FINAL_ALERT;
+    expect(fields, "alert", Reader::array, expected).map(|_| ())
 }
 
-/// BIP 61: the rejected command, a code, why, and for blocks and transactions
-/// the hash.
+/// BIP 434: the feature's identifier, 4 to 80 bytes, and up to 512 bytes of data.
+fn check_feature(fields: &mut Reader<'_>) -> Result<()> {
+    let id = *fields;
+    if fields.var_bytes_up_to(80)?.len() < 4 {
+        return id.fail(Reason::Value("feature's identifier"));
+    }
+    fields.var_bytes_up_to(512).map(|_| ())
+}
+
+/// BIP 61: the rejected command, a code, why, and a hash or nothing. Nodes of today
+/// ignore all of it; the code 0 is bcoin's for its own reasons.
 fn check_reject(fields: &mut Reader<'_>) -> Result<()> {
-    let start = *fields;
-    let name = fields.var_bytes_up_to(12)?;
-    let Some(rejected) = Command::from_name(name) else {
-        return start.fail(Reason::Value("rejected command"));
-    };
-    let known = |code: &u8| matches!(code, 0x01 | 0x10..=0x12 | 0x40..=0x43);
-    expect(fields, "reject code", Reader::u8, known)?;
+    let printable = |bytes: &[u8]| bytes.iter().all(|byte| matches!(byte, b' '..=b'~'));
+    let name = *fields;
+    if !printable(fields.var_bytes_up_to(12)?) {
+        return name.fail(Reason::Value("rejected command"));
+    }
+    fields.u8()?;
     // Bitcoin Core 0.19, MAX_REJECT_MESSAGE_LENGTH.
     let text = *fields;
-    if !fields.var_bytes_up_to(111)?.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+    if !printable(fields.var_bytes_up_to(111)?) {
         return text.fail(Reason::Value("reject reason"));
     }
-    if matches!(rejected, Command::Block | Command::Tx) {
+    if !fields.is_empty() {
         fields.take(32)?;
     }
     Ok(())

@@ -31,7 +31,7 @@ mod cost_tests;
 #[cfg(test)]
 mod samples;
 
-pub use cost::{Class, FreeCost, Work};
+pub use cost::{Class, FreeCost, OwnNetwork};
 pub use detect::{Classified, DetectedProtocol};
 pub use mode::{MeshMode, PolicyConfig, RoutingPolicy, RoutingPolicyEngine};
 pub use quota::{Lane, LaneScheduler, TokenBucket};

@@ -1,9 +1,8 @@
 //! The policy engine: protocol and mode give free, paid or refused.
 
-use super::cost::{Class, FreeCost, Work};
+use super::cost::{Class, FreeCost, OwnNetwork};
 use super::detect::{self, Classified, DetectedProtocol, Scope};
 use super::reason::Unrecognised;
-use crate::config::min_difficulty;
 use crate::id::Network;
 pub use crate::mode::{MeshMode, UnknownMode};
 
@@ -25,8 +24,9 @@ pub enum RoutingPolicy {
 pub struct PolicyConfig {
     /// What the node lets through.
     pub mode: MeshMode,
-    /// The node's own network.
-    pub network: Network,
+    /// The node's own network, with its magic and the difficulty from which on headers
+    /// and blocks may use the whole free allowance.
+    pub own: OwnNetwork,
     /// True if only Bitcoin messages of the own network are recognised; false
     /// if those of all five networks are. On regtest work costs nothing, so a
     /// node that does not serve it loses nothing with true.
@@ -34,9 +34,6 @@ pub struct PolicyConfig {
     /// True if blvm-node's private TLV also counts as Stratum V2. It has no
     /// structure to check, and so carries anything for free.
     pub private_stratum_tlv: bool,
-    /// Lowest difficulty on the node's own network from which on headers and blocks
-    /// may use the whole free allowance.
-    pub min_difficulty: u64,
 }
 
 impl PolicyConfig {
@@ -44,10 +41,9 @@ impl PolicyConfig {
     pub const fn new(mode: MeshMode, network: Network) -> Self {
         Self {
             mode,
-            network,
+            own: OwnNetwork::new(network),
             own_network_only: false,
             private_stratum_tlv: false,
-            min_difficulty: min_difficulty(network),
         }
     }
 }
@@ -108,13 +104,12 @@ impl RoutingPolicyEngine {
     }
 
     fn look(&self, payload: &[u8]) -> Result<Classified, Unrecognised> {
-        let work =
-            Work { network: self.config.network, min_difficulty: self.config.min_difficulty };
         let scope = Scope {
-            network: self.config.own_network_only.then_some(self.config.network),
+            own: self.config.own,
+            own_network_only: self.config.own_network_only,
             private_stratum_tlv: self.config.private_stratum_tlv,
         };
-        detect::classify(payload, scope, work)
+        detect::classify(payload, scope)
     }
 
     /// What becomes of a payload of this protocol (the table of DESIGN section 5).

@@ -126,6 +126,14 @@ pub(super) const LEGACY_FILTER: &str = "\
     0db414c859a07e8205876354a210a75042d0463404913d61a8e068e58a3ae2aa080026\
     ";
 
+/// The payload of Bitcoin Core's `alert`, recorded from version 28.
+pub(super) const FINAL_ALERT: &str = "\
+    60010000000000000000000000ffffff7f00000000ffffff7ffeffff7f01ffffff7f000000\
+    00ffffff7f00ffffff7f002f555247454e543a20416c657274206b657920636f6d70726f6d\
+    697365642c2075706772616465207265717569726564004630440220653febd6410f470f6b\
+    ae11cad19c48413becb1ac2c17f908fd0fd53bdc3abd5202206d0e9c96fe88d4a0f01ed9de\
+    dae2b6f9e00da94cad0fecaae66ecf689bf71b50";
+
 /// Bytes of one of the texts above.
 pub(super) fn bytes(text: &str) -> Vec<u8> {
     hex::decode(text).unwrap()
@@ -322,6 +330,8 @@ pub(super) fn good_message(command: Command) -> Vec<u8> {
             NetworkMessage::SendCmpct(SendCmpct { send_compact: true, version: 2 })
         }
         Command::SendHeaders => NetworkMessage::SendHeaders,
+        Command::Alert => return raw(&bytes(FINAL_ALERT)),
+        Command::Feature => return raw(b"\x07feature\x03abc"),
         Command::SendTxRcncl => return raw(&[1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]),
         Command::Tx => NetworkMessage::Tx(block.txdata[1].clone()),
         Command::Verack => NetworkMessage::Verack,

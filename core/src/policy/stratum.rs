@@ -102,6 +102,11 @@ mod tests {
             (CHANNEL, 0x1a, share()),
             (CHANNEL, 0x1b, [share(), short()].concat()),
             (CHANNEL, 0x1b, [share(), short(), worker].concat()),
+            (
+                CHANNEL,
+                0x1b,
+                [share(), short(), b"\x02\x00\x01\x0a\x00Worker_001".to_vec()].concat()
+            ),
             (CHANNEL, 0x1c, n(4 + 4 + 4 + 8)),
             (CHANNEL, 0x1d, [n(8), short()].concat()),
             (CHANNEL, 0x1f, [n(8), std::vec![0], n(4), n(1), hash8(), long(), long()].concat()),
@@ -195,15 +200,36 @@ mod tests {
         let job = [&[7; 8][..], &[2], &[7; 8 + 32]].concat();
         assert_eq!(reason(CHANNEL, 0x15, &job), Reason::Value("length of an option"));
         let share = |tlv: &[u8]| [&[7; 24][..], &[0], tlv].concat();
-        assert_eq!(check(&frame(CHANNEL, 0x1b, &share(b"\0\x02\x01\0\0"))), Ok(()));
-        for tlv in [&b"\0\x03\x01\0\0"[..], b"\x02\0\x01\0\0", b"\0\x02\x01\0\x21"] {
-            let why = reason(CHANNEL, 0x1b, &share(tlv));
-            assert_eq!(why, Reason::Value("TLV after the last field"));
+        let name = |head: &[u8], length: usize| share(&[head, &std::vec![0xff; length]].concat());
+        for (head, length) in [
+            (b"\0\x02\x01\0\0", 0),
+            (b"\0\x02\x01\0\x20", 32),
+            (b"\x02\0\x01\0\0", 0),
+            (b"\x02\0\x01\x20\0", 32),
+        ] {
+            assert_eq!(check(&frame(CHANNEL, 0x1b, &name(head, length))), Ok(()), "{head:?}");
+            let more = reason(CHANNEL, 0x1b, &name(head, length + 1));
+            assert_eq!(more, Reason::TrailingBytes, "{head:?}");
         }
-        assert_eq!(
-            reason(CHANNEL, 0x1b, &share(b"\0\x02\x01\0\x01\xff")),
-            Reason::Value("worker name")
-        );
+        for (head, length) in [
+            (b"\0\x03\x01\0\0", 0),
+            (b"\x03\0\x01\0\0", 0),
+            (b"\0\x02\x02\0\0", 0),
+            (b"\x02\0\0\0\0", 0),
+            (b"\x02\x02\x01\0\0", 0),
+            (b"\0\x02\x01\0\x21", 33),
+            (b"\x02\0\x01\x21\0", 33),
+            // One number in each order.
+            (b"\x02\0\x01\0\x20", 32),
+            (b"\0\x02\x01\x20\0", 32),
+            (b"\0\x02\x01\x01\x01", 257),
+        ] {
+            let why = reason(CHANNEL, 0x1b, &name(head, length));
+            assert_eq!(why, Reason::Value("TLV after the last field"), "{head:?}");
+        }
+        // As `parsers_sv2` writes it: one share and an empty name.
+        let written = unhex(&std::format!("00801b1e0000{}0200010000", "00".repeat(25)));
+        assert_eq!(check(&written), Ok(()));
         // Something else in place of a transaction.
         let junk = [&[7; 20][..], &[60, 0], &[7; 60]].concat();
         assert!(check(&frame(0, 0x76, &junk)).is_err());

@@ -225,19 +225,19 @@ fn bytes16<'a>(reader: &mut Reader<'a>) -> Result<Reader<'a>> {
     Ok(Reader::new(reader.take(length.into())?, at))
 }
 
-/// Nothing, or extension type 2, field type 1, length at most 32 and a name in
-/// UTF-8. The extension's text writes these two numbers high byte first.
+/// Nothing, or extension type 2, field type 1, length at most 32 and the worker's name.
+/// Numbers are little-endian (section 3.1), and so the public crates write them; the
+/// extension's own examples have the high byte first. Both are taken, and which is meant
+/// is plain: neither number needs more than one byte.
 fn worker_tlv(reader: &mut Reader<'_>) -> Result<()> {
     if reader.is_empty() {
         return Ok(());
     }
     let start = *reader;
-    let &[0, 2, 1, 0, length @ ..=32] = reader.array::<5>()? else {
-        return start.fail(Reason::Value("TLV after the last field"));
-    };
-    let name = *reader;
-    match core::str::from_utf8(reader.take(length.into())?) {
-        Ok(_) => Ok(()),
-        Err(_) => name.fail(Reason::Value("worker name")),
+    match reader.array::<5>()? {
+        [0, 2, 1, 0, length @ ..=32] | [2, 0, 1, length @ ..=32, 0] => {
+            reader.take(usize::from(*length)).map(|_| ())
+        }
+        _ => start.fail(Reason::Value("TLV after the last field")),
     }
 }

@@ -8,6 +8,8 @@ use crate::id::Network;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Chain {
     pub(super) network: Network,
+    /// First bytes of its messages.
+    pub(super) magic: [u8; 4],
     /// `None`: its work does not count.
     pub(super) min_difficulty: Option<u64>,
 }
@@ -103,6 +105,7 @@ fn limit(network: Network) -> [u8; 32] {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::OwnNetwork;
     use super::*;
     use bitcoin::CompactTarget;
     use bitcoin::block::Header;
@@ -127,7 +130,7 @@ pub(super) mod tests {
         for network in Network::ALL {
             let block = genesis_block(oracle_network(network));
             let header: [u8; 80] = serialize(&block.header).try_into().unwrap();
-            let chain = Chain { network, min_difficulty: Some(1) };
+            let chain = Chain { network, magic: network.magic(), min_difficulty: Some(1) };
             let proof = check_work(&header, chain, 0).unwrap();
             assert_eq!(serialize(&block.block_hash()), proof.hash);
             let hard = !matches!(network, Network::Regtest | Network::Signet);
@@ -144,7 +147,11 @@ pub(super) mod tests {
         let header: [u8; 80] =
             serialize(&genesis_block(bitcoin::Network::Regtest).header).try_into().unwrap();
         assert_eq!(
-            check_work(&header, Chain { network: Network::Mainnet, min_difficulty: None }, 1),
+            check_work(
+                &header,
+                OwnNetwork::new(Network::Mainnet).chain_of(&Network::Mainnet.magic()).unwrap(),
+                1
+            ),
             Err(Reason::Target(Network::Mainnet).at(73))
         );
     }

@@ -92,7 +92,10 @@ pub fn header_clock<W: Write>(
     report: &mut Report<W>,
 ) -> Option<&'static mut HeaderClock> {
     let clock = clock.take();
-    if clock.start(settings.network, settings.checkpoint.as_ref()?).is_err() {
+    if clock
+        .start(settings.network, settings.network.magic(), settings.checkpoint.as_ref()?)
+        .is_err()
+    {
         report.line(format_args!("the checkpoint is no header of the network"));
         return None;
     }

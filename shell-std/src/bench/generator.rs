@@ -2,7 +2,7 @@
 
 use super::message::{Kind, Message, Protocol, Template};
 use super::result::{Outcome, Samples};
-use blvm_mesh_core::id::{Network, NodeId};
+use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::mesh::{MeshError, NetworkReason};
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 
@@ -52,8 +52,8 @@ pub(crate) struct Generator {
 }
 
 impl Generator {
-    pub(crate) fn new(plan: Plan, network: Network, trial: u64, now: Micros) -> Self {
-        let template = Template::new(plan.protocol, network, plan.size);
+    pub(crate) fn new(plan: Plan, magic: [u8; 4], trial: u64, now: Micros) -> Self {
+        let template = Template::new(plan.protocol, magic, plan.size);
         let packet = template.len() + HEAD;
         let window = (plan.window / packet).clamp(1, MOST_ON_THE_WAY as usize) as u64;
         Self {
@@ -181,6 +181,7 @@ impl Generator {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use blvm_mesh_core::id::Network;
 
     fn generator(window: usize) -> Generator {
         let plan = Plan {
@@ -190,7 +191,7 @@ mod tests {
             duration: SECOND,
             window,
         };
-        Generator::new(plan, Network::Regtest, 7, 0)
+        Generator::new(plan, Network::Regtest.magic(), 7, 0)
     }
 
     fn send(g: &mut Generator, now: Micros) -> Option<Message> {

@@ -14,7 +14,6 @@
 //! so that strict relays carry it for free.
 
 use bitcoin::hashes::{Hash, sha256d};
-use blvm_mesh_core::id::Network;
 
 const MAGIC: &[u8; 7] = b"BLVMBEN";
 const BLOCK: usize = 32;
@@ -115,7 +114,7 @@ pub(crate) struct Template {
 impl Template {
     /// Messages of about `size` bytes: as raw data exactly, as Bitcoin traffic the
     /// most whole entries that fit.
-    pub(crate) fn new(protocol: Protocol, network: Network, size: usize) -> Self {
+    pub(crate) fn new(protocol: Protocol, magic: [u8; 4], size: usize) -> Self {
         let bytes = match protocol {
             Protocol::Raw => vec![0x5a; size.max(2 * BLOCK)],
             Protocol::Bitcoin => {
@@ -124,7 +123,7 @@ impl Template {
                     many @ 0xfd.. => many.min(MOST_ENTRIES),
                     _ => (size.saturating_sub(BITCOIN_HEADER + 1) / ENTRY).clamp(2, 0xfc),
                 };
-                let mut bytes = network.magic().to_vec();
+                let mut bytes = magic.to_vec();
                 bytes.extend(*b"inv\0\0\0\0\0\0\0\0\0");
                 bytes.extend([0; 8]);
                 match u16::try_from(entries) {
@@ -195,6 +194,7 @@ mod tests {
     use super::*;
     use bitcoin::consensus::deserialize;
     use bitcoin::p2p::message::{NetworkMessage, RawNetworkMessage};
+    use blvm_mesh_core::id::Network;
     use proptest::prelude::*;
 
     fn kinds() -> impl Strategy<Value = Kind> {
@@ -210,7 +210,7 @@ mod tests {
         fn round_trip(kind in kinds(), trial: u64, number: u64, time: u64, size in 0usize..20_000, bitcoin: bool) {
             let protocol = if bitcoin { Protocol::Bitcoin } else { Protocol::Raw };
             let message = Message { kind, trial, number, time };
-            let mut template = Template::new(protocol, Network::Regtest, size);
+            let mut template = Template::new(protocol, Network::Regtest.magic(), size);
             let payload = template.write(&message).to_vec();
             prop_assert_eq!(Message::parse(&payload), Some((message, protocol)));
             if size >= 200 {
@@ -227,7 +227,7 @@ mod tests {
 
         #[test]
         fn a_size_where_the_count_grows_is_not_exceeded(size in 9_090usize..9_180) {
-            let mut template = Template::new(Protocol::Bitcoin, Network::Regtest, size);
+            let mut template = Template::new(Protocol::Bitcoin, Network::Regtest.magic(), size);
             let message = Message { kind: Kind::Load, trial: 0, number: 0, time: 0 };
             let len = template.write(&message).len();
             prop_assert!(len <= size && len + 38 > size);
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn large_messages_fit_their_protocol() {
-        let template = Template::new(Protocol::Bitcoin, Network::Mainnet, 10_000_000);
+        let template = Template::new(Protocol::Bitcoin, Network::Mainnet.magic(), 10_000_000);
         assert_eq!(template.len(), BITCOIN_HEADER + 3 + MOST_ENTRIES * ENTRY);
     }
 }

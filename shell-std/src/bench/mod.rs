@@ -10,7 +10,7 @@ pub(crate) use generator::Plan;
 pub use message::Protocol;
 pub use result::Outcome;
 
-use blvm_mesh_core::id::{Network, NodeId};
+use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::mesh::MeshError;
 use blvm_mesh_core::time::Micros;
 use generator::Generator;
@@ -20,20 +20,21 @@ use sink::Sink;
 /// The generator and the sink of one node.
 #[derive(Debug)]
 pub(crate) struct Bench {
-    network: Network,
+    /// First bytes of the network's messages.
+    magic: [u8; 4],
     sink: Option<Sink>,
     trial: Option<(Generator, smol::channel::Sender<Outcome>)>,
 }
 
 impl Bench {
-    pub(crate) fn new(network: Network, sink: bool) -> Self {
-        Self { network, sink: sink.then(|| Sink::new(network)), trial: None }
+    pub(crate) fn new(magic: [u8; 4], sink: bool) -> Self {
+        Self { magic, sink: sink.then(|| Sink::new(magic)), trial: None }
     }
 
     /// Turns the sink on or off.
     pub(crate) fn set_sink(&mut self, on: bool) {
         if on != self.sink.is_some() {
-            self.sink = on.then(|| Sink::new(self.network));
+            self.sink = on.then(|| Sink::new(self.magic));
         }
     }
 
@@ -48,7 +49,7 @@ impl Bench {
         if self.trial.is_some() {
             return false;
         }
-        self.trial = Some((Generator::new(plan, self.network, trial, now), who));
+        self.trial = Some((Generator::new(plan, self.magic, trial, now), who));
         true
     }
 

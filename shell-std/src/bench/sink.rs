@@ -1,7 +1,7 @@
 //! The other end of a trial: counts what arrives, and reports when asked to.
 
 use super::message::{Kind, Message, Protocol, Template};
-use blvm_mesh_core::id::{Network, NodeId};
+use blvm_mesh_core::id::NodeId;
 use std::collections::{HashMap, VecDeque};
 
 /// Trials remembered. Full: the one that began first goes.
@@ -26,13 +26,13 @@ pub(crate) struct Sink {
 }
 
 impl Sink {
-    pub(crate) fn new(network: Network) -> Self {
+    pub(crate) fn new(magic: [u8; 4]) -> Self {
         Self {
             trials: HashMap::new(),
             order: VecDeque::new(),
             reports: VecDeque::new(),
-            raw: Template::new(Protocol::Raw, network, 0),
-            bitcoin: Template::new(Protocol::Bitcoin, network, 0),
+            raw: Template::new(Protocol::Raw, magic, 0),
+            bitcoin: Template::new(Protocol::Bitcoin, magic, 0),
         }
     }
 
@@ -84,10 +84,11 @@ impl Sink {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use blvm_mesh_core::id::Network;
 
     #[test]
     fn counts_by_trial_and_reports_when_asked() {
-        let mut sink = Sink::new(Network::Regtest);
+        let mut sink = Sink::new(Network::Regtest.magic());
         let source = NodeId([1; 32]);
         let load = |kind, trial, number| Message { kind, trial, number, time: 9 };
         sink.take(source, load(Kind::Load, 1, 0), Protocol::Raw, 100);

@@ -3,10 +3,10 @@
 use super::answer::lines;
 use super::input::Input;
 use super::{Answer, Failure};
-use crate::config::{parse_mode, parse_network};
+use crate::config::{parse_mode, parse_network, parse_signet_challenge};
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::policy::{
-    Classified, DetectedProtocol, FreeCost, MeshMode, PolicyConfig, RoutingPolicy,
+    Classified, DetectedProtocol, FreeCost, MeshMode, OwnNetwork, PolicyConfig, RoutingPolicy,
     RoutingPolicyEngine,
 };
 use clap::Args;
@@ -32,6 +32,9 @@ pub(super) struct Detect {
     /// Recognise messages of this Bitcoin network only. [default: of every network]
     #[arg(long, value_parser = parse_network)]
     network: Option<Network>,
+    /// The script of a signet of its own, in hex, as for bitcoind's -signetchallenge.
+    #[arg(long, value_name = "HEX", value_parser = parse_signet_challenge)]
+    signet_challenge: Option<[u8; 4]>,
     /// Let blvm-node's own Stratum V2 framing count as Stratum V2.
     #[arg(long)]
     private_stratum_tlv: bool,
@@ -43,11 +46,18 @@ pub(super) struct Detect {
 impl Detect {
     pub(super) fn run(self) -> Result<Answer, Failure> {
         let payload = self.input.read()?;
+        if self.signet_challenge.is_some() && self.network != Some(Network::Signet) {
+            return Err(Failure("--signet-challenge needs --network signet".into()));
+        }
         let usual = PolicyConfig::new(self.mode, self.network.unwrap_or(Network::Mainnet));
         let engine = RoutingPolicyEngine::new(PolicyConfig {
+            own: OwnNetwork {
+                magic: self.signet_challenge.unwrap_or(usual.own.magic),
+                min_difficulty: self.min_difficulty.unwrap_or(usual.own.min_difficulty),
+                ..usual.own
+            },
             own_network_only: self.network.is_some(),
             private_stratum_tlv: self.private_stratum_tlv,
-            min_difficulty: self.min_difficulty.unwrap_or(usual.min_difficulty),
             ..usual
         });
         let (Classified { protocol, cost }, reason) = match engine.classify(&payload) {

@@ -140,6 +140,12 @@ fn detect_says_protocol_policy_and_why_not() {
     assert_eq!(bytes(&["--min-difficulty", "244112"]), free(106, 0));
     assert_eq!(bytes(&["--min-difficulty", "244113"]), free(0, 106));
     assert_eq!(bytes(&["--mode", "open"]), free(106, 0));
+    let own = format!("54d26fbd{}", &verack.replace([' ', '\n'], "")[8..]);
+    let own = file(dir.path(), "own-signet", hex::decode(own).unwrap());
+    assert!(!run(&["detect", &own]).unwrap().yes);
+    let signet = ["detect", &own, "--signet-challenge", "51"];
+    assert!(run(&[&signet[..], &["--network", "signet"]].concat()).unwrap().yes);
+    assert!(run(&signet).unwrap_err().0.contains("--network signet"));
     let unpaid = run(&["detect", &wrong]).unwrap();
     assert_eq!(unpaid.json.get("free_bytes"), None);
     assert!(!unpaid.text.contains("plain"), "{}", unpaid.text);

@@ -272,6 +272,12 @@ fn config(file: &File) -> Result<Config, ConfigError> {
     if let Some(mode) = &mesh.mode {
         config.mode = mode.0;
     }
+    if let Some(challenge) = &mesh.signet_challenge {
+        if network != Network::Signet {
+            return Err(value("mesh.signet_challenge", "needs mesh.network = \"signet\""));
+        }
+        config.magic = challenge.0;
+    }
     set(&mut config.private_stratum_tlv, mesh.private_stratum_tlv);
     set(&mut config.max_packet, limits.max_packet);
     set(&mut config.free_rate, limits.free_rate);

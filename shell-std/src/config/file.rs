@@ -35,6 +35,7 @@ pub(super) struct Mesh {
     pub(super) mode: Option<Mode>,
     pub(super) listen_addr: Option<Listen>,
     pub(super) network: Option<NetworkName>,
+    pub(super) signet_challenge: Option<SignetMagic>,
     pub(super) peers: Option<Vec<Peer>>,
     pub(super) issuers: Option<Vec<Issuer>>,
     pub(super) private_stratum_tlv: Option<bool>,
@@ -137,6 +138,7 @@ macro_rules! text_value {
 
 text_value!(Mode(MeshMode), parse_mode);
 text_value!(NetworkName(Network), parse_network);
+text_value!(SignetMagic([u8; 4]), parse_signet_challenge);
 text_value!(Issuer(PublicKey), parse_issuer);
 
 /// The mode with this name.
@@ -151,6 +153,15 @@ pub fn parse_network(text: &str) -> Result<Network, String> {
     let found = Network::ALL.into_iter().find(|n| n.name() == text);
     let allowed = Network::ALL.map(Network::name).join(", ");
     found.ok_or_else(|| format!("unknown network \"{text}\"; allowed are {allowed}"))
+}
+
+/// The first bytes of messages of the signet with this challenge, a script in hex.
+pub fn parse_signet_challenge(text: &str) -> Result<[u8; 4], String> {
+    // Bitcoin Core, MAX_SCRIPT_SIZE.
+    match hex::decode(text) {
+        Ok(script) if (1..=10_000).contains(&script.len()) => Ok(Network::signet_magic(&script)),
+        _ => Err(format!("\"{text}\" is not a script of 1 to 10,000 bytes in hex")),
+    }
 }
 
 /// Where to be reached: one text, or a list of them.

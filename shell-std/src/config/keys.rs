@@ -36,6 +36,12 @@ pub const KEYS: &[(&str, &str, Kind, &str)] = &[
         "IP:PORT and serial lines to listen on, \"\": none [0.0.0.0:8338]",
     ),
     ("mesh", "network", Text, "mainnet, testnet3, testnet4, signet or regtest [mainnet]"),
+    (
+        "mesh",
+        "signet_challenge",
+        Text,
+        "challenge of a signet of its own, a script in hex, as bitcoind's -signetchallenge",
+    ),
     ("mesh", "peers", List, "nodes to keep a link to: PUBKEY@HOST:PORT, PUBKEY@serial:///dev/..."),
     ("mesh", "issuers", List, "public keys whose Lightning invoices are accepted"),
     ("mesh", "private_stratum_tlv", Flag, "let blvm-node's own Stratum V2 framing go free [false]"),

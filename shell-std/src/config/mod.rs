@@ -11,7 +11,7 @@ mod file;
 mod keys;
 
 pub use build::{EXAMPLE, Shell, bitcoin_network, script_of};
-pub use file::{parse_mode, parse_network};
+pub use file::{parse_mode, parse_network, parse_signet_challenge};
 pub use keys::{KEYS, Kind, Override, PREFIX, dotted, from_environment, variable};
 
 use crate::address::{PeerAddress, SerialLine};

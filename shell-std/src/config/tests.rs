@@ -102,7 +102,8 @@ const REGTEST: &str = "network = \"regtest\"\n";
 fn every_key_changes_the_settings_from_file_and_override_alike() {
     for ((section, line, text), (_, name, ..)) in samples().into_iter().zip(KEYS) {
         let key = dotted(section, name);
-        if key == "mesh.network" {
+        // A signet's challenge means nothing on regtest.
+        if ["mesh.network", "mesh.signet_challenge"].contains(&key.as_str()) {
             continue;
         }
         let more = needed(&key);
@@ -388,6 +389,22 @@ fn places_of_files() {
 #[test]
 fn the_example_is_the_default() {
     assert_eq!(load(EXAMPLE, &[]), load("", &[]));
+}
+
+#[test]
+fn a_signet_of_its_own_is_told_by_its_challenge() {
+    let signet =
+        |text: &str| load("[mesh]\nnetwork = \"signet\"\n", &[("mesh.signet_challenge", text)]);
+    assert_eq!(load("", &[]).unwrap().config.magic, Network::Mainnet.magic());
+    let own = signet("51").unwrap().config;
+    assert_eq!(own.magic, Network::signet_magic(&[0x51]));
+    assert_ne!(own.magic, Network::Signet.magic());
+    for text in ["", "5", "xy", &"51".repeat(10_001)] {
+        let error = signet(text).unwrap_err();
+        assert!(error.contains("mesh.signet_challenge") || error.contains("script"), "{error}");
+    }
+    let error = load("", &[("mesh.signet_challenge", "51")]).unwrap_err();
+    assert!(error.contains("mesh.signet_challenge: needs mesh.network = \"signet\""), "{error}");
 }
 
 #[test]

@@ -180,7 +180,7 @@ impl Node {
             }
         };
         let shell = Shell::new(links, Durable::new(records), chain, deliveries.clone());
-        let bench = Bench::new(settings.config.network, settings.shell.bench_sink);
+        let bench = Bench::new(settings.config.magic, settings.shell.bench_sink);
         let engine = executor.spawn(Engine::new(mesh, shell, bench, told, committed).run());
 
         if let Some(listener) = listener {

@@ -15,6 +15,8 @@ use blvm_mesh_core::policy::{
 const HEADER_LEN: usize = 24;
 /// Bytes of a block's header.
 const BLOCK_HEADER_LEN: usize = 80;
+/// Bytes of the fields that no version message is without.
+const VERSION_START: usize = 46;
 /// Where the length of the user agent is in a version message.
 const USER_AGENT: usize = 80;
 /// `nBits` of the easiest target on regtest.
@@ -89,10 +91,18 @@ fn decodes(message: &[u8]) -> bool {
         "banlist" | "getbanlist" | "econreg" | "econveto" | "econstatus" | "econfork" => {
             return false;
         }
-        // The crate asks for the relay flag (BIP 37), which older nodes leave out,
-        // and for UTF-8 in the user agent; and for a hash in every reject, which
-        // only those of blocks and transactions have (BIP 61).
+        // The crate has an alert without its signature, and only one form of pings.
+        "alert" => return true,
+        "ping" | "pong" if body.is_empty() => return true,
+        // The crate asks for what older nodes leave out: the relay flag (BIP 37) and more
+        // before it; and for UTF-8 in the user agent.
         "version" => {
+            if body.len() == VERSION_START {
+                body.resize(USER_AGENT, 0);
+            }
+            if body.len() == USER_AGENT {
+                body.push(0);
+            }
             let (start, len) = match body[USER_AGENT] {
                 0xfd => {
                     let len = [body[USER_AGENT + 1], body[USER_AGENT + 2]];
@@ -101,11 +111,26 @@ fn decodes(message: &[u8]) -> bool {
                 len => (USER_AGENT + 1, usize::from(len)),
             };
             body[start..start + len].fill(b'a');
+            if body.len() == start + len {
+                body.extend([0; 4]);
+            }
             if body.len() == start + len + 4 {
                 body.push(1);
             }
         }
-        "reject" if !body.starts_with(b"\x02tx") && !body.starts_with(b"\x05block") => return true,
+        // It asks for a known code and for a hash in every reject (BIP 61).
+        "reject" => {
+            let code = 1 + usize::from(body[0]);
+            let end = code + 2 + usize::from(body[code + 1]);
+            body[code] = 0x10;
+            if body.len() == end {
+                body.extend([0; 32]);
+            }
+        }
+        // It refuses a rate that is out of range, which nodes ignore.
+        "feefilter" => body[6..].fill(0),
+        // It knows the flags of today only.
+        "filterload" => body.last_mut().into_iter().for_each(|flags| *flags = 0),
         _ => {}
     }
     assert!(deserialize_body(&body, message), "{name} does not decode, or is another");
