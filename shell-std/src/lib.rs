@@ -8,6 +8,7 @@ pub mod chain;
 pub mod cli;
 pub mod config;
 pub mod covenant;
+mod date;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod identity;

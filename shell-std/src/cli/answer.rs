@@ -129,28 +129,6 @@ pub(super) fn print_usage(error: &clap::Error, json: bool) -> ExitCode {
     print(Err(Failure(message.to_owned())), true)
 }
 
-/// A time in seconds since 1970, with its date.
-pub(super) fn time(unix: u64) -> String {
-    format!("{} ({unix})", date(unix))
-}
-
-/// A time in seconds since 1970 as RFC 3339 writes it, in UTC.
-pub(super) fn date(unix: u64) -> String {
-    let (days, second) = (unix / 86_400, unix % 86_400);
-    // Years are counted from March, so that the day that some years lack is the last; in 400
-    // of them there are 146,097 days. The first began 719,468 days before 1970.
-    let days = days.saturating_add(719_468);
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day_of_month = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year + 400 * era + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day_of_month:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
 fn write_line(out: &mut impl Write, text: &str) -> io::Result<()> {
     let text = text.trim_end();
     if text.is_empty() {

@@ -1,11 +1,12 @@
 //! `quote` and `issuer`: what a route costs, and invoices for trials.
 
-use super::answer::{lines, time};
+use super::answer::lines;
 use super::destination::Destination;
 use super::global::{Global, msat};
 use super::input::fixed;
 use super::{Answer, Failure};
 use crate::config::parse_network;
+use crate::date::{parse, time};
 use crate::issuer::{self, DEFAULT_EXPIRY, ISSUER_FILE, Order, unix_now};
 use crate::rpc::Request;
 use crate::rpc::types::{self, HopInvoice, QuoteRoute, RequestHopInvoice};
@@ -57,8 +58,8 @@ pub(super) struct Issuer {
     /// Seconds until it expires.
     #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_EXPIRY)]
     expiry: u64,
-    /// When it is written, in seconds since 1970. [default: now]
-    #[arg(long, value_name = "UNIX")]
+    /// When it is written: seconds since 1970, or as 2026-01-31T12:00:00Z. [default: now]
+    #[arg(long, value_name = "TIME", value_parser = parse)]
     at: Option<u64>,
     /// Network of the invoice; only regtest is signed.
     #[arg(long, value_parser = parse_network, default_value = "regtest")]

@@ -40,8 +40,8 @@ pub(super) struct VerifyProof {
     /// Network that the invoice must be for. [default: the invoice's own]
     #[arg(long, value_parser = parse_network)]
     network: Option<Network>,
-    /// Time of the check, in seconds since 1970. [default: now]
-    #[arg(long, value_name = "UNIX")]
+    /// Time of the check: seconds since 1970, or as 2026-01-31T12:00:00Z. [default: now]
+    #[arg(long, value_name = "TIME", value_parser = crate::date::parse)]
     at: Option<u64>,
     /// Terms that the invoice must commit to: a terms hash, or a file with the answer of
     /// `quote --json`. Without it the invoice may be for anything.
@@ -111,13 +111,13 @@ impl VerifyProof {
                     ("amount_msat", amount_msat.to_string()),
                     ("payment_hash", hash),
                     ("payee", payee.to_string()),
-                    ("expires_at", super::answer::time(expires_at)),
+                    ("expires_at", crate::date::time(expires_at)),
                     ("terms", terms.to_owned()),
                 ]);
                 Answer::yes(json, text)
             }
             Err(e) => {
-                let reason = e.to_string();
+                let reason = crate::rpc::words::with_dates(&e);
                 let text = lines([("verified", "false"), ("reason", &reason)]);
                 Answer::no(json!({"verified": false, "reason": reason}), text)
             }

@@ -1,8 +1,9 @@
 //! `peers`, `routes`, `stats` and `ledger`: what a node knows.
 
-use super::answer::{date, lines, table};
+use super::answer::{lines, table};
 use super::global::{Global, msat, tariff};
 use super::{Answer, Failure};
+use crate::date::{date, parse};
 use crate::rpc::Request;
 use crate::rpc::types::{self, GetLedger, Peer, PeerState, Role, Route};
 use crate::store::{STORE_FILE, Store};
@@ -33,13 +34,14 @@ pub(super) struct Stats {}
 #[command(after_help = "\
 Examples:
   blvm-mesh ledger --limit 10
-  blvm-mesh ledger --role intermediate --since 1750000000")]
+  blvm-mesh ledger --role intermediate --since 2026-01-31")]
 pub(super) struct Ledger {
-    /// Only payments accepted at or after this time (seconds since 1970).
-    #[arg(long, value_name = "UNIX")]
+    /// Only payments accepted at or after this time: seconds since 1970, or 2026-01-31, or
+    /// 2026-01-31T12:00:00Z.
+    #[arg(long, value_name = "TIME", value_parser = parse)]
     since: Option<u64>,
-    /// Only payments accepted before this time (seconds since 1970).
-    #[arg(long, value_name = "UNIX")]
+    /// Only payments accepted before this time.
+    #[arg(long, value_name = "TIME", value_parser = parse)]
     until: Option<u64>,
     /// Only payments in which this node was this.
     #[arg(long, value_enum)]

@@ -421,26 +421,6 @@ fn no_error_is_worded_so_that_only_its_author_understands_it() {
 }
 
 #[test]
-fn dates_are_those_of_the_calendar() {
-    // From `date -u -d @N +%FT%TZ`.
-    let known = [
-        (0, "1970-01-01T00:00:00Z"),
-        (951_782_399, "2000-02-28T23:59:59Z"),
-        (951_782_400, "2000-02-29T00:00:00Z"),
-        (951_868_800, "2000-03-01T00:00:00Z"),
-        (1_709_164_800, "2024-02-29T00:00:00Z"),
-        (1_750_000_000, "2025-06-15T15:06:40Z"),
-        (4_107_542_400, "2100-03-01T00:00:00Z"),
-        (4_294_967_295, "2106-02-07T06:28:15Z"),
-    ];
-    for (unix, date) in known {
-        assert_eq!(answer::date(unix), date);
-    }
-    assert_eq!(answer::time(0), "1970-01-01T00:00:00Z (0)");
-    answer::date(u64::MAX);
-}
-
-#[test]
 fn init_makes_what_a_first_start_needs_and_overwrites_nothing() {
     use std::os::unix::fs::MetadataExt;
     let dir = tempfile::tempdir().unwrap();

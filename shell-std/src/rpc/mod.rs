@@ -13,6 +13,7 @@ pub mod request;
 pub mod server;
 pub mod target;
 pub mod types;
+pub(crate) mod words;
 
 pub use error::RpcError;
 pub use request::{Reply, Request};

@@ -13,10 +13,8 @@ use crate::rpc::types::{
     BenchSink, BenchStart, FindRoute, FoundRoute, GetLedger, Ledger, Outcome, PollReceived,
     Received, SendPacket, Sent, Stopped,
 };
-use crate::rpc::{Handler, Reply, Request, RpcError};
+use crate::rpc::{Handler, Reply, Request, RpcError, words};
 use blvm_mesh_core::id::NodeId;
-use blvm_mesh_core::mesh::error::{MeshError, PaymentReason, RoutingReason};
-use blvm_mesh_core::payment::lightning::LightningError;
 use quoted::Quoted;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -90,7 +88,7 @@ impl Service {
                 };
                 Ok(Sent { sequence, destination, hops, bytes, paid, outcome, stopped })
             }
-            Progress::Refused(reason) => Err(RpcError::refused(in_users_words(&reason))),
+            Progress::Refused(reason) => Err(RpcError::refused(words::for_the_sender(&reason))),
             Progress::Stopped { .. } => Err(RpcError::internal("a report came before the packet")),
         }
     }
@@ -173,36 +171,6 @@ impl Handler for Service {
                 Reply::BenchSink(BenchSink { on })
             }
         })
-    }
-}
-
-/// Why this node refuses what its own user sends, and what he can do.
-fn in_users_words(reason: &MeshError) -> String {
-    use LightningError as L;
-    match reason {
-        MeshError::PaymentVerificationFailed(PaymentReason::Lightning(L::NoIssuers)) => {
-            "your own node has no issuer; restart it with --issuer KEY, or send --unchecked".into()
-        }
-        MeshError::PaymentVerificationFailed(PaymentReason::Lightning(
-            L::UnknownIssuer | L::SelfIssued,
-        )) => "your own node does not accept the issuer of this invoice; restart it with --issuer \
-               KEY for that one too, or send --unchecked"
-            .into(),
-        MeshError::PaymentVerificationFailed(PaymentReason::Required) => {
-            "payment is required and there is no proof; see `blvm-mesh quote`, or send --unchecked \
-             to let the route decide"
-                .into()
-        }
-        MeshError::RoutingError(RoutingReason::NoRoute) => {
-            "no route to the destination was found; is it running, and is a neighbour up \
-             (`blvm-mesh peers`)?"
-                .into()
-        }
-        MeshError::RoutingError(RoutingReason::TooLargeForHop { size, max }) => format!(
-            "the size is too large for this route: the packet has {size} bytes with its header, \
-             the route carries {max} bytes at most"
-        ),
-        reason => reason.to_string(),
     }
 }
 
