@@ -3,6 +3,7 @@
 //! and real invoices. `docs/TESTING.md` says how to run and rerun them.
 
 pub mod bank;
+pub mod bitcoind;
 pub mod board;
 pub mod chain;
 pub mod fuzz;
