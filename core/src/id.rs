@@ -33,11 +33,23 @@ impl NodeId {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct HopId(pub [u8; 8]);
 
-/// A link to one neighbour, numbered by the shell. A number is not used again
-/// for another connection while the state machine runs.
+/// A link to one neighbour, numbered by the shell. A number is not used again for another
+/// connection before all others were.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct LinkId(pub u32);
+
+impl LinkId {
+    /// The number for the next link: behind this one, and around at the end of the range,
+    /// but none that is `taken`. Fewer links than there are numbers must be taken.
+    pub fn next(self, taken: impl Fn(Self) -> bool) -> Self {
+        let mut next = Self(self.0.wrapping_add(1));
+        while taken(next) {
+            next = Self(next.0.wrapping_add(1));
+        }
+        next
+    }
+}
 
 /// What a neighbour is to this node. Own neighbours come before strangers wherever room or
 /// an allowance is shared out.
@@ -168,6 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
+
     fn a_signet_has_the_magic_of_its_challenge() {
         let magic = |text: &str| Network::signet_magic(&hex::decode(text).unwrap());
         // The default signet's (BIP 325).
@@ -180,6 +193,18 @@ mod tests {
         // OP_TRUE; hashes computed with another implementation (coreutils sha256sum).
         assert_eq!(magic("51"), [0x54, 0xd2, 0x6f, 0xbd]);
         assert_eq!(magic(&"51".repeat(253)), [0xae, 0x28, 0x54, 0x78]);
+    }
+
+    #[test]
+    fn numbers_of_links_go_round_and_pass_over_those_in_use() {
+        let taken = |id: LinkId| matches!(id.0, u32::MAX | 0 | 1 | 9);
+        let mut last = LinkId(u32::MAX - 2);
+        let mut numbers = std::vec::Vec::new();
+        for _ in 0..9 {
+            last = last.next(taken);
+            numbers.push(last.0);
+        }
+        assert_eq!(numbers, [u32::MAX - 1, 2, 3, 4, 5, 6, 7, 8, 10]);
     }
 
     #[test]

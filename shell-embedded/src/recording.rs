@@ -99,6 +99,7 @@ pub fn write_input(marked: bool, now: Micros, input: &Input<'_>, put: &mut impl 
         }
         Input::StoreFailed => put(&[11]),
         Input::StoreRecovered => put(&[15]),
+        Input::InboxFull { full } => put(&[16, (*full).into()]),
         Input::Congestion { link, lane, full } => {
             put(&[12, *lane as u8, (*full).into()]);
             put(&link.0.to_le_bytes());
@@ -237,6 +238,10 @@ impl<'a> Recording<'a> {
             [10] => Input::Persisted { record: Record::decode(f.borrow::<RECORD_LEN>()?)? },
             [11] => Input::StoreFailed,
             [15] => Input::StoreRecovered,
+            [16] => {
+                let [full] = f.array()?;
+                Input::InboxFull { full: full != 0 }
+            }
             [12] => {
                 let [lane, full] = f.array()?;
                 let lane = if lane == Lane::Paid as u8 { Lane::Paid } else { Lane::Free };

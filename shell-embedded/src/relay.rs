@@ -20,7 +20,7 @@ pub(crate) struct Relay<A: 'static> {
     pub(crate) lines: &'static mut VecView<Line<A>>,
     /// When the state machine wants the time at the latest.
     pub(crate) wake: Option<Micros>,
-    next_link: u32,
+    last_link: LinkId,
     /// What is kept and was not read yet.
     pub(crate) unread: Option<&'static mut dyn Storage>,
     store: Option<&'static mut dyn Storage>,
@@ -41,7 +41,7 @@ impl<A: Aead> Relay<A> {
             mesh,
             lines,
             wake: Some(0),
-            next_link: 0,
+            last_link: LinkId(0),
             unread: None,
             store: None,
             header_clock: None,
@@ -92,10 +92,10 @@ impl<A: Aead> Relay<A> {
         self.give(now, Input::StoreRecovered, on);
     }
 
-    /// A number for a link that no link had before.
+    /// A number for a link that none has.
     pub(crate) fn link_id(&mut self) -> LinkId {
-        self.next_link = self.next_link.wrapping_add(1);
-        LinkId(self.next_link)
+        self.last_link = self.last_link.next(|id| self.lines.iter().any(|l| l.id == Some(id)));
+        self.last_link
     }
 
     /// Hands over an input that carries no bytes.

@@ -1,14 +1,19 @@
 //! Who this node is.
 
-use crate::private_file::{self, PrivateFileError};
+use crate::private_file::{self, PrivateFileError, directory, sync_dir};
 use blvm_mesh_core::id::NodeId;
 use secp256k1::{PublicKey, Secp256k1, SecretKey};
 use std::fmt;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// Name of the key's file in the data directory.
 pub const KEY_FILE: &str = "identity.key";
+/// Beside that file: the identity has had no store so far. Written before the key, and taken
+/// away once the store is there; a key without this file and without a store has lost it.
+pub const UNUSED_FILE: &str = "identity.unused";
 
 /// A secp256k1 key pair that is kept in a file: 64 hex digits and a newline.
 #[derive(Clone)]
@@ -70,6 +75,12 @@ impl Identity {
         if let Some(dir) = path.parent() {
             private_file::create_dir(dir)?;
         }
+        if path.file_name().is_some_and(|name| name == KEY_FILE) && !path.exists() {
+            mark_unused(directory(path)).map_err(|error| PrivateFileError::Io {
+                path: directory(path).join(UNUSED_FILE),
+                error,
+            })?;
+        }
         let identity = Self::generate()?;
         let text = format!("{}\n", hex::encode(identity.secret.secret_bytes()));
         private_file::create(path, text.as_bytes())?;
@@ -109,6 +120,29 @@ impl fmt::Debug for Identity {
     /// Shows the public key only.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Identity({})", self.public)
+    }
+}
+
+/// Says that the identity which is about to be made in this directory has no store yet.
+fn mark_unused(dir: &Path) -> io::Result<()> {
+    File::create(dir.join(UNUSED_FILE))?.sync_all()?;
+    sync_dir(dir)
+}
+
+/// Whether the identity in this directory never had a store.
+pub fn is_unused(dir: &Path) -> bool {
+    dir.join(UNUSED_FILE).exists()
+}
+
+/// From now on a store that is not there was lost.
+///
+/// # Errors
+/// Those of the system.
+pub fn mark_used(dir: &Path) -> io::Result<()> {
+    match fs::remove_file(dir.join(UNUSED_FILE)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+        Ok(()) => sync_dir(dir),
     }
 }
 
@@ -157,5 +191,19 @@ mod tests {
             assert!(matches!(Identity::load_or_create(&path), Err(IdentityError::Content(_))));
             assert_eq!(fs::read_to_string(&path).unwrap(), content);
         }
+    }
+
+    #[test]
+    fn an_identity_is_unused_until_it_is_said_to_be_used() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!is_unused(dir.path()), "a key that came from elsewhere may have been used");
+        let path = dir.path().join(KEY_FILE);
+        Identity::create(&path).unwrap();
+        assert!(is_unused(dir.path()));
+        mark_used(dir.path()).unwrap();
+        mark_used(dir.path()).unwrap();
+        Identity::create(&path).unwrap_err();
+        Identity::load_or_create(&path).unwrap();
+        assert!(!is_unused(dir.path()));
     }
 }

@@ -9,10 +9,12 @@ pub mod cli;
 pub mod config;
 pub mod covenant;
 mod date;
+mod descriptors;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod identity;
 pub mod issuer;
+mod log;
 pub mod manager;
 pub mod node;
 pub mod private_file;

@@ -25,9 +25,9 @@ use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::{LinkId, NodeId, Standing};
 use blvm_mesh_core::mesh::{HostMesh, Input, MeshError, Misuse, Quote, Stats};
 use blvm_mesh_core::time::{Micros, SECOND};
-use effects::{Core, Given, Outcome};
+use effects::{Core, Given, Outcome, Unwritten};
 use secp256k1::SecretKey;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -102,6 +102,10 @@ pub struct MeshManager {
     deliveries: Deliveries,
     /// Somebody carries effects out; he does it for all.
     busy: AtomicBool,
+    /// What the store did not take, and what waits for it.
+    unwritten: Mutex<Unwritten>,
+    /// Shares of payments that are booked, in millisatoshi.
+    earned_msat: AtomicU64,
     start: Instant,
     id: NodeId,
     rearm: (smol::channel::Sender<()>, smol::channel::Receiver<()>),
@@ -132,6 +136,8 @@ impl MeshManager {
             store,
             deliveries: Deliveries::new(inbox_bytes),
             busy: AtomicBool::new(false),
+            unwritten: Mutex::default(),
+            earned_msat: AtomicU64::new(0),
             start: Instant::now(),
             id,
             rearm: smol::channel::bounded(1),
@@ -186,6 +192,7 @@ impl MeshManager {
     pub async fn handle_packet(&self, peer: &str, packet: &[u8]) -> Result<Verdict, ManagerError> {
         let verdict = self.give(|core, now| {
             let link = core.link(peer).ok_or_else(|| ManagerError::UnknownPeer(peer.into()))?;
+            core.tell_inbox(now, self.deliveries.is_full(0)).map_err(ManagerError::Misuse)?;
             let mut bytes = packet.to_vec();
             core.receive(now, link, &mut bytes).map_err(ManagerError::Misuse)
         })?;
@@ -227,9 +234,10 @@ impl MeshManager {
         self.lock().mesh.quote(destination, bytes)
     }
 
-    /// Counters of the state machine.
+    /// Counters of the state machine; what was earned counts once it is booked.
     pub fn routing_stats(&self) -> Stats {
-        self.lock().mesh.stats()
+        let earned_msat = self.earned_msat.load(Ordering::Relaxed);
+        Stats { earned_msat, ..self.lock().mesh.stats() }
     }
 
     /// Keeps time: searches, silent peers and expired payments need it. Run it as
@@ -250,8 +258,9 @@ impl MeshManager {
                 Ok(core.until.unwrap_or(Micros::MAX).min(next_tick).saturating_sub(now))
             });
             self.carry_out().await;
+            let retry = self.retry().await;
             let pause = match until {
-                Ok(micros) => Duration::from_micros(micros),
+                Ok(micros) => Duration::from_micros(micros).min(retry),
                 Err(error) => {
                     tracing::error!(%error, "the mesh cannot keep time");
                     Duration::from_secs(1)

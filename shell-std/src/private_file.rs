@@ -55,6 +55,16 @@ pub fn rights(path: &Path) -> Result<u32, PrivateFileError> {
     Ok(fs::metadata(path).map_err(at(path))?.mode() & 0o777)
 }
 
+/// Where a file is.
+pub(crate) fn directory(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Makes the names in a directory durable.
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
 /// Reads a file that others must not be able to read; at most 4096 bytes.
 ///
 /// # Errors

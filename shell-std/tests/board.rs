@@ -139,7 +139,7 @@ impl Setup {
         // The destination tells the board the time.
         let config =
             ["board-config", &at("board.bin"), "--network", "regtest", "--issuer", &issuer];
-        let told = yes(&[&config[..], &["--clock-from", &c_key]].concat());
+        let told = yes(&[&config[..], &["--clock-from", &c_key, "--future-skew", "5"]].concat());
         let (board, key) = (text(&told, "node_id"), text(&told, "public_key"));
         let (machine, lines) =
             Machine::start(image, Some(&dir.join("board.bin")), &dir.join("psram"));
@@ -214,6 +214,9 @@ fn a_board_between_two_nodes_relays_what_is_free_or_paid_for() {
     s.refused(&data, &["--unchecked"], "payment is required and there is no proof");
     until("the console's word", || s.machine.said("payment is required") > 0);
 
+    // Its flash is empty, and could have been erased: what is dated before its start, and five
+    // seconds on, is refused.
+    std::thread::sleep(Duration::from_secs(7));
     let quote = s.a.ask(&["quote", &s.c_key, "300"]).1;
     let terms = dir.path().join("terms.json");
     std::fs::write(&terms, quote.to_string()).unwrap();

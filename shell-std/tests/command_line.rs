@@ -358,3 +358,89 @@ fn the_demonstration_shows_all_of_it() {
     assert_eq!(scenes.len(), 10);
     assert!(scenes.iter().all(|scene| scene["shown"] == true), "{text}");
 }
+
+/// Sixty neighbours that are dialled and never answer, and few descriptors: commands are
+/// answered all the same. Nobody else connects, so the rest of the system plays no part.
+#[test]
+fn with_few_descriptors_and_many_neighbours_commands_are_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = silent.local_addr().unwrap();
+    let accept = std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        for connection in silent.incoming().map_while(Result::ok) {
+            kept.push(connection);
+        }
+    });
+    let key = |n: u8| {
+        let secret = secp256k1::SecretKey::from_byte_array([n; 32]).unwrap();
+        secret.public_key(&secp256k1::Secp256k1::new()).to_string()
+    };
+    let peers: Vec<_> = (1..=60).map(|n| format!("{}@{at}", key(n))).collect();
+    let program = program();
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "ulimit -n 64 && exec \"$0\" \"$@\""]).arg(program.get_program());
+    let mut node = shell
+        .args(["run", "--data-dir", data, "--network", "regtest", "--listen-addr", "127.0.0.1:0"])
+        .args(["--peer", &peers.join(",")])
+        .env_remove("BLVM_MESH_MODE")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut ready = String::new();
+    BufReader::new(node.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    assert!(ready.contains("node"), "{ready}");
+    let open = || std::fs::read_dir(format!("/proc/{}/fd", node.id())).unwrap().count();
+    let start = std::time::Instant::now();
+    while open() < 40 {
+        assert!(start.elapsed().as_secs() < 20, "{} are open", open());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    // While clients sit idle, too.
+    let socket = dir.path().join("rpc.sock");
+    let connect = |_| std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    let _idle: Vec<_> = (0..64).map(connect).collect();
+    for command in [&["stats"][..], &["peers"], &["routes"], &["ledger"], &["info"]] {
+        let output = run(&[command, &["--data-dir", data, "--json"]].concat(), b"");
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_ne!(output.status.code(), Some(2), "{command:?}: {told}");
+    }
+    let pid = Pid::from_child(&node);
+    kill_process(pid, Signal::TERM).unwrap();
+    node.wait().unwrap();
+    drop(accept);
+}
+
+#[test]
+fn a_store_that_was_emptied_is_lost_and_not_new() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
+    // What it logs until it takes connections, and until it has stopped.
+    let life = || {
+        let mut node = program()
+            .args(["run", "--data-dir", data, "--network", "regtest"])
+            .args(["--listen-addr", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = String::new();
+        BufReader::new(node.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        // The clock is read and what follows from it written at once.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        kill_process(Pid::from_child(&node), Signal::TERM).unwrap();
+        String::from_utf8(node.wait_with_output().unwrap().stderr).unwrap()
+    };
+    let told = life();
+    assert!(!told.contains("lost") && !told.contains("LOST"), "{told}");
+    assert!(!dir.path().join("identity.unused").exists());
+    std::fs::write(dir.path().join("mesh.redb"), []).unwrap();
+    let told = life();
+    assert!(told.contains("LOST") && told.contains("are refused"), "{told}");
+    let told = life();
+    assert!(told.contains("was lost once") && !told.contains("LOST"), "{told}");
+    std::fs::remove_file(dir.path().join("mesh.redb")).unwrap();
+    assert!(life().contains("LOST"));
+}

@@ -98,6 +98,13 @@ pub enum Input<'a> {
     /// [`Input::StoreRecovered`]. What carries the record's number in `after` goes on
     /// waiting for it: payments that were accepted stay accepted.
     StoreFailed,
+    /// What is paid for and waits for whoever is to get it here has taken its room, or has room
+    /// again. While it is full, paid datagrams for this node are refused before they are
+    /// booked.
+    InboxFull {
+        /// Whether it is full.
+        full: bool,
+    },
     /// Every record given so far is on disk, and more can be written.
     StoreRecovered,
     /// The queue of a link's lane has filled up or has room again. What would go there is

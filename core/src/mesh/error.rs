@@ -80,6 +80,9 @@ pub enum NetworkReason {
     /// The queue of the link to the next hop is full.
     #[error("the queue of the link to the next hop is full; send again later")]
     Congested,
+    /// Nobody fetches what is delivered to this node.
+    #[error("nobody at this node fetches what was paid for, and its room is taken")]
+    InboxFull,
     /// A block header that does not hold.
     #[error("{0}")]
     Header(#[from] HeaderError),
@@ -195,7 +198,9 @@ impl MeshError {
         Some(match self {
             Self::NetworkError(NetworkReason::TooLarge { .. }) => Cause::TooLarge,
             Self::NetworkError(NetworkReason::QuotaExceeded) => Cause::QuotaExceeded,
-            Self::NetworkError(NetworkReason::Congested) => Cause::Congested,
+            Self::NetworkError(NetworkReason::Congested | NetworkReason::InboxFull) => {
+                Cause::Congested
+            }
             Self::NetworkError(NetworkReason::TooManyParked) => Cause::TableFull,
             Self::NetworkError(_) => return None,
             Self::RoutingError(RoutingReason::NextHopGone) => Cause::NextHopGone,

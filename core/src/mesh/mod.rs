@@ -154,6 +154,7 @@ pub struct Mesh<M: Memory> {
     /// The store was lost, and this run is to write when.
     store_lost: bool,
     store_failed: bool,
+    inbox_full: bool,
     /// Not every record of the store had room.
     not_restored: bool,
     tables: M::Held<Tables<M>>,
@@ -213,6 +214,7 @@ impl<M: Memory> Mesh<M> {
             not_before: None,
             store_lost: false,
             store_failed: false,
+            inbox_full: false,
             not_restored: false,
             tables,
             policy,
@@ -283,6 +285,10 @@ impl<M: Memory> Mesh<M> {
             Input::Persisted { record } => self.restore(record),
             Input::StoreFailed => {
                 self.store_failed = true;
+                self.act(Action::Absorbed);
+            }
+            Input::InboxFull { full } => {
+                self.inbox_full = full;
                 self.act(Action::Absorbed);
             }
             Input::StoreRecovered => {

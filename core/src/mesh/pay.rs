@@ -2,7 +2,7 @@
 
 use super::Mesh;
 use super::api::{Action, Event};
-use super::error::{MeshError, PaymentReason};
+use super::error::{MeshError, NetworkReason, PaymentReason};
 use crate::config::MAX_HOPS;
 use crate::id::{HopId, LinkId, NodeId};
 use crate::payment::fee::Party;
@@ -139,6 +139,9 @@ impl<M: Memory> Mesh<M> {
         datagram: &Datagram<'_>,
         payment: Verified,
     ) -> Result<Admission, MeshError> {
+        if self.inbox_full && party == Party::Destination {
+            return Err(NetworkReason::InboxFull.into());
+        }
         let Verified { key, method, amount_msat, share_msat, expires_at } = payment;
         self.tables.replay.accept(key, expires_at)?;
         // It must be forgotten some day, also if nothing else wakes this node.

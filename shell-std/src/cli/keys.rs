@@ -5,10 +5,9 @@ use super::global::Global;
 use super::{Answer, Failure};
 use crate::config::Settings;
 use crate::identity::{Identity, IdentityError, KEY_FILE};
-use crate::private_file::{self, PrivateFileError};
+use crate::private_file::PrivateFileError;
 use crate::rpc::Request;
 use crate::rpc::types::Info;
-use crate::store;
 use clap::Args;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -35,17 +34,7 @@ pub(super) struct Id {}
 impl Keygen {
     pub(super) fn run(self, global: &Global) -> Result<Answer, Failure> {
         let settings = global.settings(Vec::new())?;
-        let path = match self.out {
-            Some(path) => path,
-            None => {
-                let dir = &settings.data_dir;
-                private_file::create_dir(dir).map_err(|e| Failure(e.to_string()))?;
-                if !dir.join(KEY_FILE).exists() {
-                    store::mark_unused(dir)?;
-                }
-                dir.join(KEY_FILE)
-            }
-        };
+        let path = self.out.unwrap_or_else(|| settings.data_dir.join(KEY_FILE));
         match Identity::create(&path) {
             Ok(identity) => {
                 let mut json = describe(&identity, &settings);

@@ -4,12 +4,14 @@ use super::global::{Global, given};
 use super::{Answer, Failure};
 use crate::chain::{Auth, ChainSettings};
 use crate::config::{EXAMPLE, KEYS, Override, Settings, dotted, variable};
-use crate::identity::{Identity, KEY_FILE};
+use crate::descriptors;
+use crate::identity::{self, Identity, KEY_FILE};
 use crate::issuer::Issuer;
+use crate::log::{self, Calm};
 use crate::node::{Issue, Node, Service, runtime};
 use crate::private_file;
 use crate::rpc::server::Server;
-use crate::store::{self, STORE_FILE, Store};
+use crate::store::{STORE_FILE, Store};
 use async_signal::{Signal, Signals};
 use blvm_mesh_core::policy::mode::MeshMode;
 use clap::Args;
@@ -18,10 +20,6 @@ use smol::Executor;
 use smol::stream::StreamExt;
 use std::io::{self, Write};
 use std::sync::Arc;
-use tracing_subscriber::Layer;
-use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
 /// Run a node until SIGINT or SIGTERM.
 ///
@@ -99,14 +97,15 @@ impl Run {
             let text = "the node is switched off by mesh.enabled = false";
             return Answer::no(json!({"error": {"code": 1, "message": text}}), text);
         }
-        log_to_stderr(&settings.log)?;
+        let calm = log_to_stderr(&settings.log)?;
+        descriptors::raise();
         for warning in warnings(&settings) {
             tracing::warn!("{warning}");
         }
         let house = House::open(settings)?;
         let executor = Arc::new(Executor::new());
         let threads = house.settings.shell.threads;
-        runtime::run(&executor, threads, house.live(executor.clone(), global.json))?;
+        runtime::run(&executor, threads, house.live(executor.clone(), calm, global.json))?;
         Ok(Answer::printed(true))
     }
 
@@ -128,17 +127,8 @@ impl Run {
     }
 }
 
-fn log_to_stderr(filter: &str) -> Result<(), Failure> {
-    let wrong = |e: ParseError| Failure(format!("log filter \"{filter}\": {e}"));
-    let filter: Targets = filter.parse().map_err(wrong)?;
-    // It prints requests to the Bitcoin node as they are, with what lets us in.
-    let filter = filter.with_target("ureq_proto::util", LevelFilter::OFF);
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(io::stderr)
-        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
-    // Fails only where this process logs already.
-    let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
-    Ok(())
+fn log_to_stderr(filter: &str) -> Result<Calm, Failure> {
+    log::to_stderr(filter).map_err(|e| Failure(format!("log filter \"{filter}\": {e}")))
 }
 
 /// What is allowed, and hardly meant.
@@ -222,13 +212,10 @@ impl House {
         for warning in check_rights(&settings)? {
             tracing::warn!("{warning}");
         }
-        if !dir.join(KEY_FILE).exists() {
-            store::mark_unused(dir)?;
-        }
         let identity = Identity::load_or_create(&dir.join(KEY_FILE))?;
         let (file, cache) = (dir.join(STORE_FILE), settings.shell.store_cache_bytes);
-        let store = Store::open_of(&file, cache, &identity.node_id(), store::is_unused(dir))?;
-        store::mark_used(dir)?;
+        let store = Store::open_of(&file, cache, &identity.node_id(), identity::is_unused(dir))?;
+        identity::mark_used(dir)?;
         let issuer = match &settings.issuer_key {
             Some(path) => Some(Arc::new(Issuer::load_or_create(path)?) as Arc<dyn Issue>),
             None => None,
@@ -237,7 +224,12 @@ impl House {
         Ok(Self { settings, identity, store: Arc::new(store), issuer, server })
     }
 
-    async fn live(self, executor: Arc<Executor<'static>>, json: bool) -> Result<(), Failure> {
+    async fn live(
+        self,
+        executor: Arc<Executor<'static>>,
+        calm: Calm,
+        json: bool,
+    ) -> Result<(), Failure> {
         let Self { settings, identity, store, issuer, server } = self;
         let mut signals = Signals::new([Signal::Int, Signal::Term, Signal::Hup])?;
         let remembered = store.restore()?;
@@ -264,12 +256,19 @@ impl House {
                 }
             }
         };
+        let report = executor.spawn(async move {
+            loop {
+                smol::Timer::after(log::REPORT).await;
+                calm.report();
+            }
+        });
         let signal = executor.spawn(stop).await;
         match signal {
             Some(Ok(signal)) => tracing::info!("stopping on signal {signal:?}"),
             _ => tracing::info!("stopping"),
         }
         serve.cancel().await;
+        drop(report);
         node.stop().await;
         Ok(())
     }

@@ -5,14 +5,29 @@ use super::{MeshManager, SentPacket, Verdict};
 use crate::node::Delivery;
 use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::mesh::{
-    Action, Event, HostMesh, Input, MeshError, Misuse, NetworkReason, PaymentReason, Remedy, Ticket,
+    Action, Event, HostMesh, Input, MeshError, Misuse, NetworkReason, Remedy, Ticket,
 };
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::time::Micros;
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Most bytes of packets that wait for an answer.
 const MOST_PARKED_BYTES: usize = 64 * 1024 * 1024;
+
+/// First and longest pause before a commit that failed is tried once more.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// What the store did not take, and what waits for it.
+#[derive(Default)]
+pub(super) struct Unwritten {
+    records: Vec<(u64, Record)>,
+    paid: Vec<Effect>,
+    /// While the store fails: when to try again, and the pause after that.
+    next: Option<(Instant, Duration)>,
+}
 
 /// What became of a datagram of our own.
 pub(super) enum Outcome {
@@ -83,9 +98,10 @@ pub(super) struct Core {
     pub(super) until: Option<Micros>,
     by_peer: HashMap<String, LinkId>,
     by_link: HashMap<LinkId, String>,
-    next_link: u32,
+    last_link: LinkId,
     parked: HashMap<Ticket, Waiting>,
     parked_bytes: usize,
+    inbox_full: bool,
 }
 
 impl Core {
@@ -96,9 +112,10 @@ impl Core {
             until: None,
             by_peer: HashMap::new(),
             by_link: HashMap::new(),
-            next_link: 1,
+            last_link: LinkId(0),
             parked: HashMap::new(),
             parked_bytes: 0,
+            inbox_full: false,
         }
     }
 
@@ -111,8 +128,8 @@ impl Core {
         if self.by_peer.contains_key(peer) {
             return None;
         }
-        let link = LinkId(self.next_link);
-        self.next_link = self.next_link.checked_add(1)?;
+        let link = self.last_link.next(|id| self.by_link.contains_key(&id));
+        self.last_link = link;
         self.by_peer.insert(peer.into(), link);
         self.by_link.insert(link, peer.into());
         Some(link)
@@ -136,6 +153,14 @@ impl Core {
         let mut resumed = VecDeque::new();
         self.drain(&[], None, &mut resumed);
         self.resume(now, resumed)
+    }
+
+    /// Says whether paid datagrams for this node have room, where that has changed.
+    pub(super) fn tell_inbox(&mut self, now: Micros, full: bool) -> Result<(), Misuse> {
+        match std::mem::replace(&mut self.inbox_full, full) == full {
+            true => Ok(()),
+            false => self.give(now, Input::InboxFull { full }),
+        }
     }
 
     /// Gives a packet of a neighbour.
@@ -287,40 +312,97 @@ enum Drained {
 
 impl MeshManager {
     /// Does what is to be done: what is free first, then one commit for all records,
-    /// then what waits for them.
+    /// then what waits for them. While the store takes nothing that waits, in order.
     pub(super) async fn perform(&self, effects: Vec<Effect>) {
         let (mut records, mut paid) = (Vec::new(), Vec::new());
         for effect in effects {
             match effect {
                 Effect::Persist { number, record } => records.push((number, record)),
-                Effect::Send { after: Some(_), .. } | Effect::Deliver { after: Some(_), .. } => {
+                Effect::Send { after: Some(_), .. }
+                | Effect::Deliver { after: Some(_), .. }
+                | Effect::Publish(Event::PaymentVerified { after: Some(_), .. }) => {
                     paid.push(effect);
                 }
                 other => self.perform_one(other).await,
             }
         }
-        let durable = self.commit(records).await;
-        for effect in paid {
-            match (durable, effect) {
-                (true, effect) => self.perform_one(effect).await,
-                (false, Effect::Send { own: Some((who, _)), .. }) => {
-                    let _ = who.try_send(Outcome::Refused(PaymentReason::StoreFailed.into()));
-                }
-                (false, _) => tracing::error!("a paid packet was dropped: it is not durable"),
+        {
+            let mut unwritten = self.unwritten();
+            if unwritten.next.is_some() {
+                unwritten.records.extend(records);
+                unwritten.paid.extend(paid);
+                return;
             }
+        }
+        if let Err(error) = self.commit(&records).await {
+            tracing::error!(
+                error,
+                waiting = paid.len(),
+                "the store cannot be written: no payment is accepted until it can, and what was \
+                 accepted waits"
+            );
+            let next = Some((Instant::now() + RETRY.0, RETRY.0 * 2));
+            *self.unwritten() = Unwritten { records, paid, next };
+            self.tell(Input::StoreFailed);
+            // A full channel means that `run` is to look already.
+            let _ = self.rearm.0.try_send(());
+            return;
+        }
+        for effect in paid {
+            self.perform_one(effect).await;
         }
     }
 
-    async fn commit(&self, records: Vec<(u64, Record)>) -> bool {
-        let (false, Some(store)) = (records.is_empty(), self.store.clone()) else { return true };
-        let result = smol::unblock(move || store.commit(&records)).await;
-        let Err(error) = result else { return true };
-        tracing::error!(%error, "the store failed: no payment is accepted from now on");
-        let told = self.give(|core, now| {
-            core.give(now, Input::StoreFailed).map_err(super::ManagerError::Misuse)
-        });
+    /// Writes once more what the store did not take. When to try again.
+    pub(super) async fn retry(&self) -> Duration {
+        let (records, pause) = {
+            let unwritten = self.unwritten();
+            let Some((at, pause)) = unwritten.next else { return Duration::MAX };
+            let left = at.saturating_duration_since(Instant::now());
+            if !left.is_zero() {
+                return left;
+            }
+            (unwritten.records.clone(), pause)
+        };
+        if self.commit(&records).await.is_err() {
+            self.unwritten().next = Some((Instant::now() + pause, (2 * pause).min(RETRY.1)));
+            return pause;
+        }
+        let (left, paid) = {
+            let mut unwritten = self.unwritten();
+            // More may have come meanwhile.
+            let written = records.len().min(unwritten.records.len());
+            unwritten.records.drain(..written);
+            match unwritten.records.is_empty() {
+                false => (true, Vec::new()),
+                true => (false, std::mem::take(&mut *unwritten).paid),
+            }
+        };
+        if left {
+            return Duration::ZERO;
+        }
+        tracing::warn!("the store can be written again: payments are accepted");
+        self.tell(Input::StoreRecovered);
+        for effect in paid {
+            self.perform_one(effect).await;
+        }
+        Duration::MAX
+    }
+
+    fn unwritten(&self) -> MutexGuard<'_, Unwritten> {
+        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, input: Input<'_>) {
+        let told =
+            self.give(|core, now| core.give(now, input).map_err(super::ManagerError::Misuse));
         self.log(told);
-        false
+    }
+
+    async fn commit(&self, records: &[(u64, Record)]) -> Result<(), String> {
+        let (false, Some(store)) = (records.is_empty(), self.store.clone()) else { return Ok(()) };
+        let records = records.to_vec();
+        smol::unblock(move || store.commit(&records)).await.map_err(|e| e.to_string())
     }
 
     async fn perform_one(&self, effect: Effect) {
@@ -347,7 +429,12 @@ impl MeshManager {
                 }
             }
             Effect::Deliver { delivery, .. } => self.deliveries.push(delivery),
-            Effect::Publish(event) => self.api.publish_event(&event).await,
+            Effect::Publish(event) => {
+                if let Event::PaymentVerified { share_msat, .. } = &event {
+                    self.earned_msat.fetch_add(*share_msat, Ordering::Relaxed);
+                }
+                self.api.publish_event(&event).await;
+            }
             Effect::Ask { ticket, block } => {
                 let block = self.api.block(&block).await;
                 let told = self.give(|core, now| {

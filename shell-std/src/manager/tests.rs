@@ -228,6 +228,82 @@ fn a_covenants_block_is_looked_up_in_the_hosts_chain() {
     });
 }
 
+/// A disk in memory that may be full.
+#[derive(Debug, Clone, Default)]
+struct Full(Arc<AtomicBool>, Arc<redb::backends::InMemoryBackend>);
+
+impl Full {
+    fn room(&self) -> std::io::Result<()> {
+        match self.0.load(Ordering::SeqCst) {
+            true => Err(std::io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
+        }
+    }
+}
+
+impl redb::StorageBackend for Full {
+    fn len(&self) -> std::io::Result<u64> {
+        self.1.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        self.1.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> std::io::Result<()> {
+        self.room()?;
+        self.1.set_len(len)
+    }
+    fn sync_data(&self) -> std::io::Result<()> {
+        self.1.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+        self.room()?;
+        self.1.write(offset, data)
+    }
+}
+
+#[test]
+fn what_was_paid_while_the_disk_was_full_is_booked_and_delivered_when_there_is_room() {
+    run(async |executor| {
+        let full = Full::default();
+        let contexts = [1, 2].map(|i| {
+            let disk = if i == 2 { full.clone() } else { Full::default() };
+            let store = Store::with_backend("disk".as_ref(), move || disk.clone()).unwrap();
+            let mut context = MeshContext { store: Some(Arc::new(store)), ..context(i) };
+            context.config.mode = blvm_mesh_core::config::MeshMode::PaymentGated;
+            let rules = &mut context.config.payment;
+            rules.covenants_active = true;
+            rules.payout_script.extend_from_slice(script(i).as_bytes()).unwrap();
+            context
+        });
+        let ([a, b], hosts) = pair_of(contexts, &executor).await;
+        let pay = async |bytes: u8| {
+            let (proof, hash, header) = covenant(&a, &b, bytes.into());
+            for host in &hosts {
+                host.blocks.lock().unwrap().insert(hash, header);
+            }
+            a.send_mesh_packet(b.id(), &vec![7; bytes.into()], &proof).await.unwrap();
+        };
+        let told = || {
+            let events = hosts[1].events.lock().unwrap();
+            events.iter().filter(|e| matches!(e, Event::PaymentVerified { .. })).count()
+        };
+        full.0.store(true, Ordering::SeqCst);
+        pay(4).await;
+        smol::Timer::after(Duration::from_millis(300)).await;
+        assert!(b.poll_local_deliveries(9).is_empty());
+        assert_eq!((told(), b.routing_stats().earned_msat), (0, 0), "it is not booked");
+        full.0.store(false, Ordering::SeqCst);
+        let start = Instant::now();
+        while told() == 0 {
+            assert!(start.elapsed() < Duration::from_secs(20));
+            smol::Timer::after(Duration::from_millis(5)).await;
+        }
+        pay(5).await;
+        assert_eq!(b.poll_local_deliveries(9).len(), 2);
+        assert_eq!((told(), b.routing_stats().earned_msat), (2, 996_000));
+    });
+}
+
 #[test]
 fn a_store_that_is_no_store_is_an_error_and_an_empty_one_is_not() {
     let dir = tempfile::tempdir().unwrap();

@@ -117,6 +117,15 @@ impl Held {
     }
 }
 
+impl Held {
+    fn to_deliver(&self) -> usize {
+        match self {
+            Self::Delivery { .. } => self.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// The records under way and what waits for them.
 #[derive(Debug)]
 pub(crate) struct Durable {
@@ -126,6 +135,8 @@ pub(crate) struct Durable {
     commits: u64,
     held: VecDeque<(u64, Held)>,
     bytes: usize,
+    /// Of these, bytes of deliveries.
+    to_deliver: usize,
     /// Records cannot be written at present.
     pub(crate) failed: bool,
 }
@@ -139,6 +150,7 @@ impl Durable {
             commits: 0,
             held: VecDeque::new(),
             bytes: 0,
+            to_deliver: 0,
             failed: false,
         }
     }
@@ -159,6 +171,7 @@ impl Durable {
     /// Keeps something until the record is durable.
     pub(crate) fn hold(&mut self, after: u64, held: Held) {
         self.bytes += held.len();
+        self.to_deliver += held.to_deliver();
         self.held.push_back((after, held));
     }
 
@@ -187,12 +200,18 @@ impl Durable {
         for (after, held) in std::mem::take(&mut self.held) {
             if after <= self.durable {
                 self.bytes -= held.len();
+                self.to_deliver -= held.to_deliver();
                 ready.push(held);
             } else {
                 self.held.push_back((after, held));
             }
         }
         ready
+    }
+
+    /// Bytes of deliveries that wait for a record.
+    pub(crate) fn to_deliver(&self) -> usize {
+        self.to_deliver
     }
 
     /// What waits for a record: how many things.
@@ -202,7 +221,7 @@ impl Durable {
 
     /// What waits when the node stops, and will not be done.
     pub(crate) fn give_up(&mut self) -> Vec<Held> {
-        self.bytes = 0;
+        (self.bytes, self.to_deliver) = (0, 0);
         std::mem::take(&mut self.held).into_iter().map(|(_, held)| held).collect()
     }
 

@@ -36,6 +36,8 @@ pub(crate) struct Engine {
     next_tick: Micros,
     next_overdue: Micros,
     pub(crate) stop: bool,
+    /// The state machine was told that nothing more fits into the inbox.
+    inbox_full: bool,
 }
 
 /// What ended the wait.
@@ -55,7 +57,17 @@ impl Engine {
         committed: smol::channel::Receiver<Committed>,
     ) -> Self {
         let (next_tick, next_overdue) = (0, OVERDUE_TICK);
-        Self { mesh, shell, bench, commands, committed, next_tick, next_overdue, stop: false }
+        Self {
+            mesh,
+            shell,
+            bench,
+            commands,
+            committed,
+            next_tick,
+            next_overdue,
+            stop: false,
+            inbox_full: false,
+        }
     }
 
     /// Runs until it is told to stop.
@@ -156,8 +168,23 @@ impl Engine {
         }
     }
 
+    /// Says whether paid datagrams for this node have room, where that has changed.
+    fn tell_inbox(&mut self, now: Micros) {
+        let full = self.shell.deliveries.is_full(self.shell.durable.to_deliver());
+        if std::mem::replace(&mut self.inbox_full, full) != full {
+            if full {
+                tracing::warn!(
+                    "nobody fetches what is delivered (`recv`): its room is taken, and further \
+                     paid datagrams are refused before they are booked"
+                );
+            }
+            self.settle_input(now, Input::InboxFull { full });
+        }
+    }
+
     fn command(&mut self, command: Command) {
         let now = self.shell.clock.now();
+        self.tell_inbox(now);
         match command {
             Command::Batch(batch) => self.batch(now, batch),
             Command::LinkUp(established) => {

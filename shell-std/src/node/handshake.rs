@@ -4,6 +4,7 @@
 use super::line::LineEnd;
 use crate::address;
 use crate::aead::Ring;
+use crate::descriptors;
 use blvm_mesh_core::id::Standing;
 use blvm_mesh_core::link::transport::{Receiver, Sender};
 use blvm_mesh_core::link::{Link, LinkError, LinkLimits, Step};
@@ -68,6 +69,8 @@ pub(crate) enum ConnectError {
     NoAddress(String),
     #[error("the system gives no random bytes: {0}")]
     Random(getrandom::Error),
+    #[error("{}", descriptors::NONE_LEFT)]
+    NoDescriptor,
 }
 
 impl LinkKey {
@@ -105,6 +108,9 @@ impl LinkKey {
         let connect = async {
             let mut last = ConnectError::NoAddress(host_port.to_owned());
             for address in smol::net::resolve(host_port).await? {
+                if !descriptors::are_left() {
+                    return Err(ConnectError::NoDescriptor);
+                }
                 match Async::<TcpStream>::connect(address).await {
                     Ok(stream) => return self.initiate(stream, address, remote).await,
                     Err(error) => last = error.into(),

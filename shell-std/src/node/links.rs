@@ -73,7 +73,9 @@ pub(crate) struct Links {
     clock: Clock,
     settings: LinkSettings,
     links: BTreeMap<LinkId, Link>,
-    next: u32,
+    last: LinkId,
+    /// Links so far.
+    opened: u64,
     dirty: Vec<LinkId>,
     presence: Arc<Presence>,
     status: Arc<DialStatus>,
@@ -125,7 +127,8 @@ impl Links {
             clock,
             settings,
             links,
-            next: 1,
+            last: LinkId(0),
+            opened: 0,
             dirty,
             presence,
             status,
@@ -138,6 +141,11 @@ impl Links {
 
     pub(crate) fn clock(&self) -> Clock {
         self.clock
+    }
+
+    /// Links so far, those refused by the state machine too.
+    pub(crate) fn opened(&self) -> u64 {
+        self.opened
     }
 
     pub(crate) fn get(&self, link: LinkId) -> Option<&Link> {
@@ -173,8 +181,9 @@ impl Links {
             tracing::warn!(%peer, %address, "refused a link: there are too many");
             return None;
         }
-        let id = LinkId(self.next);
-        self.next = self.next.checked_add(1)?;
+        let id = self.last.next(|id| self.links.contains_key(&id));
+        self.last = id;
+        self.opened = self.opened.saturating_add(1);
         tracing::debug!(%peer, %address, dialed, link = id.0, "link is open");
         let limits = match &wire {
             Wire::Stream(_) => self.settings.egress,

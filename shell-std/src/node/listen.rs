@@ -2,6 +2,7 @@
 
 use super::command::Command;
 use super::handshake::LinkKey;
+use crate::descriptors;
 use smol::Async;
 use smol::lock::Semaphore;
 use std::collections::HashMap;
@@ -53,17 +54,29 @@ pub(crate) async fn accept(
 ) {
     let slots = Arc::new(Semaphore::new(most));
     let unfinished = Arc::new(Unfinished::default());
+    let mut failing = false;
     loop {
         let slot = slots.acquire_arc().await;
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of file descriptors, most likely: it may pass.
-                tracing::warn!(%error, "cannot accept connections");
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%error, "cannot accept connections; this is said once");
+                }
                 smol::Timer::after(Duration::from_millis(200)).await;
                 continue;
             }
         };
+        if !descriptors::spares(&stream) {
+            drop(stream);
+            if !std::mem::replace(&mut failing, true) {
+                tracing::warn!("connections are not accepted: {}", descriptors::NONE_LEFT);
+            }
+            smol::Timer::after(Duration::from_secs(1)).await;
+            continue;
+        }
+        failing = false;
         let Some(entry) = unfinished.enter(address.ip()) else {
             tracing::debug!(%address, "too many unfinished handshakes from this address");
             continue;

@@ -480,6 +480,7 @@ impl Shell {
     /// From time to time.
     pub(crate) fn housekeeping(&mut self) {
         self.refusals.report();
+        self.deliveries.report();
         self.chain.housekeeping();
         self.followed.retain(|_, who| !who.is_closed());
         self.searches.retain(|_, who| {

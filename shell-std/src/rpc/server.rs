@@ -2,24 +2,30 @@
 //! one line in answer.
 
 use super::{Handler, Reply, Request, RpcError};
+use crate::descriptors;
 use serde::Serialize;
 use serde_json::Value;
 use smol::future::or;
 use smol::io::{AsyncReadExt, AsyncWriteExt};
-use smol::lock::Semaphore;
 use smol::{Async, Executor};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Longest line that is read: the largest packet as hex, with its proof.
 pub const MAX_REQUEST: usize = 12 * 1024 * 1024;
 /// Most requests in one batch.
 const MAX_BATCH: usize = 100;
-/// Connections served at once; further ones wait.
+/// Connections served at once. When there are so many the one that has been idle longest
+/// makes room for the next.
 const MAX_CONNECTIONS: usize = 64;
+/// Time for a request that has begun to come whole, and for an answer to be read on.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Longest path of a Unix socket (sockaddr_un has 108 bytes).
 const MAX_PATH: usize = 107;
 
@@ -94,27 +100,154 @@ impl Server {
 
     /// Answers until the future is dropped, each connection in a task of its own.
     pub async fn serve<H: Handler>(&self, handler: Arc<H>, executor: &Executor<'static>) {
-        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let places = Arc::new(Places::new(descriptors::most_commands(MAX_CONNECTIONS)));
+        let mut failing = false;
         loop {
-            let place = room.acquire_arc().await;
             match self.listener.accept().await {
                 Ok((stream, _)) => {
+                    failing = false;
+                    let Some(place) = places.take() else {
+                        executor.spawn(refuse(stream)).detach();
+                        continue;
+                    };
                     let handler = handler.clone();
                     let converse = async move {
-                        if let Err(error) = converse(&stream, &*handler).await {
+                        let talk = converse(&stream, &*handler, &place);
+                        let ended = async {
+                            place.ended().await;
+                            Err(io::Error::other("another needed its place, and it was idle"))
+                        };
+                        if let Err(error) = or(talk, ended).await {
                             tracing::debug!(%error, "connection of a command ended");
                         }
-                        drop(place);
                     };
                     executor.spawn(converse).detach();
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection of a command");
-                    smol::Timer::after(std::time::Duration::from_millis(100)).await;
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(%error, "cannot accept connections of commands");
+                    }
+                    smol::Timer::after(Duration::from_millis(100)).await;
                 }
             }
         }
     }
+}
+
+/// Who is connected, and since when he is idle.
+struct Places {
+    most: usize,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Default)]
+struct Taken {
+    next: u64,
+    /// By when they became idle.
+    idle: BTreeMap<u64, smol::channel::Sender<Infallible>>,
+    busy: usize,
+}
+
+/// One connection's place; idle at first.
+struct Place {
+    places: Arc<Places>,
+    /// Since when it is idle, if it is.
+    idle: Mutex<Option<u64>>,
+    end: smol::channel::Receiver<Infallible>,
+    ender: smol::channel::Sender<Infallible>,
+}
+
+impl Places {
+    fn new(most: usize) -> Self {
+        Self { most, taken: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place, that of the one idle for longest if need be; none where all are busy.
+    fn take(self: &Arc<Self>) -> Option<Place> {
+        let mut taken = self.lock();
+        if taken.idle.len().saturating_add(taken.busy) >= self.most {
+            let (_, ender) = taken.idle.pop_first()?;
+            ender.close();
+        }
+        let (ender, end) = smol::channel::bounded(1);
+        let since = taken.idle(ender.clone());
+        Some(Place { places: self.clone(), idle: Mutex::new(Some(since)), end, ender })
+    }
+}
+
+impl Taken {
+    fn idle(&mut self, ender: smol::channel::Sender<Infallible>) -> u64 {
+        self.next = self.next.saturating_add(1);
+        self.idle.insert(self.next, ender);
+        self.next
+    }
+}
+
+impl Place {
+    /// Until the place is somebody else's.
+    async fn ended(&self) {
+        // Nothing is ever sent.
+        let _ = self.end.recv().await;
+    }
+
+    /// A request has come whole; `false` if the place is gone.
+    fn busy(&self) -> bool {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.places.lock();
+        let had = idle.take().is_some_and(|since| taken.idle.remove(&since).is_some());
+        taken.busy = taken.busy.saturating_add(usize::from(had));
+        had
+    }
+
+    /// It is answered.
+    fn idle(&self) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.is_none() {
+            let mut taken = self.places.lock();
+            taken.busy = taken.busy.saturating_sub(1);
+            *idle = Some(taken.idle(self.ender.clone()));
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let idle = self.idle.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let mut taken = self.places.lock();
+        match idle {
+            Some(since) => drop(taken.idle.remove(&since)),
+            None => taken.busy = taken.busy.saturating_sub(1),
+        }
+    }
+}
+
+/// Says that there is no room, and why.
+async fn refuse(stream: Async<UnixStream>) {
+    let text = "too many commands are being answered; try again when one has ended";
+    let error = RpcError { code: RpcError::INTERNAL, message: text.into() };
+    let line = encode(&Response::new(Value::Null, Err(error)));
+    let _ = in_time((&stream).write_all(&line)).await;
+}
+
+/// What must not take longer than [`PATIENCE`].
+async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let late = async {
+        smol::Timer::after(PATIENCE).await;
+        Err(io::ErrorKind::TimedOut.into())
+    };
+    or(work, late).await
+}
+
+/// Writes; each part of it must be taken in time.
+async fn write(mut out: &Async<UnixStream>, bytes: &[u8]) -> io::Result<()> {
+    for part in bytes.chunks(64 * 1024) {
+        in_time(out.write_all(part)).await?;
+    }
+    Ok(())
 }
 
 impl Drop for Server {
@@ -126,30 +259,36 @@ impl Drop for Server {
     }
 }
 
-async fn converse<H: Handler>(stream: &Async<UnixStream>, handler: &H) -> io::Result<()> {
-    let mut lines = Lines { stream, buffer: Vec::new(), searched: 0, ended: false };
-    let mut out = stream;
+async fn converse<H: Handler>(
+    stream: &Async<UnixStream>,
+    handler: &H,
+    place: &Place,
+) -> io::Result<()> {
+    let mut lines = Lines { stream, buffer: Vec::new(), searched: 0, begun: None, ended: false };
     loop {
         let line = match lines.next().await? {
             Line::Whole(line) => line,
             Line::TooLong => {
                 let text = format!("the request is longer than {MAX_REQUEST} bytes");
                 let error = RpcError { code: RpcError::INVALID_REQUEST, message: text };
-                out.write_all(&encode(&Response::new(Value::Null, Err(error)))).await?;
-                return Ok(());
+                return write(stream, &encode(&Response::new(Value::Null, Err(error)))).await;
             }
             Line::End => return Ok(()),
         };
+        if !place.busy() {
+            return Ok(());
+        }
         let answered = async { Some(answer(&line, handler).await) };
         let gone = async {
             lines.until_gone().await;
             None
         };
         match or(answered, gone).await {
-            Some(Some(answer)) => out.write_all(&answer).await?,
+            Some(Some(answer)) => write(stream, &answer).await?,
             Some(None) => {}
             None => return Ok(()),
         }
+        place.idle();
     }
 }
 
@@ -165,6 +304,8 @@ struct Lines<'a> {
     buffer: Vec<u8>,
     /// Bytes of the buffer in which there is no end of line.
     searched: usize,
+    /// When the request in it began to come.
+    begun: Option<Instant>,
     ended: bool,
 }
 
@@ -175,7 +316,7 @@ impl Lines<'_> {
             if let Some(end) = fresh.iter().position(|b| *b == b'\n') {
                 let rest = self.buffer.split_off(self.searched + end + 1);
                 let line = std::mem::replace(&mut self.buffer, rest);
-                self.searched = 0;
+                (self.searched, self.begun) = (0, None);
                 return Ok(Line::Whole(line));
             }
             self.searched = self.buffer.len();
@@ -189,7 +330,19 @@ impl Lines<'_> {
                 let blank = line.iter().all(u8::is_ascii_whitespace);
                 return Ok(if blank { Line::End } else { Line::Whole(line) });
             }
-            self.fill().await?;
+            // The first byte may be long in coming; the rest of a request may not.
+            match self.buffer.is_empty() {
+                true => self.fill().await?,
+                false => {
+                    let begun = *self.begun.get_or_insert_with(Instant::now);
+                    let left = PATIENCE.saturating_sub(begun.elapsed());
+                    let late = async {
+                        smol::Timer::after(left).await;
+                        Err(io::ErrorKind::TimedOut.into())
+                    };
+                    or(self.fill(), late).await?;
+                }
+            }
         }
     }
 

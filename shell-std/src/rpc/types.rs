@@ -325,6 +325,18 @@ pub struct Stats {
     pub originated: Count,
     /// Delivered datagrams that nobody fetched and that had to make room.
     pub undelivered: u64,
+    /// Packets that a link's queue dropped, or that lost their link.
+    #[serde(default)]
+    pub dropped_at_link: u64,
+    /// Links that were opened so far.
+    #[serde(default)]
+    pub links_opened: u64,
+    /// Packets and deliveries that wait for the store.
+    #[serde(default)]
+    pub waiting_for_store: usize,
+    /// Lines that the log left out because too many of their kind came at once.
+    #[serde(default)]
+    pub log_left_out: u64,
     /// Packets that were refused, by the kind of reason.
     pub refused: BTreeMap<String, u64>,
     /// Payments of others accepted.

@@ -53,17 +53,6 @@ fn a_store_of_another_node_is_taken_over_and_knows_nothing_of_this_one() {
 }
 
 #[test]
-fn the_mark_of_an_unused_identity_goes_with_its_first_store() {
-    let dir = tempfile::tempdir().unwrap();
-    assert!(!is_unused(dir.path()));
-    mark_unused(dir.path()).unwrap();
-    assert!(is_unused(dir.path()));
-    mark_used(dir.path()).unwrap();
-    mark_used(dir.path()).unwrap();
-    assert!(!is_unused(dir.path()));
-}
-
-#[test]
 fn what_an_earlier_start_left_half_made_is_made_anew() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(STORE_FILE);

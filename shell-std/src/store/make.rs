@@ -1,44 +1,14 @@
 //! Makes a store where there is none: whole or not at all, and marked where one was lost.
 
 use super::{Disk, Store, StoreError};
+use crate::private_file::{directory, sync_dir};
 use blvm_mesh_core::id::NodeId;
 use redb::Builder;
 use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-
-/// Beside the identity: it has had no store so far. Written before the key, and taken away
-/// once the store is there; so a key without this file and without a store has lost it.
-pub const UNUSED_FILE: &str = "identity.unused";
-
-/// Says that the identity which is about to be made in this directory has no store yet.
-///
-/// # Errors
-/// Those of the system.
-pub fn mark_unused(dir: &Path) -> io::Result<()> {
-    File::create(dir.join(UNUSED_FILE))?.sync_all()?;
-    sync_dir(dir)
-}
-
-/// Whether the identity in this directory never had a store.
-pub fn is_unused(dir: &Path) -> bool {
-    dir.join(UNUSED_FILE).exists()
-}
-
-/// From now on a store that is not there was lost.
-///
-/// # Errors
-/// Those of the system.
-pub fn mark_used(dir: &Path) -> io::Result<()> {
-    match fs::remove_file(dir.join(UNUSED_FILE)) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(e),
-        Ok(()) => sync_dir(dir),
-    }
-}
 
 /// Makes an empty store at this path if there is no file, or an empty one. Nobody else makes
 /// one in that directory while the file that is returned is open.
@@ -49,12 +19,9 @@ pub(super) fn make(
 ) -> Result<File, StoreError> {
     let io = |e: io::Error| StoreError::Io { path: path.into(), reason: e.to_string() };
     let dir = directory(path);
-    let lock = File::open(&dir).map_err(io)?;
+    let lock = File::open(dir).map_err(io)?;
     // A file system without locks does without.
-    let locked = flock(&lock, FlockOperation::NonBlockingLockExclusive);
-    if locked == Err(Errno::WOULDBLOCK) {
-        return Err(StoreError::InUse(path.into()));
-    }
+    let _ = flock(&lock, FlockOperation::LockExclusive);
     let was_there = match fs::metadata(path) {
         Ok(found) if found.len() > 0 => return Ok(lock),
         Ok(_) => true,
@@ -69,7 +36,7 @@ pub(super) fn make(
     }
     let lost = was_there || of.is_some_and(|(_, is_new)| !is_new);
     let made = empty(&new, cache_bytes, of.map(|(id, _)| id), lost)
-        .and_then(|()| fs::rename(&new, path).and_then(|()| sync_dir(&dir)).map_err(io));
+        .and_then(|()| fs::rename(&new, path).and_then(|()| sync_dir(dir)).map_err(io));
     if let Err(error) = made {
         let _ = fs::remove_file(&new);
         return Err(match error {
@@ -99,13 +66,4 @@ fn empty(
     store.prepare(of, lost)?;
     drop(store);
     file.sync_all().map_err(io)
-}
-
-fn directory(path: &Path) -> PathBuf {
-    let parent = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-    parent.unwrap_or(Path::new(".")).to_owned()
-}
-
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }

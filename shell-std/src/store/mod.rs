@@ -26,8 +26,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
-pub use make::{UNUSED_FILE, is_unused, mark_unused, mark_used};
-
 /// Name of the store's file in the data directory.
 pub const STORE_FILE: &str = "mesh.redb";
 

@@ -1,6 +1,7 @@
 //! Real nodes in one process, on loopback ports that the system gives.
 
 mod covenant;
+mod full;
 mod large;
 mod outcome;
 mod paid;
@@ -13,7 +14,7 @@ use crate::address::{HostPort, PeerAddress, Place};
 use crate::config::Shell as ShellSettings;
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::{Network, NodeId};
-use blvm_mesh_core::mesh::{MeshError, PaymentReason};
+use blvm_mesh_core::mesh::{MeshError, NetworkReason, PaymentReason};
 use blvm_mesh_core::policy::detect::DetectedProtocol;
 use blvm_mesh_core::policy::mode::MeshMode;
 use blvm_mesh_core::wire::route_error::Cause;

@@ -265,3 +265,44 @@ fn the_sockets_file() {
     let long = dir.path().join("x".repeat(100));
     assert!(matches!(Server::bind(&long), Err(BindError::TooLong(_))));
 }
+
+#[test]
+fn idle_clients_shut_nobody_out_and_the_one_idle_for_longest_goes_first() {
+    with_server(|path, _| {
+        let request = b"{\"jsonrpc\":\"2.0\",\"method\":\"getroutes\",\"id\":1}\n";
+        let mut idle: Vec<_> =
+            (0..MAX_CONNECTIONS).map(|_| UnixStream::connect(path).unwrap()).collect();
+        // The first says something, and then is idle for a shorter time than the others.
+        let first = &mut idle[0];
+        first.write_all(request).unwrap();
+        let mut answer = String::new();
+        BufReader::new(first.try_clone().unwrap()).read_line(&mut answer).unwrap();
+        assert!(answer.contains("result"), "{answer}");
+        for _ in 0..10 {
+            let answer = ask(path, std::str::from_utf8(request).unwrap());
+            assert!(answer.contains("result"), "{answer}");
+        }
+        let closed = |stream: &UnixStream| {
+            stream.set_read_timeout(Some(std::time::Duration::from_millis(50))).unwrap();
+            matches!((&*stream).read(&mut [0; 9]), Ok(0))
+        };
+        assert!(closed(&idle[1]), "it was idle for longest");
+        assert!(!closed(&idle[0]) && !closed(&idle[MAX_CONNECTIONS - 1]));
+    });
+}
+
+#[test]
+fn places_are_counted_and_busy_ones_are_nobody_elses() {
+    let places = Arc::new(Places::new(2));
+    let (a, b) = (places.take().unwrap(), places.take().unwrap());
+    assert!(a.busy() && b.busy());
+    assert!(places.take().is_none(), "both are at work");
+    b.idle();
+    let c = places.take().unwrap();
+    assert!(!b.busy(), "its place is gone");
+    drop(b);
+    a.idle();
+    drop((a, c));
+    let taken = places.lock();
+    assert_eq!((taken.idle.len(), taken.busy), (0, 0));
+}
