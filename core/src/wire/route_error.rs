@@ -48,7 +48,7 @@ macro_rules! causes {
 causes! {
     NextHopGone = 1, "the next hop is not a neighbour of the relay";
     TooLarge = 2, "the packet is larger than the next hop accepts";
-    Congested = 3, "the queue of the link to the next hop is full";
+    Congested = 3, "no room: the queue to the next hop is full, or nobody fetches what arrived";
     QuotaExceeded = 4, "the free allowance of the hop before the relay is used up";
     ModeRefused = 5, "the relay's mode does not carry this protocol";
     PaymentRequired = 6, "payment is required and there is no proof";
