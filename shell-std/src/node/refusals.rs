@@ -16,6 +16,7 @@ pub(crate) fn kind(reason: &MeshError) -> &'static str {
             N::OtherNetwork { .. } => "other-network",
             N::QuotaExceeded => "quota-exceeded",
             N::Congested => "congested",
+            N::InboxFull => "inbox-full",
             N::TooManyNeighbours | N::TooManyParked => "no-room",
             _ => "link",
         },
