@@ -402,7 +402,7 @@ fn with_few_descriptors_and_many_neighbours_commands_are_answered() {
     let socket = dir.path().join("rpc.sock");
     let connect = |_| std::os::unix::net::UnixStream::connect(&socket).unwrap();
     let _idle: Vec<_> = (0..64).map(connect).collect();
-    for command in [&["stats"][..], &["peers"], &["routes"], &["ledger"], &["info"]] {
+    for command in [&["stats"][..], &["peers"], &["routes"], &["ledger"], &["id"]] {
         let output = run(&[command, &["--data-dir", data, "--json"]].concat(), b"");
         let told = String::from_utf8_lossy(&output.stdout).into_owned();
         assert_ne!(output.status.code(), Some(2), "{command:?}: {told}");

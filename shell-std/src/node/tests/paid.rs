@@ -245,6 +245,8 @@ fn a_relay_whose_store_was_lost_takes_no_payment_of_before_not_even_two_starts_l
         *disk.records.lock().unwrap() = vec![Record::StoreLost(None)];
         for _ in 0..2 {
             b.take().unwrap().stop().await;
+            let free = async || std::net::TcpListener::bind(at.unwrap()).is_ok();
+            until("the port is free", free).await;
             let again = start(at);
             linked(&a, &again).await;
             linked(&c, &again).await;
