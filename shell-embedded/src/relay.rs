@@ -62,9 +62,14 @@ impl<A: Aead> Relay<A> {
         on: &mut dyn FnMut(Happening<'_>),
     ) {
         match store.load(&mut |record| self.give(now, Input::Persisted { record }, on)) {
-            Ok(()) => self.store = Some(store),
+            Ok(()) => {
+                self.store = Some(store);
+                // That it was lost is known by now, and so may be when.
+                self.retry(now, on);
+            }
             Err(error) => {
                 self.store_error = Some(error);
+                self.unwritten.clear();
                 on(Happening::StoreFailed(error));
                 self.give(now, Input::StoreFailed, on);
             }
@@ -79,7 +84,7 @@ impl<A: Aead> Relay<A> {
     /// Writes once more what could not be written, and says so if it works again.
     #[inline(never)]
     pub(crate) fn retry(&mut self, now: Micros, on: &mut dyn FnMut(Happening<'_>)) {
-        let Some(store) = &mut self.store else { return };
+        let Some(store) = &mut self.store else { return self.unwritten.clear() };
         while let Some(record) = self.unwritten.first() {
             if let Err(error) = store.write(record) {
                 (self.store_error, self.retry_at) = (Some(error), now.saturating_add(RETRY));
@@ -87,9 +92,10 @@ impl<A: Aead> Relay<A> {
             }
             self.unwritten.remove(0);
         }
-        self.store_error = None;
-        on(Happening::StoreRecovered);
-        self.give(now, Input::StoreRecovered, on);
+        if self.store_error.take().is_some() {
+            on(Happening::StoreRecovered);
+            self.give(now, Input::StoreRecovered, on);
+        }
     }
 
     /// A number for a link that none has.
@@ -249,9 +255,12 @@ impl<A: Aead> Relay<A> {
                 Action::Publish(event) => on(Happening::Event(event)),
                 // Written at once, so that what waits for it need not wait.
                 Action::Persist { record, .. } => {
-                    let Some(store) = store.as_mut() else { continue };
-                    let late = matches!(record, Record::StoreLost(_)) && !unwritten.is_empty();
-                    let written = if late { None } else { Some(store.write(&record)) };
+                    let lost = |record: &Record| matches!(record, Record::StoreLost(_));
+                    let late = lost(&record) && !unwritten.is_empty();
+                    let written = match store {
+                        Some(store) if !late => Some(store.write(&record)),
+                        _ => None,
+                    };
                     match (written, record) {
                         (Some(Ok(())), _) => {}
                         // Without it more is remembered after a restart, and not less.
@@ -260,7 +269,6 @@ impl<A: Aead> Relay<A> {
                             if let Some(Err(error)) = written {
                                 (*store_error, *failed) = (Some(error), true);
                             }
-                            let lost = |r: &Record| matches!(r, Record::StoreLost(_));
                             if lost(&record) {
                                 unwritten.retain(|r| !lost(r));
                             }
