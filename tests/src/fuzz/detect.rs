@@ -8,7 +8,7 @@ use bitcoin::p2p::message::RawNetworkMessage;
 use bitcoin::{Block, BlockHash};
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::policy::{
-    DetectedProtocol, MeshMode, PolicyConfig, RoutingPolicyEngine, Unrecognised,
+    DetectedProtocol, FreeCost, MeshMode, PolicyConfig, RoutingPolicyEngine, Unrecognised,
 };
 
 /// Bytes of a message's header.
@@ -60,15 +60,35 @@ fn payload(bytes: &[u8]) -> bool {
         return answer.is_ok();
     };
     let mut governance = false;
+    // The bytes by class, at a node of each network: message by message.
+    let engines = Network::ALL.map(|network| {
+        RoutingPolicyEngine::new(PolicyConfig::new(MeshMode::PaymentGated, network))
+    });
+    let mut sums = engines.map(|_| FreeCost::default());
     let (mut rest, mut start) = (bytes, 0);
     while !rest.is_empty() {
         let len = HEADER_LEN + length(rest).expect("whole messages");
         let (message, after) = rest.split_at(len);
         governance |= !decodes(message);
         assert!(explain(message, Network::Mainnet, false).is_ok(), "each alone");
+        for (engine, sum) in engines.iter().zip(&mut sums) {
+            let FreeCost { worked, plain, rare } = engine.classified(message).cost;
+            assert_eq!([worked, plain, rare].iter().filter(|n| **n == len).count(), 1);
+            let named = matches!(command(message), "headers" | "block" | "merkleblock");
+            assert!(worked == 0 || named, "{}", command(message));
+            *sum = FreeCost {
+                worked: sum.worked + worked,
+                plain: sum.plain + plain,
+                rare: sum.rare + rare,
+            };
+        }
         (rest, start) = (after, start + len);
     }
     assert_eq!(start, bytes.len());
+    for (engine, sum) in engines.iter().zip(sums) {
+        assert_eq!(engine.classified(bytes).cost, sum);
+        assert_eq!(sum.total(), bytes.len());
+    }
     assert_eq!(governance, protocol == DetectedProtocol::CommonsGovernance);
     true
 }
