@@ -131,7 +131,7 @@ fn holds(proof: &PaymentProof<'_>, payment: &Verified, party: Party) {
     let hash = invoice.payment_hash().expect("there is one").0;
     assert_eq!(hash.to_byte_array(), payment.key);
     assert_eq!(sha256::Hash::hash(packed.preimage()).to_byte_array(), payment.key);
-    assert_eq!(invoice.amount_pico_btc(), Some(payment.amount_msat * 10));
+    assert_eq!(invoice.amount_pico_btc(), payment.amount_msat.checked_mul(10));
     let expiry = invoice.expiry_time().map_or(DEFAULT_EXPIRY_S, |e| e.as_seconds());
     assert_eq!(invoice.data.timestamp.as_unix_timestamp() + expiry, payment.expires_at);
     let hash = terms().hash();
