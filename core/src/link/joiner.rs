@@ -44,6 +44,11 @@ impl<B: PacketBuffer> Joiner<B> {
         Self { free, paid, max_packet, timeout }
     }
 
+    /// Takes packets of at most so many bytes from now on.
+    pub const fn set_max_packet(&mut self, max_packet: usize) {
+        self.max_packet = max_packet;
+    }
+
     /// Forgets what is unfinished, for another link.
     pub fn clear(&mut self) {
         for lane in [&mut self.free, &mut self.paid] {
@@ -98,6 +103,24 @@ impl<B: PacketBuffer> Joiner<B> {
     }
 }
 
+#[cfg(feature = "alloc")]
+impl Joiner<super::packet_buffer::Growable> {
+    /// Bytes of memory held now.
+    pub fn memory(&self) -> usize {
+        self.free.packet.memory().saturating_add(self.paid.packet.memory())
+    }
+
+    /// Gives back the memory that is kept for packets to come.
+    pub fn trim(&mut self) {
+        for lane in [&mut self.free, &mut self.paid] {
+            if lane.deadline.is_none() {
+                lane.packet.clear();
+                lane.packet.trim();
+            }
+        }
+    }
+}
+
 /// The packets that one frame's body completes, in order.
 #[derive(Debug)]
 pub struct Records<'a, B: PacketBuffer> {
@@ -142,6 +165,11 @@ impl<B: PacketBuffer> Records<'_, B> {
             }
         }
         Ok(None)
+    }
+
+    /// Takes packets of at most so many bytes from the next one on.
+    pub fn set_max_packet(&mut self, max_packet: usize) {
+        self.joiner.set_max_packet(max_packet);
     }
 
     fn take_back(&mut self) {
@@ -220,6 +248,15 @@ mod tests {
     }
 
     #[test]
+    fn the_cap_rises_between_two_packets_of_a_frame() {
+        let (mut joiner, mut body) = (joiner(3), *b"\0\0\x03\0abc\0\0\x04\0defg");
+        let mut records = joiner.records(0, &mut body).unwrap();
+        assert_eq!(records.next().unwrap().unwrap().bytes, b"abc");
+        records.set_max_packet(4);
+        assert_eq!(records.next().unwrap().unwrap().bytes, b"defg");
+    }
+
+    #[test]
     fn an_unfinished_packet_has_a_deadline() {
         let mut joiner = joiner(99);
         take(&mut joiner, 5, b"\x01\0\x01\0a").unwrap();
@@ -273,6 +310,14 @@ mod tests {
         assert!(joiner.free.packet.memory() >= 1000);
         assert_eq!(take(&mut joiner, 0, b"\0\0\x01\0c").unwrap()[0].1.len(), 1001);
         assert_eq!(joiner.free.packet.memory(), 0);
+        let mut joiner = Joiner::new(9999, 100, Growable::new(2000), Growable::new(10));
+        take(&mut joiner, 0, &first).unwrap();
+        joiner.trim();
+        assert!(joiner.memory() >= 1000, "it is not complete");
+        take(&mut joiner, 0, b"\0\0\x01\0c").unwrap();
+        assert!(joiner.memory() >= 1000, "kept for the next one");
+        joiner.trim();
+        assert_eq!(joiner.memory(), 0);
     }
 
     fn any_lane() -> impl Strategy<Value = Lane> {

@@ -72,6 +72,13 @@ impl Growable {
         Self { bytes: Vec::new(), keep }
     }
 
+    /// Gives back the memory that it keeps while it holds nothing.
+    pub fn trim(&mut self) {
+        if self.bytes.is_empty() {
+            self.bytes = Vec::new();
+        }
+    }
+
     /// Bytes of memory held now.
     pub fn memory(&self) -> usize {
         self.bytes.capacity()

@@ -193,11 +193,34 @@ impl Stats {
         for line in &stats.lines {
             text.push_str(&serial_line(line));
         }
+        text.push_str(&connections(&stats.connections));
         for (reason, times) in &stats.refused {
             text.push_str(&format!("refused {times} times: {reason}\n"));
         }
         Answer::yes(serde_json::json!({"info": info, "stats": stats}), text)
     }
+}
+
+/// Accepted connections, and what all links hold.
+fn connections(c: &types::ConnectionStats) -> String {
+    let types::ConnectionStats { half_open, displaced_by_prefix, displaced, late, .. } = c;
+    let types::ConnectionStats { stalled, memory, memory_most, memory_limit, .. } = c;
+    lines([
+        (
+            "half-open",
+            format!(
+                "{half_open}; closed: {displaced_by_prefix} for newer ones of their address \
+                 prefix, {displaced} for others, {late} late"
+            ),
+        ),
+        (
+            "link memory",
+            format!(
+                "{memory} of {memory_limit} bytes, at most {memory_most}; {stalled} links closed \
+                 without progress"
+            ),
+        ),
+    ])
 }
 
 /// Where covenants pay this node.

@@ -59,6 +59,8 @@ keepalive_ms = 250
 pub struct Shell {
     /// Bytes queued for one neighbour before its link counts as full.
     pub queue_bytes: usize,
+    /// Memory of all links, in bytes: of what comes in on them and waits to be sent.
+    pub link_memory: usize,
     /// Bytes of delivered datagrams kept until they are fetched; the oldest go.
     pub inbox_bytes: usize,
     /// Memory of the store's cache, in bytes.
@@ -112,6 +114,7 @@ pub(super) fn settings(
         |ms: Option<u32>, default: u64| Duration::from_millis(ms.map_or(default, u64::from));
     let shell = Shell {
         queue_bytes: limits.queue_bytes.unwrap_or(8 * 1024 * 1024) as usize,
+        link_memory: limits.link_memory_bytes.unwrap_or(48 * 1024 * 1024) as usize,
         inbox_bytes: limits.inbox_bytes.unwrap_or(16 * 1024 * 1024) as usize,
         store_cache_bytes: limits.store_cache_bytes.unwrap_or(256 * 1024) as usize,
         handshake_timeout: millis(timing.handshake_timeout_ms, 5_000),
@@ -132,6 +135,12 @@ pub(super) fn settings(
                 format!("{room} bytes are less than limits.max_packet ({max_packet} bytes)");
             return Err(value(key, reason));
         }
+    }
+    // A link alone may have half of it, and must take a largest packet in.
+    if shell.link_memory / 4 < max_packet {
+        let (have, least) = (shell.link_memory, max_packet.saturating_mul(4));
+        let reason = format!("{have} is less than 4 times limits.max_packet ({least})");
+        return Err(value("limits.link_memory_bytes", reason));
     }
     if shell.reconnect_min.is_zero() || shell.reconnect_min > shell.reconnect_max {
         let reason = "must be from 1 ms to timing.reconnect_max_ms";

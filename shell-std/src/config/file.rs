@@ -70,6 +70,7 @@ pub(super) struct Limits {
     pub(super) parked: Option<u32>,
     pub(super) seen: Option<u32>,
     pub(super) queue_bytes: Option<u32>,
+    pub(super) link_memory_bytes: Option<u32>,
     pub(super) inbox_bytes: Option<u32>,
     pub(super) store_cache_bytes: Option<u32>,
     pub(super) threads: Option<u32>,

@@ -68,6 +68,7 @@ pub const KEYS: &[(&str, &str, Kind, &str)] = &[
     ("limits", "parked", Number, "packets that may wait for an answer [1024]"),
     ("limits", "seen", Number, "recent datagrams remembered, a power of two [8192]"),
     ("limits", "queue_bytes", Number, "queue for one neighbour, in bytes [8388608]"),
+    ("limits", "link_memory_bytes", Number, "memory of all links together, in bytes [50331648]"),
     ("limits", "inbox_bytes", Number, "datagrams kept for `recv`, in bytes [16777216]"),
     ("limits", "store_cache_bytes", Number, "memory of the store's cache, in bytes [262144]"),
     ("limits", "threads", Number, "threads that the node's tasks run on [1]"),

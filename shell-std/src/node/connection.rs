@@ -2,10 +2,12 @@
 
 use super::command::{BUFFERS, Batch, Buffer, Command};
 use super::egress::Egress;
+use super::memory::{Counted, Share};
 use crate::aead::Ring;
 use blvm_mesh_core::id::LinkId;
 use blvm_mesh_core::link::transport::{FRAME_OVERHEAD, MAX_BODY, Receiver, Sender, TransportError};
 use smol::Async;
+use smol::channel::RecvError;
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 use std::io;
 use std::net::{Shutdown, TcpStream};
@@ -17,6 +19,14 @@ const READ_BUFFER: usize = 3 * (MAX_BODY + FRAME_OVERHEAD);
 /// Bytes that are encrypted and written at once: two large frames, and what may be
 /// left over of a packet that is a little longer than these.
 const WRITE_BUFFER: usize = 2 * (MAX_BODY + FRAME_OVERHEAD) + 8 * 1024;
+
+/// Bytes of a buffer that a link has in any case. Before its hello a neighbour sends no
+/// longer frame: a hello is shorter.
+const SMALL: usize = 2 * 1024;
+/// A larger buffer is given back when it was not needed for so long.
+const IDLE: Duration = Duration::from_secs(1);
+/// How long a link waits that may not have more memory now.
+const NO_MEMORY: Duration = Duration::from_millis(20);
 
 /// How often the engine is told that a frame is coming in, where one takes so long: the time
 /// in which a neighbour answers is longer.
@@ -31,30 +41,50 @@ pub(crate) enum LinkEnd {
     Io(#[from] io::Error),
     #[error("{0}")]
     Transport(TransportError),
+    #[error("it sent more than a hello before its hello was taken")]
+    NoHello,
     #[error("everything was sent and the node is stopping")]
     Finished,
 }
 
 /// Reads and decrypts until the link ends. Whole frames are handed to the engine,
 /// as many as came in at once; it gives the buffers back through `returned`.
+///
+/// Buffers are small at first, grow with what comes and are given back when nothing does.
 pub(crate) async fn read(
     link: LinkId,
     stream: Arc<Async<TcpStream>>,
     mut receiver: Receiver<Ring>,
+    share: Arc<Share>,
     engine: smol::channel::Sender<Command>,
     returned: smol::channel::Receiver<Buffer>,
 ) -> LinkEnd {
-    let mut buffer = Buffer::new(READ_BUFFER);
+    let mut buffer = Buffer::new(SMALL, share.clone());
     let mut made = 1;
     let mut end = 0;
     // Since when bytes of a frame come that is not complete, or the engine was told of it.
     let mut partial = None;
     loop {
-        match (&*stream).read(buffer.bytes.get_mut(end..).unwrap_or_default()).await {
-            Ok(0) => return LinkEnd::Eof,
-            Ok(n) => end += n,
-            Err(error) => return error.into(),
+        let is_idle = end == 0 && buffer.bytes.len() > SMALL;
+        let room = buffer.bytes.get_mut(end..).unwrap_or_default();
+        let read = match is_idle {
+            false => Some((&*stream).read(room).await),
+            true => in_time(IDLE, (&*stream).read(room)).await,
+        };
+        match read {
+            Some(Ok(0)) => return LinkEnd::Eof,
+            Some(Ok(n)) => {
+                end += n;
+                share.note_read(n);
+            }
+            Some(Err(error)) => return error.into(),
+            None => {
+                buffer = Buffer::new(SMALL, share.clone());
+                made -= returned.try_recv().map_or(0, |_| 1);
+                continue;
+            }
         }
+        let is_full = end == buffer.bytes.len();
         let mut start = 0;
         loop {
             let unread = buffer.bytes.get_mut(start..end).unwrap_or_default();
@@ -67,6 +97,7 @@ pub(crate) async fn read(
                 Err(error) => return LinkEnd::Transport(error),
             }
         }
+        share.set_partial(start < end);
         if buffer.frames.is_empty() {
             // Not proven to be the neighbour's yet. Others' bytes end the link with this frame.
             if partial.get_or_insert_with(Instant::now).elapsed() >= SIGN {
@@ -76,6 +107,21 @@ pub(crate) async fn read(
                     return LinkEnd::Finished;
                 }
             }
+            if is_full && !share.is_up() {
+                // The hello may be with the engine still: it gives the buffer back.
+                let Ok(spare) = (if made > 1 { returned.recv().await } else { Err(RecvError) })
+                else {
+                    return LinkEnd::NoHello;
+                };
+                drop(spare);
+                made -= 1;
+                continue;
+            }
+            let larger = (2 * end).min(READ_BUFFER);
+            while is_full && !buffer.try_grow(larger) {
+                // Others have all the memory: this neighbour waits.
+                smol::Timer::after(NO_MEMORY).await;
+            }
             continue;
         }
         partial = None;
@@ -83,7 +129,7 @@ pub(crate) async fn read(
             Ok(buffer) => buffer,
             Err(_) if made < BUFFERS => {
                 made += 1;
-                Buffer::new(READ_BUFFER)
+                Buffer::new(SMALL, share.clone())
             }
             // Both are with the engine: it is behind, and so the neighbour waits.
             Err(_) => match returned.recv().await {
@@ -92,6 +138,11 @@ pub(crate) async fn read(
             },
         };
         let rest = buffer.bytes.get(start..end).unwrap_or_default();
+        // What is there of the next frame must have room, and more of it.
+        next.grow(if rest.len() < next.bytes.len() { 0 } else { buffer.bytes.len() });
+        if is_full && share.is_up() {
+            next.try_grow((2 * buffer.bytes.len()).min(READ_BUFFER));
+        }
         if let Some(room) = next.bytes.get_mut(..rest.len()) {
             room.copy_from_slice(rest);
         }
@@ -109,12 +160,29 @@ pub(crate) async fn write(
     stream: Arc<Async<TcpStream>>,
     mut sender: Sender<Ring>,
     egress: Arc<Egress>,
+    share: Arc<Share>,
     engine: smol::channel::Sender<Command>,
 ) -> LinkEnd {
     let (mut out, mut frames) = (Vec::new(), Vec::new());
-    while egress.ready().await {
-        if out.is_empty() {
+    let mut memory = Counted::nothing(share.clone());
+    loop {
+        let is_ready = match out.len() > SMALL {
+            false => Some(egress.ready().await),
+            true => in_time(IDLE, egress.ready()).await,
+        };
+        match is_ready {
+            Some(true) => {}
+            Some(false) => break,
+            None => {
+                out = Vec::new();
+                memory.set(0);
+                continue;
+            }
+        }
+        if out.len() < WRITE_BUFFER && egress.waiting() > SMALL && memory.try_set(WRITE_BUFFER) {
             out = vec![0; WRITE_BUFFER];
+        } else if out.is_empty() {
+            out = vec![0; SMALL];
         }
         let room_again = egress.fill(&mut out, u16::MAX, &mut frames);
         let mut at = 0;
@@ -131,11 +199,28 @@ pub(crate) async fn write(
                 return LinkEnd::Finished;
             }
         }
-        let sealed = out.get(..at).unwrap_or_default();
-        if let Err(error) = (&*stream).write_all(sealed).await {
-            return error.into();
+        let mut sealed = out.get(..at).unwrap_or_default();
+        share.begin_write(at);
+        while !sealed.is_empty() {
+            match (&*stream).write(sealed).await {
+                Ok(0) => return io::Error::from(io::ErrorKind::WriteZero).into(),
+                Ok(n) => {
+                    sealed = sealed.get(n..).unwrap_or_default();
+                    share.note_written(n);
+                }
+                Err(error) => return error.into(),
+            }
         }
     }
     let _ = stream.get_ref().shutdown(Shutdown::Write);
     LinkEnd::Finished
+}
+
+/// What a future gives, unless it takes longer.
+async fn in_time<T>(time: Duration, work: impl Future<Output = T>) -> Option<T> {
+    let late = async {
+        smol::Timer::after(time).await;
+        None
+    };
+    smol::future::or(async { Some(work.await) }, late).await
 }

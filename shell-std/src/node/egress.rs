@@ -5,13 +5,18 @@
 //! bytes that wait for it and nothing else.
 
 use super::fifo::Fifo;
+use super::memory::{Counted, Share};
 use blvm_mesh_core::link::fragment::{FrameBuilder, Lane, Put, Splitter};
 use blvm_mesh_core::mesh::Priority;
 use blvm_mesh_core::policy::quota::{self, LaneScheduler};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Thousandths of a busy link's bytes that free traffic gets for certain.
 const FREE_SHARE: u16 = 250;
+/// Bytes of control packets that wait however little memory is left: a hello must go.
+const LEAST_CONTROL: usize = 2 * 1024;
+/// Bytes that a link must be able to take again before its lanes count as not full.
+const WORTH_TELLING: usize = 32 * 1024;
 
 /// Bounds of a queue, in bytes of packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +79,7 @@ pub(crate) struct Sent {
 pub(crate) struct Egress {
     queues: Mutex<Queues>,
     limits: EgressLimits,
+    share: Arc<Share>,
     wake: smol::channel::Sender<()>,
     woken: smol::channel::Receiver<()>,
 }
@@ -94,10 +100,11 @@ struct Queues {
     paid_full: bool,
     closing: bool,
     sent: Sent,
+    memory: Counted,
 }
 
 impl Egress {
-    pub(crate) fn new(limits: EgressLimits) -> Self {
+    pub(crate) fn new(limits: EgressLimits, share: Arc<Share>) -> Self {
         let (wake, woken) = smol::channel::bounded(1);
         let queues = Mutex::new(Queues {
             control: Fifo::default(),
@@ -112,8 +119,9 @@ impl Egress {
             paid_full: false,
             closing: false,
             sent: Sent::default(),
+            memory: Counted::nothing(share.clone()),
         });
-        Self { queues, limits, wake, woken }
+        Self { queues, limits, share, wake, woken }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queues> {
@@ -124,21 +132,24 @@ impl Egress {
     /// [`wake`](Self::wake) once after a number of them.
     pub(crate) fn push(&self, priority: Priority, head: &[u8], tail: &[u8]) -> Pushed {
         let mut q = self.lock();
-        let pushed = q.admit(&self.limits, priority, head.len().saturating_add(tail.len()));
-        if pushed != Pushed::Refused {
-            q.queue_of(priority).push(head, tail);
+        let len = head.len().saturating_add(tail.len());
+        if !q.admits(&self.limits, &self.share, priority, len) {
+            return q.note_full(&self.limits, &self.share, priority, Pushed::Refused);
         }
-        pushed
+        q.queue_of(priority).push(head, tail);
+        q.count();
+        q.note_full(&self.limits, &self.share, priority, Pushed::Queued)
     }
 
     /// Keeps room for a paid packet of so many bytes that must wait for something else first.
     pub(crate) fn reserve(&self, len: usize) -> Pushed {
         let mut q = self.lock();
-        let pushed = q.admit(&self.limits, Priority::Paid, len);
-        if pushed != Pushed::Refused {
-            q.reserved = q.reserved.saturating_add(len);
+        if !q.admits(&self.limits, &self.share, Priority::Paid, len) {
+            return q.note_full(&self.limits, &self.share, Priority::Paid, Pushed::Refused);
         }
-        pushed
+        q.reserved = q.reserved.saturating_add(len);
+        q.count();
+        q.note_full(&self.limits, &self.share, Priority::Paid, Pushed::Queued)
     }
 
     /// Puts a paid packet into its queue for which room was kept.
@@ -149,6 +160,7 @@ impl Egress {
             return Pushed::Refused;
         }
         q.paid.push(&[], packet);
+        q.count();
         Pushed::Queued
     }
 
@@ -156,7 +168,25 @@ impl Egress {
     pub(crate) fn give_back(&self, len: usize) -> RoomAgain {
         let mut q = self.lock();
         q.reserved = q.reserved.saturating_sub(len);
-        q.room_again(self.limits.low)
+        q.count();
+        q.room_again(self.limits.low, &self.share)
+    }
+
+    /// Lanes that have room because others gave memory back. Memory that was kept and not
+    /// used for a while is given back too.
+    pub(crate) fn look(&self) -> RoomAgain {
+        let mut q = self.lock();
+        if q.bytes() == 0 {
+            let Queues { control, paid, free, .. } = &mut *q;
+            [control, paid, free].into_iter().for_each(Fifo::trim);
+            q.count();
+        }
+        q.room_again(self.limits.low, &self.share)
+    }
+
+    /// Bytes that wait now.
+    pub(crate) fn waiting(&self) -> usize {
+        self.lock().bytes()
     }
 
     /// Tells the writer that something waits.
@@ -215,7 +245,8 @@ impl Egress {
             rest = after;
             frames.push(len);
         }
-        q.room_again(self.limits.low)
+        q.count();
+        q.room_again(self.limits.low, &self.share)
     }
 
     /// Hands whole packets out, control before paid before free, for a link that has
@@ -238,7 +269,8 @@ impl Egress {
                 fifo.pop();
             }
         }
-        q.room_again(self.limits.low)
+        q.count();
+        q.room_again(self.limits.low, &self.share)
     }
 
     /// Until packets were put in, or the link is to finish.
@@ -270,33 +302,58 @@ impl Queues {
         self.paid.bytes().saturating_add(self.reserved)
     }
 
-    /// Whether there is room for a packet of so many bytes, and whether it fills its lane:
-    /// one largest packet over the mark is the most. Control packets share no lane's room.
-    fn admit(&mut self, limits: &EgressLimits, priority: Priority, len: usize) -> Pushed {
+    /// Whether there is room for a packet of so many bytes: one largest packet over the mark
+    /// of its lane is the most. Control packets share no lane's room. A paid packet that the
+    /// state machine was let to book is taken even if memory has become scarce since.
+    fn admits(&self, limits: &EgressLimits, share: &Share, priority: Priority, len: usize) -> bool {
         let EgressLimits { high, control, max_packet, .. } = *limits;
         let over = high.saturating_add(max_packet);
-        let (taken, bound) = match priority {
-            Priority::Control => (self.control.bytes(), control),
-            Priority::Paid => (self.paid_taken(), over),
-            Priority::Free => (self.free.bytes(), over),
+        let after = |taken: usize| taken.saturating_add(len);
+        let fits = match priority {
+            Priority::Control => {
+                let after = after(self.control.bytes());
+                after <= LEAST_CONTROL.min(control)
+                    || (after <= control && share.may_take(self.control.cost(len)))
+            }
+            Priority::Paid => after(self.paid_taken()) <= over,
+            Priority::Free => {
+                after(self.free.bytes()) <= over && share.may_take(self.free.cost(len))
+            }
         };
-        let taken = taken.saturating_add(len);
-        if self.closing || len == 0 || taken > bound {
-            return Pushed::Refused;
-        }
-        let full = match priority {
-            Priority::Control => return Pushed::Queued,
-            Priority::Paid => &mut self.paid_full,
-            Priority::Free => &mut self.free_full,
-        };
-        if !*full && taken >= high {
-            *full = true;
-            return Pushed::Full;
-        }
-        Pushed::Queued
+        fits && len > 0 && !self.closing
     }
 
-    fn room_again(&mut self, low: usize) -> RoomAgain {
+    /// Notes whether a lane is full after a packet was taken or refused.
+    fn note_full(
+        &mut self,
+        limits: &EgressLimits,
+        share: &Share,
+        priority: Priority,
+        pushed: Pushed,
+    ) -> Pushed {
+        let (taken, full) = match priority {
+            Priority::Control => return pushed,
+            Priority::Paid => (self.paid_taken(), &mut self.paid_full),
+            Priority::Free => (self.free.bytes(), &mut self.free_full),
+        };
+        let refused = pushed == Pushed::Refused;
+        if !*full && (refused || taken >= limits.high || !share.is_within()) {
+            *full = true;
+            return if refused { pushed } else { Pushed::Full };
+        }
+        pushed
+    }
+
+    /// Counts the memory of the queues, and what will be put into them.
+    fn count(&mut self) {
+        let queues = self.control.memory() + self.paid.memory() + self.free.memory();
+        self.memory.set(queues.saturating_add(self.reserved));
+    }
+
+    fn room_again(&mut self, low: usize, share: &Share) -> RoomAgain {
+        if !(self.paid_full || self.free_full) || !share.may_take(WORTH_TELLING.min(low)) {
+            return RoomAgain::default();
+        }
         let paid = self.paid_full && self.paid_taken() <= low;
         let free = self.free_full && self.free.bytes() <= low;
         self.paid_full &= !paid;
@@ -396,12 +453,17 @@ impl Queues {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::memory::Budget;
     use blvm_mesh_core::link::joiner::{Joiner, Packet};
     use blvm_mesh_core::link::packet_buffer::Growable;
     use blvm_mesh_core::link::transport::{FRAME_OVERHEAD, HEADER_LEN};
 
     const LIMITS: EgressLimits =
         EgressLimits { high: 1000, low: 200, control: 100, max_packet: 500 };
+
+    fn egress(limits: EgressLimits) -> Egress {
+        Egress::new(limits, Share::new(Budget::new(1 << 30), true))
+    }
 
     fn drain(egress: &Egress, max_body: u16) -> (Vec<Vec<u8>>, Vec<Lane>) {
         let mut joiner = Joiner::new(100_000, 1_000, Growable::new(0), Growable::new(0));
@@ -426,7 +488,7 @@ mod tests {
 
     #[test]
     fn bounds_are_held_and_room_is_told_once() {
-        let egress = Egress::new(LIMITS);
+        let egress = egress(LIMITS);
         assert_eq!(egress.push(Priority::Free, &[1; 499], &[1]), Pushed::Queued);
         assert_eq!(egress.push(Priority::Free, &[2; 499], &[]), Pushed::Queued);
         assert_eq!(egress.push(Priority::Free, &[3; 500], &[]), Pushed::Full);
@@ -446,7 +508,7 @@ mod tests {
 
     #[test]
     fn room_that_is_kept_for_paid_packets_fills_their_lane_only() {
-        let egress = Egress::new(LIMITS);
+        let egress = egress(LIMITS);
         assert_eq!(egress.reserve(1000), Pushed::Full);
         assert_eq!(egress.reserve(501), Pushed::Refused);
         assert_eq!(egress.push(Priority::Free, &[1; 500], &[]), Pushed::Queued);
@@ -457,9 +519,29 @@ mod tests {
     }
 
     #[test]
+    fn scarce_memory_fills_the_lanes_but_no_booked_packet_is_refused() {
+        let share = Share::new(Budget::new(40_000), true);
+        let limits = EgressLimits { high: 100_000, low: 50_000, control: 9000, max_packet: 30_000 };
+        let egress = Egress::new(limits, share.clone());
+        assert_eq!(egress.push(Priority::Free, &[1; 15_000], &[]), Pushed::Queued);
+        // A link alone has half of the budget.
+        assert_eq!(egress.push(Priority::Free, &[2; 12_000], &[]), Pushed::Refused);
+        assert_eq!(egress.push(Priority::Paid, &[3; 6_000], &[]), Pushed::Full);
+        assert_eq!(egress.push(Priority::Paid, &[4; 30_000], &[]), Pushed::Queued);
+        assert_eq!(egress.push(Priority::Control, &[5; 2_000], &[]), Pushed::Queued);
+        assert_eq!(egress.push(Priority::Control, &[6; 100], &[]), Pushed::Refused);
+        assert_eq!(egress.look(), RoomAgain::default());
+        let (got, room) = drain(&egress, u16::MAX);
+        assert_eq!(got.iter().map(|p| p[0]).collect::<Vec<_>>(), [5, 3, 4, 1]);
+        // What it keeps for more packets is still there.
+        assert_eq!((room, egress.look().lanes().count()), (vec![], 2));
+        assert_eq!((share.used(), egress.look().lanes().count()), (0, 0));
+    }
+
+    #[test]
     fn control_passes_between_the_parts_of_a_large_packet() {
         let limits = EgressLimits { high: 100_000, max_packet: 50_000, ..LIMITS };
-        let egress = Egress::new(limits);
+        let egress = egress(limits);
         egress.push(Priority::Paid, &[1; 5000], &[]);
         egress.push(Priority::Free, &[2; 5000], &[]);
         let (mut out, mut frames) = (vec![0; 1100], Vec::new());
@@ -486,7 +568,7 @@ mod tests {
 
     #[test]
     fn whole_packets_are_handed_out_by_rank() {
-        let egress = Egress::new(LIMITS);
+        let egress = egress(LIMITS);
         for (priority, byte) in
             [(Priority::Free, 1), (Priority::Paid, 2), (Priority::Control, 3), (Priority::Paid, 4)]
         {
@@ -516,7 +598,7 @@ mod tests {
     #[test]
     fn closing_lets_the_writer_finish() {
         smol::block_on(async {
-            let egress = Egress::new(LIMITS);
+            let egress = egress(LIMITS);
             egress.push(Priority::Free, b"x", b"y");
             egress.finish();
             assert_eq!(egress.push(Priority::Free, b"z", b""), Pushed::Refused);

@@ -162,8 +162,12 @@ impl Engine {
         }
         if self.next_overdue <= now {
             self.next_overdue = now.saturating_add(OVERDUE_TICK);
-            for (link, reason) in self.shell.links.overdue(now) {
-                self.close(now, link, &reason);
+            self.overdue(now);
+            for (link, room) in self.shell.links.look() {
+                for lane in room.lanes() {
+                    self.give(now, Input::Congestion { link, lane, full: false });
+                    self.bench.room();
+                }
             }
         }
     }
@@ -233,9 +237,8 @@ impl Engine {
                     received.packets += 1;
                     received.bytes += packet.bytes.len() as u64;
                     self.packet(now, link, packet.bytes);
-                    if self.shell.links.get(link).is_none() {
-                        break;
-                    }
+                    let Some(most) = self.shell.links.longest_packet(link) else { break };
+                    records.set_max_packet(most);
                 }
                 Ok(())
             });
@@ -250,6 +253,18 @@ impl Engine {
             self.give(now, Input::LinkAlive { link, incoming: true });
         }
         self.shell.links.give_back(link, joiner, buffer, received);
+        if self.shell.links.holds_too_much(link) {
+            self.overdue(now);
+            if self.shell.links.holds_too_much(link) {
+                self.close(now, link, "no memory is left for the packet that it sends in parts");
+            }
+        }
+    }
+
+    fn overdue(&mut self, now: Micros) {
+        for (link, reason) in self.shell.links.overdue(now) {
+            self.close(now, link, &reason);
+        }
     }
 
     fn packet(&mut self, now: Micros, link: LinkId, packet: &mut [u8]) {

@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-/// Bytes of a chunk; a larger packet gets one of its own.
+/// Bytes of a chunk at least, and at most; a larger packet gets one of its own.
+const SMALLEST: usize = 1024;
 const CHUNK: usize = 144 * 1024;
 /// Empty chunks that are kept for reuse.
 const SPARES: usize = 2;
@@ -16,6 +17,8 @@ pub(crate) struct Fifo {
     /// Where the first packet begins in the first chunk.
     at: usize,
     bytes: usize,
+    /// Bytes of all chunks.
+    memory: usize,
     spares: Vec<Vec<u8>>,
 }
 
@@ -23,6 +26,17 @@ impl Fifo {
     /// Bytes of the packets that wait.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Bytes of memory held.
+    pub(crate) fn memory(&self) -> usize {
+        self.memory
+    }
+
+    /// Gives back the memory that is kept for what may come.
+    pub(crate) fn trim(&mut self) {
+        self.memory -= self.spares.drain(..).map(|spare| spare.capacity()).sum::<usize>();
+        self.spares = Vec::new();
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -33,11 +47,15 @@ impl Fifo {
     pub(crate) fn push(&mut self, head: &[u8], tail: &[u8]) {
         let len = head.len() + tail.len();
         let Ok(prefix) = u32::try_from(len) else { return };
-        let need = PREFIX + len;
-        let fits = self.chunks.back().is_some_and(|c| c.capacity() - c.len() >= need);
-        if !fits {
-            let spare = self.spares.pop().filter(|c| c.capacity() >= need);
-            self.chunks.push_back(spare.unwrap_or_else(|| Vec::with_capacity(need.max(CHUNK))));
+        if !self.fits(len) {
+            let size = self.chunk_for(len);
+            let fitting = self.spares.iter().position(|c| c.capacity() >= size);
+            let chunk = fitting.map(|at| self.spares.swap_remove(at)).unwrap_or_else(|| {
+                let chunk = Vec::with_capacity(size);
+                self.memory += chunk.capacity();
+                chunk
+            });
+            self.chunks.push_back(chunk);
         }
         if let Some(chunk) = self.chunks.back_mut() {
             chunk.extend_from_slice(&prefix.to_le_bytes());
@@ -45,6 +63,23 @@ impl Fifo {
             chunk.extend_from_slice(tail);
             self.bytes += len;
         }
+    }
+
+    fn fits(&self, len: usize) -> bool {
+        self.chunks.back().is_some_and(|c| c.capacity() - c.len() >= PREFIX + len)
+    }
+
+    /// Bytes of a chunk that is to take a packet: as much again as waits, so that a queue of
+    /// little takes little.
+    fn chunk_for(&self, len: usize) -> usize {
+        self.bytes.clamp(SMALLEST, CHUNK).max(PREFIX + len)
+    }
+
+    /// Bytes of memory that another packet takes.
+    pub(crate) fn cost(&self, len: usize) -> usize {
+        let size = self.chunk_for(len);
+        let has = self.fits(len) || self.spares.iter().any(|c| c.capacity() >= size);
+        if has { 0 } else { size }
     }
 
     /// The oldest packet.
@@ -60,10 +95,20 @@ impl Fifo {
         self.bytes -= len;
         if self.chunks.front().is_some_and(|chunk| self.at >= chunk.len()) {
             self.at = 0;
-            let used = self.chunks.pop_front().filter(|chunk| chunk.capacity() <= CHUNK);
-            if let Some(mut chunk) = used.filter(|_| self.spares.len() < SPARES) {
-                chunk.clear();
+            let Some(mut chunk) = self.chunks.pop_front() else { return };
+            chunk.clear();
+            // The larger ones are kept: they are what a busy queue needs again.
+            let has_room = self.spares.len() < SPARES;
+            if let Some(small) = self.spares.iter_mut().min_by_key(|spare| spare.capacity())
+                && (small.capacity()..=CHUNK).contains(&chunk.capacity())
+                && !has_room
+            {
+                std::mem::swap(small, &mut chunk);
+            }
+            if has_room && chunk.capacity() <= CHUNK {
                 self.spares.push(chunk);
+            } else {
+                self.memory -= chunk.capacity();
             }
         }
     }
@@ -84,7 +129,9 @@ mod tests {
                 if push {
                     let packet = vec![byte; len];
                     let (head, tail) = packet.split_at(len / 3);
+                    let expected = fifo.memory() + fifo.cost(len);
                     fifo.push(head, tail);
+                    prop_assert_eq!(fifo.memory(), expected);
                     model.push_back(packet);
                 } else {
                     fifo.pop();
@@ -93,9 +140,24 @@ mod tests {
                 prop_assert_eq!(fifo.front(), model.front().map(Vec::as_slice));
                 prop_assert_eq!(fifo.bytes(), model.iter().map(Vec::len).sum::<usize>());
                 prop_assert_eq!(fifo.is_empty(), model.is_empty());
-                let memory: usize = fifo.chunks.iter().map(Vec::capacity).sum();
-                prop_assert!(memory <= 2 * fifo.bytes() + 4 * CHUNK + PREFIX * model.len());
+                let memory: usize = fifo.chunks.iter().chain(&fifo.spares).map(Vec::capacity).sum();
+                prop_assert_eq!(memory, fifo.memory());
+                prop_assert!(memory <= 2 * fifo.bytes() + 6 * CHUNK + PREFIX * model.len());
             }
+            while !fifo.is_empty() {
+                fifo.pop();
+            }
+            fifo.trim();
+            prop_assert_eq!(fifo.memory(), 0);
+        }
+    }
+
+    #[test]
+    fn a_few_small_packets_take_little_memory() {
+        let mut fifo = Fifo::default();
+        for _ in 0..100 {
+            fifo.push(&[1; 50], &[2; 50]);
+            assert!(fifo.memory() <= 2 * fifo.bytes() + 2 * SMALLEST, "{fifo:?}");
         }
     }
 }

@@ -4,6 +4,7 @@ use super::clock::Clock;
 use super::command::{Command, OwnSend, Progress};
 use super::deliveries::Deliveries;
 use super::engine::Engine;
+use super::half_open::HalfOpen;
 use super::line::LineStatus;
 use super::status::DialStatus;
 use crate::bench::{Outcome, Plan, Protocol};
@@ -30,6 +31,7 @@ pub struct NodeHandle {
     pub(super) deliveries: Arc<Deliveries>,
     pub(crate) status: Arc<DialStatus>,
     pub(crate) lines: Arc<[Arc<LineStatus>]>,
+    pub(crate) half_open: Arc<HalfOpen>,
     pub(super) settings: Arc<Settings>,
     pub(super) public_key: PublicKey,
     pub(super) listen_addr: Option<SocketAddr>,

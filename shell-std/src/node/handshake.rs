@@ -20,6 +20,9 @@ use std::time::Duration;
 /// Most bytes that an act of the handshake has.
 const LONGEST_ACT: usize = 66;
 
+/// How long whoever connects may take for the first act: it waits for nothing of this node.
+const FIRST_ACT: Duration = Duration::from_secs(2);
+
 /// This node's key, as links need it.
 pub(crate) struct LinkKey {
     keypair: Keypair,
@@ -65,6 +68,8 @@ pub(crate) enum ConnectError {
     Link(LinkError),
     #[error("the connection was not made in {} s", .0.as_secs())]
     Timeout(Duration),
+    #[error("nothing that begins a handshake came in {} s", .0.as_secs())]
+    Silent(Duration),
     #[error("the host name {0} has no address")]
     NoAddress(String),
     #[error("the system gives no random bytes: {0}")]
@@ -155,7 +160,7 @@ impl LinkKey {
         dialed: bool,
     ) -> Result<Established, ConnectError> {
         let mut buf = [0; LONGEST_ACT];
-        let mut have = 0;
+        let (mut have, mut first) = (0, !dialed);
         loop {
             let _permit = self.computing.acquire().await;
             let act = buf.get_mut(..have).unwrap_or_default();
@@ -164,7 +169,16 @@ impl LinkKey {
                     drop(_permit);
                     // Exactly what is needed: what follows belongs to the frames.
                     let missing = buf.get_mut(have..need).unwrap_or_default();
-                    if let Err(error) = (&stream).read_exact(missing).await {
+                    let mut reader = &stream;
+                    let read = reader.read_exact(missing);
+                    let read = match std::mem::take(&mut first) {
+                        true => {
+                            within(FIRST_ACT, ConnectError::Silent, async { Ok(read.await) })
+                                .await?
+                        }
+                        false => read.await,
+                    };
+                    if let Err(error) = read {
                         link.end_of_stream().map_err(ConnectError::Link)?;
                         return Err(error.into());
                     }
@@ -199,12 +213,20 @@ impl LinkKey {
         &self,
         work: impl Future<Output = Result<T, ConnectError>>,
     ) -> Result<T, ConnectError> {
-        let late = async {
-            smol::Timer::after(self.timeout).await;
-            Err(ConnectError::Timeout(self.timeout))
-        };
-        smol::future::or(work, late).await
+        within(self.timeout, ConnectError::Timeout, work).await
     }
+}
+
+async fn within<T>(
+    time: Duration,
+    error: impl FnOnce(Duration) -> ConnectError,
+    work: impl Future<Output = Result<T, ConnectError>>,
+) -> Result<T, ConnectError> {
+    let late = async {
+        smol::Timer::after(time).await;
+        Err(error(time))
+    };
+    smol::future::or(work, late).await
 }
 
 /// Time is kept by [`LinkKey::in_time`], which also covers connecting.

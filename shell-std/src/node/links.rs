@@ -7,13 +7,14 @@ use super::connection;
 use super::egress::{Egress, EgressLimits, Pushed, RoomAgain, Sent};
 use super::handshake::{Established, Stream, Wire};
 use super::line::{LineEnd, Opened};
+use super::memory::{Budget, Counted, Share};
 use super::presence::{Presence, Present};
 use super::status::DialStatus;
 use blvm_mesh_core::id::{LinkId, NodeId, Standing};
 use blvm_mesh_core::link::joiner::Joiner;
 use blvm_mesh_core::link::packet_buffer::Growable;
 use blvm_mesh_core::mesh::Priority;
-use blvm_mesh_core::time::Micros;
+use blvm_mesh_core::time::{Micros, SECOND};
 use blvm_mesh_core::wire::Header;
 use blvm_mesh_core::wire::hello::Hello;
 use secp256k1::PublicKey;
@@ -24,6 +25,14 @@ use std::sync::Arc;
 
 /// Memory that a link keeps for the next split packet.
 const KEEP: usize = 128 * 1024;
+/// Longest packet before the hello, in bytes: a hello is shorter.
+const LONGEST_HELLO: usize = 1024;
+/// A link whose neighbour takes nothing for so long is closed; where memory is scarce, one of
+/// a stranger that makes no progress is much earlier.
+const STALLED: Micros = 30 * SECOND;
+const STALLED_IN_NEED: Micros = 2 * SECOND;
+/// What a link must have for that, in bytes.
+const WORTH_CLOSING: usize = 8 * 1024;
 
 /// Bounds of every link.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +44,8 @@ pub(crate) struct LinkSettings {
     pub(crate) max_packet: usize,
     /// Time in which a split packet must be complete.
     pub(crate) join_timeout: Micros,
+    /// Memory of all links, in bytes.
+    pub(crate) memory: usize,
 }
 
 /// One link.
@@ -54,10 +65,20 @@ pub(crate) struct Link {
     egress: Arc<Egress>,
     dirty: bool,
     joiner: Option<Joiner<Growable>>,
+    joined: Counted,
+    share: Arc<Share>,
+    progress: Progress,
     returned: smol::channel::Sender<Buffer>,
     work: Work,
     _present: Present,
     _up: Option<smol::channel::Sender<Infallible>>,
+}
+
+/// What a link had read and written, and since when no more.
+#[derive(Debug, Clone, Copy)]
+struct Progress {
+    read: (u64, Micros),
+    written: (u64, Micros),
 }
 
 /// Who does the work of a link; ends when it is dropped.
@@ -83,6 +104,9 @@ pub(crate) struct Links {
     executor: Arc<Executor<'static>>,
     /// Configured neighbours: own ones also where they dial this node.
     own: BTreeSet<NodeId>,
+    budget: Arc<Budget>,
+    /// Links closed because their neighbours took nothing, or held memory and did nothing.
+    pub(crate) stalled: u64,
     /// Counts of links that are gone.
     past: (Counts, Counts),
 }
@@ -102,6 +126,30 @@ impl Counts {
 }
 
 impl Link {
+    /// How long nothing was written though something waits, and nothing read though part of
+    /// something has come.
+    fn stalled(&mut self, now: Micros) -> (Micros, Micros) {
+        let (read, written) = self.share.progress();
+        let waits = self.share.is_writing() || self.egress.waiting() > 0;
+        // A line has its own ways to find out that nobody is there.
+        let is_line = matches!(self.work, Work::Line { .. });
+        if written != self.progress.written.0 || !waits || is_line {
+            self.progress.written = (written, now);
+        }
+        let unfinished = self.joiner.as_ref().is_some_and(|j| j.poll_timeout().is_some());
+        if read != self.progress.read.0 {
+            self.progress.read = (read, now);
+        } else if let Some(joiner) = &mut self.joiner {
+            joiner.trim();
+            self.joined.set(joiner.memory());
+        }
+        if is_line || !(unfinished || self.share.is_partial()) {
+            self.progress.read.1 = now;
+        }
+        let since = |at: Micros| now.saturating_sub(at);
+        (since(self.progress.written.1), since(self.progress.read.1))
+    }
+
     pub(crate) fn sent(&self) -> Sent {
         self.egress.sent()
     }
@@ -122,21 +170,26 @@ impl Links {
         engine: smol::channel::Sender<Command>,
         executor: Arc<Executor<'static>>,
     ) -> Self {
-        let (links, dirty, past) = (BTreeMap::new(), Vec::new(), Default::default());
         Self {
             clock,
             settings,
-            links,
+            links: BTreeMap::new(),
             last: LinkId(0),
             opened: 0,
-            dirty,
+            dirty: Vec::new(),
             presence,
             status,
             engine,
             executor,
             own,
-            past,
+            budget: Budget::new(settings.memory),
+            stalled: 0,
+            past: Default::default(),
         }
+    }
+
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     pub(crate) fn clock(&self) -> Clock {
@@ -177,7 +230,9 @@ impl Links {
             tracing::debug!(%peer, %address, "refused a link: the neighbour is banned");
             return None;
         }
-        if self.links.len() >= self.settings.most {
+        // Own ones are counted by the state machine.
+        let own = standing == Standing::Own;
+        if !own && self.links.len() >= self.settings.most {
             tracing::warn!(%peer, %address, "refused a link: there are too many");
             return None;
         }
@@ -189,14 +244,15 @@ impl Links {
             Wire::Stream(_) => self.settings.egress,
             Wire::Line(line) => line.egress,
         };
-        let egress = Arc::new(Egress::new(limits));
+        let share = Share::new(self.budget.clone(), own);
+        let egress = Arc::new(Egress::new(limits, share.clone()));
         let (returned, buffers) = smol::channel::bounded(BUFFERS);
         let work = match wire {
-            Wire::Stream(stream) => self.work(id, *stream, egress.clone(), buffers),
-            Wire::Line(line) => line_work(line, id, egress.clone(), buffers)?,
+            Wire::Stream(stream) => self.work(id, *stream, egress.clone(), &share, buffers),
+            Wire::Line(line) => line_work(line, id, egress.clone(), share.clone(), buffers)?,
         };
         let memory = || Growable::new(KEEP);
-        let LinkSettings { max_packet, join_timeout, .. } = self.settings;
+        let timeout = self.settings.join_timeout;
         let link = Link {
             peer,
             public_key: remote,
@@ -210,7 +266,10 @@ impl Links {
             issuers: Vec::new(),
             egress,
             dirty: false,
-            joiner: Some(Joiner::new(max_packet, join_timeout, memory(), memory())),
+            joiner: Some(Joiner::new(LONGEST_HELLO, timeout, memory(), memory())),
+            joined: Counted::nothing(share.clone()),
+            share,
+            progress: Progress { read: (0, now), written: (0, now) },
             returned,
             work,
             _present: self.presence.enter(peer),
@@ -226,18 +285,20 @@ impl Links {
         id: LinkId,
         stream: Stream,
         egress: Arc<Egress>,
+        share: &Arc<Share>,
         buffers: smol::channel::Receiver<Buffer>,
     ) -> Work {
         let Stream { stream, sender, receiver } = stream;
         let stream = Arc::new(stream);
         let engine = self.engine.clone();
-        let read = connection::read(id, stream.clone(), receiver, engine.clone(), buffers);
+        let (s, e) = (share.clone(), engine.clone());
+        let read = connection::read(id, stream.clone(), receiver, s, e, buffers);
         let reader = self.executor.spawn(async move {
             let reason = read.await.to_string();
             let _ = engine.send(Command::LinkDown { link: id, reason }).await;
         });
         let engine = self.engine.clone();
-        let write = connection::write(id, stream, sender, egress, engine.clone());
+        let write = connection::write(id, stream, sender, egress, share.clone(), engine.clone());
         let writer = self.executor.spawn(async move {
             let reason = write.await.to_string();
             let _ = engine.send(Command::LinkDown { link: id, reason }).await;
@@ -325,6 +386,7 @@ impl Links {
     pub(crate) fn up(&mut self, link: LinkId) {
         if let Some(link) = self.links.get_mut(&link) {
             link.up = true;
+            link.share.set_up();
             self.status.linked(&link.peer);
         }
     }
@@ -357,6 +419,7 @@ impl Links {
         received: Counts,
     ) {
         if let Some(link) = self.links.get_mut(&link) {
+            link.joined.set(joiner.memory());
             link.joiner = Some(joiner);
             link.received_packets += received.packets;
             link.received_bytes += received.bytes;
@@ -365,13 +428,55 @@ impl Links {
         }
     }
 
-    /// Links whose neighbours did not complete a packet in time.
+    /// Longest packet that is taken on a link now, in bytes; `None` if it is gone.
+    pub(crate) fn longest_packet(&self, link: LinkId) -> Option<usize> {
+        let up = self.links.get(&link)?.up;
+        Some(if up { self.settings.max_packet } else { LONGEST_HELLO })
+    }
+
+    /// Whether a link has more memory than it may have, for a packet that is not complete.
+    pub(crate) fn holds_too_much(&self, link: LinkId) -> bool {
+        let over = |link: &Link| link.joiner.as_ref().is_some_and(|j| j.memory() > KEEP);
+        self.links.get(&link).is_some_and(|link| over(link) && !link.share.is_within())
+    }
+
+    /// Lanes that have room again because memory was given back.
+    pub(crate) fn look(&self) -> Vec<(LinkId, RoomAgain)> {
+        let links = self.links.iter().map(|(id, link)| (*id, link.egress.look()));
+        links.filter(|(_, room)| *room != RoomAgain::default()).collect()
+    }
+
+    /// Links to be closed, and why: a packet was not completed in time, or the neighbour takes
+    /// nothing. While memory is scarce also those of strangers that hold some and make no
+    /// progress, the largest first.
     pub(crate) fn overdue(&mut self, now: Micros) -> Vec<(LinkId, String)> {
-        let late = |(id, link): (&LinkId, &mut Link)| {
-            let error = link.joiner.as_mut()?.handle_timeout(now).err()?;
-            Some((*id, error.to_string()))
-        };
-        self.links.iter_mut().filter_map(late).collect()
+        let mut closed = Vec::new();
+        let mut idle = Vec::new();
+        for (id, link) in &mut self.links {
+            if let Some(Err(error)) = link.joiner.as_mut().map(|j| j.handle_timeout(now)) {
+                closed.push((*id, error.to_string()));
+                continue;
+            }
+            let stalled = link.stalled(now);
+            if stalled.0 >= STALLED {
+                closed.push((*id, "the neighbour is not reading; its queue is full".to_owned()));
+                self.stalled += 1;
+            } else if !link.share.is_own()
+                && link.share.used() >= WORTH_CLOSING
+                && stalled.0.max(stalled.1) >= STALLED_IN_NEED
+            {
+                idle.push((link.share.used(), *id));
+            }
+        }
+        idle.sort_unstable();
+        let mut over = self.budget.scarce();
+        while let (true, Some((bytes, id))) = (over > 0, idle.pop()) {
+            over = over.saturating_sub(bytes);
+            let why = "memory is scarce, and the link held some without making progress";
+            closed.push((id, why.to_owned()));
+            self.stalled += 1;
+        }
+        closed
     }
 
     /// Packets and bytes received and sent, links that are gone included.
@@ -396,11 +501,12 @@ fn line_work(
     line: LineEnd,
     id: LinkId,
     egress: Arc<Egress>,
+    share: Arc<Share>,
     buffers: smol::channel::Receiver<Buffer>,
 ) -> Option<Work> {
     let (all_sent, sent) = smol::channel::bounded(1);
     let (open, closed) = smol::channel::bounded(1);
-    let opened = Opened { link: id, egress, buffers, closed, all_sent };
+    let opened = Opened { link: id, egress, share, buffers, closed, all_sent };
     line.opened.try_send(opened).ok()?;
     Some(Work::Line { sent, open })
 }

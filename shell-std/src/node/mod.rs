@@ -24,11 +24,13 @@ mod durable;
 mod egress;
 mod engine;
 mod fifo;
+mod half_open;
 mod handle;
 mod handshake;
 mod line;
 mod links;
 mod listen;
+mod memory;
 mod presence;
 mod refusals;
 mod requests;
@@ -59,6 +61,7 @@ use dial::Pauses;
 use durable::Durable;
 use egress::EgressLimits;
 use engine::Engine;
+use half_open::HalfOpen;
 use handshake::LinkKey;
 use line::{Line, LineLimits, LineStatus};
 use links::{LinkSettings, Links};
@@ -183,9 +186,11 @@ impl Node {
         let bench = Bench::new(settings.config.magic, settings.shell.bench_sink);
         let engine = executor.spawn(Engine::new(mesh, shell, bench, told, committed).run());
 
+        let half_open = Arc::new(HalfOpen::new(MOST_HANDSHAKES));
         if let Some(listener) = listener {
             let (key, commands) = (link_key.clone(), commands.clone());
-            let accept = listen::accept(listener, key, MOST_HANDSHAKES, commands, executor.clone());
+            let places = half_open.clone();
+            let accept = listen::accept(listener, key, places, commands, executor.clone());
             around.push(executor.spawn(accept));
         }
         let pauses =
@@ -220,6 +225,7 @@ impl Node {
             deliveries,
             status,
             lines: line_status.into(),
+            half_open,
             settings: Arc::new(settings.clone()),
             public_key: link_key.public_key(),
             listen_addr,
@@ -321,9 +327,10 @@ fn link_settings(settings: &Settings) -> LinkSettings {
     let max_packet = settings.config.max_packet as usize;
     let high = settings.shell.queue_bytes;
     LinkSettings {
-        egress: EgressLimits { high, low: high / 2, control: 256 * 1024, max_packet },
+        egress: EgressLimits { high, low: high / 2, control: 128 * 1024, max_packet },
         most: settings.config.capacities.neighbours.saturating_add(SPARE_LINKS),
         max_packet,
         join_timeout: JOIN_TIMEOUT,
+        memory: settings.shell.link_memory,
     }
 }

@@ -283,6 +283,12 @@ impl Shell {
                 return true;
             }
             Some(Pushed::Refused) => {
+                let lane = match priority {
+                    Priority::Control => None,
+                    Priority::Paid => Some(Lane::Paid),
+                    Priority::Free => Some(Lane::Free),
+                };
+                self.todo.extend(lane.map(|lane| FollowUp::Full(link, lane)));
                 self.counters.dropped_at_link += 1;
                 self.refusals.add(&"a link's queue", NetworkReason::Congested.into());
             }

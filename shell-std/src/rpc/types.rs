@@ -359,6 +359,30 @@ pub struct Stats {
     pub chain: Option<ChainStats>,
     /// The serial lines.
     pub lines: Vec<LineStats>,
+    /// Connections, and the memory of links.
+    pub connections: ConnectionStats,
+}
+
+/// Connections, and the memory of links.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionStats {
+    /// Accepted connections whose handshakes are not complete.
+    pub half_open: usize,
+    /// Such connections that were closed for newer ones of the same address prefix.
+    pub displaced_by_prefix: u64,
+    /// Such connections that were closed for newer ones because all places were taken.
+    pub displaced: u64,
+    /// Such connections that were closed because their handshakes took too long.
+    pub late: u64,
+    /// Links that were closed because the neighbour took nothing, or held memory that was
+    /// needed and made no progress.
+    pub stalled: u64,
+    /// Bytes that all links hold: received in part, or waiting to be sent.
+    pub memory: u64,
+    /// Most bytes that they held at once.
+    pub memory_most: u64,
+    /// Bytes that they may hold.
+    pub memory_limit: u64,
 }
 
 /// Parameters of `getledger`.

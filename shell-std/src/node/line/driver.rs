@@ -242,7 +242,7 @@ impl<'l> Driver<'l> {
                     Ok(buffer) => buffer,
                     Err(_) if open.made < BUFFERS => {
                         open.made += 1;
-                        Buffer::new(0)
+                        Buffer::new(0, ends.share.clone())
                     }
                     Err(_) => match ends.buffers.recv().await {
                         Ok(buffer) => buffer,
@@ -463,11 +463,12 @@ fn write_records(lane: Lane, packet: &[u8], buffer: &mut Buffer) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::memory::{Budget, Share};
     use blvm_mesh_core::link::joiner::Joiner;
 
     #[test]
     fn packets_of_any_length_become_records() {
-        let mut buffer = Buffer::new(0);
+        let mut buffer = Buffer::new(0, Share::new(Budget::new(0), true));
         let lengths = [1, 24, 1000, MAX_BODY - 4, MAX_BODY - 3, 3 * MAX_BODY, 1_000_000, 5];
         for (i, len) in lengths.into_iter().enumerate() {
             let lane = [Lane::Free, Lane::Paid][i % 2];

@@ -24,6 +24,7 @@ use super::command::{Buffer, Command};
 use super::dial::{Backoff, Pauses};
 use super::egress::{Egress, EgressLimits};
 use super::handshake::LinkKey;
+use super::memory::Share;
 use super::presence::Presence;
 use super::status::DialStatus;
 use crate::address::SerialLine;
@@ -48,6 +49,8 @@ pub(crate) struct Opened {
     pub(crate) link: LinkId,
     /// What waits to be sent.
     pub(crate) egress: Arc<Egress>,
+    /// The link's memory.
+    pub(crate) share: Arc<Share>,
     /// Gives back what packets were handed over in.
     pub(crate) buffers: smol::channel::Receiver<Buffer>,
     /// Ends when the engine has closed the link.

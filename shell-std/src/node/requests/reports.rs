@@ -5,7 +5,7 @@ use super::Service;
 use crate::chain::{ChainSource, SourceState};
 use crate::rpc::RpcError;
 use crate::rpc::types::{
-    ChainState, ChainStats, Count, Info, Peer, PeerHello, PeerState, Route, Stats,
+    ChainState, ChainStats, ConnectionStats, Count, Info, Peer, PeerHello, PeerState, Route, Stats,
 };
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::routing::table::Route as Known;
@@ -97,6 +97,11 @@ impl Service {
         let mut stats = self.node.job(|engine| counted(engine)).await?;
         stats.uptime_ms = self.uptime_ms();
         stats.lines = self.node.lines.iter().map(|line| line.report()).collect();
+        let half_open = self.node.half_open.counts();
+        stats.connections.half_open = half_open.now;
+        stats.connections.displaced_by_prefix = half_open.of_prefix;
+        stats.connections.displaced = half_open.of_all;
+        stats.connections.late = half_open.late;
         stats.undelivered = self.node.deliveries().dropped();
         Ok(stats)
     }
@@ -178,6 +183,13 @@ fn counted(engine: &Engine) -> Stats {
         commits: shell.durable.commits(),
         chain: shell.chain.node().map(chain),
         lines: Vec::new(),
+        connections: ConnectionStats {
+            stalled: shell.links.stalled,
+            memory: shell.links.budget().used() as u64,
+            memory_most: shell.links.budget().most_used() as u64,
+            memory_limit: shell.links.budget().bytes() as u64,
+            ..ConnectionStats::default()
+        },
     }
 }
 

@@ -121,6 +121,7 @@ fn settings(mode: MeshMode) -> Settings {
         chain: None,
         shell: ShellSettings {
             queue_bytes: 8 * 1024 * 1024,
+            link_memory: 48 * 1024 * 1024,
             inbox_bytes: 16 * 1024 * 1024,
             store_cache_bytes: 0,
             handshake_timeout: Duration::from_secs(5),

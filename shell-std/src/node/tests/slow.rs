@@ -73,41 +73,45 @@ fn a_slow_link_that_is_busy_both_ways_is_not_taken_for_dead() {
     });
 }
 
-/// A and B where B's link to C carries 2 MB/s, and A's bulk of free messages comes faster.
+/// A - B - C, where B's link to C carries so many bytes per second and A's comes faster.
+async fn slow_second_link(bed: &Bed, rate: usize) -> ([Node; 3], SlowWire) {
+    let gated = MeshMode::PaymentGated;
+    let plenty = |s: &mut Settings| {
+        paid::accepts(s);
+        (s.config.free_rate, s.config.free_burst) = (1 << 30, 1 << 30);
+    };
+    let c = bed.start_with(3, gated, &[], Disk::default(), plenty);
+    let wire = SlowWire::to(&c, rate);
+    let b = bed.start_with(2, gated, &[], Disk::default(), |s| {
+        plenty(s);
+        s.peers = vec![wire.address.clone()];
+        s.shell.queue_bytes = 4 << 20;
+    });
+    let a = bed.start_with(1, gated, &[&b], Disk::default(), plenty);
+    linked(&a, &b).await;
+    linked(&b, &c).await;
+    assert_eq!(send(&a, &c, &ping(1), &[], false).await.stopped, None);
+    ([a, b, c], wire)
+}
+
+/// Sends the largest messages until it is dropped.
+async fn flood(from: &Node, to: &Node) {
+    let block = large::largest_block();
+    loop {
+        let _ = send(from, to, &block, &[], false).await;
+        smol::Timer::after(Duration::from_millis(100)).await;
+    }
+}
+
 #[test]
 fn free_traffic_that_fills_a_link_costs_no_paid_packet() {
     Bed::run(async |bed| {
-        let gated = MeshMode::PaymentGated;
-        let plenty = |s: &mut Settings| {
-            paid::accepts(s);
-            (s.config.free_rate, s.config.free_burst) = (1 << 30, 1 << 30);
-        };
-        let c = bed.start_with(3, gated, &[], Disk::default(), plenty);
-        let wire = SlowWire::to(&c, 2_000_000);
-        let (disk, slow) = (Disk::default(), wire.address.clone());
-        let b = bed.start_with(2, gated, &[], disk, |s| {
-            plenty(s);
-            s.peers = vec![slow];
-            s.shell.queue_bytes = 4 << 20;
-        });
-        let a = bed.start_with(1, gated, &[&b], Disk::default(), plenty);
-        linked(&a, &b).await;
-        linked(&b, &c).await;
-
+        let ([a, b, c], _wire) = slow_second_link(&bed, 2_000_000).await;
         let source = paid::service(&a);
         let mut proofs = Vec::new();
-        assert_eq!(send(&a, &c, &ping(1), &[], false).await.stopped, None);
         for _ in 0..60 {
             proofs.push(paid::proof(&source, c.handle().id(), 8).await);
         }
-        let block = large::largest_block();
-        let stop = AtomicBool::new(false);
-        let flood = async {
-            while !stop.load(Ordering::SeqCst) {
-                let _ = send(&a, &c, &block, &[], false).await;
-                smol::Timer::after(Duration::from_millis(100)).await;
-            }
-        };
         let pay = async {
             // The queue is full when the first of them comes.
             smol::Timer::after(Duration::from_secs(1)).await;
@@ -125,13 +129,30 @@ fn free_traffic_that_fills_a_link_costs_no_paid_packet() {
                 async move { all }
             })
             .await;
-            stop.store(true, Ordering::SeqCst);
         };
-        smol::future::zip(flood, pay).await;
+        smol::future::or(flood(&a, &c), pay).await;
         let congested =
             |e: &mut engine::Engine| e.shell.refusals.counts().get("congested").copied();
         let refused = b.handle().job(congested).await.unwrap();
         assert!(refused > Some(3), "there was no flood: {refused:?}");
+        for node in [a, b, c] {
+            node.stop().await;
+        }
+    });
+}
+
+#[test]
+fn a_neighbour_that_reads_slowly_is_kept() {
+    Bed::run(async |bed| {
+        let ([a, b, c], wire) = slow_second_link(&bed, 300_000).await;
+        let late = async {
+            smol::Timer::after(Duration::from_secs(12)).await;
+        };
+        smol::future::or(flood(&a, &c), late).await;
+        assert_eq!(wire.connections.load(Ordering::SeqCst), 1, "it was cut, and dialled anew");
+        let neighbours = b.handle().neighbours().await.unwrap();
+        assert!(neighbours.contains(&c.handle().id()));
+        assert!(!c.handle().deliveries().take(9, 1 << 30).is_empty());
         for node in [a, b, c] {
             node.stop().await;
         }
