@@ -55,16 +55,21 @@ pub(crate) fn run(
         }
         let number = batch.last().map_or(0, |(number, _)| *number);
         let mut pause = RETRY.0;
-        let mut told = false;
+        let mut told: Option<String> = None;
         while let Err(error) = store.commit(&batch) {
-            if !told && committed.send_blocking(Err(error.to_string())).is_err() {
-                return;
+            let error = error.to_string();
+            match &told {
+                None if committed.send_blocking(Err(error.clone())).is_err() => return,
+                Some(before) if *before != error => {
+                    tracing::error!(error, "the store still cannot be written");
+                }
+                _ => {}
             }
             if records.is_closed() {
-                tracing::error!(%error, records = batch.len(), "stopped before these were written");
+                tracing::error!(error, records = batch.len(), "stopped before these were written");
                 return;
             }
-            told = true;
+            told = Some(error);
             rest(pause, &records);
             pause = (2 * pause).min(RETRY.1);
         }

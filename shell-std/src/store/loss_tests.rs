@@ -87,8 +87,8 @@ fn on_a_small_disk() {
     let filler = dir.join("filler");
     let (mut refused, mut made) = (0, 0);
     // However much is free, from nothing on.
-    for free_kib in (0..1024).step_by(8) {
-        let _ = fs::write(&filler, vec![1; (1024 - free_kib) * 1024]);
+    for free_kib in (0..4096).step_by(64) {
+        let _ = fs::write(&filler, vec![1; (4096 - free_kib) * 1024]);
         match Store::open_of(&path, CACHE, &ME, true) {
             Ok(store) => {
                 made += 1;
@@ -105,13 +105,32 @@ fn on_a_small_disk() {
         assert_eq!(fs::read_dir(dir).unwrap().count(), 0, "{free_kib}");
     }
     assert!(refused > 1 && made > 1, "{refused} {made}");
+
+    // Full while it is written to, and then not any more: all is there, once.
+    let store = Store::open_of(&path, CACHE, &ME, true).unwrap();
+    let _ = fs::write(&filler, vec![1; 4 << 20]);
+    let mut next = 0;
+    let failed = loop {
+        let batch: Vec<_> = (next..next + 20).map(paid).collect();
+        match store.commit(&batch) {
+            Ok(()) => next += 20,
+            Err(error) => break (batch, error),
+        }
+    };
+    assert!(store.commit(&failed.0).is_err(), "{}", failed.1);
+    fs::remove_file(&filler).unwrap();
+    store.commit(&failed.0).unwrap();
+    assert_eq!(store.payments(None, None).unwrap().count() as u64, next + 20);
+    drop(store);
+    let store = Store::open_of(&path, CACHE, &ME, false).unwrap();
+    assert_eq!(restored(&store).len() as u64, next + 20);
 }
 
 #[test]
 fn a_full_disk_at_the_first_start_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let script = format!(
-        "mount -t tmpfs -o size=1m none {0} && exec env {DIR}={0} {1} --exact \
+        "mount -t tmpfs -o size=4m none {0} && exec env {DIR}={0} {1} --exact \
          store::loss_tests::on_a_small_disk --ignored",
         dir.path().display(),
         std::env::current_exe().unwrap().display(),
