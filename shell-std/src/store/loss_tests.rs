@@ -87,7 +87,7 @@ fn on_a_small_disk() {
     let filler = dir.join("filler");
     let (mut refused, mut made) = (0, 0);
     // However much is free, from nothing on.
-    for free_kib in (0..4096).step_by(64) {
+    for free_kib in (0..4096).step_by(16) {
         let _ = fs::write(&filler, vec![1; (4096 - free_kib) * 1024]);
         match Store::open_of(&path, CACHE, &ME, true) {
             Ok(store) => {
@@ -104,7 +104,7 @@ fn on_a_small_disk() {
         fs::remove_file(&filler).unwrap();
         assert_eq!(fs::read_dir(dir).unwrap().count(), 0, "{free_kib}");
     }
-    assert!(refused > 1 && made > 1, "{refused} {made}");
+    assert!(refused > 0 && made > 1, "{refused} {made}");
 
     // Full while it is written to, and then not any more: all is there, once.
     let store = Store::open_of(&path, CACHE, &ME, true).unwrap();

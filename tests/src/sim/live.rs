@@ -272,7 +272,8 @@ impl<'a> Life<'a> {
         let more = self.rng.pick(&[0, 1, 7, 1000]);
         let lifetime = self.rng.within(1, self.plan.lifetime);
         let unix = self.world.unix();
-        let proof = self.world.bank.proof(terms, quote.amount_msat + more, unix, lifetime);
+        // An invoice over nothing is none.
+        let proof = self.world.bank.proof(terms, (quote.amount_msat + more).max(1), unix, lifetime);
         self.launch(n, to, &payload);
         let unchecked = self.plan.varied && self.rng.one_in(4);
         let (to, bytes) = (self.world.id(to), payload[..].into());
