@@ -70,6 +70,13 @@ pub(crate) struct OwnSend {
     pub(crate) progress: smol::channel::Sender<Progress>,
 }
 
+impl OwnSend {
+    /// Bytes that it holds.
+    pub(crate) fn len(&self) -> usize {
+        self.payload.len().saturating_add(self.proof.len())
+    }
+}
+
 /// What became of a datagram of our own. There is one `Sent` or `Refused`, and
 /// after `Sent` there may be `Stopped`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -139,10 +139,11 @@ pub(crate) async fn read(
         };
         let rest = buffer.bytes.get(start..end).unwrap_or_default();
         // What is there of the next frame must have room, and more of it.
-        next.grow(if rest.len() < next.bytes.len() { 0 } else { buffer.bytes.len() });
-        if is_full && share.is_up() {
-            next.try_grow((2 * buffer.bytes.len()).min(READ_BUFFER));
+        let wanted = if is_full { 2 * buffer.bytes.len() } else { buffer.bytes.len() };
+        if (is_full && share.is_up()) || rest.len() >= next.bytes.len() {
+            next.try_grow(wanted.min(READ_BUFFER));
         }
+        next.grow(rest.len() + SMALL);
         if let Some(room) = next.bytes.get_mut(..rest.len()) {
             room.copy_from_slice(rest);
         }

@@ -6,6 +6,7 @@ use super::command::{Batch, Command, OwnSend, Progress};
 use super::durable::{Committed, Held};
 use super::links::Counts;
 use super::shell::{FollowUp, Origin, Shell, Waiting};
+use super::waitlist::Waitlist;
 use crate::bench::Bench;
 use crate::chain::ChainError;
 use blvm_mesh_core::id::{LinkId, NodeId};
@@ -114,7 +115,8 @@ impl Engine {
 
     fn deadline(&self) -> Micros {
         let mesh = self.shell.until.unwrap_or(Micros::MAX);
-        mesh.min(self.next_tick).min(self.next_overdue).min(self.bench.deadline())
+        let own = self.shell.waitlist.due().min(self.bench.deadline());
+        mesh.min(self.next_tick).min(self.next_overdue).min(own)
     }
 
     fn at_hand(&self) -> Option<Woken> {
@@ -160,13 +162,16 @@ impl Engine {
             }
             self.shell.housekeeping();
         }
+        while let Some(own) = self.shell.waitlist.pop_overdue(now) {
+            self.shell.refuse_for_room(own);
+        }
         if self.next_overdue <= now {
             self.next_overdue = now.saturating_add(OVERDUE_TICK);
             self.overdue(now);
             for (link, room) in self.shell.links.look() {
                 for lane in room.lanes() {
                     self.give(now, Input::Congestion { link, lane, full: false });
-                    self.bench.room();
+                    self.room(now);
                 }
             }
         }
@@ -201,7 +206,7 @@ impl Engine {
             Command::LinkDown { link, reason } => self.close(now, link, &reason),
             Command::Room { link, lane } => {
                 self.give(now, Input::Congestion { link, lane, full: false });
-                self.bench.room();
+                self.room(now);
             }
             Command::Alive { link, incoming } => {
                 self.give(now, Input::LinkAlive { link, incoming });
@@ -289,10 +294,46 @@ impl Engine {
     }
 
     fn send_without_settling(&mut self, now: Micros, own: OwnSend) {
+        let until = Waitlist::until(now);
+        let refused = match self.shell.waitlist.has(&own.destination) {
+            true => Err(own),
+            false => self.try_send(now, own),
+        };
+        let too_much = refused.or_else(|own| self.shell.waitlist.put(until, own));
+        if let Err(own) = too_much {
+            self.shell.refuse_for_room(own);
+        }
+    }
+
+    /// A link has room again: own datagrams that waited for it go, in their order.
+    fn room(&mut self, now: Micros) {
+        self.bench.room();
+        // Of those to one node none passes another.
+        let mut full = Vec::new();
+        for _ in 0..self.shell.waitlist.len() {
+            let Some((until, own)) = self.shell.waitlist.pop() else { return };
+            let own = match full.contains(&own.destination) {
+                true => own,
+                false => match self.try_send(now, own) {
+                    Ok(()) => {
+                        self.settle(now);
+                        continue;
+                    }
+                    Err(own) => own,
+                },
+            };
+            full.push(own.destination);
+            self.shell.waitlist.put_back(until, own);
+        }
+    }
+
+    /// Sends an own datagram, or gives it back if its link is full.
+    fn try_send(&mut self, now: Micros, own: OwnSend) -> Result<(), OwnSend> {
         if self.shell.is_unreachable(now, &own.destination)
             && self.mesh.table().find_route(&own.destination, now).is_none()
         {
-            return self.shell.tell(own.progress, Progress::Refused(RoutingReason::NoRoute.into()));
+            self.shell.tell(own.progress, Progress::Refused(RoutingReason::NoRoute.into()));
+            return Ok(());
         }
         let OwnSend { destination, payload, proof, unchecked, .. } = &own;
         let input =
@@ -302,10 +343,13 @@ impl Engine {
                 self.drain(now, payload, Origin::Own(&own.progress));
                 if let Some(ticket) = self.shell.parked_as.take() {
                     self.shell.park(ticket, Waiting::Own(own));
+                } else if std::mem::take(&mut self.shell.no_room) {
+                    return Err(own);
                 }
             }
             Err(misuse) => tracing::error!(%misuse, "the state machine was misused"),
         }
+        Ok(())
     }
 
     /// Lets the load generator and the sink send; `false` if neither has anything.

@@ -27,9 +27,7 @@ use std::sync::Arc;
 const KEEP: usize = 128 * 1024;
 /// Longest packet before the hello, in bytes: a hello is shorter.
 const LONGEST_HELLO: usize = 1024;
-/// A link whose neighbour takes nothing for so long is closed; where memory is scarce, one of
-/// a stranger that makes no progress is much earlier.
-const STALLED: Micros = 30 * SECOND;
+/// Where memory is scarce, a stranger's link that makes no progress for so long is closed.
 const STALLED_IN_NEED: Micros = 2 * SECOND;
 /// What a link must have for that, in bytes.
 const WORTH_CLOSING: usize = 8 * 1024;
@@ -46,6 +44,8 @@ pub(crate) struct LinkSettings {
     pub(crate) join_timeout: Micros,
     /// Memory of all links, in bytes.
     pub(crate) memory: usize,
+    /// A link whose neighbour takes nothing for so long is closed.
+    pub(crate) stalled: Micros,
 }
 
 /// One link.
@@ -92,7 +92,7 @@ enum Work {
 /// All links.
 pub(crate) struct Links {
     clock: Clock,
-    settings: LinkSettings,
+    pub(crate) settings: LinkSettings,
     links: BTreeMap<LinkId, Link>,
     last: LinkId,
     /// Links so far.
@@ -458,7 +458,7 @@ impl Links {
                 continue;
             }
             let stalled = link.stalled(now);
-            if stalled.0 >= STALLED {
+            if stalled.0 >= self.settings.stalled {
                 closed.push((*id, "the neighbour is not reading; its queue is full".to_owned()));
                 self.stalled += 1;
             } else if !link.share.is_own()

@@ -37,6 +37,7 @@ mod requests;
 pub mod runtime;
 mod shell;
 mod status;
+mod waitlist;
 
 #[cfg(test)]
 mod tests;
@@ -82,6 +83,8 @@ const MOST_HANDSHAKES: usize = 256;
 /// Links that may be there besides the neighbours: they are refused by the state
 /// machine, which says why.
 const SPARE_LINKS: usize = 8;
+/// A link whose neighbour takes nothing for so long is closed.
+const STALLED: Micros = 30 * SECOND;
 /// Time in which a split packet must be complete.
 const JOIN_TIMEOUT: Micros = 60 * SECOND;
 /// How long a node that stops waits for the store, and then for its links.
@@ -332,5 +335,6 @@ fn link_settings(settings: &Settings) -> LinkSettings {
         max_packet,
         join_timeout: JOIN_TIMEOUT,
         memory: settings.shell.link_memory,
+        stalled: STALLED,
     }
 }

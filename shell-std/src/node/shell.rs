@@ -9,6 +9,7 @@ use super::durable::{Durable, Held};
 use super::egress::{Pushed, RoomAgain};
 use super::links::Links;
 use super::refusals::Refusals;
+use super::waitlist::Waitlist;
 use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::link::fragment::Lane;
 use blvm_mesh_core::mesh::{
@@ -59,7 +60,7 @@ impl Waiting {
     fn len(&self) -> usize {
         match self {
             Self::Packet(_, bytes) => bytes.len(),
-            Self::Own(own) => own.payload.len() + own.proof.len(),
+            Self::Own(own) => own.len(),
         }
     }
 }
@@ -109,6 +110,10 @@ pub(crate) struct Shell {
     pub(crate) todo: VecDeque<FollowUp>,
     /// Set where the input just handled is to be kept.
     pub(crate) parked_as: Option<Ticket>,
+    /// Set where the own datagram just handled found its link full.
+    pub(crate) no_room: bool,
+    /// Own datagrams that wait for room.
+    pub(crate) waitlist: Waitlist,
     /// What became of the load generator's datagram.
     pub(crate) bench_outcome: Option<Result<u64, MeshError>>,
     /// Who waits for the end of a search.
@@ -139,6 +144,8 @@ impl Shell {
             until: None,
             todo: VecDeque::new(),
             parked_as: None,
+            no_room: false,
+            waitlist: Waitlist::default(),
             bench_outcome: None,
             searches: HashMap::new(),
             parked: HashMap::new(),
@@ -327,6 +334,11 @@ impl Shell {
             Some(Waiting::Own(own)) => self.tell(own.progress, Progress::Refused(reason)),
             Some(Waiting::Packet(..)) => {}
             None => match origin {
+                Origin::Own(_) if link.is_none() && reason == NetworkReason::Congested.into() => {
+                    // It may wait: whoever sent it is told later.
+                    self.no_room = true;
+                    return;
+                }
                 Origin::Own(who) if link.is_none() => {
                     self.tell(who.clone(), Progress::Refused(reason));
                 }
@@ -481,6 +493,13 @@ impl Shell {
         let waiting = self.parked.remove(&ticket)?;
         self.parked_bytes = self.parked_bytes.saturating_sub(waiting.len());
         Some(waiting)
+    }
+
+    /// An own datagram found no room in time.
+    pub(crate) fn refuse_for_room(&mut self, own: OwnSend) {
+        let reason = NetworkReason::Congested.into();
+        self.refusals.add(&"this node", reason);
+        self.tell(own.progress, Progress::Refused(reason));
     }
 
     /// From time to time.

@@ -158,3 +158,69 @@ fn a_neighbour_that_reads_slowly_is_kept() {
         }
     });
 }
+
+#[test]
+fn who_sends_more_than_a_link_carries_is_held_back_and_not_refused() {
+    Bed::run(async |bed| {
+        let plenty = |s: &mut Settings| {
+            (s.config.free_rate, s.config.free_burst) = (1 << 30, 1 << 30);
+        };
+        let c = bed.start_with(3, MeshMode::Open, &[], Disk::default(), plenty);
+        let wire = SlowWire::to(&c, 30_000_000);
+        let a = bed.start_with(1, MeshMode::Open, &[], Disk::default(), |s| {
+            plenty(s);
+            s.peers = vec![wire.address.clone()];
+            s.shell.queue_bytes = 1 << 20;
+        });
+        linked(&a, &c).await;
+        let tasks: Vec<_> = (0..16)
+            .map(|_| {
+                let (handle, to) = (a.handle().clone(), c.handle().id());
+                bed.executor.spawn(async move {
+                    handle.send(to, vec![5; 1_000_000], Vec::new(), false, Duration::ZERO).await
+                })
+            })
+            .collect();
+        let mut arrived = 0;
+        until("all 16 arrive", || {
+            arrived += c.handle().deliveries().take(99, 1 << 30).len();
+            let all = arrived == 16;
+            async move { all }
+        })
+        .await;
+        for task in tasks {
+            let fate = task.await.unwrap();
+            assert!(matches!(fate.first, Progress::Sent { .. }), "{fate:?}");
+        }
+        let refused = a.handle().job(|e| e.shell.refusals.counts().get("congested").copied()).await;
+        assert_eq!(refused.unwrap(), None);
+        a.stop().await;
+        c.stop().await;
+    });
+}
+
+#[test]
+fn a_neighbour_that_takes_nothing_is_closed() {
+    Bed::run(async |bed| {
+        let a = bed.start(1, MeshMode::Open, &[]);
+        let deaf = Deaf::connect(&a, secret(9)).await;
+        let up = || async { a.handle().neighbours().await.unwrap().contains(&deaf.id) };
+        until("the neighbour is up", up).await;
+        let impatient = |e: &mut engine::Engine| e.shell.links.settings.stalled = SECOND;
+        a.handle().job(impatient).await.unwrap();
+        let handle = a.handle();
+        for _ in 0..5 {
+            let (handle, to) = (handle.clone(), deaf.id);
+            let send = async move {
+                handle.send(to, vec![1; 4_000_000], Vec::new(), false, Duration::ZERO).await
+            };
+            bed.executor.spawn(send).detach();
+        }
+        let closed = || async {
+            handle.job(|e| e.shell.links.stalled).await.unwrap() == 1
+                && !handle.neighbours().await.unwrap().contains(&deaf.id)
+        };
+        until("it is closed", closed).await;
+        a.stop().await;
+    });
+}
