@@ -27,12 +27,13 @@ const AUTHORIZATION: &str = "Basic cm9vdDpyb290";
 /// # Panics
 /// If `BITCOIND` is set and is no file.
 pub fn find() -> Option<PathBuf> {
-    if let Some(path) = std::env::var_os("BITCOIND") {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    if let Some(path) = set("BITCOIND") {
         let path = PathBuf::from(path);
         assert!(path.is_file(), "BITCOIND is {}, which is no file", path.display());
         return Some(path);
     }
-    let cache = match (std::env::var_os("BLVM_MESH_CACHE"), std::env::var_os("HOME")) {
+    let cache = match (set("BLVM_MESH_CACHE"), set("HOME")) {
         (Some(cache), _) => Some(PathBuf::from(cache)),
         (None, home) => home.map(|home| Path::new(&home).join(".cache/blvm-mesh")),
     };
