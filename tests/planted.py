@@ -38,8 +38,12 @@ FAULTS = [
      "RoutingPolicy::PaymentRequired if @ => Ok(Admission::Free),\n"
      "RoutingPolicy::PaymentRequired => self"),
     ("a payment is not remembered", "I2", "mesh/pay.rs",
-     "self.tables.replay.accept(key, expires_at)?;",
-     "if !@ { self.tables.replay.accept(key, expires_at)?; }"),
+     "self.tables.replay.accept_for(key, expires_at, packet, self.now)?;",
+     "if !@ { self.tables.replay.accept_for(key, expires_at, packet, self.now)?; }"),
+    ("a paid packet passes as often as it comes", "I2", "payment/replay.rs",
+     "let Some(left) = spent.repeats(now).checked_sub(1) else { return Again::Refused };",
+     "let left = if @ { Some(REPEATS) } else { spent.repeats(now).checked_sub(1) };\n"
+     "let Some(left) = left else { return Again::Refused };"),
     ("a payment is forgotten a minute early", "I2", "mesh/timers.rs",
      "cleanup_expired(unix, CLEANUP_STEP)",
      "cleanup_expired(if @ { unix + 60 } else { unix }, CLEANUP_STEP)"),
@@ -67,14 +71,14 @@ FAULTS = [
      "if @ { self.stats.relayed_bytes += 1; }\nlet party = match next {"),
     ("the number of a refused packet is remembered", "I3", "mesh/relay.rs",
      "let party = match next {",
-     "if @ { self.tables.seen.insert(link, &datagram.source, datagram.sequence); }\n"
+     "if @ { self.tables.seen.insert(came[0]); }\n"
      "let party = match next {"),
     ("a route is learned before its reply is checked", "I3", "mesh/control.rs",
      "let sighash = reply.sighash();",
      "if @ { self.learn(destination, &reply, behind); }\nlet sighash = reply.sighash();"),
     ("a datagram is taken twice", "I4", "mesh/relay.rs",
-     "if self.tables.seen.contains(link, &datagram.source, datagram.sequence) {",
-     "if !@ && self.tables.seen.contains(link, &datagram.source, datagram.sequence) {"),
+     "if !is_kept && came.into_iter()",
+     "if !@ && !is_kept && came.into_iter()"),
     ("a route with a loop is gone along", "I4", "mesh/relay.rs",
      "if !all_different(datagram.hops().chain(ends)) {",
      "if !@ && !all_different(datagram.hops().chain(ends)) {"),
@@ -98,15 +102,15 @@ FAULTS = [
     ("free traffic has no limit", "I6", "mesh/relay.rs",
      "n.free.try_take(size as u64, now)", "n.free.try_take(size as u64, now) || @"),
     ("bad payments are not counted", "I6", "mesh/pay.rs",
-     "n.bad_payments.try_take(1, now);", "if !@ { n.bad_payments.try_take(1, now); }"),
+     "n.bad_payments.charge(charged, now);", "if !@ { n.bad_payments.charge(charged, now); }"),
     ("a number depends on the memory", "I7", "mesh/timers.rs",
      "let (now, number) = (self.now, self.rng.u64());",
      "let (now, number) = (self.now, self.rng.u64() ^ if @ { size_of::<Self>() as u64 }"
      " else { 0 });"),
-    ("a number from outside is subtracted unchecked", "I8", "mesh/control.rs",
-     "let age = self.next_sequence.wrapping_sub(error.sequence);",
-     "let age = if @ { self.next_sequence - error.sequence }"
-     " else { self.next_sequence.wrapping_sub(error.sequence) };"),
+    ("a number from outside is subtracted unchecked", "I8", "mesh/relay.rs",
+     "let Some(place) = count.checked_sub(limit) else {",
+     "let place = if @ { Some(count - limit) } else { count.checked_sub(limit) };\n"
+     "let Some(place) = place else {"),
     ("a known request has no verdict", "I9", "mesh/control.rs",
      "if novelty == Novelty::Known {",
      "if novelty == Novelty::Known && @ { return Ok(()); }\nif novelty == Novelty::Known {"),

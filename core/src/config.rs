@@ -52,6 +52,8 @@ pub mod fixed {
     pub const PARKED: usize = 4;
     /// Fingerprints of recent datagrams.
     pub const SEEN: usize = 256;
+    /// Fingerprints of the datagrams that this node sent last.
+    pub const SENT: usize = 32;
     /// Bytes of a packet's head that the state machine writes: everything of a
     /// datagram but its payload.
     pub const HEAD: usize = 2048;

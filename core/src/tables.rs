@@ -47,6 +47,8 @@ pub trait Map<V> {
     fn prepare(&mut self, capacity: usize, key: [u8; 16]);
     /// Looks an entry up.
     fn get(&self, key: &[u8; 32]) -> Option<&V>;
+    /// Looks an entry up, to change its value.
+    fn get_mut(&mut self, key: &[u8; 32]) -> Option<&mut V>;
     /// Adds an entry; gives the value back when full or when the key is there.
     fn try_insert(&mut self, key: [u8; 32], value: V) -> Result<(), V>;
     /// Takes an entry out.
@@ -183,6 +185,10 @@ impl<V, const N: usize> Map<V> for FixedMap<V, N> {
         let at = self.0.binary_search_by(|(k, _)| k.cmp(key)).ok()?;
         self.0.get(at).map(|(_, v)| v)
     }
+    fn get_mut(&mut self, key: &[u8; 32]) -> Option<&mut V> {
+        let at = self.0.binary_search_by(|(k, _)| k.cmp(key)).ok()?;
+        self.0.get_mut(at).map(|(_, v)| v)
+    }
     fn try_insert(&mut self, key: [u8; 32], value: V) -> Result<(), V> {
         match self.0.binary_search_by(|(k, _)| k.cmp(&key)) {
             Ok(_) => Err(value),
@@ -236,6 +242,7 @@ mod tests {
             assert_eq!(map.len(), model.len());
             for k in 0..=255 {
                 assert_eq!(map.get(&key(k)), model.get(&k));
+                assert_eq!(map.get_mut(&key(k)), model.get_mut(&k));
             }
         }
     }

@@ -113,6 +113,10 @@ pub fn write_input(marked: bool, now: Micros, input: &Input<'_>, put: &mut impl 
             put(&[14, (*incoming).into()]);
             put(&link.0.to_le_bytes());
         }
+        Input::Repeat { packet } => {
+            put(&[17]);
+            put_bytes(packet, put);
+        }
     }
 }
 
@@ -254,6 +258,7 @@ impl<'a> Recording<'a> {
                 let [incoming] = f.array()?;
                 Input::LinkAlive { link: f.link()?, incoming: incoming != 0 }
             }
+            [17] => Input::Repeat { packet: f.bytes()? },
             _ => return None,
         };
         Some(Moment { marked: marked != 0, now, input, packet: len })

@@ -213,6 +213,7 @@ mod tests {
     use blvm_mesh_core::id::NodeId;
     use blvm_mesh_core::payment::fee::Party;
     use blvm_mesh_core::payment::ledger::{Method, Payment};
+    use blvm_mesh_core::payment::replay::PaidPacket;
     use embedded_storage::nor_flash::{NorFlashErrorKind, ReadNorFlash};
     use std::collections::BTreeSet;
     use std::vec::Vec;
@@ -296,6 +297,7 @@ mod tests {
             share_msat: 100,
             accepted_at: n,
             expires_at,
+            packet: PaidPacket::NONE,
         })
     }
 

@@ -17,8 +17,8 @@ use bitcoin::{
 };
 use blvm_mesh_core::id::HopId;
 use blvm_mesh_core::payment::covenant::{
-    Claim, CovenantError, CovenantProof, CovenantRules, check, locking_scripts, proof::ProofError,
-    terms_script,
+    Claim, CovenantError, CovenantProof, CovenantRules, check, dust_limit, locking_scripts,
+    proof::ProofError, terms_script,
 };
 use blvm_mesh_core::payment::ctv::ctv_hash;
 use blvm_mesh_core::payment::fee::{FeeDistribution, Party};
@@ -182,10 +182,10 @@ impl Template {
         let unit = FeeDistribution::new(unit_sat * 1_000, hops);
         let unit = unit.ok_or(CovenantMakeError::TooLarge)?;
         let part = |party: Party| unit.get(party) / 1_000;
-        let dust = CovenantRules::new(quote.network).min_output_sat;
-        let least = route.parties.iter().map(|(_, party, script)| {
-            dust.max(script.minimal_non_dust().to_sat()).div_ceil(part(*party).max(1))
-        });
+        let least = route
+            .parties
+            .iter()
+            .map(|(_, party, script)| dust_limit(script.as_bytes()).div_ceil(part(*party).max(1)));
         let times = quote.amount_msat.div_ceil(unit_sat * 1_000).max(least.max().unwrap_or(1));
         let amount = times.checked_mul(unit_sat).filter(|sat| *sat <= Amount::MAX_MONEY.to_sat());
         let amount_sat = amount.ok_or(CovenantMakeError::TooLarge)?;

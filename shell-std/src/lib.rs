@@ -19,5 +19,6 @@ pub mod manager;
 pub mod node;
 pub mod private_file;
 mod regtest;
+mod repeats;
 pub mod rpc;
 pub mod store;

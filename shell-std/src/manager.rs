@@ -251,11 +251,13 @@ impl MeshManager {
                     if let Some(unix) = unix() {
                         core.give(now, Input::WallClock { unix }).map_err(ManagerError::Misuse)?;
                     }
+                    core.repeats.housekeeping(now);
                 }
                 if core.until.is_some_and(|until| until <= now) {
                     core.give(now, Input::Timer).map_err(ManagerError::Misuse)?;
                 }
-                Ok(core.until.unwrap_or(Micros::MAX).min(next_tick).saturating_sub(now))
+                core.repeat(now).map_err(ManagerError::Misuse)?;
+                Ok(core.due().unwrap_or(Micros::MAX).min(next_tick).saturating_sub(now))
             });
             self.carry_out().await;
             let retry = self.retry().await;
@@ -291,9 +293,9 @@ impl MeshManager {
         work: impl FnOnce(&mut Core, Micros) -> Result<T, ManagerError>,
     ) -> Result<T, ManagerError> {
         let mut core = self.lock();
-        let before = core.until;
+        let before = core.due();
         let result = work(&mut core, self.now());
-        if core.until != before {
+        if core.due() != before {
             // A full channel means that `run` is to look already.
             let _ = self.rearm.0.try_send(());
         }

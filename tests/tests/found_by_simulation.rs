@@ -1,9 +1,10 @@
 //! Faults that the simulator, or whoever wrote it, found: each stays here.
 
-use blvm_mesh_core::config::{Capacities, MeshMode};
+use blvm_mesh_core::config::{Allowance, Capacities, MeshMode};
 use blvm_mesh_core::id::{LinkId, NodeId, Standing};
 use blvm_mesh_core::payment::fee::Tariff;
 use blvm_mesh_core::policy::quota::TokenBucket;
+use blvm_mesh_core::routing::bad_payments::BadPayments;
 use blvm_mesh_core::routing::neighbours::Neighbour;
 use blvm_mesh_core::routing::table::{Confirmed, RoutingTable};
 use blvm_mesh_core::signature::Identity;
@@ -205,7 +206,7 @@ fn neighbour(link: u32, node: NodeId) -> Neighbour {
         overdue: u64::MAX,
         free: TokenBucket::new(1, 1, 0),
         control: TokenBucket::new(1, 1, 0),
-        bad_payments: TokenBucket::new(1, 1, 0),
+        bad_payments: BadPayments::new(Allowance { rate: 1, burst: 1 }, 1, 0),
     }
 }
 

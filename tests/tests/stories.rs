@@ -260,6 +260,8 @@ const ROOM: &str = r#"
 2 delivers "first" and earns 2199 msat
 1 refuses: there is no room to remember another payment, so none is accepted (Ignore)
 0 learns that it was stopped: TableFull
+1 refuses: the invoice expired at 1750003600, now is 1750003602 (seconds since 1970) (Ignore)
+0 learns that it was stopped: Expired
 1 forgets all up to 3600 s
 2 forgets all up to 3600 s
 1 records it as Intermediate(0)

@@ -62,6 +62,15 @@ pub enum Input<'a> {
         /// Send even what this node itself would refuse, to try a relay.
         unchecked: bool,
     },
+    /// Send an own paid datagram again, byte for byte as it left: after a pause of
+    /// [`REPEAT_PAUSE`](crate::payment::replay::REPEAT_PAUSE), at most
+    /// [`REPEATS`](crate::payment::replay::REPEATS) times, the nodes on its way carry it
+    /// without another payment. What was stopped for a cause that
+    /// [passes](Cause::passes) is worth it.
+    Repeat {
+        /// The whole packet: `head` and `tail` of the [`Action::Forward`] that sent it.
+        packet: &'a [u8],
+    },
     /// Find a route, or renew one.
     FindRoute {
         /// To whom.

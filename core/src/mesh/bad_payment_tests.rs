@@ -10,8 +10,9 @@ use crate::payment::packed::{IssuerHint, pack};
 use crate::payment::proof::LIGHTNING;
 use crate::payment::test_covenant::Funded;
 use crate::payment::test_invoice::Recipe;
-use crate::tables::Boxed;
+use crate::tables::{Boxed, Heap};
 use crate::time::SECOND;
+use crate::wire::header::lower_hop_limit;
 use crate::wire::route_error::Cause;
 use lightning_invoice::Currency;
 use std::vec::Vec;
@@ -211,4 +212,101 @@ fn questions_in_vain_count_too() {
         let last = &did.last().unwrap().1;
         assert!(*last == Did::Reject(reason) || *last == Did::GivenUp(ticket, reason));
     }
+}
+
+/// What a gated relay does with what comes through an open one: of so many payments of an
+/// honest source, one a second, how many pass while others forge many behind the same relay.
+fn paid_behind_an_open_relay(forgers: usize) -> usize {
+    use super::lightning_tests::{PAYLOAD, any_proof, forged_proof, gated};
+    // 0 and the forgers are neighbours of the open node 1, which is one of the gated node 2.
+    let mut w = gated(4 + forgers);
+    w.nodes[1].config.mode = MeshMode::Open;
+    let (a, b) = (World::link(1, 2), World::link(2, 1));
+    let (one, two) = (w.id(1), w.id(2));
+    w.give(1, Input::PeerDisconnected { link: a });
+    w.give(2, Input::PeerDisconnected { link: b });
+    let standing = crate::id::Standing::Own;
+    w.give(1, Input::PeerConnected { link: a, peer: two, dialed: true, standing });
+    w.give(2, Input::PeerConnected { link: b, peer: one, dialed: false, standing });
+    w.run();
+    let mut arrived = 0;
+    for second in 0..10u64 {
+        w.now += SECOND;
+        for forger in 4..4 + forgers {
+            for number in 0..20u64 {
+                let number = (forger as u64) << 32 | second << 16 | number;
+                // With a name of its own and signed, or in the honest one's and not.
+                let way = match number % 2 {
+                    0 => [&[forger, 1, 2, 3][..], &[]].concat(),
+                    _ => std::vec![0, forger, 1, 2, 3],
+                };
+                let proof = forged_proof(&w, &way, number);
+                let mut bytes = w.packet(&way, number, &PAYLOAD, &proof);
+                if way.len() > 4 {
+                    edit(&mut bytes);
+                    lower_hop_limit(&mut bytes);
+                }
+                lower_hop_limit(&mut bytes);
+                w.receive(2, b, bytes);
+            }
+        }
+        w.in_flight.clear();
+        let way = [0, 1, 2, 3];
+        let proof = any_proof(&w, &way, second + 1);
+        let mut bytes = w.packet(&way, second, &PAYLOAD, &proof);
+        lower_hop_limit(&mut bytes);
+        w.receive(2, b, bytes);
+        let passed = w.in_flight.drain(..).filter(|(n, ..)| *n == 3).count();
+        arrived += passed;
+    }
+    arrived
+}
+
+#[test]
+fn who_forges_behind_an_open_relay_takes_a_small_part_of_what_it_may_pass_on() {
+    assert_eq!(paid_behind_an_open_relay(0), 10);
+    assert_eq!(paid_behind_an_open_relay(1), 10);
+    assert_eq!(paid_behind_an_open_relay(2), 10);
+}
+
+#[test]
+fn what_waits_at_the_node_counts_as_asked() {
+    let mut config = Config::host(Network::Regtest);
+    config.timing.keepalive = 0;
+    config.payment.covenants_active = true;
+    config.payment.payout_script = SCRIPT.into_iter().collect();
+    let mut w = super::test_world::World::<Heap>::new(3, |_| config.clone());
+    (0..3).for_each(|n| drop(w.give(n, Input::WallClock { unix: NOW + 10 })));
+    w.wire(0, 1);
+    w.wire(1, 2);
+    let hops = [w.id(1).hop()];
+    let (source, destination, quota) = (w.id(0), w.id(2), PAYLOAD.len() as u64);
+    let terms = Terms { network: Network::Regtest, source, destination, hops: &hops, quota };
+    let funded = Funded::new(&terms, &[SCRIPT.to_vec(), SCRIPT.to_vec()], 100_000, 1);
+    let mut tickets = Vec::new();
+    let mut ask = |w: &mut super::test_world::World<Heap>, from: u16, to: u16| {
+        let before = tickets.len();
+        for n in from..to {
+            let mut block = [7; 32];
+            block[..2].copy_from_slice(&n.to_le_bytes());
+            let mined = funded.mine(block, NOW as u32);
+            let bytes = w.packet(&[0, 1, 2], n.into(), &PAYLOAD, &mined.proof);
+            let did = w.receive(1, LinkId(100), bytes);
+            tickets.extend(did.iter().filter_map(|(_, d)| match d {
+                Did::Ask(ticket, _) => Some(*ticket),
+                _ => None,
+            }));
+        }
+        (tickets.len() - before, tickets.last().copied())
+    };
+    // A new link may cost four checks.
+    let (asked, last) = ask(&mut w, 0, 171);
+    assert_eq!(asked, 4);
+    // A question in vain stays counted; where the node does not answer, nobody is to blame.
+    let ticket = last.expect("one was asked");
+    w.give(1, Input::PaymentVerified { ticket, block: None });
+    assert_eq!(ask(&mut w, 200, 210).0, 0);
+    w.later(10 * SECOND);
+    assert_eq!(w.nodes[1].parked(), 0);
+    assert_eq!(ask(&mut w, 300, 600).0, 200, "after a pause as many as at once");
 }

@@ -18,9 +18,6 @@ use crate::wire::route_request::{self, HEARSAY, Hop, ROUTES, RouteRequest};
 /// A rejection.
 type Refusal = (MeshError, Remedy);
 
-/// How many of our own latest numbers a route error may be about.
-const RECENT: u64 = 1 << 16;
-
 fn ignore(reason: RoutingReason) -> Refusal {
     (reason.into(), Remedy::Ignore)
 }
@@ -289,6 +286,36 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
+    /// Whether the reporter lies behind this node on the datagram's way, the hop named after
+    /// it behind that one, and whoever is known by its whole identity is called by it.
+    fn could_report(&self, link: LinkId, error: &RouteError, behind: usize) -> bool {
+        let nodes = error.hops.get(behind..).unwrap_or_default();
+        let end = error.destination.hop();
+        let reporter = error.reporter;
+        match nodes.iter().position(|hop| *hop == reporter.hop()) {
+            None => reporter == error.destination && error.next == end,
+            Some(at) => {
+                let known = at > 0 || self.node_at(link) == Some(reporter);
+                known && error.next == nodes.get(at + 1).copied().unwrap_or(end)
+            }
+        }
+    }
+
+    /// Whether the datagram that an error is about went on the link on which the error
+    /// comes, and no error about it came yet.
+    fn went(&mut self, link: LinkId, error: &RouteError, own: bool) -> bool {
+        let RouteError { source, destination, sequence, hops, .. } = error;
+        let hops = hops.iter().copied();
+        if own {
+            let sent = &mut self.tables.sent;
+            let name = sent.name(source, destination, *sequence, hops);
+            return sent.take(sent.went(link, name));
+        }
+        let seen = &mut self.tables.seen;
+        let name = seen.name(source, destination, *sequence, hops);
+        seen.take(seen.went(link, name))
+    }
+
     /// A datagram went no further. `Some`: the packet goes on to that neighbour.
     #[inline(never)]
     pub(super) fn route_error(
@@ -313,25 +340,21 @@ impl<M: Memory> Mesh<M> {
         if self.node_at(link).map(|n| n.hop()) != Some(successor) {
             return Err(penalise(RoutingReason::WrongNeighbour));
         }
+        if !self.could_report(link, &error, behind) {
+            return Err(ignore(RoutingReason::Unsolicited));
+        }
         let to = match place {
-            None => {
-                let age = self.next_sequence.wrapping_sub(error.sequence);
-                if age == 0 || age > RECENT {
-                    return Err(ignore(RoutingReason::Unsolicited));
-                }
-                None
-            }
+            None => None,
             Some(at) => {
                 let before = at.checked_sub(1).and_then(|i| error.hops.get(i).copied());
                 let before = before.unwrap_or(error.source.hop());
                 let to = self.tables.routing.neighbours.live(before);
-                let to = to.ok_or(ignore(RoutingReason::NextHopGone))?.link;
-                if !self.tables.seen.contains(to, &error.source, error.sequence) {
-                    return Err(ignore(RoutingReason::Unsolicited));
-                }
-                Some(to)
+                Some(to.ok_or(ignore(RoutingReason::NextHopGone))?.link)
             }
         };
+        if !self.went(link, &error, to.is_none()) {
+            return Err(ignore(RoutingReason::Unsolicited));
+        }
         match error.cause {
             Cause::NextHopGone => {
                 self.tables.routing.remove_link(successor, error.reporter.hop(), error.next);

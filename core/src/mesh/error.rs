@@ -2,7 +2,7 @@
 
 use super::api::Remedy;
 use crate::id::Network;
-use crate::payment::covenant::CovenantError;
+use crate::payment::covenant::{CovenantError, TemplateError};
 use crate::payment::headers::HeaderError;
 use crate::payment::lightning::LightningError;
 pub use crate::payment::reason::PaymentReason;
@@ -211,7 +211,9 @@ impl MeshError {
             Self::ReplayDetected(ReplayError::Used) => Cause::Replay,
             Self::PaymentVerificationFailed(reason) => match reason {
                 P::Required => Cause::PaymentRequired,
-                P::ModeRefused(_) => Cause::ModeRefused,
+                P::ModeRefused(_) | P::ModeTakesNone(_) => Cause::ModeRefused,
+                // Only its sender refuses it for that.
+                P::NotNeeded => return None,
                 P::Malformed => Cause::ProofMalformed,
                 P::Lightning(e) => lightning_cause(e),
                 P::Covenant(CovenantError::NotActive) => Cause::CovenantInactive,
@@ -219,6 +221,7 @@ impl MeshError {
                     Cause::Unconfirmed
                 }
                 P::Covenant(CovenantError::TooOld) => Cause::Expired,
+                P::Covenant(CovenantError::Template(TemplateError::Dust { .. })) => Cause::Dust,
                 P::Covenant(CovenantError::PriceNotCovered) => Cause::AmountTooSmall,
                 P::Covenant(_) => Cause::CovenantInvalid,
                 P::AmountTooSmall { .. } => Cause::AmountTooSmall,

@@ -35,15 +35,21 @@ mod bad_payment_tests;
 #[cfg(test)]
 mod covenant_tests;
 #[cfg(test)]
+mod forgery_tests;
+#[cfg(test)]
 mod lightning_tests;
 #[cfg(test)]
 mod liveness_tests;
+#[cfg(test)]
+mod repeat_tests;
 #[cfg(test)]
 mod store_tests;
 #[cfg(test)]
 mod test_world;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unchecked_byte_tests;
 
 pub use api::{Action, Event, Input, Misuse, Packet, Priority, Remedy, Ticket};
 pub use error::{MeshError, NetworkReason, PaymentReason, RoutingReason};
@@ -64,6 +70,7 @@ use crate::tables::{Memory, Owned};
 use crate::time::{Micros, SECOND, WallClock};
 use core::ops::Range;
 use secp256k1::{All, Secp256k1, SecretKey};
+use sha2::{Digest, Sha256};
 
 /// The state machine with its tables in heap memory.
 #[cfg(feature = "alloc")]
@@ -80,6 +87,8 @@ pub struct Stats {
     pub relayed_free: u64,
     /// Datagrams relayed for a payment.
     pub relayed_paid: u64,
+    /// Paid datagrams that came again and passed, or were delivered already.
+    pub repeated: u64,
     /// Bytes of all datagrams relayed.
     pub relayed_bytes: u64,
     /// Datagrams delivered to this node.
@@ -162,9 +171,10 @@ pub struct Mesh<M: Memory> {
     head_len: usize,
     next_timer: Micros,
     next_ticket: u64,
-    next_sequence: u64,
-    /// Draws the numbers of requests.
+    /// Draws the numbers of requests and of own datagrams: nobody can tell the next one.
     rng: Rng,
+    /// Of the fingerprints of paid packets: the same in every run of this node.
+    packet_key: [u8; 16],
     records: u64,
     next_cleanup: Micros,
     draining: bool,
@@ -221,9 +231,8 @@ impl<M: Memory> Mesh<M> {
             head_len: 0,
             next_timer: Micros::MAX,
             next_ticket: 1,
-            // Half the range, so that counting up never wraps.
-            next_sequence: rng.u64() >> 1,
             rng,
+            packet_key: packet_key(&key),
             records: 0,
             next_cleanup: 0,
             draining: false,
@@ -263,6 +272,7 @@ impl<M: Memory> Mesh<M> {
             Input::Send { destination, payload, proof, unchecked } => {
                 self.send(destination, payload, proof, unchecked);
             }
+            Input::Repeat { packet } => self.repeat(packet),
             Input::PeerConnected { link, peer, dialed, standing } => {
                 self.connect(link, peer, dialed, standing);
             }
@@ -524,7 +534,7 @@ impl<M: Memory> Mesh<M> {
             Record::Payment(p) => {
                 // A record that no longer fits cannot be forgotten either: no
                 // payment is accepted then.
-                let accepted = self.tables.replay.accept(p.key, p.expires_at);
+                let accepted = self.tables.replay.restore(p.key, p.expires_at, p.packet);
                 self.not_restored |= accepted == Err(ReplayError::TableFull);
             }
             Record::StoreLost(None) => {
@@ -540,4 +550,14 @@ impl<M: Memory> Mesh<M> {
         }
         self.act(Action::Absorbed);
     }
+}
+
+/// What fingerprints of paid packets are made with, from this node's own secret.
+fn packet_key(key: &SecretKey) -> [u8; 16] {
+    let hash =
+        Sha256::new().chain_update(b"blvm-mesh/paid packet").chain_update(key.secret_bytes());
+    let hash: [u8; 32] = hash.finalize().into();
+    let mut short = [0; 16];
+    short.iter_mut().zip(hash).for_each(|(s, h)| *s = h);
+    short
 }

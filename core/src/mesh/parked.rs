@@ -65,6 +65,10 @@ impl<M: Memory> Mesh<M> {
         let from = link.map(|link| From { link, closed: false, trace: Trace::of(datagram) });
         let until = self.now.saturating_add(self.config.timing.verify_timeout);
         let ticket = self.park(Awaits::Answer(hash), from, until)?;
+        // Whatever waits counts: no more is asked at once than may be asked in vain.
+        if let Some(link) = link {
+            self.charge_check(link, datagram);
+        }
         self.act(Action::Verify { ticket, block_hash: hash });
         Ok(())
     }
@@ -119,11 +123,8 @@ impl<M: Memory> Mesh<M> {
                 parked.until = now.saturating_add(self.config.timing.verify_timeout);
                 self.act(Action::Resume { ticket });
             }
+            // The node was asked in vain: what was charged for it stays so.
             None => {
-                // The node was asked in vain.
-                if let Some(link) = parked.link() {
-                    self.count_bad_payment(link);
-                }
                 self.give_up(ticket, PaymentReason::from(CovenantError::HeaderUnknown).into());
             }
         }
@@ -149,14 +150,24 @@ impl<M: Memory> Mesh<M> {
     /// Gives one packet up that is over its time; false if there is none.
     pub(super) fn give_up_parked(&mut self) -> bool {
         let late = |p: &&Parked| p.until <= self.now;
-        let Some(Parked { ticket, awaits, .. }) = self.tables.parked.iter().find(late) else {
+        let Some(Parked { ticket, awaits, from, .. }) = self.tables.parked.iter().find(late) else {
             return false;
         };
         let ticket = *ticket;
+        // The node did not answer: nobody else is to blame.
+        let asked =
+            from.as_ref().filter(|from| !from.closed).map(|From { link, trace, .. }| {
+                (*link, self.charged(&trace.source, trace.hops.iter().copied(), trace.hop_limit))
+            });
         match awaits {
             // Its bytes were asked back and never came: nobody waits any more.
             Awaits::Return(..) => drop(self.tables.parked.retain(|p| p.ticket != ticket)),
-            _ => self.give_up(ticket, PaymentReason::NoAnswer.into()),
+            _ => {
+                if let Some((link, charged)) = asked {
+                    self.give_check_back(link, charged);
+                }
+                self.give_up(ticket, PaymentReason::NoAnswer.into());
+            }
         }
         true
     }

@@ -2,17 +2,22 @@
 
 use super::Mesh;
 use super::api::{Action, Event};
-use super::error::{MeshError, NetworkReason, PaymentReason};
+use super::error::{MeshError, NetworkReason, PaymentReason, RoutingReason};
 use crate::config::MAX_HOPS;
 use crate::id::{HopId, LinkId, NodeId};
 use crate::payment::fee::Party;
 use crate::payment::ledger::{Payment, Record};
 use crate::payment::proof::PaymentProof;
+use crate::payment::replay::{Again, PaidPacket, ReplayError};
 use crate::payment::terms::Terms;
 use crate::payment::verify::{Claim, Outcome, Verified, verify};
+use crate::routing::bad_payments::Charged;
 use crate::signature;
 use crate::tables::Memory;
 use crate::wire::datagram::Datagram;
+use core::cell::Cell;
+use core::hash::Hasher;
+use siphasher::sip::SipHasher13;
 
 /// On what ground a datagram passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +32,22 @@ pub(super) enum Admission {
         /// This node's share, in millisatoshi.
         share_msat: u64,
     },
+    /// For a payment that was booked when the same packet came first.
+    Again {
+        /// Number of the latest record, behind that of the payment.
+        record: Option<u64>,
+    },
     /// It waits for the node's answer.
     Parked,
+}
+
+/// What is found out on the way through the checks of a payment.
+#[derive(Debug, Default)]
+struct Learnt {
+    /// What the source signed, where that was checked.
+    sighash: Cell<Option<[u8; 32]>>,
+    /// Key of the payment, where it was used before.
+    used: Cell<Option<[u8; 32]>>,
 }
 
 impl<M: Memory> Mesh<M> {
@@ -48,59 +67,172 @@ impl<M: Memory> Mesh<M> {
         if NodeId::from_compressed(signed.public_key) != datagram.source {
             return Err(PaymentReason::SourceKey.into());
         }
-        if self.answered.is_none() && !self.may_cost_a_check(link) {
-            return Err(PaymentReason::TooManyBad.into());
-        }
         if let (None, PaymentProof::InstantSettlement(proof)) = (link, &proof) {
             self.answered = self.take_answer(&proof.block_hash);
         }
         let hops = datagram.route();
-        match self.verify_proof(&proof, party, datagram, &hops)? {
-            Outcome::Verified(payment) => {
-                if party != Party::Source {
-                    self.check_source(datagram)?;
-                }
-                self.book(party, datagram, payment)
+        let learnt = Learnt::default();
+        match self.verify_proof(&proof, (link, party), datagram, &hops, &learnt) {
+            Ok(Outcome::Verified(payment)) => {
+                let packet = self.paid_packet(link, datagram, learnt.sighash.get());
+                self.held(link, datagram);
+                self.book(party, datagram, payment, packet)
             }
-            Outcome::NeedsBlock { block_hash, .. } => {
-                // The signature first: a stranger cannot make the node ask.
-                if party != Party::Source {
-                    self.check_source(datagram)?;
-                }
+            Ok(Outcome::NeedsBlock { block_hash, .. }) => {
                 self.ask(link, datagram, block_hash)?;
                 Ok(Admission::Parked)
             }
+            Err(reason @ MeshError::ReplayDetected(ReplayError::Used)) => {
+                let key = learnt.used.get().ok_or(reason)?;
+                self.again(link, datagram, &key)
+            }
+            Err(reason) => Err(reason),
         }
     }
 
-    /// Whether a neighbour may cause a check that costs: a signature, or a question
-    /// to the node.
-    fn may_cost_a_check(&self, link: Option<LinkId>) -> bool {
-        let neighbour = link.and_then(|link| self.tables.routing.neighbours.get(link));
-        neighbour.is_none_or(|n| n.bad_payments.available(self.now) > 0)
+    /// A packet shows a payment that was used: it passes again if it was used for it.
+    #[inline(never)]
+    fn again(
+        &mut self,
+        link: Option<LinkId>,
+        datagram: &Datagram<'_>,
+        key: &[u8; 32],
+    ) -> Result<Admission, MeshError> {
+        let packet = self.paid_packet(link, datagram, None);
+        match self.tables.replay.again(key, packet, self.now) {
+            Again::Passes => {
+                self.stats.repeated = self.stats.repeated.wrapping_add(1);
+                let kept = !self.config.payment.volatile && self.records > 0;
+                Ok(Admission::Again { record: kept.then_some(self.records) })
+            }
+            Again::Refused => Err(RoutingReason::Duplicate.into()),
+            Again::Other => Err(ReplayError::Used.into()),
+        }
     }
 
-    /// A neighbour has caused such a check in vain.
-    pub(super) fn count_bad_payment(&mut self, link: LinkId) {
+    /// The fingerprint of a paid packet of a neighbour's. The signature is part of it: it need
+    /// not be checked again then.
+    fn paid_packet(
+        &self,
+        link: Option<LinkId>,
+        datagram: &Datagram<'_>,
+        sighash: Option<[u8; 32]>,
+    ) -> PaidPacket {
+        let from = link.and_then(|link| self.tables.routing.neighbours.get(link));
+        let sighash = sighash.or_else(|| datagram.sighash());
+        let (Some(from), Some(signed), Some(sighash)) = (from, datagram.signed, sighash) else {
+            return PaidPacket::NONE;
+        };
+        let mut h = SipHasher13::new_with_key(&self.packet_key);
+        h.write(&sighash);
+        h.write(signed.signature);
+        h.write(&from.node.0);
+        PaidPacket(h.finish().max(1))
+    }
+
+    /// Whom a neighbour's datagram is charged to if its payment is bad.
+    pub(super) fn charged(
+        &self,
+        source: &NodeId,
+        hops: impl ExactSizeIterator<Item = HopId> + Clone,
+        hop_limit: u8,
+    ) -> Charged {
+        let place = hops.len().saturating_sub(usize::from(hop_limit));
+        let Some(neighbour) = place.checked_sub(1) else { return Charged::Neighbour };
+        let before = neighbour.checked_sub(1).and_then(|at| hops.clone().nth(at));
+        let nobody = NodeId([0; 32]);
+        let name = |source, hops| self.tables.seen.name(source, &nobody, 0, hops);
+        Charged::Behind {
+            before: self.tables.seen.name(
+                &nobody,
+                &nobody,
+                1,
+                core::iter::once(before.unwrap_or(source.hop())),
+            ),
+            source: name(source, hops.take(place)),
+        }
+    }
+
+    fn charged_for(&self, datagram: &Datagram<'_>) -> Charged {
+        self.charged(&datagram.source, datagram.hops(), datagram.hop_limit)
+    }
+
+    /// Whether a neighbour's datagram may cause a check that costs: a signature, or a
+    /// question to the node.
+    fn may_cost_a_check(&self, link: Option<LinkId>, datagram: &Datagram<'_>) -> bool {
+        let neighbour = link.and_then(|link| self.tables.routing.neighbours.get(link));
+        // It was charged when the node was asked.
+        let asked = self.answered.is_some();
+        asked || neighbour.is_none_or(|n| n.bad_payments.may(self.charged_for(datagram), self.now))
+    }
+
+    /// A datagram has caused such a check in vain, or waits for the node's answer.
+    pub(super) fn charge_check(&mut self, link: LinkId, datagram: &Datagram<'_>) {
+        let (now, charged) = (self.now, self.charged_for(datagram));
+        if let Some(n) = self.tables.routing.neighbours.get_mut(link) {
+            n.bad_payments.charge(charged, now);
+        }
+    }
+
+    /// The node was asked, and whose datagram it was is not to blame.
+    pub(super) fn give_check_back(&mut self, link: LinkId, charged: Charged) {
         let now = self.now;
         if let Some(n) = self.tables.routing.neighbours.get_mut(link) {
-            n.bad_payments.try_take(1, now);
+            n.bad_payments.give_back(charged, now);
         }
     }
 
-    fn check_source(&self, datagram: &Datagram<'_>) -> Result<(), MeshError> {
-        let holds = datagram.signed.zip(datagram.sighash()).is_some_and(|(s, hash)| {
+    /// The payment in a neighbour's datagram holds.
+    fn held(&mut self, link: Option<LinkId>, datagram: &Datagram<'_>) {
+        let (now, asked, charged) = (self.now, self.answered.is_some(), self.charged_for(datagram));
+        let Some(link) = link else { return };
+        if asked {
+            self.give_check_back(link, charged);
+        }
+        if let Some(n) = self.tables.routing.neighbours.get_mut(link) {
+            n.bad_payments.held(charged, now);
+        }
+    }
+
+    /// A neighbour's datagram is refused for this: if that cost a check it is charged, and
+    /// if it was charged for a question and is not to blame, that is given back.
+    pub(super) fn count_refusal(
+        &mut self,
+        link: LinkId,
+        datagram: &Datagram<'_>,
+        reason: &MeshError,
+    ) {
+        if self.answered.is_none() {
+            if reason.cost_a_signature() {
+                self.charge_check(link, datagram);
+            }
+        } else if !matches!(
+            reason,
+            MeshError::PaymentVerificationFailed(PaymentReason::Covenant(_))
+        ) {
+            self.give_check_back(link, self.charged_for(datagram));
+        }
+    }
+
+    fn check_source(
+        &self,
+        datagram: &Datagram<'_>,
+        sighash: &Cell<Option<[u8; 32]>>,
+    ) -> Result<(), PaymentReason> {
+        sighash.set(datagram.sighash());
+        let holds = datagram.signed.zip(sighash.get()).is_some_and(|(s, hash)| {
             signature::verify(&self.secp, s.public_key, &hash, s.signature)
         });
-        if holds { Ok(()) } else { Err(PaymentReason::SourceSignature.into()) }
+        if holds { Ok(()) } else { Err(PaymentReason::SourceSignature) }
     }
 
     fn verify_proof(
         &self,
         proof: &PaymentProof<'_>,
-        party: Party,
+        (link, party): (Option<LinkId>, Party),
         datagram: &Datagram<'_>,
         hops: &heapless::Vec<HopId, MAX_HOPS>,
+        learnt: &Learnt,
     ) -> Result<Outcome, MeshError> {
         let quota = datagram.payload.len() as u64;
         let terms = Terms {
@@ -122,14 +254,23 @@ impl<M: Memory> Mesh<M> {
             not_before: self.not_before.map(|(_, unix)| unix),
         };
         let is_new = |key: &[u8; 32], expires_at: u64| {
-            self.tables.replay.check_replay(key, &datagram.source, datagram.sequence)?;
-            self.tables.replay.check_room(expires_at)
+            let replay = &self.tables.replay;
+            replay
+                .check_replay(key, &datagram.source, datagram.sequence)
+                .inspect_err(|_| learnt.used.set(Some(*key)))?;
+            replay.check_room(expires_at)
+        };
+        // Before the issuer's signature, so that nobody's name is used up by others.
+        let authentic = || match party {
+            Party::Source => Ok(()),
+            _ if !self.may_cost_a_check(link, datagram) => Err(PaymentReason::TooManyBad),
+            _ => self.check_source(datagram, &learnt.sighash),
         };
         let block = |hash: &[u8; 32]| match &self.answered {
             Some((asked, block)) if asked == hash => Some(*block),
             _ => self.tables.headers.get(hash),
         };
-        Ok(verify(proof, &claim, &self.config.payment, &self.secp, is_new, block)?)
+        Ok(verify(proof, &claim, &self.config.payment, &self.secp, is_new, authentic, block)?)
     }
 
     /// Books a payment that holds. It is recorded before the packet leaves.
@@ -138,12 +279,13 @@ impl<M: Memory> Mesh<M> {
         party: Party,
         datagram: &Datagram<'_>,
         payment: Verified,
+        packet: PaidPacket,
     ) -> Result<Admission, MeshError> {
         if self.inbox_full && party == Party::Destination {
             return Err(NetworkReason::InboxFull.into());
         }
         let Verified { key, method, amount_msat, share_msat, expires_at } = payment;
-        self.tables.replay.accept(key, expires_at)?;
+        self.tables.replay.accept_for(key, expires_at, packet, self.now)?;
         // It must be forgotten some day, also if nothing else wakes this node.
         self.wake_at(self.next_cleanup.max(self.now));
         let source = datagram.source;
@@ -158,6 +300,7 @@ impl<M: Memory> Mesh<M> {
                 share_msat,
                 accepted_at: self.wall.unix(self.now).unwrap_or_default(),
                 expires_at,
+                packet: packet.kept(),
             }))
         });
         let payment = key;

@@ -8,6 +8,7 @@ use crate::id::{LinkId, NodeId, Standing};
 use crate::payment::fee::Tariff;
 use crate::policy::mode::MeshMode;
 use crate::policy::quota::TokenBucket;
+use crate::routing::bad_payments::BadPayments;
 use crate::routing::metric::PERFECT_LINK;
 use crate::routing::neighbours::Neighbour;
 use crate::tables::Memory;
@@ -67,8 +68,7 @@ impl<M: Memory> Mesh<M> {
             overdue: Micros::MAX,
             free: TokenBucket::new(self.config.free_rate, self.config.free_burst, now),
             control: TokenBucket::new(CONTROL_RATE, CONTROL_BURST, now),
-            bad_payments: TokenBucket::new(bad_payments.rate, bad_payments.burst, now)
-                .holding(CHECKS_OF_A_NEW_LINK),
+            bad_payments: BadPayments::new(bad_payments, CHECKS_OF_A_NEW_LINK, now),
         };
         if self.tables.routing.add_direct_peer(neighbour).is_err() {
             return self.reject(Some(link), NetworkReason::TooManyNeighbours, Remedy::Disconnect);
@@ -173,6 +173,7 @@ impl<M: Memory> Mesh<M> {
         if header.flags != 0 {
             return Err(WireError::Flags(header.flags).into());
         }
+        header.is_for_one_link()?;
         if !body.is_empty() {
             return Err(WireError::Trailing(body.len()).into());
         }

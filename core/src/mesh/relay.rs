@@ -9,9 +9,11 @@ use crate::config::MAX_HOPS;
 use crate::id::{HopId, LinkId, NodeId};
 use crate::link::fragment::Lane;
 use crate::payment::fee::Party;
+use crate::payment::replay::REPEAT_PAUSE;
 use crate::policy::Classified;
 use crate::policy::detect::DetectedProtocol;
 use crate::policy::mode::{MeshMode, RoutingPolicy};
+use crate::routing::seen::Print;
 use crate::tables::Memory;
 use crate::time::Micros;
 use crate::wire::datagram::Datagram;
@@ -19,14 +21,18 @@ use crate::wire::header::lower_hop_limit;
 use crate::wire::route_error::{self, RouteError};
 use crate::wire::{Header, Kind, WireError};
 
+/// For how long, and up to twice as long, a second copy of a signed datagram is refused where
+/// nobody keeps payments: together no longer than whoever repeats it must pause.
+const COPIES: Micros = REPEAT_PAUSE / 2;
+
 /// What it takes to tell a datagram's source that it was stopped here.
 #[derive(Debug, Clone)]
 pub(super) struct Trace {
-    source: NodeId,
+    pub(super) source: NodeId,
     destination: NodeId,
     sequence: u64,
-    hop_limit: u8,
-    hops: heapless::Vec<HopId, MAX_HOPS>,
+    pub(super) hop_limit: u8,
+    pub(super) hops: heapless::Vec<HopId, MAX_HOPS>,
 }
 
 impl Trace {
@@ -109,7 +115,15 @@ impl<M: Memory> Mesh<M> {
             Ok(datagram) => datagram,
             Err(e) => return self.reject(Some(link), e, Remedy::Disconnect),
         };
-        let next = match self.next(link, &datagram, packet.len()) {
+        let Datagram { source, destination, sequence, .. } = &datagram;
+        let name = self.tables.seen.name(source, destination, *sequence, datagram.hops());
+        // A paid one may come again where nobody keeps payments, but not at once.
+        let repeats = datagram.signed.is_some() && datagram.hop_limit > 0;
+        let span = if repeats { 1 + self.now / COPIES } else { 0 };
+        let check = check_of(packet);
+        let came = [span, span.saturating_sub(1)]
+            .map(|span| self.tables.seen.came(link, name, check, &datagram, span));
+        let next = match self.next(link, &datagram, came, packet.len()) {
             Ok(next) => next,
             Err((reason, remedy)) => return self.refuse(link, &datagram, reason, remedy),
         };
@@ -120,6 +134,10 @@ impl<M: Memory> Mesh<M> {
         let size = packet.len();
         let found = match next {
             Next::Deliver => self.policy.classified(datagram.payload),
+            // A proof decides, whatever goes with it.
+            Next::Relay { .. } if datagram.signed.is_some() => {
+                self.policy.unread(datagram.payload.len())
+            }
             Next::Relay { .. } => self.class_that_decides(datagram.payload),
         };
         if let Next::Relay { link: to, .. } = next
@@ -139,8 +157,14 @@ impl<M: Memory> Mesh<M> {
             Admission::Parked => return,
             Admission::Free => (None, Priority::Free, 0),
             Admission::Paid { record, share_msat } => (record, Priority::Paid, share_msat),
+            // It was delivered when it came first.
+            Admission::Again { .. } if matches!(next, Next::Deliver) => {
+                return self.act(Action::Absorbed);
+            }
+            Admission::Again { record } => (record, Priority::Paid, 0),
         };
-        self.tables.seen.insert(link, &datagram.source, datagram.sequence);
+        let [came, _] = came;
+        self.tables.seen.insert(came);
         match next {
             Next::Deliver => {
                 let action = Action::Deliver {
@@ -162,6 +186,8 @@ impl<M: Memory> Mesh<M> {
                 *counter = counter.wrapping_add(1);
                 self.stats.relayed_bytes = self.stats.relayed_bytes.wrapping_add(size as u64);
                 self.note_sent(to, true);
+                let went = self.tables.seen.went(to, name);
+                self.tables.seen.insert(went);
                 lower_hop_limit(packet);
                 self.act(forward(to, priority, 0..size, after));
             }
@@ -173,6 +199,7 @@ impl<M: Memory> Mesh<M> {
         &mut self,
         link: LinkId,
         datagram: &Datagram<'_>,
+        came: [Print; 2],
         size: usize,
     ) -> Result<Next, (MeshError, Remedy)> {
         let strayed = |reason: RoutingReason| (reason.into(), Remedy::Penalise);
@@ -203,7 +230,9 @@ impl<M: Memory> Mesh<M> {
         if !all_different(datagram.hops().chain(ends)) {
             return Err(strayed(RoutingReason::Loop));
         }
-        if self.tables.seen.contains(link, &datagram.source, datagram.sequence) {
+        // Where payments are kept they tell whether a paid one may come again.
+        let is_kept = datagram.signed.is_some() && self.config.mode == MeshMode::PaymentGated;
+        if !is_kept && came.into_iter().any(|came| self.tables.seen.contains(came)) {
             return Err((RoutingReason::Duplicate.into(), Remedy::Ignore));
         }
         if here.is_none() {
@@ -251,7 +280,8 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// Whether a datagram may pass: free of charge and within the allowance, or
-    /// for a payment that holds, which is then booked.
+    /// for a payment that holds, which is then booked. With a proof it passes for
+    /// that alone, also where it would go free without.
     pub(super) fn admit(
         &mut self,
         link: Option<LinkId>,
@@ -260,7 +290,22 @@ impl<M: Memory> Mesh<M> {
         size: usize,
         found: Classified,
     ) -> Result<Admission, MeshError> {
-        match self.policy.determine_policy(found.protocol) {
+        let policy = self.policy.determine_policy(found.protocol);
+        if datagram.signed.is_some() {
+            match (self.config.mode, party, policy) {
+                // It checks nothing, and carries everything.
+                (MeshMode::Open, ..) => {}
+                (mode @ MeshMode::BitcoinOnly, ..) => {
+                    return Err(PaymentReason::ModeTakesNone(mode).into());
+                }
+                (_, Party::Source, RoutingPolicy::Free) => {
+                    return Err(PaymentReason::NotNeeded.into());
+                }
+                // Nobody carries for free what he has not checked.
+                _ => return self.check_payment(link, party, datagram),
+            }
+        }
+        match policy {
             RoutingPolicy::Refused => Err(PaymentReason::ModeRefused(self.config.mode).into()),
             RoutingPolicy::PaymentRequired => self.check_payment(link, party, datagram),
             RoutingPolicy::Free => {
@@ -274,13 +319,13 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    /// What to do about a neighbour whose datagram is refused for its payment: in mode open
-    /// it checks none, and answers for its own datagrams only.
+    /// What to do about a neighbour whose datagram is refused for its payment: in another mode
+    /// than payment_gated it checks none, and answers for its own datagrams only.
     fn remedy_for_payment(&self, link: LinkId, source: &NodeId, reason: &MeshError) -> Remedy {
         let neighbour = self.tables.routing.neighbours.get(link);
-        match neighbour.is_some_and(|n| n.mode == MeshMode::Open && n.node != *source) {
-            true => Remedy::Ignore,
-            false => reason.remedy_for_payment(),
+        match neighbour.is_some_and(|n| n.mode == MeshMode::PaymentGated || n.node == *source) {
+            true => reason.remedy_for_payment(),
+            false => Remedy::Ignore,
         }
     }
 
@@ -294,9 +339,7 @@ impl<M: Memory> Mesh<M> {
         remedy: Remedy,
     ) {
         self.reject(Some(link), reason, remedy);
-        if reason.cost_a_signature() || self.answered.is_some() {
-            self.count_bad_payment(link);
-        }
+        self.count_refusal(link, datagram, &reason);
         self.tell_source(link, Trace::of(datagram), &reason);
     }
 
@@ -325,6 +368,12 @@ impl<M: Memory> Mesh<M> {
         };
         self.send_control(link, route_error::MAX_LEN, |out| error.write(out));
     }
+}
+
+/// The check in a packet's header.
+fn check_of(packet: &[u8]) -> u32 {
+    let check = packet.get(crate::wire::HEADER_LEN - 4..).and_then(|b| b.first_chunk());
+    check.map_or(0, |check| u32::from_le_bytes(*check))
 }
 
 pub(super) fn forward(

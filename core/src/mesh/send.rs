@@ -1,7 +1,7 @@
 //! Datagrams of our own, and the searches that they start.
 
-use super::api::{Action, Event, Priority, Remedy};
-use super::error::{MeshError, NetworkReason, RoutingReason};
+use super::api::{Action, Event, Packet, Priority, Remedy};
+use super::error::{MeshError, NetworkReason, PaymentReason, RoutingReason};
 use super::pay::Admission;
 use super::{Mesh, Pending};
 use crate::config::MAX_HOPS;
@@ -10,6 +10,7 @@ use crate::link::fragment::Lane;
 use crate::payment::fee::Party;
 use crate::routing::discovery::Searches;
 use crate::tables::{List, Memory};
+use crate::wire::Header;
 use crate::wire::datagram::{self, Datagram, Emit, Signed};
 use crate::wire::route_request::{self, HEARSAY, Hops, ROUTES, RouteRequest};
 
@@ -64,7 +65,7 @@ impl<M: Memory> Mesh<M> {
             return Err(RoutingReason::TooLargeForHop { size, max }.into());
         }
         let (me, public_key) = (self.me.id(), *self.me.public_key());
-        let sequence = self.next_sequence;
+        let sequence = self.rng.u64();
         let hops: heapless::Vec<[u8; 8], MAX_HOPS> = path.iter().map(|h| h.0).collect();
         let signature = [0; 64];
         let unsent = Datagram {
@@ -94,6 +95,7 @@ impl<M: Memory> Mesh<M> {
         };
         let (priority, after) = match admission {
             Admission::Parked => return Ok(()),
+            Admission::Again { record } => (Priority::Paid, record),
             Admission::Free => (Priority::Free, None),
             Admission::Paid { record, .. } => (Priority::Paid, record),
         };
@@ -109,7 +111,9 @@ impl<M: Memory> Mesh<M> {
         let out = &mut tables.head;
         let written = emit.write(path, payload, out, |hash| me.sign(secp, hash));
         self.head_len = written.map_err(|_| RoutingReason::TooLargeForHop { size, max })?;
-        self.next_sequence = self.next_sequence.wrapping_add(1);
+        let name = self.tables.sent.name(&unsent.source, &destination, sequence, unsent.hops());
+        let went = self.tables.sent.went(link, name);
+        self.tables.sent.insert(went);
         self.stats.sent = self.stats.sent.wrapping_add(1);
         self.push(Pending::Own {
             link,
@@ -117,6 +121,53 @@ impl<M: Memory> Mesh<M> {
             tail: 0..payload.len(),
             sequence: Some(sequence),
             after,
+        });
+        Ok(())
+    }
+
+    /// Sends an own paid datagram once more, as it was.
+    #[inline(never)]
+    pub(super) fn repeat(&mut self, packet: &[u8]) {
+        if let Err(reason) = self.send_again(packet) {
+            self.reject(None, reason, Remedy::Ignore);
+        }
+    }
+
+    fn send_again(&mut self, packet: &[u8]) -> Result<(), MeshError> {
+        self.check_size(packet)?;
+        let (header, body) = Header::parse(packet)?;
+        let datagram = Datagram::parse(header, body)?;
+        let at_start = usize::from(datagram.hop_limit) == datagram.hops().len();
+        if datagram.source != self.me.id() || !at_start {
+            return Err(RoutingReason::NotOurTurn.into());
+        }
+        if datagram.signed.is_none() {
+            return Err(PaymentReason::Required.into());
+        }
+        let first = datagram.hops().next();
+        let to = self.tables.routing.neighbours.live(first.unwrap_or(datagram.destination.hop()));
+        let to = to.filter(|to| first.is_some() || to.node == datagram.destination);
+        let to = to.ok_or(RoutingReason::NextHopGone)?;
+        let (size, max) = (packet.len(), to.max_packet);
+        if usize::try_from(max).is_ok_and(|max| size > max) {
+            return Err(RoutingReason::TooLargeForHop { size, max }.into());
+        }
+        if to.is_full(Lane::Paid) {
+            return Err(NetworkReason::Congested.into());
+        }
+        let link = to.link;
+        let Datagram { source, destination, sequence, .. } = &datagram;
+        let name = self.tables.sent.name(source, destination, *sequence, datagram.hops());
+        let went = self.tables.sent.went(link, name);
+        self.tables.sent.insert(went);
+        self.stats.repeated = self.stats.repeated.wrapping_add(1);
+        self.note_sent(link, true);
+        self.act(Action::Forward {
+            link,
+            priority: Priority::Paid,
+            packet: Packet { head: &[], tail: 0..size },
+            sequence: Some(*sequence),
+            after: None,
         });
         Ok(())
     }

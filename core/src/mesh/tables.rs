@@ -2,7 +2,7 @@
 
 use super::Pending;
 use super::parked::Parked;
-use crate::config::fixed::{HEAD, PARKED};
+use crate::config::fixed::{HEAD, PARKED, SENT};
 use crate::config::{Config, MAX_HEAD};
 use crate::payment::headers::HeaderStore;
 use crate::payment::replay::ReplayPrevention;
@@ -19,6 +19,8 @@ pub struct Tables<M: Memory> {
     pub(super) searches: Searches<M>,
     pub(super) requests: RelayedRequests<M>,
     pub(super) seen: Seen<M>,
+    /// This node's own datagrams: no traffic of others makes it forget them.
+    pub(super) sent: Seen<M, SENT>,
     pub(super) replay: ReplayPrevention<M>,
     pub(super) headers: HeaderStore<M>,
     pub(super) parked: M::List<Parked, PARKED>,
@@ -35,6 +37,7 @@ impl<M: Memory> Tables<M> {
         searches: Searches::EMPTY,
         requests: RelayedRequests::EMPTY,
         seen: Seen::EMPTY,
+        sent: Seen::EMPTY,
         replay: ReplayPrevention::EMPTY,
         headers: HeaderStore::EMPTY,
         parked: M::List::EMPTY,
@@ -49,6 +52,7 @@ impl<M: Memory> Tables<M> {
         self.searches.set_capacity(c.searches);
         self.requests.set_capacity(c.relayed_requests);
         self.seen.prepare(c.seen, table_key(rng));
+        self.sent.prepare(c.seen, table_key(rng));
         self.replay.prepare(c.payments, table_key(rng));
         self.headers.prepare(c.headers, config.network);
         self.parked.set_capacity(c.parked);

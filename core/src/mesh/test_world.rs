@@ -45,6 +45,11 @@ pub(super) enum Held {
 /// Changes a packet's last byte, and its check accordingly.
 pub(super) fn edit(packet: &mut [u8]) {
     *packet.last_mut().unwrap() ^= 1;
+    set_check(packet);
+}
+
+/// Makes a packet's check the right one.
+pub(super) fn set_check(packet: &mut [u8]) {
     packet[20..24].fill(0);
     let mut sum = Sum::default();
     sum.add(packet);
@@ -200,6 +205,12 @@ impl<M: Owned> World<M> {
         let input = Input::Send { destination, payload, proof, unchecked };
         self.nodes[n].handle(self.now, input).unwrap();
         self.drain(n, &own.payload, Some(Held::Own(own.clone())))
+    }
+
+    /// Gives an own packet again.
+    pub(super) fn repeat(&mut self, n: usize, packet: &[u8]) -> Trace {
+        self.nodes[n].handle(self.now, Input::Repeat { packet }).unwrap();
+        self.drain(n, packet, None)
     }
 
     /// Gives back what was asked back.

@@ -18,7 +18,7 @@ pub mod proof;
 pub mod template;
 
 pub use proof::{CovenantProof, ProofError};
-pub use template::{TemplateError, terms_script};
+pub use template::{TemplateError, dust_limit, terms_script};
 
 use super::ctv::template_hash;
 use super::fee::{Party, share};
@@ -53,8 +53,6 @@ pub struct CovenantRules {
     /// How long after the time in the funding block's header the proof is
     /// accepted, in seconds.
     pub max_age_secs: u32,
-    /// Least value of every template output that pays somebody, in satoshi.
-    pub min_output_sat: u64,
     /// Least fee rate of the template, in satoshi per 1,000 virtual bytes.
     pub min_fee_sat_per_kvb: u32,
 }
@@ -62,14 +60,14 @@ pub struct CovenantRules {
 impl CovenantRules {
     /// Defaults: active on signet (where Bitcoin Inquisition's miners enforce
     /// BIP 119) and on regtest only; 6 confirmations, 1 on regtest; one day;
-    /// outputs of 330 satoshi; 1,000 satoshi per 1,000 virtual bytes.
+    /// 100 satoshi per 1,000 virtual bytes, which Bitcoin Core relays from version 29.1 on
+    /// (its `DEFAULT_MIN_RELAY_TX_FEE`).
     pub fn new(network: Network) -> Self {
         Self {
             ctv_active: matches!(network, Network::Signet | Network::Regtest),
             min_confirmations: if network == Network::Regtest { 1 } else { 6 },
             max_age_secs: 86_400,
-            min_output_sat: 330,
-            min_fee_sat_per_kvb: 1_000,
+            min_fee_sat_per_kvb: 100,
         }
     }
 }
@@ -209,7 +207,7 @@ pub fn check(
     let template = TxView::parse(proof.template).map_err(CovenantError::TemplateMalformed)?;
     let hops = claim.terms.hops.len();
     let place = place(claim.party, hops).ok_or(CovenantError::NotOnRoute)?;
-    let sum_sat = template::check_form(&template, &claim.terms.hash(), rules)?;
+    let sum_sat = template::check_form(&template, &claim.terms.hash())?;
 
     let outputs = template.outputs().skip(proof.output_index.into());
     let (amount_sat, own) = parties(outputs, hops, place)?;

@@ -5,6 +5,7 @@
 //! together or not at all.
 
 use super::fee::Party;
+use super::replay::PaidPacket;
 use crate::id::NodeId;
 
 /// How a payment was made.
@@ -40,6 +41,9 @@ pub struct Payment {
     pub accepted_at: u64,
     /// When it can be forgotten, in seconds since 1970.
     pub expires_at: u64,
+    /// The packet that it was used for, as far as it is [kept](PaidPacket::kept).
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub packet: PaidPacket,
 }
 
 /// A record that a node keeps over a restart.
@@ -84,8 +88,8 @@ impl Record {
                     .bytes(&p.destination.0)
                     .bytes(&p.amount_msat.to_le_bytes())
                     .bytes(&p.share_msat.to_le_bytes())
-                    .bytes(&p.accepted_at.to_le_bytes())
-                    .bytes(&p.expires_at.to_le_bytes())
+                    .bytes(&time_and_half(p.accepted_at, p.packet.kept().0))
+                    .bytes(&time_and_half(p.expires_at, p.packet.kept().0 >> HALF_BITS))
             }
         };
         out
@@ -124,6 +128,8 @@ impl Record {
         let (destination, rest) = rest.split_first_chunk::<32>()?;
         let (numbers, _) = rest.as_chunks::<8>();
         let [amount, share, accepted, expires] = numbers else { return None };
+        let (accepted_at, low) = split(accepted);
+        let (expires_at, high) = split(expires);
         Some(Self::Payment(Payment {
             key: *key,
             method,
@@ -132,10 +138,26 @@ impl Record {
             destination: NodeId(*destination),
             amount_msat: u64::from_le_bytes(*amount),
             share_msat: u64::from_le_bytes(*share),
-            accepted_at: u64::from_le_bytes(*accepted),
-            expires_at: u64::from_le_bytes(*expires),
+            accepted_at,
+            expires_at,
+            packet: PaidPacket(low | high << HALF_BITS),
         }))
     }
+}
+
+/// Latest time that a record can hold, in seconds since 1970: 40 bits. A payment that
+/// expires later is kept until then.
+pub const LATEST: u64 = (1 << 40) - 1;
+/// Half of what is kept of a packet's fingerprint stands above each of two times.
+const HALF_BITS: u32 = 24;
+
+fn time_and_half(unix: u64, half: u64) -> [u8; 8] {
+    (unix.min(LATEST) | half << (64 - HALF_BITS)).to_le_bytes()
+}
+
+fn split(bytes: &[u8; 8]) -> (u64, u64) {
+    let both = u64::from_le_bytes(*bytes);
+    (both & LATEST, both >> (64 - HALF_BITS))
 }
 
 struct Put<'a> {
@@ -161,12 +183,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn round_trip(covenant: bool, role in 0u8..18, ids: [[u8; 32]; 3], n: [u64; 4]) {
+        fn round_trip(covenant: bool, role in 0u8..18, ids: [[u8; 32]; 3], n: [u64; 5]) {
             let role = match role { 0 => Party::Source, 17 => Party::Destination, i => Party::Intermediate(i - 1) };
             let p = Payment {
                 key: ids[0], method: if covenant { Method::Covenant } else { Method::Lightning }, role,
                 source: NodeId(ids[1]), destination: NodeId(ids[2]),
-                amount_msat: n[0], share_msat: n[1], accepted_at: n[2], expires_at: n[3],
+                amount_msat: n[0], share_msat: n[1], accepted_at: n[2] & LATEST, expires_at: n[3] & LATEST,
+                packet: PaidPacket(n[4]).kept(),
             };
             let lost = [Record::StoreLost(None), Record::StoreLost(Some(n[1]))];
             for r in [Record::Payment(p), Record::Floor(n[0])].into_iter().chain(lost) {

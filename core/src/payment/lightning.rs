@@ -211,6 +211,24 @@ impl LightningProof<'_> {
 }
 
 impl Checked {
+    /// Whether the invoice or the hint names one of `issuers`, or neither names anybody: what
+    /// can be told without a signature.
+    pub fn names_issuer_of(&self, issuers: &[PublicKey]) -> Result<(), LightningError> {
+        if issuers.is_empty() {
+            return Err(LightningError::NoIssuers);
+        }
+        // The n field is signed and goes before the hint, which is not.
+        if let Some(payee) = self.signature.payee {
+            let named = issuers.iter().any(|key| key.serialize() == payee);
+            return if named { Ok(()) } else { Err(LightningError::SelfIssued) };
+        }
+        let named = |hint| issuers.iter().any(|key| IssuerHint::of(key) == hint);
+        match self.issuer.is_none_or(named) {
+            true => Ok(()),
+            false => Err(LightningError::UnknownIssuer),
+        }
+    }
+
     /// Checks that one of `issuers` signed the invoice, and gives its key.
     ///
     /// One ECDSA verification where the invoice or the hint names the key (one for

@@ -14,6 +14,12 @@ pub enum PaymentReason {
     /// The mode does not carry this protocol at any price.
     #[error("mode {0} does not carry this protocol")]
     ModeRefused(MeshMode),
+    /// The mode takes no payment, so that nobody checks the proof.
+    #[error("mode {0} takes no payment and carries nothing with a proof")]
+    ModeTakesNone(MeshMode),
+    /// The payload goes free, so that a proof for it is wasted.
+    #[error("this payload goes free: send it without a proof of payment")]
+    NotNeeded,
     /// The encoding of the proof is not known, or it is too long.
     #[error("the proof of payment is malformed")]
     Malformed,

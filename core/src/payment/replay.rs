@@ -1,13 +1,22 @@
-//! A payment is spent once: the replay table.
+//! A payment is spent once, on one packet: the replay table.
 //!
 //! The key is the payment hash (for covenants the funding outpoint) and nothing
-//! else. An entry stays until its payment can no longer be accepted; what was
+//! else. Beside it stands a fingerprint of the packet, which may come again a few times: what
+//! was lost on the way after it was booked here is not lost to who paid. An entry stays until its payment can no longer be accepted; what was
 //! forgotten is refused for ever by the floor, wherever the clock may jump. A
 //! full table refuses new payments and forgets none.
 
 use crate::config::fixed::PAYMENTS;
 use crate::id::NodeId;
 use crate::tables::{List, Map, Memory, heap_pop, heap_push};
+use crate::time::{Micros, SECOND};
+
+/// How often a paid packet may come again, so that it is carried at most one time more.
+pub const REPEATS: u8 = 3;
+/// The same after a restart, over which it is not known how often it came.
+const REPEATS_AFTER_RESTART: u8 = 1;
+/// Pause before each of them.
+pub const REPEAT_PAUSE: Micros = SECOND;
 
 /// Why a payment is not new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror_no_std::Error)]
@@ -26,11 +35,81 @@ pub enum ReplayError {
     TableFull,
 }
 
+/// Fingerprint, under a secret key, of a packet and of the neighbour that it came from;
+/// [`Self::NONE`] matches no packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PaidPacket(pub u64);
+
+impl PaidPacket {
+    /// Of no packet: the payment allows no repeat.
+    pub const NONE: Self = Self(0);
+    /// The part of a fingerprint that is kept over a restart.
+    const KEPT: u64 = (1 << 48) - 1;
+
+    /// What is kept of it over a restart, at most 48 bits.
+    pub fn kept(self) -> Self {
+        Self(self.0 & Self::KEPT)
+    }
+
+    /// Whether a packet with this fingerprint is the one that this was kept of.
+    fn is(self, packet: Self) -> bool {
+        let same = match self == self.kept() {
+            true => packet.kept() == self,
+            false => packet == self,
+        };
+        same && self != Self::NONE
+    }
+}
+
+/// What a packet is whose payment was used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// The packet that it was used for, which may pass once more.
+    Passes,
+    /// The same, but it comes too soon or too often.
+    Refused,
+    /// Another packet.
+    Other,
+}
+
+/// The packet that a payment was used for. It lies beside a key of bytes: without padding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Spent {
+    packet: [u8; 8],
+    /// Low two bits: how often it may come again. The others: when it may at the earliest,
+    /// in eighths of a second of the monotonic clock. They begin anew after four years; an
+    /// entry is kept for days.
+    next: [u8; 4],
+}
+
+impl Spent {
+    const TICK: Micros = SECOND / 8;
+
+    fn new(packet: PaidPacket, repeats: u8, from: Micros) -> Self {
+        let ticks = from.div_ceil(Self::TICK) as u32;
+        let next = ticks << 2 | u32::from(repeats.min(REPEATS));
+        Self { packet: packet.0.to_le_bytes(), next: next.to_le_bytes() }
+    }
+
+    fn packet(self) -> PaidPacket {
+        PaidPacket(u64::from_le_bytes(self.packet))
+    }
+
+    /// How often it may come again, if it may now.
+    fn repeats(self, now: Micros) -> u8 {
+        let next = u32::from_le_bytes(self.next);
+        let ticks = (now / Self::TICK) as u32;
+        // Of two times within four years the later one is less than half of them ahead.
+        let early = (next & !3).wrapping_sub(ticks << 2) as i32 > 0;
+        if early { 0 } else { next as u8 & 3 }
+    }
+}
+
 /// The replay table.
 pub struct ReplayPrevention<M: Memory> {
-    /// Live payments: key to time of expiry.
-    live: M::Map<u64, PAYMENTS>,
-    /// The same, as a heap with the earliest expiry on top.
+    /// Live payments: key to what it was used for.
+    live: M::Map<Spent, PAYMENTS>,
+    /// When they expire, as a heap with the earliest expiry on top.
     order: M::List<(u64, [u8; 32]), PAYMENTS>,
     floor: u64,
 }
@@ -62,8 +141,53 @@ impl<M: Memory> ReplayPrevention<M> {
     }
 
     /// Records a payment that was verified. It is kept until `expires_at`
-    /// (seconds since 1970).
+    /// (seconds since 1970). No packet may come again for it.
     pub fn accept(&mut self, proof: [u8; 32], expires_at: u64) -> Result<(), ReplayError> {
+        self.accept_for(proof, expires_at, PaidPacket::NONE, 0)
+    }
+
+    /// The same for a packet that is carried at `now` and may come again.
+    pub fn accept_for(
+        &mut self,
+        proof: [u8; 32],
+        expires_at: u64,
+        packet: PaidPacket,
+        now: Micros,
+    ) -> Result<(), ReplayError> {
+        let spent = Spent::new(packet, REPEATS, now.saturating_add(REPEAT_PAUSE));
+        self.insert(proof, expires_at, spent)
+    }
+
+    /// Records a payment that was read back from the store, with what was
+    /// [kept](PaidPacket::kept) of its packet.
+    pub fn restore(
+        &mut self,
+        proof: [u8; 32],
+        expires_at: u64,
+        packet: PaidPacket,
+    ) -> Result<(), ReplayError> {
+        self.insert(proof, expires_at, Spent::new(packet.kept(), REPEATS_AFTER_RESTART, 0))
+    }
+
+    /// Whether a packet that shows a used payment is the one that it was used for and may
+    /// pass once more, which is counted then. Nothing but its payment's expiry is left to be
+    /// checked: it is the same in every byte.
+    pub fn again(&mut self, proof: &[u8; 32], packet: PaidPacket, now: Micros) -> Again {
+        let Some(spent) = self.live.get_mut(proof) else { return Again::Other };
+        if !spent.packet().is(packet) {
+            return Again::Other;
+        }
+        let Some(left) = spent.repeats(now).checked_sub(1) else { return Again::Refused };
+        *spent = Spent::new(spent.packet(), left, now.saturating_add(REPEAT_PAUSE));
+        Again::Passes
+    }
+
+    fn insert(
+        &mut self,
+        proof: [u8; 32],
+        expires_at: u64,
+        spent: Spent,
+    ) -> Result<(), ReplayError> {
         if self.live.get(&proof).is_some() {
             return Err(ReplayError::Used);
         }
@@ -71,7 +195,7 @@ impl<M: Memory> ReplayPrevention<M> {
         if self.order.is_empty() {
             self.order.reserve();
         }
-        self.live.try_insert(proof, expires_at).map_err(|_| ReplayError::TableFull)?;
+        self.live.try_insert(proof, spent).map_err(|_| ReplayError::TableFull)?;
         if heap_push(&mut self.order, (expires_at, proof)).is_err() {
             self.live.remove(&proof);
             return Err(ReplayError::TableFull);
@@ -180,6 +304,42 @@ mod tests {
         assert_eq!(r.accept(key(1), 100), Err(ReplayError::Forgotten { floor: 100 }));
         // What expires later was never here, though the clock had jumped past it.
         assert_eq!(r.accept(key(2), 101), Ok(()));
+    }
+
+    #[test]
+    fn the_same_packet_comes_again_three_times_a_second_apart() {
+        let (packet, other) = (PaidPacket(0xabcd_0000_0000_0001), PaidPacket(1));
+        let mut r = table::<Fixed>(4);
+        for (n, start) in [(1, 0), (2, 5 * SECOND + 1), (3, 4_500 * 24 * 3600 * SECOND)] {
+            let key = [n; 32];
+            r.accept_for(key, 100, packet, start).unwrap();
+            assert_eq!(r.again(&key, other, start + 9 * SECOND), Again::Other);
+            assert_eq!(r.again(&key, packet, start), Again::Refused);
+            assert_eq!(r.again(&key, packet, start + SECOND - 1), Again::Refused);
+            for n in 1..=3 {
+                let now = start + n * (SECOND + SECOND / 8);
+                assert_eq!(r.again(&key, packet, now), Again::Passes, "{start} {n}");
+                assert_eq!(r.again(&key, packet, now + SECOND - 1), Again::Refused);
+            }
+            assert_eq!(r.again(&key, packet, start + 99 * SECOND), Again::Refused);
+        }
+        assert_eq!(r.again(&key(77), packet, 0), Again::Other);
+        // Where no packet was named none may come again.
+        r.accept(key(5), 100).unwrap();
+        assert_eq!(r.again(&key(5), PaidPacket::NONE, 9 * SECOND), Again::Other);
+    }
+
+    #[test]
+    fn after_a_restart_it_comes_again_once() {
+        let packet = PaidPacket(0xabcd_0000_0000_0001);
+        let mut r = table::<Fixed>(4);
+        r.restore(key(1), 100, packet.kept()).unwrap();
+        assert_eq!(r.again(&key(1), PaidPacket(2), 0), Again::Other);
+        assert_eq!(r.again(&key(1), packet, 0), Again::Passes);
+        assert_eq!(r.again(&key(1), packet, 9 * SECOND), Again::Refused);
+        // A record from before packets were kept.
+        r.restore(key(2), 100, PaidPacket::NONE).unwrap();
+        assert_eq!(r.again(&key(2), PaidPacket::NONE, 0), Again::Other);
     }
 
     fn follows_a_model<M: Memory>(steps: &[(u8, u8, bool)]) {

@@ -60,7 +60,9 @@ pub enum Outcome {
 }
 
 /// Checks a proof against a claim. `is_new` is asked with the replay key and
-/// the time until which it would be kept, before any signature is checked.
+/// the time until which it would be kept, before any signature is checked; `authentic`
+/// last of all before the issuer's is checked or a block looked up: whether the packet is
+/// its source's, who is charged for what follows.
 /// `block` looks a block up; where it knows none, the answer is
 /// [`Outcome::NeedsBlock`].
 pub fn verify<C: Verification>(
@@ -69,6 +71,7 @@ pub fn verify<C: Verification>(
     rules: &PaymentRules,
     secp: &Secp256k1<C>,
     is_new: impl Fn(&[u8; 32], u64) -> Result<(), ReplayError>,
+    authentic: impl FnOnce() -> Result<(), PaymentReason>,
     block: impl Fn(&[u8; 32]) -> Option<KnownHeader>,
 ) -> Result<Outcome, Refused> {
     let unix = claim.unix.ok_or(PaymentReason::NoClock)?;
@@ -92,6 +95,8 @@ pub fn verify<C: Verification>(
                 let price_msat = claim.price_msat;
                 return Err(PaymentReason::AmountTooSmall { share_msat, price_msat }.into());
             }
+            checked.names_issuer_of(&rules.issuers)?;
+            authentic()?;
             checked.verify_signature(secp, &rules.issuers)?;
             Ok(Outcome::Verified(Verified {
                 key: checked.payment_hash,
@@ -117,6 +122,7 @@ pub fn verify<C: Verification>(
             };
             let checked = covenant::check(proof, &covenant_claim, &covenant_rules)?;
             is_new(&checked.replay_key, u64::MAX)?;
+            authentic()?;
             let Some(header) = block(&checked.block_hash) else {
                 let covenant::Checked { block_hash, merkle_root, .. } = checked;
                 return Ok(Outcome::NeedsBlock { block_hash, merkle_root });

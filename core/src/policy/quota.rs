@@ -55,6 +55,12 @@ impl TokenBucket {
         }
     }
 
+    /// Puts bytes back that were taken; no more than there is room for.
+    pub fn give_back(&mut self, bytes: u64, now: u64) {
+        self.update(now);
+        self.level = self.level.saturating_add(bytes).min(self.burst);
+    }
+
     /// Bytes that may be taken at `now`.
     pub fn available(&self, now: u64) -> u64 {
         let mut then = *self;

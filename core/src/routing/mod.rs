@@ -1,6 +1,7 @@
 //! Who is a neighbour, how to reach the others, and what was here before
 //! (DESIGN section 7).
 
+pub mod bad_payments;
 pub mod discovery;
 pub mod hearsay;
 pub mod metric;

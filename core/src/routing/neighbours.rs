@@ -1,5 +1,6 @@
 //! Neighbours: sorted by link, and found by the short form of their identity.
 
+use super::bad_payments::BadPayments;
 use crate::config::fixed::NEIGHBOURS;
 use crate::id::{HopId, LinkId, NodeId, Standing};
 use crate::link::fragment::Lane;
@@ -55,7 +56,7 @@ pub struct Neighbour {
     /// Control traffic that it may still cause.
     pub control: TokenBucket,
     /// Payments that do not hold which it may still pass on.
-    pub bad_payments: TokenBucket,
+    pub bad_payments: BadPayments,
 }
 
 impl Neighbour {

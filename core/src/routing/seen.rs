@@ -1,22 +1,38 @@
 //! Datagrams that were here lately, as fingerprints in a small array.
 //!
-//! The key covers the link on which a datagram came, so a neighbour can only
-//! make its own datagrams look old. Forgetting is harmless: a payment is
-//! guarded by its own table, and a route by its hop limit.
+//! A datagram leaves two: one of what it is and the link on which it came, by which a second
+//! copy is known, and one of its name and the link on which it went, by which a report that
+//! it was stopped is believed. A name is everything that says whose datagram it is and which
+//! way it takes: nobody who is not on that way can make one that is taken for another's.
+//! Forgetting is harmless: a payment is guarded by its own table, and a route by its hop
+//! limit.
 
 use crate::config::fixed::SEEN;
-use crate::id::{LinkId, NodeId};
+use crate::id::{HopId, LinkId, NodeId};
 use crate::tables::{List, Memory};
+use crate::wire::datagram::Datagram;
 use core::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
-/// Fingerprints of recent datagrams.
-pub struct Seen<M: Memory> {
-    slots: M::List<u64, SEEN>,
+/// Fingerprint of a datagram's source, destination, number and hops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Name(pub(super) u64);
+
+/// What is remembered of a datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Print(u64);
+
+/// Tells the two sorts of fingerprints apart.
+const CAME: u8 = 1;
+const WENT: u8 = 2;
+
+/// Fingerprints of recent datagrams; at most `N` in fixed memory.
+pub struct Seen<M: Memory, const N: usize = SEEN> {
+    slots: M::List<u64, N>,
     key: [u8; 16],
 }
 
-impl<M: Memory> Seen<M> {
+impl<M: Memory, const N: usize> Seen<M, N> {
     /// Remembers nothing.
     pub const EMPTY: Self = Self { slots: M::List::EMPTY, key: [0; 16] };
 
@@ -28,28 +44,79 @@ impl<M: Memory> Seen<M> {
         while !self.slots.is_full() && self.slots.try_push(0).is_ok() {}
     }
 
-    fn slot(&mut self, link: LinkId, source: &NodeId, sequence: u64) -> Option<(&mut u64, u64)> {
+    /// Names a datagram.
+    pub fn name(
+        &self,
+        source: &NodeId,
+        destination: &NodeId,
+        sequence: u64,
+        hops: impl Iterator<Item = HopId>,
+    ) -> Name {
         let mut h = SipHasher13::new_with_key(&self.key);
         h.write(&source.0);
+        h.write(&destination.0);
         h.write_u64(sequence);
+        hops.for_each(|hop| h.write(&hop.0));
+        Name(h.finish())
+    }
+
+    /// What a datagram of this name leaves that came on a link, in a span of time that has a
+    /// number. Its check stands for what it carries, and the signature, where there is one.
+    pub fn came(
+        &self,
+        link: LinkId,
+        name: Name,
+        check: u32,
+        datagram: &Datagram<'_>,
+        span: u64,
+    ) -> Print {
+        let mut h = SipHasher13::new_with_key(&self.key);
+        h.write_u8(CAME);
+        h.write_u64(name.0);
         h.write_u32(link.0);
-        // Zero marks an empty slot.
-        let print = h.finish().max(1);
-        let slots = u64::try_from(self.slots.len()).ok()?;
-        let at = usize::try_from(print.checked_rem(slots)?).ok()?;
-        self.slots.get_mut(at).map(|slot| (slot, print))
-    }
-
-    /// Whether the datagram was recorded and not overwritten since.
-    pub fn contains(&mut self, link: LinkId, source: &NodeId, sequence: u64) -> bool {
-        self.slot(link, source, sequence).is_some_and(|(slot, print)| *slot == print)
-    }
-
-    /// Records a datagram.
-    pub fn insert(&mut self, link: LinkId, source: &NodeId, sequence: u64) {
-        if let Some((slot, print)) = self.slot(link, source, sequence) {
-            *slot = print;
+        h.write_u32(check);
+        h.write_u64(span);
+        if let Some(signed) = datagram.signed {
+            h.write(signed.signature);
         }
+        Print(h.finish())
+    }
+
+    /// What a datagram of this name leaves that went on a link.
+    pub fn went(&self, link: LinkId, name: Name) -> Print {
+        let mut h = SipHasher13::new_with_key(&self.key);
+        h.write_u8(WENT);
+        h.write_u64(name.0);
+        h.write_u32(link.0);
+        Print(h.finish())
+    }
+
+    fn slot(&mut self, print: Print) -> Option<&mut u64> {
+        let slots = u64::try_from(self.slots.len()).ok()?;
+        let at = usize::try_from(print.0.checked_rem(slots)?).ok()?;
+        self.slots.get_mut(at)
+    }
+
+    /// Whether this was recorded and not overwritten since.
+    pub fn contains(&mut self, print: Print) -> bool {
+        // Zero marks an empty slot.
+        print.0 != 0 && self.slot(print).is_some_and(|slot| *slot == print.0)
+    }
+
+    /// Records what a datagram left.
+    pub fn insert(&mut self, print: Print) {
+        if let Some(slot) = self.slot(print) {
+            *slot = print.0;
+        }
+    }
+
+    /// Forgets it, if it was recorded and not overwritten since; true if so.
+    pub fn take(&mut self, print: Print) -> bool {
+        let there = self.contains(print);
+        if there && let Some(slot) = self.slot(print) {
+            *slot = 0;
+        }
+        there
     }
 }
 
@@ -57,6 +124,11 @@ impl<M: Memory> Seen<M> {
 mod tests {
     use super::*;
     use crate::tables::Fixed;
+    use crate::wire::datagram::Signed;
+
+    const A: NodeId = NodeId([3; 32]);
+    const B: NodeId = NodeId([4; 32]);
+    const HOPS: [[u8; 8]; 2] = [[5; 8], [6; 8]];
 
     fn seen_of(capacity: usize) -> Seen<Fixed> {
         let mut seen = Seen::EMPTY;
@@ -64,27 +136,68 @@ mod tests {
         seen
     }
 
+    fn datagram<'a>(signed: Option<Signed<'a>>) -> Datagram<'a> {
+        let (source, destination, hops) = (A, B, &HOPS[..]);
+        Datagram { hop_limit: 1, sequence: 7, source, destination, hops, signed, payload: &[] }
+    }
+
+    fn name(seen: &Seen<Fixed>, source: NodeId, to: NodeId, number: u64, hops: &[[u8; 8]]) -> Name {
+        seen.name(&source, &to, number, hops.iter().map(|h| HopId(*h)))
+    }
+
     #[test]
-    fn another_link_cannot_make_a_datagram_look_old() {
+    fn whatever_differs_makes_another_fingerprint() {
         let mut seen = seen_of(64);
-        let (a, b, who) = (LinkId(1), LinkId(2), NodeId([3; 32]));
-        seen.insert(a, &who, 7);
-        assert!(seen.contains(a, &who, 7));
-        assert!(!seen.contains(b, &who, 7));
-        assert!(!seen.contains(a, &who, 8));
-        assert!(!seen.contains(a, &NodeId([4; 32]), 7));
+        let same = name(&seen, A, B, 7, &HOPS);
+        let names = [
+            name(&seen, B, A, 7, &HOPS),
+            name(&seen, A, A, 7, &HOPS),
+            name(&seen, A, B, 8, &HOPS),
+            name(&seen, A, B, 7, &HOPS[..1]),
+            name(&seen, A, B, 7, &[HOPS[1], HOPS[0]]),
+        ];
+        assert!(names.iter().all(|n| *n != same));
+        let signed = |signature| Signed { public_key: &[2; 33], signature, proof: &[1] };
+        let (unsigned, one, other) =
+            (datagram(None), datagram(Some(signed(&[1; 64]))), datagram(Some(signed(&[2; 64]))));
+        let came = seen.came(LinkId(1), same, 9, &one, 0);
+        seen.insert(came);
+        assert!(seen.contains(came));
+        for print in [
+            seen.came(LinkId(2), same, 9, &one, 0),
+            seen.came(LinkId(1), names[0], 9, &one, 0),
+            seen.came(LinkId(1), same, 8, &one, 0),
+            seen.came(LinkId(1), same, 9, &other, 0),
+            seen.came(LinkId(1), same, 9, &unsigned, 0),
+            seen.came(LinkId(1), same, 9, &one, 1),
+            seen.went(LinkId(1), same),
+        ] {
+            assert!(!seen.contains(print));
+        }
+    }
+
+    #[test]
+    fn a_report_is_believed_once_and_from_one_link() {
+        let mut seen = seen_of(64);
+        let same = name(&seen, A, B, 7, &HOPS);
+        let (went, elsewhere) = (seen.went(LinkId(1), same), seen.went(LinkId(2), same));
+        seen.insert(went);
+        assert!(!seen.take(elsewhere));
+        assert!(seen.take(went));
+        assert!(!seen.take(went));
     }
 
     #[test]
     fn old_ones_are_overwritten_and_no_room_is_no_fault() {
         let mut seen = seen_of(8);
-        let who = NodeId([3; 32]);
-        (0..1000).for_each(|n| seen.insert(LinkId(1), &who, n));
-        assert!(seen.contains(LinkId(1), &who, 999));
-        let kept = (0..1000).filter(|n| seen.contains(LinkId(1), &who, *n)).count();
+        let prints: [Print; 1000] =
+            core::array::from_fn(|n| seen.went(LinkId(1), name(&seen, A, B, n as u64, &HOPS)));
+        prints.iter().for_each(|print| seen.insert(*print));
+        assert!(seen.contains(prints[999]));
+        let kept = prints.iter().filter(|print| seen.contains(**print)).count();
         assert!(kept <= 8);
         let mut none = seen_of(0);
-        none.insert(LinkId(1), &who, 1);
-        assert!(!none.contains(LinkId(1), &who, 1));
+        none.insert(prints[1]);
+        assert!(!none.contains(prints[1]) && !none.take(prints[1]));
     }
 }

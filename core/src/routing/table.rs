@@ -252,9 +252,11 @@ impl<M: Memory> RoutingTable<M> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::config::Allowance;
     use crate::id::{LinkId, Standing};
     use crate::policy::mode::MeshMode;
     use crate::policy::quota::TokenBucket;
+    use crate::routing::bad_payments::BadPayments;
     use crate::tables::Fixed;
 
     const FREE: Tariff = Tariff { base_msat: 0, per_kib_msat: 0 };
@@ -285,7 +287,7 @@ pub(crate) mod tests {
             overdue: Micros::MAX,
             free: TokenBucket::new(1, 1, 0),
             control: TokenBucket::new(1, 1, 0),
-            bad_payments: TokenBucket::new(0, 0, 0),
+            bad_payments: BadPayments::new(Allowance { rate: 0, burst: 0 }, 0, 0),
         }
     }
 

@@ -152,6 +152,10 @@ impl<V> Map<V> for HeapMap<V> {
     fn get(&self, key: &[u8; 32]) -> Option<&V> {
         self.values.get(self.place(key)?)
     }
+    fn get_mut(&mut self, key: &[u8; 32]) -> Option<&mut V> {
+        let place = self.place(key)?;
+        self.values.get_mut(place)
+    }
     fn try_insert(&mut self, key: [u8; 32], value: V) -> Result<(), V> {
         let Self { places, keys, values, capacity, secret } = self;
         let place = u32::try_from(keys.len()).ok().filter(|_| keys.len() < *capacity);

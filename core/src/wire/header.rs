@@ -153,6 +153,15 @@ impl Header {
         Self { hop_limit: 0, ..*self }.bytes(length)
     }
 
+    /// Refuses what a packet that crosses one link has no use for: a hop limit, a number.
+    pub(crate) fn is_for_one_link(&self) -> Result<(), WireError> {
+        match (self.hop_limit, self.sequence) {
+            (0, 0) => Ok(()),
+            (0, _) => Err(WireError::Field("sequence")),
+            _ => Err(WireError::Field("hop limit")),
+        }
+    }
+
     pub(super) fn set_check(head: &mut [u8; HEADER_LEN], check: u32) {
         if let Some(field) = head.last_chunk_mut::<4>() {
             *field = check.to_le_bytes();

@@ -61,6 +61,7 @@ impl Hello {
         if header.flags & !MISSING != 0 {
             return Err(WireError::Flags(header.flags));
         }
+        header.is_for_one_link()?;
         let missing = header.flags != 0;
         let mut r = Reader::new(body);
         let network = Network::from_u8(r.u8()?).ok_or(WireError::Field("network"))?;

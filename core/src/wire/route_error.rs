@@ -37,6 +37,21 @@ macro_rules! causes {
             /// Every cause.
             pub const ALL: &'static [Self] = &[$(Self::$name),*];
 
+            /// Whether it may be over soon, so that a paid datagram that was stopped for it
+            /// is worth sending again.
+            pub fn passes(self) -> bool {
+                matches!(
+                    self,
+                    Self::NextHopGone
+                        | Self::Congested
+                        | Self::NoClock
+                        | Self::TableFull
+                        | Self::StoreFailed
+                        | Self::Unconfirmed
+                        | Self::TooManyBad
+                )
+            }
+
             /// The cause with this number on the wire.
             pub fn from_u8(n: u8) -> Option<Self> {
                 Self::ALL.iter().copied().find(|c| *c as u8 == n)
@@ -69,6 +84,7 @@ causes! {
     CovenantInvalid = 21, "the covenant does not pay the relay as it must";
     Unconfirmed = 22, "the funding transaction is not known to be confirmed";
     TooManyBad = 23, "too many invalid payments via the hop before the relay; checks are rate-limited";
+    Dust = 24, "the covenant has an output below the dust limit of its script";
 }
 
 /// A route error.

@@ -5,6 +5,7 @@ use super::result::{Outcome, Samples};
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::mesh::{MeshError, NetworkReason};
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
+use std::collections::VecDeque;
 
 /// Reports asked for per window.
 const REPORTS_PER_WINDOW: u64 = 8;
@@ -47,8 +48,8 @@ pub(crate) struct Generator {
     final_asked: Option<u64>,
     outcome: Outcome,
     samples: Samples,
-    /// Numbers of our datagrams in this trial: from and up to.
-    sequences: Option<(u64, u64)>,
+    /// Numbers of our latest datagrams, as many as may be on the way.
+    sequences: VecDeque<u64>,
 }
 
 impl Generator {
@@ -69,7 +70,7 @@ impl Generator {
             final_asked: None,
             outcome: Outcome::default(),
             samples: Samples::default(),
-            sequences: None,
+            sequences: VecDeque::new(),
             plan,
         }
     }
@@ -121,8 +122,10 @@ impl Generator {
     pub(crate) fn sent(&mut self, outcome: Option<Result<u64, MeshError>>) {
         match outcome {
             Some(Ok(sequence)) => {
-                let from = self.sequences.map_or(sequence, |(from, _)| from);
-                self.sequences = Some((from, sequence));
+                if self.sequences.len() as u64 >= MOST_ON_THE_WAY {
+                    self.sequences.pop_front();
+                }
+                self.sequences.push_back(sequence);
             }
             Some(Err(reason)) => {
                 self.blocked = true;
@@ -164,7 +167,7 @@ impl Generator {
 
     /// Whether the datagram is one of ours; counts that a relay stopped it.
     pub(crate) fn stopped(&mut self, sequence: u64) -> bool {
-        let ours = self.sequences.is_some_and(|(from, to)| (from..=to).contains(&sequence));
+        let ours = self.sequences.contains(&sequence);
         if ours {
             self.outcome.stopped += 1;
         }

@@ -193,7 +193,7 @@ fn what_is_missing_or_too_much_is_named() {
     let error = Template::new(&mainnet, &all, 1_000);
     let inactive = CovenantError::NotActive;
     assert!(matches!(error, Err(CovenantMakeError::Refused { error, .. }) if error == inactive));
-    let low = Template::new(&quote, &all, 900);
+    let low = Template::new(&quote, &all, 90);
     let fee = CovenantError::FeeTooLow;
     assert!(matches!(low, Err(CovenantMakeError::Refused { error, .. }) if error == fee));
     for amount_msat in [u64::MAX, Amount::MAX_MONEY.to_sat() * 1_000 + 1] {
@@ -213,7 +213,7 @@ fn what_does_not_fund_or_prove_is_refused() {
     let payouts = payouts(&quote);
     let template = Template::new(&quote, &payouts, 1_000).unwrap();
     let script = template.locking_scripts().1;
-    let least = template.amount_sat() + template.fee_sat(1_000).unwrap();
+    let least = template.amount_sat() + template.fee_sat(100).unwrap();
     let paid = |funding: &Transaction, inclusion: &MerkleBlock| {
         template.paid(&quote, &payouts, funding, inclusion)
     };

@@ -3,9 +3,10 @@
 
 use super::{MeshManager, SentPacket, Verdict};
 use crate::node::Delivery;
+use crate::repeats::Repeats;
 use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::mesh::{
-    Action, Event, HostMesh, Input, MeshError, Misuse, NetworkReason, Remedy, Ticket,
+    Action, Event, HostMesh, Input, MeshError, Misuse, NetworkReason, Priority, Remedy, Ticket,
 };
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::time::Micros;
@@ -102,6 +103,8 @@ pub(super) struct Core {
     parked: HashMap<Ticket, Waiting>,
     parked_bytes: usize,
     inbox_full: bool,
+    /// Own paid datagrams that may have to be sent again.
+    pub(super) repeats: Repeats,
 }
 
 impl Core {
@@ -116,6 +119,7 @@ impl Core {
             parked: HashMap::new(),
             parked_bytes: 0,
             inbox_full: false,
+            repeats: Repeats::default(),
         }
     }
 
@@ -151,7 +155,7 @@ impl Core {
     pub(super) fn give(&mut self, now: Micros, input: Input<'_>) -> Result<(), Misuse> {
         self.mesh.handle(now, input)?;
         let mut resumed = VecDeque::new();
-        self.drain(&[], None, &mut resumed);
+        self.drain(now, &[], None, &mut resumed);
         self.resume(now, resumed)
     }
 
@@ -163,6 +167,24 @@ impl Core {
         }
     }
 
+    /// Sends what was stopped and paid for again, where it is time.
+    pub(super) fn repeat(&mut self, now: Micros) -> Result<(), Misuse> {
+        while let Some((sequence, packet)) = self.repeats.take(now) {
+            self.mesh.handle(now, Input::Repeat { packet: &packet })?;
+            let mut resumed = VecDeque::new();
+            if let Drained::Refused(reason) = self.drain(now, &packet, None, &mut resumed) {
+                self.repeats.refused(now, sequence, &reason);
+            }
+            self.resume(now, resumed)?;
+        }
+        Ok(())
+    }
+
+    /// When the state machine is to be given a timer, or something is sent again.
+    pub(super) fn due(&self) -> Option<Micros> {
+        self.until.into_iter().chain(self.repeats.due()).min()
+    }
+
     /// Gives a packet of a neighbour.
     pub(super) fn receive(
         &mut self,
@@ -172,7 +194,7 @@ impl Core {
     ) -> Result<Verdict, Misuse> {
         self.mesh.handle(now, Input::MessageReceived { link, packet })?;
         let mut resumed = VecDeque::new();
-        let verdict = match self.drain(packet, None, &mut resumed) {
+        let verdict = match self.drain(now, packet, None, &mut resumed) {
             Drained::Parked(ticket) => {
                 self.park(ticket, Waiting::Packet(link, packet.to_vec()));
                 Verdict::Waiting
@@ -200,7 +222,7 @@ impl Core {
         let Given { destination, payload, proof, .. } = &own;
         let destination = *destination;
         self.mesh.handle(now, Input::Send { destination, payload, proof, unchecked: false })?;
-        match self.drain(payload, Some(&own), resumed) {
+        match self.drain(now, payload, Some(&own), resumed) {
             Drained::Parked(ticket) => self.park(ticket, Waiting::Own(own)),
             Drained::Refused(reason) => own.tell(Outcome::Refused(reason)),
             Drained::Done => {}
@@ -213,7 +235,7 @@ impl Core {
             match self.unpark(ticket) {
                 Some(Waiting::Packet(link, mut packet)) => {
                     self.mesh.handle(now, Input::Resumed { ticket, packet: &mut packet })?;
-                    if let Drained::Parked(ticket) = self.drain(&packet, None, &mut resumed) {
+                    if let Drained::Parked(ticket) = self.drain(now, &packet, None, &mut resumed) {
                         self.park(ticket, Waiting::Packet(link, packet));
                     }
                 }
@@ -227,6 +249,7 @@ impl Core {
 
     fn drain(
         &mut self,
+        now: Micros,
         input: &[u8],
         own: Option<&Given>,
         resumed: &mut VecDeque<Ticket>,
@@ -238,8 +261,11 @@ impl Core {
                     self.until = until;
                     return drained;
                 }
-                Action::Forward { link, packet, sequence, after, .. } => {
+                Action::Forward { link, packet, sequence, after, priority } => {
                     let tail = input.get(packet.tail).unwrap_or_default();
+                    if let (Some(sequence), Priority::Paid) = (sequence, priority) {
+                        self.repeats.keep(now, sequence, packet.head, tail);
+                    }
                     let hops = packet.head.get(7).copied().unwrap_or_default();
                     let sent = sequence.map(|sequence| SentPacket { sequence, hops });
                     let own = own.map(|own| own.who.clone()).zip(sent);
@@ -276,7 +302,12 @@ impl Core {
                     resumed.push_back(ticket);
                     continue;
                 }
-                Action::Publish(event) => Effect::Publish(event),
+                Action::Publish(event) => {
+                    if let Event::DeliveryFailed { sequence, cause, .. } = event {
+                        self.repeats.stopped(now, sequence, cause);
+                    }
+                    Effect::Publish(event)
+                }
                 Action::Persist { number, record } => Effect::Persist { number, record },
                 Action::Verify { ticket, block_hash } => Effect::Ask { ticket, block: block_hash },
                 Action::Close { link, reason } => Effect::Close { link, reason },

@@ -207,8 +207,8 @@ fn a_covenants_block_is_looked_up_in_the_hosts_chain() {
         a.send_mesh_packet(b.id(), b"paid", &proof).await.unwrap();
         let got = b.poll_local_deliveries(9);
         // Of 830 satoshi at least, so that 40 % are relayed: 330 of the sender.
-        assert_eq!((&got[0].payload[..], got[0].earned_msat), (&b"paid"[..], 498_000));
-        assert_eq!(b.routing_stats().earned_msat, 498_000);
+        assert_eq!((&got[0].payload[..], got[0].earned_msat), (&b"paid"[..], 444_000));
+        assert_eq!(b.routing_stats().earned_msat, 444_000);
         let again = a.send_mesh_packet(b.id(), b"paid", &proof).await;
         let used = |e: &MeshError| matches!(e, MeshError::ReplayDetected(_));
         assert!(matches!(&again, Err(ManagerError::Refused(e)) if used(e)), "{again:?}");
@@ -300,7 +300,7 @@ fn what_was_paid_while_the_disk_was_full_is_booked_and_delivered_when_there_is_r
         }
         pay(5).await;
         assert_eq!(b.poll_local_deliveries(9).len(), 2);
-        assert_eq!((told(), b.routing_stats().earned_msat), (2, 996_000));
+        assert_eq!((told(), b.routing_stats().earned_msat), (2, 888_000));
     });
 }
 

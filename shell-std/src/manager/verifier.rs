@@ -54,7 +54,7 @@ impl PaymentVerifier {
             let block = |hash: &[u8; 32]| {
                 known.filter(|(asked, _)| asked == hash).map(|(_, header)| header)
             };
-            verify(proof, claim, &self.rules, &self.secp, |_, _| Ok(()), block)
+            verify(proof, claim, &self.rules, &self.secp, |_, _| Ok(()), || Ok(()), block)
         };
         let outcome = match once(None) {
             Ok(Outcome::NeedsBlock { block_hash, .. }) => {

@@ -78,7 +78,7 @@ impl OwnSend {
 }
 
 /// What became of a datagram of our own. There is one `Sent` or `Refused`, and
-/// after `Sent` there may be `Stopped`.
+/// after `Sent` there may be `Repeating`, a few times, and at last `Stopped`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// It is on its way.
@@ -90,12 +90,25 @@ pub enum Progress {
     },
     /// This node did not send it.
     Refused(MeshError),
+    /// A relay says that it stopped it, for a cause that may be over soon. It is paid for
+    /// and will be sent again.
+    Repeating {
+        /// Who says so.
+        reporter: NodeId,
+        /// Why.
+        cause: Cause,
+        /// Which repeat it will be, from 1 to
+        /// [`REPEATS`](blvm_mesh_core::payment::replay::REPEATS).
+        repeat: u8,
+    },
     /// A relay says that it stopped it.
     Stopped {
         /// Who says so.
         reporter: NodeId,
         /// Why.
         cause: Cause,
+        /// How often it had been sent again by then.
+        repeats: u8,
     },
 }
 

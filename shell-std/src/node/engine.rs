@@ -115,7 +115,8 @@ impl Engine {
 
     fn deadline(&self) -> Micros {
         let mesh = self.shell.until.unwrap_or(Micros::MAX);
-        let own = self.shell.waitlist.due().min(self.bench.deadline());
+        let repeat = self.shell.repeats.due().unwrap_or(Micros::MAX);
+        let own = self.shell.waitlist.due().min(self.bench.deadline()).min(repeat);
         mesh.min(self.next_tick).min(self.next_overdue).min(own)
     }
 
@@ -153,6 +154,13 @@ impl Engine {
         let now = self.shell.clock.now();
         if self.shell.until.is_some_and(|until| until <= now) {
             self.give(now, Input::Timer);
+        }
+        while let Some((sequence, packet)) = self.shell.repeats.take(now) {
+            match self.mesh.handle(now, Input::Repeat { packet: &packet }) {
+                Ok(()) => self.drain(now, &packet, Origin::Repeat(sequence)),
+                Err(misuse) => tracing::error!(%misuse, "the state machine was misused"),
+            }
+            self.settle(now);
         }
         if self.next_tick <= now {
             self.next_tick = now.saturating_add(TICK);
@@ -426,7 +434,7 @@ impl Engine {
                 FollowUp::Close(link, reason) => self.close(now, link, &reason),
                 FollowUp::Stopped { sequence, reporter, cause } => {
                     if !self.bench.stopped(sequence) {
-                        self.shell.tell_stopped(sequence, reporter, cause);
+                        self.shell.stopped(now, sequence, reporter, cause);
                     }
                 }
             }

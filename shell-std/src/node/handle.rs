@@ -12,10 +12,11 @@ use crate::config::Settings;
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::mesh::Quote;
 use blvm_mesh_core::payment::proof::INSTANT_SETTLEMENT;
+use blvm_mesh_core::payment::replay::REPEATS;
 use blvm_mesh_core::time::Micros;
 use secp256k1::PublicKey;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The node has stopped.
@@ -38,16 +39,21 @@ pub struct NodeHandle {
     pub(super) clock: Clock,
 }
 
+/// What may be told of one datagram: that it is sent, each repeat, and its end.
+const REPORTS: usize = 2 + REPEATS as usize;
+
 /// What became of a datagram, as far as it was waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fate {
     /// Sent or refused by this node.
     pub first: Progress,
-    /// A relay's report, if one came in time.
+    /// A relay's report that it was stopped for good, if one came in time.
     pub stopped: Option<Progress>,
     /// Whether it was waited for as long as a report can take, and the neighbour that took
     /// the datagram has answered since. Without a report nobody has refused it then.
     pub settled: bool,
+    /// The last report in time for which it is sent again, if there was one.
+    pub repeating: Option<Progress>,
 }
 
 /// Pause between looks at a link.
@@ -117,19 +123,34 @@ impl NodeHandle {
         unchecked: bool,
         wait: Duration,
     ) -> Result<Fate, Gone> {
-        let (progress, told) = smol::channel::bounded(2);
+        let (progress, told) = smol::channel::bounded(REPORTS);
         let covenant = proof.first() == Some(&INSTANT_SETTLEMENT);
         let factor = if proof.is_empty() { 1 } else { 2 };
         let own = OwnSend { destination, payload, proof, unchecked, progress };
         self.command(Command::Send(Box::new(own))).await?;
         let first = told.recv().await.map_err(|_| Gone)?;
+        let repeating = Mutex::new(None);
         let (stopped, settled) = match first {
             Progress::Sent { hops, .. } if !wait.is_zero() => {
                 let links = u32::from(hops) + 1;
                 let trip = Duration::from_micros(self.settings.config.timing.hop_round_trip);
                 let span = if covenant { wait } else { trip * links * factor };
-                let report = async { (told.recv().await.ok(), false) };
-                let calm = async { (None, self.settle(destination, span).await.is_some()) };
+                let report = async {
+                    loop {
+                        match told.recv().await.ok() {
+                            again @ Some(Progress::Repeating { .. }) => *lock(&repeating) = again,
+                            report => return (report, false),
+                        }
+                    }
+                };
+                let calm = async {
+                    let calm = self.settle(destination, span).await.is_some();
+                    if lock(&repeating).is_some() {
+                        // What becomes of the repeat is waited for.
+                        std::future::pending::<()>().await;
+                    }
+                    (None, calm)
+                };
                 let late = async {
                     smol::Timer::after(wait).await;
                     (None, covenant)
@@ -138,7 +159,9 @@ impl NodeHandle {
             }
             _ => (None, false),
         };
-        Ok(Fate { first, stopped, settled })
+        let repeating = lock(&repeating).take();
+        let settled = settled && repeating.is_none();
+        Ok(Fate { first, stopped, settled, repeating })
     }
 
     /// Waits until the link towards a node has taken what is queued on it now, its neighbour
@@ -262,4 +285,8 @@ impl NodeHandle {
     async fn command(&self, command: Command) -> Result<(), Gone> {
         self.commands.send(command).await.map_err(|_| Gone)
     }
+}
+
+fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -22,7 +22,7 @@ pub(crate) fn kind(reason: &MeshError) -> &'static str {
         },
         MeshError::PaymentVerificationFailed(reason) => match reason {
             P::Required => "payment-required",
-            P::ModeRefused(_) => "mode",
+            P::ModeRefused(_) | P::ModeTakesNone(_) => "mode",
             P::Lightning(_) => "lightning",
             P::Covenant(_) => "covenant",
             P::AmountTooSmall { .. } => "amount",

@@ -10,6 +10,7 @@ use super::egress::{Pushed, RoomAgain};
 use super::links::Links;
 use super::refusals::Refusals;
 use super::waitlist::Waitlist;
+use crate::repeats::Repeats;
 use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::link::fragment::Lane;
 use blvm_mesh_core::mesh::{
@@ -46,6 +47,8 @@ pub(crate) enum Origin<'a> {
     Bench,
     /// A search for a route to this node.
     Search(NodeId),
+    /// An own paid datagram of this number, once more.
+    Repeat(u64),
     /// A neighbour's packet, or the node itself.
     Other,
 }
@@ -116,6 +119,8 @@ pub(crate) struct Shell {
     pub(crate) waitlist: Waitlist,
     /// What became of the load generator's datagram.
     pub(crate) bench_outcome: Option<Result<u64, MeshError>>,
+    /// Own paid datagrams that may have to be sent again.
+    pub(crate) repeats: Repeats,
     /// Who waits for the end of a search.
     pub(crate) searches: HashMap<NodeId, Vec<smol::channel::Sender<bool>>>,
     parked: HashMap<Ticket, Waiting>,
@@ -147,6 +152,7 @@ impl Shell {
             no_room: false,
             waitlist: Waitlist::default(),
             bench_outcome: None,
+            repeats: Repeats::default(),
             searches: HashMap::new(),
             parked: HashMap::new(),
             parked_bytes: 0,
@@ -225,6 +231,11 @@ impl Shell {
         origin: Origin<'_>,
     ) {
         let progress = own.map(|(sequence, head)| Progress::Sent { sequence, hops: hops(head) });
+        if let (Some((sequence, head)), Priority::Paid) = (own, priority)
+            && !matches!(origin, Origin::Repeat(_))
+        {
+            self.repeats.keep(self.clock.now(), sequence, head, tail);
+        }
         if let Some(after) = self.durable.must_wait(after) {
             let progress = match origin {
                 Origin::Own(who) => progress.map(|progress| (who.clone(), progress)),
@@ -343,6 +354,13 @@ impl Shell {
                     self.tell(who.clone(), Progress::Refused(reason));
                 }
                 Origin::Search(destination) if link.is_none() => self.searched(destination, false),
+                Origin::Repeat(sequence) if link.is_none() => {
+                    if self.repeats.refused(now, sequence, &reason).is_none()
+                        && let Some(who) = self.followed.remove(&sequence)
+                    {
+                        let _ = who.try_send(Progress::Refused(reason));
+                    }
+                }
                 Origin::Bench if link.is_none() => self.bench_outcome = Some(Err(reason)),
                 _ => {}
             },
@@ -458,9 +476,16 @@ impl Shell {
         }
     }
 
-    pub(crate) fn tell_stopped(&mut self, sequence: u64, reporter: NodeId, cause: Cause) {
-        if let Some(who) = self.followed.remove(&sequence) {
-            let _ = who.try_send(Progress::Stopped { reporter, cause });
+    /// A relay stopped an own datagram: it is sent again, or its sender is told that it ends.
+    pub(crate) fn stopped(&mut self, now: Micros, sequence: u64, reporter: NodeId, cause: Cause) {
+        let repeats = self.repeats.times(sequence);
+        if let Some(repeat) = self.repeats.stopped(now, sequence, cause) {
+            tracing::info!(sequence, repeat, %reporter, "a paid datagram will be sent again: {cause}");
+            if let Some(who) = self.followed.get(&sequence) {
+                let _ = who.try_send(Progress::Repeating { reporter, cause, repeat });
+            }
+        } else if let Some(who) = self.followed.remove(&sequence) {
+            let _ = who.try_send(Progress::Stopped { reporter, cause, repeats });
         }
     }
 
@@ -506,6 +531,7 @@ impl Shell {
     pub(crate) fn housekeeping(&mut self) {
         self.refusals.report();
         self.deliveries.report();
+        self.repeats.housekeeping(self.clock.now());
         self.chain.housekeeping();
         self.followed.retain(|_, who| !who.is_closed());
         self.searches.retain(|_, who| {

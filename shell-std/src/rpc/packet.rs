@@ -73,6 +73,13 @@ pub struct Sent {
     pub outcome: Outcome,
     /// Set where a relay reported that it stopped the datagram.
     pub stopped: Option<Stopped>,
+    /// How often it was sent again within `wait_ms`, or will be: what is paid for and stopped
+    /// for a cause that may be over soon is not paid for again.
+    #[serde(default)]
+    pub repeats: u8,
+    /// Why it is sent again, where it is not known yet whether it was stopped then.
+    #[serde(default)]
+    pub repeating: Option<Stopped>,
 }
 
 /// What is known of a datagram that was sent.

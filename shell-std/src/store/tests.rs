@@ -4,6 +4,7 @@ use super::*;
 use crate::rpc::types::{GetLedger, LedgerTotal, Role};
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::payment::ledger::Method;
+use blvm_mesh_core::payment::replay::PaidPacket;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -29,6 +30,7 @@ pub(super) fn payment(n: u64, accepted_at: u64, expires_at: u64) -> Payment {
         share_msat: n,
         accepted_at,
         expires_at,
+        packet: PaidPacket::NONE,
     }
 }
 

@@ -78,7 +78,7 @@ pub fn target(data: &[u8]) -> bool {
             not_before: None,
         };
         let ask = |claim: &Claim<'_>, block: Option<KnownHeader>| {
-            verify(&proof, claim, &rules, &secp, |_, _| Ok(()), |_| block)
+            verify(&proof, claim, &rules, &secp, |_, _| Ok(()), || Ok(()), |_| block)
         };
         let outcome = match ask(&claim, None) {
             Ok(Outcome::NeedsBlock { merkle_root, .. }) => {

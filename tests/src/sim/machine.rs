@@ -25,6 +25,7 @@ pub enum Given {
     Received { link: LinkId, bytes: Bytes },
     Answer { ticket: Ticket, block: Option<KnownHeader> },
     Send { to: NodeId, payload: Bytes, proof: Bytes, unchecked: bool },
+    Repeat { bytes: Bytes },
     Find { to: NodeId },
     Resumed { link: Option<LinkId>, ticket: Ticket, bytes: Bytes },
     Timer,
@@ -60,6 +61,7 @@ impl Given {
             Self::Answer { ticket, block } => {
                 Input::PaymentVerified { ticket: *ticket, block: *block }
             }
+            Self::Repeat { bytes } => Input::Repeat { packet: bytes },
             Self::Find { to } => Input::FindRoute { destination: *to },
             Self::Timer => Input::Timer,
             Self::Clock { unix } => Input::WallClock { unix: *unix },
@@ -227,6 +229,7 @@ impl Machine {
         let changed = before.as_ref().is_some_and(|before| *before != self.state());
         let given: &[u8] = match given {
             Given::Send { payload, .. } => payload,
+            Given::Repeat { bytes } => bytes,
             _ => &bytes,
         };
         let mut did = Vec::new();

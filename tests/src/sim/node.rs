@@ -105,6 +105,8 @@ pub struct Node {
     pub(super) durable: u64,
     pub(super) waiting: VecDeque<Effect>,
     pub(super) parked: BTreeMap<Ticket, Held>,
+    /// Own paid datagrams by their numbers, and how often each was sent again.
+    pub(super) own_paid: BTreeMap<u64, (Bytes, u8)>,
     pub(super) timer: Micros,
     pub(super) searching: BTreeMap<NodeId, Search>,
     /// What it must remember, and what its neighbours have of it.
@@ -145,6 +147,7 @@ impl Node {
             durable: 0,
             waiting: VecDeque::new(),
             parked: BTreeMap::new(),
+            own_paid: BTreeMap::new(),
             timer: Micros::MAX,
             searching: BTreeMap::new(),
             remembered: Remembered::default(),
@@ -184,6 +187,7 @@ impl Node {
         self.durable = 0;
         self.waiting.clear();
         self.parked.clear();
+        self.own_paid.clear();
         self.timer = Micros::MAX;
         self.searching.clear();
         self.remembered = Remembered::default();

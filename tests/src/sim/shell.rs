@@ -9,7 +9,8 @@ use super::node::{Crash, Effect, Held, What};
 use super::wires::conn_of;
 use super::world::Event;
 use blvm_mesh_core::id::LinkId;
-use blvm_mesh_core::mesh::Remedy;
+use blvm_mesh_core::mesh::{Event as MeshEvent, Priority, Remedy};
+use blvm_mesh_core::payment::replay::{REPEAT_PAUSE, REPEATS};
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 use blvm_mesh_core::wire::Kind;
 use std::collections::VecDeque;
@@ -39,7 +40,11 @@ impl World {
         let (own, mut onward) = (Path::default().then(n), None);
         for did in &step.did {
             match did {
-                Did::Forward { link, bytes, relayed, after, sequence, .. } => {
+                Did::Forward { link, bytes, relayed, after, sequence, priority } => {
+                    if let (Some(sequence), Priority::Paid) = (sequence, priority) {
+                        let kept = &mut self.nodes[n].own_paid;
+                        kept.entry(*sequence).or_insert_with(|| (bytes.clone(), 0));
+                    }
                     let goes_on = *relayed || is_request_sent_on(given, bytes);
                     let path = match goes_on {
                         true => onward.get_or_insert_with(|| path.then(n)).clone(),
@@ -101,9 +106,33 @@ impl World {
                     self.at(self.now + late, Event::Answer { node: n, boot, ticket, hash });
                 }
                 Did::Wait { until } => self.wake(n, *until),
+                Did::Publish(MeshEvent::DeliveryFailed { sequence, cause, .. })
+                    if cause.passes() =>
+                {
+                    if let Some((_, times)) = self.nodes[n].own_paid.get(sequence)
+                        && *times < REPEATS
+                    {
+                        let pause = (REPEAT_PAUSE + REPEAT_PAUSE / 4) << times;
+                        let (boot, sequence) = (self.nodes[n].boots, *sequence);
+                        let event = Event::Repeat { node: n, boot, sequence };
+                        self.at(self.now + pause, event);
+                    }
+                }
                 Did::Absorbed | Did::Publish(_) => {}
             }
         }
+    }
+
+    /// A node sends an own paid datagram again.
+    pub(super) fn repeat(&mut self, n: usize, sequence: u64) {
+        let Some((bytes, times)) = self.nodes[n].own_paid.get_mut(&sequence) else { return };
+        if *times >= REPEATS {
+            return;
+        }
+        *times += 1;
+        let given = Given::Repeat { bytes: bytes.clone() };
+        self.checks.count("paid datagrams sent again");
+        self.input(n, given);
     }
 
     /// Wakes a node up at a time of its own clock. One timer is in the queue; an

@@ -118,6 +118,10 @@ impl Trace {
             Given::Congestion { link, lane, full } => {
                 self.numbers(&[13, link.0.into(), *lane as u64, (*full).into()]);
             }
+            Given::Repeat { bytes } => {
+                self.numbers(&[15]);
+                self.bytes(bytes);
+            }
             Given::Measured { link, quality } => {
                 self.numbers(&[14, link.0.into(), (*quality).into()]);
             }

@@ -36,6 +36,7 @@ pub(super) enum Event {
     Timer { node: usize, at: Micros },
     Durable { node: usize, boot: u64, number: u64 },
     Answer { node: usize, boot: u64, ticket: Ticket, hash: [u8; 32] },
+    Repeat { node: usize, boot: u64, sequence: u64 },
     Dial { a: usize, b: usize },
     Carrier { node: usize },
     Silence { node: usize, number: u64 },
@@ -246,6 +247,9 @@ impl World {
             Event::Answer { node, boot, ticket, hash } if self.nodes[node].boots == boot => {
                 let block = self.chain.known(&hash);
                 self.input(node, Given::Answer { ticket, block });
+            }
+            Event::Repeat { node, boot, sequence } if self.nodes[node].boots == boot => {
+                self.repeat(node, sequence);
             }
             Event::Dial { a, b } => {
                 let (a, b) = if self.chance.one_in(2) { (a, b) } else { (b, a) };

@@ -5,7 +5,6 @@
 //! until a far height, bound to a second coin that only the source can add,
 //! carrying an unlocking script that fails, or outputs that nodes do not relay.
 
-use super::CovenantRules;
 use crate::payment::tx::{TxOut, TxView};
 
 /// Satoshi that can exist.
@@ -34,9 +33,16 @@ pub enum TemplateError {
     /// An output script that nodes do not relay or that cannot be spent.
     #[error("an output of the template is not a standard payment")]
     NonStandardOutput,
-    /// An output below the rules' `min_output_sat`.
-    #[error("an output of the template is below the dust limit of its script")]
-    Dust,
+    /// An output below the [`dust_limit`] of its script: nodes do not relay the template.
+    #[error(
+        "an output of the template is {value_sat} sat, below its script's dust limit of {least_sat} sat"
+    )]
+    Dust {
+        /// What it pays, in satoshi.
+        value_sat: u64,
+        /// What it must pay at least, in satoshi.
+        least_sat: u64,
+    },
     /// Not exactly one `OP_RETURN` output, or it is not the hash of the terms.
     #[error(
         "the template commits to another size, route, source or destination than this packet's"
@@ -57,6 +63,32 @@ pub fn terms_script(terms_hash: &[u8; 32]) -> [u8; 34] {
     script
 }
 
+/// Least value, in satoshi, of an output with this script that nodes relay: what it costs to
+/// spend it at Bitcoin Core's `DUST_RELAY_TX_FEE` of 3,000 sat per 1,000 virtual bytes
+/// (`GetDustThreshold` in its policy.cpp). 0 for data, which nobody spends.
+pub fn dust_limit(script: &[u8]) -> u64 {
+    /// Outpoint, length of the script, sequence; with it a signature and a key.
+    const SPENDING: u64 = 32 + 4 + 1 + 4;
+    const SIGNATURE_AND_KEY: u64 = 107;
+    let is_witness_program = matches!(
+        script,
+        [0x00 | 0x51..=0x60, len @ 2..=40, program @ ..] if program.len() == usize::from(*len)
+    );
+    let spending = match script.first() {
+        Some(&OP_RETURN) => return 0,
+        _ if is_witness_program => SPENDING + SIGNATURE_AND_KEY / 4,
+        _ => SPENDING + SIGNATURE_AND_KEY,
+    };
+    let len = script.len() as u64;
+    let prefix = match len {
+        0..=0xfc => 1,
+        0xfd..=0xffff => 3,
+        _ => 5,
+    };
+    // Scripts are far shorter than 2^32 bytes.
+    3 * (8 + prefix + len + spending)
+}
+
 /// Whether an output carries data and pays nobody.
 pub(super) fn is_data(output: &TxOut<'_>) -> bool {
     output.script_pubkey.first() == Some(&OP_RETURN)
@@ -67,7 +99,6 @@ pub(super) fn is_data(output: &TxOut<'_>) -> bool {
 pub(super) fn check_form(
     template: &TxView<'_>,
     terms_hash: &[u8; 32],
-    rules: &CovenantRules,
 ) -> Result<u64, TemplateError> {
     if !(1..=3).contains(&template.version()) {
         return Err(TemplateError::Version);
@@ -97,8 +128,11 @@ pub(super) fn check_form(
             bindings += 1;
         } else if !is_standard_payment(output.script_pubkey) {
             return Err(TemplateError::NonStandardOutput);
-        } else if output.value < rules.min_output_sat {
-            return Err(TemplateError::Dust);
+        } else {
+            let (value_sat, least_sat) = (output.value, dust_limit(output.script_pubkey));
+            if value_sat < least_sat {
+                return Err(TemplateError::Dust { value_sat, least_sat });
+            }
         }
     }
     if bindings == 1 { Ok(sum) } else { Err(TemplateError::TermsNotBound) }
@@ -122,11 +156,43 @@ mod tests {
     use super::*;
     use bitcoin::ScriptBuf;
     use proptest::prelude::*;
+    use std::vec;
 
     #[test]
     fn terms_script_is_op_return_and_a_push() {
         let hash = [7; 32];
         assert_eq!(terms_script(&hash)[..], ScriptBuf::new_op_return(hash).to_bytes());
+    }
+
+    /// The limits that wallets know by heart, and of pay to anchor.
+    #[test]
+    fn dust_limits_are_those_of_bitcoin_core() {
+        let p2pkh = [&[0x76, 0xa9, 20][..], &[1; 20], &[0x88, 0xac]].concat();
+        let p2sh = [&[0xa9, 20][..], &[1; 20], &[0x87]].concat();
+        let program = |version: u8, len: u8| [&[version, len][..], &vec![1; len.into()]].concat();
+        let limits = [
+            (p2pkh, 546),
+            (p2sh, 540),
+            (program(0, 20), 294),
+            (program(0, 32), 330),
+            (program(0x51, 32), 330),
+            (std::vec![0x51, 2, 0x4e, 0x73], 240),
+            (terms_script(&[7; 32]).to_vec(), 0),
+        ];
+        for (script, limit) in limits {
+            assert_eq!(dust_limit(&script), limit, "{script:x?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn dust_limits_agree_with_another_implementation(script in prop::collection::vec(any::<u8>(), 0..70), version in 0u8..18, len in 2u8..=40) {
+            let program = [&[if version == 0 { 0 } else { 0x50 + version.min(16) }, len][..], &vec![3; len.into()]].concat();
+            for script in [script, program] {
+                let other = ScriptBuf::from(script.clone()).minimal_non_dust().to_sat();
+                prop_assert_eq!(dust_limit(&script), other, "{:x?}", script);
+            }
+        }
     }
 
     fn oracle(bytes: &[u8]) -> bool {

@@ -258,7 +258,13 @@ fn every_rule_broken_in_the_template() {
         (Template(TemplateError::NonStandardOutput), |p| {
             p.template.output[0].script_pubkey = ScriptBuf::from(std::vec![0xae; 40]);
         }),
-        (Template(TemplateError::Dust), |p| *p.value(0) = Amount::from_sat(329)),
+        // Change to a witness script, and a share to a script hash.
+        (Template(TemplateError::Dust { value_sat: 329, least_sat: 330 }), |p| {
+            *p.value(0) = Amount::from_sat(329);
+        }),
+        (Template(TemplateError::Dust { value_sat: 539, least_sat: 540 }), |p| {
+            (*p.value(3), p.template.output[3].script_pubkey) = (Amount::from_sat(539), payout(2));
+        }),
         (Template(TemplateError::TermsNotBound), |p| drop(p.template.output.pop())),
         (Template(TemplateError::TermsNotBound), |p| p.bind()),
         (Template(TemplateError::TermsNotBound), |p| p.hops.swap(0, 1)),
@@ -358,12 +364,12 @@ fn bounds_of_time_and_money_are_exact() {
     assert!(accepts(|p| p.now = NOW - 600 + 86_399));
     assert!(accepts(|p| *p.value(0) = Amount::from_sat(330)));
     assert!(accepts(|p| p.template.input[0].sequence = Sequence(1 << 31)));
-    // One satoshi per virtual byte of the transaction with its real witness.
+    // A tenth of a satoshi per virtual byte of the transaction with its real witness.
     let mut p = Payment::honest(2, Party::Intermediate(1), 100_000, true, true);
     let script = [&[0x20], &[0; 32][..], &[0xb3]].concat();
     p.template.input[0].witness = Witness::from_slice(&[script]);
     let vbytes = p.template.vsize() as u64;
-    *p.value(0) = Amount::from_sat(5_003_000 - vbytes);
+    *p.value(0) = Amount::from_sat(5_003_000 - vbytes.div_ceil(10));
     p.lock();
     assert!(p.run().is_ok());
     *p.value(0) += Amount::from_sat(1);

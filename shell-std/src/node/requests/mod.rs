@@ -74,10 +74,17 @@ impl Service {
         let fate =
             self.node.send(destination, request.data, proof, request.unchecked, wait).await?;
         let stopped = match fate.stopped {
-            Some(Progress::Stopped { reporter, cause }) => {
+            Some(Progress::Stopped { reporter, cause, .. }) => {
                 Some(Stopped { reporter, cause: cause.to_string() })
             }
             _ => None,
+        };
+        let (repeats, repeating) = match (fate.stopped, fate.repeating) {
+            (Some(Progress::Stopped { repeats, .. }), _) => (repeats, None),
+            (_, Some(Progress::Repeating { reporter, cause, repeat })) => {
+                (repeat, Some(Stopped { reporter, cause: cause.to_string() }))
+            }
+            _ => (0, None),
         };
         match fate.first {
             Progress::Sent { sequence, hops } => {
@@ -86,10 +93,22 @@ impl Service {
                     (None, true) => Outcome::Sent,
                     (None, false) => Outcome::Unknown,
                 };
-                Ok(Sent { sequence, destination, hops, bytes, paid, outcome, stopped })
+                Ok(Sent {
+                    sequence,
+                    destination,
+                    hops,
+                    bytes,
+                    paid,
+                    outcome,
+                    stopped,
+                    repeats,
+                    repeating,
+                })
             }
             Progress::Refused(reason) => Err(RpcError::refused(words::for_the_sender(&reason))),
-            Progress::Stopped { .. } => Err(RpcError::internal("a report came before the packet")),
+            Progress::Repeating { .. } | Progress::Stopped { .. } => {
+                Err(RpcError::internal("a report came before the packet"))
+            }
         }
     }
 

@@ -148,8 +148,8 @@ fn booked(disk: &Disk) -> (Method, Party, u64, u64) {
 
 fn all_booked(disks: &[Disk; 3]) {
     let amount = booked(&disks[0]).2;
-    // 330 satoshi for the sender are the least that is relayed: 3,300 in all.
-    assert_eq!(amount, 3_300_000);
+    // 294 satoshi for the sender are the least that is relayed: 2,940 in all.
+    assert_eq!(amount, 2_940_000);
     let expected = [(Party::Source, 1), (Party::Intermediate(0), 3), (Party::Destination, 6)];
     for (disk, (party, tenths)) in disks.iter().zip(expected) {
         assert_eq!(booked(disk), (Method::Covenant, party, amount, tenths * amount / 10));
@@ -175,7 +175,7 @@ fn a_covenant_is_accepted_once_a_bitcoin_node_knows_its_block_and_only_once() {
         let sent = send_paid(&a, &c, &data, &proof, false).await.unwrap();
         assert_eq!((sent.hops, sent.paid), (1, true));
         let got = delivery(&c).await;
-        assert_eq!((&got.payload, got.earned_msat), (&data, 1_980_000));
+        assert_eq!((&got.payload, got.earned_msat), (&data, 1_764_000));
         all_booked(&disks);
         let lookups = fake.methods().into_iter().filter(|m| m == "getblockheader").count();
         assert_eq!(lookups, 3, "one by each node");
@@ -245,15 +245,17 @@ fn while_a_bitcoin_node_is_silent_free_traffic_flows() {
         };
         let sent = send_paid(&a, &c, b"data", &proof, true);
         let (sent, ()) = smol::future::zip(sent, meanwhile).await;
-        let stopped = sent.unwrap().stopped.unwrap();
+        // It is sent again, and the node asked again.
+        let stopped = sent.unwrap().repeating.unwrap();
         let unconfirmed = (b.handle().id(), Cause::Unconfirmed.to_string());
         assert_eq!((stopped.reporter, stopped.cause), unconfirmed);
-        assert_eq!(parked().await, 0);
+        until("nothing waits", || async { parked().await == 0 }).await;
         let stats = match service(&b).handle(Request::GetStats).await {
             Ok(Answer::GetStats(stats)) => stats.chain.unwrap(),
             other => panic!("{other:?}"),
         };
-        assert_eq!((stats.state, stats.failed), (ChainState::Failed, 1));
+        assert_eq!(stats.state, ChainState::Failed);
+        assert!((1..=4).contains(&stats.failed), "{}", stats.failed);
         assert!(stats.error.unwrap().contains("chain.timeout_ms"));
         stop([a, b, c]).await;
     });

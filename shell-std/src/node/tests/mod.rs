@@ -199,7 +199,7 @@ fn a_bitcoin_message_goes_through_a_relay_for_free_and_other_data_does_not() {
         let fate = send(&a, &c, b"data", &[], true).await;
         let reporter = b.handle().id();
         let cause = Cause::PaymentRequired;
-        assert_eq!(fate.stopped, Some(Progress::Stopped { reporter, cause }));
+        assert_eq!(fate.stopped, Some(Progress::Stopped { reporter, cause, repeats: 0 }));
         assert!(c.handle().deliveries().take(9, 9).is_empty());
 
         // There is nobody there.

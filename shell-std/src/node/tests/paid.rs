@@ -159,6 +159,44 @@ fn a_payment_is_split_booked_and_never_accepted_again_not_even_after_a_crash() {
 }
 
 #[test]
+fn what_is_paid_and_stopped_for_now_is_sent_again_by_itself() {
+    Bed::run(async |bed| {
+        let (mode, disk) = (MeshMode::PaymentGated, Disk::default());
+        let b = bed.start_with(2, mode, &[], disk.clone(), accepts);
+        let a = bed.start_with(1, mode, &[&b], Disk::default(), accepts);
+        let c = bed.start_with(3, mode, &[&b], Disk::default(), accepts);
+        linked(&a, &b).await;
+        linked(&c, &b).await;
+        let (to, source) = (c.handle().id(), service(&a));
+        let good = proof(&source, to, 4).await;
+        // The link behind the relay is gone for a while.
+        drop(c);
+        let gone = async || !b.handle().neighbours().await.unwrap().contains(&to);
+        until("the relay sees that the node is gone", gone).await;
+        let request = SendPacket {
+            destination: Target(to),
+            data: b"paid".to_vec(),
+            proof: Some(Proof::Lightning(good.clone())),
+            unchecked: false,
+            wait_ms: 600,
+        };
+        let Ok(Reply::SendPacket(sent)) = source.handle(Request::SendPacket(request)).await else {
+            panic!("it is not sent");
+        };
+        assert_eq!((sent.stopped, sent.repeats), (None, 1));
+        let repeating = sent.repeating.expect("a relay's report");
+        assert_eq!(repeating.cause, Cause::NextHopGone.to_string());
+        let c = bed.start_with(3, mode, &[&b], Disk::default(), accepts);
+        assert_eq!(delivery(&c).await.payload, b"paid");
+        let payments = disk.records.lock().unwrap().len();
+        assert_eq!(payments, 1, "the relay has booked it once");
+        for node in [a, b, c] {
+            node.stop().await;
+        }
+    });
+}
+
+#[test]
 fn nothing_paid_leaves_before_it_is_durable_and_free_traffic_does_not_wait() {
     Bed::run(async |bed| {
         let disk = Disk::default();
@@ -193,7 +231,7 @@ fn nothing_paid_leaves_before_it_is_durable_and_free_traffic_does_not_wait() {
             async || b.handle().job(|engine| engine.shell.durable.failed).await == Ok(true);
         until("the store fails", failed).await;
         let paid = proof(&source, to, 4).await;
-        let stopped = send_paid(&source, to, b"none", &paid, true).await.unwrap().stopped;
+        let stopped = send_paid(&source, to, b"none", &paid, true).await.unwrap().repeating;
         assert_eq!(stopped.unwrap().cause, Cause::StoreFailed.to_string());
         send(&a, &c, &ping(2), &[], false).await;
         assert_eq!(delivery(&c).await.payload, ping(2));

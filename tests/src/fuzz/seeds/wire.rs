@@ -9,6 +9,7 @@ use blvm_mesh_core::link::datagram::Role;
 use blvm_mesh_core::mode::MeshMode;
 use blvm_mesh_core::payment::fee::Party;
 use blvm_mesh_core::payment::ledger::{Method, Payment, Record};
+use blvm_mesh_core::payment::replay::PaidPacket;
 use blvm_mesh_core::tariff::Tariff;
 use blvm_mesh_core::wire::WireError;
 use blvm_mesh_core::wire::datagram::Emit;
@@ -111,6 +112,7 @@ pub(super) fn seeds() -> Vec<Seed> {
             share_msat: 3_000,
             accepted_at: 1_750_000_000,
             expires_at: 1_750_003_600,
+            packet: PaidPacket(0x1234_5678_9abc),
         })
         .encode()
         .to_vec()

@@ -17,14 +17,17 @@ use crate::bank::OwnTerms;
 use blvm_mesh_core::config::MAX_HOPS;
 use blvm_mesh_core::mesh::{Event, Priority};
 use blvm_mesh_core::payment::ledger::Record;
+use blvm_mesh_core::time::Micros;
 use blvm_mesh_core::wire::Kind;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// What the one who sees everything remembers.
 #[derive(Debug, Default)]
 pub struct Checks {
     /// Payments that each node carried something for, over all time.
     spent: HashSet<(usize, [u8; 32])>,
+    /// Paid packets that nodes carried, by what their sources signed and how.
+    passed: HashMap<(usize, Vec<u8>), Passed>,
     /// Payloads that go free.
     pub free: HashSet<Vec<u8>>,
     /// Covenants that are funded, by their replay keys.
@@ -37,6 +40,16 @@ pub struct Checks {
     pub(super) lied: HashSet<usize>,
     /// How often things happened, so that no test passes because nothing did.
     pub counts: BTreeMap<String, u64>,
+}
+
+/// How often a node has carried a paid packet.
+#[derive(Debug, Clone, Copy)]
+struct Passed {
+    /// In which of its runs, and how often in it.
+    boot: u64,
+    times: u8,
+    /// When the last time, by its own clock.
+    at: Micros,
 }
 
 /// What was paid by a covenant.

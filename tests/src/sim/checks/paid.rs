@@ -2,6 +2,7 @@
 
 use super::super::World;
 use super::super::machine::{Did, Given, Step};
+use super::Passed;
 use crate::bank::OwnTerms;
 use bitcoin::consensus::deserialize;
 use bitcoin::hashes::{Hash, sha256};
@@ -12,6 +13,7 @@ use blvm_mesh_core::mesh::{Event, Priority};
 use blvm_mesh_core::payment::fee::Party;
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::payment::packed::PackedProof;
+use blvm_mesh_core::payment::replay::{REPEAT_PAUSE, REPEATS};
 use blvm_mesh_core::wire::Header;
 use blvm_mesh_core::wire::datagram::Datagram;
 use secp256k1::{PublicKey, schnorr};
@@ -86,8 +88,7 @@ impl World {
                 _ => None,
             })
             .collect();
-        let node = &self.nodes[n];
-        let mode = node.config.mode;
+        let mode = self.nodes[n].config.mode;
         let mut used = None;
         for did in &step.did {
             // What goes on: as bytes of the whole packet, with what must be durable.
@@ -104,10 +105,14 @@ impl World {
                 ) => (bytes, None, *after, Some(*earned_msat)),
                 _ => continue,
             };
-            if matches!(given, Given::Send { unchecked: true, .. }) {
+            if matches!(given, Given::Send { unchecked: true, .. } | Given::Repeat { .. }) {
                 continue;
             }
             let d = datagram(packet).expect("a datagram went on");
+            if priority == Some(Priority::Paid) && booked.is_empty() {
+                self.passes_again(n, &d, given);
+                continue;
+            }
             let known = self.checks.free.contains(d.payload);
             let goes_free = mode == MeshMode::Open || known || is_bitcoin(d.payload);
             if goes_free && booked.is_empty() {
@@ -139,6 +144,7 @@ impl World {
             let all = shares.iter().sum();
             assert_eq!(shares[party], share, "I5: node {n} is {party} of {given:?}");
             assert_eq!(earned.unwrap_or(share), share, "I5");
+            let node = &self.nodes[n];
             let price = node.config.payment.tariff.price(d.payload.len() as u64);
             assert!(party == 0 || share >= price, "I1: node {n} has {share} of {price} msat");
             let record = step.did.iter().find_map(|d| match d {
@@ -160,10 +166,36 @@ impl World {
                     assert_eq!(p.role, role, "I5: {given:?}");
                 }
             }
+            if party > 0 {
+                self.passes_first(n, &d);
+            }
             used = Some(Paid { key, all, share, parties: d.route().len() + 2 });
         }
         assert!(used.is_some() || booked.is_empty(), "I2: booked and not carried: {given:?}");
         used
+    }
+
+    fn passes_first(&mut self, n: usize, d: &Datagram<'_>) {
+        let node = &self.nodes[n];
+        let passed = Passed { boot: node.boots, times: 1, at: node.local(self.now) };
+        self.checks.passed.insert((n, what_was_signed(d)), passed);
+    }
+
+    /// I2: one packet, carried at most four times, a second apart, and once more after a
+    /// restart.
+    fn passes_again(&mut self, n: usize, d: &Datagram<'_>, given: &Given) {
+        let (boot, now) = (self.nodes[n].boots, self.nodes[n].local(self.now));
+        let passed = self.checks.passed.get_mut(&(n, what_was_signed(d)));
+        let passed = passed.unwrap_or_else(|| panic!("I2: node {n} carries unpaid: {given:?}"));
+        if passed.boot == boot {
+            let early = now < passed.at + REPEAT_PAUSE;
+            assert!(!early && passed.times <= REPEATS, "I2: node {n}: {passed:?}: {given:?}");
+            passed.times += 1;
+        } else {
+            (passed.boot, passed.times) = (boot, 1 + REPEATS);
+        }
+        passed.at = now;
+        self.checks.count("carried again for one payment");
     }
 
     /// Whether somebody paid for exactly this. What goes back to the source at most.
@@ -240,4 +272,10 @@ impl World {
             self.account.shares_msat += booked;
         }
     }
+}
+
+/// What makes a paid packet one: all that its source signed, and the signature.
+fn what_was_signed(d: &Datagram<'_>) -> Vec<u8> {
+    let signature = d.signed.map(|s| s.signature.to_vec()).unwrap_or_default();
+    [&d.sighash().unwrap_or_default()[..], &signature].concat()
 }

@@ -6,15 +6,30 @@ use super::super::machine::{Did, Given, Known, Step};
 use super::paid::datagram;
 use blvm_mesh_core::config::{Allowance, ROUTES_PER_DESTINATION};
 use blvm_mesh_core::id::{HopId, LinkId, NodeId};
-use blvm_mesh_core::mesh::{MeshError, NetworkReason, PaymentReason, RoutingReason};
+use blvm_mesh_core::mesh::{MeshError, NetworkReason, PaymentReason, Priority, RoutingReason};
 use blvm_mesh_core::payment::lightning::LightningError;
+use blvm_mesh_core::payment::replay::REPEAT_PAUSE;
 use blvm_mesh_core::time::{Micros, SECOND};
 use blvm_mesh_core::wire::Header;
 use blvm_mesh_core::wire::route_request::RouteRequest;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
 /// Bad payments that a new link may pass on at once, however many are allowed.
-const BAD_AT_FIRST: u64 = 4;
+const BAD_AT_FIRST: u64 = 4 + PARTS;
+
+/// Parts in which the nodes behind a neighbour have the same once more, and sources that
+/// paid a third time.
+const PARTS: u64 = 8;
+
+fn three_times(of: Allowance) -> Allowance {
+    let rate = of.rate.saturating_mul(3).saturating_add(3);
+    Allowance { rate, burst: of.burst.saturating_add(2 * PARTS * part_of(of)) }
+}
+
+/// What one part may have at once.
+fn part_of(of: Allowance) -> u64 {
+    of.burst.div_ceil(PARTS).clamp(1, 1 << 16)
+}
 
 /// How long a request is remembered where there is room.
 const REMEMBERED: Micros = 60 * SECOND;
@@ -43,6 +58,11 @@ impl Left {
         (self.level / u128::from(SECOND)) as u64
     }
 
+    /// As much more at once.
+    fn add(&mut self, n: u64) {
+        self.level += u128::from(n) * u128::from(SECOND);
+    }
+
     fn take(&mut self, n: u64) {
         self.level = self.level.saturating_sub(u128::from(n) * u128::from(SECOND));
     }
@@ -52,7 +72,10 @@ impl Left {
 #[derive(Debug)]
 struct Used {
     free: Left,
+    /// At most: its own, what the nodes behind it share, and what those have that paid.
     bad_payments: Left,
+    /// Whether any was charged.
+    charged: bool,
     /// Requests that were new and when they came, the latest last.
     requests: VecDeque<((HopId, u64), Micros)>,
 }
@@ -69,7 +92,7 @@ pub(in crate::sim) struct Shares {
     /// seen of which link they are.
     mine: HashSet<(HopId, u64)>,
     seen: HashSet<(LinkId, NodeId, u64)>,
-    latest: Option<(LinkId, NodeId, u64)>,
+    latest: Option<((LinkId, NodeId, u64), Micros)>,
 }
 
 fn refusal(step: &Step) -> Option<MeshError> {
@@ -128,7 +151,7 @@ impl World {
         match given {
             Given::Received { link, bytes } => {
                 if let Some(d) = datagram(bytes) {
-                    let what = (*link, d.source, d.sequence);
+                    let what = ((*link, d.source, d.sequence), d.signed.is_some());
                     self.datagram_within(n, what, bytes.len() as u64, step);
                 } else if let Ok((header, body)) = Header::parse(bytes) {
                     if let Ok(request) = RouteRequest::parse(header, body) {
@@ -143,7 +166,7 @@ impl World {
             Given::Resumed { link, .. } if refusal(step).is_some() => self.count_bad(n, *link),
             Given::Resumed { link: Some(link), bytes, .. } => {
                 if let Some(d) = datagram(bytes) {
-                    let what = (*link, d.source, d.sequence);
+                    let what = ((*link, d.source, d.sequence), d.signed.is_some());
                     self.datagram_within(n, what, bytes.len() as u64, step);
                 }
             }
@@ -174,7 +197,8 @@ impl World {
                 let free = Allowance { rate: config.free_rate, burst: config.free_burst };
                 let used = Used {
                     free: Left::new(free, u64::MAX, now),
-                    bad_payments: Left::new(config.bad_payments, BAD_AT_FIRST, now),
+                    bad_payments: Left::new(three_times(config.bad_payments), BAD_AT_FIRST, now),
+                    charged: false,
                     requests: VecDeque::new(),
                 };
                 shares.links.insert(*link, used);
@@ -192,21 +216,30 @@ impl World {
         if let Some(used) = used {
             used.bad_payments.now(now);
             used.bad_payments.take(1);
+            used.charged = true;
         }
     }
 
     /// Free traffic, bad payments, and what was here lately.
-    fn datagram_within(&mut self, n: usize, what: (LinkId, NodeId, u64), size: u64, step: &Step) {
+    fn datagram_within(
+        &mut self,
+        n: usize,
+        (what, signed): ((LinkId, NodeId, u64), bool),
+        size: u64,
+        step: &Step,
+    ) {
         let now = self.nodes[n].local(self.now);
+        let of = self.nodes[n].config.bad_payments;
         let shares = &mut self.nodes[n].shares;
         let Some(used) = shares.links.get_mut(&what.0) else { return };
         let (free, bad) = (used.free.now(now), used.bad_payments.now(now));
+        let is_new = step.did.iter().any(super::payments::is_booked);
         match refusal(step) {
             Some(MeshError::NetworkError(NetworkReason::QuotaExceeded)) => {
                 assert!(free < size, "I6: node {n} refuses {size} bytes, {free} are free");
             }
             Some(MeshError::PaymentVerificationFailed(PaymentReason::TooManyBad)) => {
-                assert_eq!(bad, 0, "I6: node {n} refuses to check what it may");
+                assert!(used.charged, "I6: node {n} refuses to check what it may");
             }
             Some(MeshError::RoutingError(RoutingReason::Duplicate)) => {
                 assert!(
@@ -217,15 +250,28 @@ impl World {
             Some(reason) if was_bad(&reason) => {
                 assert!(bad > 0, "I6: node {n} checks too many bad payments of {:?}", what.0);
                 used.bad_payments.take(1);
+                used.charged = true;
             }
             Some(_) => {}
-            None if step.did.iter().any(|d| matches!(d, Did::Parked { .. })) => {}
+            None if step.did.iter().any(|d| matches!(d, Did::Parked { .. })) => used.charged = true,
+            // A paid one again.
+            None if step.did.iter().any(|d| match d {
+                Did::Forward { priority, .. } => *priority == Priority::Paid && !is_new,
+                Did::Absorbed => true,
+                _ => false,
+            }) => {}
             None => {
-                if !step.did.iter().any(super::payments::is_booked) {
+                if is_new {
+                    used.bad_payments.add(part_of(of));
+                } else {
                     assert!(size <= free, "I6: node {n} takes {size} bytes, {free} are free");
                     used.free.take(size);
                 }
-                let again = shares.latest.replace(what) == Some(what);
+                // A signed one may come again where nobody keeps payments, but not at once.
+                let before = shares.latest.replace((what, now));
+                let again = before.is_some_and(|(latest, at)| {
+                    latest == what && (!signed || now < at + REPEAT_PAUSE / 2)
+                });
                 assert!(!again, "I4: node {n} takes {what:?} twice");
                 shares.seen.insert(what);
             }

@@ -1,0 +1,231 @@
+//! How many payments a neighbour may pass on that turn out bad by a check that costs: a
+//! signature, or a question to the node.
+//!
+//! A neighbour answers for its own datagrams. Of those that it relays a part may be forged
+//! that it cannot check, and whoever forges them must not take what others need. So each is
+//! charged to the node before the neighbour on its way, which an honest neighbour vouches
+//! for: these share the allowance in equal parts, and a source that has paid here before, on
+//! the same way, has a part of its own. Bounded memory, constant time.
+
+use super::seen::Name;
+use crate::config::Allowance;
+use crate::policy::quota::TokenBucket;
+use crate::time::{MILLISECOND, Micros};
+
+/// Parts that the nodes behind a neighbour share; which one is whose is secret.
+const PARTS: usize = 8;
+/// Sources that have paid by way of a neighbour and have a part of their own.
+const KNOWN: usize = 8;
+
+/// Who is charged for a datagram of a neighbour's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Charged {
+    /// The neighbour: it is the source.
+    Neighbour,
+    /// A node behind it.
+    Behind {
+        /// The node before the neighbour on the datagram's way.
+        before: Name,
+        /// Source and way up to here.
+        source: Name,
+    },
+}
+
+/// The allowance of one neighbour.
+#[derive(Debug)]
+pub struct BadPayments {
+    own: TokenBucket,
+    /// Time between two for one part, in milliseconds.
+    pause: u32,
+    /// How many a part may have at once.
+    burst: u32,
+    parts: [Part; PARTS],
+    known: [(u32, Part); KNOWN],
+}
+
+/// When a part is whole again, in milliseconds of the monotonic clock, modulo 2^32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Part(u32);
+
+fn millis(now: Micros) -> u32 {
+    (now / MILLISECOND) as u32
+}
+
+impl BadPayments {
+    /// What a neighbour may have from now on, with `at_first` of its own at most.
+    pub fn new(allowed: Allowance, at_first: u64, now: Micros) -> Self {
+        let parts = PARTS as u64;
+        let pause = parts.saturating_mul(1000).checked_div(allowed.rate).unwrap_or(u64::MAX);
+        let burst = allowed.burst.div_ceil(parts).clamp(1, 1 << 16);
+        // A part is never further from whole than half of what the clock can tell.
+        let pause = pause.min(u64::from(u32::MAX >> 1) / burst) as u32;
+        let mut new = Self {
+            own: TokenBucket::new(allowed.rate, allowed.burst, now).holding(at_first),
+            pause,
+            burst: burst as u32,
+            parts: [Part(0); PARTS],
+            known: [(0, Part(0)); KNOWN],
+        };
+        // One each: else a first mistake on a new link would stop what holds.
+        let ahead = new.most_ahead().saturating_sub(pause);
+        new.parts = [Part(millis(now).wrapping_add(ahead)); PARTS];
+        new
+    }
+
+    fn most_ahead(&self) -> u32 {
+        self.pause.saturating_mul(self.burst)
+    }
+
+    /// How far a part is from whole.
+    fn ahead(&self, part: Part, now: Micros) -> u32 {
+        let ahead = part.0.wrapping_sub(millis(now));
+        // More than it can be: a time long ago.
+        if ahead > self.most_ahead() { 0 } else { ahead }
+    }
+
+    fn place(name: Name, of: usize) -> usize {
+        usize::try_from(name.0.checked_rem(of as u64).unwrap_or(0)).unwrap_or(0)
+    }
+
+    /// The print of a source that is known; never that of an empty place.
+    fn print(source: Name) -> u32 {
+        ((source.0 >> 32) as u32).max(1)
+    }
+
+    fn is_known(&self, source: Name) -> bool {
+        let place = self.known.get(Self::place(source, KNOWN));
+        place.is_some_and(|(print, _)| *print == Self::print(source))
+    }
+
+    /// How far the part of a source is from whole.
+    fn left(&self, before: Name, source: Name, now: Micros) -> u32 {
+        let part = match self.is_known(source) {
+            true => self.known.get(Self::place(source, KNOWN)).map(|(_, part)| *part),
+            false => self.parts.get(Self::place(before, PARTS)).copied(),
+        };
+        part.map_or(0, |part| self.ahead(part, now))
+    }
+
+    fn set(&mut self, before: Name, source: Name, ahead: u32, now: Micros) {
+        let part = match self.is_known(source) {
+            true => self.known.get_mut(Self::place(source, KNOWN)).map(|(_, part)| part),
+            false => self.parts.get_mut(Self::place(before, PARTS)),
+        };
+        if let Some(part) = part {
+            *part = Part(millis(now).wrapping_add(ahead));
+        }
+    }
+
+    /// Whether another one may be checked.
+    pub fn may(&self, charged: Charged, now: Micros) -> bool {
+        match charged {
+            Charged::Neighbour => self.own.available(now) > 0,
+            Charged::Behind { before, source } => {
+                let room = self.most_ahead().saturating_sub(self.pause);
+                self.left(before, source, now) <= room
+            }
+        }
+    }
+
+    /// One was checked in vain, or a question waits for its answer.
+    pub fn charge(&mut self, charged: Charged, now: Micros) {
+        match charged {
+            Charged::Neighbour => drop(self.own.try_take(1, now)),
+            Charged::Behind { before, source } => {
+                let ahead = self.left(before, source, now).saturating_add(self.pause);
+                self.set(before, source, ahead.min(self.most_ahead()), now);
+            }
+        }
+    }
+
+    /// What was charged for a question that was not in vain.
+    pub fn give_back(&mut self, charged: Charged, now: Micros) {
+        match charged {
+            Charged::Neighbour => self.own.give_back(1, now),
+            Charged::Behind { before, source } => {
+                let ahead = self.left(before, source, now).saturating_sub(self.pause);
+                self.set(before, source, ahead, now);
+            }
+        }
+    }
+
+    /// A payment held: its source has a part of its own from now on.
+    pub fn held(&mut self, charged: Charged, now: Micros) {
+        let Charged::Behind { source, .. } = charged else { return };
+        let print = Self::print(source);
+        if let Some(place) = self.known.get_mut(Self::place(source, KNOWN))
+            && place.0 != print
+        {
+            *place = (print, Part(millis(now)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::SECOND;
+
+    fn behind(before: u64, source: u64) -> Charged {
+        Charged::Behind { before: Name(before), source: Name(source << 32 | source) }
+    }
+
+    /// How many may be checked in vain at once.
+    fn spend(b: &mut BadPayments, charged: Charged, now: Micros) -> u32 {
+        let mut spent = 0;
+        while b.may(charged, now) && spent < 10_000 {
+            b.charge(charged, now);
+            spent += 1;
+        }
+        spent
+    }
+
+    #[test]
+    fn one_node_behind_a_neighbour_takes_its_part_and_no_more() {
+        let mut b = BadPayments::new(Allowance { rate: 50, burst: 200 }, 4, 0);
+        assert_eq!(spend(&mut b, Charged::Neighbour, 0), 4);
+        assert_eq!(spend(&mut b, behind(1, 1), 0), 1);
+        let now = 60 * SECOND;
+        assert_eq!(spend(&mut b, Charged::Neighbour, now), 200);
+        // Under whatever names it sends.
+        let spent: u32 = (0..100).map(|source| spend(&mut b, behind(1, source), now)).sum();
+        assert_eq!(spent, 25);
+        assert_eq!(spend(&mut b, behind(2, 7), now), 25);
+        // It comes back with time: an eighth of the rate.
+        assert_eq!(spend(&mut b, behind(1, 1), now + 4 * SECOND), 25);
+        assert_eq!(spend(&mut b, behind(1, 1), now + 5 * SECOND), 6);
+    }
+
+    #[test]
+    fn who_has_paid_has_a_part_that_others_do_not_take() {
+        let mut b = BadPayments::new(Allowance { rate: 1, burst: 8 }, 4, 0);
+        let now = 3600 * SECOND;
+        b.held(behind(1, 5), now);
+        spend(&mut b, behind(1, 6), now);
+        assert!(!b.may(behind(1, 7), now) && b.may(behind(1, 5), now));
+        b.charge(behind(1, 5), now);
+        assert!(!b.may(behind(1, 5), now));
+        b.give_back(behind(1, 5), now);
+        assert!(b.may(behind(1, 5), now));
+        // Paying again renews nothing.
+        b.charge(behind(1, 5), now);
+        b.held(behind(1, 5), now);
+        assert!(!b.may(behind(1, 5), now));
+    }
+
+    #[test]
+    fn extreme_allowances_and_a_clock_that_begins_anew() {
+        for (rate, burst) in [(u64::MAX, u64::MAX), (0, 0), (1, u64::MAX), (u64::MAX, 1)] {
+            let mut b = BadPayments::new(Allowance { rate, burst }, 4, 0);
+            for now in [0, u64::MAX / 2, u64::MAX] {
+                spend(&mut b, behind(1, 1), now);
+                b.give_back(behind(1, 1), now);
+                assert!(b.may(behind(1, 1), now), "{rate} {burst} {now}");
+            }
+        }
+        let mut b = BadPayments::new(Allowance { rate: 50, burst: 200 }, 4, 0);
+        let wrap = (u64::from(u32::MAX) + 1) * MILLISECOND;
+        assert_eq!(spend(&mut b, behind(1, 1), wrap - SECOND), 25);
+        assert_eq!(spend(&mut b, behind(1, 1), wrap + SECOND), 12);
+    }
+}
