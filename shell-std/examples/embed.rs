@@ -13,7 +13,7 @@ use blvm_mesh::manager::{
 use blvm_mesh::store::{STORE_FILE, Store};
 use blvm_mesh_core::config::{Config, MeshMode};
 use blvm_mesh_core::id::{Network, Standing};
-use blvm_mesh_core::mesh::{Event, MeshError, PaymentReason};
+use blvm_mesh_core::mesh::{Event, MeshError, PaymentReason, Priority};
 use blvm_mesh_core::payment::fee::Party;
 use blvm_mesh_core::payment::headers::KnownHeader;
 use blvm_mesh_core::payment::packed::{self, IssuerHint};
@@ -39,6 +39,7 @@ impl NodeAPI for Host {
     fn send_to_peer<'a>(
         &'a self,
         peer: &'a str,
+        _: Priority,
         packet: &'a [u8],
     ) -> BoxFuture<'a, Result<(), NodeApiError>> {
         let other = self.network.lock().ok().and_then(|n| n.get(peer).and_then(Weak::upgrade));

@@ -23,6 +23,7 @@ use crate::node::{Deliveries, Delivery};
 use crate::store::{Store, StoreError};
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::{LinkId, NodeId, Standing};
+use blvm_mesh_core::link::fragment::Lane;
 use blvm_mesh_core::mesh::{HostMesh, Input, MeshError, Misuse, Quote, Stats};
 use blvm_mesh_core::time::{Micros, SECOND};
 use effects::{Core, Given, Outcome, Unwritten};
@@ -180,6 +181,21 @@ impl MeshManager {
             Ok(())
         });
         self.log(gone);
+        self.carry_out().await;
+    }
+
+    /// The host's queue of paid or free packets for a peer is full, or has room again: what
+    /// would go there is refused while it is full, a paid packet before its payment is booked.
+    /// Does nothing if the peer is not known.
+    pub async fn congestion(&self, peer: &str, lane: Lane, full: bool) {
+        let told = self.give(|core, now| {
+            if let Some(link) = core.link(peer) {
+                let input = Input::Congestion { link, lane, full };
+                core.give(now, input).map_err(ManagerError::Misuse)?;
+            }
+            Ok(())
+        });
+        self.log(told);
         self.carry_out().await;
     }
 

@@ -1,6 +1,6 @@
 //! What a host node offers.
 
-use blvm_mesh_core::mesh::Event;
+use blvm_mesh_core::mesh::{Event, Priority};
 use blvm_mesh_core::payment::headers::KnownHeader;
 use std::future::Future;
 use std::pin::Pin;
@@ -35,11 +35,15 @@ pub enum PaymentState {
 
 /// What the mesh asks of the host node that embeds it.
 pub trait NodeAPI: Send + Sync + 'static {
-    /// Sends a packet to a peer, as one frame. It should not wait long: a peer that
-    /// does not read is for the host to drop.
+    /// Sends a packet to a peer, as one frame, from the queue of this priority: control before
+    /// paid before free. It should not wait long: a peer that does not read is for the host to
+    /// drop. A host whose queue for a peer has filled up says so before it must refuse
+    /// ([`MeshManager::congestion`](super::MeshManager::congestion)): what is refused here may
+    /// have been paid for.
     fn send_to_peer<'a>(
         &'a self,
         peer: &'a str,
+        priority: Priority,
         packet: &'a [u8],
     ) -> BoxFuture<'a, Result<(), NodeApiError>>;
 

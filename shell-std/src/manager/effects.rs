@@ -69,6 +69,7 @@ impl Waiting {
 pub(super) enum Effect {
     Send {
         link: LinkId,
+        priority: Priority,
         bytes: Vec<u8>,
         after: Option<u64>,
         own: Option<(smol::channel::Sender<Outcome>, SentPacket)>,
@@ -261,7 +262,7 @@ impl Core {
                     self.until = until;
                     return drained;
                 }
-                Action::Forward { link, packet, sequence, after, priority } => {
+                Action::Forward { link, priority, packet, sequence, after } => {
                     let tail = input.get(packet.tail).unwrap_or_default();
                     if let (Some(sequence), Priority::Paid) = (sequence, priority) {
                         self.repeats.keep(now, sequence, packet.head, tail);
@@ -269,7 +270,8 @@ impl Core {
                     let hops = packet.head.get(7).copied().unwrap_or_default();
                     let sent = sequence.map(|sequence| SentPacket { sequence, hops });
                     let own = own.map(|own| own.who.clone()).zip(sent);
-                    Effect::Send { link, bytes: [packet.head, tail].concat(), after, own }
+                    let bytes = [packet.head, tail].concat();
+                    Effect::Send { link, priority, bytes, after, own }
                 }
                 Action::Deliver { source, sequence, payload, protocol, earned_msat, after } => {
                     let payload = input.get(payload).unwrap_or_default().to_vec();
@@ -438,10 +440,10 @@ impl MeshManager {
 
     async fn perform_one(&self, effect: Effect) {
         match effect {
-            Effect::Send { link, bytes, own, .. } => {
+            Effect::Send { link, priority, bytes, own, .. } => {
                 let peer = self.lock().by_link.get(&link).cloned();
                 let Some(peer) = peer else { return };
-                let sent = self.api.send_to_peer(&peer, &bytes).await;
+                let sent = self.api.send_to_peer(&peer, priority, &bytes).await;
                 match (sent, own) {
                     (Ok(()), Some((who, sent))) => {
                         let _ = who.try_send(Outcome::Sent(sent));

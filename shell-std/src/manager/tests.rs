@@ -9,7 +9,8 @@ use crate::store::STORE_FILE;
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, MerkleBlock, ScriptBuf};
 use blvm_mesh_core::id::{HopId, Network, Standing};
-use blvm_mesh_core::mesh::Event;
+use blvm_mesh_core::link::fragment::Lane;
+use blvm_mesh_core::mesh::{Event, NetworkReason, Priority};
 use blvm_mesh_core::payment::covenant::CovenantError;
 use blvm_mesh_core::payment::fee::Party;
 use blvm_mesh_core::payment::headers::KnownHeader;
@@ -39,6 +40,7 @@ impl NodeAPI for Host {
     fn send_to_peer<'a>(
         &'a self,
         peer: &'a str,
+        _: Priority,
         packet: &'a [u8],
     ) -> BoxFuture<'a, Result<(), NodeApiError>> {
         let other = self.others.lock().unwrap().get(peer).and_then(Weak::upgrade);
@@ -126,6 +128,17 @@ fn packets_and_events_pass_between_hosts() {
         assert_eq!(sent.hops, 0);
         let got = b.poll_local_deliveries(9);
         assert_eq!((got[0].source, &got[0].payload[..]), (a.id(), &b"hello"[..]));
+
+        // A host that has no room says for which packets.
+        a.congestion("b", Lane::Paid, true).await;
+        assert!(a.send_mesh_packet(b.id(), b"free", &[]).await.is_ok());
+        a.congestion("b", Lane::Free, true).await;
+        a.congestion("nobody", Lane::Free, true).await;
+        let refused = a.send_mesh_packet(b.id(), b"free", &[]).await;
+        let congested = MeshError::NetworkError(NetworkReason::Congested);
+        assert!(matches!(refused, Err(ManagerError::Refused(e)) if e == congested), "{refused:?}");
+        a.congestion("b", Lane::Free, false).await;
+        assert!(a.send_mesh_packet(b.id(), b"free", &[]).await.is_ok());
 
         // Garbage ends the connection.
         let verdict = b.handle_packet("a", &[0; 40]).await.unwrap();
