@@ -1,6 +1,7 @@
 //! File descriptors: as many as the system lets this process have, and some of them kept for
 //! commands, the store and look-ups, whatever connects.
 
+use crate::rpc::types::Descriptors;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
@@ -50,6 +51,14 @@ fn is_spare(number: u64, limit: Option<u64>) -> bool {
 pub(crate) fn most_commands(at_most: usize) -> usize {
     let half = kept(getrlimit(Resource::Nofile).current) / 2;
     usize::try_from(half).unwrap_or(at_most).clamp(2, at_most)
+}
+
+/// How many are open and how many may be, where the system tells.
+pub(crate) fn now() -> Option<Descriptors> {
+    let limit = getrlimit(Resource::Nofile).current?;
+    // One of them is the directory that is read.
+    let open = std::fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as u64;
+    Some(Descriptors { open, limit })
 }
 
 /// What to say where a link has to go without.

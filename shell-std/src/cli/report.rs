@@ -177,10 +177,14 @@ impl Stats {
             ("relayed", count(&stats.relayed)),
             ("delivered", count(&stats.delivered)),
             ("originated", count(&stats.originated)),
-            ("never fetched", stats.undelivered.to_string()),
-            ("dropped at a link", stats.dropped_at_link.to_string()),
+            ("inbox, paid", count(&stats.inbox_paid)),
+            ("inbox, free", count(&stats.inbox_free)),
+            ("never fetched", format!("{} packets", stats.undelivered)),
+            ("parked", format!("{} for a route or a look-up", count(&stats.parked))),
+            ("waiting for disk", format!("{} packets", stats.waiting_for_store)),
+            ("dropped at a link", format!("{} packets", stats.dropped_at_link)),
             ("links opened", stats.links_opened.to_string()),
-            ("waiting for disk", stats.waiting_for_store.to_string()),
+            ("descriptors", stats.descriptors.map_or("not known".into(), descriptors)),
             ("log left out", format!("{} lines", stats.log_left_out)),
             ("payments", format!("{}, earned {}", stats.payments, msat(stats.earned_msat))),
             ("paid", format!("{} payments of {}", stats.paid, msat(stats.paid_msat))),
@@ -221,6 +225,11 @@ fn connections(c: &types::ConnectionStats) -> String {
             ),
         ),
     ])
+}
+
+/// File descriptors, in words.
+fn descriptors(d: types::Descriptors) -> String {
+    format!("{} of {} open", d.open, d.limit)
 }
 
 /// Where covenants pay this node.

@@ -202,6 +202,12 @@ impl Deliveries {
         }
     }
 
+    /// Datagrams that wait, paid and free ones, and their bytes.
+    pub(crate) fn waiting(&self) -> [(usize, usize); 2] {
+        let queue = self.lock();
+        [&queue.paid, &queue.free].map(|lane| (lane.waiting.len(), lane.bytes))
+    }
+
     /// Free datagrams that nobody fetched and that had to make room.
     pub fn dropped(&self) -> u64 {
         self.lock().dropped

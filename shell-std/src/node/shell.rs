@@ -499,6 +499,11 @@ impl Shell {
         Some((link, self.links.give_room_back(link, bytes.len())))
     }
 
+    /// Packets that wait for a route or a look-up, and their bytes.
+    pub(crate) fn parked(&self) -> (usize, usize) {
+        (self.parked.len(), self.parked_bytes)
+    }
+
     /// Keeps a parked packet, if there is room.
     pub(crate) fn park(&mut self, ticket: Ticket, waiting: Waiting) {
         let bytes = self.parked_bytes.saturating_add(waiting.len());

@@ -334,6 +334,18 @@ pub struct Stats {
     /// Packets and deliveries that wait for the store.
     #[serde(default)]
     pub waiting_for_store: usize,
+    /// Delivered datagrams that wait to be fetched and were paid for; bytes of payload.
+    #[serde(default)]
+    pub inbox_paid: Count,
+    /// Delivered datagrams that wait to be fetched and went free.
+    #[serde(default)]
+    pub inbox_free: Count,
+    /// Packets that wait for a route, or for a look-up of a block.
+    #[serde(default)]
+    pub parked: Count,
+    /// File descriptors of the process, where the system tells.
+    #[serde(default)]
+    pub descriptors: Option<Descriptors>,
     /// Lines that the log left out because too many of their kind came at once.
     #[serde(default)]
     pub log_left_out: u64,
@@ -383,6 +395,15 @@ pub struct ConnectionStats {
     pub memory_most: u64,
     /// Bytes that they may hold.
     pub memory_limit: u64,
+}
+
+/// File descriptors: each link, each command and each file takes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Descriptors {
+    /// Open now.
+    pub open: u64,
+    /// Most that may be open.
+    pub limit: u64,
 }
 
 /// Parameters of `getledger`.

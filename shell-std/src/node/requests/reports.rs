@@ -103,6 +103,12 @@ impl Service {
         stats.connections.displaced = half_open.of_all;
         stats.connections.late = half_open.late;
         stats.undelivered = self.node.deliveries().dropped();
+        let count = |(packets, bytes): (usize, usize)| Count {
+            packets: packets as u64,
+            bytes: bytes as u64,
+        };
+        [stats.inbox_paid, stats.inbox_free] = self.node.deliveries().waiting().map(count);
+        stats.descriptors = crate::descriptors::now();
         Ok(stats)
     }
 }
@@ -172,6 +178,10 @@ fn counted(engine: &Engine) -> Stats {
         dropped_at_link: shell.counters.dropped_at_link,
         links_opened: shell.links.opened(),
         waiting_for_store: shell.durable.waiting(),
+        inbox_paid: Count::default(),
+        inbox_free: Count::default(),
+        parked: count(shell.parked().0 as u64, shell.parked().1 as u64),
+        descriptors: None,
         log_left_out: crate::log::left_out(),
         refused,
         payments: shell.counters.payments,
