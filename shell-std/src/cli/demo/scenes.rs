@@ -213,19 +213,33 @@ fn covenant(stage: &mut Stage) -> Shown {
     let paid = template.paid(&quote, &payouts, &funding, &inclusion).map_err(wrong)?;
 
     let proof = Proof::Covenant(CovenantProof { covenant: paid.proof });
-    refused_by_b(stage, Some(proof.clone()), "not known to be confirmed")?;
-    for place in [A, B, C] {
-        stage.actor(place)?.give_header(serialize(&block.header), 1)?;
+    let header = serialize(&block.header);
+    stage.actor(A)?.give_header(header.clone(), 1)?;
+    let mut request = free(to, data.clone());
+    (request.proof, request.wait_ms) = (Some(proof.clone()), 500);
+    let sent = stage.actor(A)?.send(request)??;
+    let b = stage.actor(B)?.id()?;
+    match sent.repeating {
+        Some(why) if why.reporter == b && why.cause.contains("not known to be confirmed") => {}
+        other => return Err(format!("B lacks the header, and says {other:?}")),
     }
-    let earned_msat = delivered(stage, &proof)?;
+    // What A sends again by itself arrives then.
+    for place in [B, C] {
+        stage.actor(place)?.give_header(header.clone(), 1)?;
+    }
+    let got = stage.actor(C)?.receive(10_000)?.ok_or("C received nothing")?;
+    if got.data != data {
+        return Err("C received something else".into());
+    }
+    let earned_msat = got.earned_msat;
     let coin = paid.settlement.input.first().ok_or("nothing is spent")?.previous_output;
     let key = replay_key(&coin.txid.to_byte_array(), coin.vout);
     let amount = template.amount_sat() * 1_000;
     let [a, b, c] = booked(stage, &key, amount, earned_msat)?;
     refused_by_b(stage, Some(proof), "used before")?;
     Ok(format!(
-        "refused until the block's header is given, then delivered; of {amount} msat C has booked \
-         {c}, B {b}, A {a}; once more: refused by B"
+        "stopped by B until it has the block's header, sent again by A and delivered; of {amount} \
+         msat C has booked {c}, B {b}, A {a}; once more: refused by B"
     ))
 }
 
