@@ -89,6 +89,9 @@ pub struct Capacities {
     pub headers: usize,
     /// Fingerprints of recent datagrams, a power of two. An old one is overwritten.
     pub seen: usize,
+    /// Fingerprints of own datagrams, a power of two. An old one is overwritten, and a report
+    /// that it was stopped is not believed then.
+    pub sent: usize,
 }
 
 impl Capacities {
@@ -105,6 +108,7 @@ impl Capacities {
         // Three days: covenants are accepted for one.
         headers: 432,
         seen: 8192,
+        sent: 8192,
     };
     /// For a board with 64 KiB.
     pub const BOARD: Self = Self {
@@ -118,6 +122,7 @@ impl Capacities {
         parked: fixed::PARKED,
         headers: fixed::HEADERS,
         seen: fixed::SEEN,
+        sent: fixed::SENT,
     };
 }
 

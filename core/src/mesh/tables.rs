@@ -52,7 +52,7 @@ impl<M: Memory> Tables<M> {
         self.searches.set_capacity(c.searches);
         self.requests.set_capacity(c.relayed_requests);
         self.seen.prepare(c.seen, table_key(rng));
-        self.sent.prepare(c.seen, table_key(rng));
+        self.sent.prepare(c.sent, table_key(rng));
         self.replay.prepare(c.payments, table_key(rng));
         self.headers.prepare(c.headers, config.network);
         self.parked.set_capacity(c.parked);

@@ -18,7 +18,8 @@ use siphasher::sip::SipHasher13;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Name(pub(super) u64);
 
-/// What is remembered of a datagram.
+/// What is remembered of a datagram. The lowest bit tells the two sorts apart, so that in a
+/// table of two slots or more what went does not overwrite what came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Print(u64);
 
@@ -79,7 +80,7 @@ impl<M: Memory, const N: usize> Seen<M, N> {
         if let Some(signed) = datagram.signed {
             h.write(signed.signature);
         }
-        Print(h.finish())
+        Print(h.finish() & !1)
     }
 
     /// What a datagram of this name leaves that went on a link.
@@ -88,7 +89,7 @@ impl<M: Memory, const N: usize> Seen<M, N> {
         h.write_u8(WENT);
         h.write_u64(name.0);
         h.write_u32(link.0);
-        Print(h.finish())
+        Print(h.finish() | 1)
     }
 
     fn slot(&mut self, print: Print) -> Option<&mut u64> {

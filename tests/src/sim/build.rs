@@ -36,6 +36,7 @@ fn host_tables(nodes: usize, neighbours: usize) -> Capacities {
         parked: 16,
         headers: 16,
         seen: 256,
+        sent: 256,
         ..host
     }
 }
@@ -152,7 +153,8 @@ impl Plan {
             tables.searches = rng.within(1, 4) as usize;
             tables.payments = rng.pick(&[0, 1, 2, 4, 128, 128, 128]);
             tables.parked = rng.within(1, 4) as usize;
-            tables.seen = rng.pick(&[1, 8, 256]);
+            // What came last is always known: the other slot is for what went.
+            tables.seen = rng.pick(&[2, 8, 256]);
         }
         // Most lies are looked at; some neighbours used their allowance up.
         c.bad_payments = match rng.one_in(3) {

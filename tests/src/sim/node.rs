@@ -71,6 +71,8 @@ pub struct Node {
     pub machine: Machine,
     /// Whether it is held to the invariants; others may send anything.
     pub honest: bool,
+    /// The address prefix from which it dials; its own number, unless changed.
+    pub prefix: u64,
     /// Whether it has left, or was not here yet.
     pub off: bool,
     /// How far its wall clock is off, in seconds.
@@ -128,6 +130,7 @@ impl Node {
             seed,
             machine,
             honest: true,
+            prefix: u64::MAX,
             off: false,
             clock_offset: 0,
             drift_ppm: 0,

@@ -187,8 +187,10 @@ impl Plan {
         let faults = Fault::ALL.into_iter().filter(|_| rng.below(4) < of).collect();
         let of = some(&mut rng);
         let mut more = Rng::new(seed).fork("more");
+        let mut newer = Rng::new(seed).fork("newer lies");
         let lies = Lie::ALL.into_iter().filter(|lie| match lie {
             Lie::Blackhole | Lie::Meddle | Lie::Clock => more.one_in(2),
+            Lie::Ride | Lie::Resend | Lie::Frame | Lie::Renew => newer.one_in(2),
             _ => rng.below(4) < of,
         });
         let lies = lies.collect();

@@ -218,7 +218,7 @@ impl World {
         // Each node has an address prefix of its own.
         let standing = match side {
             0 => Standing::Own,
-            _ => Standing::Stranger { prefix: ends[0] as u64 },
+            _ => Standing::Stranger { prefix: self.nodes[ends[0]].prefix },
         };
         let given = super::Given::Connected { link, peer, dialed: side == 0, standing };
         self.input(ends[side], given);
@@ -276,6 +276,11 @@ impl World {
         self.wires.iter_mut().for_each(|w| w.down = false);
         let ends: Vec<_> = self.wires.iter().map(|w| w.ends).collect();
         ends.into_iter().for_each(|[a, b]| self.dial(a, b));
+    }
+
+    /// Bytes that two nodes have sent each other, on all connections that they had.
+    pub fn bytes_between(&self, a: usize, b: usize) -> u64 {
+        self.conns.iter().filter(|c| c.joins(a, b)).map(|c| c.bytes).sum()
     }
 
     /// The working links of a node, with the other ends.

@@ -152,7 +152,8 @@ impl World {
         key[..8].copy_from_slice(&(n as u64 + 1).to_le_bytes());
         let key = SecretKey::from_byte_array(key).expect("a key");
         let seed = self.chance.bytes32();
-        let node = Node::new(config, key, heap, seed);
+        let mut node = Node::new(config, key, heap, seed);
+        node.prefix = n as u64;
         self.by_hop.insert(node.id.hop(), n);
         self.nodes.push(node);
         self.account.earned.push(0);
@@ -164,7 +165,8 @@ impl World {
     /// Makes a node anew with another configuration, before anything has happened.
     pub fn configure(&mut self, n: usize, config: Config) {
         let old = &self.nodes[n];
-        self.nodes[n] = Node::new(config, old.key, old.heap, old.seed);
+        self.nodes[n] =
+            Node { prefix: old.prefix, ..Node::new(config, old.key, old.heap, old.seed) };
         self.set_clock(n, 0);
     }
 

@@ -15,11 +15,15 @@ use super::bytes::Path;
 use super::machine::{Did, Given, Step};
 use crate::bank::OwnTerms;
 use blvm_mesh_core::config::MAX_HOPS;
+use blvm_mesh_core::id::{HopId, LinkId, NodeId};
 use blvm_mesh_core::mesh::{Event, Priority};
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::time::Micros;
 use blvm_mesh_core::wire::Kind;
 use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// A datagram that was sent on: node, link, source, destination, number.
+type Sent = (usize, LinkId, NodeId, NodeId, u64);
 
 /// What the one who sees everything remembers.
 #[derive(Debug, Default)]
@@ -34,6 +38,8 @@ pub struct Checks {
     pub coins: BTreeMap<[u8; 32], Funded>,
     /// Payments that were refused as used or for want of room, rightly.
     pub refused: HashSet<[u8; 32]>,
+    /// Datagrams that nodes sent on, and their ways.
+    went: HashMap<Sent, Vec<Vec<HopId>>>,
     /// What destinations signed of the routes to them.
     confirmed: HashSet<[u8; 32]>,
     /// Nodes that lied, and may have signed anything.
@@ -91,6 +97,7 @@ impl World {
             self.within_capacity(n, given, step);
             if self.watch == 1 {
                 self.within_shares(n, given, step);
+                self.errors_from_the_way(n, given, step);
             }
             self.refused_rightly(n, given, step);
             let paid = self.paid_for(n, given, step);

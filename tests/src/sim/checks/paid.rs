@@ -117,6 +117,8 @@ impl World {
             let goes_free = mode == MeshMode::Open || known || is_bitcoin(d.payload);
             if goes_free && booked.is_empty() {
                 assert_ne!(priority, Some(Priority::Paid), "I1: free, and called paid");
+                let unchecked = mode != MeshMode::Open && d.signed.is_some();
+                assert!(!unchecked, "I1: what nobody checked rides free by {n}: {given:?}");
                 assert_eq!(
                     earned.unwrap_or(0),
                     0,

@@ -3,11 +3,19 @@
 use super::super::World;
 use super::super::machine::{Did, Given, Step};
 use super::super::node::Search;
-use blvm_mesh_core::id::NodeId;
+use super::paid::datagram;
+use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::mesh::Event;
 use blvm_mesh_core::time::Micros;
 use blvm_mesh_core::wire::Header;
+use blvm_mesh_core::wire::route_error::RouteError;
 use blvm_mesh_core::wire::route_reply::RouteReply;
+
+fn error_in(given: &Given) -> Option<(LinkId, RouteError)> {
+    let Given::Received { link, bytes } = given else { return None };
+    let (header, body) = Header::parse(bytes).ok()?;
+    RouteError::parse(header, body).ok().map(|error| (*link, error))
+}
 
 fn reply_in(packet: &[u8]) -> Option<RouteReply> {
     let (header, body) = Header::parse(packet).ok()?;
@@ -15,6 +23,24 @@ fn reply_in(packet: &[u8]) -> Option<RouteReply> {
 }
 
 impl World {
+    /// I3: an error counts only on the link that its datagram took.
+    pub(super) fn errors_from_the_way(&mut self, n: usize, given: &Given, step: &Step) {
+        for did in &step.did {
+            if let Did::Forward { link, bytes, .. } = did
+                && let Some(d) = datagram(bytes)
+            {
+                let sent = (n, *link, d.source, d.destination, d.sequence);
+                self.checks.went.entry(sent).or_default().push(d.route().to_vec());
+            }
+        }
+        let refused = step.did.iter().any(|d| matches!(d, Did::Reject { ticket: None, .. }));
+        let Some((link, e)) = error_in(given).filter(|_| !refused) else { return };
+        let went = self.checks.went.get(&(n, link, e.source, e.destination, e.sequence));
+        let same = went.is_some_and(|ways| ways.iter().any(|way| way[..] == e.hops[..]));
+        assert!(same, "I3: node {n} believes of a datagram that did not go there: {given:?}");
+        self.checks.count("errors believed");
+    }
+
     /// Notes which routes a node confirms as their end.
     pub(super) fn confirms(&mut self, n: usize, step: &Step) {
         for did in &step.did {

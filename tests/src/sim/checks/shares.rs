@@ -3,6 +3,7 @@
 
 use super::super::World;
 use super::super::machine::{Did, Given, Known, Step};
+use super::super::wires::conn_of;
 use super::paid::datagram;
 use blvm_mesh_core::config::{Allowance, ROUTES_PER_DESTINATION};
 use blvm_mesh_core::id::{HopId, LinkId, NodeId};
@@ -10,9 +11,11 @@ use blvm_mesh_core::mesh::{MeshError, NetworkReason, PaymentReason, Priority, Ro
 use blvm_mesh_core::payment::lightning::LightningError;
 use blvm_mesh_core::payment::replay::REPEAT_PAUSE;
 use blvm_mesh_core::time::{Micros, SECOND};
-use blvm_mesh_core::wire::Header;
 use blvm_mesh_core::wire::route_request::RouteRequest;
+use blvm_mesh_core::wire::{HEADER_LEN, Header};
+use siphasher::sip::SipHasher13;
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::hash::Hasher;
 
 /// Bad payments that a new link may pass on at once, however many are allowed.
 const BAD_AT_FIRST: u64 = 4 + PARTS;
@@ -91,8 +94,9 @@ pub(in crate::sim) struct Shares {
     /// Requests for itself. It answers some of them more than once, so that it is not
     /// seen of which link they are.
     mine: HashSet<(HopId, u64)>,
-    seen: HashSet<(LinkId, NodeId, u64)>,
-    latest: Option<((LinkId, NodeId, u64), Micros)>,
+    /// Datagrams by neighbour and header.
+    seen: HashSet<(NodeId, u64)>,
+    latest: Option<(Datagram, Micros)>,
 }
 
 fn refusal(step: &Step) -> Option<MeshError> {
@@ -101,6 +105,19 @@ fn refusal(step: &Step) -> Option<MeshError> {
         _ => None,
     })
 }
+
+/// Tells packets apart: by number and check, which a liar can make the same, and by all of
+/// their bytes.
+fn prints_of(packet: &[u8]) -> [u64; 2] {
+    [&packet[..HEADER_LEN], packet].map(|bytes| {
+        let mut h = SipHasher13::new();
+        h.write(bytes);
+        h.finish()
+    })
+}
+
+/// The link on which a datagram came, the neighbour at its end, and what tells it apart.
+type Datagram = (LinkId, NodeId, [u64; 2]);
 
 /// Whether a refusal cost a signature or a question to the node.
 fn was_bad(reason: &MeshError) -> bool {
@@ -151,7 +168,8 @@ impl World {
         match given {
             Given::Received { link, bytes } => {
                 if let Some(d) = datagram(bytes) {
-                    let what = ((*link, d.source, d.sequence), d.signed.is_some());
+                    let what =
+                        ((*link, self.at_the_end_of(*link), prints_of(bytes)), d.signed.is_some());
                     self.datagram_within(n, what, bytes.len() as u64, step);
                 } else if let Ok((header, body)) = Header::parse(bytes) {
                     if let Ok(request) = RouteRequest::parse(header, body) {
@@ -166,7 +184,8 @@ impl World {
             Given::Resumed { link, .. } if refusal(step).is_some() => self.count_bad(n, *link),
             Given::Resumed { link: Some(link), bytes, .. } => {
                 if let Some(d) = datagram(bytes) {
-                    let what = ((*link, d.source, d.sequence), d.signed.is_some());
+                    let what =
+                        ((*link, self.at_the_end_of(*link), prints_of(bytes)), d.signed.is_some());
                     self.datagram_within(n, what, bytes.len() as u64, step);
                 }
             }
@@ -220,14 +239,21 @@ impl World {
         }
     }
 
+    /// The neighbour at the other end of a link.
+    fn at_the_end_of(&self, link: LinkId) -> NodeId {
+        let (conn, side) = conn_of(link);
+        self.id(self.conns[conn].ends[1 - side])
+    }
+
     /// Free traffic, bad payments, and what was here lately.
     fn datagram_within(
         &mut self,
         n: usize,
-        (what, signed): ((LinkId, NodeId, u64), bool),
+        (what, signed): (Datagram, bool),
         size: u64,
         step: &Step,
     ) {
+        let (_, giver, [print, _]) = what;
         let now = self.nodes[n].local(self.now);
         let of = self.nodes[n].config.bad_payments;
         let shares = &mut self.nodes[n].shares;
@@ -243,7 +269,7 @@ impl World {
             }
             Some(MeshError::RoutingError(RoutingReason::Duplicate)) => {
                 assert!(
-                    shares.seen.contains(&what),
+                    shares.seen.contains(&(giver, print)),
                     "I3: node {n} refuses what it never took: {what:?}"
                 );
             }
@@ -259,7 +285,10 @@ impl World {
                 Did::Forward { priority, .. } => *priority == Priority::Paid && !is_new,
                 Did::Absorbed => true,
                 _ => false,
-            }) => {}
+            }) =>
+            {
+                shares.seen.insert((giver, print));
+            }
             None => {
                 if is_new {
                     used.bad_payments.add(part_of(of));
@@ -273,7 +302,7 @@ impl World {
                     latest == what && (!signed || now < at + REPEAT_PAUSE / 2)
                 });
                 assert!(!again, "I4: node {n} takes {what:?} twice");
-                shares.seen.insert(what);
+                shares.seen.insert((giver, print));
             }
         }
     }

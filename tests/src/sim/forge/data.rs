@@ -1,6 +1,7 @@
 //! Datagrams that are forged, not paid for, or paid for once and sent twice.
 
 use super::super::World;
+use super::super::bytes::Path;
 use super::{Parts, seal};
 use crate::bank::Bank;
 use crate::payloads::{bitcoin_message, ping};
@@ -240,6 +241,85 @@ impl World {
             out.push(parts.sign(&key));
         }
         out
+    }
+
+    /// A free packet with a key, a signature or a proof that nobody asks for.
+    pub(super) fn riding(&mut self, m: usize, via: usize) -> Vec<Vec<u8>> {
+        let mut parts = self.own(m, via);
+        parts.payload = ping(self.rng.draw());
+        let len = self.rng.within(1, 300) as usize;
+        parts.proof = self.rng.vec(len);
+        let mut packet = parts.sign(&self.nodes[m].key);
+        if self.rng.one_in(2) {
+            // Key and signature lie behind the hops.
+            let at = 92 + 8 * parts.hops.len();
+            let noise = self.rng.vec(97);
+            packet[at..at + 97].copy_from_slice(&noise);
+        }
+        if self.rng.one_in(4) {
+            packet[6] = self.rng.draw() as u8;
+        }
+        seal(&mut packet);
+        vec![packet]
+    }
+
+    /// Its own paid packet as it is, at whatever time, and with one byte changed.
+    pub(super) fn resent(&mut self, m: usize, via: usize) -> Vec<Vec<u8>> {
+        let key = self.nodes[m].key;
+        if self.nodes[m].paid.is_empty() || self.rng.one_in(4) {
+            let mut parts = self.own(m, via);
+            let terms = parts.terms(&self.nodes[via].config);
+            let hash = self.bank.issue(terms, 100_000, self.unix(), 60);
+            parts.proof = self.bank.pay(&hash);
+            self.nodes[m].paid.push(parts);
+        }
+        // Mostly the latest, so that it comes often.
+        let paid = &self.nodes[m].paid;
+        let at = paid.len() - 1 - self.rng.index(paid.len().min(2));
+        let packet = paid[at].sign(&key);
+        let mut out = vec![packet.clone(); self.rng.within(1, 2) as usize];
+        if self.rng.one_in(4) {
+            let mut other = packet;
+            let at = HEADER_LEN + self.rng.index(other.len() - HEADER_LEN);
+            other[at] ^= 1 << self.rng.below(8);
+            seal(&mut other);
+            out.push(other);
+        }
+        out
+    }
+
+    /// Free packets as if a source had sent them of which paid ones came by here: with the
+    /// same number and way.
+    pub(super) fn framed(&mut self, m: usize) -> Vec<Vec<u8>> {
+        let seen = self.nodes[m].tap.iter().filter_map(|p| Parts::of(p));
+        let paid: Vec<Parts> = seen.filter(|p| !p.proof.is_empty()).collect();
+        let key = self.nodes[m].key;
+        let forged = paid.into_iter().rev().take(2).map(|parts| {
+            let payload = ping(parts.sequence);
+            Parts { proof: Vec::new(), payload, ..parts }.sign(&key)
+        });
+        forged.collect()
+    }
+
+    /// Connects anew; as much as is free, and a little more.
+    pub(super) fn come_again(&mut self, m: usize, via: usize) {
+        self.checks.count("attacks");
+        self.checks.lied.insert(m);
+        for conn in self.between(m, via) {
+            self.close(conn);
+        }
+        if let Some(line) = self.line_between(m, via) {
+            self.connect(m, via, line);
+        }
+        let most = self.nodes[via].config.free_burst.min(6_000);
+        let Some(link) = self.link(m, via) else { return };
+        let mut parts = self.own(m, via);
+        for _ in 0..most / 200 {
+            parts.sequence = self.rng.draw();
+            parts.payload = ping(self.rng.draw());
+            let packet = parts.sign(&self.nodes[m].key);
+            self.transmit(link, packet.into(), Path::default().then(m));
+        }
     }
 
     /// What it paid for some time ago, once more.

@@ -51,11 +51,20 @@ pub enum Lie {
     /// Payments dated so far ahead, or so near to their end, as is just taken or no
     /// longer.
     Clock,
+    /// Arbitrary bytes in what is not checked of packets that go free.
+    Ride,
+    /// A paid packet again, too early, too often, over another neighbour, with one byte
+    /// changed.
+    Resend,
+    /// A free packet with the name and the number of a paid one that comes by.
+    Frame,
+    /// The connection anew, and what is free again.
+    Renew,
 }
 
 impl Lie {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 22] = [
         Self::Forge,
         Self::Mangle,
         Self::Tamper,
@@ -74,6 +83,10 @@ impl Lie {
         Self::Blackhole,
         Self::Meddle,
         Self::Clock,
+        Self::Ride,
+        Self::Resend,
+        Self::Frame,
+        Self::Renew,
     ];
 
     /// Its name on the command line.
@@ -107,6 +120,10 @@ impl World {
             Lie::Costume => self.costume(m, victim),
             Lie::HalfOpen => return self.half_open(m, victim),
             Lie::Clock => self.dated(m, victim),
+            Lie::Ride => self.riding(m, victim),
+            Lie::Resend => self.resent(m, victim),
+            Lie::Frame => self.framed(m),
+            Lie::Renew => return self.come_again(m, victim),
             // Done when something is to be passed on.
             Lie::Blackhole | Lie::Meddle => return,
         };

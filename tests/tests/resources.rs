@@ -1,0 +1,321 @@
+//! Attacks on what belongs to others, one for each resource: the attacker takes what he can
+//! get, and what is left is measured. Each prints its figures (`-- --nocapture`).
+
+use blvm_mesh_core::config::{Config, MeshMode};
+use blvm_mesh_core::id::{HopId, Network};
+use blvm_mesh_core::link::fragment::Lane;
+use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
+use blvm_mesh_core::wire::datagram::{Emit, head_len};
+use blvm_mesh_core::wire::route_error::{Cause, RouteError};
+use blvm_mesh_tests::bank::{Bank, OwnTerms};
+use blvm_mesh_tests::payloads::{bitcoin_message, ping};
+use blvm_mesh_tests::rng::Rng;
+use blvm_mesh_tests::scenario::{config, find, line, pay, terms};
+use blvm_mesh_tests::sim::forge::{Parts, seal};
+use blvm_mesh_tests::sim::{Crash, Did, Given, Path, World};
+
+/// More than any attacker of these sends.
+const MB: u64 = 1_000_000;
+
+/// Nodes in a row as [`line`] makes them, of which some are not honest.
+fn row(count: usize, liars: &[usize], adjust: impl Fn(usize, &mut Config)) -> World {
+    let mut w = line(count, adjust);
+    w.watch = 0;
+    liars.iter().for_each(|n| w.nodes[*n].honest = false);
+    w
+}
+
+/// Sends so many bytes a second from one node to its neighbour, for a time.
+fn pour(
+    w: &mut World,
+    [from, to]: [usize; 2],
+    time: Micros,
+    rate: u64,
+    mut packet: impl FnMut(u64) -> Vec<u8>,
+) {
+    let (end, mut sent) = (w.now + time, 0);
+    for n in 0.. {
+        if w.now >= end {
+            return;
+        }
+        let Some(link) = w.link(from, to) else {
+            // It is dialled again soon.
+            w.run_for(100 * MILLISECOND);
+            continue;
+        };
+        let bytes = packet(n);
+        sent += bytes.len() as u64;
+        w.transmit(link, bytes.into(), Path::default().then(from));
+        // Those that are late are sent at once.
+        let due = (end - time) + sent * SECOND / rate;
+        w.run_for(due.min(end).saturating_sub(w.now));
+    }
+}
+
+/// Bytes a second that the second node passed on to the third, of what the first one sends.
+fn carried(
+    w: &mut World,
+    way: [usize; 3],
+    time: Micros,
+    rate: u64,
+    packet: impl FnMut(u64) -> Vec<u8>,
+) -> u64 {
+    let [from, over, to] = way;
+    let before = w.bytes_between(over, to);
+    pour(w, [from, over], time, rate, packet);
+    (w.bytes_between(over, to) - before) * SECOND / time
+}
+
+/// A datagram along a route, as it leaves its source.
+fn parts(w: &World, route: &[usize], sequence: u64, payload: Vec<u8>) -> Parts {
+    let hops: Vec<HopId> = route[1..route.len() - 1].iter().map(|n| w.id(*n).hop()).collect();
+    Parts {
+        hop_limit: hops.len() as u8,
+        sequence,
+        source: w.id(route[0]),
+        destination: w.id(route[route.len() - 1]),
+        hops,
+        proof: Vec::new(),
+        payload,
+    }
+}
+
+/// 14 MB/s of arbitrary bytes rode in the proof of packets whose payload was a `verack`.
+#[test]
+fn what_is_not_checked_does_not_ride_free() {
+    let mut w = row(3, &[0], |_, c| c.mode = MeshMode::PaymentGated);
+    find(&mut w, 0, 2);
+    let route = [0, 1, 2];
+    let (public, proof) = ([2; 33], Rng::new(1).vec(20_000));
+    let (source, destination, relay) = (w.id(0), w.id(2), w.id(1).hop());
+    let verack = bitcoin_message(Network::Regtest, "verack", &[]);
+    let got = carried(&mut w, route, 2 * SECOND, 14 * MB, |n| {
+        let proof = Some((&public, &proof[..]));
+        let emit = Emit { hop_limit: 1, sequence: n, source, destination, proof };
+        let mut packet = vec![0; head_len(1, 20_000)];
+        emit.write(&[relay], &verack, &mut packet, |_| [0; 64]).expect("room");
+        packet.extend(&verack);
+        packet
+    });
+    println!("in proofs: {got} B/s of 14 MB/s");
+    assert!(got < 1000, "{got} B/s");
+}
+
+/// Forged free packets with a victim's name and numbers made the next relay refuse its paid
+/// ones as seen, after the relay before had booked them.
+#[test]
+fn forged_packets_in_a_victims_name_do_not_stop_its_paid_ones() {
+    // 0 pays, over 1 and 2, to 3; 4 is a neighbour of 1, and says that 0 sends by way of it.
+    let mut w = row(4, &[], |_, _| {});
+    let c = config(&w);
+    let liar = w.add_node(c, true);
+    w.nodes[liar].honest = false;
+    w.wire(1, liar, MILLISECOND);
+    w.run_for(SECOND);
+    find(&mut w, 0, 3);
+    let false_way: Vec<HopId> = [liar, 1, 2].map(|n| w.id(n).hop()).to_vec();
+    let key = w.nodes[0].key;
+    for n in 0..20u64 {
+        let payload = vec![n as u8; 40];
+        let proof = pay(&mut w, 0, 3, payload.len(), 60);
+        let paid = Parts { proof, ..parts(&w, &[0, 1, 2, 3], 1000 + n, payload.clone()) };
+        // First, and with the very number.
+        let hops = false_way.clone();
+        let forged = Parts { hops, proof: Vec::new(), payload: ping(n), ..paid.clone() };
+        w.checks.free.insert(forged.payload.clone());
+        let link = w.link(liar, 1).expect("a link");
+        w.transmit(link, forged.sign(&key).into(), Path::default().then(liar));
+        w.run_for(20 * MILLISECOND);
+        let link = w.link(0, 1).expect("a link");
+        w.transmit(link, paid.sign(&key).into(), Path::default().then(0));
+        w.run_for(100 * MILLISECOND);
+    }
+    let paid = (0..20u8).filter(|n| w.arrived(0, 3, &[*n; 40])).count();
+    println!("forged first: {paid} of 20 paid packets arrive");
+    assert_eq!(paid, 20);
+}
+
+/// Errors about datagrams that went elsewhere cut routes of others.
+#[test]
+fn an_error_counts_from_the_link_that_the_datagram_took() {
+    // 0 sends to 2 over 1; 3 is another neighbour of 0, and knows all that there is to know.
+    let mut w = row(3, &[], |_, _| {});
+    let c = config(&w);
+    let liar = w.add_node(c, true);
+    w.nodes[liar].honest = false;
+    w.wire(0, liar, MILLISECOND);
+    w.run_for(SECOND);
+    find(&mut w, 0, 2);
+    w.carried = Some(Vec::new());
+    w.send(0, 2, &ping(1), &[]);
+    w.run_for(100 * MILLISECOND);
+    let sent = w.carried.take().expect("it is kept");
+    let sent = sent.iter().find_map(|c| Parts::of(&c.bytes)).expect("a datagram");
+    for (hops, reporter) in
+        [(vec![w.id(liar).hop()], liar), (vec![w.id(liar).hop(), w.id(1).hop()], 1), (sent.hops, 1)]
+    {
+        let error = RouteError {
+            hop_limit: hops.iter().position(|h| *h == w.id(reporter).hop()).unwrap_or(0) as u8,
+            sequence: sent.sequence,
+            source: w.id(0),
+            destination: w.id(2),
+            reporter: w.id(reporter),
+            next: w.id(2).hop(),
+            cause: Cause::NextHopGone,
+            hops: hops.into_iter().collect(),
+        };
+        let mut bytes = vec![0; 600];
+        let len = error.write(&mut bytes).expect("room");
+        bytes.truncate(len);
+        let link = w.link(0, liar).expect("a link");
+        let did = w.input(0, Given::Received { link, bytes: bytes.into() });
+        let refused = did.iter().any(|d| matches!(d, Did::Reject { .. }));
+        assert!(refused, "{did:?}");
+        assert!(w.nodes[0].machine.path(&w.id(2), w.now).is_some(), "the route is gone");
+    }
+}
+
+/// Forged proofs over a relay that checks none took the checks of all behind it: 50 to 1.
+#[test]
+fn forged_proofs_over_an_open_relay_leave_honest_ones_their_checks() {
+    // 0 pays and 1 forges, both over 2, which is open, and 3 to 4.
+    let mut w = row(5, &[1], |n, c| {
+        if n == 2 {
+            c.mode = MeshMode::Open;
+        }
+        c.bad_payments = blvm_mesh_core::config::Allowance { rate: 50, burst: 200 };
+    });
+    w.cut(0, 1, false);
+    w.wire(0, 2, MILLISECOND);
+    w.run_for(2 * SECOND);
+    find(&mut w, 0, 4);
+    let (key, like) = (w.nodes[1].key, parts(&w, &[1, 2, 3, 4], 0, vec![3; 30]));
+    let mut rng = Rng::new(6);
+    let (mut sent, mut arrived) = (0, 0);
+    // An invoice for the right terms that names the issuer, who never signed it.
+    let mut own = Bank::of(key);
+    let terms = OwnTerms { source: w.id(1), quota: 30, ..terms(&w, 0, 4, 30) };
+    let hash = own.issue(terms, 1_000_000, w.unix(), 600);
+    let preimage = own.issued[&hash].preimage;
+    let forged = own.lie(&hash, preimage, &w.bank.public_key());
+    for n in 0..50u8 {
+        pour(&mut w, [1, 2], 100 * MILLISECOND, 150_000, |_| {
+            let proof = forged.clone();
+            Parts { sequence: rng.draw(), proof, ..like.clone() }.sign(&key)
+        });
+        let payload = vec![n; 40];
+        let proof = pay(&mut w, 0, 4, payload.len(), 60);
+        w.send(0, 4, &payload, &proof);
+        w.run_for(20 * MILLISECOND);
+        (sent, arrived) = (sent + 1, arrived + usize::from(w.arrived(0, 4, &payload)));
+    }
+    println!("paid beside forged proofs over an open relay: {arrived} of {sent} arrive");
+    assert!(arrived * 10 >= sent * 9, "{arrived} of {sent}");
+}
+
+/// The packet that a step sent.
+fn sent(did: &[Did]) -> Vec<u8> {
+    let of = |d: &Did| match d {
+        Did::Forward { bytes, .. } => Some(bytes.to_vec()),
+        _ => None,
+    };
+    did.iter().find_map(of).expect("it is sent")
+}
+
+/// A paid packet that was stopped after nodes had booked it was lost, and its payment with it.
+#[test]
+fn what_is_paid_for_arrives_though_it_was_stopped_on_its_way() {
+    let mut w = row(4, &[], |_, _| {});
+    let (mut arrived, mut booked) = (0, 0);
+    for trouble in 0..3u8 {
+        for n in 0..4u8 {
+            find(&mut w, 0, 3);
+            let payload = [trouble, n, 1, 2, 3];
+            let proof = pay(&mut w, 0, 3, payload.len(), 120);
+            match trouble {
+                // The last link is gone, one in the middle is full, a relay loses power
+                // between two writes.
+                0 => w.cut(2, 3, false),
+                1 => full(&mut w, [1, 2], true),
+                _ => w.nodes[2].armed = Some(Crash::AfterWrite),
+            }
+            w.run_for(50 * MILLISECOND);
+            let before = w.account.accepted;
+            let packet = sent(&w.send(0, 3, &payload, &proof));
+            w.run_for(500 * MILLISECOND);
+            assert!(!w.arrived(0, 3, &payload), "trouble {trouble} is none");
+            match trouble {
+                0 => w.heal(2, 3),
+                1 => full(&mut w, [1, 2], false),
+                _ => {}
+            }
+            w.run_for(3 * SECOND);
+            if !w.arrived(0, 3, &payload) {
+                // Nobody said what became of it: its source tries again.
+                w.heal_all();
+                w.run_for(3 * SECOND);
+                w.input(0, Given::Repeat { bytes: packet.into() });
+                w.run_for(SECOND);
+            }
+            arrived += usize::from(w.arrived(0, 3, &payload));
+            booked += w.account.accepted - before;
+        }
+    }
+    println!("stopped on the way: {arrived} of 12 paid packets arrive, booked {booked} times");
+    assert_eq!(arrived, 12);
+
+    assert!(booked <= 48, "more than once by one of four nodes");
+}
+
+/// Tells a node that a link is full, or no longer.
+fn full(w: &mut World, [n, to]: [usize; 2], full: bool) {
+    let link = w.link(n, to).expect("a link");
+    for lane in [Lane::Paid, Lane::Free] {
+        w.input(n, Given::Congestion { link, lane, full });
+    }
+}
+
+/// A paid packet may come again, and nothing more may be had of that.
+#[test]
+fn what_is_paid_for_is_carried_four_times_at_most() {
+    // 0 pays, over 1 and 2, to 3; 4 is a neighbour of 1.
+    let mut w = row(4, &[0], |_, _| {});
+    let c = config(&w);
+    let other = w.add_node(c, true);
+    w.nodes[other].honest = false;
+    w.wire(1, other, MILLISECOND);
+    w.run_for(SECOND);
+    find(&mut w, 0, 3);
+    let payload = b"paid for once".to_vec();
+    let proof = pay(&mut w, 0, 3, payload.len(), 120);
+    let packet = Parts { proof, ..parts(&w, &[0, 1, 2, 3], 77, payload) }.sign(&w.nodes[0].key);
+    let size = packet.len() as u64;
+    let give = |w: &mut World, from: usize, bytes: &[u8]| {
+        let before = w.bytes_between(1, 2);
+        let link = w.link(from, 1).expect("a link");
+        w.transmit(link, bytes.into(), Path::default().then(from));
+        w.run_for(50 * MILLISECOND);
+        w.bytes_between(1, 2) - before >= size
+    };
+    let mut carried = u32::from(give(&mut w, 0, &packet));
+    assert_eq!(carried, 1);
+    for round in 0..8 {
+        // At once; over another neighbour; every byte another.
+        assert!(!give(&mut w, 0, &packet), "too early, {round}");
+        w.run_for(1200 * MILLISECOND);
+        assert!(!give(&mut w, other, &packet), "from another neighbour, {round}");
+        for at in (24..packet.len()).step_by(7) {
+            let mut changed = packet.clone();
+            changed[at] ^= 1;
+            seal(&mut changed);
+            assert!(!give(&mut w, 0, &changed), "byte {at}, {round}");
+            if w.link(0, 1).is_none() {
+                w.run_for(3 * SECOND);
+            }
+        }
+        w.run_for(3 * SECOND);
+        carried += u32::from(give(&mut w, 0, &packet));
+    }
+    println!("one packet, paid for once and sent again and again: carried {carried} times");
+    assert_eq!(carried, 4);
+}
