@@ -158,14 +158,15 @@ impl Setup {
         until("two links", || self.a.is_linked() && self.c.is_linked());
     }
 
-    /// Sends hex from A to C. Says who stopped it and why, if somebody did.
+    /// Sends hex from A to C. Says who stopped it and why, if somebody did. The board answers
+    /// when its keep-alive is due, which may be later than anybody waits: nothing is known then.
     fn send(&self, hex: &str, more: &[&str]) -> Option<(String, String)> {
         let arguments = [&["send", &self.c_key, "--hex", hex, "--wait-ms", "3000"], more].concat();
         let mut answer = Value::Null;
         until("a route", || {
             let (yes, json) = self.a.ask(&arguments);
             answer = json;
-            yes || !answer["stopped"].is_null()
+            yes || !answer["stopped"].is_null() || answer["outcome"] == "unknown"
         });
         let stopped = &answer["stopped"];
         (!stopped.is_null()).then(|| (text(stopped, "reporter"), text(stopped, "cause")))
