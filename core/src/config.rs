@@ -36,6 +36,10 @@ pub const fn min_difficulty(network: Network) -> u64 {
 pub mod fixed {
     /// Neighbours.
     pub const NEIGHBOURS: usize = 8;
+    /// Owners of allowances: neighbours, and those who left with theirs not whole.
+    pub const OWNERS: usize = 10;
+    /// Those behind a neighbour who have a part of its allowances each.
+    pub const SHARES: usize = 2;
     /// Routes.
     pub const ROUTES: usize = 20;
     /// Hops of a route that is remembered.
@@ -65,8 +69,19 @@ pub mod fixed {
 /// it is named with each field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capacities {
-    /// Neighbours. Full: a new link is refused.
+    /// Neighbours. Full: a new one takes the place of the stranger that is missed least,
+    /// which is one that never brought a paid packet, then the youngest. An own one takes
+    /// any stranger's; without a stranger to go a new link is refused.
     pub neighbours: usize,
+    /// Strangers of one address prefix among them; more are refused.
+    pub per_prefix: usize,
+    /// Owners of allowances: own neighbours, and address prefixes of strangers, also when they
+    /// are gone. Full: one whose allowances are whole is forgotten; without one, newcomers
+    /// have allowances in common.
+    pub owners: usize,
+    /// Those behind a neighbour who have a part of its allowances each; more have parts in
+    /// common.
+    pub shares: usize,
     /// Routes. Full: the one that expires first goes; through a neighbour that has
     /// its equal share already, its own.
     pub routes: usize,
@@ -83,8 +98,10 @@ pub struct Capacities {
     pub searches: usize,
     /// Live payments. Full: new payments are refused, none is forgotten.
     pub payments: usize,
-    /// Packets that wait for an answer. Full: a new one is refused.
+    /// Packets that wait for an answer, a route or room. Full: a new one is refused.
     pub parked: usize,
+    /// Bytes of these packets, which the shell keeps. Full: a new one is refused.
+    pub parked_bytes: usize,
     /// Block headers. Full: the one that came first goes.
     pub headers: usize,
     /// Fingerprints of recent datagrams, a power of two. An old one is overwritten.
@@ -98,6 +115,9 @@ impl Capacities {
     /// For a host with memory to spare.
     pub const HOST: Self = Self {
         neighbours: 1024,
+        per_prefix: 8,
+        owners: 4096,
+        shares: 16,
         routes: 4096,
         route_hops: MAX_HOPS,
         hearsay: 4096,
@@ -105,6 +125,7 @@ impl Capacities {
         searches: 256,
         payments: 1_000_000,
         parked: 1024,
+        parked_bytes: 64 * 1024 * 1024,
         // Three days: covenants are accepted for one.
         headers: 432,
         seen: 8192,
@@ -113,6 +134,9 @@ impl Capacities {
     /// For a board with 64 KiB.
     pub const BOARD: Self = Self {
         neighbours: fixed::NEIGHBOURS,
+        per_prefix: fixed::NEIGHBOURS,
+        owners: fixed::OWNERS,
+        shares: fixed::SHARES,
         routes: fixed::ROUTES,
         route_hops: fixed::ROUTE_HOPS,
         hearsay: fixed::HEARSAY,
@@ -120,6 +144,7 @@ impl Capacities {
         searches: fixed::SEARCHES,
         payments: fixed::PAYMENTS,
         parked: fixed::PARKED,
+        parked_bytes: 64 * 1024,
         headers: fixed::HEADERS,
         seen: fixed::SEEN,
         sent: fixed::SENT,
@@ -155,12 +180,15 @@ impl Timing {
     };
 }
 
-/// How often something may happen.
+/// Free bytes that a new identity or address prefix begins with; the rest comes at the rate.
+pub const FREE_AT_FIRST: u64 = 64 * 1024;
+
+/// How often something may happen, or how much of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allowance {
-    /// Times per second on average.
+    /// Times, or bytes, per second on average.
     pub rate: u64,
-    /// Times at once after a pause; with 0 never.
+    /// Times, or bytes, at once after a pause; with 0 never.
     pub burst: u64,
 }
 
@@ -200,10 +228,24 @@ pub struct Config {
     pub private_stratum_tlv: bool,
     /// Largest packet accepted, header included, in bytes.
     pub max_packet: u32,
-    /// Free traffic accepted per neighbour, in bytes per second.
+    /// All free traffic accepted per neighbour, in bytes per second.
     pub free_rate: u64,
     /// Free traffic accepted at once after a pause, in bytes.
     pub free_burst: u64,
+    /// Free traffic behind whose bytes no proof of work stands, as part of that. In mode
+    /// open, which looks at nothing, it does not count.
+    pub plain: Allowance,
+    /// The same of commands of which a node sends little, as part of that again.
+    pub rare: Allowance,
+    /// Work that a neighbour may cause by packets of the mesh itself: their bytes, and
+    /// what else costs as much as so many bytes.
+    pub control: Allowance,
+    /// The same for all neighbours together.
+    pub control_of_all: Allowance,
+    /// What a signature counts for there, in bytes.
+    pub signature_work: u64,
+    /// Searches that a neighbour may send through the whole mesh.
+    pub wide_searches: Allowance,
     /// Lowest difficulty on the node's own network from which on headers and blocks may
     /// use all of that; 0 for whatever the network allows. Of other networks only the
     /// main one's work counts, from [`MAINNET_MIN_DIFFICULTY`] on.
@@ -227,6 +269,11 @@ pub struct Config {
 pub const HOST_MAX_PACKET: u32 = 4 * 1024 * 1024 + 8192;
 
 impl Config {
+    /// All free traffic accepted per neighbour, in bytes.
+    pub const fn free(&self) -> Allowance {
+        Allowance { rate: self.free_rate, burst: self.free_burst }
+    }
+
     /// Defaults of a host on `network`: payment gated, no issuer accepted yet.
     pub fn host(network: Network) -> Self {
         Self {
@@ -237,6 +284,14 @@ impl Config {
             max_packet: HOST_MAX_PACKET,
             free_rate: 12_500_000,
             free_burst: 8 * 1024 * 1024,
+            plain: Allowance { rate: 256 * 1024, burst: 8 * 1024 * 1024 },
+            // Room for two of the largest messages.
+            rare: Allowance { rate: 4 * 1024, burst: 128 * 1024 },
+            control: Allowance { rate: 128 * 1024, burst: 256 * 1024 },
+            // A thousand signatures a second, at 100 us, are a tenth of a core.
+            control_of_all: Allowance { rate: 1024 * 1024, burst: 2 * 1024 * 1024 },
+            signature_work: 1024,
+            wide_searches: Allowance { rate: 16, burst: 64 },
             min_difficulty: min_difficulty(network),
             // At 60 us for two signatures 0.3 % of a core.
             bad_payments: Allowance { rate: 50, burst: 200 },
@@ -263,6 +318,8 @@ impl Config {
         config.capacities = Capacities::BOARD;
         // Each may cost 9 million instructions.
         config.bad_payments = Allowance { rate: 1, burst: 8 };
+        config.control_of_all = Allowance { rate: 128 * 1024, burst: 512 * 1024 };
+        config.signature_work = 8 * 1024;
         config.payment.volatile = true;
         config
     }

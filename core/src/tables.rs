@@ -207,6 +207,7 @@ impl<V, const N: usize> Map<V> for FixedMap<V, N> {
     }
 }
 
+pub mod by_link;
 #[cfg(feature = "alloc")]
 mod heap;
 #[cfg(feature = "alloc")]

@@ -3,7 +3,8 @@
 mod document;
 
 use blvm_mesh_core::config::{
-    Capacities, Config, MAX_HEAD, MAX_HOPS, MAX_ISSUERS, ROUTES_PER_DESTINATION, fixed,
+    Allowance, Capacities, Config, FREE_AT_FIRST, MAX_HEAD, MAX_HOPS, MAX_ISSUERS,
+    ROUTES_PER_DESTINATION, fixed,
 };
 use blvm_mesh_core::id::{HopId, Network, NodeId};
 use blvm_mesh_core::link::handshake;
@@ -12,7 +13,7 @@ use blvm_mesh_core::payment::covenant::CovenantRules;
 use blvm_mesh_core::tariff::Tariff;
 use blvm_mesh_core::time::MILLISECOND;
 use blvm_mesh_core::wire::datagram::{Datagram, Emit};
-use blvm_mesh_core::wire::hello::Hello;
+use blvm_mesh_core::wire::hello::{Hello, Told};
 use blvm_mesh_core::wire::route_error::{Cause, RouteError};
 use blvm_mesh_core::wire::route_reply::RouteReply;
 use blvm_mesh_core::wire::route_request::{HEARSAY, Hop, ROUTES, RouteRequest};
@@ -119,6 +120,11 @@ fn hello() {
         tariff: TARIFF,
         keepalive_ms: 250,
         unix: 1_700_000_000,
+        free: [
+            Told::of(Allowance { rate: 12_500_000, burst: 8_388_608 }, 65_536),
+            Told::of(Allowance { rate: 262_144, burst: 8_388_608 }, 65_536),
+            Told::of(Allowance { rate: 4_096, burst: 131_072 }, 65_536),
+        ],
         issuers: [[2; 33]].into_iter().collect(),
     };
     assert_eq!(Hello::parse(header, &body), Ok(expected));
@@ -161,6 +167,9 @@ fn limits_are_those_of_the_configuration() {
         [host.max_packet.to_string(), "as built".into()],
         [MAX_HEAD.to_string(), fixed::HEAD.to_string()],
         capacity(&|c| c.neighbours),
+        capacity(&|c| c.per_prefix),
+        capacity(&|c| c.owners),
+        capacity(&|c| c.shares),
         capacity(&|c| c.routes),
         capacity(&|c| c.route_hops),
         capacity(&|c| c.hearsay),
@@ -173,6 +182,18 @@ fn limits_are_those_of_the_configuration() {
         capacity(&|c| c.headers),
         both(&|c| c.free_rate),
         both(&|c| c.free_burst),
+        both(&|c| c.plain.rate),
+        both(&|c| c.plain.burst),
+        both(&|c| c.rare.rate),
+        both(&|c| c.rare.burst),
+        both(&|_| FREE_AT_FIRST),
+        both(&|c| c.control.rate),
+        both(&|c| c.control.burst),
+        both(&|c| c.control_of_all.rate),
+        both(&|c| c.control_of_all.burst),
+        both(&|c| c.signature_work),
+        both(&|c| c.wide_searches.rate),
+        both(&|c| c.wide_searches.burst),
         both(&|c| c.bad_payments.rate),
         both(&|c| c.bad_payments.burst),
         both(&|c| c.payment.max_lifetime),

@@ -8,7 +8,7 @@ use blvm_mesh_core::mesh::{Action, HostMesh, Input, MeshError, Priority};
 use blvm_mesh_core::mode::MeshMode;
 use blvm_mesh_core::tariff::Tariff;
 use blvm_mesh_core::wire::datagram::{Emit, head_len};
-use blvm_mesh_core::wire::hello::{self, Hello};
+use blvm_mesh_core::wire::hello::{self, Hello, Told};
 use secp256k1::{Keypair, Secp256k1, SecretKey};
 
 /// The wall clock of the relay, in seconds since 1970.
@@ -86,6 +86,7 @@ impl Relay {
             tariff: Tariff::default(),
             keepalive_ms: 0,
             unix: 0,
+            free: [Told::ANY; 3],
             issuers: Default::default(),
         };
         let mut given = vec![Given::Clock { unix: NOW }];

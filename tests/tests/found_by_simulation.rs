@@ -3,7 +3,6 @@
 use blvm_mesh_core::config::{Allowance, Capacities, MeshMode};
 use blvm_mesh_core::id::{LinkId, NodeId, Standing};
 use blvm_mesh_core::payment::fee::Tariff;
-use blvm_mesh_core::policy::quota::TokenBucket;
 use blvm_mesh_core::routing::bad_payments::BadPayments;
 use blvm_mesh_core::routing::neighbours::Neighbour;
 use blvm_mesh_core::routing::table::{Confirmed, RoutingTable};
@@ -204,9 +203,10 @@ fn neighbour(link: u32, node: NodeId) -> Neighbour {
         greet_at: u64::MAX,
         owed: u64::MAX,
         overdue: u64::MAX,
-        free: TokenBucket::new(1, 1, 0),
-        control: TokenBucket::new(1, 1, 0),
         bad_payments: BadPayments::new(Allowance { rate: 1, burst: 1 }, 1, 0),
+        owner: 0,
+        since: 0,
+        paid: false,
     }
 }
 
@@ -232,7 +232,7 @@ fn what_was_just_found_is_used_and_not_an_older_route() {
 fn a_neighbour_pushes_out_only_its_own_routes() {
     let c = Capacities::BOARD;
     let mut t = RoutingTable::<Heap>::EMPTY;
-    t.set_capacity(&c);
+    t.prepare(&c, [1; 16]);
     let mut w = line(1, |_, _| {});
     let (honest, flood) = (w.id(0), NodeId([2; 32]));
     let add = |t: &mut RoutingTable<Heap>, destination, first, expires_at| {

@@ -4,10 +4,11 @@ use super::api::{Action, Event, Remedy};
 use super::error::{MeshError, NetworkReason, RoutingReason};
 use super::relay::all_different;
 use super::{Mesh, Pending, Tables};
+use crate::config::Allowance;
 use crate::id::{HopId, LinkId, NodeId};
-use crate::routing::discovery::Novelty;
 use crate::routing::metric;
-use crate::routing::table::Confirmed;
+use crate::routing::owners::{CONTROL, WIDE};
+use crate::routing::table::{Confirmed, RoutingTable};
 use crate::signature;
 use crate::tables::Memory;
 use crate::wire::Header;
@@ -18,6 +19,19 @@ use crate::wire::route_request::{self, HEARSAY, Hop, ROUTES, RouteRequest};
 /// A rejection.
 type Refusal = (MeshError, Remedy);
 
+/// The only neighbour to which a request goes.
+struct Towards {
+    link: LinkId,
+    /// How many links it may still cross from there.
+    left: u8,
+    /// Whether its destination was only heard of there.
+    heard: bool,
+}
+
+/// So many copies of a request that is sent on count as much as its own bytes: what they cost
+/// is little next to what was looked up for the first.
+const COPIES: u64 = 4;
+
 fn ignore(reason: RoutingReason) -> Refusal {
     (reason.into(), Remedy::Ignore)
 }
@@ -27,19 +41,59 @@ fn penalise(reason: RoutingReason) -> Refusal {
 }
 
 impl<M: Memory> Mesh<M> {
-    /// Charges a control packet to the neighbour's allowance.
-    pub(super) fn charge(&mut self, link: LinkId, body: &[u8]) -> Result<(), Refusal> {
-        let now = self.now;
+    /// Charges a control packet to the neighbour's allowance, to the part of the hop before
+    /// it; `None`: the neighbour made the packet.
+    pub(super) fn charge(
+        &mut self,
+        link: LinkId,
+        body: &[u8],
+        before: Option<HopId>,
+    ) -> Result<(), Refusal> {
         let size = (body.len() + crate::wire::HEADER_LEN) as u64;
-        match self
-            .tables
-            .routing
-            .neighbours
-            .get_mut(link)
-            .is_some_and(|n| n.control.try_take(size, now))
-        {
+        match self.take_control(link, before, size) {
             true => Ok(()),
             false => Err((NetworkReason::ControlQuota.into(), Remedy::Ignore)),
+        }
+    }
+
+    /// Takes work for control packets from a neighbour's allowance and from that of all
+    /// neighbours; true if taken.
+    pub(super) fn take_control(&mut self, link: LinkId, before: Option<HopId>, work: u64) -> bool {
+        self.take_work(link, before, &[(CONTROL, self.config.control, work)])
+    }
+
+    fn take_work(
+        &mut self,
+        link: LinkId,
+        before: Option<HopId>,
+        wanted: &[(usize, Allowance, u64)],
+    ) -> bool {
+        let (now, of_all) = (self.now, self.config.control_of_all);
+        let Tables { routing: RoutingTable { neighbours, owners, .. }, work, .. } =
+            &mut *self.tables;
+        let Some(n) = neighbours.get(link) else { return false };
+        let itself = n.share_of(n.node.hop());
+        let share = before.map_or(itself, |before| n.share_of(before));
+        let (Some(owner), Some(all)) = (owners.get_mut(n.owner), work) else { return false };
+        let sum = wanted.iter().filter(|(kind, ..)| *kind == CONTROL).map(|(_, _, n)| n).sum();
+        let there = all.has(0, of_all, itself, sum, now)
+            && wanted.iter().all(|(kind, limit, n)| owner.has(*kind, *limit, share, *n, now));
+        if there {
+            all.take(0, of_all, itself, sum, now);
+            wanted.iter().for_each(|(kind, limit, n)| owner.take(*kind, *limit, share, *n, now));
+        }
+        there
+    }
+
+    /// Takes what it costs to send a request of this size to all neighbours but one.
+    fn take_flood(&mut self, link: LinkId, before: Option<HopId>, request: &RouteRequest) -> bool {
+        let links = self.tables.routing.neighbours.len().saturating_sub(1) as u64;
+        let size = route_request::most_len(request.hops.len()) as u64;
+        let work = size.saturating_mul(links).div_ceil(COPIES);
+        let control = (CONTROL, self.config.control, work);
+        match request.hop_limit {
+            0 | 1 => self.take_work(link, before, &[control]),
+            _ => self.take_work(link, before, &[control, (WIDE, self.config.wide_searches, 1)]),
         }
     }
 
@@ -55,8 +109,11 @@ impl<M: Memory> Mesh<M> {
         header: Header,
         body: &[u8],
     ) -> Result<(), Refusal> {
-        self.charge(link, body)?;
         let mut request = RouteRequest::parse(header, body)?;
+        let travelled = &request.hops;
+        let before = travelled.len().checked_sub(2).and_then(|at| travelled.get(at));
+        let before = before.map_or(request.source, |hop| hop.node);
+        self.charge(link, body, Some(before))?;
         let me = self.me.id().hop();
         if request.source == me {
             return Err(ignore(RoutingReason::KnownRequest));
@@ -71,43 +128,66 @@ impl<M: Memory> Mesh<M> {
         if request.destination != me && request.hops.is_full() {
             return Err(ignore(RoutingReason::HopLimit));
         }
-        let behind = request.hops.iter().rev().map(|hop| hop.node).chain([request.source]);
-        self.hear(link, behind);
         let (source, sequence) = (request.source, request.sequence);
-        let Tables { requests, routing, .. } = &mut *self.tables;
-        let share = routing.neighbours.share_of(self.config.capacities.relayed_requests);
-        let is_open = |link| routing.neighbours.get(link).is_some();
-        let novelty = requests.note(source, sequence, link, self.now, share, is_open);
         let quality = self.tables.routing.neighbours.get(link).map_or(0, |n| n.quality);
         request.quality = request.quality.saturating_add(u32::from(quality));
         request.min_packet = request.min_packet.min(self.config.max_packet);
         let tariff = self.config.payment.tariff;
-        if request.destination == me {
-            let cost = metric::cost(request.quality, &request.hops, tariff);
-            let last = request.flags == 0;
-            return match self.tables.requests.may_answer(source, sequence, link, cost, last) {
-                true => {
-                    self.reply(link, request);
-                    Ok(())
-                }
-                false => Err(ignore(RoutingReason::KnownRequest)),
-            };
-        }
-        if novelty == Novelty::Known {
+        let cost = metric::cost(request.quality, &request.hops, tariff);
+        let last = request.flags == 0;
+        // Who asks pays for the answer's signature: for making it here, or for a part of what
+        // checking it takes when it comes back.
+        let (wanted, work) = match request.destination == me {
+            true => {
+                let wanted = self.tables.requests.would_answer(source, sequence, link, cost, last);
+                (wanted, self.config.signature_work)
+            }
+            false => {
+                let known = self.tables.requests.contains(source, sequence);
+                (!known, self.config.signature_work / 4)
+            }
+        };
+        if !wanted {
             return Err(ignore(RoutingReason::KnownRequest));
+        }
+        if !self.take_control(link, Some(before), work) {
+            return Err((NetworkReason::ControlQuota.into(), Remedy::Ignore));
+        }
+        // Where it goes is known before anything is remembered of it: what is refused here may
+        // come on another way.
+        let towards = match request.destination == me {
+            true => None,
+            false => self.direction(link, &request),
+        };
+        let floods = request.destination != me && towards.is_none() && request.hop_limit > 0;
+        if floods && !self.take_flood(link, Some(before), &request) {
+            return Err((NetworkReason::ControlQuota.into(), Remedy::Ignore));
+        }
+        let behind = request.hops.iter().rev().map(|hop| hop.node).chain([request.source]);
+        self.hear(link, behind);
+        let Tables { requests, routing, .. } = &mut *self.tables;
+        let share = routing.neighbours.share_of(self.config.capacities.relayed_requests);
+        requests.note(source, sequence, link, self.now, share);
+        if request.destination == me {
+            requests.answered(source, sequence, link, cost);
+            self.reply(link, request);
+            return Ok(());
         }
         // There is room: see above.
         let _ = request.hops.push(Hop { node: me, tariff });
         self.act(Action::Absorbed);
-        self.pass_request(link, request);
+        self.pass_request(link, towards, request);
         Ok(())
     }
 
     /// Passes a request on: where the way to its destination is known, or was heard of,
     /// only there, else to everybody.
-    fn pass_request(&mut self, from: LinkId, mut request: RouteRequest) {
-        match self.direction(from, &request) {
-            Some((link, left)) => {
+    fn pass_request(&mut self, from: LinkId, towards: Option<Towards>, mut request: RouteRequest) {
+        match towards {
+            Some(Towards { link, left, heard }) => {
+                if heard {
+                    self.doubt_hearsay(request.destination, left);
+                }
                 request.hop_limit = left;
                 self.send_control(link, route_request::MAX_LEN, |out| request.write(out));
             }
@@ -121,9 +201,8 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    /// The only neighbour to which a request goes, and how many links it may still cross
-    /// from there.
-    fn direction(&mut self, from: LinkId, request: &RouteRequest) -> Option<(LinkId, u8)> {
+    /// The only neighbour to which a request goes.
+    fn direction(&self, from: LinkId, request: &RouteRequest) -> Option<Towards> {
         let to = request.destination;
         let travelled = |hop: HopId| {
             hop == request.source || request.hops.iter().any(|travelled| travelled.node == hop)
@@ -136,17 +215,14 @@ impl<M: Memory> Mesh<M> {
             && n.link != from
             && !route.hops.iter().any(|(hop, _)| travelled(*hop))
         {
-            return Some((n.link, route.hops.len() as u8));
+            return Some(Towards { link: n.link, left: route.hops.len() as u8, heard: false });
         }
         if request.flags & HEARSAY == 0 {
             return None;
         }
-        let known = self.tables.routing.hearsay.way_to(self.now, to)?;
-        let node = self.node_at(known.0)?;
-        if known.0 == from || travelled(node.hop()) {
-            return None;
-        }
-        self.follow_hearsay(to)
+        let (link, left) = self.tables.routing.hearsay.way_to(self.now, to)?;
+        let n = self.tables.routing.neighbours.get(link).filter(|n| n.up)?;
+        (link != from && !travelled(n.node.hop())).then_some(Towards { link, left, heard: true })
     }
 
     /// The link on which a node was heard of, and how many links away. It must be heard of
@@ -155,9 +231,13 @@ impl<M: Memory> Mesh<M> {
     pub(super) fn follow_hearsay(&mut self, node: HopId) -> Option<(LinkId, u8)> {
         let (link, distance) = self.tables.routing.hearsay.way_to(self.now, node)?;
         self.tables.routing.neighbours.get(link).filter(|n| n.up)?;
+        self.doubt_hearsay(node, distance);
+        Some((link, distance))
+    }
+
+    fn doubt_hearsay(&mut self, node: HopId, distance: u8) {
         let time = self.config.timing.hop_round_trip.saturating_mul(u64::from(distance));
         self.tables.routing.hearsay.doubt(node, self.now.saturating_add(time));
-        Some((link, distance))
     }
 
     /// Remembers that these nodes were heard of on a link, the neighbour first.
@@ -201,10 +281,12 @@ impl<M: Memory> Mesh<M> {
         header: Header,
         body: &[u8],
     ) -> Result<Option<LinkId>, Refusal> {
-        self.charge(link, body)?;
         let reply = RouteReply::parse(header, body)?;
         let (me, destination) = (self.me.id().hop(), reply.destination());
         let place = usize::from(reply.hop_limit).checked_sub(1);
+        let before = reply.hops.get(place.map_or(1, |at| at.saturating_add(2))).map(|h| h.node);
+        let before = before.unwrap_or(destination.hop());
+        self.charge(link, body, Some(before))?;
         let here = place.map_or(Some(reply.source), |at| reply.hops.get(at).map(|h| h.node));
         if here != Some(me) {
             return Err(penalise(RoutingReason::NotOurTurn));
@@ -245,6 +327,9 @@ impl<M: Memory> Mesh<M> {
                 Some(to.ok_or(ignore(RoutingReason::NextHopGone))?.link)
             }
         };
+        if !self.take_control(link, Some(before), self.config.signature_work) {
+            return Err((NetworkReason::ControlQuota.into(), Remedy::Ignore));
+        }
         let sighash = reply.sighash();
         if !signature::verify(&self.secp, &reply.public_key, &sighash, &reply.signature) {
             return Err(penalise(RoutingReason::ReplySignature));
@@ -324,10 +409,12 @@ impl<M: Memory> Mesh<M> {
         header: Header,
         body: &[u8],
     ) -> Result<Option<LinkId>, Refusal> {
-        self.charge(link, body)?;
         let error = RouteError::parse(header, body)?;
         let me = self.me.id();
         let place = usize::from(error.hop_limit).checked_sub(1);
+        let before = error.hops.get(place.map_or(1, |at| at.saturating_add(2))).copied();
+        let before = before.unwrap_or(error.destination.hop());
+        self.charge(link, body, Some(before))?;
         let in_turn = match place {
             None => error.source == me,
             Some(at) => error.hops.get(at) == Some(&me.hop()),
@@ -354,6 +441,11 @@ impl<M: Memory> Mesh<M> {
         };
         if !self.went(link, &error, to.is_none()) {
             return Err(ignore(RoutingReason::Unsolicited));
+        }
+        // All routes are looked at.
+        let looks = matches!(error.cause, Cause::NextHopGone | Cause::AmountTooSmall);
+        if looks && !self.take_control(link, Some(before), self.config.signature_work) {
+            return Err((NetworkReason::ControlQuota.into(), Remedy::Ignore));
         }
         match error.cause {
             Cause::NextHopGone => {

@@ -62,6 +62,12 @@ pub enum NetworkReason {
     /// The neighbour table is full.
     #[error("the neighbour table is full (limits.neighbours)")]
     TooManyNeighbours,
+    /// Too many of the neighbours have addresses of the same prefix.
+    #[error("there are too many neighbours from the same address prefix")]
+    TooManyOfPrefix,
+    /// Another neighbour took its place.
+    #[error("all places are taken, and another neighbour came first")]
+    Displaced,
     /// The other end is this node itself.
     #[error("the link leads back to this node itself: the address is its own")]
     Itself,
@@ -83,6 +89,18 @@ pub enum NetworkReason {
     /// Nobody fetches what is delivered to this node.
     #[error("nobody at this node fetches what was paid for, and its room is taken")]
     InboxFull,
+    /// The next hop takes no more free traffic now.
+    #[error("the next hop takes no more free traffic at present")]
+    NextHopQuota,
+    /// A neighbour takes no more free traffic of this node's own for so long.
+    #[error("the neighbour takes this free packet in {millis} ms at the earliest")]
+    NoRoomFor {
+        /// Time until it does, in milliseconds.
+        millis: u64,
+    },
+    /// The neighbour takes less free traffic at once than the packet has.
+    #[error("the packet is larger than what the neighbour takes free at once")]
+    LargerThanAllowance,
     /// A block header that does not hold.
     #[error("{0}")]
     Header(#[from] HeaderError),
@@ -201,6 +219,7 @@ impl MeshError {
             Self::NetworkError(NetworkReason::Congested | NetworkReason::InboxFull) => {
                 Cause::Congested
             }
+            Self::NetworkError(NetworkReason::NextHopQuota) => Cause::NextHopQuota,
             Self::NetworkError(NetworkReason::TooManyParked) => Cause::TableFull,
             Self::NetworkError(_) => return None,
             Self::RoutingError(RoutingReason::NextHopGone) => Cause::NextHopGone,

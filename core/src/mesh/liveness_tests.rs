@@ -3,7 +3,6 @@
 use super::test_world::{Did, Own};
 use super::*;
 use crate::config::MeshMode;
-use crate::id::Standing;
 use crate::tables::Boxed;
 use crate::time::{MILLISECOND, SECOND};
 use crate::wire::route_request::{HEARSAY, Hop, ROUTES, RouteRequest};

@@ -21,6 +21,7 @@
 pub mod api;
 mod control;
 pub mod error;
+mod free;
 mod head;
 mod parked;
 mod pay;
@@ -37,9 +38,13 @@ mod covenant_tests;
 #[cfg(test)]
 mod forgery_tests;
 #[cfg(test)]
+mod free_tests;
+#[cfg(test)]
 mod lightning_tests;
 #[cfg(test)]
 mod liveness_tests;
+#[cfg(test)]
+mod place_tests;
 #[cfg(test)]
 mod repeat_tests;
 #[cfg(test)]
@@ -56,7 +61,7 @@ pub use error::{MeshError, NetworkReason, PaymentReason, RoutingReason};
 pub use tables::Tables;
 
 use crate::config::Config;
-use crate::id::{HopId, LinkId, NodeId};
+use crate::id::{HopId, LinkId, NodeId, Standing};
 use crate::payment::fee::FeeDistribution;
 use crate::payment::headers::KnownHeader;
 use crate::payment::ledger::Record;
@@ -106,6 +111,30 @@ pub struct Stats {
     /// Shares of others' accepted payments, in millisatoshi, also of those whose record is not
     /// durable yet.
     pub earned_msat: u64,
+}
+
+/// What of this node's resources is taken now; what there is of each says [`Config`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Resources {
+    /// Own neighbours, configured or dialled.
+    pub own_neighbours: usize,
+    /// Strangers among the neighbours.
+    pub strangers: usize,
+    /// Owners of allowances, gone ones included.
+    pub owners: usize,
+    /// Packets that wait for an answer, a route or room.
+    pub parked: usize,
+    /// Their bytes.
+    pub parked_bytes: usize,
+    /// Nodes of which it was heard where they are.
+    pub hearsay: usize,
+    /// Requests of others that are remembered.
+    pub relayed_requests: usize,
+    /// Own searches under way.
+    pub searches: usize,
+    /// Work for control packets of all neighbours that is left, in bytes.
+    pub control_left: u64,
 }
 
 /// A route and its price, as a sender needs them to have an invoice written.
@@ -418,6 +447,24 @@ impl<M: Memory> Mesh<M> {
     /// Counters since the start.
     pub fn stats(&self) -> Stats {
         self.stats
+    }
+
+    /// What is taken of this node's resources.
+    pub fn resources(&self) -> Resources {
+        let neighbours = &self.tables.routing.neighbours;
+        let own = neighbours.iter().filter(|n| n.standing == Standing::Own).count();
+        let (of_all, now) = (self.config.control_of_all, self.now);
+        Resources {
+            own_neighbours: own,
+            strangers: neighbours.len().saturating_sub(own),
+            owners: self.tables.routing.owners.len(),
+            parked: self.parked(),
+            parked_bytes: self.parked_bytes(),
+            hearsay: self.hearsay(),
+            relayed_requests: self.relayed_requests(),
+            searches: self.searches(),
+            control_left: self.tables.work.as_ref().map_or(0, |w| w.left(0, of_all, now)),
+        }
     }
 
     /// Neighbours and routes.

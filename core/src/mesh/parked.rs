@@ -14,7 +14,7 @@ use crate::payment::headers::KnownHeader;
 use crate::tables::{List, Memory};
 use crate::time::Micros;
 use crate::wire::Header;
-use crate::wire::datagram::Datagram;
+use crate::wire::datagram::{self, Datagram};
 
 /// What a parked packet waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,10 @@ pub(super) enum Awaits {
     Answer([u8; 32]),
     /// To be handed back, with what the node answered. The ticket is used up.
     Return([u8; 32], KnownHeader),
+    /// Room at the first hop, for a datagram of this node's own.
+    Room { destination: NodeId, to: LinkId, len: usize, plain: bool },
+    /// To be handed back, because there is room. The ticket is used up.
+    Turn { destination: NodeId, len: usize },
 }
 
 /// A place in the table.
@@ -33,6 +37,8 @@ pub(super) struct Parked {
     ticket: Ticket,
     awaits: Awaits,
     until: Micros,
+    /// Bytes that the shell keeps.
+    bytes: usize,
     /// Whom it came from; `None` for this node's own.
     from: Option<From>,
 }
@@ -64,7 +70,10 @@ impl<M: Memory> Mesh<M> {
     ) -> Result<(), MeshError> {
         let from = link.map(|link| From { link, closed: false, trace: Trace::of(datagram) });
         let until = self.now.saturating_add(self.config.timing.verify_timeout);
-        let ticket = self.park(Awaits::Answer(hash), from, until)?;
+        let bytes =
+            datagram::head_len(datagram.hops().len(), datagram.signed.map_or(0, |s| s.proof.len()));
+        let bytes = bytes.saturating_add(datagram.payload.len());
+        let ticket = self.park(Awaits::Answer(hash), from, until, bytes)?;
         // Whatever waits counts: no more is asked at once than may be asked in vain.
         if let Some(link) = link {
             self.charge_check(link, datagram);
@@ -75,33 +84,43 @@ impl<M: Memory> Mesh<M> {
 
     /// Parks a datagram of our own until the search for a route ends, and with it
     /// the waiting.
-    pub(super) fn await_route(&mut self, to: NodeId) -> Result<(), MeshError> {
-        self.park(Awaits::Route(to), None, Micros::MAX).map(|_| ())
+    pub(super) fn await_route(&mut self, to: NodeId, bytes: usize) -> Result<(), MeshError> {
+        self.park(Awaits::Route(to), None, Micros::MAX, bytes).map(|_| ())
     }
 
-    /// Keeps a place for a packet that waits. Half of the places are this node's
-    /// own; the other half its neighbours have in equal shares, at least one each.
-    fn park(
+    /// Keeps a place for a packet that waits, and room for its bytes. Half of the places and
+    /// of the room are this node's own; the other half its neighbours have in equal shares, at
+    /// least one place and one packet each.
+    pub(super) fn park(
         &mut self,
         awaits: Awaits,
         from: Option<From>,
         until: Micros,
+        bytes: usize,
     ) -> Result<Ticket, MeshError> {
         let half = self.tables.parked.capacity().div_ceil(2);
-        let full = match &from {
-            None => self.tables.parked.iter().filter(|p| p.from.is_none()).count() >= half,
-            Some(from) => {
-                let share = half.div_ceil(self.tables.routing.neighbours.len().max(1));
-                let theirs = self.tables.parked.iter().filter_map(Parked::link);
-                theirs.clone().count() >= half
-                    || theirs.filter(|l| *l == from.link).count() >= share
+        let room = self.config.capacities.parked_bytes.div_ceil(2);
+        let link = from.as_ref().map(|from| from.link);
+        // Places and bytes of all that are in the same half, and of the same link among them.
+        let (mut all, mut own) = ((0usize, bytes), (0usize, bytes));
+        for parked in self.tables.parked.iter().filter(|p| p.from.is_some() == link.is_some()) {
+            all = (all.0.saturating_add(1), all.1.saturating_add(parked.bytes));
+            if parked.link() == link {
+                own = (own.0.saturating_add(1), own.1.saturating_add(parked.bytes));
+            }
+        }
+        let neighbours = self.tables.routing.neighbours.len().max(1);
+        let full = match link {
+            None => false,
+            Some(_) => {
+                own.0 >= half.div_ceil(neighbours) || (own.0 > 0 && own.1 > room / neighbours)
             }
         };
-        if full {
+        if full || all.0 >= half || (all.0 > 0 && all.1 > room) {
             return Err(NetworkReason::TooManyParked.into());
         }
         let ticket = Ticket(self.next_ticket);
-        let parked = Parked { ticket, awaits, until, from };
+        let parked = Parked { ticket, awaits, until, bytes, from };
         self.tables.parked.try_push(parked).map_err(|_| NetworkReason::TooManyParked)?;
         self.next_ticket = self.next_ticket.saturating_add(1);
         self.wake_at(until);
@@ -161,7 +180,19 @@ impl<M: Memory> Mesh<M> {
             });
         match awaits {
             // Its bytes were asked back and never came: nobody waits any more.
-            Awaits::Return(..) => drop(self.tables.parked.retain(|p| p.ticket != ticket)),
+            Awaits::Return(..) | Awaits::Turn { .. } => {
+                self.tables.parked.retain(|p| p.ticket != ticket);
+            }
+            Awaits::Room { destination, len, .. } => {
+                let (destination, len) = (*destination, *len);
+                let until = self.now.saturating_add(self.config.timing.verify_timeout);
+                let of = |p: &&mut Parked| p.ticket == ticket;
+                if let Some(parked) = self.tables.parked.iter_mut().find(of) {
+                    (parked.awaits, parked.until) = (Awaits::Turn { destination, len }, until);
+                }
+                self.wake_at(until);
+                self.act(Action::Resume { ticket });
+            }
             _ => {
                 if let Some((link, charged)) = asked {
                     self.give_check_back(link, charged);
@@ -174,6 +205,7 @@ impl<M: Memory> Mesh<M> {
 
     /// A link is gone: what came over it waits no longer.
     pub(super) fn give_up_from(&mut self, link: LinkId) {
+        self.tables.requests.close(link);
         for from in self.tables.parked.iter_mut().filter_map(|p| p.from.as_mut()) {
             from.closed |= from.link == link;
         }
@@ -243,8 +275,31 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
+    /// Whether a datagram of this node's own has waited for room and comes back; it counts once.
+    pub(super) fn take_turn(&mut self, to: &NodeId, bytes: usize) -> bool {
+        let its = |p: &Parked| matches!(p.awaits, Awaits::Turn { destination, len } if destination == *to && len == bytes);
+        let at = self.tables.parked.iter().position(its);
+        at.and_then(|at| self.tables.parked.take(at)).is_some()
+    }
+
+    /// When the last of those has its turn that wait for room at a neighbour.
+    pub(super) fn last_waiting(&self, link: LinkId, of_plain: bool) -> Option<Micros> {
+        let of = |p: &&Parked| matches!(p.awaits, Awaits::Room { to, plain, .. } if to == link && plain == of_plain);
+        self.tables.parked.iter().filter(of).map(|p| p.until).max()
+    }
+
+    fn waiting(&self) -> impl Iterator<Item = &Parked> {
+        let returned = |p: &Parked| matches!(p.awaits, Awaits::Return(..) | Awaits::Turn { .. });
+        self.tables.parked.iter().filter(move |p| !returned(p))
+    }
+
     /// Packets that wait now; the shell keeps their bytes.
     pub fn parked(&self) -> usize {
-        self.tables.parked.iter().filter(|p| !matches!(p.awaits, Awaits::Return(..))).count()
+        self.waiting().count()
+    }
+
+    /// Bytes of the packets that wait now.
+    pub fn parked_bytes(&self) -> usize {
+        self.waiting().map(|p| p.bytes).sum()
     }
 }

@@ -4,22 +4,22 @@ use super::Mesh;
 use super::api::{Action, Event, Remedy};
 use super::error::{MeshError, NetworkReason};
 use super::timers::hello_timeout;
+use crate::config::{Allowance, FREE_AT_FIRST};
 use crate::id::{LinkId, NodeId, Standing};
 use crate::payment::fee::Tariff;
+use crate::policy::allowance::Meter;
 use crate::policy::mode::MeshMode;
-use crate::policy::quota::TokenBucket;
 use crate::routing::bad_payments::BadPayments;
 use crate::routing::metric::PERFECT_LINK;
 use crate::routing::neighbours::Neighbour;
+use crate::routing::owners::{PLAIN, RARE, WHOLE};
+use crate::routing::table::RoutingTable;
 use crate::tables::Memory;
 use crate::time::{MILLISECOND, Micros, SECOND};
-use crate::wire::hello::{self, Hello};
+use crate::wire::hello::{self, FREE_CLASSES, Hello, Told};
 use crate::wire::route_error;
 use crate::wire::{Header, WireError};
 
-/// Control traffic that a neighbour may cause, in bytes per second and at once.
-const CONTROL_RATE: u64 = 64 * 1024;
-const CONTROL_BURST: u64 = 128 * 1024;
 /// A hello is sent again after so many keep-alives, and after this time at the latest.
 const HELLO_EVERY: u64 = 120;
 const HELLO_AT_LATEST: Micros = 60 * SECOND;
@@ -32,9 +32,9 @@ pub(super) fn hello_pause(keepalive: Micros) -> Micros {
         keepalive => keepalive.saturating_mul(HELLO_EVERY).min(HELLO_AT_LATEST).max(keepalive),
     }
 }
-/// Checks of bad payments that a new link begins with: what its handshake has cost, so
-/// that making it anew gains nothing. With fewer, a first mistake would stop what holds.
-const CHECKS_OF_A_NEW_LINK: u64 = 4;
+/// Checks of bad payments that a new link begins with: what its handshake has cost, so that
+/// making it anew gains nothing. With fewer, a first mistake would stop what holds.
+const CHECKS_AT_FIRST: u64 = 4;
 
 /// A change of a link's quality of which its neighbour is told, in 1/256 transmissions.
 const WORTH_A_HELLO: u16 = 32;
@@ -43,10 +43,11 @@ impl<M: Memory> Mesh<M> {
     /// A link is up; the neighbour's identity was proven on it.
     #[inline(never)]
     pub(super) fn connect(&mut self, link: LinkId, peer: NodeId, dialed: bool, standing: Standing) {
-        if let Err(reason) = self.make_way(peer, dialed) {
+        let way = self.make_way(peer, dialed).and_then(|()| self.make_place(standing));
+        if let Err(reason) = way {
             return self.reject(Some(link), reason, Remedy::Disconnect);
         }
-        let (now, bad_payments) = (self.now, self.config.bad_payments);
+        let (now, owner) = (self.now, self.allowances_of(peer, standing));
         let neighbour = Neighbour {
             link,
             node: peer,
@@ -66,11 +67,13 @@ impl<M: Memory> Mesh<M> {
             greet_at: Micros::MAX,
             owed: Micros::MAX,
             overdue: Micros::MAX,
-            free: TokenBucket::new(self.config.free_rate, self.config.free_burst, now),
-            control: TokenBucket::new(CONTROL_RATE, CONTROL_BURST, now),
-            bad_payments: BadPayments::new(bad_payments, CHECKS_OF_A_NEW_LINK, now),
+            bad_payments: BadPayments::new(self.config.bad_payments, CHECKS_AT_FIRST, now),
+            owner,
+            since: now,
+            paid: false,
         };
-        if self.tables.routing.add_direct_peer(neighbour).is_err() {
+        if let Err(refused) = self.tables.routing.add_direct_peer(neighbour) {
+            self.tables.routing.owners.leave(refused.owner);
             return self.reject(Some(link), NetworkReason::TooManyNeighbours, Remedy::Disconnect);
         }
         self.act(Action::Absorbed);
@@ -78,6 +81,42 @@ impl<M: Memory> Mesh<M> {
         self.reserve_head(route_error::MAX_LEN);
         self.greet(link);
         self.wake_at(now.saturating_add(hello_timeout(&self.config.timing)));
+    }
+
+    /// The place of a neighbour's allowances, which it may have had before.
+    fn allowances_of(&mut self, peer: NodeId, standing: Standing) -> usize {
+        let (now, config) = (self.now, &self.config);
+        self.tables.routing.owners.enter(peer, standing, now, |new| {
+            let first = |limit, level| Meter::holding(limit, level, now);
+            new.set(WHOLE, first(config.free(), FREE_AT_FIRST));
+            new.set(PLAIN, first(config.plain, FREE_AT_FIRST));
+            new.set(RARE, first(config.rare, FREE_AT_FIRST));
+        })
+    }
+
+    /// Whether there is a place for a neighbour; a stranger that has it is sent away.
+    fn make_place(&mut self, standing: Standing) -> Result<(), NetworkReason> {
+        let neighbours = &self.tables.routing.neighbours;
+        if let Standing::Stranger { prefix } = standing
+            && neighbours.from_prefix(prefix) >= self.config.capacities.per_prefix
+        {
+            return Err(NetworkReason::TooManyOfPrefix);
+        }
+        if !neighbours.is_full() {
+            return Ok(());
+        }
+        // A newcomer takes a newcomer's place, and nobody's who has proven useful.
+        let least = neighbours.least_useful_stranger();
+        let least = least.filter(|n| standing == Standing::Own || !n.paid);
+        let link = least.ok_or(NetworkReason::TooManyNeighbours)?.link;
+        if let Some(gone) = self.tables.routing.remove_direct_peer(link) {
+            self.act(Action::Close { link, reason: NetworkReason::Displaced.into() });
+            if gone.up {
+                self.act(Action::Publish(Event::PeerDisconnected { peer: gone.node }));
+            }
+            self.give_up_from(link);
+        }
+        Ok(())
     }
 
     /// Whether a new link to a neighbour is to be kept; another one that it
@@ -98,8 +137,7 @@ impl<M: Memory> Mesh<M> {
             return Err(NetworkReason::OtherLinkKept);
         }
         let (old, was_up) = (other.link, other.up);
-        self.tables.routing.neighbours.remove(old);
-        self.tables.routing.hearsay.forget_link(old);
+        self.tables.routing.remove_link_of_peer(old);
         let reason = NetworkReason::OtherLinkKept.into();
         self.act(Action::Close { link: old, reason });
         if was_up {
@@ -132,6 +170,27 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
+    /// What a neighbour may send free: its part, where several have allowances in common.
+    fn told_to(&self, link: LinkId) -> [Told; FREE_CLASSES] {
+        let (now, config) = (self.now, &self.config);
+        let RoutingTable { neighbours, owners, .. } = &self.tables.routing;
+        let limits = match config.mode {
+            MeshMode::Open => [Some(config.free()), None, None],
+            _ => [config.free(), config.plain, config.rare].map(Some),
+        };
+        let place = neighbours.get(link).map_or(usize::MAX, |n| n.owner);
+        let links = owners.links(place).max(1) as u64;
+        let mut told = [Told::ANY; FREE_CLASSES];
+        for ((kind, limit), told) in (WHOLE..).zip(limits).zip(&mut told) {
+            if let Some(limit) = limit {
+                let left = owners.get(place).map_or(0, |o| o.left(kind, limit, now));
+                let rate = limit.rate / links;
+                *told = Told::of(Allowance { rate, burst: limit.burst }, left / links);
+            }
+        }
+        told
+    }
+
     /// Sends a hello.
     pub(super) fn greet(&mut self, link: LinkId) {
         let (now, keepalive) = (self.now, self.config.timing.keepalive);
@@ -148,6 +207,7 @@ impl<M: Memory> Mesh<M> {
         }
         let issuers = self.config.payment.issuers.iter();
         let unix = self.wall.unix(self.now).and_then(|unix| u32::try_from(unix).ok());
+        let free = self.told_to(link);
         let hello = Hello {
             missing,
             network: self.config.network,
@@ -157,6 +217,7 @@ impl<M: Memory> Mesh<M> {
             tariff: self.config.payment.tariff,
             keepalive_ms: (self.config.timing.keepalive / MILLISECOND) as u32,
             unix: unix.unwrap_or(0),
+            free,
             issuers: issuers.map(|key| key.serialize()).collect(),
         };
         self.send_control(link, hello::MAX_LEN, |out| hello.write(out));
@@ -169,7 +230,7 @@ impl<M: Memory> Mesh<M> {
         header: Header,
         body: &[u8],
     ) -> Result<(), (MeshError, Remedy)> {
-        self.charge(link, body)?;
+        self.charge(link, body, None)?;
         if header.flags != 0 {
             return Err(WireError::Flags(header.flags).into());
         }
@@ -195,12 +256,11 @@ impl<M: Memory> Mesh<M> {
             return Err((NetworkReason::OtherNetwork { theirs, ours }.into(), Remedy::Disconnect));
         }
         let now = self.now;
+        self.charge(link, body, None).map_err(|(reason, _)| (reason, Remedy::Penalise))?;
         let Some(n) = self.tables.routing.neighbours.get_mut(link) else {
             return Err((NetworkReason::LinkClosed.into(), Remedy::Ignore));
         };
-        if !n.control.try_take((body.len() + crate::wire::HEADER_LEN) as u64, now) {
-            return Err((NetworkReason::ControlQuota.into(), Remedy::Penalise));
-        }
+        let free = hello.free;
         n.max_packet = hello.max_packet;
         n.mode = hello.mode;
         n.tariff = hello.tariff;
@@ -213,6 +273,7 @@ impl<M: Memory> Mesh<M> {
         if hello.unix > 0 && self.config.clock_source == Some(peer) && !self.own_clock {
             self.set_wall(hello.unix.into());
         }
+        self.tables.routing.mirrors.tell(link, &free, now);
         self.act(Action::Absorbed);
         if !was_up {
             self.act(Action::Publish(Event::PeerConnected { link, peer }));

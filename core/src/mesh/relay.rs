@@ -146,6 +146,15 @@ impl<M: Memory> Mesh<M> {
             let reason = NetworkReason::Congested.into();
             return self.refuse(link, &datagram, reason, Remedy::Ignore);
         }
+        let onward = match next {
+            Next::Deliver => None,
+            Next::Relay { link: to, .. } => self.onward(link, to, &datagram, size, found),
+        };
+        // Before anything is charged for it.
+        if onward.is_some_and(|onward| !self.has_room(onward)) {
+            let reason = NetworkReason::NextHopQuota.into();
+            return self.refuse(link, &datagram, reason, Remedy::Ignore);
+        }
         let admission = match self.admit(Some(link), party, &datagram, size, found) {
             Ok(admission) => admission,
             Err(reason) => {
@@ -155,7 +164,10 @@ impl<M: Memory> Mesh<M> {
         };
         let (after, priority, earned_msat) = match admission {
             Admission::Parked => return,
-            Admission::Free => (None, Priority::Free, 0),
+            Admission::Free => {
+                onward.into_iter().for_each(|onward| self.take_room(onward));
+                (None, Priority::Free, 0)
+            }
             Admission::Paid { record, share_msat } => (record, Priority::Paid, share_msat),
             // It was delivered when it came first.
             Admission::Again { .. } if matches!(next, Next::Deliver) => {
@@ -163,6 +175,11 @@ impl<M: Memory> Mesh<M> {
             }
             Admission::Again { record } => (record, Priority::Paid, 0),
         };
+        if priority == Priority::Paid
+            && let Some(n) = self.tables.routing.neighbours.get_mut(link)
+        {
+            n.paid = true;
+        }
         let [came, _] = came;
         self.tables.seen.insert(came);
         match next {
@@ -309,9 +326,7 @@ impl<M: Memory> Mesh<M> {
             RoutingPolicy::Refused => Err(PaymentReason::ModeRefused(self.config.mode).into()),
             RoutingPolicy::PaymentRequired => self.check_payment(link, party, datagram),
             RoutingPolicy::Free => {
-                let now = self.now;
-                let allowance = link.and_then(|l| self.tables.routing.neighbours.get_mut(l));
-                match allowance.is_none_or(|n| n.free.try_take(size as u64, now)) {
+                match link.is_none_or(|link| self.take_free(link, datagram, size, found.cost)) {
                     true => Ok(Admission::Free),
                     false => Err(NetworkReason::QuotaExceeded.into()),
                 }
@@ -348,12 +363,9 @@ impl<M: Memory> Mesh<M> {
         let Some(cause) = reason.cause() else { return };
         let Trace { source, destination, sequence, hop_limit, hops } = trace;
         let Some(place) = hops.len().checked_sub(usize::from(hop_limit)) else { return };
-        let now = self.now;
-        let allowed = match self.tables.routing.neighbours.get_mut(link) {
-            Some(n) => n.control.try_take(route_error::MAX_LEN as u64, now),
-            None => false,
-        };
-        if !allowed {
+        let before = place.checked_sub(2).and_then(|at| hops.get(at).copied());
+        let before = before.unwrap_or(source.hop());
+        if !self.take_control(link, Some(before), route_error::MAX_LEN as u64) {
             return;
         }
         let error = RouteError {

@@ -24,7 +24,7 @@ impl<M: Memory> Mesh<M> {
         let route = self.tables.routing.find_route(&to, self.now);
         let result = match route.map(|r| (r.path(), r.min_packet)) {
             Some((path, max)) => self.send_on(to, &path, max, payload, proof, unchecked),
-            None => self.search_for(to),
+            None => self.search_for(to, payload.len().saturating_add(proof.len())),
         };
         self.answered = None;
         if let Err(reason) = result {
@@ -32,12 +32,12 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    fn search_for(&mut self, to: NodeId) -> Result<(), MeshError> {
+    fn search_for(&mut self, to: NodeId, bytes: usize) -> Result<(), MeshError> {
         let searching = self.tables.searches.get_mut(&to).is_some_and(|s| !s.found);
         if !searching && !self.tables.searches.has_room_for(&to) {
             return Err(RoutingReason::TooManySearches.into());
         }
-        self.await_route(to)?;
+        self.await_route(to, bytes)?;
         if searching { Ok(()) } else { self.search(to) }
     }
 
@@ -81,12 +81,18 @@ impl<M: Memory> Mesh<M> {
             }),
             payload,
         };
+        let mut onward = None;
         let admission = match unchecked {
             false => {
                 let found = self.class_that_decides(payload);
                 if self.is_full(link, found.protocol) {
                     return Err(NetworkReason::Congested.into());
                 }
+                onward = match self.room_for_own(destination, link, payload, size, found) {
+                    Ok(onward) => onward,
+                    Err(None) => return Ok(()),
+                    Err(Some(reason)) => return Err(reason),
+                };
                 self.admit(None, Party::Source, &unsent, size, found)?
             }
             true if unchecked_full => return Err(NetworkReason::Congested.into()),
@@ -96,7 +102,10 @@ impl<M: Memory> Mesh<M> {
         let (priority, after) = match admission {
             Admission::Parked => return Ok(()),
             Admission::Again { record } => (Priority::Paid, record),
-            Admission::Free => (Priority::Free, None),
+            Admission::Free => {
+                onward.into_iter().for_each(|onward| self.take_room(onward));
+                (Priority::Free, None)
+            }
             Admission::Paid { record, .. } => (Priority::Paid, record),
         };
         let emit = Emit {

@@ -6,6 +6,7 @@ use crate::config::fixed::{HEAD, PARKED, SENT};
 use crate::config::{Config, MAX_HEAD};
 use crate::payment::headers::HeaderStore;
 use crate::payment::replay::ReplayPrevention;
+use crate::policy::allowance::Shared;
 use crate::rng::Rng;
 use crate::routing::discovery::{RelayedRequests, Searches};
 use crate::routing::seen::Seen;
@@ -24,6 +25,8 @@ pub struct Tables<M: Memory> {
     pub(super) replay: ReplayPrevention<M>,
     pub(super) headers: HeaderStore<M>,
     pub(super) parked: M::List<Parked, PARKED>,
+    /// Work for packets of the mesh itself, which all neighbours share; none yet.
+    pub(super) work: Option<Shared<M, 1>>,
     /// What is to be carried out before the next input.
     pub(super) queue: heapless::Deque<Pending, 8>,
     /// Bytes that the state machine writes in front of a packet.
@@ -41,6 +44,7 @@ impl<M: Memory> Tables<M> {
         replay: ReplayPrevention::EMPTY,
         headers: HeaderStore::EMPTY,
         parked: M::List::EMPTY,
+        work: None,
         queue: heapless::Deque::new(),
         head: M::List::EMPTY,
     };
@@ -48,14 +52,15 @@ impl<M: Memory> Tables<M> {
     /// Makes room as configured. Keys of tables are drawn from `rng`.
     pub(super) fn prepare(&mut self, config: &Config, rng: &mut Rng) {
         let c = config.capacities;
-        self.routing.set_capacity(&c);
+        self.routing.prepare(&c, table_key(rng));
         self.searches.set_capacity(c.searches);
-        self.requests.set_capacity(c.relayed_requests);
+        self.requests.prepare(c.relayed_requests, c.neighbours, table_key(rng));
         self.seen.prepare(c.seen, table_key(rng));
         self.sent.prepare(c.sent, table_key(rng));
         self.replay.prepare(c.payments, table_key(rng));
         self.headers.prepare(c.headers, config.network);
         self.parked.set_capacity(c.parked);
+        self.work = Some(Shared::new(c.shares));
         self.head.set_capacity(MAX_HEAD);
     }
 }

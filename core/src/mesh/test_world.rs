@@ -3,7 +3,6 @@
 //! record to be behind it.
 
 use super::*;
-use crate::id::Standing;
 use crate::wire::checksum::Sum;
 use crate::wire::datagram::Emit;
 use std::collections::{BTreeMap, VecDeque};

@@ -2,7 +2,6 @@
 
 use super::test_world::{Did, Own};
 use super::*;
-use crate::id::Standing;
 use crate::tables::Boxed;
 use std::vec;
 use std::vec::Vec;

@@ -252,7 +252,7 @@ fn what_a_hello_and_a_keep_alive_do_not_use_is_zero() {
                 Kind::Hello => vec![4, 1, 0, 1, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
                 _ => vec![],
             };
-            let body = [&body[..], &vec![0; if body.is_empty() { 0 } else { 8 }][..]].concat();
+            let body = [&body[..], &vec![0; if body.is_empty() { 0 } else { 20 }][..]].concat();
             let mut packet = vec![0; HEADER_LEN + body.len()];
             packet[..HEADER_LEN].copy_from_slice(&header.bytes(body.len() as u32));
             packet[HEADER_LEN..].copy_from_slice(&body);

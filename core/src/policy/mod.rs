@@ -3,6 +3,7 @@
 //! [`mode`] decides, [`detect`] tells the protocol of a payload with one file
 //! per protocol behind it, [`quota`] bounds what the free lane may carry.
 
+pub mod allowance;
 pub mod detect;
 pub mod mode;
 pub mod quota;

@@ -1,8 +1,9 @@
 //! Searches for routes: our own, and what was heard of others'.
 
-use crate::config::fixed::{RELAYED_REQUESTS, SEARCHES};
+use crate::config::fixed::{NEIGHBOURS, RELAYED_REQUESTS, SEARCHES};
 use crate::config::{MAX_HOPS, ROUTES_PER_DESTINATION, Timing};
 use crate::id::{HopId, LinkId, NodeId};
+use crate::tables::by_link::{ByLink, Key};
 use crate::tables::{List, Memory};
 use crate::time::{Micros, SECOND};
 
@@ -120,9 +121,6 @@ impl<M: Memory> Searches<M> {
 /// A request of another node that came by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Relayed {
-    source: HopId,
-    sequence: u64,
-    from: LinkId,
     heard: Micros,
     /// Links on which it was answered, where this node is the destination.
     answered: heapless::Vec<LinkId, ROUTES_PER_DESTINATION>,
@@ -139,25 +137,24 @@ pub enum Novelty {
     Known,
 }
 
-/// Requests of others, sorted by source and number.
-pub struct RelayedRequests<M: Memory>(M::List<Relayed, RELAYED_REQUESTS>);
+/// Requests of others, by source and number.
+pub struct RelayedRequests<M: Memory>(ByLink<M, Relayed, RELAYED_REQUESTS, NEIGHBOURS>);
+
+const fn key(source: HopId, sequence: u64) -> Key {
+    [u64::from_le_bytes(source.0), sequence]
+}
 
 impl<M: Memory> RelayedRequests<M> {
     /// An empty table without room.
-    pub const EMPTY: Self = Self(M::List::EMPTY);
+    pub const EMPTY: Self = Self(ByLink::EMPTY);
 
-    /// Makes room for `capacity` requests.
-    pub fn set_capacity(&mut self, capacity: usize) {
-        self.0.set_capacity(capacity);
-    }
-
-    fn place(&self, source: HopId, sequence: u64) -> Result<usize, usize> {
-        self.0.binary_search_by(|r| (r.source, r.sequence).cmp(&(source, sequence)))
+    /// Makes room for `capacity` requests from so many neighbours; hashed with a secret.
+    pub fn prepare(&mut self, capacity: usize, neighbours: usize, secret: [u8; 16]) {
+        self.0.prepare(capacity, neighbours, secret);
     }
 
     /// Remembers a request that came on a link. A link that has `share` of them
-    /// loses its own oldest; else, in a full table, one that has more or is closed
-    /// does.
+    /// loses its own oldest; else, in a full table, one that is closed or has most does.
     pub fn note(
         &mut self,
         source: HopId,
@@ -165,68 +162,52 @@ impl<M: Memory> RelayedRequests<M> {
         from: LinkId,
         now: Micros,
         share: usize,
-        is_open: impl Fn(LinkId) -> bool,
     ) -> Novelty {
-        if self.place(source, sequence).is_ok() {
+        let key = key(source, sequence);
+        if self.0.get(&key).is_some() {
             return Novelty::Known;
         }
-        // As long as all of them are no more than a share there is nothing to count.
-        if self.0.len() >= share.max(1) {
-            self.0.retain(|r| now.saturating_sub(r.heard) < REMEMBERED);
+        self.0.expire(from, |r| now.saturating_sub(r.heard) >= REMEMBERED);
+        if self.0.count(from) >= share.max(1) {
+            self.0.remove_oldest(from);
         }
-        let of = |link: LinkId| self.0.iter().filter(|r| r.from == link).count();
-        let loses = if self.0.len() >= share.max(1) && of(from) >= share.max(1) {
-            Some(from)
-        } else if self.0.is_full() {
-            // Some link is closed, or has more than its share from when there were
-            // fewer neighbours; unless there are less places than neighbours.
-            let mut links = self.0.iter().map(|r| r.from);
-            let loses = links.find(|link| !is_open(*link) || of(*link) > share.max(1));
-            loses.or(self.0.first().map(|r| r.from))
-        } else {
-            None
-        };
-        if let Some(link) = loses {
-            let own = self.0.iter().enumerate().filter(|(_, r)| r.from == link);
-            let oldest = own.min_by_key(|(_, r)| (r.heard, r.source, r.sequence));
-            if let Some(at) = oldest.map(|(at, _)| at) {
-                self.0.take(at);
-            }
-        }
-        if let Err(at) = self.place(source, sequence) {
-            let (answered, cheapest) = (heapless::Vec::new(), u64::MAX);
-            let new = Relayed { source, sequence, from, heard: now, answered, cheapest };
-            // One was taken out where there was no room.
-            let _ = self.0.try_insert(at, new);
-        }
+        let new = Relayed { heard: now, answered: heapless::Vec::new(), cheapest: u64::MAX };
+        self.0.insert(key, from, new, share);
         Novelty::New
+    }
+
+    /// A link is gone. What came on it is known as long as there is room.
+    pub fn close(&mut self, link: LinkId) {
+        self.0.close(link);
     }
 
     /// Whether a request was here.
     pub fn contains(&self, source: HopId, sequence: u64) -> bool {
-        self.place(source, sequence).is_ok()
+        self.0.get(&key(source, sequence)).is_some()
     }
 
     /// Whether a request is to be answered on a link, on which it came over a route of
     /// this cost: the first is, and a few that are cheaper. In the `last` ring so is one
     /// on each other link: a neighbour may have lied about the cost of the first, or drop
     /// the answer.
-    pub fn may_answer(
-        &mut self,
+    pub fn would_answer(
+        &self,
         source: HopId,
         sequence: u64,
         link: LinkId,
         cost: u64,
         last: bool,
     ) -> bool {
-        let Ok(at) = self.place(source, sequence) else { return false };
-        let Some(r) = self.0.get_mut(at) else { return false };
+        let Some((_, r)) = self.0.get(&key(source, sequence)) else { return true };
         let cheaper = r.answered.is_empty() || cost < r.cheapest;
-        if !(cheaper || last && !r.answered.contains(&link)) || r.answered.push(link).is_err() {
-            return false;
-        }
+        (cheaper || last && !r.answered.contains(&link)) && !r.answered.is_full()
+    }
+
+    /// A request was answered on a link, over a route of this cost.
+    pub fn answered(&mut self, source: HopId, sequence: u64, link: LinkId, cost: u64) {
+        let Some(r) = self.0.get_mut(&key(source, sequence)) else { return };
+        let _ = r.answered.push(link);
         r.cheapest = r.cheapest.min(cost);
-        true
     }
 
     /// Requests remembered.
@@ -265,56 +246,64 @@ mod tests {
     #[test]
     fn a_flooding_neighbour_pushes_out_only_its_own() {
         let mut r = RelayedRequests::<Fixed>::EMPTY;
-        r.set_capacity(16);
-        assert_eq!(r.note(hop(1), 1, LinkId(1), 0, 4, |_| true), Novelty::New);
-        assert_eq!(r.note(hop(1), 1, LinkId(2), 0, 4, |_| true), Novelty::Known);
+        r.prepare(16, 4, [1; 16]);
+        assert_eq!(r.note(hop(1), 1, LinkId(1), 0, 4), Novelty::New);
+        assert_eq!(r.note(hop(1), 1, LinkId(2), 0, 4), Novelty::Known);
         for n in 0..100 {
-            r.note(hop(2), n, LinkId(2), n, 4, |_| true);
+            r.note(hop(2), n, LinkId(2), n, 4);
         }
         assert!(r.contains(hop(1), 1));
         assert_eq!(r.len(), 5);
         assert!(r.contains(hop(2), 99) && r.contains(hop(2), 96) && !r.contains(hop(2), 95));
-        r.note(hop(3), 1, LinkId(3), REMEMBERED + 98, 4, |_| true);
-        assert_eq!(r.len(), 2, "the others are old");
+        r.note(hop(2), 100, LinkId(2), REMEMBERED + 98, 4);
+        r.note(hop(2), 101, LinkId(2), REMEMBERED + 99, 4);
+        assert_eq!(r.len(), 3, "its others are old");
     }
 
     #[test]
     fn a_new_neighbour_gets_its_share_of_what_others_filled() {
         let mut r = RelayedRequests::<Fixed>::EMPTY;
-        r.set_capacity(16);
+        r.prepare(16, 4, [1; 16]);
         let note = |r: &mut RelayedRequests<Fixed>, who: u8, count, share| {
             for n in 0..count {
-                r.note(hop(who), n, LinkId(who.into()), u64::from(who) * 100 + n, share, |l| {
-                    l.0 != 2
-                });
+                r.note(hop(who), n, LinkId(who.into()), u64::from(who) * 100 + n, share);
             }
         };
         note(&mut r, 1, 100, 16);
         note(&mut r, 2, 100, 8);
+        r.close(LinkId(2));
         note(&mut r, 3, 100, 5);
         let kept = |who| (0..100).filter(|n| r.contains(hop(who), *n)).count();
         assert_eq!((r.len(), kept(3)), (16, 5));
-        assert_eq!([kept(1), kept(2)], [5, 6], "what is closed goes where nobody has too much");
+        assert_eq!([kept(1), kept(2)], [8, 3], "what is closed goes first");
+    }
+
+    fn is_answered(r: &mut RelayedRequests<Fixed>, link: u32, cost: u64, last: bool) -> bool {
+        let would = r.would_answer(hop(1), 1, LinkId(link), cost, last);
+        if would {
+            r.answered(hop(1), 1, LinkId(link), cost);
+        }
+        would
     }
 
     #[test]
     fn a_destination_answers_a_few_times() {
         let mut r = RelayedRequests::<Fixed>::EMPTY;
-        r.set_capacity(16);
-        r.note(hop(1), 1, LinkId(1), 0, 4, |_| true);
-        let answers = [50, 50, 40, 60, 30, 20]
-            .map(|cost| r.may_answer(hop(1), 1, LinkId(cost as u32), cost, false));
+        r.prepare(16, 4, [1; 16]);
+        r.note(hop(1), 1, LinkId(1), 0, 4);
+        let answers =
+            [50, 50, 40, 60, 30, 20].map(|cost| is_answered(&mut r, cost as u32, cost, false));
         assert_eq!(answers, [true, false, true, false, true, false]);
-        assert!(!r.may_answer(hop(1), 2, LinkId(1), 1, false));
+        assert!(r.would_answer(hop(1), 2, LinkId(1), 99, false), "another one is new");
     }
 
     #[test]
     fn who_lies_about_a_cost_does_not_keep_others_from_an_answer_for_ever() {
         let mut r = RelayedRequests::<Fixed>::EMPTY;
-        r.set_capacity(16);
-        r.note(hop(1), 1, LinkId(1), 0, 4, |_| true);
+        r.prepare(16, 4, [1; 16]);
+        r.note(hop(1), 1, LinkId(1), 0, 4);
         let answers = [(1, 0), (1, 0), (2, 900), (2, 900), (3, 800), (4, 700)]
-            .map(|(link, cost)| r.may_answer(hop(1), 1, LinkId(link), cost, true));
+            .map(|(link, cost)| is_answered(&mut r, link, cost, true));
         assert_eq!(answers, [true, false, true, false, true, false]);
     }
 

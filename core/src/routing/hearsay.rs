@@ -6,43 +6,37 @@
 
 use crate::config::fixed::{HEARSAY, NEIGHBOURS};
 use crate::id::{HopId, LinkId};
-use crate::tables::{List, Memory};
+use crate::tables::Memory;
+use crate::tables::by_link::{ByLink, Key};
 use crate::time::Micros;
 
 /// What was heard about a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Heard {
-    node: HopId,
-    link: LinkId,
     distance: u8,
     until: Micros,
 }
 
 /// Nodes that are not neighbours.
-pub struct Hearsay<M: Memory> {
-    /// Sorted by node.
-    heard: M::List<Heard, HEARSAY>,
-    /// How many of them were heard of on each link, sorted by link.
-    told: M::List<(LinkId, usize), NEIGHBOURS>,
+pub struct Hearsay<M: Memory>(ByLink<M, Heard, HEARSAY, NEIGHBOURS>);
+
+const fn key(node: HopId) -> Key {
+    [u64::from_le_bytes(node.0), 0]
 }
 
 impl<M: Memory> Hearsay<M> {
     /// An empty table without room.
-    pub const EMPTY: Self = Self { heard: M::List::EMPTY, told: M::List::EMPTY };
+    pub const EMPTY: Self = Self(ByLink::EMPTY);
 
-    /// Makes room for `capacity` nodes, heard of from so many neighbours.
-    pub fn set_capacity(&mut self, capacity: usize, neighbours: usize) {
-        self.heard.set_capacity(capacity);
-        self.told.set_capacity(neighbours);
-    }
-
-    fn place(&self, node: HopId) -> Result<usize, usize> {
-        self.heard.binary_search_by_key(&node, |heard| heard.node)
+    /// Makes room for `capacity` nodes, heard of from so many neighbours; hashed with a
+    /// secret.
+    pub fn prepare(&mut self, capacity: usize, neighbours: usize, secret: [u8; 16]) {
+        self.0.prepare(capacity, neighbours, secret);
     }
 
     /// Remembers until then that a node was heard of on a link, so many links away. What
     /// is nearer and not too old stays. In a full table what is oldest goes: of the same
-    /// link, if that one has its `share` of the table already, else of those that have more.
+    /// link, if that one has its `share` of the table already, else of the one that has most.
     pub fn note(
         &mut self,
         now: Micros,
@@ -52,87 +46,48 @@ impl<M: Memory> Hearsay<M> {
         until: Micros,
         share: usize,
     ) {
-        let new = Heard { node, link, distance, until };
-        if let Ok(at) = self.place(node) {
-            if let Some(known) = self.heard.get_mut(at)
-                && (known.link == link || distance <= known.distance || known.until <= now)
-            {
-                let before = core::mem::replace(known, new).link;
-                self.count(before, |told| told.saturating_sub(1));
-                self.count(link, |told| told.saturating_add(1));
-            }
-            return;
-        }
-        if self.heard.is_full() {
-            let share = share.max(1);
-            let own_only = self.told_by(link) >= share;
-            let may_go = |heard: &Heard| match own_only {
-                true => heard.link == link,
-                false => self.told_by(heard.link) > share,
-            };
-            let oldest = |may_go: &dyn Fn(&Heard) -> bool| {
-                let list = self.heard.iter().enumerate().filter(|(_, h)| may_go(h));
-                list.min_by_key(|(_, h)| h.until).map(|(at, _)| at)
-            };
-            // Nobody has more than a share only where there are less places than neighbours.
-            let at = oldest(&may_go).or_else(|| oldest(&|_| true));
-            if let Some(gone) = at.and_then(|at| self.heard.take(at)) {
-                self.count(gone.link, |told| told.saturating_sub(1));
-            }
-        }
-        // There is room: one was just taken out where there was none.
-        if let Err(at) = self.place(node)
-            && self.heard.try_insert(at, new).is_ok()
-        {
-            self.count(link, |told| told.saturating_add(1));
-        }
-    }
-
-    fn told_by(&self, link: LinkId) -> usize {
-        let at = self.told.binary_search_by_key(&link, |(link, _)| *link).ok();
-        at.and_then(|at| self.told.get(at)).map_or(0, |(_, told)| *told)
-    }
-
-    fn count(&mut self, link: LinkId, change: impl Fn(usize) -> usize) {
-        match self.told.binary_search_by_key(&link, |(link, _)| *link) {
-            Ok(at) => {
-                if let Some((_, told)) = self.told.get_mut(at) {
-                    *told = change(*told);
+        let (key, new) = (key(node), Heard { distance, until });
+        match self.0.get(&key) {
+            Some((of, known)) => {
+                if of == Some(link) || distance <= known.distance || known.until <= now {
+                    self.0.renew(&key, link);
+                    if let Some(known) = self.0.get_mut(&key) {
+                        *known = new;
+                    }
                 }
             }
-            // There is a place for each neighbour.
-            Err(at) => drop(self.told.try_insert(at, (link, change(0)))),
+            None => self.0.insert(key, link, new, share),
         }
     }
 
     /// On which link a node was heard of, and how many links away.
     pub fn way_to(&self, now: Micros, node: HopId) -> Option<(LinkId, u8)> {
-        let heard = self.heard.get(self.place(node).ok()?)?;
-        (now < heard.until).then_some((heard.link, heard.distance))
+        let (link, heard) = self.0.get(&key(node))?;
+        link.filter(|_| now < heard.until).map(|link| (link, heard.distance))
     }
 
     /// Something goes where the node was heard of. Unless it is heard of again until
     /// then, it is not there.
     pub fn doubt(&mut self, node: HopId, until: Micros) {
-        if let Some(heard) = self.place(node).ok().and_then(|at| self.heard.get_mut(at)) {
+        if let Some(heard) = self.0.get_mut(&key(node)) {
             heard.until = heard.until.min(until);
+            self.0.age(&key(node));
         }
     }
 
     /// Forgets what was heard on a link, which is gone.
     pub fn forget_link(&mut self, link: LinkId) {
-        self.heard.retain(|heard| heard.link != link);
-        self.told.retain(|(told, _)| *told != link);
+        self.0.forget(link);
     }
 
     /// Nodes that were heard of.
     pub fn len(&self) -> usize {
-        self.heard.len()
+        self.0.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.heard.is_empty()
+        self.0.is_empty()
     }
 }
 
@@ -148,7 +103,7 @@ mod tests {
     #[test]
     fn what_is_nearer_or_newer_counts() {
         let mut h = Hearsay::<Fixed>::EMPTY;
-        h.set_capacity(8, 4);
+        h.prepare(8, 4, [1; 16]);
         h.note(0, node(1), LinkId(1), 5, 100, 8);
         h.note(10, node(1), LinkId(2), 6, 110, 8);
         assert_eq!(h.way_to(10, node(1)), Some((LinkId(1), 5)), "farther");
@@ -168,7 +123,7 @@ mod tests {
     #[test]
     fn what_was_followed_in_vain_is_forgotten() {
         let mut h = Hearsay::<Fixed>::EMPTY;
-        h.set_capacity(8, 4);
+        h.prepare(8, 4, [1; 16]);
         h.note(0, node(1), LinkId(1), 5, 100, 8);
         h.doubt(node(1), 20);
         h.doubt(node(1), 30);
@@ -182,7 +137,7 @@ mod tests {
     #[test]
     fn a_talkative_neighbour_displaces_only_what_it_said() {
         let mut h = Hearsay::<Fixed>::EMPTY;
-        h.set_capacity(8, 4);
+        h.prepare(8, 4, [1; 16]);
         for n in 0..4 {
             h.note(0, node(n), LinkId(1), 2, 1000, 4);
         }
@@ -197,7 +152,7 @@ mod tests {
     #[test]
     fn a_newcomer_displaces_what_is_beyond_a_share_and_not_what_a_quiet_neighbour_said() {
         let mut h = Hearsay::<Fixed>::EMPTY;
-        h.set_capacity(8, 4);
+        h.prepare(8, 4, [1; 16]);
         for n in 0..2 {
             h.note(0, node(n), LinkId(1), 2, 1000, 4);
         }

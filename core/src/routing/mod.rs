@@ -5,6 +5,8 @@ pub mod bad_payments;
 pub mod discovery;
 pub mod hearsay;
 pub mod metric;
+pub mod mirrors;
 pub mod neighbours;
+pub mod owners;
 pub mod seen;
 pub mod table;

@@ -6,9 +6,9 @@ use crate::id::{HopId, LinkId, NodeId, Standing};
 use crate::link::fragment::Lane;
 use crate::payment::fee::Tariff;
 use crate::policy::mode::MeshMode;
-use crate::policy::quota::TokenBucket;
 use crate::tables::{List, Memory};
 use crate::time::Micros;
+use core::cmp::Reverse;
 
 /// A neighbour.
 #[derive(Debug)]
@@ -51,12 +51,26 @@ pub struct Neighbour {
     /// When it is taken for dead if it does not answer what it was sent;
     /// [`Micros::MAX`]: nothing is to be answered.
     pub overdue: Micros,
-    /// Free traffic that it may still send.
-    pub free: TokenBucket,
-    /// Control traffic that it may still cause.
-    pub control: TokenBucket,
     /// Payments that do not hold which it may still pass on.
     pub bad_payments: BadPayments,
+    /// The place of its allowances among all [owners](super::owners).
+    pub owner: usize,
+    /// Since when the link is there.
+    pub since: Micros,
+    /// Whether it has brought a packet that was paid for.
+    pub paid: bool,
+}
+
+impl Neighbour {
+    /// Whose part of its allowances a packet takes that came to it from `before`. Of whom a
+    /// stranger has a packet nobody has verified.
+    pub fn share_of(&self, before: HopId) -> u64 {
+        let hop = match self.standing {
+            Standing::Own => before,
+            Standing::Stranger { .. } => self.node.hop(),
+        };
+        u64::from_le_bytes(hop.0)
+    }
 }
 
 impl Neighbour {
@@ -106,6 +120,18 @@ impl<M: Memory> Neighbours<M> {
     pub fn get_mut(&mut self, link: LinkId) -> Option<&mut Neighbour> {
         let at = self.place(link).ok()?;
         self.by_link.get_mut(at)
+    }
+
+    /// Strangers of one address prefix.
+    pub fn from_prefix(&self, prefix: u64) -> usize {
+        self.iter().filter(|n| n.standing == Standing::Stranger { prefix }).count()
+    }
+
+    /// The stranger that is missed least: one that never brought a paid packet before one
+    /// that did, then the youngest.
+    pub fn least_useful_stranger(&self) -> Option<&Neighbour> {
+        let strangers = self.iter().filter(|n| n.standing != Standing::Own);
+        strangers.min_by_key(|n| (n.paid, Reverse((n.since, n.link))))
     }
 
     /// The neighbour whose identity begins so, whether its hello came or not.

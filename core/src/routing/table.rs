@@ -2,7 +2,9 @@
 
 use super::hearsay::Hearsay;
 use super::metric;
+use super::mirrors::Mirrors;
 use super::neighbours::{Neighbour, Neighbours};
+use super::owners::Owners;
 use crate::config::fixed::{ROUTE_HOPS, ROUTES};
 use crate::config::{Capacities, MAX_HOPS, ROUTES_PER_DESTINATION};
 use crate::id::{HopId, NodeId};
@@ -94,6 +96,10 @@ pub struct RoutingTable<M: Memory> {
     route_hops: usize,
     /// Where others are said to be.
     pub hearsay: Hearsay<M>,
+    /// Allowances of neighbours, also of those that left.
+    pub owners: Owners<M>,
+    /// What neighbours take free.
+    pub mirrors: Mirrors<M>,
 }
 
 impl<M: Memory> RoutingTable<M> {
@@ -103,14 +109,18 @@ impl<M: Memory> RoutingTable<M> {
         routes: M::List::EMPTY,
         route_hops: 0,
         hearsay: Hearsay::EMPTY,
+        owners: Owners::EMPTY,
+        mirrors: Mirrors::EMPTY,
     };
 
-    /// Makes room.
-    pub fn set_capacity(&mut self, c: &Capacities) {
+    /// Makes room; hashed with a secret.
+    pub fn prepare(&mut self, c: &Capacities, secret: [u8; 16]) {
         self.neighbours.set_capacity(c.neighbours);
         self.routes.set_capacity(c.routes);
         self.route_hops = c.route_hops.min(MAX_HOPS);
-        self.hearsay.set_capacity(c.hearsay, c.neighbours);
+        self.hearsay.prepare(c.hearsay, c.neighbours, secret);
+        self.owners.set_capacity(c.owners, c.shares);
+        self.mirrors.set_capacity(c.neighbours, c.shares);
     }
 
     /// Adds a neighbour; gives it back as [`Neighbours::insert`] does.
@@ -119,10 +129,18 @@ impl<M: Memory> RoutingTable<M> {
         self.neighbours.insert(neighbour)
     }
 
-    /// Takes a neighbour out, and with it every route that begins with it.
-    pub fn remove_direct_peer(&mut self, link: crate::id::LinkId) -> Option<Neighbour> {
+    /// Takes a neighbour out, and keeps its routes: it has another link.
+    pub fn remove_link_of_peer(&mut self, link: crate::id::LinkId) -> Option<Neighbour> {
         let gone = self.neighbours.remove(link)?;
         self.hearsay.forget_link(link);
+        self.mirrors.forget(link);
+        self.owners.leave(gone.owner);
+        Some(gone)
+    }
+
+    /// Takes a neighbour out, and with it every route that begins with it.
+    pub fn remove_direct_peer(&mut self, link: crate::id::LinkId) -> Option<Neighbour> {
+        let gone = self.remove_link_of_peer(link)?;
         let hop = gone.node.hop();
         self.routes.retain(|r| r.route().first() != hop);
         Some(gone)
@@ -255,7 +273,6 @@ pub(crate) mod tests {
     use crate::config::Allowance;
     use crate::id::{LinkId, Standing};
     use crate::policy::mode::MeshMode;
-    use crate::policy::quota::TokenBucket;
     use crate::routing::bad_payments::BadPayments;
     use crate::tables::Fixed;
 
@@ -285,9 +302,10 @@ pub(crate) mod tests {
             greet_at: u64::MAX,
             owed: Micros::MAX,
             overdue: Micros::MAX,
-            free: TokenBucket::new(1, 1, 0),
-            control: TokenBucket::new(1, 1, 0),
             bad_payments: BadPayments::new(Allowance { rate: 0, burst: 0 }, 0, 0),
+            owner: 0,
+            since: 0,
+            paid: false,
         }
     }
 
@@ -301,7 +319,7 @@ pub(crate) mod tests {
 
     fn table(neighbours: usize, routes: usize) -> RoutingTable<Fixed> {
         let mut table = RoutingTable::EMPTY;
-        table.set_capacity(&Capacities { neighbours, routes, ..Capacities::BOARD });
+        table.prepare(&Capacities { neighbours, routes, ..Capacities::BOARD }, [1; 16]);
         table
     }
 

@@ -13,18 +13,79 @@
 //! | 44 | 4 | the sender's wall clock, in seconds since 1970; 0: it has none |
 //! | 48 | 1 | number of issuers n, 0 to 8 |
 //! | 49 | 3 | reserved, 0 |
-//! | 52 | 33 n | public keys of the issuers that are accepted |
+//! | 52 | 4 | free bytes taken from the receiver: a second (1), at once (2), now (1), rounded down |
+//! | 56 | 4 | of these, bytes without proof of work, likewise |
+//! | 60 | 4 | of those, bytes of rare commands, likewise |
+//! | 64 | 33 n | public keys of the issuers that are accepted |
+//!
+//! A number there of m low and e high bits, 3 and 5 or 11 and 5, is m where e is 0, else
+//! `(2^bits + m) << (e - 1)` with 3 or 11 bits; all ones: any number.
 //!
 //! Flag 1: the receiver's own hello has not come.
 
 use super::{Header, Kind, Reader, WireError, Writer};
-use crate::config::MAX_ISSUERS;
+use crate::config::{Allowance, MAX_ISSUERS};
 use crate::id::Network;
 use crate::mode::MeshMode;
 use crate::tariff::Tariff;
 
 /// Most bytes of a hello.
-pub const MAX_LEN: usize = 52 + 33 * MAX_ISSUERS;
+pub const MAX_LEN: usize = 64 + 33 * MAX_ISSUERS;
+
+/// Classes of free bytes: all, those without proof of work, and rare ones.
+pub const FREE_CLASSES: usize = 3;
+
+/// Free bytes of one class that the receiver may send, as they are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Told {
+    rate: u8,
+    burst: u16,
+    left: u8,
+}
+
+/// A number rounded down to one with so many bits behind the first.
+fn rounded(n: u64, bits: u32) -> u16 {
+    let e = (u64::BITS - n.leading_zeros()).saturating_sub(bits + 1);
+    let whole = (n >> e) as u16;
+    // With its first bit it is one more in the upper part.
+    whole.saturating_add((e as u16).min(31) << bits)
+}
+
+/// The number that was written.
+fn unrounded(n: u16, bits: u32) -> u64 {
+    let (m, e) = (u64::from(n) & ((1 << bits) - 1), u32::from(n >> bits));
+    match e.checked_sub(1) {
+        None => m,
+        Some(e) => ((1 << bits) + m) << e,
+    }
+}
+
+impl Told {
+    /// No limit.
+    pub const ANY: Self = Self { rate: u8::MAX, burst: u16::MAX, left: u8::MAX };
+
+    /// The words for a limit, of which this much is left. The rate is told a sixteenth lower
+    /// than it is: what keeps to it is never refused because a clock or a frame was late.
+    pub fn of(limit: Allowance, left: u64) -> Self {
+        // What has more bits counts as any number.
+        let byte = |n: u64| u8::try_from(rounded(n.min(1 << 34), 3)).unwrap_or(u8::MAX);
+        let rate = limit.rate.saturating_sub(limit.rate / 16);
+        let burst = if limit.burst >> 41 == 0 { rounded(limit.burst, 11) } else { u16::MAX };
+        Self { rate: byte(rate), burst, left: byte(left) }
+    }
+
+    /// What is left of it.
+    pub fn left(&self) -> u64 {
+        if self.left == u8::MAX { u64::MAX } else { unrounded(self.left.into(), 3) }
+    }
+
+    /// The limit.
+    pub fn limit(&self) -> Allowance {
+        let rate = if self.rate == u8::MAX { u64::MAX } else { unrounded(self.rate.into(), 3) };
+        let any = self.burst == u16::MAX;
+        Allowance { rate, burst: if any { u64::MAX } else { unrounded(self.burst, 11) } }
+    }
+}
 
 const MISSING: u8 = 1;
 
@@ -48,6 +109,8 @@ pub struct Hello {
     pub keepalive_ms: u32,
     /// The sender's wall clock, in seconds since 1970; 0: it has none.
     pub unix: u32,
+    /// What the receiver may send free.
+    pub free: [Told; FREE_CLASSES],
     /// Compressed public keys of accepted issuers.
     pub issuers: heapless::Vec<[u8; 33], MAX_ISSUERS>,
 }
@@ -72,6 +135,10 @@ impl Hello {
         let (keepalive_ms, unix) = (r.u32()?, r.u32()?);
         let count = usize::from(r.u8()?);
         r.zeros(3)?;
+        let mut free = [Told::default(); FREE_CLASSES];
+        for told in &mut free {
+            *told = Told { rate: r.u8()?, burst: r.u16()?, left: r.u8()? };
+        }
         if count > MAX_ISSUERS {
             return Err(WireError::Field("issuers"));
         }
@@ -89,6 +156,7 @@ impl Hello {
             tariff,
             keepalive_ms,
             unix,
+            free,
             issuers,
         })
     }
@@ -101,6 +169,9 @@ impl Hello {
         w.put(&self.tariff.base_msat.to_le_bytes()).put(&self.tariff.per_kib_msat.to_le_bytes());
         w.put(&self.keepalive_ms.to_le_bytes()).put(&self.unix.to_le_bytes());
         w.put(&[self.issuers.len() as u8, 0, 0, 0]);
+        for Told { rate, burst, left } in self.free {
+            w.put(&[rate]).put(&burst.to_le_bytes()).put(&[left]);
+        }
         for issuer in &self.issuers {
             w.put(issuer);
         }
@@ -116,7 +187,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn round_trip(missing: bool, network in 0u8..5, mode in 0u8..3, quality: u16, numbers: [u32; 5], issuers in prop::collection::vec(any::<[u8; 32]>(), 0..=8)) {
+        fn round_trip(missing: bool, network in 0u8..5, mode in 0u8..3, quality: u16, numbers: [u32; 5], free: [(u8, u16, u8); 3], issuers in prop::collection::vec(any::<[u8; 32]>(), 0..=8)) {
             let hello = Hello {
                 missing,
                 network: Network::from_u8(network).unwrap(),
@@ -126,6 +197,7 @@ mod tests {
                 tariff: Tariff { base_msat: numbers[1], per_kib_msat: numbers[2] },
                 keepalive_ms: numbers[3],
                 unix: numbers[4],
+                free: free.map(|(rate, burst, left)| Told { rate, burst, left }),
                 issuers: issuers.iter().map(|k| { let mut i = [2; 33]; i[1..].copy_from_slice(k); i }).collect(),
             };
             let mut out = [0; MAX_LEN];
@@ -133,6 +205,17 @@ mod tests {
             let (header, body) = Header::parse(&out[..n]).unwrap();
             prop_assert_eq!(Hello::parse(header, body), Ok(hello));
             prop_assert!(Hello::parse(header, &body[..body.len() - 1]).is_err());
+        }
+
+        #[test]
+        fn limits_are_told_a_little_lower(rate in 0u64..1 << 33, burst in 0u64..1 << 40, left in 0u64..1 << 33) {
+            let told = Told::of(Allowance { rate, burst }, left);
+            let limit = told.limit();
+            prop_assert!(limit.rate <= rate && limit.rate >= rate - rate / 5 - 1, "{rate} {limit:?}");
+            prop_assert!(limit.burst <= burst && limit.burst >= burst - burst / 2000, "{burst} {limit:?}");
+            prop_assert!(told.left() <= left && told.left() >= left - left / 8, "{left} {}", told.left());
+            let any = Told::of(Allowance { rate: u64::MAX, burst: u64::MAX }, u64::MAX);
+            prop_assert_eq!(any, Told::ANY);
         }
 
         #[test]

@@ -85,6 +85,7 @@ causes! {
     Unconfirmed = 22, "the funding transaction is not known to be confirmed";
     TooManyBad = 23, "too many invalid payments via the hop before the relay; checks are rate-limited";
     Dust = 24, "the covenant has an output below the dust limit of its script";
+    NextHopQuota = 25, "the next hop takes no more free traffic at present";
 }
 
 /// A route error.

@@ -43,7 +43,12 @@ const MIN_HOP_LEN: usize = 10;
 pub(super) const MAX_HOP_LEN: usize = 8 + MAX_TARIFF_LEN;
 
 /// Most bytes of a route request.
-pub const MAX_LEN: usize = HEADER_LEN + 26 + MAX_HOP_LEN * MAX_HOPS;
+pub const MAX_LEN: usize = most_len(MAX_HOPS);
+
+/// Most bytes of a request that has travelled so many hops, at most [`MAX_HOPS`].
+pub const fn most_len(hops: usize) -> usize {
+    HEADER_LEN + 26 + MAX_HOP_LEN * hops
+}
 
 /// Hops of a collected route, in travel order from source to destination.
 pub type Hops = heapless::Vec<Hop, MAX_HOPS>;

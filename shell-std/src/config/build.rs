@@ -292,6 +292,10 @@ fn config(file: &File) -> Result<Config, ConfigError> {
     set(&mut config.free_rate, limits.free_rate);
     set(&mut config.free_burst, limits.free_burst);
     set(&mut config.min_difficulty, limits.min_difficulty);
+    set(&mut config.plain.rate, limits.plain_rate);
+    set(&mut config.plain.burst, limits.plain_burst);
+    set(&mut config.rare.rate, limits.rare_rate);
+    set(&mut config.rare.burst, limits.rare_burst);
     set(&mut config.bad_payments.rate, limits.bad_payments_rate.map(u64::from));
     set(&mut config.bad_payments.burst, limits.bad_payments_burst.map(u64::from));
     let bad_payments = [
@@ -343,6 +347,8 @@ fn capacities(file: &File) -> Result<Capacities, ConfigError> {
     // all memory.
     let tables = [
         ("limits.neighbours", &mut c.neighbours, limits.neighbours.or(max_peers), 65_536),
+        ("limits.per_prefix", &mut c.per_prefix, limits.per_prefix, 65_536),
+        ("limits.owners", &mut c.owners, limits.owners, 65_536),
         ("limits.routes", &mut c.routes, limits.routes, 1_000_000),
         ("limits.hearsay", &mut c.hearsay, limits.hearsay, 1_000_000),
         ("limits.relayed_requests", &mut c.relayed_requests, limits.relayed_requests, 1_000_000),

@@ -66,6 +66,8 @@ fn samples() -> Vec<(&'static str, String, String)> {
             let text = match key.as_str() {
                 "mesh.max_peers"
                 | "limits.neighbours"
+                | "limits.per_prefix"
+                | "limits.owners"
                 | "limits.searches"
                 | "limits.parked"
                 | "limits.routes"
@@ -135,7 +137,9 @@ fn values_arrive_where_they_belong() {
          network = \"regtest\"\npeers = [\"{KEY}@host:9\"]\nissuers = [\"{KEY2}\"]\n\
          private_stratum_tlv = true\n\
          [tariff]\nbase_msat = 1\nper_kib_msat = 2\n\
-         [limits]\nmax_packet = 3000\nfree_rate = 4\nfree_burst = 5\nmin_difficulty = 26\nbad_payments_rate = 12\n\
+         [limits]\nmax_packet = 3000\nfree_rate = 4\nfree_burst = 5\nmin_difficulty = 26\n\
+         plain_rate = 27\nplain_burst = 28\nrare_rate = 29\nrare_burst = 30\n\
+         per_prefix = 31\nowners = 32\nbad_payments_rate = 12\n\
          bad_payments_burst = 13\nneighbours = 6\nroutes = 7\n\
          hearsay = 18\nrelayed_requests = 8\nsearches = 9\npayments = 10\nparked = 11\nseen = 16\n\
          queue_bytes = 3001\ninbox_bytes = 3002\nstore_cache_bytes = 14\n\
@@ -157,6 +161,8 @@ fn values_arrive_where_they_belong() {
     assert_eq!((c.mode, c.network), (MeshMode::BitcoinOnly, Network::Regtest));
     assert_eq!((c.max_packet, c.free_rate, c.free_burst), (3000, 4, 5));
     assert_eq!(c.min_difficulty, 26);
+    assert_eq!((c.plain.rate, c.plain.burst, c.rare.rate, c.rare.burst), (27, 28, 29, 30));
+    assert_eq!((c.capacities.per_prefix, c.capacities.owners), (31, 32));
     assert!(c.private_stratum_tlv);
     assert_eq!((c.bad_payments.rate, c.bad_payments.burst), (12, 13));
     let k = c.capacities;

@@ -29,6 +29,8 @@ fn host_tables(nodes: usize, neighbours: usize) -> Capacities {
         return host;
     }
     Capacities {
+        owners: 128,
+        shares: 4,
         routes: 96,
         hearsay: 128,
         relayed_requests: 128,

@@ -57,6 +57,8 @@ fn the_largest_block_goes_through_a_relay() {
         let (a, c) = (bed.start(1, mode, &[&b]), bed.start(3, mode, &[&b]));
         linked(&a, &b).await;
         linked(&b, &c).await;
+        // New neighbours may send 64 KiB at once; the rest comes at the rate.
+        smol::Timer::after(Duration::from_secs(1)).await;
         let block = largest_block();
         assert!(block.len() > 3_998_000);
         let fate = send(&a, &c, &block, &[], false).await;

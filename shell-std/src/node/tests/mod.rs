@@ -357,7 +357,7 @@ struct Deaf {
 impl Deaf {
     async fn connect(node: &Node, key: SecretKey) -> Self {
         use blvm_mesh_core::link::fragment::{FrameBuilder, Lane, Splitter};
-        use blvm_mesh_core::wire::hello::{self, Hello};
+        use blvm_mesh_core::wire::hello::{self, Hello, Told};
         use smol::io::AsyncWriteExt;
         let link_key = LinkKey::new(&key, PATIENCE);
         let at = node.handle().listen_addr().unwrap().to_string();
@@ -373,6 +373,7 @@ impl Deaf {
             tariff: config.payment.tariff,
             keepalive_ms: 0,
             unix: 0,
+            free: [Told::ANY; 3],
             issuers: Default::default(),
         };
         let mut packet = [0; hello::MAX_LEN];

@@ -13,7 +13,7 @@ use blvm_mesh_core::payment::replay::PaidPacket;
 use blvm_mesh_core::tariff::Tariff;
 use blvm_mesh_core::wire::WireError;
 use blvm_mesh_core::wire::datagram::Emit;
-use blvm_mesh_core::wire::hello::Hello;
+use blvm_mesh_core::wire::hello::{Hello, Told};
 use blvm_mesh_core::wire::route_error::{Cause, RouteError};
 use blvm_mesh_core::wire::route_reply::RouteReply;
 use blvm_mesh_core::wire::route_request::{Hop, RouteRequest};
@@ -54,6 +54,7 @@ pub(super) fn seeds() -> Vec<Seed> {
         tariff: TARIFF,
         keepalive_ms: 250,
         unix: 1_700_000_000,
+        free: [Told::ANY; 3],
         issuers: [[2; 33], [3; 33]].into_iter().collect(),
     };
     let request = RouteRequest {

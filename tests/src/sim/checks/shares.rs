@@ -5,9 +5,9 @@ use super::super::World;
 use super::super::machine::{Did, Given, Known, Step};
 use super::super::wires::conn_of;
 use super::paid::datagram;
-use blvm_mesh_core::config::{Allowance, ROUTES_PER_DESTINATION};
-use blvm_mesh_core::id::{HopId, LinkId, NodeId};
-use blvm_mesh_core::mesh::{MeshError, NetworkReason, PaymentReason, Priority, RoutingReason};
+use blvm_mesh_core::config::{Allowance, FREE_AT_FIRST, ROUTES_PER_DESTINATION};
+use blvm_mesh_core::id::{HopId, LinkId, NodeId, Standing};
+use blvm_mesh_core::mesh::{MeshError, PaymentReason, Priority, RoutingReason};
 use blvm_mesh_core::payment::lightning::LightningError;
 use blvm_mesh_core::payment::replay::REPEAT_PAUSE;
 use blvm_mesh_core::time::{Micros, SECOND};
@@ -74,7 +74,8 @@ impl Left {
 /// What came over one link.
 #[derive(Debug)]
 struct Used {
-    free: Left,
+    /// Whose free allowance it takes.
+    owner: (NodeId, u64),
     /// At most: its own, what the nodes behind it share, and what those have that paid.
     bad_payments: Left,
     /// Whether any was charged.
@@ -87,6 +88,8 @@ struct Used {
 #[derive(Debug, Default)]
 pub(in crate::sim) struct Shares {
     links: BTreeMap<LinkId, Used>,
+    /// What is left free, by identity or address prefix, kept when links are gone.
+    free: BTreeMap<(NodeId, u64), Left>,
     /// Most links that it had at the same time.
     most: usize,
     /// Requests and datagrams that it took.
@@ -212,10 +215,15 @@ impl World {
         }
         match given {
             Given::Disconnected { link } => drop(shares.links.remove(link)),
-            Given::Connected { link, .. } if refusal(step).is_none() => {
-                let free = Allowance { rate: config.free_rate, burst: config.free_burst };
+            Given::Connected { link, peer, standing, .. } if refusal(step).is_none() => {
+                let owner = match standing {
+                    Standing::Own => (*peer, 0),
+                    Standing::Stranger { prefix } => (NodeId::default(), prefix + 1),
+                };
+                let free = || Left::new(config.free(), FREE_AT_FIRST, now);
+                shares.free.entry(owner).or_insert_with(free);
                 let used = Used {
-                    free: Left::new(free, u64::MAX, now),
+                    owner,
                     bad_payments: Left::new(three_times(config.bad_payments), BAD_AT_FIRST, now),
                     charged: false,
                     requests: VecDeque::new(),
@@ -258,12 +266,10 @@ impl World {
         let of = self.nodes[n].config.bad_payments;
         let shares = &mut self.nodes[n].shares;
         let Some(used) = shares.links.get_mut(&what.0) else { return };
-        let (free, bad) = (used.free.now(now), used.bad_payments.now(now));
+        let Some(left) = shares.free.get_mut(&used.owner) else { return };
+        let (free, bad) = (left.now(now), used.bad_payments.now(now));
         let is_new = step.did.iter().any(super::payments::is_booked);
         match refusal(step) {
-            Some(MeshError::NetworkError(NetworkReason::QuotaExceeded)) => {
-                assert!(free < size, "I6: node {n} refuses {size} bytes, {free} are free");
-            }
             Some(MeshError::PaymentVerificationFailed(PaymentReason::TooManyBad)) => {
                 assert!(used.charged, "I6: node {n} refuses to check what it may");
             }
@@ -294,7 +300,7 @@ impl World {
                     used.bad_payments.add(part_of(of));
                 } else {
                     assert!(size <= free, "I6: node {n} takes {size} bytes, {free} are free");
-                    used.free.take(size);
+                    left.take(size);
                 }
                 // A signed one may come again where nobody keeps payments, but not at once.
                 let before = shares.latest.replace((what, now));

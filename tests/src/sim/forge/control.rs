@@ -8,7 +8,7 @@ use blvm_mesh_core::config::{MAX_HOPS, MeshMode};
 use blvm_mesh_core::id::{Network, NodeId};
 use blvm_mesh_core::payment::fee::Tariff;
 use blvm_mesh_core::signature::Identity;
-use blvm_mesh_core::wire::hello::{self, Hello};
+use blvm_mesh_core::wire::hello::{self, Hello, Told};
 use blvm_mesh_core::wire::route_error::{Cause, RouteError};
 use blvm_mesh_core::wire::route_reply::RouteReply;
 use blvm_mesh_core::wire::route_request::{Hop, Hops, RouteRequest};
@@ -31,6 +31,7 @@ impl World {
             },
             keepalive_ms: self.rng.pick(&[0, 1, 1000, u32::MAX]),
             unix: u32::MAX,
+            free: [self.rng.pick(&[Told::ANY, Told::default()]); 3],
             issuers: Default::default(),
         };
         let mut out = vec![0; hello::MAX_LEN];

@@ -1,0 +1,158 @@
+//! What goes free, within whose allowance: the neighbour's that brings it, and what the next one
+//! said that it takes.
+
+use super::Mesh;
+use super::error::{MeshError, NetworkReason};
+use super::parked::Awaits;
+use crate::id::{HopId, LinkId, NodeId};
+use crate::policy::detect::DetectedProtocol;
+use crate::policy::mode::{MeshMode, RoutingPolicy};
+use crate::policy::{Classified, FreeCost};
+use crate::routing::mirrors::Sender;
+use crate::routing::owners::WHOLE;
+use crate::routing::table::RoutingTable;
+use crate::tables::Memory;
+use crate::time::{MILLISECOND, Micros, SECOND};
+use crate::wire::datagram::Datagram;
+use crate::wire::hello::FREE_CLASSES;
+
+/// Longest time that a datagram of this node's own waits for room at its first hop.
+const PATIENCE: Micros = 60 * SECOND;
+
+/// What a free datagram takes of what a neighbour said.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Onward {
+    to: LinkId,
+    sender: Sender,
+    amounts: [u64; FREE_CLASSES],
+}
+
+impl<M: Memory> Mesh<M> {
+    /// Takes a free datagram's bytes from its neighbour's allowances; true if taken.
+    pub(super) fn take_free(
+        &mut self,
+        link: LinkId,
+        datagram: &Datagram<'_>,
+        size: usize,
+        cost: FreeCost,
+    ) -> bool {
+        let (now, config) = (self.now, &self.config);
+        let RoutingTable { neighbours, owners, .. } = &mut self.tables.routing;
+        let Some(n) = neighbours.get(link) else { return false };
+        let share = n.share_of(before_the_neighbour(datagram));
+        let Some(owner) = owners.get_mut(n.owner) else { return false };
+        let limits = [config.free(), config.plain, config.rare];
+        let amounts = free_amounts(config.mode, size, cost);
+        let wanted = || (WHOLE..).zip(limits).zip(amounts).filter(|(_, amount)| *amount > 0);
+        let there = wanted().all(|((kind, limit), n)| owner.has(kind, limit, share, n, now));
+        if there {
+            wanted().for_each(|((kind, limit), n)| owner.take(kind, limit, share, n, now));
+        }
+        there
+    }
+
+    /// What a datagram from a neighbour takes at the next one, if it goes free there and here.
+    pub(super) fn onward(
+        &self,
+        from: LinkId,
+        to: LinkId,
+        datagram: &Datagram<'_>,
+        size: usize,
+        found: Classified,
+    ) -> Option<Onward> {
+        let hop = self.tables.routing.neighbours.get(from)?.node.hop();
+        let amounts = self.amounts_at(to, datagram.payload, size, found)?;
+        Some(Onward { to, sender: Sender::Other(u64::from_le_bytes(hop.0)), amounts })
+    }
+
+    fn amounts_at(
+        &self,
+        to: LinkId,
+        payload: &[u8],
+        size: usize,
+        found: Classified,
+    ) -> Option<[u64; FREE_CLASSES]> {
+        if self.policy.determine_policy(found.protocol) != RoutingPolicy::Free {
+            return None;
+        }
+        let mode = self.tables.routing.neighbours.get(to)?.mode;
+        let found = match self.config.mode == MeshMode::Open && mode != MeshMode::Open {
+            true => self.policy.classified(payload),
+            false => found,
+        };
+        let recognised =
+            !matches!(found.protocol, DetectedProtocol::Unknown | DetectedProtocol::MeshPacket);
+        (mode == MeshMode::Open || recognised).then(|| free_amounts(mode, size, found.cost))
+    }
+
+    /// Whether the next neighbour takes it now.
+    pub(super) fn has_room(&mut self, onward: Onward) -> bool {
+        let Onward { to, sender, amounts } = onward;
+        self.tables.routing.mirrors.has(to, sender, amounts, self.now)
+    }
+
+    /// It goes there.
+    pub(super) fn take_room(&mut self, onward: Onward) {
+        let Onward { to, sender, amounts } = onward;
+        self.tables.routing.mirrors.take(to, sender, amounts, self.now);
+    }
+
+    /// What a datagram of this node's own takes at its first hop, if it goes free; it waits
+    /// until there is room, `Err(None)`: it is parked.
+    pub(super) fn room_for_own(
+        &mut self,
+        destination: NodeId,
+        to: LinkId,
+        payload: &[u8],
+        size: usize,
+        found: Classified,
+    ) -> Result<Option<Onward>, Option<MeshError>> {
+        let Some(amounts) = self.amounts_at(to, payload, size, found) else { return Ok(None) };
+        let sender = Sender::Itself(u64::from_le_bytes(self.me.id().hop().0));
+        let (now, onward) = (self.now, Onward { to, sender, amounts });
+        let has_waited = self.take_turn(&destination, payload.len());
+        let mirrors = &self.tables.routing.mirrors;
+        let ready = mirrors.ready_at(to, sender, amounts, now);
+        let ready = ready.ok_or(Some(NetworkReason::LargerThanAllowance.into()))?;
+        // Mostly bytes without work, which wait for others of their kind only.
+        let plain = amounts.get(1).zip(amounts.first()).is_some_and(|(p, all)| p * 2 > *all);
+        let last = if has_waited { None } else { self.last_waiting(to, plain) };
+        let at = match last {
+            None => ready,
+            Some(last) => ready.max(last.saturating_add(mirrors.span(to, amounts))),
+        };
+        if at <= now {
+            return Ok(Some(onward));
+        }
+        if last.is_none() {
+            // So that others who send through here leave it some.
+            self.has_room(onward);
+        }
+        let wait = at.saturating_sub(now);
+        let no_room = NetworkReason::NoRoomFor { millis: wait.div_ceil(MILLISECOND) };
+        if wait > PATIENCE {
+            return Err(Some(no_room.into()));
+        }
+        let waits = Awaits::Room { destination, to, len: payload.len(), plain };
+        self.park(waits, None, at, size).map_err(|_| Some(no_room.into()))?;
+        Err(None)
+    }
+}
+
+/// Whom the neighbour that brings a datagram has it from; itself, where it is the source.
+pub(super) fn before_the_neighbour(datagram: &Datagram<'_>) -> HopId {
+    let place = datagram.hops().len().saturating_sub(usize::from(datagram.hop_limit));
+    let before = place.checked_sub(2).and_then(|at| datagram.hops().nth(at));
+    before.unwrap_or(datagram.source.hop())
+}
+
+/// What a free datagram of this size takes from the allowances of all bytes, of those without
+/// work and of rare ones. What is around its payload is made without work. In mode open
+/// nothing is looked at.
+pub(super) fn free_amounts(mode: MeshMode, size: usize, cost: FreeCost) -> [u64; 3] {
+    let (plain, rare) = match mode {
+        MeshMode::Open => (0, 0),
+        _ => (size.saturating_sub(cost.worked), cost.rare),
+    };
+    [size as u64, plain as u64, rare as u64]
+}

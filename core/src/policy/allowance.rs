@@ -1,0 +1,402 @@
+//! Allowances that belong to somebody: how much each may still cause of each kind, shared
+//! fairly among those behind him.
+//!
+//! An allowance of `rate` a second and `burst` at once is kept as one time, the moment at
+//! which it is whole again (the generic cell rate algorithm, ITU-T I.371). So it takes eight
+//! bytes, and whoever's allowances are all whole can be forgotten without a loss to anybody.
+//!
+//! Behind a neighbour are others, and one of them must not use up what all have. Each of them
+//! has a debt: what it took, paid off at an equal part of the rate. Who is in debt leaves half
+//! of the burst to who is not; so a large packet of a modest sender finds room, however many
+//! small ones of a greedy one come between. The key of a share is chosen by the caller such
+//! that an honest neighbour has verified it: the hop before it on the packet's way.
+
+use crate::config::Allowance;
+use crate::config::fixed::SHARES;
+use crate::tables::{List, Memory};
+use crate::time::Micros;
+
+/// Parts of a microsecond in which times are kept, so that single bytes count.
+const PARTS: u64 = 1 << 10;
+/// The same in a second; under 2^30.
+const SECOND: u64 = 1_000_000 * PARTS;
+/// Highest rate, a second; more counts as that.
+const MAX_RATE: u64 = 1 << 44;
+/// How long room is kept for who waits for it, beyond the time until it is there.
+const WANTED: Micros = 1_000_000;
+
+/// The time in which `amount` comes, in parts, rounded up.
+fn span(amount: u64, rate: u64) -> u64 {
+    let rate = rate.clamp(1, MAX_RATE);
+    let (seconds, left) = (amount / rate, amount % rate);
+    // Under 2^34 times 2^30; where it is more, the last bits do not count.
+    let rest = match 30u32.saturating_sub(left.leading_zeros()) {
+        0 => (left * SECOND).div_ceil(rate),
+        cut => ((left >> cut) + 1).saturating_mul(SECOND).div_ceil((rate >> cut).max(1)),
+    };
+    seconds.saturating_mul(SECOND).saturating_add(rest.min(SECOND))
+}
+
+/// The time in which `amount` comes.
+pub fn span_micros(amount: u64, limit: Allowance) -> Micros {
+    span(amount, limit.rate).div_ceil(PARTS)
+}
+
+/// One allowance: how much is left of it, as the time when it is whole again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Meter {
+    whole_at: u64,
+}
+
+impl Meter {
+    /// A whole one.
+    pub const WHOLE: Self = Self { whole_at: 0 };
+
+    /// One of which no more than `level` is left.
+    pub fn holding(limit: Allowance, level: u64, now: Micros) -> Self {
+        let missing = limit.burst.saturating_sub(level);
+        Self { whole_at: parts(now).saturating_add(span(missing, limit.rate)) }
+    }
+
+    /// Whether nothing was taken that has not come back.
+    pub const fn is_whole(&self, now: Micros) -> bool {
+        self.whole_at <= parts(now)
+    }
+
+    /// When `amount` is there, if nothing is taken before; `None`: never.
+    pub fn ready_at(&self, limit: Allowance, amount: u64, now: Micros) -> Option<Micros> {
+        if amount > limit.burst || (limit.rate == 0 && amount > 0) {
+            return None;
+        }
+        let after = self.after(limit, amount, now);
+        let early = after.saturating_sub(span(limit.burst, limit.rate));
+        Some(early.div_ceil(PARTS).max(now))
+    }
+
+    /// What is left.
+    pub fn left(&self, limit: Allowance, now: Micros) -> u64 {
+        let missing = self.whole_at.saturating_sub(parts(now));
+        let rate = limit.rate.clamp(1, MAX_RATE);
+        let (seconds, rest) = (missing / SECOND, (missing % SECOND).div_ceil(PARTS));
+        // Microseconds under 2^20 times 2^44.
+        let part = (rest.saturating_mul(rate)).div_ceil(SECOND / PARTS);
+        limit.burst.saturating_sub(seconds.saturating_mul(rate).saturating_add(part))
+    }
+
+    /// Takes an amount; what is not there is owed.
+    pub fn take(&mut self, limit: Allowance, amount: u64, now: Micros) {
+        self.whole_at = self.after(limit, amount, now);
+    }
+
+    /// Takes an amount if it is there, all or nothing; true if taken.
+    pub fn try_take(&mut self, limit: Allowance, amount: u64, now: Micros) -> bool {
+        let there = self.ready_at(limit, amount, now).is_some_and(|at| at <= now);
+        if there {
+            self.take(limit, amount, now);
+        }
+        there
+    }
+
+    fn after(&self, limit: Allowance, amount: u64, now: Micros) -> u64 {
+        self.whole_at.max(parts(now)).saturating_add(span(amount, limit.rate))
+    }
+}
+
+const fn parts(at: Micros) -> u64 {
+    at.saturating_mul(PARTS)
+}
+
+/// One of those who share an allowance.
+#[derive(Debug, Clone, Copy)]
+struct Share<const KINDS: usize> {
+    key: u64,
+    /// When what it took of each kind is paid off by its part of the rate.
+    paid_at: [Micros; KINDS],
+}
+
+impl<const KINDS: usize> Share<KINDS> {
+    fn owes(&self, kind: usize, now: Micros) -> bool {
+        self.paid_at.get(kind).is_some_and(|at| *at > now)
+    }
+
+    fn owes_nothing(&self, now: Micros) -> bool {
+        self.paid_at.iter().all(|at| *at <= now)
+    }
+}
+
+/// Room that somebody waits for who is not in debt.
+#[derive(Debug, Clone, Copy)]
+struct Want {
+    kind: usize,
+    key: u64,
+    amount: u64,
+    until: Micros,
+}
+
+/// Allowances of `KINDS` kinds with one owner, and who shares them. Each call takes the same
+/// time, whatever the keys.
+pub struct Shared<M: Memory, const KINDS: usize> {
+    meters: [Meter; KINDS],
+    want: Option<Want>,
+    shares: M::List<Share<KINDS>, SHARES>,
+}
+
+impl<M: Memory, const KINDS: usize> Shared<M, KINDS> {
+    /// Whole allowances that are shared by at most so many; more have parts in common.
+    pub fn new(shares: usize) -> Self {
+        let mut list = M::List::EMPTY;
+        list.set_capacity(shares);
+        list.reserve();
+        Self { meters: [Meter::WHOLE; KINDS], want: None, shares: list }
+    }
+
+    /// Sets one allowance.
+    pub fn set(&mut self, kind: usize, meter: Meter) {
+        if let Some(m) = self.meters.get_mut(kind) {
+            *m = meter;
+        }
+    }
+
+    /// Whether all allowances are whole.
+    pub fn is_whole(&self, now: Micros) -> bool {
+        self.meters.iter().all(|m| m.is_whole(now))
+    }
+
+    /// What is left of one, for all together.
+    pub fn left(&self, kind: usize, limit: Allowance, now: Micros) -> u64 {
+        self.meters.get(kind).map_or(0, |m| m.left(limit, now))
+    }
+
+    /// The place of a key; `None`: it has none, and there is one for it.
+    fn place(&self, key: u64, now: Micros) -> Option<usize> {
+        let found = self.shares.iter().position(|s| s.key == key);
+        let free = || !self.shares.is_full() || self.shares.iter().any(|s| s.owes_nothing(now));
+        // Where all places are taken it has one in common with another.
+        let common = || usize::try_from(key.checked_rem(self.shares.len() as u64)?).ok();
+        found.or_else(|| if free() { None } else { common() })
+    }
+
+    /// Whether others are in debt, or the key itself.
+    fn debts(&self, kind: usize, key: u64, now: Micros) -> (usize, bool) {
+        let mine = self.place(key, now);
+        let owing = self.shares.iter().enumerate().filter(|(_, s)| s.owes(kind, now));
+        let (mut others, mut itself) = (0, false);
+        owing.for_each(|(at, _)| match Some(at) == mine {
+            true => itself = true,
+            false => others += 1,
+        });
+        (others, itself)
+    }
+
+    /// When this share may take `amount` of a kind, if nobody takes any before; `None`: never.
+    pub fn ready_at(
+        &self,
+        kind: usize,
+        limit: Allowance,
+        key: u64,
+        amount: u64,
+        now: Micros,
+    ) -> Option<Micros> {
+        let meter = self.meters.get(kind)?;
+        let (others, in_debt) = self.debts(kind, key, now);
+        let wanted = self.want.filter(|w| w.kind == kind && w.key != key && w.until > now);
+        let kept = match in_debt && (others > 0 || wanted.is_some()) {
+            true => (limit.burst / 2).max(wanted.map_or(0, |w| w.amount)),
+            false => 0,
+        };
+        // What is larger than the rest may still have all, once it is whole.
+        let needed = amount.saturating_add(kept).min(limit.burst.max(amount));
+        meter.ready_at(limit, needed, now)
+    }
+
+    /// Whether this share may take `amount` now. If it is refused and not in debt, room is
+    /// kept for it for a while.
+    pub fn has(
+        &mut self,
+        kind: usize,
+        limit: Allowance,
+        key: u64,
+        amount: u64,
+        now: Micros,
+    ) -> bool {
+        match self.ready_at(kind, limit, key, amount, now) {
+            Some(at) if at <= now => true,
+            Some(at) => {
+                let (_, in_debt) = self.debts(kind, key, now);
+                let free = self.want.is_none_or(|w| w.until <= now || w.key == key);
+                if free && !in_debt {
+                    let wait = at.saturating_sub(now).saturating_mul(2).saturating_add(WANTED);
+                    self.want = Some(Want { kind, key, amount, until: now.saturating_add(wait) });
+                }
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// Takes `amount`, for which [`has`](Self::has) was asked.
+    pub fn take(&mut self, kind: usize, limit: Allowance, key: u64, amount: u64, now: Micros) {
+        if let Some(meter) = self.meters.get_mut(kind) {
+            meter.take(limit, amount, now);
+        }
+        self.want.take_if(|w| w.kind == kind && w.key == key);
+        let (others, _) = self.debts(kind, key, now);
+        let at = self.place(key, now).unwrap_or_else(|| {
+            let new = Share { key, paid_at: [0; KINDS] };
+            if let Some(at) = self.shares.iter().position(|s| s.owes_nothing(now)) {
+                self.shares.iter_mut().skip(at).take(1).for_each(|s| *s = new);
+                return at;
+            }
+            // It is not full, else its place would have been found.
+            let _ = self.shares.try_push(new);
+            self.shares.len().saturating_sub(1)
+        });
+        let part = span(amount, limit.rate).saturating_mul(others as u64 + 1).div_ceil(PARTS);
+        if let Some(paid_at) = self.shares.get_mut(at).and_then(|s| s.paid_at.get_mut(kind)) {
+            *paid_at = (*paid_at).max(now).saturating_add(part);
+        }
+    }
+
+    /// Takes `amount` if this share may have it; true if taken.
+    pub fn try_take(
+        &mut self,
+        kind: usize,
+        limit: Allowance,
+        key: u64,
+        amount: u64,
+        now: Micros,
+    ) -> bool {
+        let has = self.has(kind, limit, key, amount, now);
+        if has {
+            self.take(kind, limit, key, amount, now);
+        }
+        has
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tables::Fixed;
+    use proptest::prelude::*;
+
+    const KIB: u64 = 1024;
+    /// Of the free lane's ordinary traffic.
+    const LIMIT: Allowance = Allowance { rate: 256 * KIB, burst: 8 * KIB * KIB };
+
+    proptest! {
+        #[test]
+        fn never_more_than_burst_and_rate(
+            rate in prop_oneof![1u64..100, 1u64..100_000_000, (1u32..63).prop_map(|s| 1 << s)],
+            burst in prop_oneof![0u64..100, 0u64..100_000_000],
+            steps in prop::collection::vec((0u64..3_000_000, 0u64..10_000_000), 1..60),
+        ) {
+            let limit = Allowance { rate, burst };
+            let (mut meter, mut now, mut taken) = (Meter::WHOLE, 5, 0u128);
+            for (step, amount) in steps {
+                now += step;
+                let ready = meter.ready_at(limit, amount, now);
+                prop_assert_eq!(ready.is_none(), amount > burst);
+                if meter.left(limit, now) >= amount {
+                    prop_assert_eq!(ready, Some(now), "what is left may be taken");
+                }
+                if let Some(at) = ready.filter(|at| *at < now + 100_000_000) {
+                    let mut then = meter;
+                    prop_assert!(then.try_take(limit, amount, at));
+                }
+                if meter.try_take(limit, amount, now) {
+                    taken += u128::from(amount);
+                }
+                let most = u128::from(burst) + u128::from(rate) * u128::from(now) / 1_000_000;
+                let most = most + 1 + u128::from(rate / SECOND);
+                prop_assert!(taken <= most, "{taken} of {most}");
+            }
+        }
+
+        #[test]
+        fn any_numbers(rate: u64, burst: u64, amount: u64, now: u64, key: u64) {
+            let limit = Allowance { rate, burst };
+            let mut shared = Shared::<Fixed, 2>::new(2);
+            for key in [key, 1, 2, 3] {
+                shared.try_take(1, limit, key, amount, now);
+            }
+            shared.left(1, limit, now);
+            Meter::holding(limit, amount, now).ready_at(limit, amount, now);
+        }
+    }
+
+    #[test]
+    fn what_is_taken_comes_back_at_the_rate() {
+        let limit = Allowance { rate: 1_000, burst: 250 };
+        let mut meter = Meter::WHOLE;
+        assert!(meter.try_take(limit, 250, 5));
+        assert!(!meter.try_take(limit, 1, 5) && !meter.is_whole(5));
+        assert_eq!(meter.ready_at(limit, 1, 5), Some(1_005));
+        assert_eq!((meter.left(limit, 1_004), meter.left(limit, 1_005)), (0, 1));
+        assert!(meter.try_take(limit, 1, 1_005));
+        assert_eq!(meter.ready_at(limit, 251, 5), None);
+        assert!(meter.is_whole(1_000_000));
+        assert_eq!(Meter::holding(limit, 3, 0).left(limit, 1_000), 4);
+        assert!(Meter::holding(limit, 300, 0).is_whole(0));
+        let huge = Allowance { rate: u64::MAX, burst: u64::MAX };
+        assert!((0..1_000).all(|_| meter.try_take(huge, 1 << 32, 2_000_000)));
+    }
+
+    /// A greedy sender of small packets at ten times the rate, and a modest one of a packet of
+    /// 4 MB now and then: bytes of each that passed in an hour.
+    fn greedy_and_modest(shares: usize) -> (u64, u64) {
+        let mut shared = Shared::<Fixed, 1>::new(shares);
+        let (mut greedy, mut modest) = (0, 0);
+        let mut waits = false;
+        for now in (0..3600 * 1_000_000u64).step_by(10_000) {
+            for _ in 0..26 {
+                greedy += KIB * u64::from(shared.try_take(0, LIMIT, 1, KIB, now));
+            }
+            // Once in 40 s, half of what would be its part; it asks again until it may.
+            waits |= now % 40_000_000 == 0;
+            if waits && now % 500_000 == 0 && shared.try_take(0, LIMIT, 2, 4_000_100, now) {
+                modest += 4_000_100;
+                waits = false;
+            }
+        }
+        (greedy, modest)
+    }
+
+    #[test]
+    fn small_packets_do_not_push_out_large_ones_of_others() {
+        let (greedy, modest) = greedy_and_modest(2);
+        assert_eq!(modest, 90 * 4_000_100, "every one passed within its 40 s");
+        let rest = 3600 * LIMIT.rate - modest;
+        assert!(greedy > rest * 98 / 100, "what the modest one leaves is used: {greedy} of {rest}");
+    }
+
+    #[test]
+    fn two_who_want_all_have_half_each() {
+        let mut shared = Shared::<Fixed, 1>::new(2);
+        let mut passed = [0u64; 2];
+        for now in (0..3600 * 1_000_000u64).step_by(50_000) {
+            for _ in 0..130 {
+                passed[0] += KIB * u64::from(shared.try_take(0, LIMIT, 1, KIB, now));
+            }
+            if now % 100_000 == 0 {
+                passed[1] += 4_000_100 * u64::from(shared.try_take(0, LIMIT, 2, 4_000_100, now));
+            }
+        }
+        let all = 3600 * LIMIT.rate + LIMIT.burst;
+        assert!(passed.iter().all(|p| *p > all * 2 / 5), "{passed:?} of {all}");
+        assert!(passed.iter().sum::<u64>() <= all);
+    }
+
+    #[test]
+    fn one_alone_has_everything_and_more_than_places_share_some() {
+        let mut shared = Shared::<Fixed, 1>::new(2);
+        assert!(shared.try_take(0, LIMIT, 1, LIMIT.burst, 0));
+        assert!(!shared.try_take(0, LIMIT, 1, 1, 0));
+        assert_eq!(shared.left(0, LIMIT, 1_000_000), LIMIT.rate);
+        for key in 2..50 {
+            shared.try_take(0, LIMIT, key, 1, 1_000_000);
+        }
+        assert!(shared.shares.len() <= 2);
+        assert!(shared.is_whole(60_000_000));
+    }
+}
