@@ -8,7 +8,7 @@ use super::{Answer, Failure};
 use crate::rpc::Request;
 use crate::rpc::types::{
     self, CovenantProof, FoundRoute, LightningProof, Outcome, PollReceived, Proof, Received,
-    SendPacket, Sent,
+    SendPacket, Sent, Stopped,
 };
 use clap::Args;
 use std::io::{self, Write};
@@ -122,31 +122,44 @@ impl Send {
             Ok(sent) => sent,
             Err(e) => return e.answer(),
         };
-        if let Some(stopped) = &sent.stopped {
-            let text = format!("refused by {}: {}", stopped.reporter, stopped.cause);
-            return Answer::no(&sent, text);
-        }
-        let paid = if sent.paid { "with a proof of payment" } else { "free" };
-        let Sent { bytes, destination, hops, sequence, .. } = &sent;
-        let way = match hops {
-            0 => "directly".to_owned(),
-            1 => "over 1 relay".to_owned(),
-            more => format!("over {more} relays"),
-        };
-        let what = format!("{bytes} bytes to {destination} {way}, {paid}");
+        let text = fate(&sent, self.wait_ms);
         match sent.outcome {
-            Outcome::Unknown => {
-                let why = match self.wait_ms {
-                    0 => "it was not waited for (--wait-ms)".to_owned(),
-                    ms => format!("the next node did not answer, or not within {ms} ms"),
-                };
-                Answer::unknown(&sent, format!("unknown: {what}: {why} (packet {sequence:016x})"))
-            }
-            _ => {
-                let text = format!("sent {what}; nobody refused it (packet {sequence:016x})");
-                Answer::yes(&sent, text)
-            }
+            Outcome::Sent => Answer::yes(&sent, text),
+            Outcome::Refused => Answer::no(&sent, text),
+            Outcome::Unknown => Answer::unknown(&sent, text),
         }
+    }
+}
+
+/// What became of a datagram, in words.
+fn fate(sent: &Sent, wait_ms: u64) -> String {
+    let Sent { bytes, destination, hops, sequence, repeats, .. } = sent;
+    if let Some(Stopped { reporter, cause }) = &sent.stopped {
+        return match repeats {
+            0 => format!("refused by {reporter}: {cause}"),
+            more => format!("refused by {reporter}, also when sent again ({more} times): {cause}"),
+        };
+    }
+    let paid = if sent.paid { "with a proof of payment" } else { "free" };
+    let way = match hops {
+        0 => "directly".to_owned(),
+        1 => "over 1 relay".to_owned(),
+        more => format!("over {more} relays"),
+    };
+    let what = format!("{bytes} bytes to {destination} {way}, {paid}");
+    let what = format!("{what} (packet {sequence:016x})");
+    match (sent.outcome, &sent.repeating) {
+        (Outcome::Unknown, Some(Stopped { reporter, cause })) => format!(
+            "unknown: {what}: {reporter} stopped it: {cause}. It is sent again by itself, and not \
+             to be paid for again; a longer --wait-ms tells how that ends"
+        ),
+        (Outcome::Unknown, None) if wait_ms == 0 => {
+            format!("unknown: {what}: it was not waited for (--wait-ms)")
+        }
+        (Outcome::Unknown, None) => {
+            format!("unknown: {what}: the next node did not answer, or not within {wait_ms} ms")
+        }
+        _ => format!("sent {what}; nobody refused it"),
     }
 }
 
@@ -232,5 +245,48 @@ impl FindRoute {
             ("found in", format!("{} us", found.took_us)),
         ]);
         Answer::yes(&found, text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use blvm_mesh_core::id::NodeId;
+
+    #[test]
+    fn what_became_of_a_datagram_is_said_in_words() {
+        let stopped =
+            |cause: &str| Some(Stopped { reporter: NodeId([5; 32]), cause: cause.into() });
+        let sent = Sent {
+            sequence: 0xab,
+            destination: NodeId([4; 32]),
+            hops: 1,
+            bytes: 6,
+            paid: true,
+            outcome: Outcome::Sent,
+            stopped: None,
+            repeats: 0,
+            repeating: None,
+        };
+        let said = fate(&sent, 5);
+        assert!(
+            said.starts_with("sent 6 bytes to 0404") && said.contains("over 1 relay"),
+            "{said}"
+        );
+        assert!(said.contains("packet 00000000000000ab"), "{said}");
+        let outcome = Outcome::Refused;
+        let refused = Sent { outcome, stopped: stopped("full"), repeats: 3, ..sent.clone() };
+        let said = fate(&refused, 5);
+        assert!(
+            said.contains("refused by 0505") && said.contains("again (3 times): full"),
+            "{said}"
+        );
+        let outcome = Outcome::Unknown;
+        let unknown = Sent { outcome, repeating: stopped("full"), repeats: 1, ..sent.clone() };
+        let said = fate(&unknown, 5);
+        assert!(said.contains("not to be paid for again"), "{said}");
+        let unknown = Sent { outcome, ..sent };
+        assert!(fate(&unknown, 0).contains("not waited for"));
+        assert!(fate(&unknown, 7).contains("within 7 ms"));
     }
 }
