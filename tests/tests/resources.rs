@@ -1,19 +1,34 @@
 //! Attacks on what belongs to others, one for each resource: the attacker takes what he can
 //! get, and what is left is measured. Each prints its figures (`-- --nocapture`).
 
+use bitcoin::absolute::LockTime;
+use bitcoin::block::{Header as BlockHeader, Version};
+use bitcoin::consensus::serialize;
+use bitcoin::hashes::Hash;
+use bitcoin::{
+    Amount, Block, BlockHash, CompactTarget, OutPoint, ScriptBuf, Sequence, Transaction, TxIn,
+    TxMerkleNode, TxOut, Witness, transaction,
+};
 use blvm_mesh_core::config::{Config, MeshMode};
-use blvm_mesh_core::id::{HopId, Network};
+use blvm_mesh_core::id::{HopId, Network, NodeId};
 use blvm_mesh_core::link::fragment::Lane;
+use blvm_mesh_core::payment::fee::Tariff;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 use blvm_mesh_core::wire::datagram::{Emit, head_len};
 use blvm_mesh_core::wire::route_error::{Cause, RouteError};
+use blvm_mesh_core::wire::route_request::{Hop, RouteRequest};
 use blvm_mesh_tests::bank::{Bank, OwnTerms};
 use blvm_mesh_tests::payloads::{bitcoin_message, ping};
 use blvm_mesh_tests::rng::Rng;
 use blvm_mesh_tests::scenario::{config, find, line, pay, terms};
 use blvm_mesh_tests::sim::forge::{Parts, seal};
 use blvm_mesh_tests::sim::{Crash, Did, Given, Path, World};
+use blvm_mesh_tests::topology::Topology;
 
+/// What else is free, a second and neighbour.
+const FREE: u64 = 256 * 1024;
+/// What a neighbour may have of it at once.
+const BURST: u64 = 8 * 1024 * 1024;
 /// More than any attacker of these sends.
 const MB: u64 = 1_000_000;
 
@@ -66,6 +81,10 @@ fn carried(
     (w.bytes_between(over, to) - before) * SECOND / time
 }
 
+fn free(w: &World, route: &[usize], sequence: u64, payload: Vec<u8>) -> Vec<u8> {
+    parts(w, route, sequence, payload).sign(&w.nodes[route[0]].key)
+}
+
 /// A datagram along a route, as it leaves its source.
 fn parts(w: &World, route: &[usize], sequence: u64, payload: Vec<u8>) -> Parts {
     let hops: Vec<HopId> = route[1..route.len() - 1].iter().map(|n| w.id(*n).hop()).collect();
@@ -78,6 +97,62 @@ fn parts(w: &World, route: &[usize], sequence: u64, payload: Vec<u8>) -> Parts {
         proof: Vec::new(),
         payload,
     }
+}
+
+fn transaction(data: Vec<u8>) -> Transaction {
+    Transaction {
+        version: transaction::Version::TWO,
+        lock_time: LockTime::ZERO,
+        input: vec![TxIn {
+            previous_output: OutPoint { txid: bitcoin::Txid::from_byte_array([7; 32]), vout: 0 },
+            script_sig: ScriptBuf::new(),
+            sequence: Sequence::MAX,
+            witness: Witness::from_slice(&[data]),
+        }],
+        output: vec![TxOut {
+            value: Amount::from_sat(1000),
+            script_pubkey: ScriptBuf::from_bytes([&[0, 20][..], &[9; 20]].concat()),
+        }],
+    }
+}
+
+/// A block of regtest with work of its own and so many bytes of transactions.
+fn block(number: u64, size: usize) -> Vec<u8> {
+    let mut coinbase = transaction(Vec::new());
+    coinbase.input[0].previous_output = OutPoint::null();
+    coinbase.input[0].witness = Witness::new();
+    coinbase.input[0].script_sig = ScriptBuf::from_bytes(vec![8; 8]);
+    let mut other = transaction(Vec::new());
+    other.input[0].witness = Witness::new();
+    other.output[0].script_pubkey = ScriptBuf::from_bytes(vec![number as u8; size]);
+    let txdata = vec![coinbase, other];
+    let mut header = BlockHeader {
+        version: Version::TWO,
+        prev_blockhash: BlockHash::from_byte_array([number as u8; 32]),
+        merkle_root: TxMerkleNode::all_zeros(),
+        time: 1_750_000_000 + number as u32,
+        bits: CompactTarget::from_consensus(0x207f_ffff),
+        nonce: 0,
+    };
+    let ids = txdata.iter().map(|tx| tx.compute_txid().to_raw_hash());
+    let root = bitcoin::merkle_tree::calculate_root(ids).expect("two");
+    header.merkle_root = TxMerkleNode::from_raw_hash(root);
+    while header.validate_pow(header.target()).is_err() {
+        header.nonce += 1;
+    }
+    bitcoin_message(Network::Regtest, "block", &serialize(&Block { header, txdata }))
+}
+
+/// Arbitrary bytes in a message that may go free.
+fn costume(command: &str, rng: &mut Rng) -> Vec<u8> {
+    let body = match command {
+        "tx" => serialize(&transaction(rng.vec(40_000))),
+        _ => {
+            let one = |_| [&1u32.to_le_bytes()[..], &rng.bytes32()].concat();
+            [vec![0xfd, 0xe8, 3], (0..1000).flat_map(one).collect()].concat()
+        }
+    };
+    bitcoin_message(Network::Regtest, command, &body)
 }
 
 /// 14 MB/s of arbitrary bytes rode in the proof of packets whose payload was a `verack`.
@@ -99,6 +174,40 @@ fn what_is_not_checked_does_not_ride_free() {
     });
     println!("in proofs: {got} B/s of 14 MB/s");
     assert!(got < 1000, "{got} B/s");
+}
+
+/// 12.5 MB/s of arbitrary bytes rode in what is free; a block that was mined may.
+#[test]
+fn arbitrary_bytes_in_costume_have_a_small_part_of_the_line_and_blocks_all_of_it() {
+    for command in ["tx", "inv"] {
+        let mut w = row(3, &[0], |_, _| {});
+        find(&mut w, 0, 2);
+        let mut rng = Rng::new(2);
+        let mut send = |w: &mut World| {
+            let like = parts(w, &[0, 1, 2], 0, Vec::new());
+            let key = w.nodes[0].key;
+            carried(w, [0, 1, 2], 8 * SECOND, 2 * MB, |_| {
+                let payload = costume(command, &mut rng);
+                Parts { sequence: rng.draw(), payload, ..like.clone() }.sign(&key)
+            })
+        };
+        let (first, then) = (send(&mut w), send(&mut w));
+        println!("in {command}: {first} B/s in the first 8 s, {then} B/s then, of 2 MB/s");
+        assert!(first <= BURST / 8 + FREE, "{command}: {first} B/s");
+        assert!(then <= FREE + FREE / 8, "{command}: {then} B/s");
+    }
+    let mut w = row(3, &[], |_, _| {});
+    find(&mut w, 0, 2);
+    let blocks: Vec<Vec<u8>> = (0..16).map(|n| block(n, 55_000)).collect();
+    let mut packets = Vec::new();
+    for n in 0..400 {
+        let payload = blocks[n % 16].clone();
+        w.checks.free.insert(payload.clone());
+        packets.push(free(&w, &[0, 1, 2], n as u64, payload));
+    }
+    let got = carried(&mut w, [0, 1, 2], 4 * SECOND, 5 * MB, |n| packets[n as usize].clone());
+    println!("blocks: {got} B/s of 5 MB/s");
+    assert!(got > 5 * MB * 9 / 10, "{got} B/s");
 }
 
 /// Forged free packets with a victim's name and numbers made the next relay refuse its paid
@@ -173,6 +282,109 @@ fn an_error_counts_from_the_link_that_the_datagram_took() {
         assert!(refused, "{did:?}");
         assert!(w.nodes[0].machine.path(&w.id(2), w.now).is_some(), "the route is gone");
     }
+}
+
+/// Whoever came again had his allowance anew: 13 to 138 MB/s.
+#[test]
+fn coming_again_gives_nothing_anew() {
+    let mut w = row(3, &[0], |_, _| {});
+    find(&mut w, 0, 2);
+    let (mut rng, before) = (Rng::new(3), w.bytes_between(1, 2));
+    let (key, like) = (w.nodes[0].key, parts(&w, &[0, 1, 2], 0, Vec::new()));
+    for _ in 0..10 {
+        pour(&mut w, [0, 1], SECOND, 4 * MB, |_| {
+            let payload = costume("tx", &mut rng);
+            Parts { sequence: rng.draw(), payload, ..like.clone() }.sign(&key)
+        });
+        w.cut(0, 1, false);
+        w.heal(0, 1);
+    }
+    let got = w.bytes_between(1, 2) - before;
+    println!("10 connections in 10 s: {got} bytes of free traffic");
+    assert!(got <= BURST + 14 * FREE, "{got} bytes");
+}
+
+/// A mesh of open hosts.
+fn mesh(shape: &Topology, latency: Micros) -> World {
+    let mut w = World::new(7);
+    w.watch = 0;
+    for _ in 0..shape.nodes {
+        let mut c = Config::host(Network::Regtest);
+        c.mode = MeshMode::Open;
+        w.add_node(c, true);
+    }
+    shape.links.keys().for_each(|(a, b)| w.wire(*a, *b, latency));
+    w.run_for(2 * SECOND);
+    w
+}
+
+/// Requests of 69 kB/s made a mesh of 100 nodes send 40 MB/s, and most of them refused the
+/// searches of others.
+#[test]
+fn a_flood_of_requests_costs_the_mesh_little_and_stops_no_search() {
+    let shape = Topology::shape("random", 100, &mut Rng::new(12)).expect("a shape");
+    let mut w = mesh(&shape, 5 * MILLISECOND);
+    let (liar, rate, time) = (17, 69_000, 5 * SECOND);
+    let calm = w.account.control_bytes;
+    w.run_for(time);
+    let calm = w.account.control_bytes - calm;
+    w.nodes[liar].honest = false;
+    let mut rng = Rng::new(5);
+    let me = w.id(liar);
+    let links = w.links(liar);
+    let before = (w.account.control_bytes, w.account.discoveries.len(), w.account.failed_searches);
+    let (mut sent, mut asked, start) = (0u64, 0u64, w.now);
+    while w.now < start + time {
+        // As many links as it has hear of it, each something else.
+        let mut hops: Vec<Hop> = (0..46)
+            .map(|_| Hop { node: NodeId(rng.bytes32()).hop(), tariff: Tariff::default() })
+            .collect();
+        hops.push(Hop { node: me.hop(), tariff: Tariff::default() });
+        // As long as a request may be that goes on, and a short one that goes far.
+        let hops = if rng.one_in(2) { hops[40..].to_vec() } else { hops[46..].to_vec() };
+        let request = RouteRequest {
+            flags: 0,
+            hop_limit: 48 - hops.len() as u8,
+            sequence: rng.draw(),
+            source: NodeId(rng.bytes32()).hop(),
+            destination: NodeId(rng.bytes32()).hop(),
+            min_packet: 1000,
+            quality: 0,
+            hops: hops.into_iter().collect(),
+        };
+        let mut bytes = vec![0; 2000];
+        let len = request.write(&mut bytes).expect("room");
+        bytes.truncate(len);
+        let (link, _) = links[rng.index(links.len())];
+        w.transmit(link, bytes.into(), Path::default().then(liar));
+        sent += len as u64;
+        let due = start + sent * SECOND / rate;
+        w.run_for(due.saturating_sub(w.now));
+        // One search a second of each tenth node.
+        while asked < (w.now - start) / (100 * MILLISECOND) {
+            asked += 1;
+            let (a, b) = (rng.index(100), rng.index(100));
+            if a != b && a != liar && b != liar {
+                let to = w.id(b);
+                w.input(a, Given::Find { to });
+            }
+        }
+    }
+    w.run_for(4 * SECOND);
+    let all = w.account.control_bytes - before.0;
+    let more = all.saturating_sub(calm + sent);
+    let found = &w.account.discoveries[before.1..];
+    let failed = w.account.failed_searches - before.2;
+    let late = found.iter().filter(|t| **t > 2 * SECOND).count() as u64;
+    let factor = more as f64 / sent as f64;
+    println!(
+        "{} B/s of requests: {} B/s in all, {factor:.0} x; {} searches found, {late} after 2 s, {failed} not",
+        sent * SECOND / time,
+        all * SECOND / time,
+        found.len()
+    );
+    assert!(factor <= 60.0, "{factor}");
+    assert!(late + failed <= found.len() as u64 / 50, "{late} late and {failed} not found");
 }
 
 /// Forged proofs over a relay that checks none took the checks of all behind it: 50 to 1.
