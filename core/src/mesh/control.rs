@@ -74,12 +74,12 @@ impl<M: Memory> Mesh<M> {
         let Some(n) = neighbours.get(link) else { return false };
         let itself = n.share_of(n.node.hop());
         let share = before.map_or(itself, |before| n.share_of(before));
-        let (Some(owner), Some(all)) = (owners.get_mut(n.owner), work) else { return false };
+        let Some(owner) = owners.get_mut(n.owner) else { return false };
         let sum = wanted.iter().filter(|(kind, ..)| *kind == CONTROL).map(|(_, _, n)| n).sum();
-        let there = all.has(0, of_all, itself, sum, now)
+        let there = work.has(0, of_all, itself, sum, now)
             && wanted.iter().all(|(kind, limit, n)| owner.has(*kind, *limit, share, *n, now));
         if there {
-            all.take(0, of_all, itself, sum, now);
+            work.take(0, of_all, itself, sum, now);
             wanted.iter().for_each(|(kind, limit, n)| owner.take(*kind, *limit, share, *n, now));
         }
         there

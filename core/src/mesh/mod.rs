@@ -463,7 +463,7 @@ impl<M: Memory> Mesh<M> {
             hearsay: self.hearsay(),
             relayed_requests: self.relayed_requests(),
             searches: self.searches(),
-            control_left: self.tables.work.as_ref().map_or(0, |w| w.left(0, of_all, now)),
+            control_left: self.tables.work.left(0, of_all, now),
         }
     }
 

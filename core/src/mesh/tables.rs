@@ -25,8 +25,8 @@ pub struct Tables<M: Memory> {
     pub(super) replay: ReplayPrevention<M>,
     pub(super) headers: HeaderStore<M>,
     pub(super) parked: M::List<Parked, PARKED>,
-    /// Work for packets of the mesh itself, which all neighbours share; none yet.
-    pub(super) work: Option<Shared<M, 1>>,
+    /// Work for packets of the mesh itself, which all neighbours share.
+    pub(super) work: Shared<M, 1>,
     /// What is to be carried out before the next input.
     pub(super) queue: heapless::Deque<Pending, 8>,
     /// Bytes that the state machine writes in front of a packet.
@@ -44,7 +44,7 @@ impl<M: Memory> Tables<M> {
         replay: ReplayPrevention::EMPTY,
         headers: HeaderStore::EMPTY,
         parked: M::List::EMPTY,
-        work: None,
+        work: Shared::EMPTY,
         queue: heapless::Deque::new(),
         head: M::List::EMPTY,
     };
@@ -60,7 +60,7 @@ impl<M: Memory> Tables<M> {
         self.replay.prepare(c.payments, table_key(rng));
         self.headers.prepare(c.headers, config.network);
         self.parked.set_capacity(c.parked);
-        self.work = Some(Shared::new(c.shares));
+        self.work.prepare(c.shares);
         self.head.set_capacity(MAX_HEAD);
     }
 }

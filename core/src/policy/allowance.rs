@@ -142,12 +142,22 @@ pub struct Shared<M: Memory, const KINDS: usize> {
 }
 
 impl<M: Memory, const KINDS: usize> Shared<M, KINDS> {
+    /// Whole allowances without room for shares. All of its bytes are zero, so that it takes no
+    /// flash in a board's static memory.
+    pub const EMPTY: Self =
+        Self { meters: [Meter::WHOLE; KINDS], want: None, shares: M::List::EMPTY };
+
     /// Whole allowances that are shared by at most so many; more have parts in common.
     pub fn new(shares: usize) -> Self {
-        let mut list = M::List::EMPTY;
-        list.set_capacity(shares);
-        list.reserve();
-        Self { meters: [Meter::WHOLE; KINDS], want: None, shares: list }
+        let mut new = Self::EMPTY;
+        new.prepare(shares);
+        new
+    }
+
+    /// Makes room for so many shares.
+    pub fn prepare(&mut self, shares: usize) {
+        self.shares.set_capacity(shares);
+        self.shares.reserve();
     }
 
     /// Sets one allowance.
