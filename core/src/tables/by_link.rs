@@ -9,10 +9,11 @@ use crate::id::LinkId;
 use core::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
-/// No place.
-const NONE: u16 = u16::MAX;
+/// No place; the others count from 1. So an empty map is all zeros, which takes no flash in a
+/// board's static memory.
+const NONE: u16 = 0;
 /// Most entries.
-const MOST: usize = NONE as usize - 1;
+const MOST: usize = u16::MAX as usize;
 
 /// What entries are found by.
 pub type Key = [u64; 2];
@@ -68,7 +69,7 @@ impl<M: Memory, V, const N: usize, const L: usize> ByLink<M, V, N, L> {
         secret: [0; 16],
     };
 
-    /// Makes room for so many entries, at most 65,534, of so many links; hashed with a secret.
+    /// Makes room for so many entries, at most 65,535, of so many links; hashed with a secret.
     pub fn prepare(&mut self, capacity: usize, links: usize, secret: [u8; 16]) {
         let capacity = capacity.min(MOST);
         self.slots.set_capacity(capacity);
@@ -87,11 +88,11 @@ impl<M: Memory, V, const N: usize, const L: usize> ByLink<M, V, N, L> {
     }
 
     fn slot(&self, at: u16) -> Option<&Slot<V>> {
-        self.slots.get(usize::from(at))
+        self.slots.get(usize::from(at).checked_sub(1)?)
     }
 
     fn slot_mut(&mut self, at: u16) -> Option<&mut Slot<V>> {
-        self.slots.get_mut(usize::from(at))
+        self.slots.get_mut(usize::from(at).checked_sub(1)?)
     }
 
     fn find(&self, key: &Key) -> Option<u16> {
@@ -270,11 +271,10 @@ impl<M: Memory, V, const N: usize, const L: usize> ByLink<M, V, N, L> {
                 at
             }
             None => {
-                let at = self.slots.len();
                 if self.slots.try_push(slot).is_err() {
                     return;
                 }
-                u16::try_from(at).unwrap_or(NONE)
+                u16::try_from(self.slots.len()).unwrap_or(NONE)
             }
         };
         if let Some(head) = self.head(&key) {
