@@ -234,6 +234,8 @@ fn a_thousand_attackers_of_any_kind_get_no_more_than_the_budget() {
     std::thread::sleep(Duration::from_secs(2));
     assert!(node.most_memory("afterwards") < MOST);
     let stats = node.stats();
-    assert!(stats["connections"]["displaced"].as_u64() > Some(500), "{stats}");
+    // On a slow machine more of the silent ones are late before others come.
+    let closed = ["displaced", "late"].map(|what| stats["connections"][what].as_u64().unwrap());
+    assert!(closed.iter().sum::<u64>() > 500, "{stats}");
     assert!(stats["connections"]["memory"].as_u64() < Some(1 << 20), "{stats}");
 }
