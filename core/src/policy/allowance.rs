@@ -28,7 +28,8 @@ const WANTED: Micros = 1_000_000;
 /// The time in which `amount` comes, in parts, rounded up.
 fn span(amount: u64, rate: u64) -> u64 {
     let rate = rate.clamp(1, MAX_RATE);
-    let (seconds, left) = (amount / rate, amount % rate);
+    // A division costs a board some hundred instructions.
+    let (seconds, left) = if amount < rate { (0, amount) } else { (amount / rate, amount % rate) };
     // Under 2^34 times 2^30; where it is more, the last bits do not count.
     let rest = match 30u32.saturating_sub(left.leading_zeros()) {
         0 => (left * SECOND).div_ceil(rate),
@@ -68,6 +69,9 @@ impl Meter {
         if amount > limit.burst || (limit.rate == 0 && amount > 0) {
             return None;
         }
+        if self.is_whole(now) {
+            return Some(now);
+        }
         let after = self.after(limit, amount, now);
         let early = after.saturating_sub(span(limit.burst, limit.rate));
         Some(early.div_ceil(PARTS).max(now))
@@ -98,7 +102,11 @@ impl Meter {
     }
 
     fn after(&self, limit: Allowance, amount: u64, now: Micros) -> u64 {
-        self.whole_at.max(parts(now)).saturating_add(span(amount, limit.rate))
+        self.later(span(amount, limit.rate), now)
+    }
+
+    fn later(&self, span: u64, now: Micros) -> u64 {
+        self.whole_at.max(parts(now)).saturating_add(span)
     }
 }
 
@@ -246,8 +254,9 @@ impl<M: Memory, const KINDS: usize> Shared<M, KINDS> {
 
     /// Takes `amount`, for which [`has`](Self::has) was asked.
     pub fn take(&mut self, kind: usize, limit: Allowance, key: u64, amount: u64, now: Micros) {
+        let span = span(amount, limit.rate);
         if let Some(meter) = self.meters.get_mut(kind) {
-            meter.take(limit, amount, now);
+            meter.whole_at = meter.later(span, now);
         }
         self.want.take_if(|w| w.kind == kind && w.key == key);
         let (others, _) = self.debts(kind, key, now);
@@ -261,7 +270,7 @@ impl<M: Memory, const KINDS: usize> Shared<M, KINDS> {
             let _ = self.shares.try_push(new);
             self.shares.len().saturating_sub(1)
         });
-        let part = span(amount, limit.rate).saturating_mul(others as u64 + 1).div_ceil(PARTS);
+        let part = span.saturating_mul(others as u64 + 1).div_ceil(PARTS);
         if let Some(paid_at) = self.shares.get_mut(at).and_then(|s| s.paid_at.get_mut(kind)) {
             *paid_at = (*paid_at).max(now).saturating_add(part);
         }
