@@ -197,12 +197,27 @@ impl Stats {
         for line in &stats.lines {
             text.push_str(&serial_line(line));
         }
+        text.push_str(&tables(&stats.tables));
         text.push_str(&connections(&stats.connections));
         for (reason, times) in &stats.refused {
             text.push_str(&format!("refused {times} times: {reason}\n"));
         }
         Answer::yes(serde_json::json!({"info": info, "stats": stats}), text)
     }
+}
+
+/// What is taken of the state machine's tables and allowances.
+fn tables(t: &types::TableStats) -> String {
+    let of = |t: types::Taken| format!("{} of {}", t.taken, t.most);
+    lines([
+        ("places", format!("{} for neighbours, {} by strangers", of(t.neighbours), t.strangers)),
+        ("allowances", format!("{} owners", of(t.owners))),
+        (
+            "searches",
+            format!("{} of its own, {} of others remembered", of(t.searches), of(t.requests)),
+        ),
+        ("control work", format!("{} bytes, parked {} bytes", of(t.control), of(t.parked_bytes))),
+    ])
 }
 
 /// Accepted connections, and what all links hold.

@@ -343,6 +343,9 @@ pub struct Stats {
     /// Packets that wait for a route, or for a look-up of a block.
     #[serde(default)]
     pub parked: Count,
+    /// What is taken of the state machine's tables and allowances.
+    #[serde(default)]
+    pub tables: TableStats,
     /// File descriptors of the process, where the system tells.
     #[serde(default)]
     pub descriptors: Option<Descriptors>,
@@ -373,6 +376,34 @@ pub struct Stats {
     pub lines: Vec<LineStats>,
     /// Connections, and the memory of links.
     pub connections: ConnectionStats,
+}
+
+/// Something of which there is a bounded number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    /// How much of it is taken.
+    pub taken: u64,
+    /// How much there is.
+    pub most: u64,
+}
+
+/// What is taken of the state machine's tables and allowances.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableStats {
+    /// Places for neighbours.
+    pub neighbours: Taken,
+    /// Strangers among them, whose places a configured or dialled peer may take.
+    pub strangers: u64,
+    /// Owners of allowances: peers, and address prefixes of strangers.
+    pub owners: Taken,
+    /// Own searches under way.
+    pub searches: Taken,
+    /// Requests of others that are remembered.
+    pub requests: Taken,
+    /// Bytes of packets that wait for a route, a look-up or room.
+    pub parked_bytes: Taken,
+    /// Work for control packets of all neighbours, in bytes; `most` comes after a pause.
+    pub control: Taken,
 }
 
 /// Connections, and the memory of links.

@@ -131,7 +131,9 @@ fn agree_with_ldk(parts: &Parts) -> Result<bool, TestCaseError> {
             prop_assert!(unchecked || signer == no_point);
             return Ok(false);
         }
-        Err(Bolt11ParseError::ParseAmountError(_)) if ours.is_ok() => {
+        Err(Bolt11ParseError::ParseAmountError(_) | Bolt11ParseError::IntegerOverflowError)
+            if ours.is_ok() =>
+        {
             prop_assert!(!ldk_knows(ours.unwrap().amount_msat), "{text}");
             return Ok(false);
         }
@@ -153,7 +155,10 @@ fn agree_with_ldk(parts: &Parts) -> Result<bool, TestCaseError> {
                 'h' => (tag::DESCRIPTION_HASH, 52),
                 _ => (tag::PAYEE, 53),
             };
-            prop_assert!(parts.fields.iter().any(|(t, data)| *t == tag && data.len() != len));
+            // What is left at the end is shorter than any of these.
+            let short = parts.stray.first() == Some(&tag);
+            let wrong = parts.fields.iter().any(|(t, data)| *t == tag && data.len() != len);
+            prop_assert!(short || wrong);
             return Ok(false);
         }
         Err(Bolt11Error::Parse(ParseError::LeadingZero)) => {

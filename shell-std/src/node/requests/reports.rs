@@ -6,8 +6,10 @@ use crate::chain::{ChainSource, SourceState};
 use crate::rpc::RpcError;
 use crate::rpc::types::{
     ChainState, ChainStats, ConnectionStats, Count, Info, Peer, PeerHello, PeerState, Route, Stats,
+    TableStats, Taken,
 };
 use blvm_mesh_core::id::NodeId;
+use blvm_mesh_core::mesh::HostMesh;
 use blvm_mesh_core::routing::table::Route as Known;
 use blvm_mesh_core::time::{MILLISECOND, Micros};
 use std::collections::BTreeMap;
@@ -181,6 +183,7 @@ fn counted(engine: &Engine) -> Stats {
         inbox_paid: Count::default(),
         inbox_free: Count::default(),
         parked: count(shell.parked().0 as u64, shell.parked().1 as u64),
+        tables: tables(&engine.mesh),
         descriptors: None,
         log_left_out: crate::log::left_out(),
         refused,
@@ -200,6 +203,22 @@ fn counted(engine: &Engine) -> Stats {
             memory_limit: shell.links.budget().bytes() as u64,
             ..ConnectionStats::default()
         },
+    }
+}
+
+fn tables(mesh: &HostMesh) -> TableStats {
+    let (taken, config) = (mesh.resources(), mesh.config());
+    let most = config.capacities;
+    let of = |taken: usize, most: usize| Taken { taken: taken as u64, most: most as u64 };
+    let control = config.control_of_all.burst;
+    TableStats {
+        neighbours: of(taken.own_neighbours.saturating_add(taken.strangers), most.neighbours),
+        strangers: taken.strangers as u64,
+        owners: of(taken.owners, most.owners),
+        searches: of(taken.searches, most.searches),
+        requests: of(taken.relayed_requests, most.relayed_requests),
+        parked_bytes: of(taken.parked_bytes, most.parked_bytes),
+        control: Taken { taken: control.saturating_sub(taken.control_left), most: control },
     }
 }
 
