@@ -284,6 +284,40 @@ fn an_error_counts_from_the_link_that_the_datagram_took() {
     }
 }
 
+/// Whether a node has a neighbour that said hello.
+fn knows(w: &World, n: usize, other: usize) -> bool {
+    let hop = w.id(other).hop();
+    blvm_mesh_tests::either!(&w.nodes[n].machine, m => m.table().neighbours.live(hop).is_some())
+}
+
+/// 1,040 keys of one address took every place, and configured neighbours were refused for ever.
+#[test]
+fn keys_of_one_prefix_do_not_fill_the_places_of_others() {
+    let mut w = row(1, &[], |_, c| c.capacities.neighbours = 64);
+    let c = config(&w);
+    let flood: Vec<usize> = (0..300).map(|_| w.add_node(c.clone(), true)).collect();
+    for n in &flood {
+        w.nodes[*n].prefix = 7;
+        w.wire(*n, 0, MILLISECOND);
+    }
+    w.run_for(10 * SECOND);
+    let held = |w: &World| flood.iter().filter(|n| knows(w, 0, **n)).count();
+    let first = held(&w);
+    // Its own neighbours, and strangers from elsewhere, come late.
+    let own: Vec<usize> = (0..4).map(|_| w.add_node(c.clone(), true)).collect();
+    own.iter().for_each(|n| w.wire(0, *n, MILLISECOND));
+    let strangers: Vec<usize> = (0..20).map(|_| w.add_node(c.clone(), true)).collect();
+    strangers.iter().for_each(|n| w.wire(*n, 0, MILLISECOND));
+    w.run_for(20 * SECOND);
+    let has = |w: &World, list: &[usize]| list.iter().filter(|n| knows(w, 0, **n)).count();
+    let (own, others, last) = (has(&w, &own), has(&w, &strangers), held(&w));
+    println!(
+        "300 keys of one prefix: {first} places, then {last}; own {own} of 4, strangers {others} of 20"
+    );
+    assert!(first <= 16 && last <= 16, "{first} and {last} places");
+    assert_eq!((own, others), (4, 20));
+}
+
 /// Whoever came again had his allowance anew: 13 to 138 MB/s.
 #[test]
 fn coming_again_gives_nothing_anew() {
@@ -302,6 +336,43 @@ fn coming_again_gives_nothing_anew() {
     let got = w.bytes_between(1, 2) - before;
     println!("10 connections in 10 s: {got} bytes of free traffic");
     assert!(got <= BURST + 14 * FREE, "{got} bytes");
+}
+
+/// One sender of small packets behind a relay pushed out another's large ones: 99 to 9.
+#[test]
+fn small_packets_behind_a_relay_leave_room_for_large_ones() {
+    // 0 floods and 1 sends now and then, both over 2 and 3 to 4.
+    let mut w = row(5, &[0], |_, c| (c.free_rate, c.free_burst) = (60_000, 200_000));
+    w.cut(0, 1, false);
+    w.wire(0, 2, MILLISECOND);
+    w.run_for(2 * SECOND);
+    find(&mut w, 0, 4);
+    find(&mut w, 1, 4);
+    let mut rng = Rng::new(4);
+    let (key, like) = (w.nodes[0].key, parts(&w, &[0, 2, 3, 4], 0, Vec::new()));
+    let flood = |w: &mut World, time: Micros, rng: &mut Rng| {
+        pour(w, [0, 2], time, 120_000, |n| {
+            let payload = ping(n << 20 | rng.below(1 << 20));
+            Parts { sequence: rng.draw(), payload, ..like.clone() }.sign(&key)
+        });
+    };
+    // Until the allowances are used up.
+    flood(&mut w, 10 * SECOND, &mut rng);
+    let (mut sent, mut arrived) = (0, 0);
+    for _ in 0..10 {
+        let payload = costume("tx", &mut rng);
+        w.checks.free.insert(payload.clone());
+        // Its sender tries again while it has not arrived, as an honest one does.
+        for _ in 0..4 {
+            if !w.arrived(1, 4, &payload) {
+                w.send(1, 4, &payload, &[]);
+            }
+            flood(&mut w, 500 * MILLISECOND, &mut rng);
+        }
+        (sent, arrived) = (sent + 1, arrived + usize::from(w.arrived(1, 4, &payload)));
+    }
+    println!("large packets beside a flood of small ones: {arrived} of {sent} arrive");
+    assert!(arrived * 10 >= sent * 8, "{arrived} of {sent}");
 }
 
 /// A mesh of open hosts.

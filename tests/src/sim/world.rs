@@ -254,7 +254,9 @@ impl World {
                 self.repeat(node, sequence);
             }
             Event::Dial { a, b } => {
-                let (a, b) = if self.chance.one_in(2) { (a, b) } else { (b, a) };
+                // Nobody dials who comes from a prefix that others share.
+                let own = self.nodes[a].prefix == a as u64;
+                let (a, b) = if self.chance.one_in(2) || !own { (a, b) } else { (b, a) };
                 self.dial(a, b);
             }
             Event::Carrier { node } => self.carrier(node),
