@@ -121,8 +121,9 @@ impl<M: Memory> Mesh<M> {
         let repeats = datagram.signed.is_some() && datagram.hop_limit > 0;
         let span = if repeats { 1 + self.now / COPIES } else { 0 };
         let check = check_of(packet);
-        let came = [span, span.saturating_sub(1)]
-            .map(|span| self.tables.seen.came(link, name, check, &datagram, span));
+        let print = |span| self.tables.seen.came(link, name, check, &datagram, span);
+        let came = print(span);
+        let came = [came, if repeats { print(span.saturating_sub(1)) } else { came }];
         let next = match self.next(link, &datagram, came, packet.len()) {
             Ok(next) => next,
             Err((reason, remedy)) => return self.refuse(link, &datagram, reason, remedy),

@@ -80,11 +80,17 @@ impl<M: Memory, V, const N: usize, const L: usize> ByLink<M, V, N, L> {
         self.secret = secret;
     }
 
-    fn head(&mut self, key: &Key) -> Option<&mut u16> {
+    /// Where among the heads the chain of a key begins.
+    fn chain(&self, key: &Key) -> Option<usize> {
         let mut hasher = SipHasher13::new_with_key(&self.secret);
         key.iter().for_each(|part| hasher.write_u64(*part));
         let at = hasher.finish().checked_rem(self.heads.len() as u64)?;
-        self.heads.get_mut(usize::try_from(at).ok()?)
+        usize::try_from(at).ok()
+    }
+
+    fn head(&mut self, key: &Key) -> Option<&mut u16> {
+        let chain = self.chain(key)?;
+        self.heads.get_mut(chain)
     }
 
     fn slot(&self, at: u16) -> Option<&Slot<V>> {
@@ -96,10 +102,7 @@ impl<M: Memory, V, const N: usize, const L: usize> ByLink<M, V, N, L> {
     }
 
     fn find(&self, key: &Key) -> Option<u16> {
-        let mut hasher = SipHasher13::new_with_key(&self.secret);
-        key.iter().for_each(|part| hasher.write_u64(*part));
-        let at = hasher.finish().checked_rem(self.heads.len() as u64)?;
-        let mut at = *self.heads.get(usize::try_from(at).ok()?)?;
+        let mut at = *self.heads.get(self.chain(key)?)?;
         loop {
             let slot = self.slot(at)?;
             if slot.key == *key {
