@@ -1,54 +1,40 @@
 //! The daemon: sockets, disk and clocks around the state machine.
 //!
 //! ```text
-//! dial / listen --> handshake --> links <-- line (serial, with its own handshake)
-//! connection::read  -- frames -->  engine  -- packets --> egress --> connection::write
-//! (decrypts)                       (the state machine)               (encrypts)
+//! transport -- whole packets -->  engine  -- packets --> link: queues --> transport
+//! (TCP, serial; decrypts)         (the state machine)                     (encrypts)
 //!                                     |  ^
 //!                            records  v  |  durable up to
 //!                                  durable (group commit)
 //! ```
 //!
-//! One task per connection and direction does the crypto (one for both on a serial
-//! line), one task owns the state machine. The engine waits for nobody: a neighbour that does not read fills its
-//! own queue and nothing else, and a look-up of a block (`chain`) its own packet.
+//! Tasks of the transport do the crypto, one task owns the state machine. The engine waits for
+//! nobody: a neighbour that does not read fills its own queue and nothing else, and a look-up
+//! of a block (`chain`) its own packet.
+//!
+//! Five floors, each of which knows only those below (`tests/check-floors.py`): this file,
+//! `requests/`, `engine/`, `transport/`, and what they all use.
 
-mod chain;
 mod clock;
-mod command;
-mod conduct;
-mod connection;
 mod deliveries;
-mod dial;
-mod durable;
-mod egress;
 mod engine;
-mod fifo;
-mod half_open;
-mod handle;
-mod handshake;
-mod line;
-mod links;
-mod listen;
-mod memory;
+mod link;
 mod presence;
-mod refusals;
+mod progress;
 mod requests;
 pub mod runtime;
-mod shell;
 mod status;
-mod waitlist;
+mod transport;
 
 #[cfg(test)]
 mod tests;
 
-pub use command::Progress;
 pub use deliveries::{Deliveries, Delivery};
-pub use durable::Commit;
-pub use handle::{Fate, Gone, NodeHandle};
+pub use engine::durable::Commit;
+pub use progress::Progress;
+pub use requests::handle::{Fate, Gone, NodeHandle};
 pub use requests::{Issue, Issued, Ledgers, Service};
 
-use crate::address::{Place, SerialLine};
 use crate::bench::Bench;
 use crate::chain::ChainSource;
 use crate::config::Settings;
@@ -56,30 +42,26 @@ use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::mesh::{HostMesh, Input, Misuse};
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::time::{Micros, SECOND};
-use chain::Chain;
 use clock::Clock;
-use dial::Pauses;
-use durable::Durable;
-use egress::EgressLimits;
-use engine::Engine;
-use half_open::HalfOpen;
-use handshake::LinkKey;
-use line::{Line, LineLimits, LineStatus};
-use links::{LinkSettings, Links};
+use engine::chain::{Answer, Chain};
+use engine::durable::{self, Durable};
+use engine::links::{LinkSettings, Links};
+use engine::shell::Shell;
+use engine::{Command, Engine};
 use presence::Presence;
-use secp256k1::{PublicKey, SecretKey};
-use shell::Shell;
-use smol::{Async, Executor, Task};
+use secp256k1::{Secp256k1, SecretKey};
+use smol::{Executor, Task};
 use status::DialStatus;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use transport::all::{Listeners, Transports};
+use transport::{LinkKey, Pauses, ToEngine, Ways};
 
-/// Commands that wait for the engine. Readers have two buffers each, and wait.
-const COMMANDS: usize = 1024;
-/// Unfinished handshakes of accepted connections.
-const MOST_HANDSHAKES: usize = 256;
+/// What may wait for the engine, of links and of clients. Readers have two buffers each, and
+/// wait.
+const MOST_WAITING: usize = 1024;
 /// Links that may be there besides the neighbours: they are refused by the state
 /// machine, which says why.
 const SPARE_LINKS: usize = 8;
@@ -96,8 +78,7 @@ pub struct Node {
     engine: Task<()>,
     /// Dropping a task ends it.
     around: Vec<Task<()>>,
-    /// The tasks of serial lines, which also send what is left.
-    lines: Vec<Task<()>>,
+    transports: Transports,
     store: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -142,10 +123,12 @@ impl Node {
         let clock = Clock::new();
         let mut mesh = mesh(settings, key)?;
         restore(&mut mesh, clock, remembered)?;
-        let listener = settings.listen_addr.map(listen).transpose()?;
-        let listen_addr = listener.as_ref().and_then(|l| l.get_ref().local_addr().ok());
+        let wrong = |(address, error)| StartError::Listen { address, error };
+        let listeners = Listeners::bind(settings).map_err(wrong)?;
+        let listen_addr = listeners.address();
 
-        let (commands, told) = smol::channel::bounded(COMMANDS);
+        let (commands, told) = smol::channel::bounded(MOST_WAITING);
+        let (to_engine, events) = ToEngine::new(MOST_WAITING);
         let (records, to_commit) = smol::channel::unbounded();
         let (answers, committed) = smol::channel::bounded(16);
         let thread = std::thread::Builder::new()
@@ -156,7 +139,6 @@ impl Node {
         let presence = Arc::<Presence>::default();
         let configured = settings.peers.iter().map(|peer| peer.node_id());
         let status = Arc::new(DialStatus::new(configured));
-        let link_key = Arc::new(LinkKey::new(key, settings.shell.handshake_timeout));
         let deliveries = Arc::new(Deliveries::new(settings.shell.inbox_bytes));
         let links = Links::new(
             clock,
@@ -164,14 +146,20 @@ impl Node {
             settings.peers.iter().map(|p| NodeId::from_public_key(&p.public_key)).collect(),
             presence.clone(),
             status.clone(),
-            commands.clone(),
-            executor.clone(),
         );
         let mut around = Vec::new();
         let chain = match &settings.chain {
             Some(source) => {
                 let source = ChainSource::new(source.clone(), settings.config.network);
-                let (chain, tasks) = Chain::start(&Arc::new(source), &commands, executor);
+                let commands = commands.clone();
+                let tell = move |hash, answer: Answer| {
+                    let commands = commands.clone();
+                    async move {
+                        let job = move |engine: &mut Engine| engine.looked_up(&hash, &answer);
+                        commands.send(Command::Job(Box::new(job))).await.is_ok()
+                    }
+                };
+                let (chain, tasks) = Chain::start(&Arc::new(source), tell, executor);
                 around.extend(tasks);
                 chain
             }
@@ -187,55 +175,34 @@ impl Node {
         };
         let shell = Shell::new(links, Durable::new(records), chain, deliveries.clone());
         let bench = Bench::new(settings.config.magic, settings.shell.bench_sink);
-        let engine = executor.spawn(Engine::new(mesh, shell, bench, told, committed).run());
+        let engine = Engine::new(mesh, shell, bench, events, told, committed);
+        let engine = executor.spawn(engine.run());
 
-        let half_open = Arc::new(HalfOpen::new(MOST_HANDSHAKES));
-        if let Some(listener) = listener {
-            let (key, commands) = (link_key.clone(), commands.clone());
-            let places = half_open.clone();
-            let accept = listen::accept(listener, key, places, commands, executor.clone());
-            around.push(executor.spawn(accept));
-        }
-        let pauses =
-            Pauses { first: settings.shell.reconnect_min, longest: settings.shell.reconnect_max };
-        for peer in &settings.peers {
-            let Place::Tcp(at) = &peer.place else { continue };
-            let (key, presence, status) = (link_key.clone(), presence.clone(), status.clone());
-            let (remote, at, commands) = (peer.public_key, at.clone(), commands.clone());
-            let keep = dial::keep(remote, at, key, presence, commands, status, pauses);
-            around.push(executor.spawn(keep));
-        }
-        let (mut lines, mut line_status) = (Vec::new(), Vec::new());
-        for (line, remote) in serial_lines(settings) {
-            let status_of_line = Arc::new(LineStatus::new(line.clone(), remote.is_some()));
-            line_status.push(status_of_line.clone());
-            let line = Line {
-                limits: LineLimits::new(line, &settings.config, settings.shell.queue_bytes),
-                line: line.clone(),
-                remote,
-                key: link_key.clone(),
-                clock,
-                presence: presence.clone(),
-                engine: commands.clone(),
-                dials: status.clone(),
-                status: status_of_line,
-                pauses,
-            };
-            lines.push(executor.spawn(line.keep()));
-        }
+        let ways = Ways {
+            engine: to_engine,
+            key: Arc::new(LinkKey::new(key, settings.shell.handshake_timeout)),
+            clock,
+            presence,
+            dials: status.clone(),
+            pauses: Pauses {
+                first: settings.shell.reconnect_min,
+                longest: settings.shell.reconnect_max,
+            },
+            executor: executor.clone(),
+        };
+        let (transports, transport_status) = Transports::start(listeners, settings, &ways);
         let handle = NodeHandle {
             commands,
             deliveries,
             status,
-            lines: line_status.into(),
-            half_open,
+            transports: transport_status,
             settings: Arc::new(settings.clone()),
-            public_key: link_key.public_key(),
+            public_key: key.public_key(&Secp256k1::signing_only()),
             listen_addr,
             clock,
         };
         tracing::info!(node = %handle.id(), listen = ?listen_addr, "node is running");
-        Ok(Self { handle, engine, around, lines, store: Some(thread) })
+        Ok(Self { handle, engine, around, transports, store: Some(thread) })
     }
 
     /// For questions and orders.
@@ -247,6 +214,7 @@ impl Node {
     /// what is queued, and gives up after two seconds.
     pub async fn stop(mut self) {
         self.around.clear();
+        self.transports.take_no_more();
         let deadline = smol::Timer::after(STOP_PATIENCE);
         let quiet = async {
             while let Ok(false) = self.handle.job(|engine| engine.quiet()).await {
@@ -258,16 +226,16 @@ impl Node {
             tracing::warn!("stopped before the store had written everything");
         };
         smol::future::or(quiet, late).await;
-        let writers = self.handle.job(|engine| {
+        let links = self.handle.job(|engine| {
             engine.stop = true;
             engine.shell.durable.close();
             engine.give_up();
             engine.shell.links.finish()
         });
-        if let Ok(writers) = writers.await {
+        if let Ok(links) = links.await {
             let all = async {
-                for writer in writers {
-                    writer.await;
+                for link in links {
+                    link.all_sent().await;
                 }
             };
             let late = async {
@@ -276,7 +244,7 @@ impl Node {
             };
             smol::future::or(all, late).await;
         }
-        self.lines.clear();
+        drop(self.transports);
         self.engine.await;
         if let Some(thread) = self.store.take() {
             smol::unblock(move || thread.join()).await.unwrap_or_else(|_| {
@@ -311,26 +279,9 @@ fn restore<E: std::fmt::Display>(
     Ok(())
 }
 
-fn listen(address: SocketAddr) -> Result<Async<TcpListener>, StartError> {
-    Async::<TcpListener>::bind(address).map_err(|error| StartError::Listen { address, error })
-}
-
-/// All serial lines, and whose key is dialled on each.
-fn serial_lines(
-    settings: &Settings,
-) -> impl Iterator<Item = (&SerialLine, Option<PublicKey>)> + use<'_> {
-    let dialed = settings.peers.iter().filter_map(|peer| match &peer.place {
-        Place::Tcp(_) => None,
-        Place::Line(line) => Some((line, Some(peer.public_key))),
-    });
-    settings.listen_lines.iter().map(|line| (line, None)).chain(dialed)
-}
-
 fn link_settings(settings: &Settings) -> LinkSettings {
     let max_packet = settings.config.max_packet as usize;
-    let high = settings.shell.queue_bytes;
     LinkSettings {
-        egress: EgressLimits { high, low: high / 2, control: 128 * 1024, max_packet },
         most: settings.config.capacities.neighbours.saturating_add(SPARE_LINKS),
         max_packet,
         join_timeout: JOIN_TIMEOUT,

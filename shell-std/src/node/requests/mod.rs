@@ -1,5 +1,6 @@
 //! Answers to what is asked over the socket.
 
+pub(super) mod handle;
 mod headers;
 mod payments;
 mod quoted;
@@ -7,14 +8,15 @@ mod reports;
 
 pub use payments::{Issue, Issued};
 
-use super::handle::{Gone, NodeHandle};
-use super::{Delivery, Progress};
+use super::deliveries::Delivery;
+use super::progress::Progress;
 use crate::rpc::types::{
     BenchSink, BenchStart, FindRoute, FoundRoute, GetLedger, Ledger, Outcome, PollReceived,
     Received, SendPacket, Sent, Stopped,
 };
 use crate::rpc::{Handler, Reply, Request, RpcError, words};
 use blvm_mesh_core::id::NodeId;
+use handle::{Gone, NodeHandle};
 use quoted::Quoted;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -98,12 +98,7 @@ impl Service {
     pub(super) async fn stats(&self) -> Result<Stats, RpcError> {
         let mut stats = self.node.job(|engine| counted(engine)).await?;
         stats.uptime_ms = self.uptime_ms();
-        stats.lines = self.node.lines.iter().map(|line| line.report()).collect();
-        let half_open = self.node.half_open.counts();
-        stats.connections.half_open = half_open.now;
-        stats.connections.displaced_by_prefix = half_open.of_prefix;
-        stats.connections.displaced = half_open.of_all;
-        stats.connections.late = half_open.late;
+        self.node.transports.report(&mut stats);
         stats.undelivered = self.node.deliveries().dropped();
         let count = |(packets, bytes): (usize, usize)| Count {
             packets: packets as u64,

@@ -8,7 +8,6 @@ mod paid;
 mod serial;
 mod slow;
 
-use super::handshake::Wire;
 use super::*;
 use crate::address::{HostPort, PeerAddress, Place};
 use crate::config::Shell as ShellSettings;
@@ -18,6 +17,8 @@ use blvm_mesh_core::mesh::{MeshError, NetworkReason, PaymentReason};
 use blvm_mesh_core::policy::detect::DetectedProtocol;
 use blvm_mesh_core::policy::mode::MeshMode;
 use blvm_mesh_core::wire::route_error::Cause;
+use engine::shell;
+use smol::Async;
 use std::future::Future;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -157,13 +158,7 @@ async fn delivery(node: &Node) -> Delivery {
     smol::future::or(next, late).await.remove(0)
 }
 
-async fn send(
-    from: &Node,
-    to: &Node,
-    payload: &[u8],
-    proof: &[u8],
-    unchecked: bool,
-) -> handle::Fate {
+async fn send(from: &Node, to: &Node, payload: &[u8], proof: &[u8], unchecked: bool) -> Fate {
     let (from, to) = (from.handle(), to.handle().id());
     let wait = Duration::from_secs(if unchecked { 5 } else { 0 });
     from.send(to, payload.to_vec(), proof.to_vec(), unchecked, wait).await.unwrap()
@@ -361,8 +356,8 @@ impl Deaf {
         use smol::io::AsyncWriteExt;
         let link_key = LinkKey::new(&key, PATIENCE);
         let at = node.handle().listen_addr().unwrap().to_string();
-        let link = link_key.dial(&at, &node.handle().public_key()).await.unwrap();
-        let Wire::Stream(mut link) = link.wire else { panic!("not TCP") };
+        let remote = node.handle().public_key();
+        let (stream, mut sender, _) = transport::shake_hands(&link_key, &at, &remote).await;
         let config = &node.handle().settings().config;
         let hello = Hello {
             missing: false,
@@ -382,8 +377,8 @@ impl Deaf {
         let mut builder = FrameBuilder::new(&mut frame, u16::MAX).unwrap();
         Splitter::default().put(&mut builder, Lane::Free, &packet[..len]).unwrap();
         let len = builder.finish();
-        link.sender.seal_frame(&mut frame[..len]).unwrap();
-        (&link.stream).write_all(&frame[..len]).await.unwrap();
-        Self { id: NodeId::from_public_key(&link_key.public_key()), _stream: link.stream }
+        sender.seal_frame(&mut frame[..len]).unwrap();
+        (&stream).write_all(&frame[..len]).await.unwrap();
+        Self { id: NodeId::from_public_key(&key.public_key(&Default::default())), _stream: stream }
     }
 }

@@ -8,7 +8,7 @@ use blvm_mesh_core::link::datagram::{DatagramLimits, DatagramLink, Keys, LinkMem
 use blvm_mesh_core::link::fragment::Lane;
 use blvm_mesh_core::link::packet_buffer::Growable;
 use blvm_mesh_core::wire::{Header, Kind};
-use secp256k1::Keypair;
+use secp256k1::{Keypair, PublicKey};
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::net::{TcpListener, TcpStream};
 

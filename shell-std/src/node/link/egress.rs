@@ -453,7 +453,7 @@ impl Queues {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::memory::Budget;
+    use crate::node::link::memory::Budget;
     use blvm_mesh_core::link::joiner::{Joiner, Packet};
     use blvm_mesh_core::link::packet_buffer::Growable;
     use blvm_mesh_core::link::transport::{FRAME_OVERHEAD, HEADER_LEN};

@@ -1,15 +1,13 @@
 //! The links that are open, as the engine sees them.
 
-use super::clock::Clock;
-use super::command::{BUFFERS, Buffer, Command};
 use super::conduct::Conduct;
-use super::connection;
-use super::egress::{Egress, EgressLimits, Pushed, RoomAgain, Sent};
-use super::handshake::{Established, Stream, Wire};
-use super::line::{LineEnd, Opened};
-use super::memory::{Budget, Counted, Share};
-use super::presence::{Presence, Present};
-use super::status::DialStatus;
+use crate::node::clock::Clock;
+use crate::node::link::buffer::Buffer;
+use crate::node::link::egress::{Egress, Pushed, RoomAgain, Sent};
+use crate::node::link::memory::{Budget, Counted, Share};
+use crate::node::presence::{Presence, Present};
+use crate::node::status::DialStatus;
+use crate::node::transport::{Carriage, Limits, Offer};
 use blvm_mesh_core::id::{LinkId, NodeId, Standing};
 use blvm_mesh_core::link::joiner::Joiner;
 use blvm_mesh_core::link::packet_buffer::Growable;
@@ -18,9 +16,7 @@ use blvm_mesh_core::time::{Micros, SECOND};
 use blvm_mesh_core::wire::Header;
 use blvm_mesh_core::wire::hello::Hello;
 use secp256k1::PublicKey;
-use smol::{Executor, Task};
 use std::collections::{BTreeMap, BTreeSet};
-use std::convert::Infallible;
 use std::sync::Arc;
 
 /// Memory that a link keeps for the next split packet.
@@ -35,7 +31,6 @@ const WORTH_CLOSING: usize = 8 * 1024;
 /// Bounds of every link.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LinkSettings {
-    pub(crate) egress: EgressLimits,
     /// Most links at once.
     pub(crate) most: usize,
     /// Largest packet that is put together.
@@ -68,10 +63,9 @@ pub(crate) struct Link {
     joined: Counted,
     share: Arc<Share>,
     progress: Progress,
-    returned: smol::channel::Sender<Buffer>,
-    work: Work,
+    limits: Limits,
+    carriage: Carriage,
     _present: Present,
-    _up: Option<smol::channel::Sender<Infallible>>,
 }
 
 /// What a link had read and written, and since when no more.
@@ -79,14 +73,6 @@ pub(crate) struct Link {
 struct Progress {
     read: (u64, Micros),
     written: (u64, Micros),
-}
-
-/// Who does the work of a link; ends when it is dropped.
-enum Work {
-    /// Two tasks of its own.
-    Stream { _reader: Task<()>, writer: Task<()> },
-    /// The task of the line, which drops its end of `sent` when all is sent.
-    Line { sent: smol::channel::Receiver<Infallible>, open: smol::channel::Sender<Infallible> },
 }
 
 /// All links.
@@ -100,8 +86,6 @@ pub(crate) struct Links {
     dirty: Vec<LinkId>,
     presence: Arc<Presence>,
     status: Arc<DialStatus>,
-    engine: smol::channel::Sender<Command>,
-    executor: Arc<Executor<'static>>,
     /// Configured neighbours: own ones also where they dial this node.
     own: BTreeSet<NodeId>,
     budget: Arc<Budget>,
@@ -131,9 +115,8 @@ impl Link {
     fn stalled(&mut self, now: Micros) -> (Micros, Micros) {
         let (read, written) = self.share.progress();
         let waits = self.share.is_writing() || self.egress.waiting() > 0;
-        // A line has its own ways to find out that nobody is there.
-        let is_line = matches!(self.work, Work::Line { .. });
-        if written != self.progress.written.0 || !waits || is_line {
+        let is_watched = self.limits.is_watched;
+        if written != self.progress.written.0 || !waits || is_watched {
             self.progress.written = (written, now);
         }
         let unfinished = self.joiner.as_ref().is_some_and(|j| j.poll_timeout().is_some());
@@ -143,7 +126,7 @@ impl Link {
             joiner.trim();
             self.joined.set(joiner.memory());
         }
-        if is_line || !(unfinished || self.share.is_partial()) {
+        if is_watched || !(unfinished || self.share.is_partial()) {
             self.progress.read.1 = now;
         }
         let since = |at: Micros| now.saturating_sub(at);
@@ -154,9 +137,9 @@ impl Link {
         self.egress.sent()
     }
 
-    /// Whether it runs over a serial line.
-    pub(crate) fn is_line(&self) -> bool {
-        matches!(self.work, Work::Line { .. })
+    /// Whether answers over it take longer than over others.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.limits.is_slow()
     }
 }
 
@@ -167,8 +150,6 @@ impl Links {
         own: BTreeSet<NodeId>,
         presence: Arc<Presence>,
         status: Arc<DialStatus>,
-        engine: smol::channel::Sender<Command>,
-        executor: Arc<Executor<'static>>,
     ) -> Self {
         Self {
             clock,
@@ -179,8 +160,6 @@ impl Links {
             dirty: Vec::new(),
             presence,
             status,
-            engine,
-            executor,
             own,
             budget: Budget::new(settings.memory),
             stalled: 0,
@@ -209,15 +188,18 @@ impl Links {
         self.links.iter().map(|(id, link)| (*id, link))
     }
 
-    /// Takes a new link in and starts its tasks, unless its neighbour is shut out.
+    /// Takes a new link in, unless its neighbour is shut out.
     pub(crate) fn open(
         &mut self,
         now: Micros,
         conduct: &Conduct,
-        established: Established,
+        offer: Offer,
     ) -> Option<(LinkId, NodeId, bool, Standing)> {
-        let Established { wire, address, remote, dialed, standing, up } = established;
-        let peer = NodeId::from_public_key(&remote);
+        let neighbour = &offer.neighbour;
+        let (public_key, dialed, standing) =
+            (neighbour.public_key, neighbour.dialed, neighbour.standing);
+        let (address, limits) = (neighbour.address.clone(), neighbour.limits);
+        let peer = NodeId::from_public_key(&public_key);
         let standing = if self.own.contains(&peer) { Standing::Own } else { standing };
         if conduct.banned(now, &peer).is_some() {
             const BANNED: &str = "banned for repeated violations";
@@ -240,22 +222,14 @@ impl Links {
         self.last = id;
         self.opened = self.opened.saturating_add(1);
         tracing::debug!(%peer, %address, dialed, link = id.0, "link is open");
-        let limits = match &wire {
-            Wire::Stream(_) => self.settings.egress,
-            Wire::Line(line) => line.egress,
-        };
         let share = Share::new(self.budget.clone(), own);
-        let egress = Arc::new(Egress::new(limits, share.clone()));
-        let (returned, buffers) = smol::channel::bounded(BUFFERS);
-        let work = match wire {
-            Wire::Stream(stream) => self.work(id, *stream, egress.clone(), &share, buffers),
-            Wire::Line(line) => line_work(line, id, egress.clone(), share.clone(), buffers)?,
-        };
+        let egress = Arc::new(Egress::new(limits.egress, share.clone()));
+        let carriage = offer.accept(id, egress.clone(), share.clone())?;
         let memory = || Growable::new(KEEP);
         let timeout = self.settings.join_timeout;
         let link = Link {
             peer,
-            public_key: remote,
+            public_key,
             address,
             dialed,
             since: now,
@@ -270,40 +244,12 @@ impl Links {
             joined: Counted::nothing(share.clone()),
             share,
             progress: Progress { read: (0, now), written: (0, now) },
-            returned,
-            work,
+            limits,
+            carriage,
             _present: self.presence.enter(peer),
-            _up: up,
         };
         self.links.insert(id, link);
         Some((id, peer, dialed, standing))
-    }
-
-    /// Starts the tasks of a TCP connection.
-    fn work(
-        &self,
-        id: LinkId,
-        stream: Stream,
-        egress: Arc<Egress>,
-        share: &Arc<Share>,
-        buffers: smol::channel::Receiver<Buffer>,
-    ) -> Work {
-        let Stream { stream, sender, receiver } = stream;
-        let stream = Arc::new(stream);
-        let engine = self.engine.clone();
-        let (s, e) = (share.clone(), engine.clone());
-        let read = connection::read(id, stream.clone(), receiver, s, e, buffers);
-        let reader = self.executor.spawn(async move {
-            let reason = read.await.to_string();
-            let _ = engine.send(Command::LinkDown { link: id, reason }).await;
-        });
-        let engine = self.engine.clone();
-        let write = connection::write(id, stream, sender, egress, share.clone(), engine.clone());
-        let writer = self.executor.spawn(async move {
-            let reason = write.await.to_string();
-            let _ = engine.send(Command::LinkDown { link: id, reason }).await;
-        });
-        Work::Stream { _reader: reader, writer }
     }
 
     /// Closes a link at once; `None` if it is gone already.
@@ -321,19 +267,11 @@ impl Links {
         Some(())
     }
 
-    /// Lets every link send what waits, and takes nothing more. The tasks end when
-    /// all is sent.
-    pub(crate) fn finish(&mut self) -> Vec<Task<()>> {
+    /// Lets every link send what waits, and takes nothing more: they end when all is sent.
+    pub(crate) fn finish(&mut self) -> Vec<Carriage> {
         let links = std::mem::take(&mut self.links).into_values().map(|link| {
             link.egress.finish();
-            match link.work {
-                Work::Stream { writer, .. } => writer,
-                Work::Line { sent, open } => self.executor.spawn(async move {
-                    // Nothing comes: this ends when the line has no more to send.
-                    let _ = sent.recv().await;
-                    drop(open);
-                }),
-            }
+            link.carriage
         });
         links.collect()
     }
@@ -423,8 +361,7 @@ impl Links {
             link.joiner = Some(joiner);
             link.received_packets += received.packets;
             link.received_bytes += received.bytes;
-            // There are never more buffers than places.
-            let _ = link.returned.try_send(buffer);
+            link.carriage.give_back(buffer);
         }
     }
 
@@ -494,19 +431,4 @@ impl Links {
     pub(crate) fn up_count(&self) -> usize {
         self.links.values().filter(|link| link.up).count()
     }
-}
-
-/// Hands the link to the task of the line; `None` if that is gone.
-fn line_work(
-    line: LineEnd,
-    id: LinkId,
-    egress: Arc<Egress>,
-    share: Arc<Share>,
-    buffers: smol::channel::Receiver<Buffer>,
-) -> Option<Work> {
-    let (all_sent, sent) = smol::channel::bounded(1);
-    let (open, closed) = smol::channel::bounded(1);
-    let opened = Opened { link: id, egress, share, buffers, closed, all_sent };
-    line.opened.try_send(opened).ok()?;
-    Some(Work::Line { sent, open })
 }

@@ -1,6 +1,6 @@
 //! This node's keys, as the handshakes of a line ask for them.
 
-use crate::node::handshake::LinkKey;
+use super::super::LinkKey;
 use blvm_mesh_core::link::datagram::Keys;
 use secp256k1::Keypair;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ pub(super) struct LineKeys(pub(super) Arc<LinkKey>);
 
 impl Keys for LineKeys {
     fn local(&self) -> &Keypair {
-        self.0.keypair()
+        &self.0.keypair
     }
 
     fn ephemeral(&mut self) -> Keypair {

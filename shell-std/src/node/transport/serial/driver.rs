@@ -1,15 +1,15 @@
 //! One open line: moves bytes, frames and packets until it breaks off.
 
+use super::super::backoff::Backoff;
+use super::super::{Accepted, Limits, Neighbour, Stopped};
 use super::hello;
 use super::keys::LineKeys;
+use super::line::Line;
 use super::port::{Port, PortError};
 use super::status::Counts;
-use super::{Line, LineEnd, Opened};
 use crate::aead::Ring;
-use crate::node::command::{BUFFERS, Batch, Buffer, Command};
-use crate::node::dial::Backoff;
-use crate::node::egress::Given;
-use crate::node::handshake::{Established, Wire};
+use crate::node::link::buffer::Buffer;
+use crate::node::link::egress::Given;
 use blvm_mesh_core::id::Standing;
 use blvm_mesh_core::link::aead::TAG_LEN;
 use blvm_mesh_core::link::datagram::serial::{self, CRC_LEN, Deframer};
@@ -63,15 +63,13 @@ pub(super) struct Driver<'l> {
 
 /// The open link.
 struct Open {
-    ends: Opened,
+    ends: Accepted,
     since: Micros,
     /// Something was queued on it: the hello.
     spoke: bool,
     /// The neighbour has the hello: before that it takes nothing else.
     greeted: bool,
     quality: LinkQuality,
-    /// Buffers that were made for received packets.
-    made: usize,
     /// When the engine is next told that the neighbour is there.
     alive_at: Micros,
 }
@@ -97,7 +95,7 @@ impl<'l> Driver<'l> {
             line,
             port,
             link: DatagramLink::new(limits, role, memory),
-            keys: LineKeys(line.key.clone()),
+            keys: LineKeys(line.ways.key.clone()),
             deframer: Deframer::new(vec![0; frame + CRC_LEN]),
             ignored: 0,
             frame: vec![0; frame],
@@ -105,8 +103,8 @@ impl<'l> Driver<'l> {
             written: 0,
             free_at: 0,
             open: None,
-            backoff: Backoff::new(line.pauses),
-            complain_at: line.clock.now().saturating_add(limits.handshake_timeout),
+            backoff: Backoff::new(line.ways.pauses),
+            complain_at: line.ways.clock.now().saturating_add(limits.handshake_timeout),
             hint: None,
         }
     }
@@ -120,8 +118,7 @@ impl<'l> Driver<'l> {
             }
         };
         if let Some(open) = self.open.take() {
-            let (link, reason) = (open.ends.link, error.to_string());
-            let _ = self.line.engine.send(Command::LinkDown { link, reason }).await;
+            let _ = open.ends.outlet.report.down(error.to_string()).await;
         }
         error
     }
@@ -155,9 +152,8 @@ impl<'l> Driver<'l> {
     async fn measure(&mut self) {
         let Some(open) = &mut self.open else { return };
         let Some(quality) = open.quality.update(self.link.sent()) else { return };
-        let measured = Command::Measured { link: open.ends.link, quality };
         // A node that stops does not want to know, but its last words are still sent.
-        let _ = self.line.engine.send(measured).await;
+        let _ = open.ends.outlet.report.measured(quality).await;
     }
 
     async fn wait(&self, buffer: &mut [u8], deadline: Micros) -> Result<Woken, PortError> {
@@ -169,18 +165,17 @@ impl<'l> Driver<'l> {
             }
         };
         let time = async {
-            Timer::at(self.line.clock.instant(deadline)).await;
+            Timer::at(self.line.ways.clock.instant(deadline)).await;
             Ok(Woken::Anyway)
         };
         let engine = async {
             let Some(Open { ends, .. }) = &self.open else { return std::future::pending().await };
             let closed = async {
-                // Nothing comes: this ends when the engine drops the link.
-                let _ = ends.closed.recv().await;
+                ends.ended.wait().await;
                 Ok(Woken::Closed)
             };
             let packets = async {
-                ends.egress.woken().await;
+                ends.outlet.egress.woken().await;
                 Ok(Woken::Anyway)
             };
             or(closed, packets).await
@@ -191,7 +186,7 @@ impl<'l> Driver<'l> {
 
     async fn receive(&mut self, mut bytes: &[u8]) -> Result<(), PortError> {
         while let Some(frame) = self.deframer.next(&mut bytes) {
-            let now = self.line.clock.now();
+            let now = self.line.ways.clock.now();
             let of_session = frame.first().is_some_and(|number| *number <= SESSIONS);
             match self.link.receive(now, frame, &mut self.keys) {
                 Ok(()) if of_session => self.alive(now).await,
@@ -211,9 +206,8 @@ impl<'l> Driver<'l> {
     async fn alive(&mut self, now: Micros) {
         let Some(open) = self.open.as_mut().filter(|open| now >= open.alive_at) else { return };
         open.alive_at = now.saturating_add(SIGN);
-        let alive = Command::Alive { link: open.ends.link, incoming: false };
         // A node that stops does not want to know, but its last words are still sent.
-        let _ = self.line.engine.send(alive).await;
+        let _ = open.ends.outlet.report.alive(false).await;
     }
 
     /// Keeps what explains why no link comes about.
@@ -237,22 +231,11 @@ impl<'l> Driver<'l> {
                 self.event(event).await?;
             }
             if let (Some(open), Some(packet)) = (&mut self.open, self.link.next_packet()) {
-                let ends = &open.ends;
-                let mut buffer = match ends.buffers.try_recv() {
-                    Ok(buffer) => buffer,
-                    Err(_) if open.made < BUFFERS => {
-                        open.made += 1;
-                        Buffer::new(0, ends.share.clone())
-                    }
-                    Err(_) => match ends.buffers.recv().await {
-                        Ok(buffer) => buffer,
-                        // The engine has closed the link, which the next wait shows.
-                        Err(_) => return Ok(()),
-                    },
-                };
+                let inlet = &mut open.ends.inlet;
+                // If the engine has closed the link, the next wait shows it.
+                let Ok(mut buffer) = inlet.buffer(0).await else { return Ok(()) };
                 write_records(packet.lane, packet.bytes, &mut buffer);
-                let batch = Command::Batch(Batch { link: ends.link, buffer });
-                self.line.engine.send(batch).await.map_err(|_| PortError::Stopping)?;
+                inlet.hand_over(buffer).await?;
                 continue;
             }
             // A packet that cannot be read has ended the link.
@@ -266,8 +249,7 @@ impl<'l> Driver<'l> {
             Event::Up(remote) => self.up(remote).await,
             Event::Down(reason) => {
                 let Some(open) = self.open.take() else { return Ok(()) };
-                let down = Command::LinkDown { link: open.ends.link, reason: reason.to_string() };
-                self.line.engine.send(down).await.map_err(|_| PortError::Stopping)?;
+                open.ends.outlet.report.down(reason.to_string()).await?;
                 match self.link.neighbour() {
                     // The neighbour began anew: that link comes up next.
                     Some(_) => Ok(()),
@@ -278,22 +260,23 @@ impl<'l> Driver<'l> {
     }
 
     async fn up(&mut self, remote: PublicKey) -> Result<(), PortError> {
-        let (opened, answer) = smol::channel::bounded(1);
-        let established = Established {
-            wire: Wire::Line(LineEnd { opened, egress: self.line.limits.egress }),
+        let limits = &self.line.limits;
+        let neighbour = Neighbour {
+            public_key: remote,
             address: self.line.line.to_string(),
-            remote,
             dialed: self.line.remote.is_some(),
             standing: Standing::Own,
-            up: None,
+            limits: Limits {
+                egress: limits.egress,
+                keepalive: Some(limits.keepalive),
+                is_watched: true,
+            },
         };
-        let command = Command::LinkUp(Box::new(established));
-        self.line.engine.send(command).await.map_err(|_| PortError::Stopping)?;
         self.hint = None;
-        match answer.recv().await {
-            Ok(ends) => {
+        match self.line.ways.engine.offer(neighbour).await? {
+            Some(ends) => {
                 self.line.status.linked(true);
-                let since = self.line.clock.now();
+                let since = self.line.ways.clock.now();
                 let quality = LinkQuality::new(self.link.sent());
                 self.open = Some(Open {
                     ends,
@@ -301,13 +284,12 @@ impl<'l> Driver<'l> {
                     spoke: false,
                     greeted: false,
                     quality,
-                    made: 0,
                     alive_at: since,
                 });
                 Ok(())
             }
             // The engine does not want this neighbour now.
-            Err(_) => {
+            None => {
                 self.link.close();
                 self.rest(Duration::ZERO).await
             }
@@ -316,7 +298,7 @@ impl<'l> Driver<'l> {
 
     /// A link has ended: who dials waits before he does so again.
     async fn after(&mut self, open: &Open) -> Result<(), PortError> {
-        let lasted = self.line.clock.now().saturating_sub(open.since);
+        let lasted = self.line.ways.clock.now().saturating_sub(open.since);
         self.rest(Duration::from_micros(lasted)).await
     }
 
@@ -344,18 +326,18 @@ impl<'l> Driver<'l> {
             or(pause, read).await?;
         }
         let patience = self.line.limits.datagram.handshake_timeout;
-        self.complain_at = self.line.clock.now().saturating_add(patience);
+        self.complain_at = self.line.ways.clock.now().saturating_add(patience);
         Ok(())
     }
 
     /// Takes packets out of the queues as far as the link has room.
     async fn feed(&mut self) -> Result<(), PortError> {
-        let (now, limits) = (self.line.clock.now(), &self.line.limits);
+        let (now, limits) = (self.line.ways.clock.now(), &self.line.limits);
         let (Some(open), link) = (&mut self.open, &mut self.link) else { return Ok(()) };
         let Open { ends, spoke, greeted, .. } = open;
         *greeted |= *spoke && link.is_idle();
         let queue = limits.datagram.queue as usize;
-        let room_again = ends.egress.hand_out(|priority, packet| {
+        let room_again = ends.outlet.egress.hand_out(|priority, packet| {
             let ready = |lane| link.room(lane).saturating_add(limits.ahead) >= queue;
             let lane = match priority {
                 Priority::Control if ready(Lane::Paid) => Lane::Paid,
@@ -383,20 +365,16 @@ impl<'l> Driver<'l> {
                 }
             }
         });
-        let link = ends.link;
-        if ends.egress.is_finished() && self.link.is_idle() {
-            ends.all_sent.close();
+        if ends.outlet.egress.is_finished() && self.link.is_idle() {
+            ends.outlet.all_sent.close();
         }
-        for lane in room_again.lanes() {
-            let room = Command::Room { link, lane };
-            self.line.engine.send(room).await.map_err(|_| PortError::Stopping)?;
-        }
+        ends.outlet.report.room(room_again).await?;
         Ok(())
     }
 
     /// Makes the next frame if the line can take it; returns when to come back.
     fn transmit(&mut self) -> Micros {
-        let now = self.line.clock.now();
+        let now = self.line.ways.clock.now();
         if self.written < self.out.len() {
             // Without room for a frame: only what has timed out is done.
             let _ = self.link.transmit(now, &mut self.keys, &mut []);
@@ -423,7 +401,7 @@ impl<'l> Driver<'l> {
     fn tell(&mut self) {
         let (sent, damaged, ignored) = (self.link.sent(), self.deframer.damaged(), self.ignored);
         self.line.status.counted(Counts { sent, damaged, ignored }, self.link.round_trip());
-        let now = self.line.clock.now();
+        let now = self.line.ways.clock.now();
         let Some(id) = self.line.dialed() else {
             if let Some(hint) = self.hint.take() {
                 self.line.status.warn(&hint);
@@ -437,7 +415,7 @@ impl<'l> Driver<'l> {
         let nobody = || "nobody who has this key answers on the line".to_owned();
         let error = self.hint.take().unwrap_or_else(nobody);
         self.line.status.warn(&error);
-        self.line.dials.failed(id, &self.line.line.to_string(), error);
+        self.line.ways.dials.failed(id, &self.line.line.to_string(), error);
     }
 }
 
@@ -460,10 +438,16 @@ fn write_records(lane: Lane, packet: &[u8], buffer: &mut Buffer) {
     }
 }
 
+impl From<Stopped> for PortError {
+    fn from(_: Stopped) -> Self {
+        Self::Stopping
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::memory::{Budget, Share};
+    use crate::node::link::memory::{Budget, Share};
     use blvm_mesh_core::link::joiner::Joiner;
 
     #[test]

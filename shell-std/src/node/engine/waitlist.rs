@@ -1,7 +1,7 @@
 //! Own datagrams for which a link has no room: they wait a while for it, so that who sends
 //! much is held back and not refused.
 
-use super::command::OwnSend;
+use crate::node::progress::OwnSend;
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::time::{Micros, SECOND};
 use std::collections::VecDeque;

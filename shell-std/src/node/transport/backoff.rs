@@ -1,15 +1,6 @@
-//! Keeps a link with each configured neighbour.
+//! Pauses before what failed is tried again.
 
-use super::command::Command;
-use super::handshake::LinkKey;
-use super::presence::Presence;
-use super::status::DialStatus;
-use crate::address::HostPort;
-use blvm_mesh_core::id::NodeId;
-use secp256k1::PublicKey;
-use std::convert::Infallible;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A link that lasted so long was a good one: dial again at once when it ends.
 const GOOD_LINK: Duration = Duration::from_secs(1);
@@ -43,44 +34,6 @@ impl Backoff {
         let pause = self.pause;
         self.pause = (pause * 2).min(self.pauses.longest);
         Some(jittered(pause))
-    }
-}
-
-/// Dials one neighbour whenever there is no link with it, for as long as the
-/// engine runs.
-pub(crate) async fn keep(
-    public_key: PublicKey,
-    at: HostPort,
-    identity: Arc<LinkKey>,
-    presence: Arc<Presence>,
-    engine: smol::channel::Sender<Command>,
-    status: Arc<DialStatus>,
-    pauses: Pauses,
-) {
-    let (id, address) = (NodeId::from_public_key(&public_key), at.to_string());
-    let mut backoff = Backoff::new(pauses);
-    while !engine.is_closed() {
-        let (up, watch) = smol::channel::bounded::<Infallible>(1);
-        let mut linked = None;
-        match identity.dial(&address, &public_key).await {
-            Ok(mut established) => {
-                linked = Some(Instant::now());
-                established.up = Some(up);
-                if engine.send(Command::LinkUp(Box::new(established))).await.is_err() {
-                    return;
-                }
-                // Either the engine takes it, or it refuses and drops the sender.
-                let _ = watch.recv().await;
-            }
-            Err(error) => {
-                status.failed(id, &address, error.to_string());
-            }
-        }
-        presence.absent(&id).await;
-        if let Some(pause) = backoff.after(linked.map(|since| since.elapsed())) {
-            smol::Timer::after(pause).await;
-            presence.absent(&id).await;
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Hellos on a line: it takes smaller packets than the node's other links, and answers
 //! take longer.
 
-use super::LineLimits;
+use super::limits::LineLimits;
 use blvm_mesh_core::time::MILLISECOND;
 use blvm_mesh_core::wire::hello::{Hello, MAX_LEN};
 use blvm_mesh_core::wire::{Header, Kind};

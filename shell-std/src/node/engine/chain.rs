@@ -5,8 +5,6 @@
 //!        <-------- one answer per block, for all that wait for it --------
 //! ```
 
-use super::command::Command;
-use super::engine::Engine;
 use crate::chain::{ChainError, ChainSource};
 use bitcoin::Transaction;
 use bitcoin::consensus::encode::serialize_hex;
@@ -36,7 +34,9 @@ const CHECK_PAUSE: Duration = Duration::from_secs(60);
 const BY_HAND: &str = "a covenant was accepted: broadcast its transaction to be paid";
 
 /// Hash of a block, in internal byte order.
-type BlockHash = [u8; 32];
+pub(crate) type BlockHash = [u8; 32];
+/// What the node says of a block.
+pub(crate) type Answer = Result<Option<KnownHeader>, ChainError>;
 
 /// What comes of asking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,16 +70,16 @@ struct Question {
 }
 
 impl Chain {
-    /// Starts the tasks that ask `node` and tell the engine.
-    pub(crate) fn start(
+    /// Starts the tasks that ask `node` and tell each answer, as long as that is `true`.
+    pub(crate) fn start<F: Future<Output = bool> + Send + 'static>(
         node: &Arc<ChainSource>,
-        commands: &smol::channel::Sender<Command>,
+        tell: impl Fn(BlockHash, Answer) -> F + Clone + Send + 'static,
         executor: &Executor<'static>,
     ) -> (Self, Vec<Task<()>>) {
         let (queue, questions) = smol::channel::bounded(MOST_QUEUED);
         let mut tasks = vec![executor.spawn(watch(node.clone()))];
         for _ in 0..AT_ONCE {
-            let work = work(node.clone(), questions.clone(), commands.clone());
+            let work = work(node.clone(), questions.clone(), tell.clone());
             tasks.push(executor.spawn(work));
         }
         let (settlements, to_send) = smol::channel::bounded(MOST_QUEUED);
@@ -116,11 +116,7 @@ impl Chain {
     }
 
     /// An answer has come. Returns the tickets that waited for it.
-    pub(crate) fn answered(
-        &mut self,
-        hash: &BlockHash,
-        answer: &Result<Option<KnownHeader>, ChainError>,
-    ) -> Vec<Ticket> {
+    pub(crate) fn answered(&mut self, hash: &BlockHash, answer: &Answer) -> Vec<Ticket> {
         if let Ok(answer) = answer {
             let now = Instant::now();
             if self.kept.len() >= MOST_KEPT {
@@ -166,16 +162,15 @@ async fn watch(node: Arc<ChainSource>) {
 }
 
 /// Asks one question after the other.
-async fn work(
+async fn work<F: Future<Output = bool>>(
     node: Arc<ChainSource>,
     questions: smol::channel::Receiver<Question>,
-    commands: smol::channel::Sender<Command>,
+    tell: impl Fn(BlockHash, Answer) -> F,
 ) {
     while let Ok(Question { hash, deadline }) = questions.recv().await {
         let asked = node.clone();
         let answer = smol::unblock(move || asked.look_up(&hash, deadline)).await;
-        let job = move |engine: &mut Engine| engine.looked_up(&hash, &answer);
-        if commands.send(Command::Job(Box::new(job))).await.is_err() {
+        if !tell(hash, answer).await {
             return;
         }
     }

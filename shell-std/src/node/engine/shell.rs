@@ -1,15 +1,15 @@
 //! Carries out what the state machine decides, for the engine.
 
 use super::chain::{Asked, Chain};
-use super::clock::Clock;
-use super::command::{OwnSend, Progress};
 use super::conduct::Conduct;
-use super::deliveries::{Deliveries, Delivery};
 use super::durable::{Durable, Held};
-use super::egress::{Pushed, RoomAgain};
 use super::links::Links;
 use super::refusals::Refusals;
 use super::waitlist::Waitlist;
+use crate::node::clock::Clock;
+use crate::node::deliveries::{Deliveries, Delivery};
+use crate::node::link::egress::{Pushed, RoomAgain};
+use crate::node::progress::{OwnSend, Progress};
 use crate::repeats::Repeats;
 use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::link::fragment::Lane;

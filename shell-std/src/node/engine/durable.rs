@@ -1,7 +1,7 @@
 //! What must be on disk before something else is done: group commit, and the
 //! packets and deliveries that wait for it.
 
-use super::command::Progress;
+use crate::node::progress::Progress;
 use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::mesh::{Event, Priority};
 use blvm_mesh_core::payment::ledger::Record;

@@ -1,12 +1,11 @@
 //! Questions and orders to a running node.
 
-use super::clock::Clock;
-use super::command::{Command, OwnSend, Progress};
-use super::deliveries::Deliveries;
-use super::engine::Engine;
-use super::half_open::HalfOpen;
-use super::line::LineStatus;
-use super::status::DialStatus;
+use super::super::clock::Clock;
+use super::super::deliveries::Deliveries;
+use super::super::engine::{Command, Engine};
+use super::super::progress::{OwnSend, Progress};
+use super::super::status::DialStatus;
+use super::super::transport::all::TransportStatus;
 use crate::bench::{Outcome, Plan, Protocol};
 use crate::config::Settings;
 use blvm_mesh_core::id::NodeId;
@@ -28,15 +27,14 @@ pub struct Gone;
 /// state machine, between two packets.
 #[derive(Clone)]
 pub struct NodeHandle {
-    pub(super) commands: smol::channel::Sender<Command>,
-    pub(super) deliveries: Arc<Deliveries>,
+    pub(in super::super) commands: smol::channel::Sender<Command>,
+    pub(in super::super) deliveries: Arc<Deliveries>,
     pub(crate) status: Arc<DialStatus>,
-    pub(crate) lines: Arc<[Arc<LineStatus>]>,
-    pub(crate) half_open: Arc<HalfOpen>,
-    pub(super) settings: Arc<Settings>,
-    pub(super) public_key: PublicKey,
-    pub(super) listen_addr: Option<SocketAddr>,
-    pub(super) clock: Clock,
+    pub(crate) transports: TransportStatus,
+    pub(in super::super) settings: Arc<Settings>,
+    pub(in super::super) public_key: PublicKey,
+    pub(in super::super) listen_addr: Option<SocketAddr>,
+    pub(in super::super) clock: Clock,
 }
 
 /// What may be told of one datagram: that it is sent, each repeat, and its end.
@@ -69,7 +67,7 @@ struct Sight {
     heard: Micros,
     /// How soon it answers a datagram; 0: it need not.
     keepalive: Micros,
-    /// Whether it is a serial line.
+    /// Whether answers take longer than over others.
     slow: bool,
     now: Micros,
 }
@@ -175,7 +173,7 @@ impl NodeHandle {
                 let state = engine.shell.links.get(link)?;
                 let sent = state.sent();
                 let (taken, queued) = (sent.bytes, sent.waiting as u64);
-                let (heard, keepalive, slow) = (known.heard, known.keepalive, state.is_line());
+                let (heard, keepalive, slow) = (known.heard, known.keepalive, state.is_slow());
                 let now = engine.shell.clock.now();
                 Some(Sight { taken, queued, heard, keepalive, slow, now })
             });

@@ -1,12 +1,17 @@
 //! The task that owns the state machine: takes commands in, gives it inputs, and
 //! has its actions carried out. It waits for nobody but its channels.
 
+pub(crate) mod chain;
+pub(crate) mod conduct;
+pub(crate) mod durable;
+pub(crate) mod links;
+pub(crate) mod refusals;
+pub(crate) mod shell;
+mod waitlist;
+
 use super::clock::Clock;
-use super::command::{Batch, Command, OwnSend, Progress};
-use super::durable::{Committed, Held};
-use super::links::Counts;
-use super::shell::{FollowUp, Origin, Shell, Waiting};
-use super::waitlist::Waitlist;
+use super::progress::{OwnSend, Progress};
+use super::transport::{Batch, LinkEvent};
 use crate::bench::Bench;
 use crate::chain::ChainError;
 use blvm_mesh_core::id::{LinkId, NodeId};
@@ -16,8 +21,13 @@ use blvm_mesh_core::mesh::{
 use blvm_mesh_core::payment::headers::KnownHeader;
 use blvm_mesh_core::time::{Micros, SECOND};
 use blvm_mesh_core::wire::Kind;
+use durable::{Committed, Held};
+use links::Counts;
+use shell::{FollowUp, Origin, Shell, Waiting};
 use smol::Timer;
+use smol::channel::Receiver;
 use smol::future::{or, yield_now};
+use waitlist::Waitlist;
 
 /// Pause between readings of the wall clock and other housekeeping.
 const TICK: Micros = 10 * SECOND;
@@ -27,13 +37,27 @@ const OVERDUE_TICK: Micros = SECOND;
 /// Where the kind stands in a packet's header.
 const KIND: usize = 5;
 
+/// What the engine does for others between two inputs.
+pub(crate) type Job = Box<dyn FnOnce(&mut Engine) + Send>;
+
+/// What the engine is told by clients.
+pub(crate) enum Command {
+    /// Send a datagram of our own.
+    Send(Box<OwnSend>),
+    /// Do this.
+    Job(Job),
+}
+
 /// The state machine and what carries its actions out.
 pub(crate) struct Engine {
     pub(crate) mesh: HostMesh,
     pub(crate) shell: Shell,
     pub(crate) bench: Bench,
-    commands: smol::channel::Receiver<Command>,
-    committed: smol::channel::Receiver<Committed>,
+    events: Receiver<LinkEvent>,
+    commands: Receiver<Command>,
+    committed: Receiver<Committed>,
+    /// Links are looked at before clients this time.
+    links_first: bool,
     next_tick: Micros,
     next_overdue: Micros,
     pub(crate) stop: bool,
@@ -43,6 +67,7 @@ pub(crate) struct Engine {
 
 /// What ended the wait.
 enum Woken {
+    Event(LinkEvent),
     Command(Command),
     Committed(Committed),
     Time,
@@ -54,16 +79,19 @@ impl Engine {
         mesh: HostMesh,
         shell: Shell,
         bench: Bench,
-        commands: smol::channel::Receiver<Command>,
-        committed: smol::channel::Receiver<Committed>,
+        events: Receiver<LinkEvent>,
+        commands: Receiver<Command>,
+        committed: Receiver<Committed>,
     ) -> Self {
         let (next_tick, next_overdue) = (0, OVERDUE_TICK);
         Self {
             mesh,
             shell,
             bench,
+            events,
             commands,
             committed,
+            links_first: true,
             next_tick,
             next_overdue,
             stop: false,
@@ -100,10 +128,15 @@ impl Engine {
                 }
             };
             match woken {
+                Woken::Event(event) => {
+                    self.event(event);
+                    self.shell.links.wake_writers();
+                    // Lets the writers run before more is taken in.
+                    yield_now().await;
+                }
                 Woken::Command(command) => {
                     self.command(command);
                     self.shell.links.wake_writers();
-                    // Lets the writers run before more is taken in.
                     yield_now().await;
                 }
                 Woken::Committed(result) => self.committed(result),
@@ -120,14 +153,21 @@ impl Engine {
         mesh.min(self.next_tick).min(self.next_overdue).min(own)
     }
 
-    fn at_hand(&self) -> Option<Woken> {
+    fn at_hand(&mut self) -> Option<Woken> {
         if let Ok(result) = self.committed.try_recv() {
             return Some(Woken::Committed(result));
         }
         if self.shell.durable.stalled() {
             return None;
         }
-        self.commands.try_recv().ok().map(Woken::Command)
+        // Neither keeps the other from its turn.
+        self.links_first = !self.links_first;
+        let event = || self.events.try_recv().ok().map(Woken::Event);
+        let command = || self.commands.try_recv().ok().map(Woken::Command);
+        match self.links_first {
+            true => event().or_else(command),
+            false => command().or_else(event),
+        }
     }
 
     async fn wait(&self, timer: &mut Timer) -> Woken {
@@ -146,7 +186,14 @@ impl Engine {
             return or(committed, time).await;
         }
         let command = async { self.commands.recv().await.map_or(Woken::Closed, Woken::Command) };
-        or(command, or(committed, time)).await
+        let event = async {
+            match self.events.recv().await {
+                Ok(event) => Woken::Event(event),
+                // There are no carriers.
+                Err(_) => std::future::pending().await,
+            }
+        };
+        or(event, or(command, or(committed, time))).await
     }
 
     /// Does what is due by now.
@@ -199,29 +246,36 @@ impl Engine {
         }
     }
 
-    fn command(&mut self, command: Command) {
+    fn event(&mut self, event: LinkEvent) {
         let now = self.shell.clock.now();
         self.tell_inbox(now);
-        match command {
-            Command::Batch(batch) => self.batch(now, batch),
-            Command::LinkUp(established) => {
+        match event {
+            LinkEvent::Batch(batch) => self.batch(now, batch),
+            LinkEvent::Offered(offer) => {
                 if let Some((link, peer, dialed, standing)) =
-                    self.shell.links.open(now, &self.shell.conduct, *established)
+                    self.shell.links.open(now, &self.shell.conduct, *offer)
                 {
                     self.give(now, Input::PeerConnected { link, peer, dialed, standing });
                 }
             }
-            Command::LinkDown { link, reason } => self.close(now, link, &reason),
-            Command::Room { link, lane } => {
+            LinkEvent::Down { link, reason } => self.close(now, link, &reason),
+            LinkEvent::Room { link, lane } => {
                 self.give(now, Input::Congestion { link, lane, full: false });
                 self.room(now);
             }
-            Command::Alive { link, incoming } => {
+            LinkEvent::Alive { link, incoming } => {
                 self.give(now, Input::LinkAlive { link, incoming });
             }
-            Command::Measured { link, quality } => {
+            LinkEvent::Measured { link, quality } => {
                 self.give(now, Input::LinkMeasured { link, quality });
             }
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        let now = self.shell.clock.now();
+        self.tell_inbox(now);
+        match command {
             Command::Send(own) => self.send(now, *own),
             Command::Job(job) => {
                 job(self);

@@ -1,8 +1,8 @@
 //! Accepts links, with a bound on unfinished handshakes.
 
-use super::command::Command;
 use super::half_open::HalfOpen;
-use super::handshake::{ConnectError, LinkKey};
+use super::handshake::ConnectError;
+use super::link::Carrier;
 use crate::{address, descriptors};
 use smol::Async;
 use std::net::TcpListener;
@@ -14,12 +14,10 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// Accepts until the task is dropped. Each handshake ends within its time, or when there is
 /// no place for it any more.
-pub(crate) async fn accept(
+pub(super) async fn accept(
     listener: Async<TcpListener>,
-    identity: Arc<LinkKey>,
     half_open: Arc<HalfOpen>,
-    engine: smol::channel::Sender<Command>,
-    executor: Arc<smol::Executor<'static>>,
+    carrier: Arc<Carrier>,
 ) {
     let mut failing = false;
     loop {
@@ -45,16 +43,15 @@ pub(crate) async fn accept(
         failing = false;
         let (number, displaced) = half_open.enter(address::prefix(address.ip()));
         drop(displaced);
-        let (identity, engine, places) = (identity.clone(), engine.clone(), half_open.clone());
+        let (carrier, places) = (carrier.clone(), half_open.clone());
+        let executor = carrier.ways.executor.clone();
         let handshake = async move {
-            let result = identity.accept(stream, address).await;
+            let result = carrier.ways.key.accept(stream, address).await;
             let is_late =
                 |e: &ConnectError| matches!(e, ConnectError::Timeout(_) | ConnectError::Silent(_));
             places.leave(number, result.as_ref().is_err_and(is_late));
             match result {
-                Ok(established) => {
-                    let _ = engine.send(Command::LinkUp(Box::new(established))).await;
-                }
+                Ok(connection) => drop(carrier.carry(connection)),
                 Err(error) => tracing::debug!(%address, %error, "handshake failed"),
             }
         };

@@ -2,7 +2,7 @@
 //! choose them.
 
 use crate::address::SerialLine;
-use crate::node::egress::EgressLimits;
+use crate::node::link::egress::EgressLimits;
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::link::datagram::DatagramLimits;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};

@@ -1,0 +1,7 @@
+//! What every link has, whatever carries it: its queues, its part of the memory, and the
+//! buffers that hold what it received.
+
+pub(crate) mod buffer;
+pub(crate) mod egress;
+mod fifo;
+pub(crate) mod memory;

@@ -1,0 +1,71 @@
+//! Links over TCP: BOLT 8's handshake and frames.
+//!
+//! ```text
+//! dial, listen --> handshake --> link --> read:  decrypts, puts packets together --> engine
+//!                                    \--> write: encrypts what waits <-- engine
+//! ```
+
+mod common;
+mod dial;
+pub(super) mod half_open;
+mod handshake;
+mod link;
+mod listen;
+mod read;
+mod write;
+
+use super::{Limits, Ways};
+use crate::address::Place;
+use crate::config::Settings;
+use crate::node::link::egress::EgressLimits;
+use half_open::HalfOpen;
+use link::Carrier;
+use smol::{Async, Task};
+use std::net::TcpListener;
+use std::sync::Arc;
+#[cfg(test)]
+use {
+    crate::aead::Ring,
+    blvm_mesh_core::link::transport::{Receiver, Sender},
+};
+
+/// Unfinished handshakes of accepted connections.
+const MOST_HANDSHAKES: usize = 256;
+/// Bytes of control packets that may wait on a link.
+const CONTROL: usize = 128 * 1024;
+
+/// Starts to listen, and to dial who is reached by TCP: the tasks that make new links.
+pub(super) fn start(
+    listener: Option<Async<TcpListener>>,
+    settings: &Settings,
+    ways: &Ways,
+) -> (Vec<Task<()>>, Arc<HalfOpen>) {
+    let high = settings.shell.queue_bytes;
+    let max_packet = settings.config.max_packet as usize;
+    let egress = EgressLimits { high, low: high / 2, control: CONTROL, max_packet };
+    let limits = Limits { egress, keepalive: None, is_watched: false };
+    let carrier = Arc::new(Carrier { ways: ways.clone(), limits });
+    let half_open = Arc::new(HalfOpen::new(MOST_HANDSHAKES));
+    let mut tasks = Vec::new();
+    if let Some(listener) = listener {
+        let accept = listen::accept(listener, half_open.clone(), carrier.clone());
+        tasks.push(ways.executor.spawn(accept));
+    }
+    for peer in &settings.peers {
+        let Place::Tcp(at) = &peer.place else { continue };
+        let keep = dial::keep(peer.public_key, at.clone(), carrier.clone());
+        tasks.push(ways.executor.spawn(keep));
+    }
+    (tasks, half_open)
+}
+
+/// Connects with a key of one's own, and shakes hands.
+#[cfg(test)]
+pub(crate) async fn shake_hands(
+    key: &super::LinkKey,
+    at: &str,
+    remote: &secp256k1::PublicKey,
+) -> (Async<std::net::TcpStream>, Sender<Ring>, Receiver<Ring>) {
+    let connection = key.dial(at, remote).await.unwrap();
+    (connection.stream, connection.sender, connection.receiver)
+}
