@@ -1,23 +1,49 @@
-//! The links' ChaCha20-Poly1305 by `ring`, in assembly for the host's processor.
+//! The links' AEADs by `ring`, in assembly for the host's processor.
 
 use blvm_mesh_core::link::aead::{Aead, Forged, KEY_LEN, TAG_LEN, nonce_bytes};
-use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use blvm_mesh_core::link::suite::Suite;
+use ring::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
 /// `ring`'s implementation: the same bytes as
-/// [`RustCrypto`](blvm_mesh_core::link::aead::RustCrypto), several times faster.
+/// [`RustCrypto`](blvm_mesh_core::link::aead::RustCrypto), several times faster, and
+/// AES-256-GCM beside it.
 #[derive(Debug, Clone)]
 pub struct Ring(LessSafeKey);
 
+impl Ring {
+    /// Whether this processor has instructions for AES and GCM. Without them AES is slower
+    /// than ChaCha20-Poly1305.
+    pub fn aes_in_hardware() -> bool {
+        #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+        return is_x86_feature_detected!("aes") && is_x86_feature_detected!("pclmulqdq");
+        #[cfg(target_arch = "aarch64")]
+        return std::arch::is_aarch64_feature_detected!("aes")
+            && std::arch::is_aarch64_feature_detected!("pmull");
+        #[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
+        return false;
+    }
+}
+
 impl Aead for Ring {
+    const HAS_AES: bool = true;
+
     fn new(key: &[u8; KEY_LEN]) -> Self {
-        let key = UnboundKey::new(&CHACHA20_POLY1305, key).expect("a key of 32 bytes");
+        Self::of_suite(Suite::ChaCha20Poly1305, key)
+    }
+
+    fn of_suite(suite: Suite, key: &[u8; KEY_LEN]) -> Self {
+        let algorithm = match suite {
+            Suite::ChaCha20Poly1305 => &CHACHA20_POLY1305,
+            Suite::Aes256Gcm => &AES_256_GCM,
+        };
+        let key = UnboundKey::new(algorithm, key).expect("a key of 32 bytes");
         Self(LessSafeKey::new(key))
     }
 
     fn seal(&self, nonce: u64, ad: &[u8], buf: &mut [u8], tag: &mut [u8; TAG_LEN]) {
         let nonce = Nonce::assume_unique_for_key(nonce_bytes(nonce));
         let sealed = self.0.seal_in_place_separate_tag(nonce, Aad::from(ad), buf);
-        tag.copy_from_slice(sealed.expect("a buffer of at most 256 GiB").as_ref());
+        tag.copy_from_slice(sealed.expect("a buffer of at most 64 GiB").as_ref());
     }
 
     fn open(
@@ -39,9 +65,9 @@ impl Aead for Ring {
 mod tests {
     use super::*;
     use blvm_mesh_core::link::{
-        Link, LinkLimits, Step,
+        Link, LinkError, LinkLimits, Step,
         aead::RustCrypto,
-        handshake::Secrets,
+        handshake::{HandshakeError, Secrets},
         transport::{FRAME_OVERHEAD, HEADER_LEN, Receiver, Sender},
     };
     use proptest::{collection::vec as any_vec, prelude::*};
@@ -103,8 +129,8 @@ mod tests {
                 "2ecd8c8a5629d0d02ab457a0fdd0f7b90a192cd46be5ecb6ca570bfc5e268338b1a16cf4ef2d36",
             ),
         ];
-        let mut sender = Sender::<Ring>::new(&secrets);
-        let mut receiver = Receiver::<Ring>::new(&secrets, 5);
+        let mut sender = Sender::<Ring>::new(Suite::default(), &secrets);
+        let mut receiver = Receiver::<Ring>::new(Suite::default(), &secrets, 5);
         let mut seen = 0;
         for number in 0..=1001 {
             let mut frame = [0; 5 + FRAME_OVERHEAD];
@@ -141,7 +167,124 @@ mod tests {
         assert_eq!(back[opened.body], [8; 77 - FRAME_OVERHEAD]);
     }
 
+    /// Test cases 13 and 14 of "The Galois/Counter Mode of Operation" (McGrew and Viega).
+    #[test]
+    fn aes_256_gcm_test_cases() {
+        let aead = Ring::of_suite(Suite::Aes256Gcm, &[0; 32]);
+        let mut tag = [0; 16];
+        aead.seal(0, &[], &mut [], &mut tag);
+        assert_eq!(tag, unhex("530f8afbc74536b9a963b4f1c4cb738b"));
+        let mut buf = [0; 16];
+        aead.seal(0, &[], &mut buf, &mut tag);
+        assert_eq!(buf, unhex("cea7403d4d606b6e074ec5d3baf39d18"));
+        assert_eq!(tag, unhex("d0d1c8a799996bf0265b98b5d48ab919"));
+        aead.open(0, &[], &mut buf, &tag).unwrap();
+        assert_eq!(buf, [0; 16]);
+        assert_eq!(aead.open(1, &[], &mut buf, &tag), Err(Forged));
+    }
+
+    /// Both ends of a link, and what crosses it in one direction, changed on its way.
+    type Met = Result<(Link<Ring>, Link<Ring>), LinkError>;
+
+    fn meet(aes: [bool; 2], change: impl Fn(usize, &mut [u8])) -> Met {
+        let secp = Secp256k1::new();
+        let key = |byte| Keypair::from_seckey_byte_array(&secp, [byte; 32]).unwrap();
+        let [near, far] = aes.map(|aes| LinkLimits { aes, ..LinkLimits::default() });
+        let remote = key(2).public_key();
+        let (mut near, mut act) = Link::<Ring>::initiator(0, near, &key(1), &key(3), &remote);
+        let mut far = Link::<Ring>::responder(0, far, &key(2), &key(4));
+        change(1, &mut act);
+        let Step::Reply { mut act, .. } = far.receive(0, &mut act)? else { panic!() };
+        change(2, &mut act);
+        let Step::Established { reply, .. } = near.receive(0, &mut act)? else { panic!() };
+        let mut act = reply.unwrap();
+        change(3, &mut act);
+        let Step::Established { .. } = far.receive(0, &mut act)? else { panic!() };
+        Ok((near, far))
+    }
+
+    /// The first frame that the initiator sends, and what the responder makes of it.
+    fn first_frame((mut near, mut far): (Link<Ring>, Link<Ring>)) -> [u8; 34 + 64] {
+        // The third change of keys: each is of the same suite.
+        let mut first = None;
+        for n in 0..1100u16 {
+            let mut frame = [n as u8; 34 + 64];
+            near.sender().unwrap().seal_frame(&mut frame).unwrap();
+            first.get_or_insert(frame);
+            let Ok(Step::Frame(opened)) = far.receive(0, &mut frame) else { panic!("{n}") };
+            assert_eq!(frame[opened.body], [n as u8; 64]);
+        }
+        first.unwrap()
+    }
+
+    #[test]
+    fn frames_are_of_the_suite_that_both_ends_have() {
+        let unchanged = |_: usize, _: &mut [u8]| {};
+        let bolt8 = first_frame(meet([false, false], unchanged).unwrap());
+        let mut acts = Vec::new();
+        for (aes, offered, chosen) in [([true, false], 2, 0), ([false, true], 0, 0)] {
+            let versions = std::cell::RefCell::new(Vec::new());
+            let met = meet(aes, |_, act| versions.borrow_mut().push(act[0]));
+            let frame = first_frame(met.unwrap());
+            acts.push(versions.into_inner());
+            assert_eq!(acts.last().unwrap(), &[offered, chosen, 0]);
+            // Without AES at the far end the secrets are the same, and so are the frames.
+            assert_eq!(frame, bolt8);
+        }
+        let aes = first_frame(meet([true, true], unchanged).unwrap());
+        assert_ne!(aes, bolt8);
+    }
+
+    #[test]
+    fn nobody_in_between_chooses_the_suite() {
+        use HandshakeError::{ActOneTag, ActOneVersion, ActTwoTag, ActTwoVersion};
+        let cases = [
+            // An offer taken away, or made for somebody who has made none.
+            ([true, true], 1, 0, ActOneTag),
+            ([false, true], 1, 2, ActOneTag),
+            // A choice changed to what was offered, or to what was not.
+            ([true, true], 2, 0, ActTwoTag),
+            ([true, false], 2, 2, ActTwoTag),
+            ([false, true], 2, 2, ActTwoVersion(2)),
+            // What nobody has.
+            ([true, true], 1, 1, ActOneVersion(1)),
+            ([true, true], 2, 1, ActTwoVersion(1)),
+        ];
+        for (aes, act, version, error) in cases {
+            let met = meet(aes, |n, bytes| {
+                if n == act {
+                    bytes[0] = version;
+                }
+            });
+            assert_eq!(met.err(), Some(LinkError::Handshake(error)), "{aes:?} {act} {version}");
+        }
+        let both_forged = meet([true, true], |n, bytes| bytes[0] *= u8::from(n > 2));
+        assert_eq!(both_forged.err(), Some(LinkError::Handshake(ActOneTag)));
+    }
+
     proptest! {
+        #[test]
+        fn aes_256_gcm_is_rust_cryptos(
+            key: [u8; 32], nonce: u64, ad in any_vec(any::<u8>(), 0..50),
+            plain in any_vec(any::<u8>(), 0..2000), at: prop::sample::Index, bit in 0u8..8,
+        ) {
+            use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
+            let (ring, rust) = (Ring::of_suite(Suite::Aes256Gcm, &key), Aes256Gcm::new(&key.into()));
+            let (mut one, mut other, mut tag) = (plain.clone(), plain.clone(), [0; 16]);
+            ring.seal(nonce, &ad, &mut one, &mut tag);
+            let nonce_bytes = nonce_bytes(nonce).into();
+            let expected = rust.encrypt_inout_detached(&nonce_bytes, &ad, (&mut other[..]).into()).unwrap();
+            prop_assert_eq!((&one, tag), (&other, expected.into()));
+            let mut broken = [&ad[..], &one, &tag].concat();
+            let at = at.index(broken.len());
+            broken[at] ^= 1 << bit;
+            let (bad_ad, rest) = broken.split_at_mut(ad.len());
+            let (bad, bad_tag) = rest.split_last_chunk_mut().unwrap();
+            prop_assert_eq!(ring.open(nonce, bad_ad, bad, bad_tag), Err(Forged));
+            prop_assert_eq!(ring.open(nonce, &ad, &mut one, &tag), Ok(()));
+            prop_assert_eq!(one, plain);
+        }
+
         #[test]
         fn both_implementations_agree(
             key: [u8; 32], nonce: u64, ad in any_vec(any::<u8>(), 0..50),

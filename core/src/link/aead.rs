@@ -1,6 +1,8 @@
-//! ChaCha20-Poly1305 as BOLT 8 uses it, behind a trait so that a host may bring
-//! a faster implementation than a board can carry.
+//! The AEADs of links behind a trait, so that a host may bring a faster implementation than a
+//! board can carry: ChaCha20-Poly1305 as BOLT 8 uses it, and AES-256-GCM for the frames of a
+//! stream link where both ends have it in hardware.
 
+use super::suite::Suite;
 use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit};
 
 /// Bytes of a key.
@@ -8,19 +10,27 @@ pub const KEY_LEN: usize = 32;
 /// Bytes of an authentication tag.
 pub const TAG_LEN: usize = 16;
 
-/// ChaCha20-Poly1305 (RFC 8439) under one key. The 96-bit nonce is 32 zero bits
-/// and then the counter as 64 bits, little-endian (BOLT 8, "Lightning Message
-/// Specification").
+/// An AEAD under one key. The 96-bit nonce is 32 zero bits and then the counter as 64 bits,
+/// little-endian (BOLT 8, "Lightning Message Specification").
 ///
 /// The caller must never seal twice with the same nonce under one key.
 pub trait Aead: Sized {
-    /// Prepares a key for use.
+    /// Whether [`Self::of_suite`] knows [`Suite::Aes256Gcm`].
+    const HAS_AES: bool = false;
+
+    /// Prepares a key of ChaCha20-Poly1305.
     fn new(key: &[u8; KEY_LEN]) -> Self;
+
+    /// Prepares a key of a suite that [`Self::HAS_AES`] allows.
+    fn of_suite(suite: Suite, key: &[u8; KEY_LEN]) -> Self {
+        debug_assert_eq!(suite, Suite::ChaCha20Poly1305);
+        Self::new(key)
+    }
 
     /// Encrypts `buf` in place and writes the tag over it and `ad`.
     ///
     /// # Panics
-    /// May panic where `buf` is longer than RFC 8439 permits, which is 256 GiB.
+    /// May panic where `buf` is longer than the suite permits, which is 64 GiB at least.
     fn seal(&self, nonce: u64, ad: &[u8], buf: &mut [u8], tag: &mut [u8; TAG_LEN]);
 
     /// Decrypts `buf` in place if `tag` is right for it and `ad`.

@@ -26,6 +26,7 @@ pub mod fragment;
 pub mod handshake;
 pub mod joiner;
 pub mod packet_buffer;
+pub mod suite;
 pub mod transport;
 
 #[cfg(test)]
@@ -37,6 +38,7 @@ use handshake::{
     Secrets,
 };
 use secp256k1::{Keypair, PublicKey};
+use suite::{Suite, take_version};
 use transport::{Frame, Receiver, Sender, TransportError};
 
 /// Limits of a link that its shell chooses.
@@ -47,12 +49,22 @@ pub struct LinkLimits {
     /// Largest frame body that is accepted, in bytes. The receive buffer must hold
     /// [`transport::FRAME_OVERHEAD`] more.
     pub max_body: u16,
+    /// Offer AES-256-GCM, and take it where it is offered: set where the processor has it in
+    /// hardware. Without effect where [`Aead::HAS_AES`] is false.
+    pub aes: bool,
 }
 
 impl Default for LinkLimits {
-    /// Ten seconds; 65,535 bytes.
+    /// Ten seconds; 65,535 bytes; no AES.
     fn default() -> Self {
-        Self { handshake_timeout: 10_000_000, max_body: u16::MAX }
+        Self { handshake_timeout: 10_000_000, max_body: u16::MAX, aes: false }
+    }
+}
+
+impl LinkLimits {
+    /// The best suite that this end has.
+    fn suite<A: Aead>(&self) -> Suite {
+        if self.aes && A::HAS_AES { Suite::Aes256Gcm } else { Suite::default() }
     }
 }
 
@@ -123,7 +135,7 @@ pub struct Link<A> {
 enum State<A> {
     AwaitActOne(Responder),
     AwaitActTwo(Initiator, PublicKey),
-    AwaitActThree(AwaitingStatic),
+    AwaitActThree(AwaitingStatic, Suite),
     Established(Sender<A>, Receiver<A>),
     Failed(LinkError),
 }
@@ -138,7 +150,10 @@ impl<A: Aead> Link<A> {
         ephemeral: &Keypair,
         remote: &PublicKey,
     ) -> (Self, [u8; ACT_ONE_LEN]) {
-        let (initiator, act) = Initiator::start::<A>(local, ephemeral, remote, &[]);
+        let offer = limits.suite::<A>();
+        let (initiator, mut act) = Initiator::start::<A>(local, ephemeral, remote, offer.said());
+        let [version, ..] = &mut act;
+        *version = offer as u8;
         (Self::new(now, limits, State::AwaitActTwo(initiator, *remote)), act)
     }
 
@@ -198,7 +213,7 @@ impl<A: Aead> Link<A> {
         match self.state {
             State::AwaitActOne(_) => Err(HandshakeError::ActOneShort.into()),
             State::AwaitActTwo(..) => Err(HandshakeError::ActTwoShort.into()),
-            State::AwaitActThree(_) => Err(HandshakeError::ActThreeShort.into()),
+            State::AwaitActThree(..) => Err(HandshakeError::ActThreeShort.into()),
             State::Established(..) => Ok(()),
             State::Failed(error) => Err(error),
         }
@@ -224,23 +239,39 @@ impl<A: Aead> Link<A> {
         match &self.state {
             State::AwaitActOne(responder) => {
                 let Some(act) = buf.first_chunk() else { return Ok(Step::NeedBytes(ACT_ONE_LEN)) };
-                let (awaiting, act) = responder.clone().act_one::<A>(act, &[], &[])?;
-                self.state = State::AwaitActThree(awaiting);
+                let (act, number) = take_version(act);
+                let offer = Suite::from_u8(number).ok_or(HandshakeError::ActOneVersion(number))?;
+                let suite = match offer {
+                    Suite::ChaCha20Poly1305 => offer,
+                    Suite::Aes256Gcm => self.limits.suite::<A>(),
+                };
+                let (awaiting, mut act) =
+                    responder.clone().act_one::<A>(&act, offer.said(), suite.said())?;
+                let [version, ..] = &mut act;
+                *version = suite as u8;
+                self.state = State::AwaitActThree(awaiting, suite);
                 Ok(Step::Reply { consumed: ACT_ONE_LEN, act })
             }
             State::AwaitActTwo(initiator, remote) => {
                 let Some(act) = buf.first_chunk() else { return Ok(Step::NeedBytes(ACT_TWO_LEN)) };
                 let remote = *remote;
-                let (reply, secrets) = initiator.clone().act_two::<A>(act, &[])?;
-                self.establish(&secrets);
+                let (act, number) = take_version(act);
+                let suite = Suite::from_u8(number)
+                    .filter(|suite| {
+                        *suite == Suite::default() || *suite == self.limits.suite::<A>()
+                    })
+                    .ok_or(HandshakeError::ActTwoVersion(number))?;
+                let (reply, secrets) = initiator.clone().act_two::<A>(&act, suite.said())?;
+                self.establish(suite, &secrets);
                 Ok(Step::Established { consumed: ACT_TWO_LEN, remote, reply: Some(reply) })
             }
-            State::AwaitActThree(awaiting) => {
+            State::AwaitActThree(awaiting, suite) => {
                 let Some(act) = buf.first_chunk() else {
                     return Ok(Step::NeedBytes(ACT_THREE_LEN));
                 };
+                let suite = *suite;
                 let (remote, secrets) = awaiting.clone().act_three::<A>(act)?;
-                self.establish(&secrets);
+                self.establish(suite, &secrets);
                 Ok(Step::Established { consumed: ACT_THREE_LEN, remote, reply: None })
             }
             // Both are dealt with by `receive`.
@@ -249,9 +280,9 @@ impl<A: Aead> Link<A> {
         }
     }
 
-    fn establish(&mut self, secrets: &Secrets) {
-        let receiver = Receiver::new(secrets, self.limits.max_body);
-        self.state = State::Established(Sender::new(secrets), receiver);
+    fn establish(&mut self, suite: Suite, secrets: &Secrets) {
+        let receiver = Receiver::new(suite, secrets, self.limits.max_body);
+        self.state = State::Established(Sender::new(suite, secrets), receiver);
     }
 }
 

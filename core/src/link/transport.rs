@@ -7,6 +7,7 @@
 use super::{
     aead::{Aead, Forged, KEY_LEN, TAG_LEN},
     handshake::{Secrets, hkdf_two},
+    suite::Suite,
 };
 use core::{fmt, ops::Range};
 
@@ -53,8 +54,8 @@ pub struct Sender<A>(Cipher<A>);
 
 impl<A: Aead> Sender<A> {
     /// The half that encrypts with the keys of a finished handshake.
-    pub fn new(secrets: &Secrets) -> Self {
-        Self(Cipher::new(&secrets.sending, &secrets.chaining))
+    pub fn new(suite: Suite, secrets: &Secrets) -> Self {
+        Self(Cipher::new(suite, &secrets.sending, &secrets.chaining))
     }
 
     /// Makes a frame in place. `frame` is laid out as 18 bytes of room, the body,
@@ -103,8 +104,8 @@ pub struct Frame {
 impl<A: Aead> Receiver<A> {
     /// The half that decrypts with the keys of a finished handshake, and takes
     /// bodies of up to `max_body` bytes.
-    pub fn new(secrets: &Secrets, max_body: u16) -> Self {
-        let cipher = Cipher::new(&secrets.receiving, &secrets.chaining);
+    pub fn new(suite: Suite, secrets: &Secrets, max_body: u16) -> Self {
+        let cipher = Cipher::new(suite, &secrets.receiving, &secrets.chaining);
         Self { cipher, max_body, pending: None, failed: None }
     }
 
@@ -165,6 +166,7 @@ impl<A: Aead> Receiver<A> {
 /// One direction's key with its counter and rotation.
 #[derive(Clone)]
 struct Cipher<A> {
+    suite: Suite,
     aead: A,
     key: [u8; KEY_LEN],
     chaining: [u8; KEY_LEN],
@@ -181,8 +183,8 @@ impl<A> Drop for Cipher<A> {
 }
 
 impl<A: Aead> Cipher<A> {
-    fn new(key: &[u8; KEY_LEN], chaining: &[u8; KEY_LEN]) -> Self {
-        Self { aead: A::new(key), key: *key, chaining: *chaining, nonce: 0 }
+    fn new(suite: Suite, key: &[u8; KEY_LEN], chaining: &[u8; KEY_LEN]) -> Self {
+        Self { suite, aead: A::of_suite(suite, key), key: *key, chaining: *chaining, nonce: 0 }
     }
 
     fn seal(&mut self, buf: &mut [u8], tag: &mut [u8; TAG_LEN]) {
@@ -201,7 +203,7 @@ impl<A: Aead> Cipher<A> {
         self.nonce += 1;
         if self.nonce == USES_OF_A_KEY {
             (self.chaining, self.key) = hkdf_two(&self.chaining, &self.key);
-            self.aead = A::new(&self.key);
+            self.aead = A::of_suite(self.suite, &self.key);
             self.nonce = 0;
         }
     }
@@ -231,7 +233,8 @@ mod tests {
 
     fn halves(max_body: u16) -> (Sender<RustCrypto>, Receiver<RustCrypto>) {
         let secrets = Secrets { sending: [1; 32], receiving: [1; 32], chaining: [2; 32] };
-        (Sender::new(&secrets), Receiver::new(&secrets, max_body))
+        let suite = Suite::default();
+        (Sender::new(suite, &secrets), Receiver::new(suite, &secrets, max_body))
     }
 
     fn seal(sender: &mut Sender<RustCrypto>, body: &[u8]) -> Vec<u8> {

@@ -188,9 +188,9 @@ fn messages_and_key_rotation() {
         receiving: vector.array("rk"),
         chaining: vector.array("ck"),
     };
-    let mut sender = Sender::<RustCrypto>::new(&secrets);
+    let mut sender = Sender::<RustCrypto>::new(Default::default(), &secrets);
     let other = Secrets { sending: secrets.receiving, receiving: secrets.sending, ..secrets };
-    let mut receiver = super::transport::Receiver::<RustCrypto>::new(&other, 5);
+    let mut receiver = super::transport::Receiver::<RustCrypto>::new(Default::default(), &other, 5);
     let mut seen = 0;
     for number in 0..=1001 {
         let mut frame = vec![0; 5 + FRAME_OVERHEAD];

@@ -8,21 +8,25 @@ use blvm_mesh_core::link::{
     handshake::Secrets,
     joiner::Joiner,
     packet_buffer::Growable,
+    suite::Suite,
     transport::{FRAME_OVERHEAD, MAX_BODY, Receiver, Sender},
 };
 
 pub(crate) fn measure(effort: Effort) {
-    for packet in [65_531, 100] {
+    let suites = [Suite::ChaCha20Poly1305, Suite::Aes256Gcm];
+    for (suite, packet) in suites.into_iter().flat_map(|suite| [(suite, 65_531), (suite, 100)]) {
         let mut bytes = vec![0x5a; MAX_BODY];
-        let (aead, mut tag) = (Ring::new(&[1; 32]), [0; TAG_LEN]);
+        let (aead, mut tag) = (Ring::of_suite(suite, &[1; 32]), [0; TAG_LEN]);
         let alone = job(move || {
             aead.seal(0, &[], &mut bytes, &mut tag);
             aead.open(0, &[], &mut bytes, &tag).expect("authentic");
         });
-        let mut ends = Ends::new(packet);
+        let mut ends = Ends::new(suite, packet);
         let link = job(move || ends.carry_one_frame());
         let [alone, link] = nanoseconds(effort, [alone, link]);
-        let name = format!("link: one frame of 64 KiB of packets of {packet} bytes, both ends");
+        let cipher = if suite == Suite::Aes256Gcm { "AES" } else { "ChaCha20" };
+        let name =
+            format!("link: one frame of 64 KiB of packets of {packet} bytes, {cipher}, both ends");
         line(&name, link, "`ring`: seal and open", alone, None);
     }
 }
@@ -37,12 +41,12 @@ struct Ends {
 }
 
 impl Ends {
-    fn new(packet: usize) -> Self {
+    fn new(suite: Suite, packet: usize) -> Self {
         let secrets = Secrets { sending: [1; 32], receiving: [1; 32], chaining: [2; 32] };
         let memory = Growable::new(MAX_BODY);
         Self {
-            sender: Sender::new(&secrets),
-            receiver: Receiver::new(&secrets, u16::MAX),
+            sender: Sender::new(suite, &secrets),
+            receiver: Receiver::new(suite, &secrets, u16::MAX),
             splitter: Splitter::default(),
             joiner: Joiner::new(MAX_BODY, u64::MAX, memory.clone(), memory),
             packet: vec![0x5a; packet],

@@ -136,7 +136,7 @@ static START: OnceLock<Start> = OnceLock::new();
 fn start() -> Start {
     let secp = Secp256k1::signing_only();
     let key = |byte| Keypair::from_seckey_byte_array(&secp, [byte; 32]).expect("in range");
-    let limits = LinkLimits { handshake_timeout: 10, max_body: MAX_BODY };
+    let limits = LinkLimits { handshake_timeout: 10, max_body: MAX_BODY, ..Default::default() };
     let (near, act) = Link::initiator(0, limits, &key(1), &key(3), &key(2).public_key());
     (near, act, Link::responder(0, limits, &key(2), &key(4)))
 }

@@ -78,7 +78,7 @@ impl LinkKey {
         remote: &PublicKey,
     ) -> Result<Connection, ConnectError> {
         tune(&stream)?;
-        let (link, act) = Link::initiator(0, LIMITS, &self.keypair, &self.ephemeral()?, remote);
+        let (link, act) = Link::initiator(0, limits(), &self.keypair, &self.ephemeral()?, remote);
         (&stream).write_all(&act).await?;
         self.finish(stream, address, link, true).await
     }
@@ -91,7 +91,7 @@ impl LinkKey {
     ) -> Result<Connection, ConnectError> {
         let accept = async {
             tune(&stream)?;
-            let link = Link::responder(0, LIMITS, &self.keypair, &self.ephemeral()?);
+            let link = Link::responder(0, limits(), &self.keypair, &self.ephemeral()?);
             self.finish(stream, address, link, false).await
         };
         self.in_time(accept).await
@@ -169,7 +169,9 @@ async fn within<T>(
 }
 
 /// Time is kept by [`LinkKey::in_time`], which also covers connecting.
-const LIMITS: LinkLimits = LinkLimits { handshake_timeout: u64::MAX, max_body: u16::MAX };
+fn limits() -> LinkLimits {
+    LinkLimits { handshake_timeout: u64::MAX, max_body: u16::MAX, aes: Ring::aes_in_hardware() }
+}
 
 fn tune(stream: &Async<TcpStream>) -> io::Result<()> {
     // Frames are packed by the writer already: nothing is to wait for more.
