@@ -109,6 +109,25 @@ fn route_error() {
 }
 
 #[test]
+fn receipt() {
+    let (header, body) = parsed("Receipt", Kind::RouteError);
+    let expected = RouteError {
+        hop_limit: 0,
+        sequence: 7,
+        source: SOURCE,
+        destination: DESTINATION,
+        reporter: DESTINATION,
+        next: DESTINATION.hop(),
+        cause: Cause::Delivered,
+        hops: [RELAY.hop()].into_iter().collect::<heapless::Vec<HopId, MAX_HOPS>>(),
+    };
+    assert_eq!(RouteError::parse(header, &body).as_ref(), Ok(&expected));
+    let mut out = [0; 200];
+    let n = expected.write(&mut out).unwrap();
+    assert_eq!(out[..n], example("Receipt"));
+}
+
+#[test]
 fn hello() {
     let (header, body) = parsed("Hello", Kind::Hello);
     let expected = Hello {

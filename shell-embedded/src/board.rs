@@ -160,6 +160,22 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
         self.send_datagram(now, input, on)
     }
 
+    /// Sends an own paid datagram once more, as [`Happening::Paid`] told its bytes: `head` and
+    /// then `payload`. It is worth it after a `DeliveryFailed` whose cause
+    /// [passes](blvm_mesh_core::wire::route_error::Cause::passes), and where neither that nor
+    /// `Delivered` was heard for long (10 s, or as long as the way may take); at most
+    /// [`REPEATS`](blvm_mesh_core::payment::replay::REPEATS) times,
+    /// [`REPEAT_PAUSE`](blvm_mesh_core::payment::replay::REPEAT_PAUSE) apart at least, and
+    /// not after its payment has expired.
+    pub fn send_again(
+        &mut self,
+        now: Micros,
+        packet: &[u8],
+        on: &mut dyn FnMut(Happening<'_>),
+    ) -> Sent {
+        self.send_datagram(now, Input::Repeat { packet }, on)
+    }
+
     /// Takes the wall clock from block headers that pass, until [`set_clock`](Self::set_clock)
     /// is called. The clock must have been [started](HeaderClock::start). A board without
     /// storage follows none: whoever keeps the newest headers back could make it take the
@@ -251,6 +267,7 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
         self.now = self.now.max(now);
         let bytes = match input {
             Input::Send { payload, .. } => payload,
+            Input::Repeat { packet } => packet,
             _ => &[],
         };
         self.relay.mesh.handle(self.now, input).ok()?;

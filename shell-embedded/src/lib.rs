@@ -96,6 +96,16 @@ pub enum Happening<'a> {
         /// What this node earned with it, in millisatoshi.
         earned_msat: u64,
     },
+    /// An own paid datagram leaves, these bytes one after the other. Who keeps them can have
+    /// it [sent again](Board::send_again) without another payment; the board keeps no copy.
+    Paid {
+        /// Its number.
+        sequence: u64,
+        /// What stands before the payload.
+        head: &'a [u8],
+        /// The payload that it was given.
+        payload: &'a [u8],
+    },
     /// A route was found: give the datagram with this ticket to [`Board::send`] again.
     SendAgain(Ticket),
     /// The datagram with this ticket will not be sent.

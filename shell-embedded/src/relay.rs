@@ -7,8 +7,10 @@ use blvm_mesh_core::link::aead::Aead;
 use blvm_mesh_core::mesh::{
     Action, BoardMesh, Event, Input, NetworkReason, PaymentReason, Remedy, Ticket,
 };
+use blvm_mesh_core::payment::fee::Party;
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::time::{Micros, SECOND};
+use blvm_mesh_core::wire::datagram::FLAG_PROOF;
 use heapless::VecView;
 
 /// Pause before a record that was not written is written once more.
@@ -159,6 +161,12 @@ impl<A: Aead> Relay<A> {
         }
         if core::mem::take(&mut self.failed) {
             self.retry_at = now.saturating_add(RETRY);
+            if let Some(Record::Payment(p)) = self.unwritten.first()
+                && p.role == Party::Destination
+            {
+                // It was dropped above: whoever paid for it sends it again.
+                self.mesh.not_delivered(&p.key);
+            }
             if let Some(error) = self.store_error {
                 on(Happening::StoreFailed(error));
             }
@@ -208,6 +216,11 @@ impl<A: Aead> Relay<A> {
                 Action::Deliver { after: Some(_), .. } if *failed => {}
                 Action::Forward { link, priority, packet, sequence, .. } => {
                     let tail = bytes.get(packet.tail).unwrap_or_default();
+                    // With a proof of payment; what is sent again has no head.
+                    let has_proof = packet.head.get(6).is_some_and(|flags| flags & FLAG_PROOF != 0);
+                    if let Some(sequence) = sequence.filter(|_| has_proof) {
+                        on(Happening::Paid { sequence, head: packet.head, payload: tail });
+                    }
                     let line = lines.iter_mut().find(|line| line.id == Some(link));
                     let queued =
                         line.is_some_and(|line| line.push(now, priority, packet.head, tail));

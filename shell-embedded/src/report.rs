@@ -79,6 +79,7 @@ impl<W: Write> Report<W> {
             Happening::StoreRecovered => self.line(format_args!("payments again")),
             Happening::Refused { port, reason } => self.note(*port, *reason),
             Happening::Deliver { .. }
+            | Happening::Paid { .. }
             | Happening::SendAgain(_)
             | Happening::NotSent(..)
             | Happening::Event(_) => {}

@@ -96,7 +96,7 @@ fn note(did: &mut Vec<(usize, Did)>, n: usize, what: Happening<'_>) {
         Happening::Event(Event::PeerConnected { peer, .. }) => Did::Up(peer),
         Happening::Event(Event::PeerDisconnected { peer }) => Did::Gone(peer),
         Happening::StoreFailed(error) => Did::StoreFailed(error),
-        Happening::StoreRecovered => return,
+        Happening::StoreRecovered | Happening::Paid { .. } => return,
         Happening::Event(event) => Did::Other(event),
     };
     did.push((n, what));

@@ -267,7 +267,6 @@ impl MeshManager {
                     if let Some(unix) = unix() {
                         core.give(now, Input::WallClock { unix }).map_err(ManagerError::Misuse)?;
                     }
-                    core.repeats.housekeeping(now);
                 }
                 if core.until.is_some_and(|until| until <= now) {
                     core.give(now, Input::Timer).map_err(ManagerError::Misuse)?;

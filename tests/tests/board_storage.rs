@@ -85,6 +85,7 @@ fn memory() -> &'static mut BoardMemory<RustCrypto, 2, 1040, 2064, 320> {
 enum Seen {
     Delivered(usize),
     Failed(Cause),
+    Receipt,
     StoreFailed,
     StoreRecovered,
 }
@@ -155,6 +156,7 @@ impl World {
                     Happening::Event(Event::DeliveryFailed { cause, .. }) => {
                         seen.push(Seen::Failed(cause));
                     }
+                    Happening::Event(Event::Delivered { .. }) => seen.push(Seen::Receipt),
                     Happening::StoreFailed(StoreError::Flash) => seen.push(Seen::StoreFailed),
                     Happening::StoreRecovered => seen.push(Seen::StoreRecovered),
                     _ => {}
@@ -273,4 +275,30 @@ fn without_a_clock_payments_are_refused_for_that_and_a_hello_brings_the_time() {
     let proof = w.order(&[7; 200]).proof();
     w.send(&[7; 200], &proof);
     w.until("delivered", |w| w.seen.contains(&Seen::Delivered(200)));
+}
+
+#[test]
+fn an_application_sends_its_packet_again_and_learns_that_it_is_there() {
+    let disk = Disk::default();
+    disk.broken.set(true);
+    let mut w = World::new(&disk, 0);
+    let proof = w.order(&[7; 200]).proof();
+    let mut packet = Vec::new();
+    let [a, ..] = &mut w.boards;
+    let sent = a.send(w.now, id(3), &[7; 200], &proof, &mut |what| {
+        if let Happening::Paid { head, payload, .. } = what {
+            packet = [head, payload].concat();
+        }
+    });
+    // The board in the middle has booked it and could not write that down.
+    w.until("the store failed", |w| w.seen.contains(&Seen::StoreFailed));
+    disk.broken.set(false);
+    w.until("payments again", |w| w.seen.contains(&Seen::StoreRecovered));
+    assert!(!w.seen.contains(&Seen::Delivered(200)));
+    let [a, ..] = &mut w.boards;
+    let again = a.send_again(w.now, &packet, &mut |_| ());
+    assert!(matches!(again, Sent::Queued(_)) && again == sent, "{again:?} {sent:?}");
+    w.until("the receipt", |w| w.seen.contains(&Seen::Receipt));
+    let delivered = w.seen.iter().filter(|s| **s == Seen::Delivered(200)).count();
+    assert_eq!((delivered, disk.records.borrow().len()), (1, 1));
 }

@@ -48,6 +48,8 @@ const HAPPENS: &[&str] = &[
     "relayed free",
     "reorganisations",
     "restarts",
+    "receipts believed",
+    "receipts that are true",
     "rightly refused in peace",
     "swallowed",
     "tampered with on a wire",

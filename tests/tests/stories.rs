@@ -30,6 +30,7 @@ fn told(log: &Log) -> String {
             Did::Publish(Event::DeliveryFailed { cause, .. }) => {
                 format!("learns that it was stopped: {cause:?}")
             }
+            Did::Publish(Event::Delivered { .. }) => "learns that it was delivered".into(),
             Did::Publish(Event::PeerConnected { .. }) => "has a new neighbour".into(),
             Did::Publish(Event::PeerDisconnected { .. }) => "has lost a neighbour".into(),
             Did::Persist { record: Record::Payment(p), .. } => {
@@ -73,6 +74,7 @@ const PAID: &str = r#"
 3 records it as Destination
 3 is paid 4398 of 7331 msat
 3 delivers "hello" and earns 4398 msat
+0 learns that it was delivered
 1 refuses: the payment was used before (Penalise)
 0 learns that it was stopped: Replay
 1 refuses: the payment was used before (Penalise)
@@ -134,6 +136,7 @@ const CLOCK: &str = r#"
 1 records it as Destination
 1 is paid 1100 of 1833 msat
 1 delivers "once" and earns 1100 msat
+0 learns that it was delivered
 1 forgets all up to 3600 s
 1 refuses: payments that expire up to 1750003600 (seconds since 1970) are no longer accepted here (Ignore)
 0 learns that it was stopped: Expired
@@ -189,26 +192,31 @@ const POWER: &str = r#"
 2 has a new neighbour
 1 has a new neighbour
 0 has a new neighbour
+1 records it as Intermediate(0)
+1 is paid 1100 of 3666 msat
 0 keeps it waiting
 0 knows a route over 1 others
 0 takes it up again
-1 records it as Intermediate(0)
-1 is paid 1100 of 3666 msat
+1 refuses: the payment was used before (Penalise)
+0 learns that it was stopped: Replay
 2 records it as Destination
 2 is paid 2199 of 3666 msat
 2 delivers "power" and earns 2199 msat
+1 refuses: this reply or error answers no packet that passed here (Ignore)
+0 learns that it was delivered
 1 records it as Intermediate(0)
 1 is paid 1100 of 3666 msat
-0 has lost a neighbour
-2 closes a link: the neighbour has another link, which is kept
 2 has lost a neighbour
 2 has a new neighbour
 1 has a new neighbour
+0 closes a link: the neighbour has another link, which is kept
+0 has lost a neighbour
 0 has a new neighbour
 1 has a new neighbour
-0 keeps it waiting
-0 knows a route over 1 others
-0 takes it up again
+2 records it as Destination
+2 is paid 2199 of 3666 msat
+2 delivers "power" and earns 2199 msat
+0 learns that it was delivered
 1 refuses: the payment was used before (Penalise)
 0 learns that it was stopped: Replay
 "#;
@@ -258,6 +266,7 @@ const ROOM: &str = r#"
 2 records it as Destination
 2 is paid 2199 of 3666 msat
 2 delivers "first" and earns 2199 msat
+0 learns that it was delivered
 1 refuses: there is no room to remember another payment, so none is accepted (Ignore)
 0 learns that it was stopped: TableFull
 1 refuses: the invoice expired at 1750003600, now is 1750003602 (seconds since 1970) (Ignore)
@@ -269,6 +278,7 @@ const ROOM: &str = r#"
 2 records it as Destination
 2 is paid 2199 of 3666 msat
 2 delivers "later" and earns 2199 msat
+0 learns that it was delivered
 "#;
 
 #[test]
@@ -293,6 +303,7 @@ const COVENANT: &str = r#"
 2 records it as Destination
 2 is paid 12000000 of 20000000 msat
 2 delivers "coins" and earns 12000000 msat
+0 learns that it was delivered
 1 refuses: the payment was used before (Penalise)
 0 learns that it was stopped: Replay
 "#;

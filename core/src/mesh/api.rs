@@ -66,7 +66,8 @@ pub enum Input<'a> {
     /// [`REPEAT_PAUSE`](crate::payment::replay::REPEAT_PAUSE), at most
     /// [`REPEATS`](crate::payment::replay::REPEATS) times, the nodes on its way carry it
     /// without another payment. What was stopped for a cause that
-    /// [passes](Cause::passes) is worth it.
+    /// [passes](Cause::passes) is worth it, and what of which nothing was heard for long:
+    /// neither [`Event::Delivered`] nor [`Event::DeliveryFailed`].
     Repeat {
         /// The whole packet: `head` and `tail` of the [`Action::Forward`] that sent it.
         packet: &'a [u8],
@@ -193,10 +194,13 @@ pub enum Action<'o> {
         packet: Packet<'o>,
         /// Number of the datagram if it is one of our own sent just now.
         sequence: Option<u64>,
-        /// Number of the record that must be durable before this is done.
+        /// Number of the record that must be durable before this is done: a receipt waits for
+        /// it as what was paid for does.
         after: Option<u64>,
     },
-    /// A datagram for this node.
+    /// A datagram for this node. One that was paid for comes once in each run of the node, and
+    /// may come again in the next one, which does not know whether this one had done with it:
+    /// who must not act on it twice knows it by its source and number.
     Deliver {
         /// Who sent it. Proven only where it was paid for.
         source: NodeId,
@@ -313,6 +317,14 @@ pub enum Event {
         /// it is counted anywhere; `None` where no records are kept.
         #[cfg_attr(feature = "serde", serde(skip))]
         after: Option<u64>,
+    },
+    /// A datagram that we sent with a proof of payment was delivered, says its destination,
+    /// or a relay that pretends so. It need not be repeated.
+    Delivered {
+        /// Its number.
+        sequence: u64,
+        /// Who has it.
+        destination: NodeId,
     },
     /// A datagram that we sent was stopped on the way.
     DeliveryFailed {

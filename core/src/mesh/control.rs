@@ -8,6 +8,7 @@ use crate::config::Allowance;
 use crate::id::{HopId, LinkId, NodeId};
 use crate::routing::metric;
 use crate::routing::owners::{CONTROL, WIDE};
+use crate::routing::seen::Seen;
 use crate::routing::table::{Confirmed, RoutingTable};
 use crate::signature;
 use crate::tables::Memory;
@@ -372,7 +373,8 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// Whether the reporter lies behind this node on the datagram's way, the hop named after
-    /// it behind that one, and whoever is known by its whole identity is called by it.
+    /// it behind that one, and whoever is known by its whole identity is called by it. Only
+    /// the destination says that a datagram was delivered.
     fn could_report(&self, link: LinkId, error: &RouteError, behind: usize) -> bool {
         let nodes = error.hops.get(behind..).unwrap_or_default();
         let end = error.destination.hop();
@@ -381,27 +383,25 @@ impl<M: Memory> Mesh<M> {
             None => reporter == error.destination && error.next == end,
             Some(at) => {
                 let known = at > 0 || self.node_at(link) == Some(reporter);
-                known && error.next == nodes.get(at + 1).copied().unwrap_or(end)
+                known
+                    && error.cause != Cause::Delivered
+                    && error.next == nodes.get(at + 1).copied().unwrap_or(end)
             }
         }
     }
 
     /// Whether the datagram that an error is about went on the link on which the error
-    /// comes, and no error about it came yet.
+    /// comes, and no error about it came yet. Only what has a proof is said to be delivered.
     fn went(&mut self, link: LinkId, error: &RouteError, own: bool) -> bool {
-        let RouteError { source, destination, sequence, hops, .. } = error;
-        let hops = hops.iter().copied();
-        if own {
-            let sent = &mut self.tables.sent;
-            let name = sent.name(source, destination, *sequence, hops);
-            return sent.take(sent.went(link, name));
+        match own {
+            true => take_went(&mut self.tables.sent, link, error),
+            false => take_went(&mut self.tables.seen, link, error),
         }
-        let seen = &mut self.tables.seen;
-        let name = seen.name(source, destination, *sequence, hops);
-        seen.take(seen.went(link, name))
     }
 
-    /// A datagram went no further. `Some`: the packet goes on to that neighbour.
+    /// A datagram went no further, or was delivered. `Some`: the packet goes on to that
+    /// neighbour. It costs an allowance only if it is not believed: whoever sends a datagram
+    /// on gets one report about it.
     #[inline(never)]
     pub(super) fn route_error(
         &mut self,
@@ -410,11 +410,38 @@ impl<M: Memory> Mesh<M> {
         body: &[u8],
     ) -> Result<Option<LinkId>, Refusal> {
         let error = RouteError::parse(header, body)?;
-        let me = self.me.id();
         let place = usize::from(error.hop_limit).checked_sub(1);
         let before = error.hops.get(place.map_or(1, |at| at.saturating_add(2))).copied();
         let before = before.unwrap_or(error.destination.hop());
-        self.charge(link, body, Some(before))?;
+        let to = match self.way_of_error(link, &error, place) {
+            Ok(to) => to,
+            Err(refusal) => {
+                self.charge(link, body, Some(before))?;
+                return Err(refusal);
+            }
+        };
+        self.learn_of(link, before, &error)?;
+        if to.is_none() {
+            let RouteError { sequence, destination, reporter, cause, .. } = error;
+            let event = match cause {
+                Cause::Delivered => Event::Delivered { sequence, destination },
+                _ => Event::DeliveryFailed { sequence, destination, reporter, cause },
+            };
+            self.act(Action::Publish(event));
+            self.act(Action::Absorbed);
+        }
+        Ok(to)
+    }
+
+    /// Whether an error is believed, and the neighbour to which it goes on, if it is not for
+    /// this node.
+    fn way_of_error(
+        &mut self,
+        link: LinkId,
+        error: &RouteError,
+        place: Option<usize>,
+    ) -> Result<Option<LinkId>, Refusal> {
+        let me = self.me.id();
         let in_turn = match place {
             None => error.source == me,
             Some(at) => error.hops.get(at) == Some(&me.hop()),
@@ -427,7 +454,7 @@ impl<M: Memory> Mesh<M> {
         if self.node_at(link).map(|n| n.hop()) != Some(successor) {
             return Err(penalise(RoutingReason::WrongNeighbour));
         }
-        if !self.could_report(link, &error, behind) {
+        if !self.could_report(link, error, behind) {
             return Err(ignore(RoutingReason::Unsolicited));
         }
         let to = match place {
@@ -439,9 +466,15 @@ impl<M: Memory> Mesh<M> {
                 Some(to.ok_or(ignore(RoutingReason::NextHopGone))?.link)
             }
         };
-        if !self.went(link, &error, to.is_none()) {
+        if !self.went(link, error, to.is_none()) {
             return Err(ignore(RoutingReason::Unsolicited));
         }
+        Ok(to)
+    }
+
+    /// Forgets the routes that end where an error says.
+    fn learn_of(&mut self, link: LinkId, before: HopId, error: &RouteError) -> Result<(), Refusal> {
+        let Some(successor) = self.node_at(link).map(|n| n.hop()) else { return Ok(()) };
         // All routes are looked at.
         let looks = matches!(error.cause, Cause::NextHopGone | Cause::AmountTooSmall);
         if looks && !self.take_control(link, Some(before), self.config.signature_work) {
@@ -458,12 +491,17 @@ impl<M: Memory> Mesh<M> {
             }
             _ => {}
         }
-        if to.is_none() {
-            let RouteError { sequence, destination, reporter, cause, .. } = error;
-            let event = Event::DeliveryFailed { sequence, destination, reporter, cause };
-            self.act(Action::Publish(event));
-            self.act(Action::Absorbed);
-        }
-        Ok(to)
+        Ok(())
     }
+}
+
+fn take_went<M: Memory, const N: usize>(
+    seen: &mut Seen<M, N>,
+    link: LinkId,
+    error: &RouteError,
+) -> bool {
+    let RouteError { source, destination, sequence, hops, cause, .. } = error;
+    let name = seen.name(source, destination, *sequence, hops.iter().copied());
+    seen.take(seen.went(link, name, true))
+        || (*cause != Cause::Delivered && seen.take(seen.went(link, name, false)))
 }

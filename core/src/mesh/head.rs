@@ -38,9 +38,20 @@ impl<M: Memory> Mesh<M> {
         size: usize,
         write: impl FnOnce(&mut [u8]) -> Result<usize, E>,
     ) {
+        self.send_control_after(link, size, None, write);
+    }
+
+    /// The same once a record is durable.
+    pub(super) fn send_control_after<E>(
+        &mut self,
+        link: LinkId,
+        size: usize,
+        after: Option<u64>,
+        write: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) {
         if self.write_head(size, write) {
             let priority = Priority::Control;
-            self.push(Pending::Own { link, priority, tail: 0..0, sequence: None, after: None });
+            self.push(Pending::Own { link, priority, tail: 0..0, sequence: None, after });
         }
     }
 }

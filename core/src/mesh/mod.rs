@@ -46,6 +46,8 @@ mod liveness_tests;
 #[cfg(test)]
 mod place_tests;
 #[cfg(test)]
+mod receipt_tests;
+#[cfg(test)]
 mod repeat_tests;
 #[cfg(test)]
 mod store_tests;
@@ -524,6 +526,12 @@ impl<M: Memory> Mesh<M> {
         let terms_hash = terms.hash();
         let shares = self.tables.routing.calculate_fee(amount_msat, hops.len())?;
         Some(Quote { hops, min_packet: route.min_packet, amount_msat, shares, terms_hash })
+    }
+
+    /// What was paid for by this and ended here could not be handed over, because its record
+    /// was not written: when it comes again, it is delivered.
+    pub fn not_delivered(&mut self, payment: &[u8; 32]) {
+        self.tables.replay.not_delivered(payment);
     }
 
     fn act(&mut self, action: Action<'static>) {

@@ -37,6 +37,11 @@ pub(super) enum Admission {
         /// Number of the latest record, behind that of the payment.
         record: Option<u64>,
     },
+    /// The same, and it was delivered by this run of the node.
+    Delivered {
+        /// As above.
+        record: Option<u64>,
+    },
     /// It waits for the node's answer.
     Parked,
 }
@@ -84,7 +89,7 @@ impl<M: Memory> Mesh<M> {
             }
             Err(reason @ MeshError::ReplayDetected(ReplayError::Used)) => {
                 let key = learnt.used.get().ok_or(reason)?;
-                self.again(link, datagram, &key)
+                self.again(link, party, datagram, &key)
             }
             Err(reason) => Err(reason),
         }
@@ -95,16 +100,23 @@ impl<M: Memory> Mesh<M> {
     fn again(
         &mut self,
         link: Option<LinkId>,
+        party: Party,
         datagram: &Datagram<'_>,
         key: &[u8; 32],
     ) -> Result<Admission, MeshError> {
         let packet = self.paid_packet(link, datagram, None);
-        match self.tables.replay.again(key, packet, self.now) {
-            Again::Passes => {
-                self.stats.repeated = self.stats.repeated.wrapping_add(1);
-                let kept = !self.config.payment.volatile && self.records > 0;
-                Ok(Admission::Again { record: kept.then_some(self.records) })
-            }
+        let end = (party == Party::Destination).then_some(self.inbox_full);
+        let again = self.tables.replay.again(key, packet, self.now, end);
+        let kept = !self.config.payment.volatile && self.records > 0;
+        let record = kept.then_some(self.records);
+        if matches!(again, Again::Passes | Again::Delivered) {
+            self.stats.repeated = self.stats.repeated.wrapping_add(1);
+            self.held(link, datagram);
+        }
+        match again {
+            Again::Passes => Ok(Admission::Again { record }),
+            Again::Delivered => Ok(Admission::Delivered { record }),
+            Again::NoRoom => Err(NetworkReason::InboxFull.into()),
             Again::Refused => Err(RoutingReason::Duplicate.into()),
             Again::Other => Err(ReplayError::Used.into()),
         }
@@ -127,7 +139,7 @@ impl<M: Memory> Mesh<M> {
         h.write(&sighash);
         h.write(signed.signature);
         h.write(&from.node.0);
-        PaidPacket(h.finish().max(1))
+        PaidPacket::of(h.finish())
     }
 
     /// Whom a neighbour's datagram is charged to if its payment is bad.

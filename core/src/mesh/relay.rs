@@ -18,7 +18,7 @@ use crate::tables::Memory;
 use crate::time::Micros;
 use crate::wire::datagram::Datagram;
 use crate::wire::header::lower_hop_limit;
-use crate::wire::route_error::{self, RouteError};
+use crate::wire::route_error::{self, Cause, RouteError};
 use crate::wire::{Header, Kind, WireError};
 
 /// For how long, and up to twice as long, a second copy of a signed datagram is refused where
@@ -121,13 +121,24 @@ impl<M: Memory> Mesh<M> {
         let repeats = datagram.signed.is_some() && datagram.hop_limit > 0;
         let span = if repeats { 1 + self.now / COPIES } else { 0 };
         let check = check_of(packet);
-        let print = |span| self.tables.seen.came(link, name, check, &datagram, span);
+        let print = |span| self.tables.seen.came(name, check, &datagram, span);
         let came = print(span);
         let came = [came, if repeats { print(span.saturating_sub(1)) } else { came }];
         let next = match self.next(link, &datagram, came, packet.len()) {
             Ok(next) => next,
             Err((reason, remedy)) => return self.refuse(link, &datagram, reason, remedy),
         };
+        // Where no payments are kept, what ended here is remembered where none of the traffic
+        // that passes overwrites it.
+        let ends = matches!(next, Next::Deliver) && datagram.signed.is_some();
+        let ended = (ends && self.config.mode == MeshMode::Open).then(|| {
+            let sent = &self.tables.sent;
+            let name = sent.name(source, destination, *sequence, datagram.hops());
+            sent.came(name, check, &datagram, 0)
+        });
+        if ended.is_some_and(|ended| self.tables.sent.contains(ended)) {
+            return self.ended_before(link, &datagram, None);
+        }
         let party = match next {
             Next::Deliver => Party::Destination,
             Next::Relay { place, .. } => Party::Intermediate(place),
@@ -170,9 +181,8 @@ impl<M: Memory> Mesh<M> {
                 (None, Priority::Free, 0)
             }
             Admission::Paid { record, share_msat } => (record, Priority::Paid, share_msat),
-            // It was delivered when it came first.
-            Admission::Again { .. } if matches!(next, Next::Deliver) => {
-                return self.act(Action::Absorbed);
+            Admission::Delivered { record } => {
+                return self.ended_before(link, &datagram, record);
             }
             Admission::Again { record } => (record, Priority::Paid, 0),
         };
@@ -185,6 +195,9 @@ impl<M: Memory> Mesh<M> {
         self.tables.seen.insert(came);
         match next {
             Next::Deliver => {
+                if let Some(ended) = ended {
+                    self.tables.sent.insert(ended);
+                }
                 let action = Action::Deliver {
                     source: datagram.source,
                     sequence: datagram.sequence,
@@ -195,6 +208,10 @@ impl<M: Memory> Mesh<M> {
                 };
                 self.stats.delivered = self.stats.delivered.wrapping_add(1);
                 self.act(action);
+                // It came, so its receipt may go: that is smaller, and there is one for each.
+                if ends {
+                    self.report(link, Trace::of(&datagram), Cause::Delivered, after);
+                }
             }
             Next::Relay { link: to, .. } => {
                 let counter = match priority {
@@ -204,7 +221,7 @@ impl<M: Memory> Mesh<M> {
                 *counter = counter.wrapping_add(1);
                 self.stats.relayed_bytes = self.stats.relayed_bytes.wrapping_add(size as u64);
                 self.note_sent(to, true);
-                let went = self.tables.seen.went(to, name);
+                let went = self.tables.seen.went(to, name, datagram.signed.is_some());
                 self.tables.seen.insert(went);
                 lower_hop_limit(packet);
                 self.act(forward(to, priority, 0..size, after));
@@ -248,8 +265,10 @@ impl<M: Memory> Mesh<M> {
         if !all_different(datagram.hops().chain(ends)) {
             return Err(strayed(RoutingReason::Loop));
         }
-        // Where payments are kept they tell whether a paid one may come again.
-        let is_kept = datagram.signed.is_some() && self.config.mode == MeshMode::PaymentGated;
+        // Where payments are kept they tell whether a paid one may come again; what ends here
+        // is told of again.
+        let gated = self.config.mode == MeshMode::PaymentGated;
+        let is_kept = datagram.signed.is_some() && (gated || here.is_none());
         if !is_kept && came.into_iter().any(|came| self.tables.seen.contains(came)) {
             return Err((RoutingReason::Duplicate.into(), Remedy::Ignore));
         }
@@ -362,13 +381,36 @@ impl<M: Memory> Mesh<M> {
     /// Tells the source of a datagram why it was stopped here.
     pub(super) fn tell_source(&mut self, link: LinkId, trace: Trace, reason: &MeshError) {
         let Some(cause) = reason.cause() else { return };
+        if self.may_report(link, &trace) {
+            self.report(link, trace, cause, None);
+        }
+    }
+
+    /// A datagram with a proof came again that was delivered: its source missed the receipt.
+    #[inline(never)]
+    fn ended_before(&mut self, link: LinkId, datagram: &Datagram<'_>, after: Option<u64>) {
+        self.act(Action::Absorbed);
+        let trace = Trace::of(datagram);
+        if self.may_report(link, &trace) {
+            self.report(link, trace, Cause::Delivered, after);
+        }
+    }
+
+    /// Takes what a report costs from the allowance of the neighbour that brought a datagram;
+    /// true if taken.
+    fn may_report(&mut self, link: LinkId, trace: &Trace) -> bool {
+        let Trace { source, hop_limit, hops, .. } = trace;
+        let place = hops.len().saturating_sub(usize::from(*hop_limit));
+        let before = place.checked_sub(2).and_then(|at| hops.get(at).copied());
+        let size = route_error::len(hops.len()) as u64;
+        self.take_control(link, Some(before.unwrap_or(source.hop())), size)
+    }
+
+    /// Tells the source of a datagram what became of it here, once this record is durable.
+    #[inline(never)]
+    fn report(&mut self, link: LinkId, trace: Trace, cause: Cause, after: Option<u64>) {
         let Trace { source, destination, sequence, hop_limit, hops } = trace;
         let Some(place) = hops.len().checked_sub(usize::from(hop_limit)) else { return };
-        let before = place.checked_sub(2).and_then(|at| hops.get(at).copied());
-        let before = before.unwrap_or(source.hop());
-        if !self.take_control(link, Some(before), route_error::MAX_LEN as u64) {
-            return;
-        }
         let error = RouteError {
             hop_limit: place as u8,
             sequence,
@@ -379,7 +421,7 @@ impl<M: Memory> Mesh<M> {
             cause,
             hops,
         };
-        self.send_control(link, route_error::MAX_LEN, |out| error.write(out));
+        self.send_control_after(link, route_error::MAX_LEN, after, |out| error.write(out));
     }
 }
 

@@ -23,8 +23,11 @@ fn delivered(did: &[(usize, Did)]) -> usize {
 }
 
 fn refused(did: &[(usize, Did)]) -> Option<MeshError> {
-    did.iter().find_map(|(_, d)| match d {
-        Did::Reject(reason) => Some(*reason),
+    did.iter().find_map(|(n, d)| match d {
+        // The source did not send by itself what is given in its name: no report is for it.
+        Did::Reject(reason) if (*n, *reason) != (0, RoutingReason::Unsolicited.into()) => {
+            Some(*reason)
+        }
         _ => None,
     })
 }

@@ -101,7 +101,9 @@ impl<M: Memory> Mesh<M> {
         };
         let (priority, after) = match admission {
             Admission::Parked => return Ok(()),
-            Admission::Again { record } => (Priority::Paid, record),
+            Admission::Again { record } | Admission::Delivered { record } => {
+                (Priority::Paid, record)
+            }
             Admission::Free => {
                 onward.into_iter().for_each(|onward| self.take_room(onward));
                 (Priority::Free, None)
@@ -121,7 +123,7 @@ impl<M: Memory> Mesh<M> {
         let written = emit.write(path, payload, out, |hash| me.sign(secp, hash));
         self.head_len = written.map_err(|_| RoutingReason::TooLargeForHop { size, max })?;
         let name = self.tables.sent.name(&unsent.source, &destination, sequence, unsent.hops());
-        let went = self.tables.sent.went(link, name);
+        let went = self.tables.sent.went(link, name, !proof.is_empty());
         self.tables.sent.insert(went);
         self.stats.sent = self.stats.sent.wrapping_add(1);
         self.push(Pending::Own {
@@ -167,7 +169,7 @@ impl<M: Memory> Mesh<M> {
         let link = to.link;
         let Datagram { source, destination, sequence, .. } = &datagram;
         let name = self.tables.sent.name(source, destination, *sequence, datagram.hops());
-        let went = self.tables.sent.went(link, name);
+        let went = self.tables.sent.went(link, name, true);
         self.tables.sent.insert(went);
         self.stats.repeated = self.stats.repeated.wrapping_add(1);
         self.note_sent(link, true);

@@ -185,6 +185,19 @@ impl<M: Owned> World<M> {
         [&out[..n], payload].concat()
     }
 
+    /// A datagram without a proof from the first node of a way to its last, as the next one
+    /// gets it.
+    pub(super) fn unsigned(&self, way: &[usize], sequence: u64, payload: &[u8]) -> Vec<u8> {
+        let [from, hops @ .., to] = way else { panic!("a way has two ends") };
+        let hops: Vec<HopId> = hops.iter().map(|n| self.id(*n).hop()).collect();
+        let (source, destination) = (self.id(*from), self.id(*to));
+        let hop_limit = hops.len() as u8;
+        let emit = Emit { hop_limit, sequence, source, destination, proof: None };
+        let mut out = std::vec![0; 1000];
+        let n = emit.write(&hops, payload, &mut out, |_| [0; 64]).unwrap();
+        [&out[..n], payload].concat()
+    }
+
     /// Gives an input without bytes of its own.
     pub(super) fn give(&mut self, n: usize, input: Input<'_>) -> Trace {
         self.nodes[n].handle(self.now, input).unwrap();
@@ -234,7 +247,7 @@ impl<M: Owned> World<M> {
                 Action::Forward { link, packet, sequence, after, priority } => {
                     verdicts += usize::from(packet.head.is_empty() || sequence.is_some());
                     assert!(after <= Some(self.written[n]), "before its record");
-                    assert!(priority == Priority::Paid || after.is_none());
+                    assert!(priority != Priority::Free || after.is_none());
                     let bytes = [packet.head, &tail[packet.tail.clone()]].concat();
                     if let Some((to, link)) = self.wires.get(&(n, link)) {
                         self.in_flight.push_back((*to, *link, bytes));

@@ -46,6 +46,14 @@ impl PaidPacket {
     /// The part of a fingerprint that is kept over a restart.
     const KEPT: u64 = (1 << 48) - 1;
 
+    /// Set in every whole one, so that it differs from what is kept of any.
+    const WHOLE: u64 = 1 << 63;
+
+    /// The fingerprint with this hash.
+    pub fn of(hash: u64) -> Self {
+        Self(hash | Self::WHOLE)
+    }
+
     /// What is kept of it over a restart, at most 48 bits.
     pub fn kept(self) -> Self {
         Self(self.0 & Self::KEPT)
@@ -53,11 +61,16 @@ impl PaidPacket {
 
     /// Whether a packet with this fingerprint is the one that this was kept of.
     fn is(self, packet: Self) -> bool {
-        let same = match self == self.kept() {
-            true => packet.kept() == self,
-            false => packet == self,
+        let same = match self.is_whole() {
+            true => packet == self,
+            false => packet.kept() == self,
         };
         same && self != Self::NONE
+    }
+
+    /// Whether the packet came in this run.
+    fn is_whole(self) -> bool {
+        self.0 & Self::WHOLE != 0
     }
 }
 
@@ -66,6 +79,10 @@ impl PaidPacket {
 pub enum Again {
     /// The packet that it was used for, which may pass once more.
     Passes,
+    /// The same where it ends, and it was delivered in this run.
+    Delivered,
+    /// The same where it ends; it would pass, but there is no room for it.
+    NoRoom,
     /// The same, but it comes too soon or too often.
     Refused,
     /// Another packet.
@@ -171,15 +188,37 @@ impl<M: Memory> ReplayPrevention<M> {
 
     /// Whether a packet that shows a used payment is the one that it was used for and may
     /// pass once more, which is counted then. Nothing but its payment's expiry is left to be
-    /// checked: it is the same in every byte.
-    pub fn again(&mut self, proof: &[u8; 32], packet: PaidPacket, now: Micros) -> Again {
+    /// checked: it is the same in every byte. Where it ends (`end`, and whether there is no
+    /// room for it) it passes only if it came in an earlier run: what that had not handed over
+    /// died with it.
+    pub fn again(
+        &mut self,
+        proof: &[u8; 32],
+        packet: PaidPacket,
+        now: Micros,
+        end: Option<bool>,
+    ) -> Again {
         let Some(spent) = self.live.get_mut(proof) else { return Again::Other };
-        if !spent.packet().is(packet) {
+        let mut known = spent.packet();
+        if !known.is(packet) {
             return Again::Other;
         }
+        match end {
+            Some(_) if known.is_whole() => return Again::Delivered,
+            Some(true) => return Again::NoRoom,
+            Some(false) => known = packet,
+            None => {}
+        }
         let Some(left) = spent.repeats(now).checked_sub(1) else { return Again::Refused };
-        *spent = Spent::new(spent.packet(), left, now.saturating_add(REPEAT_PAUSE));
+        *spent = Spent::new(known, left, now.saturating_add(REPEAT_PAUSE));
         Again::Passes
+    }
+
+    /// What was paid for by this and ended here was not handed over, as after a restart.
+    pub fn not_delivered(&mut self, proof: &[u8; 32]) {
+        if let Some(spent) = self.live.get_mut(proof) {
+            *spent = Spent::new(spent.packet().kept(), REPEATS_AFTER_RESTART, 0);
+        }
     }
 
     fn insert(
@@ -313,20 +352,20 @@ mod tests {
         for (n, start) in [(1, 0), (2, 5 * SECOND + 1), (3, 4_500 * 24 * 3600 * SECOND)] {
             let key = [n; 32];
             r.accept_for(key, 100, packet, start).unwrap();
-            assert_eq!(r.again(&key, other, start + 9 * SECOND), Again::Other);
-            assert_eq!(r.again(&key, packet, start), Again::Refused);
-            assert_eq!(r.again(&key, packet, start + SECOND - 1), Again::Refused);
+            assert_eq!(r.again(&key, other, start + 9 * SECOND, None), Again::Other);
+            assert_eq!(r.again(&key, packet, start, None), Again::Refused);
+            assert_eq!(r.again(&key, packet, start + SECOND - 1, None), Again::Refused);
             for n in 1..=3 {
                 let now = start + n * (SECOND + SECOND / 8);
-                assert_eq!(r.again(&key, packet, now), Again::Passes, "{start} {n}");
-                assert_eq!(r.again(&key, packet, now + SECOND - 1), Again::Refused);
+                assert_eq!(r.again(&key, packet, now, None), Again::Passes, "{start} {n}");
+                assert_eq!(r.again(&key, packet, now + SECOND - 1, None), Again::Refused);
             }
-            assert_eq!(r.again(&key, packet, start + 99 * SECOND), Again::Refused);
+            assert_eq!(r.again(&key, packet, start + 99 * SECOND, None), Again::Refused);
         }
-        assert_eq!(r.again(&key(77), packet, 0), Again::Other);
+        assert_eq!(r.again(&key(77), packet, 0, None), Again::Other);
         // Where no packet was named none may come again.
         r.accept(key(5), 100).unwrap();
-        assert_eq!(r.again(&key(5), PaidPacket::NONE, 9 * SECOND), Again::Other);
+        assert_eq!(r.again(&key(5), PaidPacket::NONE, 9 * SECOND, None), Again::Other);
     }
 
     #[test]
@@ -334,12 +373,42 @@ mod tests {
         let packet = PaidPacket(0xabcd_0000_0000_0001);
         let mut r = table::<Fixed>(4);
         r.restore(key(1), 100, packet.kept()).unwrap();
-        assert_eq!(r.again(&key(1), PaidPacket(2), 0), Again::Other);
-        assert_eq!(r.again(&key(1), packet, 0), Again::Passes);
-        assert_eq!(r.again(&key(1), packet, 9 * SECOND), Again::Refused);
+        assert_eq!(r.again(&key(1), PaidPacket(2), 0, None), Again::Other);
+        assert_eq!(r.again(&key(1), packet, 0, None), Again::Passes);
+        assert_eq!(r.again(&key(1), packet, 9 * SECOND, None), Again::Refused);
         // A record from before packets were kept.
         r.restore(key(2), 100, PaidPacket::NONE).unwrap();
-        assert_eq!(r.again(&key(2), PaidPacket::NONE, 0), Again::Other);
+        assert_eq!(r.again(&key(2), PaidPacket::NONE, 0, None), Again::Other);
+    }
+
+    #[test]
+    fn where_it_ends_it_passes_only_if_it_came_in_an_earlier_run() {
+        let packet = PaidPacket(0xabcd_0000_0000_0001);
+        let mut r = table::<Fixed>(4);
+        r.accept_for(key(1), 100, packet, 0).unwrap();
+        for now in [0, 9 * SECOND, 99 * SECOND, 999 * SECOND] {
+            assert_eq!(r.again(&key(1), packet, now, Some(now > 9)), Again::Delivered);
+        }
+        assert_eq!(r.again(&key(1), PaidPacket::of(7), 9 * SECOND, Some(false)), Again::Other);
+        r.restore(key(2), 100, packet.kept()).unwrap();
+        assert_eq!(r.again(&key(2), packet, 0, Some(true)), Again::NoRoom);
+        assert_eq!(r.again(&key(2), packet, 0, Some(false)), Again::Passes);
+        assert_eq!(r.again(&key(2), packet, 9 * SECOND, Some(false)), Again::Delivered);
+        // What could not be handed over is, once more.
+        r.not_delivered(&key(1));
+        assert_eq!(r.again(&key(1), packet, 0, Some(false)), Again::Passes);
+        assert_eq!(r.again(&key(1), packet, 9 * SECOND, Some(false)), Again::Delivered);
+        r.not_delivered(&key(9));
+    }
+
+    #[test]
+    fn no_whole_fingerprint_is_taken_for_one_that_was_kept() {
+        // The hash has the form of what is kept.
+        let packet = PaidPacket::of(0x0000_1234_5678_9abc);
+        let mut r = table::<Fixed>(4);
+        r.accept_for(key(1), 100, packet, 0).unwrap();
+        assert_eq!(r.again(&key(1), packet, 9 * SECOND, Some(false)), Again::Delivered);
+        assert_eq!(r.again(&key(1), packet.kept(), 9 * SECOND, None), Again::Other);
     }
 
     fn follows_a_model<M: Memory>(steps: &[(u8, u8, bool)]) {

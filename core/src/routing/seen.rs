@@ -1,8 +1,7 @@
 //! Datagrams that were here lately, as fingerprints in a small array.
 //!
-//! A datagram leaves two: one of what it is and the link on which it came, by which a second
-//! copy is known, and one of its name and the link on which it went, by which a report that
-//! it was stopped is believed. A name is everything that says whose datagram it is and which
+//! A datagram leaves two: one of what it is, by which a second copy is known, and one of its
+//! name and the link on which it went, by which a report of what became of it is believed. A name is everything that says whose datagram it is and which
 //! way it takes: nobody who is not on that way can make one that is taken for another's.
 //! Forgetting is harmless: a payment is guarded by its own table, and a route by its hop
 //! limit.
@@ -23,9 +22,10 @@ pub struct Name(pub(super) u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Print(u64);
 
-/// Tells the two sorts of fingerprints apart.
+/// Tells the sorts of fingerprints apart.
 const CAME: u8 = 1;
 const WENT: u8 = 2;
+const WENT_PAID: u8 = 3;
 
 /// Fingerprints of recent datagrams; at most `N` in fixed memory.
 pub struct Seen<M: Memory, const N: usize = SEEN> {
@@ -61,20 +61,13 @@ impl<M: Memory, const N: usize> Seen<M, N> {
         Name(h.finish())
     }
 
-    /// What a datagram of this name leaves that came on a link, in a span of time that has a
-    /// number. Its check stands for what it carries, and the signature, where there is one.
-    pub fn came(
-        &self,
-        link: LinkId,
-        name: Name,
-        check: u32,
-        datagram: &Datagram<'_>,
-        span: u64,
-    ) -> Print {
+    /// What a datagram of this name leaves that came, in a span of time that has a number: by
+    /// its name it came from one neighbour only, over whatever link. Its check stands for what
+    /// it carries, and the signature, where there is one.
+    pub fn came(&self, name: Name, check: u32, datagram: &Datagram<'_>, span: u64) -> Print {
         let mut h = SipHasher13::new_with_key(&self.key);
         h.write_u8(CAME);
         h.write_u64(name.0);
-        h.write_u32(link.0);
         h.write_u32(check);
         h.write_u64(span);
         if let Some(signed) = datagram.signed {
@@ -83,10 +76,11 @@ impl<M: Memory, const N: usize> Seen<M, N> {
         Print(h.finish() & !1)
     }
 
-    /// What a datagram of this name leaves that went on a link.
-    pub fn went(&self, link: LinkId, name: Name) -> Print {
+    /// What a datagram of this name leaves that went on a link, with a proof or without: only
+    /// what is paid for has a receipt.
+    pub fn went(&self, link: LinkId, name: Name, paid: bool) -> Print {
         let mut h = SipHasher13::new_with_key(&self.key);
-        h.write_u8(WENT);
+        h.write_u8(if paid { WENT_PAID } else { WENT });
         h.write_u64(name.0);
         h.write_u32(link.0);
         Print(h.finish() | 1)
@@ -161,17 +155,17 @@ mod tests {
         let signed = |signature| Signed { public_key: &[2; 33], signature, proof: &[1] };
         let (unsigned, one, other) =
             (datagram(None), datagram(Some(signed(&[1; 64]))), datagram(Some(signed(&[2; 64]))));
-        let came = seen.came(LinkId(1), same, 9, &one, 0);
+        let came = seen.came(same, 9, &one, 0);
         seen.insert(came);
         assert!(seen.contains(came));
         for print in [
-            seen.came(LinkId(2), same, 9, &one, 0),
-            seen.came(LinkId(1), names[0], 9, &one, 0),
-            seen.came(LinkId(1), same, 8, &one, 0),
-            seen.came(LinkId(1), same, 9, &other, 0),
-            seen.came(LinkId(1), same, 9, &unsigned, 0),
-            seen.came(LinkId(1), same, 9, &one, 1),
-            seen.went(LinkId(1), same),
+            seen.came(names[0], 9, &one, 0),
+            seen.came(same, 8, &one, 0),
+            seen.came(same, 9, &other, 0),
+            seen.came(same, 9, &unsigned, 0),
+            seen.came(same, 9, &one, 1),
+            seen.went(LinkId(1), same, true),
+            seen.went(LinkId(1), same, false),
         ] {
             assert!(!seen.contains(print));
         }
@@ -181,9 +175,10 @@ mod tests {
     fn a_report_is_believed_once_and_from_one_link() {
         let mut seen = seen_of(64);
         let same = name(&seen, A, B, 7, &HOPS);
-        let (went, elsewhere) = (seen.went(LinkId(1), same), seen.went(LinkId(2), same));
+        let [went, elsewhere] = [1, 2].map(|link| seen.went(LinkId(link), same, true));
+        let free = seen.went(LinkId(1), same, false);
         seen.insert(went);
-        assert!(!seen.take(elsewhere));
+        assert!(!seen.take(elsewhere) && !seen.take(free));
         assert!(seen.take(went));
         assert!(!seen.take(went));
     }
@@ -191,8 +186,9 @@ mod tests {
     #[test]
     fn old_ones_are_overwritten_and_no_room_is_no_fault() {
         let mut seen = seen_of(8);
-        let prints: [Print; 1000] =
-            core::array::from_fn(|n| seen.went(LinkId(1), name(&seen, A, B, n as u64, &HOPS)));
+        let prints: [Print; 1000] = core::array::from_fn(|n| {
+            seen.went(LinkId(1), name(&seen, A, B, n as u64, &HOPS), false)
+        });
         prints.iter().for_each(|print| seen.insert(*print));
         assert!(seen.contains(prints[999]));
         let kept = prints.iter().filter(|print| seen.contains(**print)).count();

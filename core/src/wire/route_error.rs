@@ -1,10 +1,11 @@
-//! RouteError: tells the source of a datagram why it went no further.
+//! RouteError: tells the source of a datagram why it went no further, or that a paid one was
+//! delivered.
 //!
 //! | offset | size | field |
 //! |---|---|---|
 //! | 24 | 32 | source of the datagram: who is told |
 //! | 56 | 32 | destination of the datagram |
-//! | 88 | 32 | reporter: the node that stopped it |
+//! | 88 | 32 | reporter: the node that stopped it, or the destination |
 //! | 120 | 8 | the hop after the reporter |
 //! | 128 | 1 | cause, [`Cause`] |
 //! | 129 | 1 | number of hops n, 0 to 48 |
@@ -20,11 +21,16 @@ use crate::config::MAX_HOPS;
 use crate::id::{HopId, NodeId};
 
 /// Most bytes of a route error.
-pub const MAX_LEN: usize = HEADER_LEN + 108 + 8 * MAX_HOPS;
+pub const MAX_LEN: usize = len(MAX_HOPS);
+
+/// Bytes of one about a datagram with so many hops.
+pub const fn len(hops: usize) -> usize {
+    HEADER_LEN + 108 + 8 * hops
+}
 
 macro_rules! causes {
     ($($name:ident = $n:literal, $text:literal;)*) => {
-        /// Why a datagram went no further.
+        /// Why a datagram went no further, or that it was delivered.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror_no_std::Error)]
         #[cfg_attr(feature = "serde", derive(serde::Serialize))]
         #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
@@ -86,6 +92,7 @@ causes! {
     TooManyBad = 23, "too many invalid payments via the hop before the relay; checks are rate-limited";
     Dust = 24, "the covenant has an output below the dust limit of its script";
     NextHopQuota = 25, "the next hop takes no more free traffic at present";
+    Delivered = 26, "none: it was paid for and is delivered";
 }
 
 /// A route error.
@@ -99,7 +106,7 @@ pub struct RouteError {
     pub source: NodeId,
     /// Destination of the datagram.
     pub destination: NodeId,
-    /// The node that stopped it.
+    /// The node that stopped it, or the destination.
     pub reporter: NodeId,
     /// The hop after the reporter on the datagram's route.
     pub next: HopId,

@@ -17,9 +17,9 @@ use std::path::PathBuf;
 /// Send data to a node.
 ///
 /// A route is looked for where none is known. What goes free needs no proof; for
-/// everything else see `quote`. Exit code 0: the neighbour has it, and no node on the route
-/// refused it in the time that this takes, which is no receipt. 1: it was refused, and why.
-/// 3: what became of it is not known.
+/// everything else see `quote`. Exit code 0: it was delivered, as the destination says of what
+/// is paid for; or the neighbour has it, and no node on the route refused it in the time that
+/// this takes, which is no receipt. 1: it was refused, and why. 3: what became of it is not known.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -53,8 +53,9 @@ pub(super) struct Send {
     /// Send even what this node itself would refuse, to try a relay.
     #[arg(long)]
     unchecked: bool,
-    /// How long to wait at most for a relay's report that it refused the data. It is waited
-    /// for no longer than such a report takes; with 0 nobody knows, which is exit code 3.
+    /// How long to wait at most for the receipt of what is paid for, or for a relay's report
+    /// that it refused the data. What is free is waited for no longer than such a report takes;
+    /// with 0 nobody knows, which is exit code 3.
     #[arg(long, value_name = "MS", default_value_t = 5_000)]
     wait_ms: u64,
 }
@@ -124,7 +125,7 @@ impl Send {
         };
         let text = fate(&sent, self.wait_ms);
         match sent.outcome {
-            Outcome::Sent => Answer::yes(&sent, text),
+            Outcome::Sent | Outcome::Delivered => Answer::yes(&sent, text),
             Outcome::Refused => Answer::no(&sent, text),
             Outcome::Unknown => Answer::unknown(&sent, text),
         }
@@ -149,6 +150,7 @@ fn fate(sent: &Sent, wait_ms: u64) -> String {
     let what = format!("{bytes} bytes to {destination} {way}, {paid}");
     let what = format!("{what} (packet {sequence:016x})");
     match (sent.outcome, &sent.repeating) {
+        (Outcome::Delivered, _) => format!("delivered {what}{}", after(*repeats)),
         (Outcome::Unknown, Some(Stopped { reporter, cause })) => format!(
             "unknown: {what}: {reporter} stopped it: {cause}. It is sent again by itself, and not \
              to be paid for again; a longer --wait-ms tells how that ends"
@@ -159,7 +161,19 @@ fn fate(sent: &Sent, wait_ms: u64) -> String {
         (Outcome::Unknown, None) => {
             format!("unknown: {what}: the next node did not answer, or not within {wait_ms} ms")
         }
+        _ if sent.paid => format!(
+            "sent {what}; nobody refused it, and no receipt came within {wait_ms} ms: without one \
+             it is sent again by itself"
+        ),
         _ => format!("sent {what}; nobody refused it"),
+    }
+}
+
+fn after(repeats: u8) -> String {
+    match repeats {
+        0 => String::new(),
+        1 => ", sent again once".to_owned(),
+        more => format!(", sent again {more} times"),
     }
 }
 
@@ -274,6 +288,12 @@ mod tests {
             "{said}"
         );
         assert!(said.contains("packet 00000000000000ab"), "{said}");
+        assert!(said.contains("no receipt came within 5 ms"), "{said}");
+        let free = fate(&Sent { paid: false, ..sent.clone() }, 5);
+        assert!(free.ends_with("nobody refused it"), "{free}");
+        let outcome = Outcome::Delivered;
+        let said = fate(&Sent { outcome, repeats: 2, ..sent.clone() }, 5);
+        assert!(said.starts_with("delivered 6") && said.ends_with("again 2 times"), "{said}");
         let outcome = Outcome::Refused;
         let refused = Sent { outcome, stopped: stopped("full"), repeats: 3, ..sent.clone() };
         let said = fate(&refused, 5);

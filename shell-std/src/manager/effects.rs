@@ -3,7 +3,7 @@
 
 use super::{MeshManager, SentPacket, Verdict};
 use crate::node::Delivery;
-use crate::repeats::Repeats;
+use crate::repeats::{Repeats, has_proof, patience};
 use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::mesh::{
     Action, Event, HostMesh, Input, MeshError, Misuse, NetworkReason, Priority, Remedy, Ticket,
@@ -170,11 +170,14 @@ impl Core {
 
     /// Sends what was stopped and paid for again, where it is time.
     pub(super) fn repeat(&mut self, now: Micros) -> Result<(), Misuse> {
-        while let Some((sequence, packet)) = self.repeats.take(now) {
-            self.mesh.handle(now, Input::Repeat { packet: &packet })?;
+        while let Some(repeat) = self.repeats.take(now, self.mesh.unix()) {
+            let (sequence, number) = (repeat.sequence, repeat.number);
+            tracing::info!(sequence, number, "a paid datagram is sent again");
+            self.mesh.handle(now, Input::Repeat { packet: &repeat.packet })?;
             let mut resumed = VecDeque::new();
-            if let Drained::Refused(reason) = self.drain(now, &packet, None, &mut resumed) {
-                self.repeats.refused(now, sequence, &reason);
+            let drained = self.drain(now, &repeat.packet, None, &mut resumed);
+            if let Drained::Refused(reason) = drained {
+                self.repeats.refused(now, repeat, &reason);
             }
             self.resume(now, resumed)?;
         }
@@ -264,13 +267,16 @@ impl Core {
                 }
                 Action::Forward { link, priority, packet, sequence, after } => {
                     let tail = input.get(packet.tail).unwrap_or_default();
-                    if let (Some(sequence), Priority::Paid) = (sequence, priority) {
-                        self.repeats.keep(now, sequence, packet.head, tail);
+                    let bytes = [packet.head, tail].concat();
+                    let hops = bytes.get(7).copied().unwrap_or_default();
+                    if let Some(sequence) = sequence.filter(|_| has_proof(&bytes)) {
+                        let neighbour = self.mesh.table().neighbours.get(link);
+                        let keepalive = neighbour.map_or(0, |n| n.keepalive);
+                        let patience = patience(bytes.len(), hops, keepalive);
+                        self.repeats.keep(now, sequence, bytes.clone(), patience);
                     }
-                    let hops = packet.head.get(7).copied().unwrap_or_default();
                     let sent = sequence.map(|sequence| SentPacket { sequence, hops });
                     let own = own.map(|own| own.who.clone()).zip(sent);
-                    let bytes = [packet.head, tail].concat();
                     Effect::Send { link, priority, bytes, after, own }
                 }
                 Action::Deliver { source, sequence, payload, protocol, earned_msat, after } => {
@@ -305,8 +311,14 @@ impl Core {
                     continue;
                 }
                 Action::Publish(event) => {
-                    if let Event::DeliveryFailed { sequence, cause, .. } = event {
-                        self.repeats.stopped(now, sequence, cause);
+                    match event {
+                        Event::DeliveryFailed { sequence, cause, .. } => {
+                            self.repeats.stopped(now, sequence, cause);
+                        }
+                        Event::Delivered { sequence, .. } => {
+                            self.repeats.delivered(sequence);
+                        }
+                        _ => {}
                     }
                     Effect::Publish(event)
                 }

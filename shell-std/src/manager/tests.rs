@@ -19,6 +19,7 @@ use blvm_mesh_core::payment::proof::{INSTANT_SETTLEMENT, PaymentProof};
 use blvm_mesh_core::payment::reason::{PaymentReason, Refused};
 use blvm_mesh_core::payment::terms::Terms;
 use blvm_mesh_core::payment::verify::Claim;
+use blvm_mesh_core::wire::Kind;
 use blvm_mesh_core::wire::route_error::Cause;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -34,6 +35,8 @@ struct Host {
     state: Mutex<Option<PaymentState>>,
     blocks: Mutex<HashMap<[u8; 32], KnownHeader>>,
     asked: AtomicUsize,
+    /// So many datagrams disappear that are to be sent.
+    lose: AtomicUsize,
 }
 
 impl NodeAPI for Host {
@@ -44,7 +47,16 @@ impl NodeAPI for Host {
         packet: &'a [u8],
     ) -> BoxFuture<'a, Result<(), NodeApiError>> {
         let other = self.others.lock().unwrap().get(peer).and_then(Weak::upgrade);
+        let is_datagram = packet.get(5) == Some(&(Kind::Datagram as u8));
+        let lost = is_datagram
+            && self
+                .lose
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
+                .is_ok();
         Box::pin(async move {
+            if lost {
+                return Ok(());
+            }
             let other = other.ok_or(NodeApiError::NotConnected)?;
             let taken = other.handle_packet(&self.name, packet).await;
             taken.map(drop).map_err(|e| NodeApiError::Other(e.to_string()))
@@ -238,6 +250,102 @@ fn a_covenants_block_is_looked_up_in_the_hosts_chain() {
                 if *reporter == b.id())
         };
         assert!(hosts[0].events.lock().unwrap().iter().any(told));
+    });
+}
+
+/// Two managers that take each other's covenants.
+async fn paying(
+    dir: &tempfile::TempDir,
+    executor: &smol::LocalExecutor<'static>,
+) -> ([Arc<MeshManager>; 2], [Arc<Host>; 2]) {
+    let contexts = [1, 2].map(|i| {
+        let store = Store::open(&dir.path().join(i.to_string()), 100_000).unwrap();
+        let mut context = MeshContext { store: Some(Arc::new(store)), ..context(i) };
+        context.config.mode = blvm_mesh_core::config::MeshMode::PaymentGated;
+        let rules = &mut context.config.payment;
+        rules.covenants_active = true;
+        rules.payout_script.extend_from_slice(script(i).as_bytes()).unwrap();
+        context
+    });
+    pair_of(contexts, executor).await
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(20), "not in time: {what}");
+        smol::Timer::after(Duration::from_millis(2)).await;
+    }
+}
+
+fn receipts(host: &Host, to: NodeId) -> usize {
+    let events = host.events.lock().unwrap();
+    events
+        .iter()
+        .filter(|e| matches!(e, Event::Delivered { destination, .. } if *destination == to))
+        .count()
+}
+
+#[test]
+fn what_is_lost_without_a_word_is_sent_again_until_its_receipt_comes() {
+    run(async |executor| {
+        let dir = tempfile::tempdir().unwrap();
+        let ([a, b], hosts) = paying(&dir, &executor).await;
+        let pay = |bytes| {
+            let (proof, hash, header) = covenant(&a, &b, bytes);
+            for host in &hosts {
+                host.blocks.lock().unwrap().insert(hash, header);
+            }
+            proof
+        };
+        let hurry = || {
+            let now = a.now();
+            a.lock().repeats.hurry(now);
+            let _ = a.rearm.0.try_send(());
+        };
+        // It arrives at once: nothing is kept.
+        let proof = pay(4);
+        a.send_mesh_packet(b.id(), b"paid", &proof).await.unwrap();
+        assert_eq!(b.poll_local_deliveries(9).len(), 1);
+        until("the receipt", || receipts(&hosts[0], b.id()) == 1).await;
+        assert_eq!(a.lock().repeats.due(), None);
+
+        // The packet is lost twice, then its receipt cannot be: it is no datagram.
+        hosts[0].lose.store(2, Ordering::SeqCst);
+        let proof = pay(5);
+        let sent = a.send_mesh_packet(b.id(), b"paid5", &proof).await.unwrap();
+        for repeat in 1..=2 {
+            assert!(b.poll_local_deliveries(9).is_empty());
+            hurry();
+            until("it is sent again", || a.lock().repeats.times(sent.sequence) != repeat - 1).await;
+        }
+        until("the receipt", || receipts(&hosts[0], b.id()) == 2).await;
+        let got = b.poll_local_deliveries(9);
+        assert_eq!((got.len(), &got[0].payload[..]), (1, &b"paid5"[..]));
+        assert_eq!((got[0].sequence, b.routing_stats().earned_msat), (sent.sequence, 2 * 444_000));
+        assert_eq!(a.lock().repeats.due(), None);
+    });
+}
+
+#[test]
+fn what_is_stopped_for_a_cause_that_passes_is_sent_again_by_itself() {
+    run(async |executor| {
+        let dir = tempfile::tempdir().unwrap();
+        let ([a, b], hosts) = paying(&dir, &executor).await;
+        let (proof, hash, header) = covenant(&a, &b, 4);
+        // The receiver's chain lags by that block.
+        hosts[0].blocks.lock().unwrap().insert(hash, header);
+        let sent = a.send_mesh_packet(b.id(), b"paid", &proof).await.unwrap();
+        let told = || {
+            let events = hosts[0].events.lock().unwrap();
+            events.iter().any(|e| matches!(e, Event::DeliveryFailed { cause: Cause::Unconfirmed, sequence, .. } if *sequence == sent.sequence))
+        };
+        until("the report", told).await;
+        assert!(b.poll_local_deliveries(9).is_empty());
+        hosts[1].blocks.lock().unwrap().insert(hash, header);
+        until("the receipt", || receipts(&hosts[0], b.id()) == 1).await;
+        assert_eq!(b.poll_local_deliveries(9).len(), 1);
+        assert_eq!(a.routing_stats().repeated, 1);
     });
 }
 

@@ -2,6 +2,7 @@
 
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::mesh::error::MeshError;
+use blvm_mesh_core::time::Micros;
 use blvm_mesh_core::wire::route_error::Cause;
 
 /// A datagram of our own to be sent.
@@ -14,6 +15,10 @@ pub(crate) struct OwnSend {
     /// Who wants to know. What happens later than that he stops listening is
     /// not told.
     pub(crate) progress: smol::channel::Sender<Progress>,
+    /// Until when he waits, by the node's clock; 0: not at all.
+    pub(crate) until: Micros,
+    /// How often it was sent anew.
+    pub(crate) retries: u8,
 }
 
 impl OwnSend {
@@ -24,7 +29,8 @@ impl OwnSend {
 }
 
 /// What became of a datagram of our own. There is one `Sent` or `Refused`, and
-/// after `Sent` there may be `Repeating`, a few times, and at last `Stopped`.
+/// after `Sent` there may be `Repeating` and `Repeated`, a few times, and at last `Delivered` or
+/// `Stopped`. A free one that is sent anew has another `Sent`, or `Refused`, after `Repeating`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// It is on its way.
@@ -36,16 +42,26 @@ pub enum Progress {
     },
     /// This node did not send it.
     Refused(MeshError),
-    /// A relay says that it stopped it, for a cause that may be over soon. It is paid for
-    /// and will be sent again.
+    /// A relay says that it stopped it, for a cause that may be over soon. It will be sent
+    /// again, without another payment if it is paid for.
     Repeating {
         /// Who says so.
         reporter: NodeId,
         /// Why.
         cause: Cause,
-        /// Which repeat it will be, from 1 to
+        /// Which repeat it will be, from 1; of what is paid for at most
         /// [`REPEATS`](blvm_mesh_core::payment::replay::REPEATS).
         repeat: u8,
+    },
+    /// It is paid for and sent again: it was stopped, or nothing was heard of it.
+    Repeated {
+        /// Which repeat it is, as above.
+        repeat: u8,
+    },
+    /// It is paid for, and its destination says that it has it.
+    Delivered {
+        /// How often it had been sent again by then.
+        repeats: u8,
     },
     /// A relay says that it stopped it.
     Stopped {

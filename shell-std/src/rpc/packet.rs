@@ -73,8 +73,8 @@ pub struct Sent {
     pub outcome: Outcome,
     /// Set where a relay reported that it stopped the datagram.
     pub stopped: Option<Stopped>,
-    /// How often it was sent again within `wait_ms`, or will be: what is paid for and stopped
-    /// for a cause that may be over soon is not paid for again.
+    /// How often it was sent again within `wait_ms`, or will be. What is paid for is not paid
+    /// for again.
     #[serde(default)]
     pub repeats: u8,
     /// Why it is sent again, where it is not known yet whether it was stopped then.
@@ -86,6 +86,8 @@ pub struct Sent {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
+    /// It is paid for, and its destination says that it has it.
+    Delivered,
     /// The neighbour has it, and nobody refused it within the time that this takes. That is
     /// no receipt: its destination does not say that it came.
     Sent,

@@ -35,8 +35,20 @@ pub(super) struct Effect {
 pub(super) enum What {
     /// A packet, with the nodes where it was.
     Send(LinkId, Bytes, Path),
-    /// A payload for this node.
-    Deliver(NodeId, Bytes, Path),
+    /// A payload for this node, with its source and number.
+    Deliver(NodeId, u64, Bytes, Path),
+}
+
+/// An own paid datagram that may be sent again.
+#[derive(Debug, Clone)]
+pub(super) struct OwnPaid {
+    pub(super) bytes: Bytes,
+    /// How often it was sent again.
+    pub(super) times: u8,
+    /// How often the node itself could not send it.
+    pub(super) tries: u8,
+    /// When it is sent again, in true time.
+    pub(super) due: Micros,
 }
 
 /// A parked packet.
@@ -107,8 +119,8 @@ pub struct Node {
     pub(super) durable: u64,
     pub(super) waiting: VecDeque<Effect>,
     pub(super) parked: BTreeMap<Ticket, Held>,
-    /// Own paid datagrams by their numbers, and how often each was sent again.
-    pub(super) own_paid: BTreeMap<u64, (Bytes, u8)>,
+    /// Own paid datagrams by their numbers, of which there is no receipt.
+    pub(super) own_paid: BTreeMap<u64, OwnPaid>,
     pub(super) timer: Micros,
     pub(super) searching: BTreeMap<NodeId, Search>,
     /// What it must remember, and what its neighbours have of it.

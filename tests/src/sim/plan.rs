@@ -190,7 +190,7 @@ impl Plan {
         let mut newer = Rng::new(seed).fork("newer lies");
         let lies = Lie::ALL.into_iter().filter(|lie| match lie {
             Lie::Blackhole | Lie::Meddle | Lie::Clock => more.one_in(2),
-            Lie::Ride | Lie::Resend | Lie::Frame | Lie::Renew => newer.one_in(2),
+            Lie::Ride | Lie::Resend | Lie::Frame | Lie::Renew | Lie::Receipt => newer.one_in(2),
             _ => rng.below(4) < of,
         });
         let lies = lies.collect();

@@ -5,15 +5,22 @@ use super::World;
 use super::bytes::{Bytes, Path};
 use super::checks::Paid;
 use super::machine::{Did, Given, Step};
-use super::node::{Crash, Effect, Held, What};
+use super::node::{Crash, Effect, Held, OwnPaid, What};
 use super::wires::conn_of;
 use super::world::Event;
 use blvm_mesh_core::id::LinkId;
-use blvm_mesh_core::mesh::{Event as MeshEvent, Priority, Remedy};
+use blvm_mesh_core::mesh::{Event as MeshEvent, Remedy};
 use blvm_mesh_core::payment::replay::{REPEAT_PAUSE, REPEATS};
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 use blvm_mesh_core::wire::Kind;
 use std::collections::VecDeque;
+
+/// How long nothing is heard of a paid datagram before it is sent again; twice and four times
+/// as long before the next times.
+const SILENCE: Micros = 10 * SECOND;
+/// Pause after a node itself could not send one again, and how often it tries.
+const RETRY: Micros = 5 * SECOND;
+const TRIES: u8 = 24;
 
 /// Whether a packet is one that was received, sent on by writing it anew: a
 /// request, with one hop more.
@@ -40,10 +47,13 @@ impl World {
         let (own, mut onward) = (Path::default().then(n), None);
         for did in &step.did {
             match did {
-                Did::Forward { link, bytes, relayed, after, sequence, priority } => {
-                    if let (Some(sequence), Priority::Paid) = (sequence, priority) {
-                        let kept = &mut self.nodes[n].own_paid;
-                        kept.entry(*sequence).or_insert_with(|| (bytes.clone(), 0));
+                Did::Forward { link, bytes, relayed, after, sequence, .. } => {
+                    if let (Some(sequence), Some(1)) = (sequence, bytes.get(6)) {
+                        let kept = OwnPaid { bytes: bytes.clone(), times: 0, tries: 0, due: 0 };
+                        if !self.nodes[n].own_paid.contains_key(sequence) {
+                            self.nodes[n].own_paid.insert(*sequence, kept);
+                            self.repeat_at(n, *sequence, self.now + SILENCE);
+                        }
                     }
                     let goes_on = *relayed || is_request_sent_on(given, bytes);
                     let path = match goes_on {
@@ -54,8 +64,8 @@ impl World {
                     let what = What::Send(*link, bytes.clone(), path);
                     self.when_durable(n, Effect { after: *after, payment, what });
                 }
-                Did::Deliver { source, payload, after, .. } => {
-                    let what = What::Deliver(*source, payload.clone(), path.clone());
+                Did::Deliver { source, sequence, payload, after, .. } => {
+                    let what = What::Deliver(*source, *sequence, payload.clone(), path.clone());
                     self.when_durable(n, Effect { after: *after, payment, what });
                 }
                 Did::Persist { number, record } => {
@@ -106,33 +116,51 @@ impl World {
                     self.at(self.now + late, Event::Answer { node: n, boot, ticket, hash });
                 }
                 Did::Wait { until } => self.wake(n, *until),
-                Did::Publish(MeshEvent::DeliveryFailed { sequence, cause, .. })
-                    if cause.passes() =>
-                {
-                    if let Some((_, times)) = self.nodes[n].own_paid.get(sequence)
-                        && *times < REPEATS
-                    {
-                        let pause = (REPEAT_PAUSE + REPEAT_PAUSE / 4) << times;
-                        let (boot, sequence) = (self.nodes[n].boots, *sequence);
-                        let event = Event::Repeat { node: n, boot, sequence };
-                        self.at(self.now + pause, event);
+                Did::Publish(MeshEvent::DeliveryFailed { sequence, cause, .. }) => {
+                    let kept = self.nodes[n].own_paid.get(sequence);
+                    match kept.filter(|kept| cause.passes() && kept.times < REPEATS) {
+                        Some(kept) => {
+                            let pause = (REPEAT_PAUSE + REPEAT_PAUSE / 4) << kept.times;
+                            self.repeat_at(n, *sequence, self.now + pause);
+                        }
+                        None => drop(self.nodes[n].own_paid.remove(sequence)),
                     }
+                }
+                Did::Publish(MeshEvent::Delivered { sequence, .. }) => {
+                    self.nodes[n].own_paid.remove(sequence);
                 }
                 Did::Absorbed | Did::Publish(_) => {}
             }
         }
     }
 
-    /// A node sends an own paid datagram again.
-    pub(super) fn repeat(&mut self, n: usize, sequence: u64) {
-        let Some((bytes, times)) = self.nodes[n].own_paid.get_mut(&sequence) else { return };
-        if *times >= REPEATS {
+    /// Sets when an own paid datagram is sent again.
+    fn repeat_at(&mut self, n: usize, sequence: u64, due: Micros) {
+        let Some(kept) = self.nodes[n].own_paid.get_mut(&sequence) else { return };
+        kept.due = due;
+        let boot = self.nodes[n].boots;
+        self.at(due, Event::Repeat { node: n, boot, sequence, due });
+    }
+
+    /// A node sends an own paid datagram again, if nothing was heard of it since.
+    pub(super) fn repeat(&mut self, n: usize, sequence: u64, due: Micros) {
+        let Some(kept) = self.nodes[n].own_paid.get_mut(&sequence) else { return };
+        if kept.due != due || kept.times >= REPEATS {
             return;
         }
-        *times += 1;
-        let given = Given::Repeat { bytes: bytes.clone() };
+        kept.times += 1;
+        let (given, times) = (Given::Repeat { bytes: kept.bytes.clone() }, kept.times);
+        self.repeat_at(n, sequence, self.now + (SILENCE << times));
         self.checks.count("paid datagrams sent again");
-        self.input(n, given);
+        let did = self.input(n, given);
+        let stays = |d: &Did| matches!(d, Did::Reject { link: None, ticket: None, .. });
+        if did.iter().any(stays)
+            && let Some(kept) = self.nodes[n].own_paid.get_mut(&sequence)
+            && kept.tries < TRIES
+        {
+            (kept.times, kept.tries) = (times - 1, kept.tries + 1);
+            self.repeat_at(n, sequence, self.now + RETRY);
+        }
     }
 
     /// Wakes a node up at a time of its own clock. One timer is in the queue; an
@@ -188,7 +216,8 @@ impl World {
         }
         match effect.what {
             What::Send(link, bytes, path) => self.send_out(n, link, bytes, path),
-            What::Deliver(source, payload, path) => {
+            What::Deliver(source, sequence, payload, path) => {
+                self.checks.handed_over(n, source, sequence);
                 self.account.landed(n, &source, &payload, &path, self.now);
                 if self.keep {
                     self.nodes[n].delivered.push((source, payload));

@@ -36,7 +36,7 @@ pub(super) enum Event {
     Timer { node: usize, at: Micros },
     Durable { node: usize, boot: u64, number: u64 },
     Answer { node: usize, boot: u64, ticket: Ticket, hash: [u8; 32] },
-    Repeat { node: usize, boot: u64, sequence: u64 },
+    Repeat { node: usize, boot: u64, sequence: u64, due: Micros },
     Dial { a: usize, b: usize },
     Carrier { node: usize },
     Silence { node: usize, number: u64 },
@@ -250,8 +250,8 @@ impl World {
                 let block = self.chain.known(&hash);
                 self.input(node, Given::Answer { ticket, block });
             }
-            Event::Repeat { node, boot, sequence } if self.nodes[node].boots == boot => {
-                self.repeat(node, sequence);
+            Event::Repeat { node, boot, sequence, due } if self.nodes[node].boots == boot => {
+                self.repeat(node, sequence, due);
             }
             Event::Dial { a, b } => {
                 // Nobody dials who comes from a prefix that others share.

@@ -10,7 +10,7 @@ fn with_a_known_block_it_is_booked_at_every_node_and_delivered() {
     let (to, payload, proof) = (w.id(2), PAYLOAD.to_vec(), mined.proof.clone());
     let mut did = w.send(0, Own { to, payload, proof, unchecked: false });
     did.extend(w.run());
-    assert_eq!(did.last(), Some(&arrived(&w)));
+    assert!(did.contains(&arrived(&w)), "{did:?}");
     let expected = [
         (Party::Source, SOURCE),
         (Party::Intermediate(0), RELAY),
@@ -101,7 +101,7 @@ fn a_source_may_send_what_pays_it_less_than_its_share() {
         let did = w.send(0, Own { to, payload, proof, unchecked: false });
         assert_eq!(booked(&did, 0).map(|p| p.share_msat), Some(booked_msat), "{did:?}");
         let did = w.run();
-        assert!(matches!(did.last(), Some((2, Did::Deliver(..)))), "{did:?}");
+        assert!(did.iter().any(|d| matches!(d, (2, Did::Deliver(..)))), "{did:?}");
     }
 }
 

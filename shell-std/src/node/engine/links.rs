@@ -12,7 +12,7 @@ use blvm_mesh_core::id::{LinkId, NodeId, Standing};
 use blvm_mesh_core::link::joiner::Joiner;
 use blvm_mesh_core::link::packet_buffer::Growable;
 use blvm_mesh_core::mesh::Priority;
-use blvm_mesh_core::time::{Micros, SECOND};
+use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 use blvm_mesh_core::wire::Header;
 use blvm_mesh_core::wire::hello::Hello;
 use secp256k1::PublicKey;
@@ -57,6 +57,8 @@ pub(crate) struct Link {
     pub(crate) refused: u64,
     /// Issuers that its last hello named.
     pub(crate) issuers: Vec<[u8; 33]>,
+    /// How soon the neighbour answers a datagram; 0: it need not.
+    pub(crate) keepalive: Micros,
     egress: Arc<Egress>,
     dirty: bool,
     joiner: Option<Joiner<Growable>>,
@@ -238,6 +240,7 @@ impl Links {
             received_bytes: 0,
             refused: 0,
             issuers: Vec::new(),
+            keepalive: 0,
             egress,
             dirty: false,
             joiner: Some(Joiner::new(LONGEST_HELLO, timeout, memory(), memory())),
@@ -334,6 +337,7 @@ impl Links {
         let hello = Header::parse(packet).and_then(|(header, body)| Hello::parse(header, body));
         if let (Ok(hello), Some(link)) = (hello, self.links.get_mut(&link)) {
             link.issuers = hello.issuers.to_vec();
+            link.keepalive = u64::from(hello.keepalive_ms) * MILLISECOND;
         }
     }
 

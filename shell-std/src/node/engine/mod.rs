@@ -6,6 +6,7 @@ pub(crate) mod conduct;
 pub(crate) mod durable;
 pub(crate) mod links;
 pub(crate) mod refusals;
+pub(crate) mod retries;
 pub(crate) mod shell;
 mod waitlist;
 
@@ -148,7 +149,8 @@ impl Engine {
 
     fn deadline(&self) -> Micros {
         let mesh = self.shell.until.unwrap_or(Micros::MAX);
-        let repeat = self.shell.repeats.due().unwrap_or(Micros::MAX);
+        let repeats = self.shell.repeats.due().into_iter().chain(self.shell.retries.due());
+        let repeat = repeats.min().unwrap_or(Micros::MAX);
         let own = self.shell.waitlist.due().min(self.bench.deadline()).min(repeat);
         mesh.min(self.next_tick).min(self.next_overdue).min(own)
     }
@@ -202,12 +204,19 @@ impl Engine {
         if self.shell.until.is_some_and(|until| until <= now) {
             self.give(now, Input::Timer);
         }
-        while let Some((sequence, packet)) = self.shell.repeats.take(now) {
-            match self.mesh.handle(now, Input::Repeat { packet: &packet }) {
-                Ok(()) => self.drain(now, &packet, Origin::Repeat(sequence)),
+        while let Some(repeat) = self.shell.repeats.take(now, self.mesh.unix()) {
+            self.shell.repeating(&repeat);
+            match self.mesh.handle(now, Input::Repeat { packet: &repeat.packet }) {
+                Ok(()) => self.drain(now, &repeat.packet, Origin::Repeat),
                 Err(misuse) => tracing::error!(%misuse, "the state machine was misused"),
             }
+            if let Some(reason) = self.shell.not_repeated.take() {
+                self.shell.repeat_refused(now, repeat, reason);
+            }
             self.settle(now);
+        }
+        while let Some(own) = self.shell.retries.take(now) {
+            self.send(now, own);
         }
         if self.next_tick <= now {
             self.next_tick = now.saturating_add(TICK);
@@ -407,6 +416,8 @@ impl Engine {
                     self.shell.park(ticket, Waiting::Own(own));
                 } else if std::mem::take(&mut self.shell.no_room) {
                     return Err(own);
+                } else if let Some(sequence) = self.shell.sent_free.take() {
+                    self.shell.retries.keep(now, sequence, own);
                 }
             }
             Err(misuse) => tracing::error!(%misuse, "the state machine was misused"),
@@ -445,6 +456,8 @@ impl Engine {
                     proof: Vec::new(),
                     unchecked: false,
                     progress: smol::channel::bounded(1).0,
+                    until: 0,
+                    retries: 0,
                 };
                 self.shell.park(ticket, Waiting::Own(own));
             }

@@ -5,12 +5,13 @@ use super::conduct::Conduct;
 use super::durable::{Durable, Held};
 use super::links::Links;
 use super::refusals::Refusals;
+use super::retries::Retries;
 use super::waitlist::Waitlist;
 use crate::node::clock::Clock;
 use crate::node::deliveries::{Deliveries, Delivery};
 use crate::node::link::egress::{Pushed, RoomAgain};
 use crate::node::progress::{OwnSend, Progress};
-use crate::repeats::Repeats;
+use crate::repeats::{Repeat, Repeats, has_proof, patience};
 use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::link::fragment::Lane;
 use blvm_mesh_core::mesh::{
@@ -47,8 +48,8 @@ pub(crate) enum Origin<'a> {
     Bench,
     /// A search for a route to this node.
     Search(NodeId),
-    /// An own paid datagram of this number, once more.
-    Repeat(u64),
+    /// An own paid datagram, once more.
+    Repeat,
     /// A neighbour's packet, or the node itself.
     Other,
 }
@@ -121,6 +122,12 @@ pub(crate) struct Shell {
     pub(crate) bench_outcome: Option<Result<u64, MeshError>>,
     /// Own paid datagrams that may have to be sent again.
     pub(crate) repeats: Repeats,
+    /// Why the repeat just handled was not sent.
+    pub(crate) not_repeated: Option<MeshError>,
+    /// Own free datagrams that may have to be sent anew.
+    pub(crate) retries: Retries,
+    /// Number of the own datagram just handled, if it went free.
+    pub(crate) sent_free: Option<u64>,
     /// Who waits for the end of a search.
     pub(crate) searches: HashMap<NodeId, Vec<smol::channel::Sender<bool>>>,
     parked: HashMap<Ticket, Waiting>,
@@ -153,6 +160,9 @@ impl Shell {
             waitlist: Waitlist::default(),
             bench_outcome: None,
             repeats: Repeats::default(),
+            not_repeated: None,
+            retries: Retries::default(),
+            sent_free: None,
             searches: HashMap::new(),
             parked: HashMap::new(),
             parked_bytes: 0,
@@ -231,10 +241,14 @@ impl Shell {
         origin: Origin<'_>,
     ) {
         let progress = own.map(|(sequence, head)| Progress::Sent { sequence, hops: hops(head) });
-        if let (Some((sequence, head)), Priority::Paid) = (own, priority)
-            && !matches!(origin, Origin::Repeat(_))
+        if let Some((sequence, head)) = own
+            && has_proof(head)
+            && !matches!(origin, Origin::Repeat)
         {
-            self.repeats.keep(self.clock.now(), sequence, head, tail);
+            let packet = [head, tail].concat();
+            let keepalive = self.links.get(link).map_or(0, |link| link.keepalive);
+            let patience = patience(packet.len(), hops(head), keepalive);
+            self.repeats.keep(self.clock.now(), sequence, packet, patience);
         }
         if let Some(after) = self.durable.must_wait(after) {
             let progress = match origin {
@@ -242,6 +256,9 @@ impl Shell {
                 _ => None,
             };
             let bytes = [head, tail].concat();
+            if priority == Priority::Control {
+                return self.durable.hold(after, Held::Packet { link, priority, bytes, progress });
+            }
             // It is paid for: its room must not be gone when it may leave.
             let reserved = self.links.reserve(link, bytes.len());
             if self.is_taken(link, priority, reserved) {
@@ -259,6 +276,7 @@ impl Shell {
         };
         if taken {
             self.counters.originated_bytes += tail.len() as u64;
+            self.sent_free = (priority == Priority::Free).then_some(sequence);
         }
         match (origin, progress) {
             (Origin::Own(who), Some(sent)) => {
@@ -286,7 +304,10 @@ impl Shell {
     /// Puts a packet that has waited for the store into its link's queue; `false` if the
     /// link is gone.
     pub(crate) fn push_held(&mut self, link: LinkId, priority: Priority, packet: &[u8]) -> bool {
-        let pushed = self.links.push_reserved(link, packet);
+        let pushed = match priority {
+            Priority::Control => self.links.push(link, priority, packet, &[]),
+            _ => self.links.push_reserved(link, packet),
+        };
         self.is_taken(link, priority, pushed)
     }
 
@@ -354,13 +375,7 @@ impl Shell {
                     self.tell(who.clone(), Progress::Refused(reason));
                 }
                 Origin::Search(destination) if link.is_none() => self.searched(destination, false),
-                Origin::Repeat(sequence) if link.is_none() => {
-                    if self.repeats.refused(now, sequence, &reason).is_none()
-                        && let Some(who) = self.followed.remove(&sequence)
-                    {
-                        let _ = who.try_send(Progress::Refused(reason));
-                    }
-                }
+                Origin::Repeat if link.is_none() => self.not_repeated = Some(reason),
                 Origin::Bench if link.is_none() => self.bench_outcome = Some(Err(reason)),
                 _ => {}
             },
@@ -434,6 +449,13 @@ impl Shell {
                 let payment = hex::encode(payment);
                 tracing::info!(payment, %source, amount_msat, share_msat, "payment accepted");
             }
+            Event::Delivered { sequence, destination } => {
+                let repeats = self.repeats.delivered(sequence);
+                tracing::debug!(sequence, %destination, repeats, "its destination has it");
+                if let Some(who) = self.followed.remove(&sequence) {
+                    let _ = who.try_send(Progress::Delivered { repeats });
+                }
+            }
             Event::DeliveryFailed { sequence, destination, reporter, cause } => {
                 tracing::debug!(sequence, %destination, %reporter, "stopped on the way: {cause}");
                 self.todo.push_back(FollowUp::Stopped { sequence, reporter, cause });
@@ -478,8 +500,13 @@ impl Shell {
 
     /// A relay stopped an own datagram: it is sent again, or its sender is told that it ends.
     pub(crate) fn stopped(&mut self, now: Micros, sequence: u64, reporter: NodeId, cause: Cause) {
-        let repeats = self.repeats.times(sequence);
-        if let Some(repeat) = self.repeats.stopped(now, sequence, cause) {
+        let repeats = self.repeats.times(sequence).max(self.retries.times(sequence));
+        if let Some(repeat) = self.retries.stopped(now, sequence, cause) {
+            // It will have another number.
+            if let Some(who) = self.followed.remove(&sequence) {
+                let _ = who.try_send(Progress::Repeating { reporter, cause, repeat });
+            }
+        } else if let Some(repeat) = self.repeats.stopped(now, sequence, cause) {
             tracing::info!(sequence, repeat, %reporter, "a paid datagram will be sent again: {cause}");
             if let Some(who) = self.followed.get(&sequence) {
                 let _ = who.try_send(Progress::Repeating { reporter, cause, repeat });
@@ -489,14 +516,34 @@ impl Shell {
         }
     }
 
+    /// A paid datagram is sent again.
+    pub(crate) fn repeating(&mut self, repeat: &Repeat) {
+        let Repeat { sequence, number, .. } = *repeat;
+        tracing::info!(sequence, number, "a paid datagram is sent again");
+        if let Some(who) = self.followed.get(&sequence) {
+            let _ = who.try_send(Progress::Repeated { repeat: number });
+        }
+    }
+
+    /// This node itself did not send one again.
+    pub(crate) fn repeat_refused(&mut self, now: Micros, repeat: Repeat, reason: MeshError) {
+        let sequence = repeat.sequence;
+        if !self.repeats.refused(now, repeat, &reason)
+            && let Some(who) = self.followed.remove(&sequence)
+        {
+            let _ = who.try_send(Progress::Refused(reason));
+        }
+    }
+
     /// What waited for a record that will never be durable is not done. The link that may
     /// have room again by that.
     pub(crate) fn refuse_held(&mut self, held: Held) -> Option<(LinkId, RoomAgain)> {
-        let Held::Packet { link, bytes, progress, .. } = held else { return None };
+        let Held::Packet { link, bytes, progress, priority } = held else { return None };
         if let Some((who, _)) = progress {
             self.tell(who, Progress::Refused(PaymentReason::StoreFailed.into()));
         }
-        Some((link, self.links.give_room_back(link, bytes.len())))
+        let kept = priority != Priority::Control;
+        kept.then(|| (link, self.links.give_room_back(link, bytes.len())))
     }
 
     /// Packets that wait for a route or a look-up, and their bytes.
@@ -536,7 +583,7 @@ impl Shell {
     pub(crate) fn housekeeping(&mut self) {
         self.refusals.report();
         self.deliveries.report();
-        self.repeats.housekeeping(self.clock.now());
+        self.retries.housekeeping();
         self.chain.housekeeping();
         self.followed.retain(|_, who| !who.is_closed());
         self.searches.retain(|_, who| {

@@ -78,7 +78,8 @@ mod tests {
     fn own(n: u8, len: usize) -> OwnSend {
         let (destination, payload) = (NodeId([n; 32]), vec![n; len]);
         let progress = smol::channel::bounded(1).0;
-        OwnSend { destination, payload, proof: Vec::new(), unchecked: false, progress }
+        let (proof, unchecked, until, retries) = (Vec::new(), false, 0, 0);
+        OwnSend { destination, payload, proof, unchecked, progress, until, retries }
     }
 
     #[test]

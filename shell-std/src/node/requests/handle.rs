@@ -15,7 +15,7 @@ use blvm_mesh_core::payment::replay::REPEATS;
 use blvm_mesh_core::time::Micros;
 use secp256k1::PublicKey;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The node has stopped.
@@ -37,21 +37,42 @@ pub struct NodeHandle {
     pub(in super::super) clock: Clock,
 }
 
-/// What may be told of one datagram: that it is sent, each repeat, and its end.
-const REPORTS: usize = 2 + REPEATS as usize;
+/// What may be told of one datagram before it is listened to.
+const REPORTS: usize = 4 + 2 * REPEATS as usize;
 
 /// What became of a datagram, as far as it was waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fate {
-    /// Sent or refused by this node.
+    /// Sent or refused by this node; if it was sent anew, the last time.
     pub first: Progress,
+    /// Whether its destination says that it has it, which is only said of what is paid for.
+    pub delivered: bool,
     /// A relay's report that it was stopped for good, if one came in time.
     pub stopped: Option<Progress>,
     /// Whether it was waited for as long as a report can take, and the neighbour that took
     /// the datagram has answered since. Without a report nobody has refused it then.
     pub settled: bool,
+    /// How often it was sent again.
+    pub repeats: u8,
     /// The last report in time for which it is sent again, if there was one.
     pub repeating: Option<Progress>,
+}
+
+impl Fate {
+    fn new(first: Progress) -> Self {
+        let (delivered, stopped, settled) = (false, None, false);
+        Self { first, delivered, stopped, settled, repeats: 0, repeating: None }
+    }
+}
+
+/// What the sender of a datagram hears.
+enum Heard {
+    Report(Progress),
+    /// Nobody reports any more.
+    Nobody,
+    /// No report can come any more; whether the neighbour has answered.
+    Calm(bool),
+    Late,
 }
 
 /// Pause between looks at a link.
@@ -103,13 +124,15 @@ impl NodeHandle {
         &self.deliveries
     }
 
-    /// Sends a datagram; waits until it is on its way or refused, and then for a relay's
-    /// report that it was stopped: up to `wait`, and no longer than such a report can take.
-    /// That is [`hop_round_trip`](blvm_mesh_core::config::Timing::hop_round_trip) for each
-    /// link, twice if it is paid for (each node writes that down first), from when the first
-    /// link has taken it; and until the neighbour has answered, which it does within its
-    /// keep-alive. For a covenant, which nodes look up in the chain, it is all of `wait`; over a
-    /// serial line at least the neighbour's keep-alive.
+    /// Sends a datagram; waits until it is on its way or refused, and then for what becomes of
+    /// it, up to `wait`.
+    ///
+    /// Of what is paid for the destination's receipt or a relay's report ends the wait. Of what
+    /// is free a report does, or that none came in the time that it can take: that is
+    /// [`hop_round_trip`](blvm_mesh_core::config::Timing::hop_round_trip) for each link, from
+    /// when the first link has taken it, and until the neighbour has answered, which it does
+    /// within its keep-alive; over a serial line at least the neighbour's keep-alive. A free
+    /// datagram that was stopped because a hop took no more free traffic is sent anew meanwhile.
     ///
     /// # Errors
     /// [`Gone`].
@@ -123,43 +146,82 @@ impl NodeHandle {
     ) -> Result<Fate, Gone> {
         let (progress, told) = smol::channel::bounded(REPORTS);
         let covenant = proof.first() == Some(&INSTANT_SETTLEMENT);
-        let factor = if proof.is_empty() { 1 } else { 2 };
-        let own = OwnSend { destination, payload, proof, unchecked, progress };
+        let paid = !proof.is_empty();
+        let waits = Micros::try_from(wait.as_micros()).unwrap_or(Micros::MAX);
+        let until = if wait.is_zero() { 0 } else { self.clock.now().saturating_add(waits) };
+        let own = OwnSend { destination, payload, proof, unchecked, progress, until, retries: 0 };
         self.command(Command::Send(Box::new(own))).await?;
-        let first = told.recv().await.map_err(|_| Gone)?;
-        let repeating = Mutex::new(None);
-        let (stopped, settled) = match first {
-            Progress::Sent { hops, .. } if !wait.is_zero() => {
-                let links = u32::from(hops) + 1;
-                let trip = Duration::from_micros(self.settings.config.timing.hop_round_trip);
-                let span = if covenant { wait } else { trip * links * factor };
-                let report = async {
-                    loop {
-                        match told.recv().await.ok() {
-                            again @ Some(Progress::Repeating { .. }) => *lock(&repeating) = again,
-                            report => return (report, false),
-                        }
-                    }
-                };
+        let mut fate = Fate::new(told.recv().await.map_err(|_| Gone)?);
+        if wait.is_zero() {
+            return Ok(fate);
+        }
+        let trip = Duration::from_micros(self.settings.config.timing.hop_round_trip);
+        // Each node writes down first what is paid for.
+        let factor = if paid { 2 } else { 1 };
+        let settling = |hops: u8| {
+            let span = if covenant { wait } else { trip * (u32::from(hops) + 1) * factor };
+            Some(Box::pin(self.settle(destination, span)))
+        };
+        let Progress::Sent { hops, .. } = fate.first else { return Ok(fate) };
+        let mut calm = settling(hops);
+        let mut late = smol::Timer::after(wait);
+        loop {
+            let heard = {
+                let report = async { told.recv().await.map_or(Heard::Nobody, Heard::Report) };
                 let calm = async {
-                    let calm = self.settle(destination, span).await.is_some();
-                    if lock(&repeating).is_some() {
-                        // What becomes of the repeat is waited for.
-                        std::future::pending::<()>().await;
+                    match &mut calm {
+                        Some(calm) => Heard::Calm(calm.await.is_some()),
+                        None => std::future::pending().await,
                     }
-                    (None, calm)
                 };
                 let late = async {
-                    smol::Timer::after(wait).await;
-                    (None, covenant)
+                    (&mut late).await;
+                    Heard::Late
                 };
                 smol::future::or(report, smol::future::or(calm, late)).await
+            };
+            match heard {
+                // A free one that was sent anew.
+                Heard::Report(sent @ Progress::Sent { hops, .. }) => {
+                    (fate.first, fate.repeating, calm) = (sent, None, settling(hops));
+                }
+                Heard::Report(again @ Progress::Repeating { .. }) => {
+                    (fate.repeating, fate.settled, calm) = (Some(again), false, None);
+                }
+                Heard::Report(Progress::Repeated { repeat }) => {
+                    (fate.repeats, fate.settled) = (repeat, false);
+                }
+                Heard::Report(Progress::Delivered { repeats }) => {
+                    (fate.delivered, fate.repeats, fate.repeating) = (true, repeats, None);
+                    return Ok(fate);
+                }
+                Heard::Report(stopped @ Progress::Stopped { repeats, .. }) => {
+                    (fate.stopped, fate.repeats, fate.repeating) = (Some(stopped), repeats, None);
+                    fate.settled = false;
+                    return Ok(fate);
+                }
+                // What a relay stopped this node itself cannot send again.
+                Heard::Report(Progress::Refused(_)) => {
+                    if let Some(Progress::Repeating { reporter, cause, repeat }) = fate.repeating {
+                        let repeats = repeat.saturating_sub(1);
+                        fate.stopped = Some(Progress::Stopped { reporter, cause, repeats });
+                    }
+                    (fate.repeating, fate.settled) = (None, false);
+                    return Ok(fate);
+                }
+                Heard::Calm(answered) => {
+                    (fate.settled, calm) = (answered, None);
+                    if !paid {
+                        return Ok(fate);
+                    }
+                }
+                Heard::Late => {
+                    fate.settled |= covenant && fate.repeating.is_none();
+                    return Ok(fate);
+                }
+                Heard::Nobody => return Ok(fate),
             }
-            _ => (None, false),
-        };
-        let repeating = lock(&repeating).take();
-        let settled = settled && repeating.is_none();
-        Ok(Fate { first, stopped, settled, repeating })
+        }
     }
 
     /// Waits until the link towards a node has taken what is queued on it now, its neighbour
@@ -283,8 +345,4 @@ impl NodeHandle {
     async fn command(&self, command: Command) -> Result<(), Gone> {
         self.commands.send(command).await.map_err(|_| Gone)
     }
-}
-
-fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
-    value.lock().unwrap_or_else(PoisonError::into_inner)
 }

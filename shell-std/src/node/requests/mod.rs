@@ -81,16 +81,16 @@ impl Service {
             }
             _ => None,
         };
-        let (repeats, repeating) = match (fate.stopped, fate.repeating) {
-            (Some(Progress::Stopped { repeats, .. }), _) => (repeats, None),
-            (_, Some(Progress::Repeating { reporter, cause, repeat })) => {
+        let (repeats, repeating) = match fate.repeating {
+            Some(Progress::Repeating { reporter, cause, repeat }) => {
                 (repeat, Some(Stopped { reporter, cause: cause.to_string() }))
             }
-            _ => (0, None),
+            _ => (fate.repeats, None),
         };
         match fate.first {
             Progress::Sent { sequence, hops } => {
                 let outcome = match (&stopped, fate.settled) {
+                    _ if fate.delivered => Outcome::Delivered,
                     (Some(_), _) => Outcome::Refused,
                     (None, true) => Outcome::Sent,
                     (None, false) => Outcome::Unknown,
@@ -108,9 +108,7 @@ impl Service {
                 })
             }
             Progress::Refused(reason) => Err(RpcError::refused(words::for_the_sender(&reason))),
-            Progress::Repeating { .. } | Progress::Stopped { .. } => {
-                Err(RpcError::internal("a report came before the packet"))
-            }
+            _ => Err(RpcError::internal("a report came before the packet")),
         }
     }
 

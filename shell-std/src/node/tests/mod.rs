@@ -5,6 +5,7 @@ mod full;
 mod large;
 mod outcome;
 mod paid;
+mod receipts;
 mod serial;
 mod slow;
 

@@ -38,8 +38,10 @@ pub struct Checks {
     pub coins: BTreeMap<[u8; 32], Funded>,
     /// Payments that were refused as used or for want of room, rightly.
     pub refused: HashSet<[u8; 32]>,
-    /// Datagrams that nodes sent on, and their ways.
-    went: HashMap<Sent, Vec<Vec<HopId>>>,
+    /// Datagrams that nodes sent on, their ways, and whether they had a proof.
+    went: HashMap<Sent, Vec<(Vec<HopId>, bool)>>,
+    /// Datagrams that were handed over where they ended, by source and number.
+    handed: HashSet<(usize, NodeId, u64)>,
     /// What destinations signed of the routes to them.
     confirmed: HashSet<[u8; 32]>,
     /// Nodes that lied, and may have signed anything.
@@ -77,6 +79,11 @@ impl Checks {
             None => drop(self.counts.insert(what.to_owned(), 1)),
         }
     }
+
+    /// A datagram is handed over where it ends.
+    pub(super) fn handed_over(&mut self, n: usize, source: NodeId, sequence: u64) {
+        self.handed.insert((n, source, sequence));
+    }
 }
 
 impl World {
@@ -99,6 +106,7 @@ impl World {
                 self.within_shares(n, given, step);
                 self.errors_from_the_way(n, given, step);
             }
+            self.receipts_are_true(n, step);
             self.refused_rightly(n, given, step);
             let paid = self.paid_for(n, given, step);
             self.remembers(n, given, step);

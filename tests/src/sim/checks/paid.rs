@@ -109,8 +109,12 @@ impl World {
                 continue;
             }
             let d = datagram(packet).expect("a datagram went on");
-            if priority == Some(Priority::Paid) && booked.is_empty() {
-                self.passes_again(n, &d, given);
+            let signed = d.signed.is_some() && mode == MeshMode::PaymentGated;
+            let known = signed && self.checks.passed.contains_key(&(n, what_was_signed(&d)));
+            if booked.is_empty()
+                && (priority == Some(Priority::Paid) || (earned.is_some() && known))
+            {
+                self.passes_again(n, &d, given, earned.is_some());
                 continue;
             }
             let known = self.checks.free.contains(d.payload);
@@ -184,12 +188,13 @@ impl World {
     }
 
     /// I2: one packet, carried at most four times, a second apart, and once more after a
-    /// restart.
-    fn passes_again(&mut self, n: usize, d: &Datagram<'_>, given: &Given) {
+    /// restart; where it ends once in each run.
+    fn passes_again(&mut self, n: usize, d: &Datagram<'_>, given: &Given, ends: bool) {
         let (boot, now) = (self.nodes[n].boots, self.nodes[n].local(self.now));
         let passed = self.checks.passed.get_mut(&(n, what_was_signed(d)));
         let passed = passed.unwrap_or_else(|| panic!("I2: node {n} carries unpaid: {given:?}"));
         if passed.boot == boot {
+            assert!(!ends, "I2: node {n} delivers twice: {given:?}");
             let early = now < passed.at + REPEAT_PAUSE;
             assert!(!early && passed.times <= REPEATS, "I2: node {n}: {passed:?}: {given:?}");
             passed.times += 1;
@@ -197,7 +202,10 @@ impl World {
             (passed.boot, passed.times) = (boot, 1 + REPEATS);
         }
         passed.at = now;
-        self.checks.count("carried again for one payment");
+        self.checks.count(match ends {
+            true => "delivered after a restart",
+            false => "carried again for one payment",
+        });
     }
 
     /// Whether somebody paid for exactly this. What goes back to the source at most.

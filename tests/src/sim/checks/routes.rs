@@ -4,11 +4,11 @@ use super::super::World;
 use super::super::machine::{Did, Given, Step};
 use super::super::node::Search;
 use super::paid::datagram;
-use blvm_mesh_core::id::{LinkId, NodeId};
+use blvm_mesh_core::id::{HopId, LinkId, NodeId};
 use blvm_mesh_core::mesh::Event;
 use blvm_mesh_core::time::Micros;
 use blvm_mesh_core::wire::Header;
-use blvm_mesh_core::wire::route_error::RouteError;
+use blvm_mesh_core::wire::route_error::{Cause, RouteError};
 use blvm_mesh_core::wire::route_reply::RouteReply;
 
 fn error_in(given: &Given) -> Option<(LinkId, RouteError)> {
@@ -30,15 +30,38 @@ impl World {
                 && let Some(d) = datagram(bytes)
             {
                 let sent = (n, *link, d.source, d.destination, d.sequence);
-                self.checks.went.entry(sent).or_default().push(d.route().to_vec());
+                let way = (d.route().to_vec(), d.signed.is_some());
+                self.checks.went.entry(sent).or_default().push(way);
             }
         }
         let refused = step.did.iter().any(|d| matches!(d, Did::Reject { ticket: None, .. }));
         let Some((link, e)) = error_in(given).filter(|_| !refused) else { return };
         let went = self.checks.went.get(&(n, link, e.source, e.destination, e.sequence));
-        let same = went.is_some_and(|ways| ways.iter().any(|way| way[..] == e.hops[..]));
+        // Only what has a proof has a receipt.
+        let receipt = e.cause == Cause::Delivered;
+        let is = |(way, paid): &(Vec<HopId>, bool)| way[..] == e.hops[..] && (*paid || !receipt);
+        let same = went.is_some_and(|ways| ways.iter().any(is));
         assert!(same, "I3: node {n} believes of a datagram that did not go there: {given:?}");
-        self.checks.count("errors believed");
+        self.checks.count(if receipt { "receipts believed" } else { "errors believed" });
+    }
+
+    /// What its destination is said to have was handed over there, unless a liar is on the way.
+    pub(super) fn receipts_are_true(&mut self, n: usize, step: &Step) {
+        for did in &step.did {
+            let Did::Publish(Event::Delivered { sequence, destination }) = did else { continue };
+            let Some(sent) = self.nodes[n].own_paid.get(sequence) else { continue };
+            let hops = datagram(&sent.bytes).expect("it was sent").route();
+            let way = hops.into_iter().chain([destination.hop()]);
+            let way: Vec<_> = way.map(|hop| self.by_hop.get(&hop).copied()).collect();
+            let honest = |m: &Option<usize>| {
+                m.is_some_and(|m| self.nodes[m].honest && !self.checks.lied.contains(&m))
+            };
+            if let (true, Some(Some(end))) = (way.iter().all(honest), way.last()) {
+                let there = self.checks.handed.contains(&(*end, self.id(n), *sequence));
+                assert!(there, "I3: node {n} is told that {end} has {sequence:x}, and it has not");
+                self.checks.count("receipts that are true");
+            }
+        }
     }
 
     /// Notes which routes a node confirms as their end.

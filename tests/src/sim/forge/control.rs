@@ -108,6 +108,37 @@ impl World {
         vec![out]
     }
 
+    /// Receipts for paid datagrams of a neighbour that did not go by him, as they are and as if
+    /// they had. He even knows their numbers.
+    pub(super) fn receipts(&mut self, m: usize, victim: usize) -> Vec<Vec<u8>> {
+        let sent = self.nodes[victim].own_paid.values();
+        let sent: Vec<Parts> = sent.filter_map(|paid| Parts::of(&paid.bytes)).collect();
+        let me = self.id(m);
+        let foreign = |p: &&Parts| p.destination != me && !p.hops.contains(&me.hop());
+        let mut out = Vec::new();
+        for parts in sent.iter().filter(foreign) {
+            let behind = parts.hops.iter().skip(1).copied();
+            let over_him = [me.hop()].into_iter().chain(behind).collect();
+            for hops in [parts.hops.iter().copied().collect(), over_him] {
+                let error = RouteError {
+                    hop_limit: 0,
+                    sequence: parts.sequence,
+                    source: parts.source,
+                    destination: parts.destination,
+                    reporter: parts.destination,
+                    next: parts.destination.hop(),
+                    cause: Cause::Delivered,
+                    hops,
+                };
+                let mut packet = vec![0; 600];
+                let n = error.write(&mut packet).expect("it fits");
+                packet.truncate(n);
+                out.push(packet);
+            }
+        }
+        out
+    }
+
     fn hops(&mut self, m: usize) -> Hops {
         let n = self.rng.below(4);
         let mut hops: Hops = (0..n)

@@ -60,11 +60,13 @@ pub enum Lie {
     Frame,
     /// The connection anew, and what is free again.
     Renew,
+    /// Receipts for what others have sent and he has not.
+    Receipt,
 }
 
 impl Lie {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Forge,
         Self::Mangle,
         Self::Tamper,
@@ -87,6 +89,7 @@ impl Lie {
         Self::Resend,
         Self::Frame,
         Self::Renew,
+        Self::Receipt,
     ];
 
     /// Its name on the command line.
@@ -123,6 +126,7 @@ impl World {
             Lie::Ride => self.riding(m, victim),
             Lie::Resend => self.resent(m, victim),
             Lie::Frame => self.framed(m),
+            Lie::Receipt => self.receipts(m, victim),
             Lie::Renew => return self.come_again(m, victim),
             // Done when something is to be passed on.
             Lie::Blackhole | Lie::Meddle => return,
