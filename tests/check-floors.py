@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Fails if a room of core imports from a room that is not on a lower floor.
+"""Fails if a room imports from a room that is not on a lower floor: of core, and of the std node.
 
-Rooms on one floor do not know one another, so there can be no circle."""
+Rooms on one floor do not know one another, so there can be no circle. In the std node no two
+files import from each other either, whichever way round, and nobody but its own folder names a
+transport."""
 import pathlib
 import re
 import sys
 
-FLOORS = [
+CORE = [
     ["id", "time", "mode", "tariff", "rng"],
     ["config", "signature"],
     ["tables"],
@@ -16,9 +18,25 @@ FLOORS = [
     ["routing"],
     ["mesh"],
 ]
-FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+NODE = [
+    ["link", "clock", "deliveries", "presence", "progress", "runtime", "status"],
+    ["transport"],
+    ["engine"],
+    ["requests"],
+    ["mod"],
+]
+# What `transport/` shows to the rest of the node; the others are transports or their means.
+SHOWN = {"all", "memory"}
 TESTS_ONLY = re.compile(r"(^|_)(tests?|samples|vectors|test_shared|test_invoice)$")
 USE = re.compile(r"\bcrate::(?:([a-z_0-9]+)|\{(.*?)\})", re.DOTALL)
+SOURCES = pathlib.Path(__file__).resolve().parent.parent
+
+
+def code(path):
+    """A file's text without comments and who may see what, which may name anything, and without
+    the tests at its end."""
+    text = re.sub(r"//.*|\bpub\(in [^)]*\)", "", path.read_text())
+    return re.split(r"#\[cfg\(test\)\]\s*(?:pub\S* )?mod \w+ \{", text)[0]
 
 
 def imports(text):
@@ -30,30 +48,131 @@ def imports(text):
             yield name, line
 
 
-def main():
-    root = pathlib.Path(__file__).resolve().parent.parent / "core" / "src"
+def check_core():
+    floor_of = {room: floor for floor, rooms in enumerate(CORE) for room in rooms}
+    root = SOURCES / "core" / "src"
     bad, seen = [], set()
     for path in sorted(root.rglob("*.rs")):
         parts = path.relative_to(root).with_suffix("").parts
         if parts == ("lib",) or TESTS_ONLY.search(parts[-1]):
             continue
         room = parts[0]
-        if room not in FLOOR_OF:
+        if room not in floor_of:
             bad.append(f"{path}: room {room} has no floor")
             continue
         seen.add(room)
-        # Comments may name anything, and so may the tests at the end of a file.
-        text = re.sub(r"//.*", "", path.read_text())
-        text = re.split(r"#\[cfg\(test\)\]\s*(?:pub\S* )?mod \w+ \{", text)[0]
-        for other, line in imports(text):
+        for other, line in imports(code(path)):
             if other == room or TESTS_ONLY.search(other):
                 continue
-            if FLOOR_OF.get(other, len(FLOORS)) >= FLOOR_OF[room]:
+            if floor_of.get(other, len(CORE)) >= floor_of[room]:
                 bad.append(f"{path}:{line}: {room} imports {other}")
-    bad += [f"room {room} is not there" for room in FLOOR_OF.keys() - seen]
+    return bad + [f"core: room {room} is not there" for room in floor_of.keys() - seen]
+
+
+def expand(tree):
+    """The paths of a use tree: `a::{b, c::d}` is `a::b` and `a::c::d`."""
+    head, brace, rest = tree.partition("{")
+    if not brace:
+        yield re.split(r"\s+as\s+", tree.strip())[0]
+        return
+    depth, start = 0, 0
+    rest = rest[: rest.rindex("}")]
+    for at, char in enumerate(rest + ","):
+        depth += (char == "{") - (char == "}")
+        if char == "," and depth == 0:
+            if rest[start:at].strip():
+                yield from (head.strip() + path for path in expand(rest[start:at]))
+            start = at + 1
+
+
+def paths(text):
+    """The paths that a file names, each once."""
+    uses = re.compile(r"^\s*(?:pub(?:\([^)]*\))?\s+)?use\s+([^;]+);", re.MULTILINE)
+    found = [path for use in uses.findall(text) for path in expand(use)]
+    text = uses.sub("", text)
+    found += re.findall(r"\b(?:crate::node|super|self)(?:::\w+)+", text)
+    found += re.findall(r"(?<![\w:])[a-z_]\w*(?:::\w+)+", text)
+    return set(found)
+
+
+class Node:
+    """The files of the std node by their modules: `("transport", "tcp", "read")`."""
+
+    def __init__(self):
+        self.root = SOURCES / "shell-std" / "src" / "node"
+        self.files = {}
+        for path in sorted(self.root.rglob("*.rs")):
+            parts = path.relative_to(self.root).with_suffix("").parts
+            if parts[0] != "tests":
+                self.files[parts[:-1] if parts[-1] == "mod" else parts] = path
+
+    def resolve(self, module, path):
+        """The module whose file a path leads to; None if that is outside of the node."""
+        parts = path.split("::")
+        if parts[:2] == ["crate", "node"]:
+            at, parts = (), parts[2:]
+        elif parts[0] in ("super", "self"):
+            at = module
+            while parts and parts[0] in ("super", "self"):
+                if parts[0] == "super":
+                    if not at:
+                        return None
+                    at = at[:-1]
+                parts = parts[1:]
+        elif (*module, parts[0]) in self.files:
+            at = module
+        else:
+            return None
+        while parts and (*at, parts[0]) in self.files:
+            at, parts = (*at, parts[0]), parts[1:]
+        return at
+
+    def arrows(self):
+        for module, path in self.files.items():
+            for named in paths(code(path)):
+                other = self.resolve(module, named)
+                if other is not None and other != module:
+                    yield module, other
+
+
+def circle(arrows):
+    """The modules of a circle, if there is one."""
+    left = set(arrows)
+    while left:
+        named = set().union(*(arrows[module] for module in left))
+        ends = {module for module in left if module not in named or not arrows[module] & left}
+        if not ends:
+            return sorted("::".join(module) or "mod" for module in left)
+        left -= ends
+    return None
+
+
+def check_node():
+    floor_of = {room: floor for floor, rooms in enumerate(NODE) for room in rooms}
+    node, bad, arrows = Node(), [], {}
+    room = lambda module: module[0] if module else "mod"
+    bad += [f"node: room {r} has no floor" for r in {room(m) for m in node.files} - floor_of.keys()]
+    bad += [f"node: room {r} is not there" for r in floor_of.keys() - {room(m) for m in node.files}]
+    for module, other in node.arrows():
+        arrows.setdefault(module, set()).add(other)
+        here, there = room(module), room(other)
+        if here != there and floor_of.get(there, len(NODE)) >= floor_of.get(here, 0):
+            bad.append(f"{node.files[module]}: {here} imports {there}")
+        if here != "transport" == there and other[1:2] and other[1] not in SHOWN:
+            bad.append(f"{node.files[module]}: names the transport {other[1]}")
+    arrows = {module: arrows.get(module, set()) for module in node.files}
+    if round_trip := circle(arrows):
+        bad.append(f"node: files import from each other, among {', '.join(round_trip)}")
+    return bad
+
+
+def main():
+    bad = check_core() + check_node()
     if bad:
         sys.exit("\n".join(bad))
-    print(f"{len(seen)} rooms on {len(FLOORS)} floors, each imports only from below")
+    for name, floors in [("core", CORE), ("the std node", NODE)]:
+        rooms = sum(map(len, floors))
+        print(f"{name}: {rooms} rooms on {len(floors)} floors, each imports only from below")
 
 
 main()

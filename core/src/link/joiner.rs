@@ -5,6 +5,8 @@ use super::{
     fragment::{FragmentError, Lane, Record},
     packet_buffer::{Full, PacketBuffer},
 };
+#[cfg(feature = "alloc")]
+use alloc::vec::Vec;
 use core::mem;
 
 /// Puts together what the neighbour split: one packet per lane at a time.
@@ -110,6 +112,15 @@ impl Joiner<super::packet_buffer::Growable> {
         self.free.packet.memory().saturating_add(self.paid.packet.memory())
     }
 
+    /// Lends memory for packets to come, such as [`Records::take`] gave away: to a lane that
+    /// has none, if it may keep as much. It is dropped otherwise.
+    pub fn lend(&mut self, memory: Vec<u8>) {
+        let mut lanes = [&mut self.free, &mut self.paid].into_iter();
+        if let Some(lane) = lanes.find(|lane| lane.packet.memory() == 0) {
+            lane.packet.lend(memory);
+        }
+    }
+
     /// Gives back the memory that is kept for packets to come.
     pub fn trim(&mut self) {
         for lane in [&mut self.free, &mut self.paid] {
@@ -172,10 +183,25 @@ impl<B: PacketBuffer> Records<'_, B> {
         self.joiner.set_max_packet(max_packet);
     }
 
+    /// Bytes of the body that are left. A packet that came in one record ended there.
+    pub fn left(&self) -> usize {
+        self.rest.len()
+    }
+
     fn take_back(&mut self) {
         if let Some(lane) = self.lent.take() {
             self.joiner.lane(lane).packet.clear();
         }
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl Records<'_, super::packet_buffer::Growable> {
+    /// Takes the packet just given together with its memory, so that it need not be copied;
+    /// `None` if it came in one record, and lies in the body.
+    pub fn take(&mut self) -> Option<Vec<u8>> {
+        let lane = self.lent.take()?;
+        Some(self.joiner.lane(lane).packet.take())
     }
 }
 
@@ -297,6 +323,32 @@ mod tests {
             }
             arrived += 56;
         }
+    }
+
+    #[cfg(feature = "alloc")]
+    #[test]
+    fn a_packet_is_taken_with_its_memory_which_is_lent_for_the_next() {
+        use super::super::packet_buffer::Growable;
+        let mut joiner = Joiner::new(9999, 100, Growable::new(10), Growable::new(10));
+        let mut body = *b"\x01\0\x02\0ab\0\0\x01\0c\0\0\x01\0d";
+        let mut records = joiner.records(0, &mut body).unwrap();
+        let place = records.next().unwrap().unwrap().bytes.as_ptr();
+        let taken = records.take().unwrap();
+        assert_eq!((taken.as_ptr(), &taken[..], records.left()), (place, &b"abc"[..], 5));
+        assert_eq!(records.next().unwrap().unwrap().bytes, b"d");
+        assert_eq!((records.take(), records.left()), (None, 0));
+        drop(records);
+        assert_eq!(joiner.memory(), 0);
+        joiner.lend(taken);
+        let lent = joiner.memory();
+        assert!((3..=10).contains(&lent));
+        // More than a lane keeps.
+        joiner.lend(Vec::with_capacity(11));
+        assert_eq!(joiner.memory(), lent);
+        let mut body = *b"\x01\0\x02\0xy\0\0\x01\0z";
+        let mut records = joiner.records(0, &mut body).unwrap();
+        let packet = records.next().unwrap().unwrap();
+        assert_eq!((&packet.bytes[..], packet.bytes.as_ptr()), (&b"xyz"[..], place));
     }
 
     #[cfg(feature = "alloc")]

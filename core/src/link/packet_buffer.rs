@@ -72,6 +72,19 @@ impl Growable {
         Self { bytes: Vec::new(), keep }
     }
 
+    /// What it holds, with its memory: it has none afterwards.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        core::mem::take(&mut self.bytes)
+    }
+
+    /// Keeps this memory for the next packet, if it may keep as much. It must hold nothing.
+    pub(super) fn lend(&mut self, mut memory: Vec<u8>) {
+        if memory.capacity() <= self.keep {
+            memory.clear();
+            self.bytes = memory;
+        }
+    }
+
     /// Gives back the memory that it keeps while it holds nothing.
     pub fn trim(&mut self) {
         if self.bytes.is_empty() {

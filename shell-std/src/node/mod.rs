@@ -67,8 +67,6 @@ const MOST_WAITING: usize = 1024;
 const SPARE_LINKS: usize = 8;
 /// A link whose neighbour takes nothing for so long is closed.
 const STALLED: Micros = 30 * SECOND;
-/// Time in which a split packet must be complete.
-const JOIN_TIMEOUT: Micros = 60 * SECOND;
 /// How long a node that stops waits for the store, and then for its links.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -79,6 +77,8 @@ pub struct Node {
     /// Dropping a task ends it.
     around: Vec<Task<()>>,
     transports: Transports,
+    #[cfg(test)]
+    ways: Ways,
     store: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -202,7 +202,15 @@ impl Node {
             clock,
         };
         tracing::info!(node = %handle.id(), listen = ?listen_addr, "node is running");
-        Ok(Self { handle, engine, around, transports, store: Some(thread) })
+        Ok(Self {
+            handle,
+            engine,
+            around,
+            transports,
+            #[cfg(test)]
+            ways,
+            store: Some(thread),
+        })
     }
 
     /// For questions and orders.
@@ -280,11 +288,8 @@ fn restore<E: std::fmt::Display>(
 }
 
 fn link_settings(settings: &Settings) -> LinkSettings {
-    let max_packet = settings.config.max_packet as usize;
     LinkSettings {
         most: settings.config.capacities.neighbours.saturating_add(SPARE_LINKS),
-        max_packet,
-        join_timeout: JOIN_TIMEOUT,
         memory: settings.shell.link_memory,
         stalled: STALLED,
     }

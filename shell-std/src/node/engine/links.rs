@@ -4,13 +4,11 @@ use super::conduct::Conduct;
 use crate::node::clock::Clock;
 use crate::node::link::buffer::Buffer;
 use crate::node::link::egress::{Egress, Pushed, RoomAgain, Sent};
-use crate::node::link::memory::{Budget, Counted, Share};
+use crate::node::link::memory::{Budget, Share};
 use crate::node::presence::{Presence, Present};
 use crate::node::status::DialStatus;
 use crate::node::transport::{Carriage, Limits, Offer};
 use blvm_mesh_core::id::{LinkId, NodeId, Standing};
-use blvm_mesh_core::link::joiner::Joiner;
-use blvm_mesh_core::link::packet_buffer::Growable;
 use blvm_mesh_core::mesh::Priority;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 use blvm_mesh_core::wire::Header;
@@ -19,10 +17,6 @@ use secp256k1::PublicKey;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Memory that a link keeps for the next split packet.
-const KEEP: usize = 128 * 1024;
-/// Longest packet before the hello, in bytes: a hello is shorter.
-const LONGEST_HELLO: usize = 1024;
 /// Where memory is scarce, a stranger's link that makes no progress for so long is closed.
 const STALLED_IN_NEED: Micros = 2 * SECOND;
 /// What a link must have for that, in bytes.
@@ -33,10 +27,6 @@ const WORTH_CLOSING: usize = 8 * 1024;
 pub(crate) struct LinkSettings {
     /// Most links at once.
     pub(crate) most: usize,
-    /// Largest packet that is put together.
-    pub(crate) max_packet: usize,
-    /// Time in which a split packet must be complete.
-    pub(crate) join_timeout: Micros,
     /// Memory of all links, in bytes.
     pub(crate) memory: usize,
     /// A link whose neighbour takes nothing for so long is closed.
@@ -61,8 +51,6 @@ pub(crate) struct Link {
     pub(crate) keepalive: Micros,
     egress: Arc<Egress>,
     dirty: bool,
-    joiner: Option<Joiner<Growable>>,
-    joined: Counted,
     share: Arc<Share>,
     progress: Progress,
     limits: Limits,
@@ -121,15 +109,8 @@ impl Link {
         if written != self.progress.written.0 || !waits || is_watched {
             self.progress.written = (written, now);
         }
-        let unfinished = self.joiner.as_ref().is_some_and(|j| j.poll_timeout().is_some());
-        if read != self.progress.read.0 {
+        if read != self.progress.read.0 || is_watched || !self.share.is_unfinished() {
             self.progress.read = (read, now);
-        } else if let Some(joiner) = &mut self.joiner {
-            joiner.trim();
-            self.joined.set(joiner.memory());
-        }
-        if is_watched || !(unfinished || self.share.is_partial()) {
-            self.progress.read.1 = now;
         }
         let since = |at: Micros| now.saturating_sub(at);
         (since(self.progress.written.1), since(self.progress.read.1))
@@ -227,8 +208,6 @@ impl Links {
         let share = Share::new(self.budget.clone(), own);
         let egress = Arc::new(Egress::new(limits.egress, share.clone()));
         let carriage = offer.accept(id, egress.clone(), share.clone())?;
-        let memory = || Growable::new(KEEP);
-        let timeout = self.settings.join_timeout;
         let link = Link {
             peer,
             public_key,
@@ -243,8 +222,6 @@ impl Links {
             keepalive: 0,
             egress,
             dirty: false,
-            joiner: Some(Joiner::new(LONGEST_HELLO, timeout, memory(), memory())),
-            joined: Counted::nothing(share.clone()),
             share,
             progress: Progress { read: (0, now), written: (0, now) },
             limits,
@@ -348,37 +325,19 @@ impl Links {
         Some(link.peer)
     }
 
-    pub(crate) fn take_joiner(&mut self, link: LinkId) -> Option<Joiner<Growable>> {
-        self.links.get_mut(&link)?.joiner.take()
-    }
-
-    /// Ends the treatment of a batch that began with [`Self::take_joiner`].
-    pub(crate) fn give_back(
-        &mut self,
-        link: LinkId,
-        joiner: Joiner<Growable>,
-        buffer: Buffer,
-        received: Counts,
-    ) {
+    /// Counts the packets of a batch, and gives its buffer back.
+    pub(crate) fn received(&mut self, link: LinkId, mut buffer: Buffer, received: Counts) {
         if let Some(link) = self.links.get_mut(&link) {
-            link.joined.set(joiner.memory());
-            link.joiner = Some(joiner);
             link.received_packets += received.packets;
             link.received_bytes += received.bytes;
+            buffer.clear();
             link.carriage.give_back(buffer);
         }
     }
 
-    /// Longest packet that is taken on a link now, in bytes; `None` if it is gone.
-    pub(crate) fn longest_packet(&self, link: LinkId) -> Option<usize> {
-        let up = self.links.get(&link)?.up;
-        Some(if up { self.settings.max_packet } else { LONGEST_HELLO })
-    }
-
-    /// Whether a link has more memory than it may have, for a packet that is not complete.
+    /// Whether a link has more memory than it may have.
     pub(crate) fn holds_too_much(&self, link: LinkId) -> bool {
-        let over = |link: &Link| link.joiner.as_ref().is_some_and(|j| j.memory() > KEEP);
-        self.links.get(&link).is_some_and(|link| over(link) && !link.share.is_within())
+        self.links.get(&link).is_some_and(|link| !link.share.is_within())
     }
 
     /// Lanes that have room again because memory was given back.
@@ -394,8 +353,8 @@ impl Links {
         let mut closed = Vec::new();
         let mut idle = Vec::new();
         for (id, link) in &mut self.links {
-            if let Some(Err(error)) = link.joiner.as_mut().map(|j| j.handle_timeout(now)) {
-                closed.push((*id, error.to_string()));
+            if link.share.is_overdue(now) {
+                closed.push((*id, "a packet was not complete in time".to_owned()));
                 continue;
             }
             let stalled = link.stalled(now);

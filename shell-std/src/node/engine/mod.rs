@@ -267,6 +267,7 @@ impl Engine {
                     self.give(now, Input::PeerConnected { link, peer, dialed, standing });
                 }
             }
+            LinkEvent::Starved { link } => self.starved(now, link),
             LinkEvent::Down { link, reason } => self.close(now, link, &reason),
             LinkEvent::Room { link, lane } => {
                 self.give(now, Input::Congestion { link, lane, full: false });
@@ -304,36 +305,28 @@ impl Engine {
 
     fn batch(&mut self, now: Micros, batch: Batch) {
         let Batch { link, mut buffer } = batch;
-        let Some(mut joiner) = self.shell.links.take_joiner(link) else { return };
         let mut received = Counts::default();
-        for frame in buffer.frames.drain(..) {
-            let body = buffer.bytes.get_mut(frame).unwrap_or_default();
-            let result = joiner.records(now, body).and_then(|mut records| {
-                while let Some(packet) = records.next()? {
-                    received.packets += 1;
-                    received.bytes += packet.bytes.len() as u64;
-                    self.packet(now, link, packet.bytes);
-                    let Some(most) = self.shell.links.longest_packet(link) else { break };
-                    records.set_max_packet(most);
-                }
-                Ok(())
-            });
-            if let Err(error) = result {
-                self.close(now, link, &error.to_string());
-            }
+        for number in 0..buffer.packets.len() {
+            // One of them may have closed it.
             if self.shell.links.get(link).is_none() {
                 return;
             }
+            let Some(packet) = buffer.packet(number) else { continue };
+            received.packets += 1;
+            received.bytes += packet.len() as u64;
+            self.packet(now, link, packet);
         }
-        if received.packets == 0 {
-            self.give(now, Input::LinkAlive { link, incoming: true });
-        }
-        self.shell.links.give_back(link, joiner, buffer, received);
+        self.shell.links.received(link, buffer, received);
+    }
+
+    /// A link has no memory for a packet that comes in parts: another that holds some and does
+    /// nothing gives way, or it does.
+    fn starved(&mut self, now: Micros, link: LinkId) {
         if self.shell.links.holds_too_much(link) {
             self.overdue(now);
-            if self.shell.links.holds_too_much(link) {
-                self.close(now, link, "no memory is left for the packet that it sends in parts");
-            }
+        }
+        if self.shell.links.holds_too_much(link) {
+            self.close(now, link, "no memory is left for the packet that it sends in parts");
         }
     }
 

@@ -7,6 +7,7 @@
 //! links with this node's own neighbours. Before its hello a link has a few KiB, which are not
 //! counted.
 
+use blvm_mesh_core::time::Micros;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -60,6 +61,8 @@ pub(crate) struct Share {
     written: AtomicU64,
     unwritten: AtomicUsize,
     partial: AtomicBool,
+    /// When a packet that is not complete must be; `Micros::MAX`: there is none.
+    unfinished: AtomicU64,
 }
 
 impl Share {
@@ -73,6 +76,7 @@ impl Share {
             written: AtomicU64::new(0),
             unwritten: AtomicUsize::new(0),
             partial: AtomicBool::new(false),
+            unfinished: AtomicU64::new(Micros::MAX),
         })
     }
 
@@ -128,8 +132,23 @@ impl Share {
         self.partial.store(partial, Ordering::Relaxed);
     }
 
-    pub(crate) fn is_partial(&self) -> bool {
+    fn is_partial(&self) -> bool {
         self.partial.load(Ordering::Relaxed)
+    }
+
+    /// When the packet of which a part has come must be complete, if there is one.
+    pub(crate) fn set_unfinished(&self, deadline: Option<Micros>) {
+        self.unfinished.store(deadline.unwrap_or(Micros::MAX), Ordering::Relaxed);
+    }
+
+    /// Whether part of a frame or of a packet has come.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        self.is_partial() || self.unfinished.load(Ordering::Relaxed) != Micros::MAX
+    }
+
+    /// Whether the time of a packet that is not complete is over.
+    pub(crate) fn is_overdue(&self, now: Micros) -> bool {
+        self.unfinished.load(Ordering::Relaxed) <= now
     }
 
     /// So many bytes are to be written to the connection.
@@ -185,6 +204,7 @@ impl Counted {
     /// Counts so many bytes from now on.
     pub(crate) fn set(&mut self, bytes: usize) {
         match bytes.checked_sub(self.bytes) {
+            Some(0) => {}
             Some(more) => self.share.take(more),
             None => self.share.give(self.bytes - bytes),
         }

@@ -27,14 +27,14 @@ pub struct Gone;
 /// state machine, between two packets.
 #[derive(Clone)]
 pub struct NodeHandle {
-    pub(in super::super) commands: smol::channel::Sender<Command>,
-    pub(in super::super) deliveries: Arc<Deliveries>,
+    pub(in crate::node) commands: smol::channel::Sender<Command>,
+    pub(in crate::node) deliveries: Arc<Deliveries>,
     pub(crate) status: Arc<DialStatus>,
     pub(crate) transports: TransportStatus,
-    pub(in super::super) settings: Arc<Settings>,
-    pub(in super::super) public_key: PublicKey,
-    pub(in super::super) listen_addr: Option<SocketAddr>,
-    pub(in super::super) clock: Clock,
+    pub(in crate::node) settings: Arc<Settings>,
+    pub(in crate::node) public_key: PublicKey,
+    pub(in crate::node) listen_addr: Option<SocketAddr>,
+    pub(in crate::node) clock: Clock,
 }
 
 /// What may be told of one datagram before it is listened to.

@@ -2,11 +2,12 @@
 
 pub(super) mod handle;
 mod headers;
+mod issue;
 mod payments;
 mod quoted;
 mod reports;
 
-pub use payments::{Issue, Issued};
+pub use issue::{Issue, Issued};
 
 use super::deliveries::Delivery;
 use super::progress::Progress;

@@ -11,7 +11,7 @@ use blvm_mesh_core::payment::packed::{self, IssuerHint, PackError};
 use blvm_mesh_core::payment::proof::{INSTANT_SETTLEMENT, LIGHTNING};
 use blvm_mesh_core::payment::terms::Terms;
 use blvm_mesh_core::wire::datagram::head_len;
-use secp256k1::{PublicKey, Secp256k1};
+use secp256k1::Secp256k1;
 
 /// Time until an invoice expires where the request names none, in seconds.
 const EXPIRY: u64 = 3600;
@@ -24,35 +24,6 @@ const MOST_PROOF: usize = 8192;
 const USUAL_PROOF: usize = 200;
 /// Least that is mined and relayed, in satoshi per 1,000 virtual bytes.
 const FEE_RATE: u64 = 1_000;
-
-/// Signs invoices with a key of this node's own, for trials on regtest.
-pub trait Issue: Send + Sync + 'static {
-    /// An invoice that commits to the terms with this hash.
-    ///
-    /// # Errors
-    /// Why there is none, as a sentence.
-    fn issue(
-        &self,
-        terms_hash: [u8; 32],
-        amount_msat: u64,
-        expiry_s: u64,
-    ) -> Result<Issued, String>;
-}
-
-/// An invoice, and its preimage: it counts as paid.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Issued {
-    /// The invoice.
-    pub invoice: String,
-    /// Its preimage.
-    pub preimage: [u8; 32],
-    /// Its payment hash.
-    pub payment_hash: [u8; 32],
-    /// Who signed it.
-    pub issuer: PublicKey,
-    /// When it expires, in seconds since 1970.
-    pub expires_at: u64,
-}
 
 impl Service {
     pub(super) async fn quote(&self, destination: NodeId, bytes: u64) -> Result<Quote, RpcError> {

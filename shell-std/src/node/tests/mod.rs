@@ -1,8 +1,10 @@
 //! Real nodes in one process, on loopback ports that the system gives.
 
 mod covenant;
+mod early;
 mod full;
 mod large;
+mod memory;
 mod outcome;
 mod paid;
 mod receipts;
@@ -344,7 +346,7 @@ fn a_neighbour_that_does_not_read_stalls_nobody() {
     });
 }
 
-/// A neighbour that shakes hands, says hello and then reads no more.
+/// A neighbour that shakes hands, says something and then reads no more.
 struct Deaf {
     id: NodeId,
     _stream: Async<std::net::TcpStream>,
@@ -352,34 +354,64 @@ struct Deaf {
 
 impl Deaf {
     async fn connect(node: &Node, key: SecretKey) -> Self {
-        use blvm_mesh_core::link::fragment::{FrameBuilder, Lane, Splitter};
-        use blvm_mesh_core::wire::hello::{self, Hello, Told};
+        Self::saying(node, key, &[hello(node)], &[]).await
+    }
+
+    /// Says all of this at once, in frames of 2,000 bytes, and at last a frame of these records.
+    async fn saying(node: &Node, key: SecretKey, packets: &[Vec<u8>], records: &[u8]) -> Self {
+        use blvm_mesh_core::link::fragment::{FrameBuilder, Lane, Put, Splitter};
+        use blvm_mesh_core::link::transport::{FRAME_OVERHEAD, HEADER_LEN};
         use smol::io::AsyncWriteExt;
         let link_key = LinkKey::new(&key, PATIENCE);
         let at = node.handle().listen_addr().unwrap().to_string();
         let remote = node.handle().public_key();
-        let (stream, mut sender, _) = transport::shake_hands(&link_key, &at, &remote).await;
-        let config = &node.handle().settings().config;
-        let hello = Hello {
-            missing: false,
-            network: config.network,
-            mode: config.mode,
-            quality: 256,
-            max_packet: config.max_packet,
-            tariff: config.payment.tariff,
-            keepalive_ms: 0,
-            unix: 0,
-            free: [Told::ANY; 3],
-            issuers: Default::default(),
+        let (stream, mut sender, _) = transport::all::shake_hands(&link_key, &at, &remote).await;
+        let mut said = Vec::new();
+        let mut say = |frame: &mut [u8]| {
+            sender.seal_frame(frame).unwrap();
+            said.extend_from_slice(frame);
         };
-        let mut packet = [0; hello::MAX_LEN];
-        let len = hello.write(&mut packet).unwrap();
-        let mut frame = vec![0; 2000];
-        let mut builder = FrameBuilder::new(&mut frame, u16::MAX).unwrap();
-        Splitter::default().put(&mut builder, Lane::Free, &packet[..len]).unwrap();
-        let len = builder.finish();
-        sender.seal_frame(&mut frame[..len]).unwrap();
-        (&stream).write_all(&frame[..len]).await.unwrap();
+        let (mut splitter, mut left) = (Splitter::default(), packets.iter().peekable());
+        while left.peek().is_some() {
+            let mut frame = vec![0; 2_000];
+            let mut builder = FrameBuilder::new(&mut frame, u16::MAX).unwrap();
+            while let Some(packet) = left.peek() {
+                match splitter.put(&mut builder, Lane::Free, packet).unwrap() {
+                    Put::Done => left.next(),
+                    Put::FrameFull => break,
+                };
+            }
+            let len = builder.finish();
+            say(&mut frame[..len]);
+        }
+        if !records.is_empty() {
+            let mut frame = vec![0; records.len() + FRAME_OVERHEAD];
+            frame[HEADER_LEN..][..records.len()].copy_from_slice(records);
+            say(&mut frame);
+        }
+        (&stream).write_all(&said).await.unwrap();
         Self { id: NodeId::from_public_key(&key.public_key(&Default::default())), _stream: stream }
     }
+}
+
+/// A hello that a node takes.
+fn hello(node: &Node) -> Vec<u8> {
+    use blvm_mesh_core::wire::hello::{self, Hello, Told};
+    let config = &node.handle().settings().config;
+    let hello = Hello {
+        missing: false,
+        network: config.network,
+        mode: config.mode,
+        quality: 256,
+        max_packet: config.max_packet,
+        tariff: config.payment.tariff,
+        keepalive_ms: 0,
+        unix: 0,
+        free: [Told::ANY; 3],
+        issuers: Default::default(),
+    };
+    let mut packet = vec![0; hello::MAX_LEN];
+    let len = hello.write(&mut packet).unwrap();
+    packet.truncate(len);
+    packet
 }

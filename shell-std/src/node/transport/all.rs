@@ -10,6 +10,9 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
+#[cfg(test)]
+pub(crate) use super::tcp::shake_hands;
+
 /// What listens already, so that a node that cannot does not start.
 #[derive(Default)]
 pub(crate) struct Listeners {

@@ -15,6 +15,8 @@
 pub(crate) mod all;
 mod backoff;
 mod keys;
+#[cfg(test)]
+pub(crate) mod memory;
 mod serial;
 mod tcp;
 
@@ -26,7 +28,7 @@ use super::presence::Presence;
 use super::status::DialStatus;
 pub(crate) use backoff::Pauses;
 use blvm_mesh_core::id::{LinkId, Standing};
-use blvm_mesh_core::link::fragment::Lane;
+use blvm_mesh_core::link::fragment::{FragmentError, Lane};
 use blvm_mesh_core::time::Micros;
 pub(crate) use keys::LinkKey;
 use secp256k1::PublicKey;
@@ -34,8 +36,6 @@ use smol::Executor;
 use smol::channel::{Receiver, Sender};
 use std::convert::Infallible;
 use std::sync::Arc;
-#[cfg(test)]
-pub(crate) use tcp::shake_hands;
 
 /// What carriers need of the node; cheap to clone.
 #[derive(Clone)]
@@ -50,6 +50,9 @@ pub(crate) struct Ways {
     pub(crate) pauses: Pauses,
     pub(crate) executor: Arc<Executor<'static>>,
 }
+
+/// Longest packet before the hello was taken, in bytes: a hello is shorter.
+const LONGEST_HELLO: usize = 1024;
 
 /// Who has proven his key, and what leads to him.
 pub(crate) struct Neighbour {
@@ -88,6 +91,8 @@ pub(crate) enum LinkEvent {
     Offered(Box<Offer>),
     /// Packets came in.
     Batch(Batch),
+    /// No memory is left for a packet that comes in parts.
+    Starved { link: LinkId },
     /// The carrier has lost the link.
     Down { link: LinkId, reason: String },
     /// The queue of the link's lane has room again.
@@ -98,7 +103,7 @@ pub(crate) enum LinkEvent {
     Measured { link: LinkId, quality: u16 },
 }
 
-/// Frames that came in on a link at once.
+/// Whole packets that came in on a link at once.
 pub(crate) struct Batch {
     pub(crate) link: LinkId,
     pub(crate) buffer: Buffer,
@@ -157,8 +162,9 @@ impl Offer {
         let (open, closed) = smol::channel::bounded(1);
         let (all_sent, sent) = smol::channel::bounded(1);
         let to_engine = LinkReport { link, engine: ToEngine { events: self.events } };
+        let max_packet = self.neighbour.limits.egress.max_packet;
         let report = to_engine.clone();
-        let inlet = Inlet { report, share: share.clone(), buffers, made: 0 };
+        let inlet = Inlet { report, share: share.clone(), max_packet, buffers, made: 0 };
         let outlet = Outlet { report: to_engine, egress, share, all_sent };
         let accepted = Accepted { inlet, outlet, ended: Ended(closed) };
         self.accepted.try_send(accepted).ok()?;
@@ -221,6 +227,11 @@ impl LinkReport {
         self.engine.tell(LinkEvent::Alive { link: self.link, incoming }).await
     }
 
+    /// There is no memory for a packet that comes in parts.
+    async fn starved(&self) -> Result<(), Stopped> {
+        self.engine.tell(LinkEvent::Starved { link: self.link }).await
+    }
+
     async fn measured(&self, quality: u16) -> Result<(), Stopped> {
         self.engine.tell(LinkEvent::Measured { link: self.link, quality }).await
     }
@@ -233,16 +244,36 @@ impl LinkReport {
     }
 }
 
-/// Where packets go in that came on a link.
+/// Where packets go in that came on a link: whole ones, and before the hello was taken one at
+/// a time, each of which waits for the engine.
 struct Inlet {
     report: LinkReport,
     share: Arc<Share>,
+    max_packet: usize,
     buffers: Receiver<Buffer>,
     /// Buffers that there are.
     made: usize,
 }
 
+/// Why a packet was not taken.
+enum NotTaken {
+    /// The engine has closed the link, or has ended.
+    Closed,
+    /// It is longer than is taken now.
+    TooLong(FragmentError),
+}
+
 impl Inlet {
+    /// Whether the hello was taken. Until then packets go by [`put`](Self::put).
+    fn is_up(&self) -> bool {
+        self.share.is_up()
+    }
+
+    /// Longest packet that is taken now, in bytes.
+    fn longest_packet(&self) -> usize {
+        if self.is_up() { self.max_packet } else { LONGEST_HELLO }
+    }
+
     /// A buffer to be filled. While all are with the engine it is behind, and so the
     /// neighbour waits.
     async fn buffer(&mut self, len: usize) -> Result<Buffer, Stopped> {
@@ -256,9 +287,39 @@ impl Inlet {
         }
     }
 
-    async fn hand_over(&self, buffer: Buffer) -> Result<(), Stopped> {
+    /// Gives up the buffer that the engine has given back, if there is one.
+    fn forget_spare(&mut self) {
+        self.made -= self.buffers.try_recv().map_or(0, |_| 1);
+    }
+
+    /// Hands the packets in a buffer over.
+    async fn hand_over(&self, mut buffer: Buffer) -> Result<(), Stopped> {
+        buffer.count();
         let batch = Batch { link: self.report.link, buffer };
         self.report.engine.tell(LinkEvent::Batch(batch)).await
+    }
+
+    /// Hands a copy of one packet over. Before the hello was taken it waits for the engine,
+    /// as that may be the hello.
+    async fn put(&mut self, packet: &[u8]) -> Result<(), NotTaken> {
+        let (is_up, max) = (self.is_up(), self.longest_packet());
+        if packet.len() > max {
+            return Err(NotTaken::TooLong(FragmentError::PacketTooLong { max }));
+        }
+        let mut buffer = self.buffer(0).await?;
+        buffer.put(packet);
+        self.hand_over(buffer).await?;
+        if !is_up {
+            self.buffers.recv().await.map_err(|_| NotTaken::Closed)?;
+            self.made -= 1;
+        }
+        Ok(())
+    }
+}
+
+impl From<Stopped> for NotTaken {
+    fn from(_: Stopped) -> Self {
+        Self::Closed
     }
 }
 

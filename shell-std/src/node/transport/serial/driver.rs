@@ -1,25 +1,22 @@
 //! One open line: moves bytes, frames and packets until it breaks off.
 
 use super::super::backoff::Backoff;
-use super::super::{Accepted, Limits, Neighbour, Stopped};
+use super::super::{Accepted, Limits, Neighbour, NotTaken, Stopped};
 use super::hello;
 use super::keys::LineKeys;
 use super::line::Line;
 use super::port::{Port, PortError};
 use super::status::Counts;
 use crate::aead::Ring;
-use crate::node::link::buffer::Buffer;
 use crate::node::link::egress::Given;
 use blvm_mesh_core::id::Standing;
-use blvm_mesh_core::link::aead::TAG_LEN;
 use blvm_mesh_core::link::datagram::serial::{self, CRC_LEN, Deframer};
 use blvm_mesh_core::link::datagram::terms::SESSIONS;
 use blvm_mesh_core::link::datagram::{
     DatagramLink, Event, Ignored, LinkMemory, LinkQuality, MEMORY_OVERHEAD, NotQueued, Role,
 };
-use blvm_mesh_core::link::fragment::{FrameBuilder, Lane, Put, RECORD_HEADER_LEN, Splitter};
+use blvm_mesh_core::link::fragment::{FragmentError, Lane};
 use blvm_mesh_core::link::packet_buffer::Growable;
-use blvm_mesh_core::link::transport::{FRAME_OVERHEAD, HEADER_LEN, MAX_BODY};
 use blvm_mesh_core::mesh::Priority;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 use secp256k1::PublicKey;
@@ -231,17 +228,25 @@ impl<'l> Driver<'l> {
                 self.event(event).await?;
             }
             if let (Some(open), Some(packet)) = (&mut self.open, self.link.next_packet()) {
-                let inlet = &mut open.ends.inlet;
-                // If the engine has closed the link, the next wait shows it.
-                let Ok(mut buffer) = inlet.buffer(0).await else { return Ok(()) };
-                write_records(packet.lane, packet.bytes, &mut buffer);
-                inlet.hand_over(buffer).await?;
-                continue;
+                match open.ends.inlet.put(packet.bytes).await {
+                    Ok(()) => continue,
+                    // The next wait shows it.
+                    Err(NotTaken::Closed) => return Ok(()),
+                    Err(NotTaken::TooLong(error)) => return self.give_up(error).await,
+                }
             }
             // A packet that cannot be read has ended the link.
             let Some(event) = self.link.poll_event() else { return Ok(()) };
             self.event(event).await?;
         }
+    }
+
+    /// The neighbour does what it must not: the link ends.
+    async fn give_up(&mut self, error: FragmentError) -> Result<(), PortError> {
+        self.link.close();
+        let Some(open) = self.open.take() else { return Ok(()) };
+        open.ends.outlet.report.down(error.to_string()).await?;
+        self.after(&open).await
     }
 
     async fn event(&mut self, event: Event) -> Result<(), PortError> {
@@ -419,54 +424,8 @@ impl<'l> Driver<'l> {
     }
 }
 
-/// Writes a packet as records of a TCP link's frames, of which the engine takes packets.
-fn write_records(lane: Lane, packet: &[u8], buffer: &mut Buffer) {
-    let frames = packet.len().div_ceil(MAX_BODY - RECORD_HEADER_LEN);
-    let len = packet.len() + frames * (FRAME_OVERHEAD + RECORD_HEADER_LEN);
-    buffer.frames.clear();
-    buffer.bytes.resize(len, 0);
-    let (mut at, mut splitter) = (0, Splitter::NEW);
-    while let Some(rest) = buffer.bytes.get_mut(at..) {
-        let Some(mut frame) = FrameBuilder::new(rest, u16::MAX) else { return };
-        let Ok(put) = splitter.put(&mut frame, lane, packet) else { return };
-        let end = at + frame.finish();
-        buffer.frames.push(at + HEADER_LEN..end - TAG_LEN);
-        at = end;
-        if put == Put::Done {
-            return;
-        }
-    }
-}
-
 impl From<Stopped> for PortError {
     fn from(_: Stopped) -> Self {
         Self::Stopping
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::node::link::memory::{Budget, Share};
-    use blvm_mesh_core::link::joiner::Joiner;
-
-    #[test]
-    fn packets_of_any_length_become_records() {
-        let mut buffer = Buffer::new(0, Share::new(Budget::new(0), true));
-        let lengths = [1, 24, 1000, MAX_BODY - 4, MAX_BODY - 3, 3 * MAX_BODY, 1_000_000, 5];
-        for (i, len) in lengths.into_iter().enumerate() {
-            let lane = [Lane::Free, Lane::Paid][i % 2];
-            let packet: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
-            write_records(lane, &packet, &mut buffer);
-            let mut joiner = Joiner::new(1 << 20, 9, Growable::new(0), Growable::new(0));
-            let mut found = Vec::new();
-            for frame in buffer.frames.clone() {
-                let mut records = joiner.records(0, &mut buffer.bytes[frame]).unwrap();
-                while let Some(packet) = records.next().unwrap() {
-                    found.push((packet.lane, packet.bytes.to_vec()));
-                }
-            }
-            assert!(found == [(lane, packet)], "{len}");
-        }
     }
 }

@@ -1,13 +1,11 @@
 //! What the two tasks of a connection have in common.
 
-use super::super::Stopped;
+use super::super::{NotTaken, Stopped};
+use blvm_mesh_core::link::fragment::FragmentError;
 use blvm_mesh_core::link::transport::TransportError;
 use std::io;
 use std::time::Duration;
 
-/// Bytes of a buffer that a link has in any case. Before its hello a neighbour sends no
-/// longer frame: a hello is shorter.
-pub(super) const SMALL: usize = 2 * 1024;
 /// A larger buffer is given back when it was not needed for so long.
 pub(super) const IDLE: Duration = Duration::from_secs(1);
 
@@ -20,10 +18,33 @@ pub(super) enum LinkEnd {
     Io(#[from] io::Error),
     #[error("{0}")]
     Transport(TransportError),
+    #[error("{0}")]
+    Packet(FragmentError),
     #[error("it sent more than a hello before its hello was taken")]
     NoHello,
     #[error("everything was sent and the node is stopping")]
     Finished,
+}
+
+impl From<TransportError> for LinkEnd {
+    fn from(error: TransportError) -> Self {
+        Self::Transport(error)
+    }
+}
+
+impl From<FragmentError> for LinkEnd {
+    fn from(error: FragmentError) -> Self {
+        Self::Packet(error)
+    }
+}
+
+impl From<NotTaken> for LinkEnd {
+    fn from(why: NotTaken) -> Self {
+        match why {
+            NotTaken::Closed => Self::Finished,
+            NotTaken::TooLong(error) => error.into(),
+        }
+    }
 }
 
 impl From<Stopped> for LinkEnd {

@@ -41,7 +41,8 @@ impl Carrier {
         let Ok(Some(accepted)) = self.ways.engine.offer(neighbour).await else { return };
         let Accepted { inlet, outlet, ended } = accepted;
         let stream = Arc::new(stream);
-        let (report, read) = (inlet.report.clone(), read::run(stream.clone(), receiver, inlet));
+        let report = inlet.report.clone();
+        let read = read::run(stream.clone(), receiver, inlet, self.ways.clock);
         let _reader = self.ways.executor.spawn(async move {
             let reason = read.await.to_string();
             let _ = report.down(reason).await;

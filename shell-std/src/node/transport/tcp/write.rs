@@ -1,8 +1,9 @@
 //! The task that encrypts what goes out on a connection.
 
 use super::super::Outlet;
-use super::common::{IDLE, LinkEnd, SMALL, in_time};
+use super::common::{IDLE, LinkEnd, in_time};
 use crate::aead::Ring;
+use crate::node::link::buffer::SMALL;
 use crate::node::link::memory::Counted;
 use blvm_mesh_core::link::transport::{FRAME_OVERHEAD, MAX_BODY, Sender};
 use smol::Async;
