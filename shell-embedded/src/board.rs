@@ -336,7 +336,11 @@ fn events<A: Aead>(
                     line.id = Some(link);
                 }
                 let (peer, standing) = (NodeId::from_public_key(&remote), Standing::Own);
-                relay.give(now, Input::PeerConnected { link, peer, dialed, standing }, on);
+                relay.give(
+                    now,
+                    Input::PeerConnected { link, peer, dialed, standing, capabilities: None },
+                    on,
+                );
             }
             Some(Event::Down(reason)) => {
                 let reason = line.down.map_or(Down::Link(reason), Down::Mesh);

@@ -7,7 +7,7 @@
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::{LinkId, Network, NodeId, Standing};
 use blvm_mesh_core::link::fragment::Lane;
-use blvm_mesh_core::mesh::{Action, Input, Mesh, Ticket};
+use blvm_mesh_core::mesh::{Action, Input, LinkCapabilities, Mesh, Ticket};
 use blvm_mesh_core::mode::MeshMode;
 use blvm_mesh_core::payment::headers::KnownHeader;
 use blvm_mesh_core::payment::ledger::{RECORD_LEN, Record};
@@ -40,15 +40,19 @@ pub fn write_input(marked: bool, now: Micros, input: &Input<'_>, put: &mut impl 
     put(&[marked.into()]);
     put(&now.to_le_bytes());
     match input {
-        Input::PeerConnected { link, peer, dialed, standing } => {
+        Input::PeerConnected { link, peer, dialed, standing, capabilities } => {
             let (own, prefix) = match standing {
                 Standing::Own => (true, 0),
                 Standing::Stranger { prefix } => (false, *prefix),
             };
-            put(&[0, (*dialed).into(), own.into()]);
+            put(&[0, (*dialed).into(), own.into(), capabilities.is_some().into()]);
             put(&prefix.to_le_bytes());
             put(&link.0.to_le_bytes());
             put(&peer.0);
+            if let Some(LinkCapabilities { max_packet, keepalive }) = capabilities {
+                put(&max_packet.to_le_bytes());
+                put(&keepalive.to_le_bytes());
+            }
         }
         Input::PeerDisconnected { link } => {
             put(&[1]);
@@ -194,14 +198,18 @@ impl<'a> Recording<'a> {
         let mut len = 0;
         let input = match f.array()? {
             [0] => {
-                let [dialed, own] = f.array()?;
+                let [dialed, own, known] = f.array()?;
                 let standing = match (own, f.number()?) {
                     (0, prefix) => Standing::Stranger { prefix },
                     _ => Standing::Own,
                 };
                 let link = f.link()?;
                 let peer = NodeId(f.array()?);
-                Input::PeerConnected { link, peer, dialed: dialed != 0, standing }
+                let capabilities = match known {
+                    0 => None,
+                    _ => Some(LinkCapabilities { max_packet: f.short()?, keepalive: f.number()? }),
+                };
+                Input::PeerConnected { link, peer, dialed: dialed != 0, standing, capabilities }
             }
             [1] => Input::PeerDisconnected { link: f.link()? },
             [2] => {

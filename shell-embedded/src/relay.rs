@@ -5,12 +5,13 @@ use crate::{Happening, HeaderClock, Sent, Storage, StoreError};
 use blvm_mesh_core::id::LinkId;
 use blvm_mesh_core::link::aead::Aead;
 use blvm_mesh_core::mesh::{
-    Action, BoardMesh, Event, Input, NetworkReason, PaymentReason, Remedy, Ticket,
+    Action, BoardMesh, Event, Input, MeshError, NetworkReason, PaymentReason, Priority, Remedy,
+    Ticket, Verdict,
 };
 use blvm_mesh_core::payment::fee::Party;
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::time::{Micros, SECOND};
-use blvm_mesh_core::wire::datagram::FLAG_PROOF;
+use core::ops::Range;
 use heapless::VecView;
 
 /// Pause before a record that was not written is written once more.
@@ -207,61 +208,78 @@ impl<A: Aead> Relay<A> {
                     *wake = until;
                     return (sent, asked);
                 }
-                // What was paid for goes nowhere if the payment is not on record.
-                Action::Forward { after: Some(_), sequence, .. } if *failed => {
-                    if sequence.is_some() {
-                        sent = Some(Sent::Refused(PaymentReason::StoreFailed.into()));
+                Action::Verdict(verdict) => {
+                    let mut push = |link, priority, head: &[u8], tail: Range<usize>| {
+                        let tail = bytes.get(tail).unwrap_or_default();
+                        let line = lines.iter_mut().find(|line| line.id == Some(link));
+                        line.is_some_and(|line| line.push(now, priority, head, tail))
+                    };
+                    match verdict {
+                        // What was paid for goes nowhere if the payment is not on record.
+                        Verdict::Forward { after: Some(_), .. }
+                        | Verdict::Deliver { after: Some(_), .. }
+                            if *failed => {}
+                        Verdict::Originate { after: Some(_), .. } if *failed => {
+                            sent = Some(Sent::Refused(PaymentReason::StoreFailed.into()));
+                        }
+                        Verdict::Forward { link, priority, packet, .. } => {
+                            push(link, priority, &[], packet);
+                        }
+                        Verdict::Originate { link, priority, packet, sequence, paid, .. } => {
+                            // What is sent again has no head.
+                            if paid && !packet.head.is_empty() {
+                                let payload = bytes.get(packet.tail.clone()).unwrap_or_default();
+                                on(Happening::Paid { sequence, head: packet.head, payload });
+                            }
+                            sent = Some(match push(link, priority, packet.head, packet.tail) {
+                                true => Sent::Queued(sequence),
+                                false => Sent::Refused(NetworkReason::Congested.into()),
+                            });
+                        }
+                        Verdict::Deliver {
+                            source,
+                            sequence,
+                            payload,
+                            protocol,
+                            earned_msat,
+                            ..
+                        } => {
+                            let payload = bytes.get(payload).unwrap_or_default();
+                            on(Happening::Deliver {
+                                source,
+                                sequence,
+                                payload,
+                                protocol,
+                                earned_msat,
+                            });
+                        }
+                        Verdict::Absorbed => {}
+                        Verdict::Parked { ticket, .. } => sent = Some(Sent::Searching(ticket)),
+                        Verdict::Reject { link: None, reason, .. } => {
+                            sent = Some(Sent::Refused(reason));
+                        }
+                        Verdict::Reject { link: Some(link), reason, remedy } => {
+                            refuse(lines, now, link, reason, remedy, on);
+                        }
                     }
                 }
-                Action::Deliver { after: Some(_), .. } if *failed => {}
-                Action::Forward { link, priority, packet, sequence, .. } => {
-                    let tail = bytes.get(packet.tail).unwrap_or_default();
-                    // With a proof of payment; what is sent again has no head.
-                    let has_proof = packet.head.get(6).is_some_and(|flags| flags & FLAG_PROOF != 0);
-                    if let Some(sequence) = sequence.filter(|_| has_proof) {
-                        on(Happening::Paid { sequence, head: packet.head, payload: tail });
-                    }
-                    let line = lines.iter_mut().find(|line| line.id == Some(link));
-                    let queued =
-                        line.is_some_and(|line| line.push(now, priority, packet.head, tail));
-                    if let Some(sequence) = sequence {
-                        sent = Some(match queued {
-                            true => Sent::Queued(sequence),
-                            false => Sent::Refused(NetworkReason::Congested.into()),
-                        });
+                Action::Send { after: Some(_), .. } if *failed => {}
+                Action::Send { link, packet, .. } => {
+                    if let Some(line) = lines.iter_mut().find(|line| line.id == Some(link)) {
+                        line.push(now, Priority::Control, packet, &[]);
                     }
                 }
-                Action::Deliver { source, sequence, payload, protocol, earned_msat, .. } => {
-                    let payload = bytes.get(payload).unwrap_or_default();
-                    on(Happening::Deliver { source, sequence, payload, protocol, earned_msat });
-                }
-                Action::Reject { link: None, ticket: None, reason, .. } => {
-                    sent = Some(Sent::Refused(reason));
-                }
-                Action::Reject { link: None, ticket: Some(ticket), reason, .. } => {
+                Action::Drop { ticket, link: None, reason } => {
                     on(Happening::NotSent(ticket, reason));
                 }
-                Action::Reject { link: Some(link), reason, remedy, .. } => {
-                    let of = |(_, line): &(usize, &mut Line<A>)| line.id == Some(link);
-                    let Some((port, line)) = lines.iter_mut().enumerate().find(of) else {
-                        continue;
-                    };
-                    let close = match remedy {
-                        Remedy::Ignore => false,
-                        Remedy::Penalise => !line.patience.try_take(1, now),
-                        Remedy::Disconnect => true,
-                    };
-                    if close {
-                        line.down = line.down.or(Some(reason));
-                    }
-                    on(Happening::Refused { port, reason });
+                Action::Drop { link: Some(link), reason, .. } => {
+                    refuse(lines, now, link, reason, Remedy::Ignore, on);
                 }
                 Action::Close { link, reason } => {
                     if let Some(line) = lines.iter_mut().find(|line| line.id == Some(link)) {
                         line.down = line.down.or(Some(reason));
                     }
                 }
-                Action::Parked { ticket, .. } => sent = Some(Sent::Searching(ticket)),
                 Action::Resume { ticket } => on(Happening::SendAgain(ticket)),
                 Action::Verify { ticket, .. } => asked = Some(ticket),
                 Action::Publish(Event::PaymentVerified { after: Some(_), .. }) if *failed => {}
@@ -290,8 +308,29 @@ impl<A: Aead> Relay<A> {
                         }
                     }
                 }
-                Action::Absorbed => {}
             }
         }
     }
+}
+
+/// What a neighbour sent was refused: its line goes down if that is the remedy.
+fn refuse<A: Aead>(
+    lines: &mut VecView<Line<A>>,
+    now: Micros,
+    link: LinkId,
+    reason: MeshError,
+    remedy: Remedy,
+    on: &mut dyn FnMut(Happening<'_>),
+) {
+    let of = |(_, line): &(usize, &mut Line<A>)| line.id == Some(link);
+    let Some((port, line)) = lines.iter_mut().enumerate().find(of) else { return };
+    let close = match remedy {
+        Remedy::Ignore => false,
+        Remedy::Penalise => !line.patience.try_take(1, now),
+        Remedy::Disconnect => true,
+    };
+    if close {
+        line.down = line.down.or(Some(reason));
+    }
+    on(Happening::Refused { port, reason });
 }

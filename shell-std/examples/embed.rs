@@ -61,6 +61,13 @@ impl NodeAPI for Host {
         Box::pin(async { None })
     }
 
+    fn broadcast<'a>(
+        &'a self,
+        _: &'a bitcoin::Transaction,
+    ) -> BoxFuture<'a, Result<(), NodeApiError>> {
+        Box::pin(async { Err(NodeApiError::Other("this host has no node to broadcast by".into())) })
+    }
+
     fn publish_event<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, ()> {
         if let Ok(mut events) = self.events.lock() {
             events.push(event.clone());

@@ -22,6 +22,7 @@ use blvm_mesh_core::payment::covenant::{
 };
 use blvm_mesh_core::payment::ctv::ctv_hash;
 use blvm_mesh_core::payment::fee::{FeeDistribution, Party};
+use blvm_mesh_core::payment::proof::PaymentProof;
 use blvm_mesh_core::payment::terms::Terms;
 use blvm_mesh_core::payment::tx::TxError;
 
@@ -359,6 +360,14 @@ pub fn settlement(proof: &CovenantProof<'_>) -> Option<Transaction> {
     let template = Template::from_transaction(transaction).ok()?;
     let wrapped = output.script_pubkey == template.locking_scripts().1;
     Some(template.spending(coin, wrapped))
+}
+
+/// The same for an encoded proof of payment, which may be another one.
+pub(crate) fn settlement_of(proof: &[u8]) -> Option<Transaction> {
+    match PaymentProof::parse(proof) {
+        Ok(PaymentProof::InstantSettlement(proof)) => settlement(&proof),
+        _ => None,
+    }
 }
 
 /// Place and siblings, from the bottom up, of a transaction that a CMerkleBlock (BIP 37)

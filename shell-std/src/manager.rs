@@ -165,7 +165,8 @@ impl MeshManager {
     ) -> Result<(), ManagerError> {
         self.give(|core, now| {
             let link = core.connect(peer).ok_or_else(|| ManagerError::PeerInUse(peer.into()))?;
-            let input = Input::PeerConnected { link, peer: id, dialed, standing };
+            let input =
+                Input::PeerConnected { link, peer: id, dialed, standing, capabilities: None };
             core.give(now, input).map_err(ManagerError::Misuse)
         })?;
         self.carry_out().await;

@@ -10,7 +10,7 @@ use blvm_mesh_core::payment::proof::LIGHTNING;
 use blvm_mesh_core::payment::replay::{REPEAT_PAUSE, REPEATS};
 use blvm_mesh_core::time::{Micros, SECOND};
 use blvm_mesh_core::wire::Header;
-use blvm_mesh_core::wire::datagram::{Datagram, FLAG_PROOF};
+use blvm_mesh_core::wire::datagram::Datagram;
 use blvm_mesh_core::wire::route_error::Cause;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,13 +47,6 @@ fn expiry(packet: &[u8]) -> Option<u64> {
     let proof = Datagram::parse(header, body).ok()?.signed?.proof;
     let packed = proof.strip_prefix(&[LIGHTNING])?;
     PackedProof::parse(packed).ok()?.invoice(&[0; 32]).ok()?.expires_at()
-}
-
-/// Whether a datagram has a proof of payment, by its first bytes. A node in mode open sends it as
-/// free, and those on its way may book it.
-pub(crate) fn has_proof(head: &[u8]) -> bool {
-    const FLAGS: usize = 6;
-    head.get(FLAGS).is_some_and(|flags| flags & FLAG_PROOF != 0)
 }
 
 struct Kept {

@@ -152,10 +152,14 @@ impl Attacker {
         config.mode = blvm_mesh_core::config::MeshMode::Open;
         let mut mesh = HostMesh::new(config, self.key, [1; 32]);
         let (link, standing) = (LinkId(1), Standing::Own);
-        mesh.handle(0, Input::PeerConnected { link, peer: node, dialed: true, standing }).unwrap();
+        mesh.handle(
+            0,
+            Input::PeerConnected { link, peer: node, dialed: true, standing, capabilities: None },
+        )
+        .unwrap();
         let hello = loop {
             match mesh.poll() {
-                Action::Forward { packet, .. } => break packet.head.to_vec(),
+                Action::Send { packet, .. } => break packet.to_vec(),
                 Action::Wait { .. } => panic!("no hello"),
                 _ => {}
             }

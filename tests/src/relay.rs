@@ -4,7 +4,7 @@ use crate::bank::{Bank, OwnTerms};
 use crate::sim::Given;
 use blvm_mesh_core::config::{Allowance, Config};
 use blvm_mesh_core::id::{LinkId, Network, NodeId, Standing};
-use blvm_mesh_core::mesh::{Action, HostMesh, Input, MeshError, Priority};
+use blvm_mesh_core::mesh::{self, Action, HostMesh, Input, MeshError, Priority};
 use blvm_mesh_core::mode::MeshMode;
 use blvm_mesh_core::tariff::Tariff;
 use blvm_mesh_core::wire::datagram::{Emit, head_len};
@@ -155,12 +155,13 @@ impl Relay {
         loop {
             match self.mesh.poll() {
                 Action::Wait { .. } => return verdict,
-                Action::Forward { link: TO, priority, packet, .. }
+                Action::Verdict(mesh::Verdict::Forward { link: TO, priority, packet, .. })
                     if priority != Priority::Control =>
                 {
-                    verdict = Verdict::Forwarded(priority, packet.head.len() + packet.tail.len());
+                    verdict = Verdict::Forwarded(priority, packet.len());
                 }
-                Action::Reject { reason, .. } => verdict = Verdict::Refused(reason),
+                Action::Verdict(mesh::Verdict::Reject { reason, .. })
+                | Action::Drop { reason, .. } => verdict = Verdict::Refused(reason),
                 _ => {}
             }
         }

@@ -75,7 +75,7 @@ pub fn pay_and_send(w: &mut World, from: usize, to: usize, payload: &[u8]) -> Ve
 /// The reason for which the input of this step was refused.
 pub fn refusal(did: &[Did]) -> Option<MeshError> {
     did.iter().find_map(|d| match d {
-        Did::Reject { reason, .. } => Some(*reason),
+        Did::Reject { reason, .. } | Did::Drop { reason, .. } => Some(*reason),
         _ => None,
     })
 }

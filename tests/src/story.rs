@@ -97,7 +97,7 @@ impl Story {
         act(self);
         let mut log = self.history.as_ref().map_or(Vec::new(), |h| h[from..].to_vec());
         log.retain(|(_, did)| {
-            !matches!(did, Did::Absorbed | Did::Wait { .. } | Did::Forward { .. })
+            !matches!(did, Did::Absorbed | Did::Wait { .. }) && did.sent().is_none()
         });
         log
     }

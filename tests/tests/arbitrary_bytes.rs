@@ -84,7 +84,7 @@ fn give(world: &mut Story, n: usize, packet: &Carried) -> Option<MeshError> {
     let before = tables(world, n);
     let log = world.receive(n, packet.link, &packet.bytes);
     let refused = log.iter().find_map(|(_, did)| match did {
-        Did::Reject { reason, .. } => Some(*reason),
+        Did::Reject { reason, .. } | Did::Drop { reason, .. } => Some(*reason),
         _ => None,
     });
     if let Some(reason) = refused {

@@ -74,12 +74,9 @@ fn request(source: NodeId, sequence: u64, destination: NodeId, hops: &[NodeId]) 
 
 /// Requests that went out in a step.
 fn requests(did: &[Did]) -> Vec<RouteRequest> {
-    let of = |d: &Did| match d {
-        Did::Forward { bytes, .. } => {
-            let (header, body) = Header::parse(bytes).unwrap();
-            RouteRequest::parse(header, body).ok()
-        }
-        _ => None,
+    let of = |d: &Did| {
+        let (header, body) = Header::parse(d.sent()?.1).unwrap();
+        RouteRequest::parse(header, body).ok()
     };
     did.iter().filter_map(of).collect()
 }
@@ -196,6 +193,8 @@ fn neighbour(link: u32, node: NodeId) -> Neighbour {
         quality: 256,
         measured: 256,
         keepalive: 0,
+        own_max_packet: 0,
+        own_keepalive_ms: 0,
         free_full: false,
         paid_full: false,
         heard: 0,

@@ -41,7 +41,7 @@ fn delivered(log: &Log, n: usize) -> usize {
 fn rejects(log: &Log, n: usize) -> Vec<MeshError> {
     let of = log.iter().filter(|(m, _)| *m == n);
     of.filter_map(|(_, did)| match did {
-        Did::Reject { reason, .. } => Some(*reason),
+        Did::Reject { reason, .. } | Did::Drop { reason, .. } => Some(*reason),
         _ => None,
     })
     .collect()
@@ -292,7 +292,7 @@ fn nobody_advances_the_sequence_of_another() {
     let log = world.receive(2, link, &forged);
     let reason = RoutingReason::WrongNeighbour.into();
     let (link, remedy) = (Some(link), Remedy::Penalise);
-    assert_eq!(log, [(2, Did::Reject { link, ticket: None, reason, remedy })]);
+    assert_eq!(log, [(2, Did::Reject { link, reason, remedy })]);
     // The relay itself, which may say anything where nothing is signed.
     let link = world.link(2, 1).unwrap();
     world.receive(2, link, &forged);

@@ -498,11 +498,7 @@ fn forged_proofs_over_an_open_relay_leave_honest_ones_their_checks() {
 
 /// The packet that a step sent.
 fn sent(did: &[Did]) -> Vec<u8> {
-    let of = |d: &Did| match d {
-        Did::Forward { bytes, .. } => Some(bytes.to_vec()),
-        _ => None,
-    };
-    did.iter().find_map(of).expect("it is sent")
+    did.iter().find_map(|d| Some(d.sent()?.1.to_vec())).expect("it is sent")
 }
 
 /// A paid packet that was stopped after nodes had booked it was lost, and its payment with it.

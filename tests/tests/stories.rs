@@ -20,6 +20,7 @@ fn told(log: &Log) -> String {
                 format!("delivers {text:?} and earns {earned_msat} msat")
             }
             Did::Reject { reason, remedy, .. } => format!("refuses: {reason} ({remedy:?})"),
+            Did::Drop { reason, .. } => format!("drops what waited: {reason}"),
             Did::Publish(Event::RouteDiscovered { hops, .. }) => {
                 format!("knows a route over {hops} others")
             }
@@ -161,7 +162,7 @@ fn nobody_is_where_somebody_is_looked_for() {
 const NOBODY: &str = r#"
 0 keeps it waiting
 0 finds no route
-0 refuses: no route to the destination was found (Ignore)
+0 drops what waited: no route to the destination was found
 0 finds no route
 "#;
 

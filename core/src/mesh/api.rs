@@ -15,9 +15,19 @@ use core::ops::Range;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Ticket(pub u64);
 
-/// What goes in. Each input gets one verdict among the actions that follow:
-/// [`Action::Forward`], [`Action::Deliver`], [`Action::Absorbed`],
-/// [`Action::Reject`] or [`Action::Parked`].
+/// What a link can do that other links of this node cannot: its neighbour is told with the hello.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct LinkCapabilities {
+    /// Largest packet that the link carries here, header included, in bytes; at most
+    /// [`Config::max_packet`](crate::config::Config::max_packet) counts.
+    pub max_packet: u32,
+    /// How soon a datagram is answered on it, in microseconds; 0: it need not be. On a slow
+    /// link, how long its largest packet takes.
+    pub keepalive: Micros,
+}
+
+/// What goes in. Each input gets one [`Action::Verdict`] among the actions that follow.
 #[derive(Debug)]
 pub enum Input<'a> {
     /// A link is up and its neighbour authenticated.
@@ -30,6 +40,8 @@ pub enum Input<'a> {
         dialed: bool,
         /// Whether the neighbour is configured or dialled, or a stranger.
         standing: Standing,
+        /// What the link can do; `None`: what the configuration says of all links.
+        capabilities: Option<LinkCapabilities>,
     },
     /// A link is gone.
     PeerDisconnected {
@@ -69,7 +81,7 @@ pub enum Input<'a> {
     /// [passes](Cause::passes) is worth it, and what of which nothing was heard for long:
     /// neither [`Event::Delivered`] nor [`Event::DeliveryFailed`].
     Repeat {
-        /// The whole packet: `head` and `tail` of the [`Action::Forward`] that sent it.
+        /// The whole packet: `head` and `tail` of the [`Verdict::Originate`] that sent it.
         packet: &'a [u8],
     },
     /// Find a route, or renew one.
@@ -159,11 +171,11 @@ pub enum Priority {
     Free,
 }
 
-/// A packet to send: `head` followed by the bytes at `tail` of the input just
-/// handled (the packet received, or the payload given with [`Input::Send`]).
+/// An own datagram to send: `head` followed by the bytes at `tail` of the input just
+/// handled, the payload given with [`Input::Send`] or the packet given with [`Input::Repeat`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packet<'o> {
-    /// First bytes, written by the state machine. Empty for a relayed packet.
+    /// First bytes, written by the state machine. Empty for a packet that is repeated.
     pub head: &'o [u8],
     /// Further bytes, of the input.
     pub tail: Range<usize>,
@@ -181,21 +193,36 @@ pub enum Remedy {
     Disconnect,
 }
 
-/// What comes out.
+/// What became of an input.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action<'o> {
-    /// Send a packet on a link.
+pub enum Verdict<'o> {
+    /// The received packet goes on: send it, as it is now, on a link.
     Forward {
+        /// The link.
+        link: LinkId,
+        /// Its queue.
+        priority: Priority,
+        /// Where the packet is in the input.
+        packet: Range<usize>,
+        /// Number of the record that must be durable before this is done.
+        after: Option<u64>,
+    },
+    /// A datagram of this node's own leaves: send it on a link.
+    Originate {
         /// The link.
         link: LinkId,
         /// Its queue.
         priority: Priority,
         /// The packet.
         packet: Packet<'o>,
-        /// Number of the datagram if it is one of our own sent just now.
-        sequence: Option<u64>,
-        /// Number of the record that must be durable before this is done: a receipt waits for
-        /// it as what was paid for does.
+        /// Its number.
+        sequence: u64,
+        /// Number of intermediate nodes on its way.
+        hops: u8,
+        /// Whether it carries a proof of payment: then it may be sent again
+        /// ([`Input::Repeat`]).
+        paid: bool,
+        /// Number of the record that must be durable before this is done.
         after: Option<u64>,
     },
     /// A datagram for this node. One that was paid for comes once in each run of the node, and
@@ -215,27 +242,42 @@ pub enum Action<'o> {
         /// Number of the record that must be durable before this is done.
         after: Option<u64>,
     },
-    /// The input was a packet of the mesh itself and is done with, or an event.
+    /// A packet of the mesh itself, or an event: it is done with.
     Absorbed,
-    /// The input was refused.
-    Reject {
-        /// Where it came from; `None` for our own.
-        link: Option<LinkId>,
-        /// The parked packet that it was, if it was one.
-        ticket: Option<Ticket>,
-        /// Why.
-        reason: MeshError,
-        /// What to do about the neighbour.
-        remedy: Remedy,
-    },
     /// Keep the input's bytes under this ticket until [`Action::Resume`] or
-    /// [`Action::Reject`] names it: one of them does, once.
+    /// [`Action::Drop`] names it: one of them does, once.
     Parked {
         /// The ticket.
         ticket: Ticket,
         /// When one of them follows at the latest; `u64::MAX` where the end of a
         /// search decides.
         until: Micros,
+    },
+    /// It was refused.
+    Reject {
+        /// Where it came from; `None` for our own.
+        link: Option<LinkId>,
+        /// Why.
+        reason: MeshError,
+        /// What to do about the neighbour.
+        remedy: Remedy,
+    },
+}
+
+/// What comes out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action<'o> {
+    /// What became of the input: there is one for each.
+    Verdict(Verdict<'o>),
+    /// Send a packet of the mesh itself on a link, before what is paid or free.
+    Send {
+        /// The link.
+        link: LinkId,
+        /// The packet.
+        packet: &'o [u8],
+        /// Number of the record that must be durable before this is done: a receipt waits for
+        /// it as what was paid for does.
+        after: Option<u64>,
     },
     /// Hand the bytes under this ticket back, now: a received packet as
     /// [`Input::Resumed`], an own one as the same [`Input::Send`] once more. After
@@ -244,6 +286,15 @@ pub enum Action<'o> {
     Resume {
         /// The ticket.
         ticket: Ticket,
+    },
+    /// Forget the bytes under this ticket: what they were is refused.
+    Drop {
+        /// The ticket.
+        ticket: Ticket,
+        /// Where it came from; `None` for our own.
+        link: Option<LinkId>,
+        /// Why.
+        reason: MeshError,
     },
     /// Tell whoever subscribed.
     Publish(Event),
@@ -317,6 +368,11 @@ pub enum Event {
         /// it is counted anywhere; `None` where no records are kept.
         #[cfg_attr(feature = "serde", serde(skip))]
         after: Option<u64>,
+        /// Where the proof of a covenant is in the input that brought it: this node is paid once
+        /// the transaction in it is broadcast, which nobody else need do. `None` for other
+        /// payments, and for what this node pays.
+        #[cfg_attr(feature = "serde", serde(skip))]
+        settlement: Option<Range<usize>>,
     },
     /// A datagram that we sent with a proof of payment was delivered, says its destination,
     /// or a relay that pretends so. It need not be repeated.
@@ -354,6 +410,10 @@ pub enum Misuse {
     /// No packet waits under this ticket.
     #[error("no packet waits under ticket {0:?}")]
     UnknownTicket(Ticket),
+    /// An input has caused more than the queue of actions holds: a defect of the state machine,
+    /// which does nothing more. Restart the node.
+    #[error("more followed from an input than the state machine can hold; restart the node")]
+    QueueOverflow,
     /// Records are to be restored before the first link.
     #[error("records must be restored before the first link is connected")]
     TooLateToRestore,

@@ -226,8 +226,14 @@ fn paid_behind_an_open_relay(forgers: usize) -> usize {
     w.give(1, Input::PeerDisconnected { link: a });
     w.give(2, Input::PeerDisconnected { link: b });
     let standing = crate::id::Standing::Own;
-    w.give(1, Input::PeerConnected { link: a, peer: two, dialed: true, standing });
-    w.give(2, Input::PeerConnected { link: b, peer: one, dialed: false, standing });
+    w.give(
+        1,
+        Input::PeerConnected { link: a, peer: two, dialed: true, standing, capabilities: None },
+    );
+    w.give(
+        2,
+        Input::PeerConnected { link: b, peer: one, dialed: false, standing, capabilities: None },
+    );
     w.run();
     let mut arrived = 0;
     for second in 0..10u64 {

@@ -176,7 +176,7 @@ impl<M: Memory> Mesh<M> {
         }
         // There is room: see above.
         let _ = request.hops.push(Hop { node: me, tariff });
-        self.act(Action::Absorbed);
+        self.absorb();
         self.pass_request(link, towards, request);
         Ok(())
     }
@@ -270,7 +270,7 @@ impl<M: Memory> Mesh<M> {
             hops: request.hops,
         };
         reply.signature = self.me.sign(&self.secp, &reply.sighash());
-        self.act(Action::Absorbed);
+        self.absorb();
         self.send_control(link, route_reply::MAX_LEN, |out| reply.write(out));
     }
 
@@ -337,7 +337,7 @@ impl<M: Memory> Mesh<M> {
         }
         if to.is_none() {
             self.found(destination, &reply);
-            self.act(Action::Absorbed);
+            self.absorb();
         }
         self.learn(destination, &reply, behind);
         let nodes = reply.hops.iter().map(|h| h.node);
@@ -428,7 +428,7 @@ impl<M: Memory> Mesh<M> {
                 _ => Event::DeliveryFailed { sequence, destination, reporter, cause },
             };
             self.act(Action::Publish(event));
-            self.act(Action::Absorbed);
+            self.absorb();
         }
         Ok(to)
     }

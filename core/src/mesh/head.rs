@@ -1,7 +1,6 @@
 //! The bytes that the state machine writes itself: in front of a payload, or a whole
 //! packet of the mesh.
 
-use super::api::Priority;
 use super::{Mesh, Pending};
 use crate::id::LinkId;
 use crate::tables::{List, Memory};
@@ -50,8 +49,7 @@ impl<M: Memory> Mesh<M> {
         write: impl FnOnce(&mut [u8]) -> Result<usize, E>,
     ) {
         if self.write_head(size, write) {
-            let priority = Priority::Control;
-            self.push(Pending::Own { link, priority, tail: 0..0, sequence: None, after });
+            self.push(Pending::Send { link, after });
         }
     }
 }

@@ -123,7 +123,9 @@ pub(super) fn refusal(
     loop {
         match w.nodes[n].poll() {
             Action::Wait { .. } => return refusal.expect("it is refused"),
-            Action::Reject { reason, remedy, .. } => refusal = Some((reason, remedy)),
+            Action::Verdict(Verdict::Reject { reason, remedy, .. }) => {
+                refusal = Some((reason, remedy))
+            }
             _ => {}
         }
     }

@@ -44,6 +44,35 @@ fn sent_at(w: &mut World, at: Micros) -> Vec<(usize, Kind, usize)> {
     sent
 }
 
+/// What a link can do goes into its hellos, and this node keeps to it.
+#[test]
+fn a_slow_link_is_told_of_and_answered_in_its_own_time() {
+    let mut config = Config::board(crate::id::Network::Regtest, 65536);
+    config.mode = MeshMode::Open;
+    config.timing.keepalive = KEEPALIVE;
+    let mut w = World::new(2, |_| config.clone());
+    let (la, lb) = (World::link(0, 1), World::link(1, 0));
+    w.join((0, la), (1, lb));
+    let slow = LinkCapabilities { max_packet: 1000, keepalive: 4 * SECOND };
+    for (n, link, capabilities) in [(0, la, Some(slow)), (1, lb, None)] {
+        let (peer, standing) = (w.id(1 - n), Standing::Own);
+        w.give(n, Input::PeerConnected { link, peer, dialed: n == 0, standing, capabilities });
+    }
+    w.run();
+    let told = w.nodes[1].table().neighbours.get(lb).unwrap();
+    assert_eq!((told.max_packet, told.keepalive), (1000, 4 * SECOND));
+    let told = w.nodes[0].table().neighbours.get(la).unwrap();
+    assert_eq!((told.max_packet, told.keepalive), (65536, KEEPALIVE));
+    // The hellos are long ago.
+    sent_at(&mut w, 10 * SECOND);
+    let (to, payload, begin) = (w.id(0), std::vec![7; 10], w.now);
+    w.send(1, Own { to, payload, proof: Vec::new(), unchecked: false });
+    w.run();
+    assert_eq!(sent_at(&mut w, begin + 3 * SECOND), []);
+    let answer = (1, Kind::KeepAlive, HEADER_LEN);
+    assert_eq!(sent_at(&mut w, begin + 5 * SECOND), [answer]);
+}
+
 fn is_gone(did: &[(usize, Did)]) -> bool {
     did.iter().any(|(_, d)| matches!(d, Did::Publish(Event::PeerDisconnected { .. })))
 }
@@ -147,7 +176,16 @@ fn who_is_slow_is_not_given_up_and_tells_the_other_end_that_it_gets_something() 
 fn who_has_not_said_hello_gains_nothing_by_sending_bytes() {
     let mut w = World::new(2, |_| Config::board(crate::id::Network::Regtest, 65536));
     let (link, peer) = (World::link(0, 1), w.id(1));
-    w.give(0, Input::PeerConnected { link, peer, dialed: true, standing: Standing::Own });
+    w.give(
+        0,
+        Input::PeerConnected {
+            link,
+            peer,
+            dialed: true,
+            standing: Standing::Own,
+            capabilities: None,
+        },
+    );
     let begin = w.now;
     for second in 1..11 {
         assert_eq!(w.nodes[0].table().neighbours.len(), 1);
@@ -183,6 +221,7 @@ fn who_says_no_hello_is_given_up_the_later_the_slower_links_are() {
                 peer,
                 dialed: true,
                 standing: Standing::Own,
+                capabilities: None,
             },
         );
         let closed = |w: &mut World, at: Micros| {
@@ -203,9 +242,27 @@ fn a_hello_that_was_lost_is_asked_for() {
     let (a, b) = (w.id(0), w.id(1));
     w.cut(0, 1);
     let (la, lb) = (LinkId(7), LinkId(8));
-    w.give(1, Input::PeerConnected { link: lb, peer: a, dialed: true, standing: Standing::Own });
+    w.give(
+        1,
+        Input::PeerConnected {
+            link: lb,
+            peer: a,
+            dialed: true,
+            standing: Standing::Own,
+            capabilities: None,
+        },
+    );
     w.join((0, la), (1, lb));
-    w.give(0, Input::PeerConnected { link: la, peer: b, dialed: false, standing: Standing::Own });
+    w.give(
+        0,
+        Input::PeerConnected {
+            link: la,
+            peer: b,
+            dialed: false,
+            standing: Standing::Own,
+            capabilities: None,
+        },
+    );
     w.run();
     let live = |w: &World| {
         [(0, b), (1, a)].map(|(n, peer)| w.nodes[n].table().neighbours.live(peer.hop()).is_some())

@@ -58,7 +58,9 @@ mod tests;
 #[cfg(test)]
 mod unchecked_byte_tests;
 
-pub use api::{Action, Event, Input, Misuse, Packet, Priority, Remedy, Ticket};
+pub use api::{
+    Action, Event, Input, LinkCapabilities, Misuse, Packet, Priority, Remedy, Ticket, Verdict,
+};
 pub use error::{MeshError, NetworkReason, PaymentReason, RoutingReason};
 pub use tables::Tables;
 
@@ -160,12 +162,16 @@ pub struct Quote {
 enum Pending {
     /// An action that needs nothing of the state machine's memory.
     Act(Action<'static>),
-    /// A packet whose head is in `head`.
-    Own {
+    /// A packet of the mesh itself, which is in `head`.
+    Send { link: LinkId, after: Option<u64> },
+    /// An own datagram whose head is in `head`.
+    Originate {
         link: LinkId,
         priority: Priority,
         tail: Range<usize>,
-        sequence: Option<u64>,
+        sequence: u64,
+        hops: u8,
+        paid: bool,
         after: Option<u64>,
     },
     /// The packet in `head` to every live neighbour but one.
@@ -209,6 +215,8 @@ pub struct Mesh<M: Memory> {
     records: u64,
     next_cleanup: Micros,
     draining: bool,
+    /// The queue was too short for what an input caused.
+    overflowed: bool,
     /// While a packet is treated that was parked for it: a block and what the node
     /// answered about it.
     answered: Option<([u8; 32], KnownHeader)>,
@@ -267,6 +275,7 @@ impl<M: Memory> Mesh<M> {
             records: 0,
             next_cleanup: 0,
             draining: false,
+            overflowed: false,
             answered: None,
             stats: Stats::default(),
             config,
@@ -276,6 +285,9 @@ impl<M: Memory> Mesh<M> {
     /// Takes one input in. `now` is monotonic; [`Self::poll`] must have returned
     /// [`Action::Wait`] before. An `Err` changed nothing.
     pub fn handle(&mut self, now: Micros, input: Input<'_>) -> Result<(), Misuse> {
+        if self.overflowed {
+            return Err(Misuse::QueueOverflow);
+        }
         if self.draining {
             return Err(Misuse::NotDrained);
         }
@@ -304,48 +316,48 @@ impl<M: Memory> Mesh<M> {
                 self.send(destination, payload, proof, unchecked);
             }
             Input::Repeat { packet } => self.repeat(packet),
-            Input::PeerConnected { link, peer, dialed, standing } => {
-                self.connect(link, peer, dialed, standing);
+            Input::PeerConnected { link, peer, dialed, standing, capabilities } => {
+                self.connect((link, peer), dialed, standing, capabilities);
             }
             Input::PeerDisconnected { link } => self.disconnect(link),
             Input::FindRoute { destination } => self.find(destination),
             Input::PaymentVerified { ticket, block } => self.answer(ticket, block),
             Input::Resumed { ticket, packet } => self.resume(ticket, packet),
-            Input::Timer => self.act(Action::Absorbed),
+            Input::Timer => self.absorb(),
             Input::WallClock { unix } => {
                 self.own_clock = true;
                 self.set_wall(unix);
-                self.act(Action::Absorbed);
+                self.absorb();
             }
             Input::BlockHeader { header, height } => {
                 match self.tables.headers.insert(header, Some(height)) {
-                    Ok(_) => self.act(Action::Absorbed),
+                    Ok(_) => self.absorb(),
                     Err(e) => self.reject(None, NetworkReason::Header(e), Remedy::Ignore),
                 }
             }
             Input::Persisted { record } => self.restore(record),
             Input::StoreFailed => {
                 self.store_failed = true;
-                self.act(Action::Absorbed);
+                self.absorb();
             }
             Input::InboxFull { full } => {
                 self.inbox_full = full;
-                self.act(Action::Absorbed);
+                self.absorb();
             }
             Input::StoreRecovered => {
                 self.store_failed = false;
-                self.act(Action::Absorbed);
+                self.absorb();
             }
             Input::Congestion { link, lane, full } => {
                 if let Some(n) = self.tables.routing.neighbours.get_mut(link) {
                     n.set_full(lane, full);
                 }
-                self.act(Action::Absorbed);
+                self.absorb();
             }
             Input::LinkAlive { link, incoming } => self.link_alive(link, incoming),
             Input::LinkMeasured { link, quality } => {
                 self.measured(link, quality);
-                self.act(Action::Absorbed);
+                self.absorb();
             }
         }
         Ok(())
@@ -367,15 +379,22 @@ impl<M: Memory> Mesh<M> {
                     self.count(&action);
                     return action;
                 }
-                Pending::Own { link, priority, tail, sequence, after } => {
-                    self.note_sent(link, sequence.is_some());
-                    return Action::Forward {
+                Pending::Send { link, after } => {
+                    self.note_sent(link, false);
+                    return Action::Send { link, packet: self.written(), after };
+                }
+                Pending::Originate { link, priority, tail, sequence, hops, paid, after } => {
+                    self.note_sent(link, true);
+                    let packet = Packet { head: self.written(), tail };
+                    return Action::Verdict(Verdict::Originate {
                         link,
                         priority,
-                        packet: Packet { head: self.written(), tail },
+                        packet,
                         sequence,
+                        hops,
+                        paid,
                         after,
-                    };
+                    });
                 }
                 Pending::Flood { except, last } => {
                     let Some(link) = self.tables.routing.neighbours.next_live(last).map(|n| n.link)
@@ -388,13 +407,7 @@ impl<M: Memory> Mesh<M> {
                         continue;
                     }
                     self.note_sent(link, false);
-                    return Action::Forward {
-                        link,
-                        priority: Priority::Control,
-                        packet: Packet { head: self.written(), tail: 0..0 },
-                        sequence: None,
-                        after: None,
-                    };
+                    return Action::Send { link, packet: self.written(), after: None };
                 }
                 Pending::Resume(to) => {
                     if let Some(ticket) = self.unpark_for(to) {
@@ -412,12 +425,8 @@ impl<M: Memory> Mesh<M> {
                 Pending::Fail(to) => {
                     if let Some(ticket) = self.unpark_for(to) {
                         let _ = self.tables.queue.push_front(Pending::Fail(to));
-                        let action = Action::Reject {
-                            link: None,
-                            ticket: Some(ticket),
-                            reason: RoutingReason::NoRoute.into(),
-                            remedy: Remedy::Ignore,
-                        };
+                        let reason = RoutingReason::NoRoute.into();
+                        let action = Action::Drop { ticket, link: None, reason };
                         self.count(&action);
                         return action;
                     }
@@ -539,17 +548,28 @@ impl<M: Memory> Mesh<M> {
     }
 
     fn push(&mut self, pending: Pending) {
-        // An input causes at most as many entries as fit: see `queue`.
-        let full = self.tables.queue.push_back(pending).is_err();
-        debug_assert!(!full, "the action queue is too short");
+        // An input causes at most as many entries as fit: see `queue`. If not, what is lost may
+        // be a payment's record: this node does nothing more.
+        self.overflowed |= self.tables.queue.push_back(pending).is_err();
     }
 
     fn reject(&mut self, link: Option<LinkId>, reason: impl Into<MeshError>, remedy: Remedy) {
-        self.act(Action::Reject { link, ticket: None, reason: reason.into(), remedy });
+        self.verdict(Verdict::Reject { link, reason: reason.into(), remedy });
+    }
+
+    /// The input is done with.
+    fn absorb(&mut self) {
+        self.verdict(Verdict::Absorbed);
+    }
+
+    fn verdict(&mut self, verdict: Verdict<'static>) {
+        self.act(Action::Verdict(verdict));
     }
 
     fn count(&mut self, action: &Action<'_>) {
-        if let Action::Reject { reason, .. } = action {
+        if let Action::Verdict(Verdict::Reject { reason, .. }) | Action::Drop { reason, .. } =
+            action
+        {
             let counter = match reason {
                 MeshError::PaymentVerificationFailed(_) => &mut self.stats.refused_payment,
                 MeshError::ReplayDetected(_) => &mut self.stats.refused_replay,
@@ -603,7 +623,7 @@ impl<M: Memory> Mesh<M> {
                 self.not_before = Some((first, latest.max(unix)));
             }
         }
-        self.act(Action::Absorbed);
+        self.absorb();
     }
 }
 

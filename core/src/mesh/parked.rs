@@ -2,9 +2,9 @@
 //!
 //! The shell keeps their bytes. Each ticket ends once: in a `Resume`, whereupon
 //! the bytes come back and are treated as if they had come in just now, or in a
-//! rejection.
+//! `Drop`.
 
-use super::api::{Action, Remedy, Ticket};
+use super::api::{Action, Remedy, Ticket, Verdict};
 use super::error::{MeshError, NetworkReason, PaymentReason};
 use super::relay::Trace;
 use super::{Mesh, Pending};
@@ -124,13 +124,13 @@ impl<M: Memory> Mesh<M> {
         self.tables.parked.try_push(parked).map_err(|_| NetworkReason::TooManyParked)?;
         self.next_ticket = self.next_ticket.saturating_add(1);
         self.wake_at(until);
-        self.act(Action::Parked { ticket, until });
+        self.verdict(Verdict::Parked { ticket, until });
         Ok(ticket)
     }
 
     /// The node answered what it knows of a block.
     pub(super) fn answer(&mut self, ticket: Ticket, block: Option<KnownHeader>) {
-        self.act(Action::Absorbed);
+        self.absorb();
         let now = self.now;
         // What is over its time is refused next, whatever is answered now.
         let waiting = |p: &&mut Parked| p.ticket == ticket && p.until > now;
@@ -154,8 +154,7 @@ impl<M: Memory> Mesh<M> {
         let Some(at) = self.tables.parked.iter().position(|p| p.ticket == ticket) else { return };
         let Some(parked) = self.tables.parked.take(at) else { return };
         let link = parked.link();
-        let (ticket, remedy) = (Some(ticket), Remedy::Ignore);
-        self.act(Action::Reject { link, ticket, reason, remedy });
+        self.act(Action::Drop { ticket, link, reason });
         if let Some(From { link, trace, .. }) = parked.from {
             self.tell_source(link, trace, &reason);
         }
@@ -218,9 +217,9 @@ impl<M: Memory> Mesh<M> {
             matches!(p.awaits, Awaits::Answer(_))
                 && p.from.as_ref().is_some_and(|from| from.closed && from.link == link)
         })?;
-        let ticket = self.tables.parked.take(at).map(|p| p.ticket);
+        let ticket = self.tables.parked.take(at)?.ticket;
         let reason = NetworkReason::LinkClosed.into();
-        Some(Action::Reject { link: Some(link), ticket, reason, remedy: Remedy::Ignore })
+        Some(Action::Drop { ticket, link: Some(link), reason })
     }
 
     /// Takes out one packet that waits for a route to a node.

@@ -6,7 +6,7 @@ use super::error::{MeshError, NetworkReason, PaymentReason, RoutingReason};
 use crate::config::MAX_HOPS;
 use crate::id::{HopId, LinkId, NodeId};
 use crate::payment::fee::Party;
-use crate::payment::ledger::{Payment, Record};
+use crate::payment::ledger::{Method, Payment, Record};
 use crate::payment::proof::PaymentProof;
 use crate::payment::replay::{Again, PaidPacket, ReplayError};
 use crate::payment::terms::Terms;
@@ -322,6 +322,8 @@ impl<M: Memory> Mesh<M> {
             amount_msat,
             share_msat,
             after,
+            settlement: (method == Method::Covenant && party != Party::Source)
+                .then(|| datagram.proof_range()),
         }));
         // What a payer keeps of his own payment is no income.
         if party != Party::Source {

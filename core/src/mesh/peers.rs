@@ -1,7 +1,7 @@
 //! Neighbours that come and go.
 
 use super::Mesh;
-use super::api::{Action, Event, Remedy};
+use super::api::{Action, Event, LinkCapabilities, Remedy};
 use super::error::{MeshError, NetworkReason};
 use super::timers::hello_timeout;
 use crate::config::{Allowance, FREE_AT_FIRST};
@@ -42,12 +42,22 @@ const WORTH_A_HELLO: u16 = 32;
 impl<M: Memory> Mesh<M> {
     /// A link is up; the neighbour's identity was proven on it.
     #[inline(never)]
-    pub(super) fn connect(&mut self, link: LinkId, peer: NodeId, dialed: bool, standing: Standing) {
+    pub(super) fn connect(
+        &mut self,
+        (link, peer): (LinkId, NodeId),
+        dialed: bool,
+        standing: Standing,
+        capabilities: Option<LinkCapabilities>,
+    ) {
         let way = self.make_way(peer, dialed).and_then(|()| self.make_place(standing));
         if let Err(reason) = way {
             return self.reject(Some(link), reason, Remedy::Disconnect);
         }
         let (now, owner) = (self.now, self.allowances_of(peer, standing));
+        let own = capabilities.unwrap_or(LinkCapabilities {
+            max_packet: self.config.max_packet,
+            keepalive: self.config.timing.keepalive,
+        });
         let neighbour = Neighbour {
             link,
             node: peer,
@@ -60,6 +70,8 @@ impl<M: Memory> Mesh<M> {
             quality: PERFECT_LINK,
             measured: PERFECT_LINK,
             keepalive: 0,
+            own_max_packet: own.max_packet.min(self.config.max_packet),
+            own_keepalive_ms: u32::try_from(own.keepalive / MILLISECOND).unwrap_or(u32::MAX),
             free_full: false,
             paid_full: false,
             heard: now,
@@ -76,7 +88,7 @@ impl<M: Memory> Mesh<M> {
             self.tables.routing.owners.leave(refused.owner);
             return self.reject(Some(link), NetworkReason::TooManyNeighbours, Remedy::Disconnect);
         }
-        self.act(Action::Absorbed);
+        self.absorb();
         // Nothing that this neighbour sends makes the head grow: it may be told of an error.
         self.reserve_head(route_error::MAX_LEN);
         self.greet(link);
@@ -150,7 +162,7 @@ impl<M: Memory> Mesh<M> {
     /// A link is gone, and with it the routes over it.
     #[inline(never)]
     pub(super) fn disconnect(&mut self, link: LinkId) {
-        self.act(Action::Absorbed);
+        self.absorb();
         // The link may have been closed by this node, which then forgot it.
         let Some(gone) = self.tables.routing.remove_direct_peer(link) else { return };
         if gone.up {
@@ -193,18 +205,17 @@ impl<M: Memory> Mesh<M> {
 
     /// Sends a hello.
     pub(super) fn greet(&mut self, link: LinkId) {
-        let (now, keepalive) = (self.now, self.config.timing.keepalive);
-        let (mut missing, mut quality) = (true, PERFECT_LINK);
-        if let Some(n) = self.tables.routing.neighbours.get_mut(link) {
-            (missing, quality) = (!n.up, n.measured);
-            let pause = match missing && keepalive > 0 {
-                true => keepalive.max(self.config.timing.hop_round_trip),
-                false => hello_pause(keepalive),
-            };
-            n.greet_at = now.saturating_add(pause);
-            let again = n.greet_at;
-            self.wake_at(again);
-        }
+        let now = self.now;
+        let Some(n) = self.tables.routing.neighbours.get_mut(link) else { return };
+        let (missing, quality) = (!n.up, n.measured);
+        let (max_packet, keepalive_ms) = (n.own_max_packet, n.own_keepalive_ms);
+        let pause = match missing && keepalive_ms > 0 {
+            true => n.own_keepalive().max(self.config.timing.hop_round_trip),
+            false => hello_pause(n.own_keepalive()),
+        };
+        n.greet_at = now.saturating_add(pause);
+        let again = n.greet_at;
+        self.wake_at(again);
         let issuers = self.config.payment.issuers.iter();
         let unix = self.wall.unix(self.now).and_then(|unix| u32::try_from(unix).ok());
         let free = self.told_to(link);
@@ -213,9 +224,9 @@ impl<M: Memory> Mesh<M> {
             network: self.config.network,
             mode: self.config.mode,
             quality,
-            max_packet: self.config.max_packet,
+            max_packet,
             tariff: self.config.payment.tariff,
-            keepalive_ms: (self.config.timing.keepalive / MILLISECOND) as u32,
+            keepalive_ms,
             unix: unix.unwrap_or(0),
             free,
             issuers: issuers.map(|key| key.serialize()).collect(),
@@ -238,7 +249,7 @@ impl<M: Memory> Mesh<M> {
         if !body.is_empty() {
             return Err(WireError::Trailing(body.len()).into());
         }
-        self.act(Action::Absorbed);
+        self.absorb();
         Ok(())
     }
 
@@ -268,13 +279,13 @@ impl<M: Memory> Mesh<M> {
         n.keepalive = u64::from(hello.keepalive_ms).saturating_mul(MILLISECOND);
         let (peer, was_up) = (n.node, core::mem::replace(&mut n.up, true));
         if !was_up {
-            n.greet_at = now.saturating_add(hello_pause(self.config.timing.keepalive));
+            n.greet_at = now.saturating_add(hello_pause(n.own_keepalive()));
         }
         if hello.unix > 0 && self.config.clock_source == Some(peer) && !self.own_clock {
             self.set_wall(hello.unix.into());
         }
         self.tables.routing.mirrors.tell(link, &free, now);
-        self.act(Action::Absorbed);
+        self.absorb();
         if !was_up {
             self.act(Action::Publish(Event::PeerConnected { link, peer }));
             self.wake_at(now);

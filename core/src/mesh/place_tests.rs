@@ -26,8 +26,13 @@ fn world(change: impl Fn(&mut Config)) -> World {
 }
 
 fn connect(w: &mut World, link: u32, peer: u32, standing: Standing) -> Option<MeshError> {
-    let input =
-        Input::PeerConnected { link: LinkId(link), peer: node(peer), dialed: false, standing };
+    let input = Input::PeerConnected {
+        link: LinkId(link),
+        peer: node(peer),
+        dialed: false,
+        standing,
+        capabilities: None,
+    };
     w.give(0, input).into_iter().find_map(|(_, did)| match did {
         Did::Reject(reason) => Some(reason),
         _ => None,

@@ -177,9 +177,9 @@ fn a_receipt_waits_for_the_record_as_the_delivery_does() {
         match w.nodes[1].poll() {
             Action::Wait { .. } => break,
             Action::Persist { number, .. } => written = Some(number),
-            Action::Deliver { after, .. } => waits.push(("delivery", after)),
-            Action::Forward { packet, after, priority, .. } => {
-                assert_eq!((packet.head[5], priority), (4, Priority::Control));
+            Action::Verdict(Verdict::Deliver { after, .. }) => waits.push(("delivery", after)),
+            Action::Send { packet, after, .. } => {
+                assert_eq!(packet[5], 4);
                 waits.push(("receipt", after));
             }
             _ => {}

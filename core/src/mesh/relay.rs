@@ -2,7 +2,7 @@
 //! through this node.
 
 use super::Mesh;
-use super::api::{Action, Priority, Remedy};
+use super::api::{Priority, Remedy, Verdict};
 use super::error::{MeshError, NetworkReason, PaymentReason, RoutingReason};
 use super::pay::Admission;
 use crate::config::MAX_HOPS;
@@ -105,7 +105,8 @@ impl<M: Memory> Mesh<M> {
         let Some(to) = to else { return };
         self.note_sent(to, false);
         lower_hop_limit(packet);
-        self.act(forward(to, Priority::Control, 0..packet.len(), None));
+        let (priority, packet) = (Priority::Control, 0..packet.len());
+        self.verdict(Verdict::Forward { link: to, priority, packet, after: None });
     }
 
     /// A datagram came in on a live link, its header checked.
@@ -198,7 +199,7 @@ impl<M: Memory> Mesh<M> {
                 if let Some(ended) = ended {
                     self.tables.sent.insert(ended);
                 }
-                let action = Action::Deliver {
+                let verdict = Verdict::Deliver {
                     source: datagram.source,
                     sequence: datagram.sequence,
                     payload: datagram.payload_range(size),
@@ -207,7 +208,7 @@ impl<M: Memory> Mesh<M> {
                     after,
                 };
                 self.stats.delivered = self.stats.delivered.wrapping_add(1);
-                self.act(action);
+                self.verdict(verdict);
                 // It came, so its receipt may go: that is smaller, and there is one for each.
                 if ends {
                     self.report(link, Trace::of(&datagram), Cause::Delivered, after);
@@ -224,7 +225,7 @@ impl<M: Memory> Mesh<M> {
                 let went = self.tables.seen.went(to, name, datagram.signed.is_some());
                 self.tables.seen.insert(went);
                 lower_hop_limit(packet);
-                self.act(forward(to, priority, 0..size, after));
+                self.verdict(Verdict::Forward { link: to, priority, packet: 0..size, after });
             }
         }
     }
@@ -389,7 +390,7 @@ impl<M: Memory> Mesh<M> {
     /// A datagram with a proof came again that was delivered: its source missed the receipt.
     #[inline(never)]
     fn ended_before(&mut self, link: LinkId, datagram: &Datagram<'_>, after: Option<u64>) {
-        self.act(Action::Absorbed);
+        self.absorb();
         let trace = Trace::of(datagram);
         if self.may_report(link, &trace) {
             self.report(link, trace, Cause::Delivered, after);
@@ -429,16 +430,6 @@ impl<M: Memory> Mesh<M> {
 fn check_of(packet: &[u8]) -> u32 {
     let check = packet.get(crate::wire::HEADER_LEN - 4..).and_then(|b| b.first_chunk());
     check.map_or(0, |check| u32::from_le_bytes(*check))
-}
-
-pub(super) fn forward(
-    link: LinkId,
-    priority: Priority,
-    tail: core::ops::Range<usize>,
-    after: Option<u64>,
-) -> Action<'static> {
-    let packet = super::api::Packet { head: &[], tail };
-    Action::Forward { link, priority, packet, sequence: None, after }
 }
 
 /// Whether no node is on a route twice; both ends are part of it.

@@ -1,6 +1,6 @@
 //! Datagrams of our own, and the searches that they start.
 
-use super::api::{Action, Event, Packet, Priority, Remedy};
+use super::api::{Action, Event, Packet, Priority, Remedy, Verdict};
 use super::error::{MeshError, NetworkReason, PaymentReason, RoutingReason};
 use super::pay::Admission;
 use super::{Mesh, Pending};
@@ -126,11 +126,13 @@ impl<M: Memory> Mesh<M> {
         let went = self.tables.sent.went(link, name, !proof.is_empty());
         self.tables.sent.insert(went);
         self.stats.sent = self.stats.sent.wrapping_add(1);
-        self.push(Pending::Own {
+        self.push(Pending::Originate {
             link,
             priority,
             tail: 0..payload.len(),
-            sequence: Some(sequence),
+            sequence,
+            hops: unsent.hop_limit,
+            paid: !proof.is_empty(),
             after,
         });
         Ok(())
@@ -167,17 +169,20 @@ impl<M: Memory> Mesh<M> {
             return Err(NetworkReason::Congested.into());
         }
         let link = to.link;
-        let Datagram { source, destination, sequence, .. } = &datagram;
-        let name = self.tables.sent.name(source, destination, *sequence, datagram.hops());
+        let Datagram { source, destination, sequence, hop_limit: hops, .. } = datagram;
+        let name = self.tables.sent.name(&source, &destination, sequence, datagram.hops());
         let went = self.tables.sent.went(link, name, true);
         self.tables.sent.insert(went);
         self.stats.repeated = self.stats.repeated.wrapping_add(1);
         self.note_sent(link, true);
-        self.act(Action::Forward {
+        let (priority, packet) = (Priority::Paid, Packet { head: &[], tail: 0..size });
+        self.verdict(Verdict::Originate {
             link,
-            priority: Priority::Paid,
-            packet: Packet { head: &[], tail: 0..size },
-            sequence: Some(*sequence),
+            priority,
+            packet,
+            sequence,
+            hops,
+            paid: true,
             after: None,
         });
         Ok(())
@@ -199,7 +204,7 @@ impl<M: Memory> Mesh<M> {
             self.search(to)
         };
         match result {
-            Ok(()) => self.act(Action::Absorbed),
+            Ok(()) => self.absorb(),
             Err(reason) => self.reject(None, reason, Remedy::Ignore),
         }
     }

@@ -25,6 +25,7 @@ fn paid() -> (World, Vec<u8>) {
         amount_msat: 100_000,
         share_msat: payment.share_msat,
         after: Some(1),
+        settlement: None,
     };
     assert_eq!(*event, expected, "it is told of once its record is durable");
     (w, packet)

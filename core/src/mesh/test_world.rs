@@ -113,11 +113,23 @@ impl<M: Owned> World<M> {
         let (ia, ib) = (self.id(a), self.id(b));
         let mut did = self.give(
             a,
-            Input::PeerConnected { link: la, peer: ib, dialed: true, standing: Standing::Own },
+            Input::PeerConnected {
+                link: la,
+                peer: ib,
+                dialed: true,
+                standing: Standing::Own,
+                capabilities: None,
+            },
         );
         did.extend(self.give(
             b,
-            Input::PeerConnected { link: lb, peer: ia, dialed: false, standing: Standing::Own },
+            Input::PeerConnected {
+                link: lb,
+                peer: ia,
+                dialed: false,
+                standing: Standing::Own,
+                capabilities: None,
+            },
         ));
         did.extend(self.run());
         did
@@ -239,43 +251,45 @@ impl<M: Owned> World<M> {
     }
 
     fn drain(&mut self, n: usize, tail: &[u8], mut hold: Option<Held>) -> Trace {
-        let (mut did, mut verdicts) = (Vec::new(), 0);
+        let (mut did, mut sent, mut verdicts) = (Vec::new(), Vec::new(), 0);
         let mut note = |what| did.push((n, what));
         loop {
             match self.nodes[n].poll() {
                 Action::Wait { .. } => break,
-                Action::Forward { link, packet, sequence, after, priority } => {
-                    verdicts += usize::from(packet.head.is_empty() || sequence.is_some());
+                Action::Send { link, packet, after } => {
                     assert!(after <= Some(self.written[n]), "before its record");
-                    assert!(priority != Priority::Free || after.is_none());
-                    let bytes = [packet.head, &tail[packet.tail.clone()]].concat();
-                    if let Some((to, link)) = self.wires.get(&(n, link)) {
-                        self.in_flight.push_back((*to, *link, bytes));
+                    sent.push((link, packet.to_vec()));
+                }
+                Action::Verdict(verdict) => {
+                    verdicts += 1;
+                    match verdict {
+                        Verdict::Forward { link, packet, after, priority } => {
+                            assert!(after <= Some(self.written[n]), "before its record");
+                            assert!(priority == Priority::Paid || after.is_none());
+                            sent.push((link, tail[packet].to_vec()));
+                        }
+                        Verdict::Originate { link, packet, after, priority, hops, .. } => {
+                            assert!(after <= Some(self.written[n]), "before its record");
+                            assert!(priority == Priority::Paid || after.is_none());
+                            let bytes = [packet.head, &tail[packet.tail]].concat();
+                            assert_eq!(bytes.get(7), Some(&hops));
+                            sent.push((link, bytes));
+                        }
+                        Verdict::Deliver { source, payload, earned_msat, after, .. } => {
+                            assert!(after <= Some(self.written[n]), "before its record");
+                            note(Did::Deliver(source, tail[payload].to_vec(), earned_msat));
+                        }
+                        Verdict::Reject { reason, .. } => note(Did::Reject(reason)),
+                        Verdict::Absorbed => note(Did::Absorbed),
+                        Verdict::Parked { ticket, .. } => {
+                            self.held.insert((n, ticket), hold.take().unwrap());
+                            note(Did::Parked(ticket));
+                        }
                     }
                 }
-                Action::Deliver { source, payload, earned_msat, after, .. } => {
-                    verdicts += 1;
-                    assert!(after <= Some(self.written[n]), "before its record");
-                    note(Did::Deliver(source, tail[payload].to_vec(), earned_msat));
-                }
-                Action::Reject { ticket, reason, .. } => {
-                    verdicts += usize::from(ticket.is_none());
-                    note(match ticket {
-                        None => Did::Reject(reason),
-                        Some(ticket) => {
-                            self.held.remove(&(n, ticket)).expect("a ticket ends once");
-                            Did::GivenUp(ticket, reason)
-                        }
-                    });
-                }
-                Action::Absorbed => {
-                    verdicts += 1;
-                    note(Did::Absorbed);
-                }
-                Action::Parked { ticket, .. } => {
-                    verdicts += 1;
-                    self.held.insert((n, ticket), hold.take().unwrap());
-                    note(Did::Parked(ticket));
+                Action::Drop { ticket, reason, .. } => {
+                    self.held.remove(&(n, ticket)).expect("a ticket ends once");
+                    note(Did::GivenUp(ticket, reason));
                 }
                 Action::Resume { ticket } => {
                     let held = self.held.remove(&(n, ticket)).expect("a ticket ends once");
@@ -291,6 +305,11 @@ impl<M: Owned> World<M> {
                 }
                 Action::Verify { ticket, block_hash } => note(Did::Ask(ticket, block_hash)),
                 Action::Close { .. } => {}
+            }
+        }
+        for (link, bytes) in sent {
+            if let Some((to, link)) = self.wires.get(&(n, link)) {
+                self.in_flight.push_back((*to, *link, bytes));
             }
         }
         assert_eq!(verdicts, 1, "one verdict: {did:?}");

@@ -124,7 +124,16 @@ fn the_caller_is_held_to_the_contract() {
     let link = LinkId(1);
     let peer = NodeId([1; 32]);
     assert_eq!(
-        m.handle(w.now, Input::PeerConnected { link, peer, dialed: true, standing: Standing::Own }),
+        m.handle(
+            w.now,
+            Input::PeerConnected {
+                link,
+                peer,
+                dialed: true,
+                standing: Standing::Own,
+                capabilities: None
+            }
+        ),
         Err(Misuse::LinkInUse(link))
     );
     let mut bytes = vec![0; 10];

@@ -100,7 +100,7 @@ impl<M: Memory> Mesh<M> {
     /// count for nothing.
     pub(super) fn link_alive(&mut self, link: LinkId, incoming: bool) {
         let now = self.now;
-        self.act(Action::Absorbed);
+        self.absorb();
         let Some(n) = self.tables.routing.neighbours.get_mut(link).filter(|n| n.up) else {
             return;
         };
@@ -117,8 +117,9 @@ impl<M: Memory> Mesh<M> {
     /// A datagram came from a neighbour, or part of one, which waits for a sign that it did,
     /// unless it was just sent something.
     pub(super) fn owe_answer(&mut self, link: LinkId) {
-        let (now, keepalive) = (self.now, self.config.timing.keepalive);
+        let now = self.now;
         let Some(n) = self.tables.routing.neighbours.get_mut(link) else { return };
+        let keepalive = n.own_keepalive();
         let recently = n.sent.saturating_add(keepalive / RECENTLY) > now;
         if keepalive > 0 && n.owed == Micros::MAX && !recently {
             n.owed = now.saturating_add(keepalive);

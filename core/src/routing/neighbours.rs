@@ -7,7 +7,7 @@ use crate::link::fragment::Lane;
 use crate::payment::fee::Tariff;
 use crate::policy::mode::MeshMode;
 use crate::tables::{List, Memory};
-use crate::time::Micros;
+use crate::time::{MILLISECOND, Micros};
 use core::cmp::Reverse;
 
 /// A neighbour.
@@ -35,6 +35,10 @@ pub struct Neighbour {
     pub measured: u16,
     /// How soon it answers a datagram, as it said; 0: whenever it likes.
     pub keepalive: Micros,
+    /// Largest packet that this node takes on the link, as told in hellos, in bytes.
+    pub own_max_packet: u32,
+    /// How soon this node answers a datagram on the link, as told in hellos, in milliseconds.
+    pub own_keepalive_ms: u32,
     /// Whether the link's queue of free packets is full.
     pub free_full: bool,
     /// Whether the link's queue of paid packets is full.
@@ -74,6 +78,11 @@ impl Neighbour {
 }
 
 impl Neighbour {
+    /// How soon this node answers a datagram on the link, in microseconds; 0: it need not.
+    pub fn own_keepalive(&self) -> Micros {
+        u64::from(self.own_keepalive_ms).saturating_mul(MILLISECOND)
+    }
+
     /// Whether the link's queue of this lane is full.
     pub fn is_full(&self, lane: Lane) -> bool {
         match lane {

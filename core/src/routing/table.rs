@@ -295,6 +295,8 @@ pub(crate) mod tests {
             quality: 256,
             measured: 256,
             keepalive: 0,
+            own_max_packet: 0,
+            own_keepalive_ms: 0,
             free_full: false,
             paid_full: false,
             heard: 0,

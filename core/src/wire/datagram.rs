@@ -110,6 +110,13 @@ impl<'a> Datagram<'a> {
         packet_len.saturating_sub(self.payload.len())..packet_len
     }
 
+    /// Where the proof lies in the packet; empty without one.
+    pub fn proof_range(&self) -> core::ops::Range<usize> {
+        let proof = self.signed.map_or(0, |s| s.proof.len());
+        let end = head_len(self.hops.len(), proof);
+        end.saturating_sub(proof)..end
+    }
+
     /// What the source signs: a tagged hash (BIP 340) of everything but the hop
     /// limit, the check and the signature.
     pub fn sighash(&self) -> Option<[u8; 32]> {
@@ -250,6 +257,8 @@ mod tests {
             prop_assert_eq!(view.sighash(), signed);
             prop_assert_eq!(view.payload, &payload[..]);
             prop_assert_eq!(&bytes[view.payload_range(bytes.len())], &payload[..]);
+            let proof = view.signed.map_or(&[][..], |s| s.proof);
+            prop_assert_eq!(&bytes[view.proof_range()], proof);
         }
 
         #[test]

@@ -1,5 +1,6 @@
 //! What a host node offers.
 
+use bitcoin::Transaction;
 use blvm_mesh_core::mesh::{Event, Priority};
 use blvm_mesh_core::payment::headers::KnownHeader;
 use std::future::Future;
@@ -53,6 +54,13 @@ pub trait NodeAPI: Send + Sync + 'static {
     /// What the host's chain knows of a block, by its hash in internal byte order;
     /// `None` if nothing.
     fn block<'a>(&'a self, hash: &'a [u8; 32]) -> BoxFuture<'a, Option<KnownHeader>>;
+
+    /// Gives the host's node a transaction to broadcast: the one that pays this node for a
+    /// covenant that it accepted. It may come again after a restart.
+    fn broadcast<'a>(
+        &'a self,
+        transaction: &'a Transaction,
+    ) -> BoxFuture<'a, Result<(), NodeApiError>>;
 
     /// Tells whoever subscribed at the host.
     fn publish_event<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, ()>;

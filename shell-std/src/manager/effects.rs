@@ -2,11 +2,13 @@
 //! carried out without it.
 
 use super::{MeshManager, SentPacket, Verdict};
+use crate::covenant::settlement_of;
 use crate::node::Delivery;
-use crate::repeats::{Repeats, has_proof, patience};
+use crate::repeats::{Repeats, patience};
 use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::mesh::{
-    Action, Event, HostMesh, Input, MeshError, Misuse, NetworkReason, Priority, Remedy, Ticket,
+    self, Action, Event, HostMesh, Input, MeshError, Misuse, NetworkReason, Priority, Remedy,
+    Ticket,
 };
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::time::Micros;
@@ -79,6 +81,11 @@ pub(super) enum Effect {
         after: Option<u64>,
     },
     Publish(Event),
+    /// Broadcast what pays this node.
+    Settle {
+        transaction: Box<bitcoin::Transaction>,
+        after: Option<u64>,
+    },
     Persist {
         number: u64,
         record: Record,
@@ -265,45 +272,68 @@ impl Core {
                     self.until = until;
                     return drained;
                 }
-                Action::Forward { link, priority, packet, sequence, after } => {
-                    let tail = input.get(packet.tail).unwrap_or_default();
-                    let bytes = [packet.head, tail].concat();
-                    let hops = bytes.get(7).copied().unwrap_or_default();
-                    if let Some(sequence) = sequence.filter(|_| has_proof(&bytes)) {
-                        let neighbour = self.mesh.table().neighbours.get(link);
-                        let keepalive = neighbour.map_or(0, |n| n.keepalive);
-                        let patience = patience(bytes.len(), hops, keepalive);
-                        self.repeats.keep(now, sequence, bytes.clone(), patience);
+                Action::Verdict(verdict) => match verdict {
+                    mesh::Verdict::Forward { link, priority, packet, after } => {
+                        let bytes = input.get(packet).unwrap_or_default().to_vec();
+                        Effect::Send { link, priority, bytes, after, own: None }
                     }
-                    let sent = sequence.map(|sequence| SentPacket { sequence, hops });
-                    let own = own.map(|own| own.who.clone()).zip(sent);
-                    Effect::Send { link, priority, bytes, after, own }
-                }
-                Action::Deliver { source, sequence, payload, protocol, earned_msat, after } => {
-                    let payload = input.get(payload).unwrap_or_default().to_vec();
-                    let delivery = Delivery { source, sequence, protocol, earned_msat, payload };
-                    Effect::Deliver { delivery, after }
-                }
-                Action::Absorbed => continue,
-                Action::Reject { link, ticket, reason, remedy } => {
-                    match ticket.and_then(|ticket| self.parked.remove(&ticket)) {
-                        Some(waiting) => {
-                            self.parked_bytes -= waiting.len();
-                            if let Waiting::Own(own) = waiting {
-                                own.tell(Outcome::Refused(reason));
-                            }
+                    mesh::Verdict::Originate {
+                        link,
+                        priority,
+                        packet,
+                        sequence,
+                        hops,
+                        paid,
+                        after,
+                    } => {
+                        let tail = input.get(packet.tail).unwrap_or_default();
+                        let bytes = [packet.head, tail].concat();
+                        if paid {
+                            let neighbour = self.mesh.table().neighbours.get(link);
+                            let keepalive = neighbour.map_or(0, |n| n.keepalive);
+                            let patience = patience(bytes.len(), hops, keepalive);
+                            self.repeats.keep(now, sequence, bytes.clone(), patience);
                         }
-                        None if ticket.is_none() => drained = Drained::Refused(reason),
-                        None => {}
+                        let sent = SentPacket { sequence, hops };
+                        let own = own.map(|own| (own.who.clone(), sent));
+                        Effect::Send { link, priority, bytes, after, own }
+                    }
+                    mesh::Verdict::Deliver {
+                        source,
+                        sequence,
+                        payload,
+                        protocol,
+                        earned_msat,
+                        after,
+                    } => {
+                        let payload = input.get(payload).unwrap_or_default().to_vec();
+                        let delivery =
+                            Delivery { source, sequence, protocol, earned_msat, payload };
+                        Effect::Deliver { delivery, after }
+                    }
+                    mesh::Verdict::Absorbed => continue,
+                    mesh::Verdict::Parked { ticket, .. } => {
+                        drained = Drained::Parked(ticket);
+                        continue;
+                    }
+                    mesh::Verdict::Reject { link, reason, remedy } => {
+                        drained = Drained::Refused(reason);
+                        tracing::debug!(?link, "refused: {reason}");
+                        match (link, remedy) {
+                            (Some(link), Remedy::Disconnect) => Effect::Close { link, reason },
+                            _ => continue,
+                        }
+                    }
+                },
+                Action::Send { link, packet, after } => {
+                    let (priority, bytes) = (Priority::Control, packet.to_vec());
+                    Effect::Send { link, priority, bytes, after, own: None }
+                }
+                Action::Drop { ticket, link, reason } => {
+                    if let Some(Waiting::Own(own)) = self.unpark(ticket) {
+                        own.tell(Outcome::Refused(reason));
                     }
                     tracing::debug!(?link, "refused: {reason}");
-                    match (link, remedy) {
-                        (Some(link), Remedy::Disconnect) => Effect::Close { link, reason },
-                        _ => continue,
-                    }
-                }
-                Action::Parked { ticket, .. } => {
-                    drained = Drained::Parked(ticket);
                     continue;
                 }
                 Action::Resume { ticket } => {
@@ -319,6 +349,14 @@ impl Core {
                             self.repeats.delivered(sequence);
                         }
                         _ => {}
+                    }
+                    if let Event::PaymentVerified { settlement: Some(proof), after, .. } = &event {
+                        let transaction = input.get(proof.clone()).and_then(settlement_of);
+                        let transaction = transaction.map(Box::new);
+                        self.effects.extend(
+                            transaction
+                                .map(|transaction| Effect::Settle { transaction, after: *after }),
+                        );
                     }
                     Effect::Publish(event)
                 }
@@ -365,6 +403,7 @@ impl MeshManager {
                 Effect::Persist { number, record } => records.push((number, record)),
                 Effect::Send { after: Some(_), .. }
                 | Effect::Deliver { after: Some(_), .. }
+                | Effect::Settle { after: Some(_), .. }
                 | Effect::Publish(Event::PaymentVerified { after: Some(_), .. }) => {
                     paid.push(effect);
                 }
@@ -479,6 +518,15 @@ impl MeshManager {
                     self.earned_msat.fetch_add(*share_msat, Ordering::Relaxed);
                 }
                 self.api.publish_event(&event).await;
+            }
+            Effect::Settle { transaction, .. } => {
+                if let Err(error) = self.api.broadcast(&transaction).await {
+                    let hex = bitcoin::consensus::encode::serialize_hex(&*transaction);
+                    tracing::warn!(
+                        transaction = hex,
+                        "a covenant was accepted, but its transaction was not broadcast: {error}"
+                    );
+                }
             }
             Effect::Ask { ticket, block } => {
                 let block = self.api.block(&block).await;

@@ -37,6 +37,7 @@ struct Host {
     asked: AtomicUsize,
     /// So many datagrams disappear that are to be sent.
     lose: AtomicUsize,
+    broadcast: Mutex<Vec<bitcoin::Transaction>>,
 }
 
 impl NodeAPI for Host {
@@ -70,6 +71,14 @@ impl NodeAPI for Host {
     fn block<'a>(&'a self, hash: &'a [u8; 32]) -> BoxFuture<'a, Option<KnownHeader>> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         Box::pin(async { self.blocks.lock().unwrap().get(hash).copied() })
+    }
+
+    fn broadcast<'a>(
+        &'a self,
+        transaction: &'a bitcoin::Transaction,
+    ) -> BoxFuture<'a, Result<(), NodeApiError>> {
+        self.broadcast.lock().unwrap().push(transaction.clone());
+        Box::pin(async { Ok(()) })
     }
 
     fn publish_event<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, ()> {
@@ -234,6 +243,11 @@ fn a_covenants_block_is_looked_up_in_the_hosts_chain() {
         // Of 830 satoshi at least, so that 40 % are relayed: 330 of the sender.
         assert_eq!((&got[0].payload[..], got[0].earned_msat), (&b"paid"[..], 444_000));
         assert_eq!(b.routing_stats().earned_msat, 444_000);
+        // Who is paid by it broadcasts it, and who pays does not.
+        let broadcast = |host: usize| hosts[host].broadcast.lock().unwrap().clone();
+        let [settlement] = &broadcast(1)[..] else { panic!("{:?}", broadcast(1)) };
+        assert!(settlement.output.iter().any(|out| out.script_pubkey == script(2)));
+        assert_eq!(broadcast(0), []);
         let again = a.send_mesh_packet(b.id(), b"paid", &proof).await;
         let used = |e: &MeshError| matches!(e, MeshError::ReplayDetected(_));
         assert!(matches!(&again, Err(ManagerError::Refused(e)) if used(e)), "{again:?}");

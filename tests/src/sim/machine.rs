@@ -5,7 +5,8 @@ use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::{HopId, LinkId, NodeId, Standing};
 use blvm_mesh_core::link::fragment::Lane;
 use blvm_mesh_core::mesh::{
-    Action, Event, HostMesh, Input, Mesh, MeshError, Misuse, Priority, Quote, Remedy, Stats, Ticket,
+    Action, Event, HostMesh, Input, Mesh, MeshError, Misuse, Priority, Quote, Remedy, Stats,
+    Ticket, Verdict,
 };
 use blvm_mesh_core::payment::fee::Tariff;
 use blvm_mesh_core::payment::headers::KnownHeader;
@@ -55,7 +56,7 @@ impl Given {
             }
             Self::Connected { link, peer, dialed, standing } => {
                 let (link, dialed, standing) = (*link, *dialed, *standing);
-                Input::PeerConnected { link, peer: *peer, dialed, standing }
+                Input::PeerConnected { link, peer: *peer, dialed, standing, capabilities: None }
             }
             Self::Disconnected { link } => Input::PeerDisconnected { link: *link },
             Self::Answer { ticket, block } => {
@@ -83,13 +84,24 @@ impl Given {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, clippy::large_enum_variant)]
 pub enum Did {
+    Send {
+        link: LinkId,
+        bytes: Bytes,
+        after: Option<u64>,
+    },
     Forward {
         link: LinkId,
         priority: Priority,
         bytes: Bytes,
-        /// Whether it is the packet received, or one that the node wrote.
-        relayed: bool,
-        sequence: Option<u64>,
+        after: Option<u64>,
+    },
+    Originate {
+        link: LinkId,
+        priority: Priority,
+        bytes: Bytes,
+        sequence: u64,
+        hops: u8,
+        paid: bool,
         after: Option<u64>,
     },
     Deliver {
@@ -103,9 +115,13 @@ pub enum Did {
     Absorbed,
     Reject {
         link: Option<LinkId>,
-        ticket: Option<Ticket>,
         reason: MeshError,
         remedy: Remedy,
+    },
+    Drop {
+        ticket: Ticket,
+        link: Option<LinkId>,
+        reason: MeshError,
     },
     Parked {
         ticket: Ticket,
@@ -130,6 +146,31 @@ pub enum Did {
     Wait {
         until: Option<Micros>,
     },
+}
+
+impl Did {
+    /// Whether it says what became of the input.
+    pub fn is_verdict(&self) -> bool {
+        matches!(
+            self,
+            Self::Forward { .. }
+                | Self::Originate { .. }
+                | Self::Deliver { .. }
+                | Self::Absorbed
+                | Self::Parked { .. }
+                | Self::Reject { .. }
+        )
+    }
+
+    /// The packet that it sends, and where.
+    pub fn sent(&self) -> Option<(LinkId, &Bytes)> {
+        match self {
+            Self::Send { link, bytes, .. }
+            | Self::Forward { link, bytes, .. }
+            | Self::Originate { link, bytes, .. } => Some((*link, bytes)),
+            _ => None,
+        }
+    }
 }
 
 /// What came of one input.
@@ -252,38 +293,44 @@ impl Machine {
 }
 
 /// What is sent to several neighbours is one and the same packet.
-fn written(head: &[u8], tail: &[u8], before: Option<&Did>) -> Bytes {
+fn written(packet: &[u8], before: Option<&Did>) -> Bytes {
     match before {
-        Some(Did::Forward { bytes, .. }) if tail.is_empty() && bytes[..] == *head => bytes.clone(),
-        _ if head.is_empty() => tail.into(),
-        _ => [head, tail].concat().into(),
+        Some(Did::Send { bytes, .. }) if bytes[..] == *packet => bytes.clone(),
+        _ => packet.into(),
     }
 }
 
 fn own(action: Action<'_>, given: &[u8], before: Option<&Did>) -> Did {
     match action {
-        Action::Forward { link, priority, packet, sequence, after } => Did::Forward {
-            link,
-            priority,
-            bytes: written(packet.head, &given[packet.tail.clone()], before),
-            relayed: packet.head.is_empty(),
-            sequence,
-            after,
-        },
-        Action::Deliver { source, sequence, payload, protocol, earned_msat, after } => {
-            let payload = given[payload].into();
-            Did::Deliver { source, sequence, payload, protocol, earned_msat, after }
+        Action::Verdict(verdict) => judged(verdict, given),
+        Action::Send { link, packet, after } => {
+            Did::Send { link, bytes: written(packet, before), after }
         }
-        Action::Absorbed => Did::Absorbed,
-        Action::Reject { link, ticket, reason, remedy } => {
-            Did::Reject { link, ticket, reason, remedy }
-        }
-        Action::Parked { ticket, until } => Did::Parked { ticket, until },
+        Action::Drop { ticket, link, reason } => Did::Drop { ticket, link, reason },
         Action::Resume { ticket } => Did::Resume { ticket },
         Action::Publish(event) => Did::Publish(event),
         Action::Persist { number, record } => Did::Persist { number, record },
         Action::Verify { ticket, block_hash } => Did::Verify { ticket, block_hash },
         Action::Close { link, reason } => Did::Close { link, reason },
         Action::Wait { until } => Did::Wait { until },
+    }
+}
+
+fn judged(verdict: Verdict<'_>, given: &[u8]) -> Did {
+    match verdict {
+        Verdict::Forward { link, priority, packet, after } => {
+            Did::Forward { link, priority, bytes: given[packet].into(), after }
+        }
+        Verdict::Originate { link, priority, packet, sequence, hops, paid, after } => {
+            let bytes = [packet.head, &given[packet.tail]].concat().into();
+            Did::Originate { link, priority, bytes, sequence, hops, paid, after }
+        }
+        Verdict::Deliver { source, sequence, payload, protocol, earned_msat, after } => {
+            let payload = given[payload].into();
+            Did::Deliver { source, sequence, payload, protocol, earned_msat, after }
+        }
+        Verdict::Absorbed => Did::Absorbed,
+        Verdict::Parked { ticket, until } => Did::Parked { ticket, until },
+        Verdict::Reject { link, reason, remedy } => Did::Reject { link, reason, remedy },
     }
 }

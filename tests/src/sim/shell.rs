@@ -47,21 +47,25 @@ impl World {
         let (own, mut onward) = (Path::default().then(n), None);
         for did in &step.did {
             match did {
-                Did::Forward { link, bytes, relayed, after, sequence, .. } => {
-                    if let (Some(sequence), Some(1)) = (sequence, bytes.get(6)) {
-                        let kept = OwnPaid { bytes: bytes.clone(), times: 0, tries: 0, due: 0 };
-                        if !self.nodes[n].own_paid.contains_key(sequence) {
-                            self.nodes[n].own_paid.insert(*sequence, kept);
-                            self.repeat_at(n, *sequence, self.now + SILENCE);
-                        }
-                    }
-                    let goes_on = *relayed || is_request_sent_on(given, bytes);
-                    let path = match goes_on {
+                Did::Send { link, bytes, after } => {
+                    let path = match is_request_sent_on(given, bytes) {
                         true => onward.get_or_insert_with(|| path.then(n)).clone(),
                         false => own.clone(),
                     };
-                    let payment = (*relayed || sequence.is_some()).then_some(payment).flatten();
                     let what = What::Send(*link, bytes.clone(), path);
+                    self.when_durable(n, Effect { after: *after, payment: None, what });
+                }
+                Did::Forward { link, bytes, after, .. } => {
+                    let what = What::Send(*link, bytes.clone(), path.then(n));
+                    self.when_durable(n, Effect { after: *after, payment, what });
+                }
+                Did::Originate { link, bytes, after, sequence, paid, .. } => {
+                    if *paid && !self.nodes[n].own_paid.contains_key(sequence) {
+                        let kept = OwnPaid { bytes: bytes.clone(), times: 0, tries: 0, due: 0 };
+                        self.nodes[n].own_paid.insert(*sequence, kept);
+                        self.repeat_at(n, *sequence, self.now + SILENCE);
+                    }
+                    let what = What::Send(*link, bytes.clone(), own.clone());
                     self.when_durable(n, Effect { after: *after, payment, what });
                 }
                 Did::Deliver { source, sequence, payload, after, .. } => {
@@ -100,10 +104,10 @@ impl World {
                     };
                     todo.push_back((given, held.path));
                 }
-                Did::Reject { link, ticket, remedy, .. } => {
-                    if let Some(ticket) = ticket {
-                        self.nodes[n].parked.remove(ticket).expect("a parked packet");
-                    }
+                Did::Drop { ticket, .. } => {
+                    self.nodes[n].parked.remove(ticket).expect("a parked packet");
+                }
+                Did::Reject { link, remedy, .. } => {
                     if let (Some(link), Remedy::Disconnect, true) = (link, remedy, self.disconnects)
                     {
                         self.close(conn_of(*link).0);
@@ -153,7 +157,7 @@ impl World {
         self.repeat_at(n, sequence, self.now + (SILENCE << times));
         self.checks.count("paid datagrams sent again");
         let did = self.input(n, given);
-        let stays = |d: &Did| matches!(d, Did::Reject { link: None, ticket: None, .. });
+        let stays = |d: &Did| matches!(d, Did::Reject { link: None, .. });
         if did.iter().any(stays)
             && let Some(kept) = self.nodes[n].own_paid.get_mut(&sequence)
             && kept.tries < TRIES

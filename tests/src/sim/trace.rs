@@ -131,10 +131,17 @@ impl Trace {
     fn did(&mut self, did: &Did) {
         let or_none = |n: Option<u64>| n.unwrap_or(u64::MAX);
         match did {
-            Did::Forward { link, priority, bytes, relayed, sequence, after } => {
-                let number = u64::from(link.0);
-                let (sequence, after) = (or_none(*sequence), or_none(*after));
-                self.numbers(&[20, number, *priority as u64, (*relayed).into(), sequence, after]);
+            Did::Send { link, bytes, after } => {
+                self.numbers(&[20, link.0.into(), or_none(*after)]);
+                self.bytes(bytes);
+            }
+            Did::Forward { link, priority, bytes, after } => {
+                self.numbers(&[31, link.0.into(), *priority as u64, or_none(*after)]);
+                self.bytes(bytes);
+            }
+            Did::Originate { link, priority, bytes, sequence, hops, paid: _, after } => {
+                let (link, after) = (u64::from(link.0), or_none(*after));
+                self.numbers(&[32, link, *priority as u64, *sequence, (*hops).into(), after]);
                 self.bytes(bytes);
             }
             Did::Deliver { source, sequence, payload, protocol, earned_msat, after } => {
@@ -144,9 +151,13 @@ impl Trace {
                 self.bytes(payload);
             }
             Did::Absorbed => self.numbers(&[22]),
-            Did::Reject { link, ticket, reason, remedy } => {
+            Did::Drop { ticket, link, reason } => {
+                self.numbers(&[33, or_none(link.map(|l| l.0.into())), ticket.0]);
+                self.reason(reason);
+            }
+            Did::Reject { link, reason, remedy } => {
                 let link = or_none(link.map(|l| l.0.into()));
-                self.numbers(&[23, link, or_none(ticket.map(|t| t.0)), *remedy as u64]);
+                self.numbers(&[23, link, *remedy as u64]);
                 self.reason(reason);
             }
             Did::Parked { ticket, until } => self.numbers(&[24, ticket.0, *until]),

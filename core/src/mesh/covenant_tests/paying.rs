@@ -1,6 +1,7 @@
 //! What pays and what does not.
 
 use super::*;
+use crate::wire::datagram::head_len;
 
 #[test]
 fn with_a_known_block_it_is_booked_at_every_node_and_delivered() {
@@ -26,8 +27,16 @@ fn with_a_known_block_it_is_booked_at_every_node_and_delivered() {
         let earned = if role == Party::Source { 0 } else { share_msat };
         assert_eq!(w.nodes[n].stats().earned_msat, earned);
         let (payment, source, amount_msat) = (p.key, p.source, p.amount_msat);
-        let event =
-            Event::PaymentVerified { payment, source, amount_msat, share_msat, after: Some(1) };
+        let (end, len) = (head_len(1, mined.proof.len()), mined.proof.len());
+        let event = Event::PaymentVerified {
+            payment,
+            source,
+            amount_msat,
+            share_msat,
+            after: Some(1),
+            // Who pays broadcasts nothing: the others are paid by it.
+            settlement: (role != Party::Source).then_some(end - len..end),
+        };
         assert!(did.contains(&(n, Did::Publish(event))));
     }
     assert_eq!(SOURCE + RELAY + DESTINATION, AMOUNT_SAT * 1_000);

@@ -199,12 +199,13 @@ fn what_comes_back_is_checked_as_what_came_in() {
                     peer,
                     dialed: true,
                     standing: Standing::Own,
+                    capabilities: None,
                 },
             )
             .unwrap();
         n.nodes[0].poll();
-        let Action::Forward { packet, .. } = n.nodes[0].poll() else { panic!("no hello") };
-        packet.head.to_vec()
+        let Action::Send { packet, .. } = n.nodes[0].poll() else { panic!("no hello") };
+        packet.to_vec()
     };
     let long = std::vec![0; 8193];
     let forged = MeshError::from(PaymentReason::SourceSignature);
@@ -226,7 +227,7 @@ fn what_comes_back_is_checked_as_what_came_in() {
     answer(&mut w, 1, ticket, Some(block(&coin)));
     let mut bytes = packet(&w, &[0, 1, 2], 8, &other.proof);
     w.nodes[1].handle(w.now, Input::Resumed { ticket, packet: &mut bytes }).unwrap();
-    assert!(matches!(w.nodes[1].poll(), Action::Parked { .. }));
+    assert!(matches!(w.nodes[1].poll(), Action::Verdict(Verdict::Parked { .. })));
     let Action::Verify { block_hash, .. } = w.nodes[1].poll() else { panic!("no question") };
     assert_eq!(block_hash, other.block_hash);
 }

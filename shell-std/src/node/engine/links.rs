@@ -9,7 +9,7 @@ use crate::node::presence::{Presence, Present};
 use crate::node::status::DialStatus;
 use crate::node::transport::{Carriage, Limits, Offer};
 use blvm_mesh_core::id::{LinkId, NodeId, Standing};
-use blvm_mesh_core::mesh::Priority;
+use blvm_mesh_core::mesh::{Input, LinkCapabilities, Priority};
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 use blvm_mesh_core::wire::Header;
 use blvm_mesh_core::wire::hello::Hello;
@@ -171,13 +171,13 @@ impl Links {
         self.links.iter().map(|(id, link)| (*id, link))
     }
 
-    /// Takes a new link in, unless its neighbour is shut out.
+    /// Takes a new link in, unless its neighbour is shut out: what the state machine is told.
     pub(crate) fn open(
         &mut self,
         now: Micros,
         conduct: &Conduct,
         offer: Offer,
-    ) -> Option<(LinkId, NodeId, bool, Standing)> {
+    ) -> Option<Input<'static>> {
         let neighbour = &offer.neighbour;
         let (public_key, dialed, standing) =
             (neighbour.public_key, neighbour.dialed, neighbour.standing);
@@ -229,7 +229,11 @@ impl Links {
             _present: self.presence.enter(peer),
         };
         self.links.insert(id, link);
-        Some((id, peer, dialed, standing))
+        let capabilities = limits.keepalive.map(|keepalive| LinkCapabilities {
+            max_packet: u32::try_from(limits.egress.max_packet).unwrap_or(u32::MAX),
+            keepalive,
+        });
+        Some(Input::PeerConnected { link: id, peer, dialed, standing, capabilities })
     }
 
     /// Closes a link at once; `None` if it is gone already.

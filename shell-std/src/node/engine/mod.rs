@@ -17,7 +17,7 @@ use crate::bench::Bench;
 use crate::chain::ChainError;
 use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::mesh::{
-    Action, HostMesh, Input, MeshError, NetworkReason, RoutingReason, Ticket,
+    Action, HostMesh, Input, MeshError, NetworkReason, RoutingReason, Ticket, Verdict,
 };
 use blvm_mesh_core::payment::headers::KnownHeader;
 use blvm_mesh_core::time::{Micros, SECOND};
@@ -261,10 +261,9 @@ impl Engine {
         match event {
             LinkEvent::Batch(batch) => self.batch(now, batch),
             LinkEvent::Offered(offer) => {
-                if let Some((link, peer, dialed, standing)) =
-                    self.shell.links.open(now, &self.shell.conduct, *offer)
-                {
-                    self.give(now, Input::PeerConnected { link, peer, dialed, standing });
+                let connected = self.shell.links.open(now, &self.shell.conduct, *offer);
+                if let Some(input) = connected {
+                    self.give(now, input);
                 }
             }
             LinkEvent::Starved { link } => self.starved(now, link),
@@ -469,7 +468,7 @@ impl Engine {
                     self.shell.until = until;
                     return;
                 }
-                Action::Deliver { source, payload, after: None, .. }
+                Action::Verdict(Verdict::Deliver { source, payload, after: None, .. })
                     if self.bench.takes(
                         now,
                         source,
@@ -545,7 +544,7 @@ impl Engine {
                         break;
                     }
                     // Whoever gave it is told; it is no neighbour's.
-                    Action::Reject { link: None, ticket: None, reason, .. } => {
+                    Action::Verdict(Verdict::Reject { link: None, reason, .. }) => {
                         refused = Some((place, reason));
                     }
                     action => self.shell.execute(now, action, &[], Origin::Other),

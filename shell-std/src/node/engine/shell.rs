@@ -11,18 +11,15 @@ use crate::node::clock::Clock;
 use crate::node::deliveries::{Deliveries, Delivery};
 use crate::node::link::egress::{Pushed, RoomAgain};
 use crate::node::progress::{OwnSend, Progress};
-use crate::repeats::{Repeat, Repeats, has_proof, patience};
+use crate::repeats::{Repeat, Repeats, patience};
 use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::link::fragment::Lane;
 use blvm_mesh_core::mesh::{
-    Action, Event, MeshError, NetworkReason, PaymentReason, Priority, Remedy, Ticket,
+    Action, Event, MeshError, NetworkReason, PaymentReason, Priority, Remedy, Ticket, Verdict,
 };
 use blvm_mesh_core::payment::headers::KnownHeader;
-use blvm_mesh_core::payment::proof::PaymentProof;
 use blvm_mesh_core::policy::detect::DetectedProtocol;
 use blvm_mesh_core::time::{Micros, SECOND};
-use blvm_mesh_core::wire::Header;
-use blvm_mesh_core::wire::datagram::Datagram;
 use blvm_mesh_core::wire::route_error::Cause;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -180,35 +177,27 @@ impl Shell {
         origin: Origin<'_>,
     ) {
         match action {
-            Action::Forward { link, priority, packet, sequence, after } => {
-                let tail = input.get(packet.tail).unwrap_or_default();
-                let own = sequence.map(|sequence| (sequence, packet.head));
-                self.forward(link, priority, packet.head, tail, own, after, origin);
-            }
-            Action::Deliver { source, sequence, payload, protocol, earned_msat, after } => {
-                let payload = input.get(payload).unwrap_or_default().to_vec();
-                match self.durable.must_wait(after) {
-                    None => self.deliver(source, sequence, protocol, earned_msat, payload),
-                    Some(after) => self.durable.hold(
-                        after,
-                        Held::Delivery { source, sequence, protocol, earned_msat, payload },
-                    ),
+            Action::Verdict(verdict) => self.judged(now, verdict, input, origin),
+            Action::Send { link, packet, after } => match self.durable.must_wait(after) {
+                Some(after) => self.hold(after, link, Priority::Control, &[packet], None),
+                None => {
+                    self.push(link, Priority::Control, packet, &[]);
                 }
+            },
+            Action::Wait { .. } => {}
+            Action::Drop { ticket, link, reason } => {
+                if let Some(Waiting::Own(own)) = self.unpark(ticket) {
+                    self.tell(own.progress, Progress::Refused(reason));
+                }
+                self.count_refusal(link, reason);
             }
-            Action::Absorbed | Action::Wait { .. } => {}
-            Action::Reject { link, ticket, reason, remedy } => {
-                self.reject(now, link, ticket, reason, remedy, origin);
-            }
-            Action::Parked { ticket, .. } => self.parked_as = Some(ticket),
             Action::Resume { ticket } => self.todo.push_back(FollowUp::Resume(ticket)),
             Action::Publish(event) => {
-                let Event::PaymentVerified { after, .. } = event else {
+                let Event::PaymentVerified { after, ref settlement, .. } = event else {
                     return self.publish(event);
                 };
-                let settlement = match origin {
-                    Origin::Other => settlement_of(input).map(Box::new),
-                    _ => None,
-                };
+                let proof = settlement.clone().and_then(|proof| input.get(proof));
+                let settlement = proof.and_then(crate::covenant::settlement_of).map(Box::new);
                 let own = matches!(origin, Origin::Own(_));
                 match self.durable.must_wait(after) {
                     None => self.booked(event, own, settlement),
@@ -229,63 +218,94 @@ impl Shell {
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn forward(
+    /// What became of the input.
+    fn judged(&mut self, now: Micros, verdict: Verdict<'_>, input: &[u8], origin: Origin<'_>) {
+        match verdict {
+            Verdict::Forward { link, priority, packet, after } => {
+                let packet = input.get(packet).unwrap_or_default();
+                match self.durable.must_wait(after) {
+                    Some(after) => {
+                        self.hold(after, link, priority, &[packet], None);
+                    }
+                    None => {
+                        self.push(link, priority, &[], packet);
+                    }
+                }
+            }
+            Verdict::Originate { link, priority, packet, sequence, hops, paid, after } => {
+                let tail = input.get(packet.tail).unwrap_or_default();
+                let sent = Progress::Sent { sequence, hops };
+                if paid && !matches!(origin, Origin::Repeat) {
+                    let packet = [packet.head, tail].concat();
+                    let keepalive = self.links.get(link).map_or(0, |link| link.keepalive);
+                    let patience = patience(packet.len(), hops, keepalive);
+                    self.repeats.keep(now, sequence, packet, patience);
+                }
+                if let Some(after) = self.durable.must_wait(after) {
+                    let who = match origin {
+                        Origin::Own(who) => Some((who.clone(), sent)),
+                        _ => None,
+                    };
+                    return self.hold(after, link, priority, &[packet.head, tail], who);
+                }
+                let taken = self.push(link, priority, packet.head, tail);
+                let dropped = match self.links.get(link) {
+                    Some(_) => NetworkReason::Congested.into(),
+                    None => NetworkReason::LinkClosed.into(),
+                };
+                if taken {
+                    self.counters.originated_bytes += tail.len() as u64;
+                    self.sent_free = (priority == Priority::Free).then_some(sequence);
+                }
+                match origin {
+                    Origin::Own(who) => {
+                        let told = if taken { sent } else { Progress::Refused(dropped) };
+                        self.tell(who.clone(), told);
+                    }
+                    Origin::Bench => {
+                        self.bench_outcome = Some(if taken { Ok(sequence) } else { Err(dropped) });
+                    }
+                    _ => {}
+                }
+            }
+            Verdict::Deliver { source, sequence, payload, protocol, earned_msat, after } => {
+                let payload = input.get(payload).unwrap_or_default().to_vec();
+                match self.durable.must_wait(after) {
+                    None => self.deliver(source, sequence, protocol, earned_msat, payload),
+                    Some(after) => self.durable.hold(
+                        after,
+                        Held::Delivery { source, sequence, protocol, earned_msat, payload },
+                    ),
+                }
+            }
+            Verdict::Absorbed => {}
+            Verdict::Parked { ticket, .. } => self.parked_as = Some(ticket),
+            Verdict::Reject { link, reason, remedy } => {
+                self.reject(now, link, reason, remedy, origin);
+            }
+        }
+    }
+
+    /// Keeps a paid packet until its record is durable, with its room in the link's queue,
+    /// which must not be gone when it may leave.
+    fn hold(
         &mut self,
+        after: u64,
         link: LinkId,
         priority: Priority,
-        head: &[u8],
-        tail: &[u8],
-        own: Option<(u64, &[u8])>,
-        after: Option<u64>,
-        origin: Origin<'_>,
+        parts: &[&[u8]],
+        progress: Option<(smol::channel::Sender<Progress>, Progress)>,
     ) {
-        let progress = own.map(|(sequence, head)| Progress::Sent { sequence, hops: hops(head) });
-        if let Some((sequence, head)) = own
-            && has_proof(head)
-            && !matches!(origin, Origin::Repeat)
-        {
-            let packet = [head, tail].concat();
-            let keepalive = self.links.get(link).map_or(0, |link| link.keepalive);
-            let patience = patience(packet.len(), hops(head), keepalive);
-            self.repeats.keep(self.clock.now(), sequence, packet, patience);
-        }
-        if let Some(after) = self.durable.must_wait(after) {
-            let progress = match origin {
-                Origin::Own(who) => progress.map(|progress| (who.clone(), progress)),
-                _ => None,
-            };
-            let bytes = [head, tail].concat();
-            if priority == Priority::Control {
-                return self.durable.hold(after, Held::Packet { link, priority, bytes, progress });
-            }
-            // It is paid for: its room must not be gone when it may leave.
-            let reserved = self.links.reserve(link, bytes.len());
-            if self.is_taken(link, priority, reserved) {
-                self.durable.hold(after, Held::Packet { link, priority, bytes, progress });
-            } else if let Some((who, _)) = progress {
-                self.tell(who, Progress::Refused(NetworkReason::Congested.into()));
-            }
-            return;
-        }
-        let taken = self.push(link, priority, head, tail);
-        let Some((sequence, _)) = own else { return };
-        let dropped = match self.links.get(link) {
-            Some(_) => NetworkReason::Congested.into(),
-            None => NetworkReason::LinkClosed.into(),
+        let bytes = parts.concat();
+        let reserved = match priority {
+            // A receipt: it has room of its own, and is worth no reservation.
+            Priority::Control => Some(Pushed::Queued),
+            Priority::Paid | Priority::Free => self.links.reserve(link, bytes.len()),
         };
-        if taken {
-            self.counters.originated_bytes += tail.len() as u64;
-            self.sent_free = (priority == Priority::Free).then_some(sequence);
-        }
-        match (origin, progress) {
-            (Origin::Own(who), Some(sent)) => {
-                self.tell(who.clone(), if taken { sent } else { Progress::Refused(dropped) });
-            }
-            (Origin::Bench, _) => {
-                self.bench_outcome = Some(if taken { Ok(sequence) } else { Err(dropped) });
-            }
-            _ => {}
+        if self.is_taken(link, priority, reserved) {
+            self.durable.hold(after, Held::Packet { link, priority, bytes, progress });
+        } else if let Some((who, _)) = progress {
+            self.tell(who, Progress::Refused(NetworkReason::Congested.into()));
         }
     }
 
@@ -357,34 +377,24 @@ impl Shell {
         &mut self,
         now: Micros,
         link: Option<LinkId>,
-        ticket: Option<Ticket>,
         reason: MeshError,
         remedy: Remedy,
         origin: Origin<'_>,
     ) {
-        match ticket.and_then(|ticket| self.unpark(ticket)) {
-            Some(Waiting::Own(own)) => self.tell(own.progress, Progress::Refused(reason)),
-            Some(Waiting::Packet(..)) => {}
-            None => match origin {
-                Origin::Own(_) if link.is_none() && reason == NetworkReason::Congested.into() => {
-                    // It may wait: whoever sent it is told later.
-                    self.no_room = true;
-                    return;
-                }
-                Origin::Own(who) if link.is_none() => {
-                    self.tell(who.clone(), Progress::Refused(reason));
-                }
-                Origin::Search(destination) if link.is_none() => self.searched(destination, false),
-                Origin::Repeat if link.is_none() => self.not_repeated = Some(reason),
-                Origin::Bench if link.is_none() => self.bench_outcome = Some(Err(reason)),
-                _ => {}
-            },
+        match origin {
+            _ if link.is_some() => {}
+            Origin::Own(_) if reason == NetworkReason::Congested.into() => {
+                // It may wait: whoever sent it is told later.
+                self.no_room = true;
+                return;
+            }
+            Origin::Own(who) => self.tell(who.clone(), Progress::Refused(reason)),
+            Origin::Search(destination) => self.searched(destination, false),
+            Origin::Repeat => self.not_repeated = Some(reason),
+            Origin::Bench => self.bench_outcome = Some(Err(reason)),
+            Origin::Other => {}
         }
-        let peer = link.and_then(|link| self.links.refused(link));
-        match peer {
-            Some(peer) => self.refusals.add(&peer, reason),
-            None => self.refusals.add(&"this node", reason),
-        }
+        let peer = self.count_refusal(link, reason);
         let (Some(link), Some(peer)) = (link, peer) else { return };
         match remedy {
             Remedy::Ignore => {}
@@ -401,6 +411,16 @@ impl Shell {
                 self.todo.push_back(FollowUp::Close(link, reason.to_string()));
             }
         }
+    }
+
+    /// Counts what was refused; gives the identity of the neighbour that it came from.
+    fn count_refusal(&mut self, link: Option<LinkId>, reason: MeshError) -> Option<NodeId> {
+        let peer = link.and_then(|link| self.links.refused(link));
+        match peer {
+            Some(peer) => self.refusals.add(&peer, reason),
+            None => self.refusals.add(&"this node", reason),
+        }
+        peer
     }
 
     /// A payment is booked: told and counted, and what settles it is broadcast.
@@ -593,16 +613,6 @@ impl Shell {
     }
 }
 
-/// The transaction that pays the parties of the covenant in a packet, if there is one.
-fn settlement_of(packet: &[u8]) -> Option<bitcoin::Transaction> {
-    let (header, body) = Header::parse(packet).ok()?;
-    let signed = Datagram::parse(header, body).ok()?.signed?;
-    match PaymentProof::parse(signed.proof) {
-        Ok(PaymentProof::InstantSettlement(proof)) => crate::covenant::settlement(&proof),
-        _ => None,
-    }
-}
-
 /// Whether a link is closed for something that its neighbour did. Two that dial
 /// each other at once, or one too many, are not at fault; nor is who is configured for another
 /// network, who must be let in once that is mended.
@@ -618,10 +628,4 @@ fn is_offence(reason: &MeshError) -> bool {
                 | N::OtherNetwork { .. }
         )
     )
-}
-
-/// Number of intermediate nodes of an own datagram: its hop limit at the start.
-fn hops(head: &[u8]) -> u8 {
-    const HOP_LIMIT: usize = 7;
-    head.get(HOP_LIMIT).copied().unwrap_or_default()
 }

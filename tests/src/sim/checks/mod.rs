@@ -122,16 +122,16 @@ impl World {
     fn count_events(&mut self, step: &Step) {
         for did in &step.did {
             match did {
-                Did::Reject { reason, .. } => {
+                Did::Reject { reason, .. } | Did::Drop { reason, .. } => {
                     // The names, without numbers.
                     let text = format!("{reason:?}");
                     let name = text.split(|c: char| c != '(' && !c.is_alphabetic()).next();
                     self.checks.count(name.unwrap_or_default());
                 }
-                Did::Forward { priority: Priority::Paid, relayed: true, .. } => {
+                Did::Forward { priority: Priority::Paid, .. } => {
                     self.checks.count("relayed for a payment");
                 }
-                Did::Forward { priority: Priority::Free, relayed: true, .. } => {
+                Did::Forward { priority: Priority::Free, .. } => {
                     self.checks.count("relayed free");
                 }
                 Did::Deliver { earned_msat: 1.., .. } => self.checks.count("delivered with pay"),
@@ -146,19 +146,13 @@ impl World {
 
     /// I9.
     fn one_verdict(&self, n: usize, given: &Given, step: &Step) {
-        let verdict = |did: &&Did| match did {
-            Did::Forward { relayed, sequence, .. } => *relayed || sequence.is_some(),
-            Did::Reject { ticket, .. } => ticket.is_none(),
-            Did::Deliver { .. } | Did::Absorbed | Did::Parked { .. } => true,
-            _ => false,
-        };
-        let verdicts = step.did.iter().filter(verdict).count();
+        let verdicts = step.did.iter().filter(|did| did.is_verdict()).count();
         assert_eq!(verdicts, 1, "I9: node {n} had {given:?} and did {:#?}", step.did);
     }
 
     /// I3.
     fn refused_without_trace(&self, n: usize, given: &Given, step: &Step) {
-        let refused = |d: &Did| matches!(d, Did::Reject { ticket: None, .. });
+        let refused = |d: &Did| matches!(d, Did::Reject { .. });
         if step.changed && step.did.iter().any(refused) {
             panic!("I3: node {n} refused and remembers {given:?}: {:#?}", step.did);
         }
@@ -172,8 +166,8 @@ impl World {
         };
         let floods = kind == Some(&(Kind::RouteRequest as u8));
         let goes_on = |d: &Did| match d {
-            Did::Forward { relayed, bytes, .. } => *relayed || floods && bytes.get(5) == kind,
-            Did::Deliver { .. } => true,
+            Did::Forward { .. } | Did::Deliver { .. } => true,
+            Did::Send { bytes, .. } => floods && bytes.get(5) == kind,
             _ => false,
         };
         if step.did.iter().any(goes_on) {

@@ -93,12 +93,11 @@ impl World {
         for did in &step.did {
             // What goes on: as bytes of the whole packet, with what must be durable.
             let (packet, priority, after, earned) = match (did, given) {
-                (Did::Forward { relayed: true, bytes, priority, after, .. }, _)
-                | (Did::Forward { sequence: Some(_), bytes, priority, after, .. }, _)
-                    if *priority != Priority::Control =>
-                {
-                    (bytes, Some(*priority), *after, None)
-                }
+                (
+                    Did::Forward { bytes, priority, after, .. }
+                    | Did::Originate { bytes, priority, after, .. },
+                    _,
+                ) if *priority != Priority::Control => (bytes, Some(*priority), *after, None),
                 (
                     Did::Deliver { after, earned_msat, .. },
                     Given::Received { bytes, .. } | Given::Resumed { bytes, .. },

@@ -75,7 +75,7 @@ impl World {
     /// Whether a node may refuse a payment as used, forgotten or for want of room.
     pub(super) fn refused_rightly(&mut self, n: usize, given: &Given, step: &Step) {
         let refused = step.did.iter().find_map(|d| match d {
-            Did::Reject { reason: MeshError::ReplayDetected(e), ticket: None, .. } => Some(*e),
+            Did::Reject { reason: MeshError::ReplayDetected(e), .. } => Some(*e),
             _ => None,
         });
         let Some(refused) = refused else { return };

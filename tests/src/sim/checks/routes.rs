@@ -26,15 +26,15 @@ impl World {
     /// I3: an error counts only on the link that its datagram took.
     pub(super) fn errors_from_the_way(&mut self, n: usize, given: &Given, step: &Step) {
         for did in &step.did {
-            if let Did::Forward { link, bytes, .. } = did
+            if let Some((link, bytes)) = did.sent()
                 && let Some(d) = datagram(bytes)
             {
-                let sent = (n, *link, d.source, d.destination, d.sequence);
+                let sent = (n, link, d.source, d.destination, d.sequence);
                 let way = (d.route().to_vec(), d.signed.is_some());
                 self.checks.went.entry(sent).or_default().push(way);
             }
         }
-        let refused = step.did.iter().any(|d| matches!(d, Did::Reject { ticket: None, .. }));
+        let refused = step.did.iter().any(|d| matches!(d, Did::Reject { .. }));
         let Some((link, e)) = error_in(given).filter(|_| !refused) else { return };
         let went = self.checks.went.get(&(n, link, e.source, e.destination, e.sequence));
         // Only what has a proof has a receipt.
@@ -67,7 +67,7 @@ impl World {
     /// Notes which routes a node confirms as their end.
     pub(super) fn confirms(&mut self, n: usize, step: &Step) {
         for did in &step.did {
-            if let Did::Forward { relayed: false, bytes, .. } = did
+            if let Did::Send { bytes, .. } = did
                 && let Some(reply) =
                     reply_in(bytes).filter(|reply| reply.destination() == self.id(n))
             {
@@ -95,7 +95,7 @@ impl World {
         if at_once {
             return;
         }
-        let accepted = !step.did.iter().any(|d| matches!(d, Did::Reject { ticket: None, .. }));
+        let accepted = !step.did.iter().any(|d| matches!(d, Did::Reject { .. }));
         if let Some(to) = asked.filter(|_| accepted) {
             let search = Search { began: now, until: now + self.nodes[n].search_time() + 1 };
             self.nodes[n].searching.entry(to).or_insert(search);

@@ -104,7 +104,7 @@ pub(in crate::sim) struct Shares {
 
 fn refusal(step: &Step) -> Option<MeshError> {
     step.did.iter().find_map(|d| match d {
-        Did::Reject { reason, ticket: None, .. } => Some(*reason),
+        Did::Reject { reason, .. } => Some(*reason),
         _ => None,
     })
 }
@@ -196,7 +196,7 @@ impl World {
         }
         // The node was asked in vain about a block.
         for did in &step.did {
-            if let Did::Reject { link, ticket: Some(_), .. } = did
+            if let Did::Drop { link, .. } = did
                 && matches!(given, Given::Answer { .. })
             {
                 self.count_bad(n, *link);

@@ -65,11 +65,12 @@ impl Board {
         config.timing.keepalive = 0;
         let mut mesh = HostMesh::new(config, secret(9), [0; 32]);
         let (link, peer, standing) = (LinkId(1), NodeId([1; 32]), Standing::Own);
-        let connected = Input::PeerConnected { link, peer, dialed: true, standing };
+        let connected =
+            Input::PeerConnected { link, peer, dialed: true, standing, capabilities: None };
         mesh.handle(0, connected).unwrap();
         loop {
-            if let blvm_mesh_core::mesh::Action::Forward { packet, .. } = mesh.poll() {
-                return packet.head.to_vec();
+            if let blvm_mesh_core::mesh::Action::Send { packet, .. } = mesh.poll() {
+                return packet.to_vec();
             }
         }
     }

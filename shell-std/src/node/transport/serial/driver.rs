@@ -2,7 +2,6 @@
 
 use super::super::backoff::Backoff;
 use super::super::{Accepted, Limits, Neighbour, NotTaken, Stopped};
-use super::hello;
 use super::keys::LineKeys;
 use super::line::Line;
 use super::port::{Port, PortError};
@@ -354,11 +353,7 @@ impl<'l> Driver<'l> {
             if !ready(lane) {
                 return Given::NoRoom;
             }
-            let hello = match priority {
-                Priority::Control => hello::for_line(packet, limits),
-                Priority::Paid | Priority::Free => None,
-            };
-            match link.queue(now, lane, hello.as_deref().unwrap_or(packet), &[]) {
+            match link.queue(now, lane, packet, &[]) {
                 Ok(()) => {
                     *spoke = true;
                     Given::Taken

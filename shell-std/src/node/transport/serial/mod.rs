@@ -10,7 +10,6 @@
 //! stays open when the link ends, and is opened anew when it breaks off.
 
 mod driver;
-mod hello;
 mod keys;
 mod limits;
 mod line;
