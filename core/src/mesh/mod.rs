@@ -44,6 +44,8 @@ mod lightning_tests;
 #[cfg(test)]
 mod liveness_tests;
 #[cfg(test)]
+mod parked_tests;
+#[cfg(test)]
 mod place_tests;
 #[cfg(test)]
 mod receipt_tests;

@@ -37,6 +37,7 @@ per_kib_msat = 100
 [limits]
 free_rate = 12500000            # bytes per second and neighbour
 #min_difficulty = 1000000        # of headers and blocks that may use all of it
+#parked_bytes = 67108864         # of packets that wait for an answer; half for this node's own
 
 [timing]
 keepalive_ms = 250
@@ -332,6 +333,15 @@ fn config(file: &File) -> Result<Config, ConfigError> {
     }
 
     config.capacities = capacities(file)?;
+    // One packet always finds room, so less would be exceeded by the first.
+    let least = (config.max_packet as usize).saturating_mul(2);
+    if config.capacities.parked_bytes < least {
+        let reason = format!(
+            "must be at least {least} bytes, twice limits.max_packet: half of it is for this \
+             node's own packets, half for those of its neighbours"
+        );
+        return Err(value("limits.parked_bytes", reason));
+    }
     payment(file, &mut config)?;
     Ok(config)
 }
@@ -355,6 +365,7 @@ fn capacities(file: &File) -> Result<Capacities, ConfigError> {
         ("limits.searches", &mut c.searches, limits.searches, 65_536),
         ("limits.payments", &mut c.payments, limits.payments, 100_000_000),
         ("limits.parked", &mut c.parked, limits.parked, 65_536),
+        ("limits.parked_bytes", &mut c.parked_bytes, limits.parked_bytes, u32::MAX),
         ("limits.seen", &mut c.seen, limits.seen, 16_777_216),
     ];
     for (key, place, given, most) in tables {

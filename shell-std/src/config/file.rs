@@ -74,6 +74,7 @@ pub(super) struct Limits {
     pub(super) searches: Option<u32>,
     pub(super) payments: Option<u32>,
     pub(super) parked: Option<u32>,
+    pub(super) parked_bytes: Option<u32>,
     pub(super) seen: Option<u32>,
     pub(super) queue_bytes: Option<u32>,
     pub(super) link_memory_bytes: Option<u32>,

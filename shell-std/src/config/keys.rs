@@ -72,6 +72,7 @@ pub const KEYS: &[(&str, &str, Kind, &str)] = &[
     ("limits", "searches", Number, "own searches at once [256]"),
     ("limits", "payments", Number, "live payments remembered [1000000]"),
     ("limits", "parked", Number, "packets that may wait for an answer [1024]"),
+    ("limits", "parked_bytes", Number, "bytes of these packets, half of them own ones [67108864]"),
     ("limits", "seen", Number, "recent datagrams remembered, a power of two [8192]"),
     ("limits", "queue_bytes", Number, "queue for one neighbour, in bytes [8388608]"),
     ("limits", "link_memory_bytes", Number, "memory of all links together, in bytes [50331648]"),

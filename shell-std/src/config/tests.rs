@@ -142,7 +142,7 @@ fn values_arrive_where_they_belong() {
          per_prefix = 31\nowners = 32\nbad_payments_rate = 12\n\
          bad_payments_burst = 13\nneighbours = 6\nroutes = 7\n\
          hearsay = 18\nrelayed_requests = 8\nsearches = 9\npayments = 10\nparked = 11\nseen = 16\n\
-         queue_bytes = 3001\ninbox_bytes = 3002\nstore_cache_bytes = 14\n\
+         parked_bytes = 6000\nqueue_bytes = 3001\ninbox_bytes = 3002\nstore_cache_bytes = 14\n\
          [timing]\nkeepalive_ms = 15\nhop_round_trip_ms = 16\nfirst_ring = 17\n\
          route_lifetime_ms = 18\nverify_timeout_ms = 19\nhandshake_timeout_ms = 20\n\
          reconnect_min_ms = 21\nreconnect_max_ms = 22\n\
@@ -168,7 +168,7 @@ fn values_arrive_where_they_belong() {
     let k = c.capacities;
     assert_eq!((k.neighbours, k.routes, k.relayed_requests, k.searches), (6, 7, 8, 9));
     assert_eq!(k.hearsay, 18);
-    assert_eq!((k.payments, k.parked, k.seen), (10, 11, 16));
+    assert_eq!((k.payments, k.parked, k.seen, k.parked_bytes), (10, 11, 16, 6000));
     let t = c.timing;
     assert_eq!((t.keepalive, t.hop_round_trip, t.first_ring), (15_000, 16_000, 17));
     assert_eq!((t.route_lifetime, t.verify_timeout), (18_000, 19_000));
@@ -237,6 +237,10 @@ fn faults_in_the_file_name_key_and_what_is_allowed() {
         ("[limits]\nseen = 100".into(), &["limits.seen", "power of two"]),
         ("[limits]\nbad_payments_burst = 0".into(), &["limits.bad_payments_burst", "at least 1"]),
         ("[limits]\nparked = 0".into(), &["limits.parked", "from 1 to"]),
+        (
+            "[limits]\nmax_packet = 3000\nparked_bytes = 5999".into(),
+            &["limits.parked_bytes", "6000", "limits.max_packet"],
+        ),
         ("[limits]\nqueue_bytes = 1".into(), &["limits.queue_bytes", "limits.max_packet"]),
         ("[limits]\ninbox_bytes = 1".into(), &["limits.inbox_bytes"]),
         ("[timing]\nfirst_ring = 50".into(), &["timing.first_ring", "49"]),
