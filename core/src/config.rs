@@ -16,6 +16,9 @@ pub const MAX_ISSUERS: usize = 8;
 pub const MAX_HEAD: usize = 24 * 1024;
 /// Most bytes of a script that a node is paid to.
 pub const MAX_SCRIPT: usize = 42;
+/// Sources that a shell may say have taken their share of the room for paid deliveries. Where
+/// there are more it says that all is full.
+pub const FULL_SOURCES: usize = 64;
 /// Routes remembered to one destination.
 pub const ROUTES_PER_DESTINATION: usize = 3;
 
@@ -63,6 +66,8 @@ pub mod fixed {
     pub const HEAD: usize = 2048;
     /// Block headers kept.
     pub const HEADERS: usize = 16;
+    /// As [`FULL_SOURCES`](super::FULL_SOURCES): a board relays, and has no room of its own.
+    pub const FULL_SOURCES: usize = 0;
 }
 
 /// Capacities of the tables. Where a table is full its owner's rule applies:

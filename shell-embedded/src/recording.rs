@@ -103,7 +103,10 @@ pub fn write_input(marked: bool, now: Micros, input: &Input<'_>, put: &mut impl 
         }
         Input::StoreFailed => put(&[11]),
         Input::StoreRecovered => put(&[15]),
-        Input::InboxFull { full } => put(&[16, (*full).into()]),
+        Input::InboxFull { source, full } => {
+            put(&[16, (*full).into(), source.is_some().into()]);
+            put(source.map(|s| s.0).as_slice().as_flattened());
+        }
         Input::Congestion { link, lane, full } => {
             put(&[12, *lane as u8, (*full).into()]);
             put(&link.0.to_le_bytes());
@@ -251,8 +254,9 @@ impl<'a> Recording<'a> {
             [11] => Input::StoreFailed,
             [15] => Input::StoreRecovered,
             [16] => {
-                let [full] = f.array()?;
-                Input::InboxFull { full: full != 0 }
+                let [full, of_one] = f.array()?;
+                let source = if of_one != 0 { Some(NodeId(f.array()?)) } else { None };
+                Input::InboxFull { source, full: full != 0 }
             }
             [12] => {
                 let [lane, full] = f.array()?;

@@ -209,7 +209,10 @@ impl MeshManager {
     pub async fn handle_packet(&self, peer: &str, packet: &[u8]) -> Result<Verdict, ManagerError> {
         let verdict = self.give(|core, now| {
             let link = core.link(peer).ok_or_else(|| ManagerError::UnknownPeer(peer.into()))?;
-            core.tell_inbox(now, self.deliveries.is_full(0)).map_err(ManagerError::Misuse)?;
+            // Whether paid datagrams for this node have room, where that has changed.
+            for input in self.deliveries.changes() {
+                core.give(now, input).map_err(ManagerError::Misuse)?;
+            }
             let mut bytes = packet.to_vec();
             core.receive(now, link, &mut bytes).map_err(ManagerError::Misuse)
         })?;

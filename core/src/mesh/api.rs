@@ -124,6 +124,11 @@ pub enum Input<'a> {
     /// again. While it is full, paid datagrams for this node are refused before they are
     /// booked.
     InboxFull {
+        /// Whose share of the room it is, at most [`FULL_SOURCES`] at once; `None`: the room
+        /// itself, which is then full for all.
+        ///
+        /// [`FULL_SOURCES`]: crate::config::FULL_SOURCES
+        source: Option<NodeId>,
         /// Whether it is full.
         full: bool,
     },
@@ -417,4 +422,7 @@ pub enum Misuse {
     /// Records are to be restored before the first link.
     #[error("records must be restored before the first link is connected")]
     TooLateToRestore,
+    /// No more sources are remembered: the shell is to say that all is full.
+    #[error("no more sources can be said to have taken their share of the inbox")]
+    TooManyFullSources,
 }

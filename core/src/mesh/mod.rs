@@ -77,7 +77,7 @@ use crate::policy::{OwnNetwork, PolicyConfig, RoutingPolicyEngine};
 use crate::rng::Rng;
 use crate::routing::table::RoutingTable;
 use crate::signature::Identity;
-use crate::tables::{Memory, Owned};
+use crate::tables::{List, Memory, Owned};
 use crate::time::{Micros, SECOND, WallClock};
 use core::ops::Range;
 use secp256k1::{All, Secp256k1, SecretKey};
@@ -308,6 +308,12 @@ impl<M: Memory> Mesh<M> {
             Input::Resumed { ticket, .. } if !self.is_returning(*ticket) => {
                 return Err(Misuse::UnknownTicket(*ticket));
             }
+            Input::InboxFull { source: Some(source), full: true }
+                if self.tables.full_sources.is_full()
+                    && !self.tables.full_sources.contains(source) =>
+            {
+                return Err(Misuse::TooManyFullSources);
+            }
             _ => {}
         }
         self.now = now;
@@ -342,8 +348,16 @@ impl<M: Memory> Mesh<M> {
                 self.store_failed = true;
                 self.absorb();
             }
-            Input::InboxFull { full } => {
-                self.inbox_full = full;
+            Input::InboxFull { source, full } => {
+                match source {
+                    None => self.inbox_full = full,
+                    Some(source) => {
+                        let sources = &mut self.tables.full_sources;
+                        sources.retain(|s| *s != source);
+                        // That there is room for one more was looked at above.
+                        let _ = if full { sources.try_push(source) } else { Ok(()) };
+                    }
+                }
                 self.absorb();
             }
             Input::StoreRecovered => {

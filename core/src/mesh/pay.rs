@@ -293,7 +293,8 @@ impl<M: Memory> Mesh<M> {
         payment: Verified,
         packet: PaidPacket,
     ) -> Result<Admission, MeshError> {
-        if self.inbox_full && party == Party::Destination {
+        let is_full = || self.inbox_full || self.tables.full_sources.contains(&datagram.source);
+        if party == Party::Destination && is_full() {
             return Err(NetworkReason::InboxFull.into());
         }
         let Verified { key, method, amount_msat, share_msat, expires_at } = payment;

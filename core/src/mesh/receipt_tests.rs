@@ -274,9 +274,27 @@ fn an_open_end_delivers_once_whatever_passes_and_however_the_link_changes() {
     let dialed = false;
     let link = World::link(1, 2);
     w.join((1, link), (2, new));
-    w.give(2, Input::PeerConnected { link: new, peer, dialed, standing: Standing::Own });
+    w.give(
+        2,
+        Input::PeerConnected {
+            link: new,
+            peer,
+            dialed,
+            standing: Standing::Own,
+            capabilities: None,
+        },
+    );
     let peer = w.id(2);
-    w.give(1, Input::PeerConnected { link, peer, dialed: true, standing: Standing::Own });
+    w.give(
+        1,
+        Input::PeerConnected {
+            link,
+            peer,
+            dialed: true,
+            standing: Standing::Own,
+            capabilities: None,
+        },
+    );
     (0..20).for_each(|_| drop(w.later(100_000)));
     assert_ne!(old, new);
     let did = give(&mut w, &packet);

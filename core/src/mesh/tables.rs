@@ -2,8 +2,9 @@
 
 use super::Pending;
 use super::parked::Parked;
-use crate::config::fixed::{HEAD, PARKED, SENT};
-use crate::config::{Config, MAX_HEAD};
+use crate::config::fixed::{FULL_SOURCES, HEAD, PARKED, SENT};
+use crate::config::{self, Config, MAX_HEAD};
+use crate::id::NodeId;
 use crate::payment::headers::HeaderStore;
 use crate::payment::replay::ReplayPrevention;
 use crate::policy::allowance::Shared;
@@ -25,6 +26,8 @@ pub struct Tables<M: Memory> {
     pub(super) replay: ReplayPrevention<M>,
     pub(super) headers: HeaderStore<M>,
     pub(super) parked: M::List<Parked, PARKED>,
+    /// Sources whose paid datagrams for this node find no room.
+    pub(super) full_sources: M::List<NodeId, FULL_SOURCES>,
     /// Work for packets of the mesh itself, which all neighbours share.
     pub(super) work: Shared<M, 1>,
     /// What is to be carried out before the next input.
@@ -44,6 +47,7 @@ impl<M: Memory> Tables<M> {
         replay: ReplayPrevention::EMPTY,
         headers: HeaderStore::EMPTY,
         parked: M::List::EMPTY,
+        full_sources: M::List::EMPTY,
         work: Shared::EMPTY,
         queue: heapless::Deque::new(),
         head: M::List::EMPTY,
@@ -60,6 +64,7 @@ impl<M: Memory> Tables<M> {
         self.replay.prepare(c.payments, table_key(rng));
         self.headers.prepare(c.headers, config.network);
         self.parked.set_capacity(c.parked);
+        self.full_sources.set_capacity(config::FULL_SOURCES);
         self.work.prepare(c.shares);
         self.head.set_capacity(MAX_HEAD);
     }

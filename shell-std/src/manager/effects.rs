@@ -110,7 +110,6 @@ pub(super) struct Core {
     last_link: LinkId,
     parked: HashMap<Ticket, Waiting>,
     parked_bytes: usize,
-    inbox_full: bool,
     /// Own paid datagrams that may have to be sent again.
     pub(super) repeats: Repeats,
 }
@@ -126,7 +125,6 @@ impl Core {
             last_link: LinkId(0),
             parked: HashMap::new(),
             parked_bytes: 0,
-            inbox_full: false,
             repeats: Repeats::default(),
         }
     }
@@ -165,14 +163,6 @@ impl Core {
         let mut resumed = VecDeque::new();
         self.drain(now, &[], None, &mut resumed);
         self.resume(now, resumed)
-    }
-
-    /// Says whether paid datagrams for this node have room, where that has changed.
-    pub(super) fn tell_inbox(&mut self, now: Micros, full: bool) -> Result<(), Misuse> {
-        match std::mem::replace(&mut self.inbox_full, full) == full {
-            true => Ok(()),
-            false => self.give(now, Input::InboxFull { full }),
-        }
     }
 
     /// Sends what was stopped and paid for again, where it is time.

@@ -3,8 +3,12 @@
 //! Paid and free ones wait apart. Free ones have what room is left, and when that is taken the
 //! source that has most of it loses its oldest. A paid one is never dropped: while their room
 //! is taken the state machine refuses further ones before it books them, and tells the sender.
+//! A source has its share of that room while it has as much as is left: so one alone takes half
+//! of it, two a third each, and whoever comes later finds room.
 
+use blvm_mesh_core::config::FULL_SOURCES;
 use blvm_mesh_core::id::NodeId;
+use blvm_mesh_core::mesh::Input;
 use blvm_mesh_core::policy::detect::DetectedProtocol;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -41,10 +45,19 @@ struct Queue {
     paid: Lane,
     free: Lane,
     next: u64,
+    /// What the state machine was told of the room for paid ones.
+    full: Full,
     dropped: u64,
     dropped_bytes: u64,
     /// Of the drops, how many were logged.
     told: u64,
+}
+
+/// Whose paid datagrams find no room.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct Full {
+    all: bool,
+    sources: BTreeSet<NodeId>,
 }
 
 /// Datagrams by arrival, and how much of them each source has.
@@ -52,30 +65,32 @@ struct Queue {
 struct Lane {
     waiting: BTreeMap<u64, Delivery>,
     sources: HashMap<NodeId, Source>,
-    /// Sources by what they have, for the largest.
-    by_bytes: BTreeSet<(usize, NodeId)>,
+    /// Sources by what they take, for the largest.
+    by_taken: BTreeSet<(usize, NodeId)>,
     bytes: usize,
+    /// Bytes and places, as [`Deliveries::takes`] counts them, with those still to come.
+    taken: usize,
 }
 
 #[derive(Debug, Default)]
 struct Source {
     arrivals: VecDeque<u64>,
-    bytes: usize,
+    taken: usize,
 }
 
 /// What a datagram takes: an empty one too.
-fn size(delivery: &Delivery) -> usize {
-    delivery.payload.len().saturating_add(size_of::<Delivery>())
+fn size(payload: usize) -> usize {
+    payload.saturating_add(size_of::<Delivery>())
 }
 
 impl Lane {
-    fn push(&mut self, arrival: u64, delivery: Delivery) {
-        let (source, size) = (delivery.source, size(&delivery));
-        self.change(source, |s| {
+    fn push(&mut self, arrival: u64, delivery: Delivery, takes: usize) {
+        self.change(delivery.source, |s| {
             s.arrivals.push_back(arrival);
-            s.bytes = s.bytes.saturating_add(size);
+            s.taken = s.taken.saturating_add(takes);
         });
-        self.bytes = self.bytes.saturating_add(size);
+        self.taken = self.taken.saturating_add(takes);
+        self.bytes = self.bytes.saturating_add(size(delivery.payload.len()));
         self.waiting.insert(arrival, delivery);
     }
 
@@ -85,33 +100,39 @@ impl Lane {
     }
 
     /// Takes out one that is the oldest of its source.
-    fn remove(&mut self, arrival: u64) -> Option<Delivery> {
+    fn remove(&mut self, arrival: u64, takes: impl Fn(usize) -> usize) -> Option<Delivery> {
         let delivery = self.waiting.remove(&arrival)?;
-        let size = size(&delivery);
-        self.bytes = self.bytes.saturating_sub(size);
-        self.change(delivery.source, |s| {
-            s.arrivals.pop_front();
-            s.bytes = s.bytes.saturating_sub(size);
-        });
+        let payload = delivery.payload.len();
+        self.bytes = self.bytes.saturating_sub(size(payload));
+        self.change(delivery.source, |s| _ = s.arrivals.pop_front());
+        self.give_back(delivery.source, takes(payload));
         Some(delivery)
     }
 
-    /// Drops the oldest of the source that has most.
-    fn drop_of_largest(&mut self) -> Option<Delivery> {
-        let (_, source) = self.by_bytes.last()?;
-        let oldest = self.sources.get(source)?.arrivals.front().copied()?;
-        self.remove(oldest)
+    /// Takes room for one that is still to come.
+    fn expect(&mut self, source: NodeId, takes: usize) {
+        self.taken = self.taken.saturating_add(takes);
+        self.change(source, |s| s.taken = s.taken.saturating_add(takes));
+    }
+
+    fn give_back(&mut self, source: NodeId, takes: usize) {
+        self.taken = self.taken.saturating_sub(takes);
+        self.change(source, |s| s.taken = s.taken.saturating_sub(takes));
+    }
+
+    /// The oldest of the source that takes most.
+    fn oldest_of_largest(&self) -> Option<u64> {
+        let (_, source) = self.by_taken.last()?;
+        self.sources.get(source)?.arrivals.front().copied()
     }
 
     fn change(&mut self, source: NodeId, change: impl FnOnce(&mut Source)) {
         let s = self.sources.entry(source).or_default();
-        self.by_bytes.remove(&(s.bytes, source));
+        self.by_taken.remove(&(s.taken, source));
         change(s);
-        match s.arrivals.is_empty() {
-            true => self.sources.remove(&source).map_or((), |_| ()),
-            false => {
-                self.by_bytes.insert((s.bytes, source));
-            }
+        match s.taken {
+            0 => _ = self.sources.remove(&source),
+            taken => _ = self.by_taken.insert((taken, source)),
         }
     }
 }
@@ -139,12 +160,56 @@ impl Deliveries {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether paid ones have taken their room, half of all, with so many bytes of them that
-    /// are still to come.
-    pub(crate) fn is_full(&self, to_come: usize) -> bool {
-        let queue = self.lock();
-        queue.paid.bytes.saturating_add(to_come) >= self.most_bytes / 2
-            || queue.paid.waiting.len() >= MOST / 2
+    /// What one takes of the room: its bytes, and at least its place.
+    fn takes(&self, payload: usize) -> usize {
+        size(payload).max(self.most_bytes / MOST)
+    }
+
+    /// Keeps room for a datagram that waits for its record to be durable.
+    pub(crate) fn expect(&self, source: NodeId, payload: usize) {
+        self.lock().paid.expect(source, self.takes(payload));
+    }
+
+    /// It is not waited for any longer.
+    pub(crate) fn expect_no_more(&self, source: NodeId, payload: usize) {
+        self.lock().paid.give_back(source, self.takes(payload));
+    }
+
+    /// What is to be told to the state machine of the room for paid ones, half of all, since
+    /// it was asked last.
+    pub(crate) fn changes(&self) -> Vec<Input<'static>> {
+        let mut queue = self.lock();
+        let left = (self.most_bytes / 2).saturating_sub(queue.paid.taken);
+        let largest = queue.paid.by_taken.iter().rev().take_while(|(taken, _)| *taken >= left);
+        let sources: BTreeSet<_> =
+            largest.take(FULL_SOURCES + 1).map(|(_, source)| *source).collect();
+        let full = match left == 0 || sources.len() > FULL_SOURCES {
+            true => Full { all: true, sources: BTreeSet::new() },
+            false => Full { all: false, sources },
+        };
+        if full == queue.full {
+            return Vec::new();
+        }
+        let before = std::mem::replace(&mut queue.full, full.clone());
+        let all = (before.all != full.all).then_some((None, full.all));
+        // Those that have room again first: so never more are full than can be remembered.
+        let again = before.sources.difference(&full.sources).map(|s| (Some(*s), false));
+        let newly = full.sources.difference(&before.sources).map(|s| (Some(*s), true));
+        if full.all && !before.all {
+            tracing::warn!(
+                "nobody fetches what is delivered (`recv`): its room is taken, and further paid \
+                 datagrams are refused before they are booked"
+            );
+        }
+        for (source, _) in newly.clone() {
+            tracing::warn!(
+                source = source.map(tracing::field::display),
+                "nobody fetches what is delivered (`recv`): a source has taken its share of the \
+                 room, and further paid datagrams of it are refused before they are booked"
+            );
+        }
+        let changes = again.chain(newly).chain(all);
+        changes.map(|(source, full)| Input::InboxFull { source, full }).collect()
     }
 
     /// Adds a datagram; free ones make room for it.
@@ -152,9 +217,10 @@ impl Deliveries {
         let mut queue = self.lock();
         let arrival = queue.next;
         queue.next = queue.next.wrapping_add(1);
+        let takes = self.takes(delivery.payload.len());
         match delivery.earned_msat {
-            0 => queue.free.push(arrival, delivery),
-            _ => queue.paid.push(arrival, delivery),
+            0 => queue.free.push(arrival, delivery, takes),
+            _ => queue.paid.push(arrival, delivery, takes),
         }
         while queue.len() > MOST
             || queue.paid.bytes.saturating_add(queue.free.bytes) > self.most_bytes
@@ -163,7 +229,8 @@ impl Deliveries {
             if queue.len() <= 1 {
                 break;
             }
-            let Some(old) = queue.free.drop_of_largest() else { break };
+            let Some(oldest) = queue.free.oldest_of_largest() else { break };
+            let Some(old) = queue.free.remove(oldest, |len| self.takes(len)) else { break };
             queue.dropped = queue.dropped.saturating_add(1);
             queue.dropped_bytes = queue.dropped_bytes.saturating_add(old.payload.len() as u64);
         }
@@ -184,7 +251,7 @@ impl Deliveries {
             }
             left = left.saturating_sub(len);
             let lane = if is_paid { &mut queue.paid } else { &mut queue.free };
-            taken.extend(lane.remove(arrival));
+            taken.extend(lane.remove(arrival, |len| self.takes(len)));
         }
         if queue.len() > 0 {
             let _ = self.arrived.try_send(());
@@ -264,7 +331,7 @@ mod tests {
         assert_eq!(deliveries.take(usize::MAX, usize::MAX).len(), 2);
         let queue = deliveries.lock();
         assert_eq!((queue.free.bytes, queue.free.sources.len()), (0, 0));
-        assert!(queue.free.by_bytes.is_empty());
+        assert!(queue.free.by_taken.is_empty());
     }
 
     #[test]
@@ -282,17 +349,79 @@ mod tests {
         assert_eq!(deliveries.dropped(), 202 + 1 - 9);
     }
 
+    /// What is told, by the first byte of the source; 0 for all.
+    fn changes(deliveries: &Deliveries) -> Vec<(u8, bool)> {
+        let told = |input| match input {
+            Input::InboxFull { source, full } => (source.map_or(0, |s| s.0[0]), full),
+            other => panic!("{other:?}"),
+        };
+        deliveries.changes().into_iter().map(told).collect()
+    }
+
     #[test]
     fn paid_ones_are_not_dropped_and_it_is_said_when_no_more_should_come() {
         let deliveries = Deliveries::new(1_000_000);
-        assert!(!deliveries.is_full(0));
-        assert!(deliveries.is_full(500_000), "what waits for the store counts");
+        assert!(changes(&deliveries).is_empty());
+        deliveries.expect(NodeId([1; 32]), 250_000);
+        assert_eq!(changes(&deliveries), [(1, true)], "what waits for the store counts");
+        deliveries.expect_no_more(NodeId([1; 32]), 250_000);
+        assert_eq!(changes(&deliveries), [(1, false)]);
         (0..6).for_each(|i| deliveries.push(delivery(1, i, 100_000, 1)));
-        assert!(deliveries.is_full(0));
+        assert_eq!(changes(&deliveries), [(0, true)]);
         (0..9).for_each(|i| deliveries.push(delivery(2, i, 100_000, 0)));
         assert_eq!(deliveries.dropped(), 6);
         assert_eq!(numbers(&deliveries).len(), 9);
-        assert!(!deliveries.is_full(0));
+        assert_eq!(changes(&deliveries), [(0, false)]);
+        let queue = deliveries.lock();
+        assert_eq!((queue.paid.bytes, queue.paid.taken, queue.paid.sources.len()), (0, 0, 0));
+        assert!(queue.paid.by_taken.is_empty());
+    }
+
+    /// So many of a source until it is told that no more should come.
+    fn fill(deliveries: &Deliveries, source: u8, len: usize) -> usize {
+        for n in 0..MOST {
+            let full = deliveries.lock().full.clone();
+            if full.all || full.sources.contains(&NodeId([source; 32])) {
+                return n;
+            }
+            deliveries.push(delivery(source, n as u64, len, 1));
+            deliveries.changes();
+        }
+        MOST
+    }
+
+    #[test]
+    fn a_paying_source_has_as_much_as_it_leaves_others() {
+        // Of bytes, and of places.
+        for (len, room) in [(100_000, 50_000_000), (0, (MOST / 2) * 10_000)] {
+            let deliveries = Deliveries::new(2 * room);
+            let most = room / deliveries.takes(len);
+            let shares: Vec<usize> = (1..5).map(|source| fill(&deliveries, source, len)).collect();
+            for (share, parts) in shares.iter().zip([2, 4, 8, 16]) {
+                assert!(share.abs_diff(most / parts) <= 2, "{shares:?} of {most}");
+            }
+            assert_eq!(deliveries.dropped(), 0);
+            // The first is fetched: there is room for all of them again.
+            deliveries.take(shares[0], usize::MAX);
+            let news = changes(&deliveries);
+            assert!(news.contains(&(1, false)) && news.iter().all(|(_, full)| !full), "{news:?}");
+        }
+    }
+
+    #[test]
+    fn more_full_sources_than_can_be_told_are_all() {
+        let deliveries = Deliveries::new(40_400_000);
+        // As much each, so that all are full at the same time, and some room is left.
+        let mut told = Vec::new();
+        for n in 0..1000 {
+            (1..=100).for_each(|source| deliveries.push(delivery(source, n, 20_000, 1)));
+            told = changes(&deliveries);
+            if !told.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(told, [(0, true)]);
+        assert!(deliveries.lock().paid.taken < deliveries.most_bytes / 2);
     }
 
     #[test]

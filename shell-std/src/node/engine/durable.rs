@@ -122,15 +122,6 @@ impl Held {
     }
 }
 
-impl Held {
-    fn to_deliver(&self) -> usize {
-        match self {
-            Self::Delivery { .. } => self.len(),
-            _ => 0,
-        }
-    }
-}
-
 /// The records under way and what waits for them.
 #[derive(Debug)]
 pub(crate) struct Durable {
@@ -140,8 +131,6 @@ pub(crate) struct Durable {
     commits: u64,
     held: VecDeque<(u64, Held)>,
     bytes: usize,
-    /// Of these, bytes of deliveries.
-    to_deliver: usize,
     /// Records cannot be written at present.
     pub(crate) failed: bool,
 }
@@ -155,7 +144,6 @@ impl Durable {
             commits: 0,
             held: VecDeque::new(),
             bytes: 0,
-            to_deliver: 0,
             failed: false,
         }
     }
@@ -176,7 +164,6 @@ impl Durable {
     /// Keeps something until the record is durable.
     pub(crate) fn hold(&mut self, after: u64, held: Held) {
         self.bytes += held.len();
-        self.to_deliver += held.to_deliver();
         self.held.push_back((after, held));
     }
 
@@ -205,18 +192,12 @@ impl Durable {
         for (after, held) in std::mem::take(&mut self.held) {
             if after <= self.durable {
                 self.bytes -= held.len();
-                self.to_deliver -= held.to_deliver();
                 ready.push(held);
             } else {
                 self.held.push_back((after, held));
             }
         }
         ready
-    }
-
-    /// Bytes of deliveries that wait for a record.
-    pub(crate) fn to_deliver(&self) -> usize {
-        self.to_deliver
     }
 
     /// What waits for a record: how many things.
@@ -226,7 +207,7 @@ impl Durable {
 
     /// What waits when the node stops, and will not be done.
     pub(crate) fn give_up(&mut self) -> Vec<Held> {
-        (self.bytes, self.to_deliver) = (0, 0);
+        self.bytes = 0;
         std::mem::take(&mut self.held).into_iter().map(|(_, held)| held).collect()
     }
 

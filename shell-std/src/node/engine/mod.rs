@@ -62,8 +62,6 @@ pub(crate) struct Engine {
     next_tick: Micros,
     next_overdue: Micros,
     pub(crate) stop: bool,
-    /// The state machine was told that nothing more fits into the inbox.
-    inbox_full: bool,
 }
 
 /// What ended the wait.
@@ -96,7 +94,6 @@ impl Engine {
             next_tick,
             next_overdue,
             stop: false,
-            inbox_full: false,
         }
     }
 
@@ -243,15 +240,8 @@ impl Engine {
 
     /// Says whether paid datagrams for this node have room, where that has changed.
     fn tell_inbox(&mut self, now: Micros) {
-        let full = self.shell.deliveries.is_full(self.shell.durable.to_deliver());
-        if std::mem::replace(&mut self.inbox_full, full) != full {
-            if full {
-                tracing::warn!(
-                    "nobody fetches what is delivered (`recv`): its room is taken, and further \
-                     paid datagrams are refused before they are booked"
-                );
-            }
-            self.settle_input(now, Input::InboxFull { full });
+        for input in self.shell.deliveries.changes() {
+            self.settle_input(now, input);
         }
     }
 
@@ -491,6 +481,7 @@ impl Engine {
                     self.settle_input(now, Input::PaymentVerified { ticket, block });
                 }
                 FollowUp::Close(link, reason) => self.close(now, link, &reason),
+                FollowUp::Inbox => self.tell_inbox(now),
                 FollowUp::Stopped { sequence, reporter, cause } => {
                     if !self.bench.stopped(sequence) {
                         self.shell.stopped(now, sequence, reporter, cause);
@@ -613,6 +604,9 @@ impl Engine {
                 }
             }
             Held::Delivery { source, sequence, protocol, earned_msat, payload } => {
+                if earned_msat > 0 {
+                    self.shell.deliveries.expect_no_more(source, payload.len());
+                }
                 if !self.bench.takes(now, source, &payload) {
                     self.shell.deliver(source, sequence, protocol, earned_msat, payload);
                 }

@@ -74,6 +74,8 @@ pub(crate) enum FollowUp {
     /// What is known of the block for which a packet waits.
     Block(Ticket, Option<KnownHeader>),
     Close(LinkId, String),
+    /// What is paid for has come here, and takes room.
+    Inbox,
     Stopped {
         sequence: u64,
         reporter: NodeId,
@@ -270,12 +272,20 @@ impl Shell {
             }
             Verdict::Deliver { source, sequence, payload, protocol, earned_msat, after } => {
                 let payload = input.get(payload).unwrap_or_default().to_vec();
+                if earned_msat > 0 {
+                    // Before the next packet, which may be of the same source.
+                    self.todo.push_back(FollowUp::Inbox);
+                }
                 match self.durable.must_wait(after) {
                     None => self.deliver(source, sequence, protocol, earned_msat, payload),
-                    Some(after) => self.durable.hold(
-                        after,
-                        Held::Delivery { source, sequence, protocol, earned_msat, payload },
-                    ),
+                    Some(after) => {
+                        if earned_msat > 0 {
+                            self.deliveries.expect(source, payload.len());
+                        }
+                        let held =
+                            Held::Delivery { source, sequence, protocol, earned_msat, payload };
+                        self.durable.hold(after, held);
+                    }
                 }
             }
             Verdict::Absorbed => {}

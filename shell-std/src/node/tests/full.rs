@@ -82,19 +82,58 @@ fn what_was_paid_is_kept_under_free_junk_and_refused_unpaid_for_when_nobody_fetc
             let _ = send(&a, &b, &ping(n), &[], false).await;
         }
         until("junk is dropped", async || b.handle().deliveries().dropped() > 500).await;
-        for n in 1..4 {
-            assert_eq!(pay(n).await, None);
-        }
-        // Half of the room is for what is paid, and now taken.
-        assert_eq!(pay(4).await, Some(Cause::Congested.to_string()));
-        assert_eq!(disk.records.lock().unwrap().len(), 4, "what was refused is not booked");
+        assert_eq!(pay(1).await, None);
+        // Half of the room is for what is paid, and its only source has taken half of that.
+        assert_eq!(pay(2).await, Some(Cause::Congested.to_string()));
+        assert_eq!(disk.records.lock().unwrap().len(), 2, "what was refused is not booked");
         let got = b.handle().deliveries().take(usize::MAX, usize::MAX);
         let paid: Vec<u8> =
             got.iter().filter(|d| d.earned_msat > 0).map(|d| d.payload[0]).collect();
-        assert_eq!(paid, [0, 1, 2, 3]);
+        assert_eq!(paid, [0, 1]);
         assert_eq!(pay(5).await, None, "there is room again");
         assert_eq!(delivery(&b).await.payload, [5; 4096]);
         a.stop().await;
+        b.stop().await;
+    });
+}
+
+#[test]
+fn a_source_that_pays_does_not_take_the_inbox_of_another() {
+    Bed::run(async |bed| {
+        let mode = MeshMode::PaymentGated;
+        let disk = Disk::default();
+        let b = bed.start_with(2, mode, &[], disk.clone(), |s| {
+            accepts(s);
+            s.shell.inbox_bytes = 64 * 1024;
+        });
+        let a = bed.start_with(1, mode, &[&b], Disk::default(), accepts);
+        let c = bed.start_with(3, mode, &[&b], Disk::default(), accepts);
+        linked(&a, &b).await;
+        linked(&c, &b).await;
+        let to = b.handle().id();
+        let pay = async |source: &Service, n: u8| {
+            let paid = proof(source, to, 2048).await;
+            let sent = send_paid(source, to, &[n; 2048], &paid, true).await.unwrap();
+            sent.stopped.or(sent.repeating).map(|stopped| stopped.cause)
+        };
+        // Nobody fetches, and one source goes on until it is refused.
+        let (greedy, modest) = (service(&a), service(&c));
+        let mut taken = 0;
+        while pay(&greedy, taken).await.is_none() {
+            taken += 1;
+        }
+        assert!(taken >= 4, "{taken}");
+        for n in 100..103 {
+            assert_eq!(pay(&modest, n).await, None, "the other one's {n}, after {taken}");
+        }
+        let booked = disk.records.lock().unwrap().len();
+        assert_eq!(booked, usize::from(taken) + 3, "what was refused is not booked");
+        let got = b.handle().deliveries().take(usize::MAX, usize::MAX);
+        let of_the_other = got.iter().filter(|d| d.source == c.handle().id());
+        let numbers: Vec<u8> = of_the_other.map(|d| d.payload[0]).collect();
+        assert_eq!(numbers, [100, 101, 102]);
+        a.stop().await;
+        c.stop().await;
         b.stop().await;
     });
 }
