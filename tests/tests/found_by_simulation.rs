@@ -3,7 +3,6 @@
 use blvm_mesh_core::config::{Allowance, Capacities, MeshMode};
 use blvm_mesh_core::id::{LinkId, NodeId, Standing};
 use blvm_mesh_core::payment::fee::Tariff;
-use blvm_mesh_core::routing::bad_payments::BadPayments;
 use blvm_mesh_core::routing::neighbours::Neighbour;
 use blvm_mesh_core::routing::table::{Confirmed, RoutingTable};
 use blvm_mesh_core::signature::Identity;
@@ -202,7 +201,6 @@ fn neighbour(link: u32, node: NodeId) -> Neighbour {
         greet_at: u64::MAX,
         owed: u64::MAX,
         overdue: u64::MAX,
-        bad_payments: BadPayments::new(Allowance { rate: 1, burst: 1 }, 1, 0),
         owner: 0,
         since: 0,
         paid: false,

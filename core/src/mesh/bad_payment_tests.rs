@@ -35,6 +35,11 @@ fn stranger() -> SecretKey {
 
 /// Node 1 relays between 0 and 2.
 fn line() -> World {
+    gated(3)
+}
+
+/// The same, with more nodes that have no links.
+fn gated(count: u8) -> World {
     let mut config = Config::board(Network::Regtest, 8192);
     config.mode = MeshMode::PaymentGated;
     config.timing.keepalive = 0;
@@ -43,8 +48,8 @@ fn line() -> World {
     config.payment.volatile = false;
     config.payment.covenants_active = true;
     config.payment.payout_script = SCRIPT.into_iter().collect();
-    let mut w = World::new(3, |_| config.clone());
-    for n in 0..3 {
+    let mut w = World::new(count, |_| config.clone());
+    for n in 0..usize::from(count) {
         w.give(n, Input::WallClock { unix: NOW + 10 });
     }
     w.wire(0, 1);
@@ -54,19 +59,26 @@ fn line() -> World {
     w
 }
 
-fn terms_hash(w: &World, way: [usize; 3]) -> [u8; 32] {
-    with_terms(w, way, |terms| terms.hash())
-}
-
-fn with_terms<T>(w: &World, [a, b, c]: [usize; 3], f: impl FnOnce(&Terms<'_>) -> T) -> T {
-    let hops = [w.id(b).hop()];
-    let (source, destination, quota) = (w.id(a), w.id(c), PAYLOAD.len() as u64);
+fn with_terms<T>(w: &World, way: &[usize], f: impl FnOnce(&Terms<'_>) -> T) -> T {
+    let [source, over @ .., destination] = way else { panic!("a way has two ends") };
+    let hops: Vec<HopId> = over.iter().map(|n| w.id(*n).hop()).collect();
+    let (source, destination, quota) = (w.id(*source), w.id(*destination), PAYLOAD.len() as u64);
     f(&Terms { network: Network::Regtest, source, destination, hops: &hops, quota })
 }
 
 /// A proof of a payment with this number, signed by one and said to be by another.
 fn proof(w: &World, way: [usize; 3], number: u8, signer: SecretKey, said: SecretKey) -> Vec<u8> {
-    let terms_hash = terms_hash(w, way);
+    proof_along(w, &way, number, signer, said)
+}
+
+fn proof_along(
+    w: &World,
+    way: &[usize],
+    number: u8,
+    signer: SecretKey,
+    said: SecretKey,
+) -> Vec<u8> {
+    let terms_hash = with_terms(w, way, |terms| terms.hash());
     let recipe = Recipe {
         key: signer,
         currency: Currency::Regtest,
@@ -142,12 +154,59 @@ fn a_new_link_brings_no_new_allowance() {
     for n in 0..3 {
         w.cut(0, 1);
         w.wire(0, 1);
-        // As many as the handshake has cost are looked at.
-        assert_eq!(flood(&mut w, 20 + 10 * n..30 + 10 * n, FORGED), 4);
+        assert_eq!(flood(&mut w, 20 + 10 * n..30 + 10 * n, FORGED), 0);
     }
     w.now += SECOND;
     let good = proof(&w, [0, 1, 2], 100, issuer(), issuer());
     assert_eq!(relay(&mut w, [0, 1, 2], 100, &good), None);
+}
+
+/// How many of twenty forged payments node 1 checks that come over a new link to it, as the
+/// neighbour's own and as those of nodes behind it; the link is closed then.
+fn checked_over_a_new_link(w: &mut World, neighbour: usize, standing: Standing) -> usize {
+    let (far, link) = (World::link(neighbour, 1), World::link(1, neighbour));
+    let (peer, me) = (w.id(neighbour), w.id(1));
+    w.join((neighbour, far), (1, link));
+    let own = Standing::Own;
+    w.give(neighbour, Input::PeerConnected { link: far, peer: me, dialed: true, standing: own });
+    w.give(1, Input::PeerConnected { link, peer, dialed: false, standing });
+    w.run();
+    let mut checked = 0;
+    for n in 0..20 {
+        // Nodes 3 to 9 are behind whoever it is.
+        let behind = 3 + usize::from(n) % 7;
+        let way = if n % 2 == 0 { &[neighbour, 1, 2][..] } else { &[behind, neighbour, 1, 2] };
+        let proof = proof_along(w, way, n, issuer(), issuer());
+        let mut bytes = w.packet(way, n.into(), &PAYLOAD, &proof);
+        if way.len() == 4 {
+            lower_hop_limit(&mut bytes);
+        }
+        edit(&mut bytes);
+        let did = w.receive(1, link, bytes);
+        let refused = |d: &(usize, Did)| d.1 == Did::Reject(PaymentReason::SourceSignature.into());
+        checked += usize::from(did.iter().any(refused));
+    }
+    w.cut(neighbour, 1);
+    checked
+}
+
+/// A key that came again had four checks of its own and eight of those behind it each time.
+#[test]
+fn a_key_that_comes_again_and_keys_of_one_prefix_have_one_allowance_of_checks() {
+    let mut w = gated(120);
+    let own: usize = (0..100).map(|_| checked_over_a_new_link(&mut w, 10, Standing::Own)).sum();
+    // Four, and one for each of the parts that the seven behind it hit.
+    assert!((5..=4 + 8).contains(&own), "{own} checks");
+    let stranger = Standing::Stranger { prefix: 7 };
+    let keys: usize = (11..111).map(|key| checked_over_a_new_link(&mut w, key, stranger)).sum();
+    assert!((1..=8).contains(&keys), "{keys} checks");
+    // With time they have as many as a neighbour that stays.
+    w.now += 60 * SECOND;
+    let keys: usize = (11..111).map(|key| checked_over_a_new_link(&mut w, key, stranger)).sum();
+    assert!((1..=8).contains(&keys), "{keys} checks");
+    // Strangers of another prefix have their own.
+    let other = Standing::Stranger { prefix: 8 };
+    assert!(checked_over_a_new_link(&mut w, 111, other) > 0);
 }
 
 #[test]
@@ -186,7 +245,7 @@ fn what_holds_and_what_costs_no_signature_is_free() {
 #[test]
 fn questions_in_vain_count_too() {
     let mut w = line();
-    let funded = with_terms(&w, [0, 1, 2], |terms| {
+    let funded = with_terms(&w, &[0, 1, 2], |terms| {
         Funded::new(terms, &[SCRIPT.to_vec(), SCRIPT.to_vec()], 100_000, 1)
     });
     for n in 0..20 {

@@ -175,7 +175,10 @@ impl<M: Memory> Mesh<M> {
         // The node did not answer: nobody else is to blame.
         let asked =
             from.as_ref().filter(|from| !from.closed).map(|From { link, trace, .. }| {
-                (*link, self.charged(&trace.source, trace.hops.iter().copied(), trace.hop_limit))
+                (
+                    *link,
+                    self.charged(*link, &trace.source, trace.hops.iter().copied(), trace.hop_limit),
+                )
             });
         match awaits {
             // Its bytes were asked back and never came: nobody waits any more.

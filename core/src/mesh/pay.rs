@@ -4,14 +4,16 @@ use super::Mesh;
 use super::api::{Action, Event};
 use super::error::{MeshError, NetworkReason, PaymentReason, RoutingReason};
 use crate::config::MAX_HOPS;
-use crate::id::{HopId, LinkId, NodeId};
+use crate::id::{HopId, LinkId, NodeId, Standing};
 use crate::payment::fee::Party;
 use crate::payment::ledger::{Method, Payment, Record};
 use crate::payment::proof::PaymentProof;
 use crate::payment::replay::{Again, PaidPacket, ReplayError};
 use crate::payment::terms::Terms;
 use crate::payment::verify::{Claim, Outcome, Verified, verify};
-use crate::routing::bad_payments::Charged;
+use crate::routing::bad_payments::{BadPayments, Charged};
+use crate::routing::neighbours::Neighbour;
+use crate::routing::table::RoutingTable;
 use crate::signature;
 use crate::tables::Memory;
 use crate::wire::datagram::Datagram;
@@ -145,64 +147,76 @@ impl<M: Memory> Mesh<M> {
     /// Whom a neighbour's datagram is charged to if its payment is bad.
     pub(super) fn charged(
         &self,
+        link: LinkId,
         source: &NodeId,
         hops: impl ExactSizeIterator<Item = HopId> + Clone,
         hop_limit: u8,
     ) -> Charged {
         let place = hops.len().saturating_sub(usize::from(hop_limit));
-        let Some(neighbour) = place.checked_sub(1) else { return Charged::Neighbour };
-        let before = neighbour.checked_sub(1).and_then(|at| hops.clone().nth(at));
+        let before = place.checked_sub(2).and_then(|at| hops.clone().nth(at));
+        let before = before.unwrap_or(source.hop());
+        let before = match self.tables.routing.neighbours.get(link) {
+            Some(Neighbour { standing: Standing::Stranger { .. }, node, .. }) => node.hop(),
+            _ if place == 0 => return Charged::Neighbour,
+            _ => before,
+        };
         let nobody = NodeId([0; 32]);
         let name = |source, hops| self.tables.seen.name(source, &nobody, 0, hops);
         Charged::Behind {
-            before: self.tables.seen.name(
-                &nobody,
-                &nobody,
-                1,
-                core::iter::once(before.unwrap_or(source.hop())),
-            ),
+            before: self.tables.seen.name(&nobody, &nobody, 1, core::iter::once(before)),
             source: name(source, hops.take(place)),
         }
     }
 
-    fn charged_for(&self, datagram: &Datagram<'_>) -> Charged {
-        self.charged(&datagram.source, datagram.hops(), datagram.hop_limit)
+    fn charged_for(&self, link: LinkId, datagram: &Datagram<'_>) -> Charged {
+        self.charged(link, &datagram.source, datagram.hops(), datagram.hop_limit)
     }
 
     /// Whether a neighbour's datagram may cause a check that costs: a signature, or a
     /// question to the node.
     fn may_cost_a_check(&self, link: Option<LinkId>, datagram: &Datagram<'_>) -> bool {
-        let neighbour = link.and_then(|link| self.tables.routing.neighbours.get(link));
+        let RoutingTable { neighbours, owners, .. } = &self.tables.routing;
+        let owner = |link| owners.bad_payments(neighbours.get(link)?.owner);
         // It was charged when the node was asked.
         let asked = self.answered.is_some();
-        asked || neighbour.is_none_or(|n| n.bad_payments.may(self.charged_for(datagram), self.now))
+        let Some((link, left)) = link.and_then(|link| Some((link, owner(link)?))) else {
+            return true;
+        };
+        asked || left.may(self.config.bad_payments, self.charged_for(link, datagram), self.now)
+    }
+
+    fn bad_payments_of(&mut self, link: LinkId) -> Option<&mut BadPayments> {
+        let RoutingTable { neighbours, owners, .. } = &mut self.tables.routing;
+        owners.bad_payments_mut(neighbours.get(link)?.owner)
     }
 
     /// A datagram has caused such a check in vain, or waits for the node's answer.
     pub(super) fn charge_check(&mut self, link: LinkId, datagram: &Datagram<'_>) {
-        let (now, charged) = (self.now, self.charged_for(datagram));
-        if let Some(n) = self.tables.routing.neighbours.get_mut(link) {
-            n.bad_payments.charge(charged, now);
+        let (now, allowed) = (self.now, self.config.bad_payments);
+        let charged = self.charged_for(link, datagram);
+        if let Some(left) = self.bad_payments_of(link) {
+            left.charge(allowed, charged, now);
         }
     }
 
     /// The node was asked, and whose datagram it was is not to blame.
     pub(super) fn give_check_back(&mut self, link: LinkId, charged: Charged) {
-        let now = self.now;
-        if let Some(n) = self.tables.routing.neighbours.get_mut(link) {
-            n.bad_payments.give_back(charged, now);
+        let (now, allowed) = (self.now, self.config.bad_payments);
+        if let Some(left) = self.bad_payments_of(link) {
+            left.give_back(allowed, charged, now);
         }
     }
 
     /// The payment in a neighbour's datagram holds.
     fn held(&mut self, link: Option<LinkId>, datagram: &Datagram<'_>) {
-        let (now, asked, charged) = (self.now, self.answered.is_some(), self.charged_for(datagram));
         let Some(link) = link else { return };
+        let (now, asked) = (self.now, self.answered.is_some());
+        let charged = self.charged_for(link, datagram);
         if asked {
             self.give_check_back(link, charged);
         }
-        if let Some(n) = self.tables.routing.neighbours.get_mut(link) {
-            n.bad_payments.held(charged, now);
+        if let Some(left) = self.bad_payments_of(link) {
+            left.held(charged, now);
         }
     }
 
@@ -222,7 +236,7 @@ impl<M: Memory> Mesh<M> {
             reason,
             MeshError::PaymentVerificationFailed(PaymentReason::Covenant(_))
         ) {
-            self.give_check_back(link, self.charged_for(datagram));
+            self.give_check_back(link, self.charged_for(link, datagram));
         }
     }
 

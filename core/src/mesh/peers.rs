@@ -32,8 +32,8 @@ pub(super) fn hello_pause(keepalive: Micros) -> Micros {
         keepalive => keepalive.saturating_mul(HELLO_EVERY).min(HELLO_AT_LATEST).max(keepalive),
     }
 }
-/// Checks of bad payments that a new link begins with: what its handshake has cost, so that
-/// making it anew gains nothing. With fewer, a first mistake would stop what holds.
+/// Checks of bad payments that a new owner begins with: what its handshake has cost. With fewer,
+/// a first mistake would stop what holds.
 const CHECKS_AT_FIRST: u64 = 4;
 
 /// A change of a link's quality of which its neighbour is told, in 1/256 transmissions.
@@ -79,7 +79,6 @@ impl<M: Memory> Mesh<M> {
             greet_at: Micros::MAX,
             owed: Micros::MAX,
             overdue: Micros::MAX,
-            bad_payments: BadPayments::new(self.config.bad_payments, CHECKS_AT_FIRST, now),
             owner,
             since: now,
             paid: false,
@@ -98,11 +97,13 @@ impl<M: Memory> Mesh<M> {
     /// The place of a neighbour's allowances, which it may have had before.
     fn allowances_of(&mut self, peer: NodeId, standing: Standing) -> usize {
         let (now, config) = (self.now, &self.config);
-        self.tables.routing.owners.enter(peer, standing, now, |new| {
+        let bad = config.bad_payments;
+        self.tables.routing.owners.enter(peer, standing, bad, now, |new, bad_payments| {
             let first = |limit, level| Meter::holding(limit, level, now);
             new.set(WHOLE, first(config.free(), FREE_AT_FIRST));
             new.set(PLAIN, first(config.plain, FREE_AT_FIRST));
             new.set(RARE, first(config.rare, FREE_AT_FIRST));
+            *bad_payments = BadPayments::new(bad, CHECKS_AT_FIRST, now);
         })
     }
 

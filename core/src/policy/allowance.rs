@@ -92,6 +92,11 @@ impl Meter {
         self.whole_at = self.after(limit, amount, now);
     }
 
+    /// Gives back an amount that was taken.
+    pub fn give_back(&mut self, limit: Allowance, amount: u64) {
+        self.whole_at = self.whole_at.saturating_sub(span(amount, limit.rate));
+    }
+
     /// Takes an amount if it is there, all or nothing; true if taken.
     pub fn try_take(&mut self, limit: Allowance, amount: u64, now: Micros) -> bool {
         let there = self.ready_at(limit, amount, now).is_some_and(|at| at <= now);

@@ -5,11 +5,13 @@
 //! that it cannot check, and whoever forges them must not take what others need. So each is
 //! charged to the node before the neighbour on its way, which an honest neighbour vouches
 //! for: these share the allowance in equal parts, and a source that has paid here before, on
-//! the same way, has a part of its own. Bounded memory, constant time.
+//! the same way, has a part of its own. Of a stranger nobody knows that it vouches for anyone:
+//! whatever it sends takes one of these parts. All of it belongs to an owner of allowances
+//! ([`owners`](super::owners)) and outlasts the link. Bounded memory, constant time.
 
 use super::seen::Name;
 use crate::config::Allowance;
-use crate::policy::quota::TokenBucket;
+use crate::policy::allowance::Meter;
 use crate::time::{MILLISECOND, Micros};
 
 /// Parts that the nodes behind a neighbour share; which one is whose is secret.
@@ -31,16 +33,40 @@ pub enum Charged {
     },
 }
 
-/// The allowance of one neighbour.
-#[derive(Debug)]
+/// The allowance of one owner.
+#[derive(Debug, Clone, Copy)]
 pub struct BadPayments {
-    own: TokenBucket,
-    /// Time between two for one part, in milliseconds.
-    pause: u32,
-    /// How many a part may have at once.
-    burst: u32,
+    own: Meter,
     parts: [Part; PARTS],
     known: [(u32, Part); KNOWN],
+}
+
+/// What a part may have, and how soon.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// Time between two for one part, in milliseconds.
+    pause: u32,
+    /// How far a part can be from whole: as long as it takes until all that it may have at
+    /// once has come.
+    most_ahead: u32,
+}
+
+impl Pace {
+    fn of(allowed: Allowance) -> Self {
+        let parts = PARTS as u64;
+        let pause = parts.saturating_mul(1000).checked_div(allowed.rate).unwrap_or(u64::MAX);
+        let burst = allowed.burst.div_ceil(parts).clamp(1, 1 << 16);
+        // A part is never further from whole than half of what the clock can tell.
+        let pause = pause.min(u64::from(u32::MAX >> 1) / burst) as u32;
+        Self { pause, most_ahead: pause.saturating_mul(burst as u32) }
+    }
+
+    /// How far a part is from whole.
+    fn ahead(self, part: Part, now: Micros) -> u32 {
+        let ahead = part.0.wrapping_sub(millis(now));
+        // More than it can be: a time long ago.
+        if ahead > self.most_ahead { 0 } else { ahead }
+    }
 }
 
 /// When a part is whole again, in milliseconds of the monotonic clock, modulo 2^32.
@@ -52,35 +78,27 @@ fn millis(now: Micros) -> u32 {
 }
 
 impl BadPayments {
-    /// What a neighbour may have from now on, with `at_first` of its own at most.
+    /// Nothing is charged, and no source is known.
+    pub const WHOLE: Self =
+        Self { own: Meter::WHOLE, parts: [Part(0); PARTS], known: [(0, Part(0)); KNOWN] };
+
+    /// What an owner may have from now on, with `at_first` of its own at most.
     pub fn new(allowed: Allowance, at_first: u64, now: Micros) -> Self {
-        let parts = PARTS as u64;
-        let pause = parts.saturating_mul(1000).checked_div(allowed.rate).unwrap_or(u64::MAX);
-        let burst = allowed.burst.div_ceil(parts).clamp(1, 1 << 16);
-        // A part is never further from whole than half of what the clock can tell.
-        let pause = pause.min(u64::from(u32::MAX >> 1) / burst) as u32;
-        let mut new = Self {
-            own: TokenBucket::new(allowed.rate, allowed.burst, now).holding(at_first),
-            pause,
-            burst: burst as u32,
-            parts: [Part(0); PARTS],
+        let Pace { pause, most_ahead } = Pace::of(allowed);
+        // One each: else a first mistake of a new neighbour would stop what holds.
+        let part = Part(millis(now).wrapping_add(most_ahead.saturating_sub(pause)));
+        Self {
+            own: Meter::holding(allowed, at_first, now),
+            parts: [part; PARTS],
             known: [(0, Part(0)); KNOWN],
-        };
-        // One each: else a first mistake on a new link would stop what holds.
-        let ahead = new.most_ahead().saturating_sub(pause);
-        new.parts = [Part(millis(now).wrapping_add(ahead)); PARTS];
-        new
+        }
     }
 
-    fn most_ahead(&self) -> u32 {
-        self.pause.saturating_mul(self.burst)
-    }
-
-    /// How far a part is from whole.
-    fn ahead(&self, part: Part, now: Micros) -> u32 {
-        let ahead = part.0.wrapping_sub(millis(now));
-        // More than it can be: a time long ago.
-        if ahead > self.most_ahead() { 0 } else { ahead }
+    /// Whether nothing is charged any more, so that its owner can be forgotten.
+    pub fn is_whole(&self, allowed: Allowance, now: Micros) -> bool {
+        let pace = Pace::of(allowed);
+        let mut parts = self.parts.iter().chain(self.known.iter().map(|(_, part)| part));
+        self.own.is_whole(now) && parts.all(|part| pace.ahead(*part, now) == 0)
     }
 
     fn place(name: Name, of: usize) -> usize {
@@ -98,12 +116,12 @@ impl BadPayments {
     }
 
     /// How far the part of a source is from whole.
-    fn left(&self, before: Name, source: Name, now: Micros) -> u32 {
+    fn left(&self, before: Name, source: Name, pace: Pace, now: Micros) -> u32 {
         let part = match self.is_known(source) {
             true => self.known.get(Self::place(source, KNOWN)).map(|(_, part)| *part),
             false => self.parts.get(Self::place(before, PARTS)).copied(),
         };
-        part.map_or(0, |part| self.ahead(part, now))
+        part.map_or(0, |part| pace.ahead(part, now))
     }
 
     fn set(&mut self, before: Name, source: Name, ahead: u32, now: Micros) {
@@ -117,33 +135,36 @@ impl BadPayments {
     }
 
     /// Whether another one may be checked.
-    pub fn may(&self, charged: Charged, now: Micros) -> bool {
+    pub fn may(&self, allowed: Allowance, charged: Charged, now: Micros) -> bool {
         match charged {
-            Charged::Neighbour => self.own.available(now) > 0,
+            Charged::Neighbour => self.own.left(allowed, now) > 0,
             Charged::Behind { before, source } => {
-                let room = self.most_ahead().saturating_sub(self.pause);
-                self.left(before, source, now) <= room
+                let pace = Pace::of(allowed);
+                let room = pace.most_ahead.saturating_sub(pace.pause);
+                self.left(before, source, pace, now) <= room
             }
         }
     }
 
     /// One was checked in vain, or a question waits for its answer.
-    pub fn charge(&mut self, charged: Charged, now: Micros) {
+    pub fn charge(&mut self, allowed: Allowance, charged: Charged, now: Micros) {
         match charged {
-            Charged::Neighbour => drop(self.own.try_take(1, now)),
+            Charged::Neighbour => drop(self.own.try_take(allowed, 1, now)),
             Charged::Behind { before, source } => {
-                let ahead = self.left(before, source, now).saturating_add(self.pause);
-                self.set(before, source, ahead.min(self.most_ahead()), now);
+                let pace = Pace::of(allowed);
+                let ahead = self.left(before, source, pace, now).saturating_add(pace.pause);
+                self.set(before, source, ahead.min(pace.most_ahead), now);
             }
         }
     }
 
     /// What was charged for a question that was not in vain.
-    pub fn give_back(&mut self, charged: Charged, now: Micros) {
+    pub fn give_back(&mut self, allowed: Allowance, charged: Charged, now: Micros) {
         match charged {
-            Charged::Neighbour => self.own.give_back(1, now),
+            Charged::Neighbour => self.own.give_back(allowed, 1),
             Charged::Behind { before, source } => {
-                let ahead = self.left(before, source, now).saturating_sub(self.pause);
+                let pace = Pace::of(allowed);
+                let ahead = self.left(before, source, pace, now).saturating_sub(pace.pause);
                 self.set(before, source, ahead, now);
             }
         }
@@ -171,18 +192,23 @@ mod tests {
     }
 
     /// How many may be checked in vain at once.
-    fn spend(b: &mut BadPayments, charged: Charged, now: Micros) -> u32 {
+    fn spend((b, of): &mut (BadPayments, Allowance), charged: Charged, now: Micros) -> u32 {
         let mut spent = 0;
-        while b.may(charged, now) && spent < 10_000 {
-            b.charge(charged, now);
+        while b.may(*of, charged, now) && spent < 10_000 {
+            b.charge(*of, charged, now);
             spent += 1;
         }
         spent
     }
 
+    fn new(rate: u64, burst: u64) -> (BadPayments, Allowance) {
+        let of = Allowance { rate, burst };
+        (BadPayments::new(of, 4, 0), of)
+    }
+
     #[test]
     fn one_node_behind_a_neighbour_takes_its_part_and_no_more() {
-        let mut b = BadPayments::new(Allowance { rate: 50, burst: 200 }, 4, 0);
+        let mut b = new(50, 200);
         assert_eq!(spend(&mut b, Charged::Neighbour, 0), 4);
         assert_eq!(spend(&mut b, behind(1, 1), 0), 1);
         let now = 60 * SECOND;
@@ -198,32 +224,34 @@ mod tests {
 
     #[test]
     fn who_has_paid_has_a_part_that_others_do_not_take() {
-        let mut b = BadPayments::new(Allowance { rate: 1, burst: 8 }, 4, 0);
+        let mut b = new(1, 8);
+        let of = b.1;
         let now = 3600 * SECOND;
-        b.held(behind(1, 5), now);
+        b.0.held(behind(1, 5), now);
         spend(&mut b, behind(1, 6), now);
-        assert!(!b.may(behind(1, 7), now) && b.may(behind(1, 5), now));
-        b.charge(behind(1, 5), now);
-        assert!(!b.may(behind(1, 5), now));
-        b.give_back(behind(1, 5), now);
-        assert!(b.may(behind(1, 5), now));
+        assert!(!b.0.may(of, behind(1, 7), now) && b.0.may(of, behind(1, 5), now));
+        b.0.charge(of, behind(1, 5), now);
+        assert!(!b.0.may(of, behind(1, 5), now));
+        b.0.give_back(of, behind(1, 5), now);
+        assert!(b.0.may(of, behind(1, 5), now));
         // Paying again renews nothing.
-        b.charge(behind(1, 5), now);
-        b.held(behind(1, 5), now);
-        assert!(!b.may(behind(1, 5), now));
+        b.0.charge(of, behind(1, 5), now);
+        b.0.held(behind(1, 5), now);
+        assert!(!b.0.may(of, behind(1, 5), now));
     }
 
     #[test]
     fn extreme_allowances_and_a_clock_that_begins_anew() {
         for (rate, burst) in [(u64::MAX, u64::MAX), (0, 0), (1, u64::MAX), (u64::MAX, 1)] {
-            let mut b = BadPayments::new(Allowance { rate, burst }, 4, 0);
+            let mut b = new(rate, burst);
+            let of = b.1;
             for now in [0, u64::MAX / 2, u64::MAX] {
                 spend(&mut b, behind(1, 1), now);
-                b.give_back(behind(1, 1), now);
-                assert!(b.may(behind(1, 1), now), "{rate} {burst} {now}");
+                b.0.give_back(of, behind(1, 1), now);
+                assert!(b.0.may(of, behind(1, 1), now), "{rate} {burst} {now}");
             }
         }
-        let mut b = BadPayments::new(Allowance { rate: 50, burst: 200 }, 4, 0);
+        let mut b = new(50, 200);
         let wrap = (u64::from(u32::MAX) + 1) * MILLISECOND;
         assert_eq!(spend(&mut b, behind(1, 1), wrap - SECOND), 25);
         assert_eq!(spend(&mut b, behind(1, 1), wrap + SECOND), 12);

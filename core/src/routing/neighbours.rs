@@ -1,6 +1,5 @@
 //! Neighbours: sorted by link, and found by the short form of their identity.
 
-use super::bad_payments::BadPayments;
 use crate::config::fixed::NEIGHBOURS;
 use crate::id::{HopId, LinkId, NodeId, Standing};
 use crate::link::fragment::Lane;
@@ -55,8 +54,6 @@ pub struct Neighbour {
     /// When it is taken for dead if it does not answer what it was sent;
     /// [`Micros::MAX`]: nothing is to be answered.
     pub overdue: Micros,
-    /// Payments that do not hold which it may still pass on.
-    pub bad_payments: BadPayments,
     /// The place of its allowances among all [owners](super::owners).
     pub owner: usize,
     /// Since when the link is there.

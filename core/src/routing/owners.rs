@@ -4,6 +4,8 @@
 //! common. Who left is forgotten only once all of his are whole again: then nothing is gained
 //! by it. Where there is no such place, newcomers have allowances in common.
 
+use super::bad_payments::BadPayments;
+use crate::config::Allowance;
 use crate::config::fixed::OWNERS;
 use crate::id::{NodeId, Standing};
 use crate::policy::allowance::Shared;
@@ -37,6 +39,8 @@ struct Account<M: Memory> {
     /// Neighbours that draw on it now.
     links: usize,
     allowances: Shared<M, KINDS>,
+    /// Payments that do not hold which it may still pass on.
+    bad_payments: BadPayments,
 }
 
 /// All allowances.
@@ -56,27 +60,30 @@ impl<M: Memory> Owners<M> {
     }
 
     /// A neighbour comes. Gives the place of its allowances; `new` sets those that were not
-    /// known.
+    /// known, of which `bad` is that of bad payments.
     pub fn enter(
         &mut self,
         node: NodeId,
         standing: Standing,
+        bad: Allowance,
         now: Micros,
-        new: impl FnOnce(&mut Shared<M, KINDS>),
+        new: impl FnOnce(&mut Shared<M, KINDS>, &mut BadPayments),
     ) -> usize {
         let owner = match standing {
             Standing::Own => Owner::Node(node),
             Standing::Stranger { prefix } => Owner::Prefix(prefix),
         };
         let known = |owner| self.accounts.iter().position(move |a| a.owner == owner);
-        let forgettable = |a: &Account<M>| a.links == 0 && a.allowances.is_whole(now);
+        let forgettable = |a: &Account<M>| {
+            a.links == 0 && a.allowances.is_whole(now) && a.bad_payments.is_whole(bad, now)
+        };
         if let Some(at) = known(owner) {
             return self.count(at);
         }
         if let Some(at) = self.accounts.iter().position(forgettable) {
             if let Some(account) = self.accounts.get_mut(at) {
                 account.owner = owner;
-                new(&mut account.allowances);
+                new(&mut account.allowances, &mut account.bad_payments);
             }
             return self.count(at);
         }
@@ -86,9 +93,9 @@ impl<M: Memory> Owners<M> {
         if let Some(at) = known(owner) {
             return self.count(at);
         }
-        let mut allowances = Shared::new(self.shares);
-        new(&mut allowances);
-        let _ = self.accounts.try_push(Account { owner, links: 0, allowances });
+        let (mut allowances, mut bad_payments) = (Shared::new(self.shares), BadPayments::WHOLE);
+        new(&mut allowances, &mut bad_payments);
+        let _ = self.accounts.try_push(Account { owner, links: 0, allowances, bad_payments });
         self.count(self.accounts.len().saturating_sub(1))
     }
 
@@ -116,6 +123,16 @@ impl<M: Memory> Owners<M> {
         self.accounts.get_mut(place).map(|a| &mut a.allowances)
     }
 
+    /// The bad payments that are left at a place.
+    pub fn bad_payments(&self, place: usize) -> Option<&BadPayments> {
+        self.accounts.get(place).map(|a| &a.bad_payments)
+    }
+
+    /// The same, to draw on.
+    pub fn bad_payments_mut(&mut self, place: usize) -> Option<&mut BadPayments> {
+        self.accounts.get_mut(place).map(|a| &mut a.bad_payments)
+    }
+
     /// Neighbours that share the allowances at a place.
     pub fn links(&self, place: usize) -> usize {
         self.accounts.get(place).map_or(0, |a| a.links)
@@ -135,7 +152,6 @@ impl<M: Memory> Owners<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Allowance;
     use crate::tables::Fixed;
 
     const LIMIT: Allowance = Allowance { rate: 1_000, burst: 5_000 };
@@ -148,7 +164,7 @@ mod tests {
     }
 
     fn enter(o: &mut Owners<Fixed>, n: u8, standing: Standing, now: Micros) -> usize {
-        o.enter(NodeId([n; 32]), standing, now, |_| {})
+        o.enter(NodeId([n; 32]), standing, LIMIT, now, |_, _| {})
     }
 
     fn take(o: &mut Owners<Fixed>, place: usize, amount: u64, now: Micros) -> bool {

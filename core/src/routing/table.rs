@@ -270,10 +270,8 @@ impl<M: Memory> RoutingTable<M> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::config::Allowance;
     use crate::id::{LinkId, Standing};
     use crate::policy::mode::MeshMode;
-    use crate::routing::bad_payments::BadPayments;
     use crate::tables::Fixed;
 
     const FREE: Tariff = Tariff { base_msat: 0, per_kib_msat: 0 };
@@ -304,7 +302,6 @@ pub(crate) mod tests {
             greet_at: u64::MAX,
             owed: Micros::MAX,
             overdue: Micros::MAX,
-            bad_payments: BadPayments::new(Allowance { rate: 0, burst: 0 }, 0, 0),
             owner: 0,
             since: 0,
             paid: false,

@@ -17,16 +17,23 @@ use siphasher::sip::SipHasher13;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::hash::Hasher;
 
-/// Bad payments that a new link may pass on at once, however many are allowed.
-const BAD_AT_FIRST: u64 = 4 + PARTS;
+/// Bad payments of its own that a new neighbour may pass on at once, however many are allowed.
+const BAD_AT_FIRST: u64 = 4;
 
 /// Parts in which the nodes behind a neighbour have the same once more, and sources that
-/// paid a third time.
+/// paid another time.
 const PARTS: u64 = 8;
 
-fn three_times(of: Allowance) -> Allowance {
-    let rate = of.rate.saturating_mul(3).saturating_add(3);
-    Allowance { rate, burst: of.burst.saturating_add(2 * PARTS * part_of(of)) }
+/// Bad payments of one owner: an own neighbour's, what the nodes behind it share, and what
+/// those have that paid. Strangers of a prefix share no more than what is in parts.
+fn bad_payments(of: Allowance, standing: &Standing, now: Micros) -> Left {
+    let (times, own, own_at_first) = match standing {
+        Standing::Own => (3, of.burst, BAD_AT_FIRST),
+        Standing::Stranger { .. } => (2, 0, 0),
+    };
+    let rate = of.rate.saturating_mul(times).saturating_add(times);
+    let burst = own.saturating_add(2 * PARTS * part_of(of));
+    Left::new(Allowance { rate, burst }, own_at_first + PARTS, now)
 }
 
 /// What one part may have at once.
@@ -76,10 +83,6 @@ impl Left {
 struct Used {
     /// Whose free allowance it takes.
     owner: (NodeId, u64),
-    /// At most: its own, what the nodes behind it share, and what those have that paid.
-    bad_payments: Left,
-    /// Whether any was charged.
-    charged: bool,
     /// Requests that were new and when they came, the latest last.
     requests: VecDeque<((HopId, u64), Micros)>,
 }
@@ -90,6 +93,8 @@ pub(in crate::sim) struct Shares {
     links: BTreeMap<LinkId, Used>,
     /// What is left free, by identity or address prefix, kept when links are gone.
     free: BTreeMap<(NodeId, u64), Left>,
+    /// The same of bad payments, and whether any was charged.
+    bad_payments: BTreeMap<(NodeId, u64), (Left, bool)>,
     /// Most links that it had at the same time.
     most: usize,
     /// Requests and datagrams that it took.
@@ -222,12 +227,9 @@ impl World {
                 };
                 let free = || Left::new(config.free(), FREE_AT_FIRST, now);
                 shares.free.entry(owner).or_insert_with(free);
-                let used = Used {
-                    owner,
-                    bad_payments: Left::new(three_times(config.bad_payments), BAD_AT_FIRST, now),
-                    charged: false,
-                    requests: VecDeque::new(),
-                };
+                let bad = || (bad_payments(config.bad_payments, standing, now), false);
+                shares.bad_payments.entry(owner).or_insert_with(bad);
+                let used = Used { owner, requests: VecDeque::new() };
                 shares.links.insert(*link, used);
             }
             _ => {}
@@ -239,11 +241,13 @@ impl World {
 
     fn count_bad(&mut self, n: usize, link: Option<LinkId>) {
         let now = self.nodes[n].local(self.now);
-        let used = link.and_then(|link| self.nodes[n].shares.links.get_mut(&link));
-        if let Some(used) = used {
-            used.bad_payments.now(now);
-            used.bad_payments.take(1);
-            used.charged = true;
+        let shares = &mut self.nodes[n].shares;
+        let owner = link.and_then(|link| shares.links.get(&link)).map(|used| used.owner);
+        let bad = owner.and_then(|owner| shares.bad_payments.get_mut(&owner));
+        if let Some((left, charged)) = bad {
+            left.now(now);
+            left.take(1);
+            *charged = true;
         }
     }
 
@@ -263,15 +267,20 @@ impl World {
     ) {
         let (_, giver, [print, _]) = what;
         let now = self.nodes[n].local(self.now);
-        let of = self.nodes[n].config.bad_payments;
+        let (of, owners) =
+            (self.nodes[n].config.bad_payments, self.nodes[n].config.capacities.owners);
         let shares = &mut self.nodes[n].shares;
-        let Some(used) = shares.links.get_mut(&what.0) else { return };
+        let Some(used) = shares.links.get(&what.0) else { return };
+        // Who finds no place of his own has one in common with others.
+        let in_common = shares.bad_payments.len() >= owners
+            && shares.bad_payments.values().any(|(_, charged)| *charged);
         let Some(left) = shares.free.get_mut(&used.owner) else { return };
-        let (free, bad) = (left.now(now), used.bad_payments.now(now));
+        let Some((bad_left, charged)) = shares.bad_payments.get_mut(&used.owner) else { return };
+        let (free, bad) = (left.now(now), bad_left.now(now));
         let is_new = step.did.iter().any(super::payments::is_booked);
         match refusal(step) {
             Some(MeshError::PaymentVerificationFailed(PaymentReason::TooManyBad)) => {
-                assert!(used.charged, "I6: node {n} refuses to check what it may");
+                assert!(*charged || in_common, "I6: node {n} refuses to check what it may");
             }
             Some(MeshError::RoutingError(RoutingReason::Duplicate)) => {
                 assert!(
@@ -281,11 +290,11 @@ impl World {
             }
             Some(reason) if was_bad(&reason) => {
                 assert!(bad > 0, "I6: node {n} checks too many bad payments of {:?}", what.0);
-                used.bad_payments.take(1);
-                used.charged = true;
+                bad_left.take(1);
+                *charged = true;
             }
             Some(_) => {}
-            None if step.did.iter().any(|d| matches!(d, Did::Parked { .. })) => used.charged = true,
+            None if step.did.iter().any(|d| matches!(d, Did::Parked { .. })) => *charged = true,
             // A paid one again.
             None if step.did.iter().any(|d| match d {
                 Did::Forward { priority, .. } => *priority == Priority::Paid && !is_new,
@@ -297,7 +306,7 @@ impl World {
             }
             None => {
                 if is_new {
-                    used.bad_payments.add(part_of(of));
+                    bad_left.add(part_of(of));
                 } else {
                     assert!(size <= free, "I6: node {n} takes {size} bytes, {free} are free");
                     left.take(size);
