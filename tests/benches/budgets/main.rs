@@ -4,6 +4,7 @@
 //! and shows only that it works. A missed budget is no failure: a busy machine misses
 //! some of them.
 
+mod control;
 mod detection;
 mod lightning;
 mod link;
@@ -25,4 +26,5 @@ fn main() {
     detection::measure(effort);
     lightning::measure(effort);
     link::measure(effort);
+    control::measure(effort);
 }
