@@ -1,6 +1,6 @@
 //! Faults that the simulator, or whoever wrote it, found: each stays here.
 
-use blvm_mesh_core::config::{Allowance, Capacities, MeshMode};
+use blvm_mesh_core::config::{Capacities, MeshMode};
 use blvm_mesh_core::id::{LinkId, NodeId, Standing};
 use blvm_mesh_core::payment::fee::Tariff;
 use blvm_mesh_core::routing::neighbours::Neighbour;

@@ -168,8 +168,17 @@ fn checked_over_a_new_link(w: &mut World, neighbour: usize, standing: Standing) 
     let (peer, me) = (w.id(neighbour), w.id(1));
     w.join((neighbour, far), (1, link));
     let own = Standing::Own;
-    w.give(neighbour, Input::PeerConnected { link: far, peer: me, dialed: true, standing: own });
-    w.give(1, Input::PeerConnected { link, peer, dialed: false, standing });
+    w.give(
+        neighbour,
+        Input::PeerConnected {
+            link: far,
+            peer: me,
+            dialed: true,
+            standing: own,
+            capabilities: None,
+        },
+    );
+    w.give(1, Input::PeerConnected { link, peer, dialed: false, standing, capabilities: None });
     w.run();
     let mut checked = 0;
     for n in 0..20 {

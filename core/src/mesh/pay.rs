@@ -12,7 +12,6 @@ use crate::payment::replay::{Again, PaidPacket, ReplayError};
 use crate::payment::terms::Terms;
 use crate::payment::verify::{Claim, Outcome, Verified, verify};
 use crate::routing::bad_payments::{BadPayments, Charged};
-use crate::routing::neighbours::Neighbour;
 use crate::routing::table::RoutingTable;
 use crate::signature;
 use crate::tables::Memory;
@@ -155,11 +154,10 @@ impl<M: Memory> Mesh<M> {
         let place = hops.len().saturating_sub(usize::from(hop_limit));
         let before = place.checked_sub(2).and_then(|at| hops.clone().nth(at));
         let before = before.unwrap_or(source.hop());
-        let before = match self.tables.routing.neighbours.get(link) {
-            Some(Neighbour { standing: Standing::Stranger { .. }, node, .. }) => node.hop(),
-            _ if place == 0 => return Charged::Neighbour,
-            _ => before,
-        };
+        let neighbour = self.tables.routing.neighbours.get(link);
+        if place == 0 && neighbour.is_some_and(|n| n.standing == Standing::Own) {
+            return Charged::Neighbour;
+        }
         let nobody = NodeId([0; 32]);
         let name = |source, hops| self.tables.seen.name(source, &nobody, 0, hops);
         Charged::Behind {

@@ -5,8 +5,8 @@
 //! that it cannot check, and whoever forges them must not take what others need. So each is
 //! charged to the node before the neighbour on its way, which an honest neighbour vouches
 //! for: these share the allowance in equal parts, and a source that has paid here before, on
-//! the same way, has a part of its own. Of a stranger nobody knows that it vouches for anyone:
-//! whatever it sends takes one of these parts. All of it belongs to an owner of allowances
+//! the same way, has a part of its own. Strangers of one prefix have these parts in common, and
+//! what they send of their own takes one of them too. All of it belongs to an owner of allowances
 //! ([`owners`](super::owners)) and outlasts the link. Bounded memory, constant time.
 
 use super::seen::Name;

@@ -4,7 +4,7 @@
 use crate::measure::{Effort, line};
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::{HopId, LinkId, Network, NodeId, Standing};
-use blvm_mesh_core::mesh::{Action, HostMesh, Input, MeshError, NetworkReason};
+use blvm_mesh_core::mesh::{Action, HostMesh, Input, MeshError, NetworkReason, Verdict};
 use blvm_mesh_core::tariff::Tariff;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 use blvm_mesh_core::wire::hello::{self, Hello, Told};
@@ -84,7 +84,7 @@ impl World {
         for n in 0..=ASKS {
             let (link, peer) = (LinkId(n.into()), w.id(n));
             let standing = Standing::Own;
-            w.give(Input::PeerConnected { link, peer, dialed: true, standing });
+            w.give(Input::PeerConnected { link, peer, dialed: true, standing, capabilities: None });
             let mut bytes = vec![0; hello::MAX_LEN];
             let len = hello.write(&mut bytes).expect("room");
             assert_eq!(w.receive(n, bytes.get_mut(..len).expect("as written")), None);
@@ -102,7 +102,7 @@ impl World {
         loop {
             match self.mesh.poll() {
                 Action::Wait { .. } => break,
-                Action::Reject { reason, .. } => refused = Some(reason),
+                Action::Verdict(Verdict::Reject { reason, .. }) => refused = Some(reason),
                 action => _ = std::hint::black_box(&action),
             }
         }
