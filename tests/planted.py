@@ -74,7 +74,7 @@ FAULTS = [
     ("a packet is sent before its record is durable", "I2", "mesh/pay.rs",
      "record: after, share_msat }", "record: after.filter(|_| !@), share_msat }"),
     ("a payment is told of before its record is durable", "I2", "mesh/pay.rs",
-     "            after,\n        }));", "            after: after.filter(|_| !@),\n        }));"),
+     "            after,\n            settlement:", "            after: after.filter(|_| !@),\n            settlement:"),
     ("a payment is refused though there is room", "liveness", "payment/replay.rs",
      "if self.live.len() >= self.live.capacity() {",
      "if self.live.len() + usize::from(@) >= self.live.capacity() {"),
@@ -119,7 +119,7 @@ FAULTS = [
      "self.accounts.iter().position(move |a| a.owner == owner)",
      "self.accounts.iter().position(move |a| a.owner == owner && (a.links > 0 || !@))"),
     ("bad payments are not counted", "I6", "mesh/pay.rs",
-     "n.bad_payments.charge(charged, now);", "if !@ { n.bad_payments.charge(charged, now); }"),
+     "left.charge(allowed, charged, now);", "if !@ { left.charge(allowed, charged, now); }"),
     ("a number depends on the memory", "I7", "mesh/timers.rs",
      "let (now, number) = (self.now, self.rng.u64());",
      "let (now, number) = (self.now, self.rng.u64() ^ if @ { size_of::<Self>() as u64 }"

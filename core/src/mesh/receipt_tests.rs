@@ -144,21 +144,21 @@ fn a_destination_that_crashed_before_it_delivered_does_so_when_it_comes_again() 
 #[test]
 fn without_room_for_it_there_is_no_receipt() {
     let mut w = joined([PaymentGated; 4]);
-    w.give(3, Input::InboxFull { full: true });
+    w.give(3, Input::InboxFull { source: None, full: true });
     let (packet, sequence) = send(&mut w, 1);
     let did = w.run();
     assert_eq!((delivered(&did), receipts(&did)), (0, vec![]), "{did:?}");
-    w.give(3, Input::InboxFull { full: false });
+    w.give(3, Input::InboxFull { source: None, full: false });
     let did = again(&mut w, &packet);
     assert_eq!((delivered(&did), receipts(&did)), (1, vec![(0, sequence)]), "{did:?}");
     // What it has already needs no room.
-    w.give(3, Input::InboxFull { full: true });
+    w.give(3, Input::InboxFull { source: None, full: true });
     assert_eq!(receipts(&again(&mut w, &packet)), [(0, sequence)]);
     // After a restart it might not have been handed over.
     w.restart(3, 88);
     w.give(3, Input::WallClock { unix: NOW });
     w.wire(2, 3);
-    w.give(3, Input::InboxFull { full: true });
+    w.give(3, Input::InboxFull { source: None, full: true });
     let did = again(&mut w, &packet);
     assert_eq!((delivered(&did), receipts(&did)), (0, vec![]), "{did:?}");
     let full = Did::Reject(NetworkReason::InboxFull.into());

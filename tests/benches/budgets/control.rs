@@ -127,7 +127,7 @@ impl World {
         let quota = MeshError::from(NetworkReason::ControlQuota);
         let (end, mut admitted) = (self.now + time, 0);
         while self.now < end {
-            if self.now % SECOND == 0 {
+            if self.now.is_multiple_of(SECOND) {
                 let mut request = self.request(ASKS, 0, 1, self.now);
                 self.receive(ASKS, &mut request);
             }

@@ -109,7 +109,10 @@ impl World {
             }
             let d = datagram(packet).expect("a datagram went on");
             let signed = d.signed.is_some() && mode == MeshMode::PaymentGated;
-            let known = signed && self.checks.passed.contains_key(&(n, what_was_signed(&d)));
+            // What a node took while it lied was not looked at.
+            let lied = self.checks.lied.contains(&n);
+            let known =
+                signed && (lied || self.checks.passed.contains_key(&(n, what_was_signed(&d))));
             if booked.is_empty()
                 && (priority == Some(Priority::Paid) || (earned.is_some() && known))
             {
@@ -190,7 +193,13 @@ impl World {
     /// restart; where it ends once in each run.
     fn passes_again(&mut self, n: usize, d: &Datagram<'_>, given: &Given, ends: bool) {
         let (boot, now) = (self.nodes[n].boots, self.nodes[n].local(self.now));
-        let passed = self.checks.passed.get_mut(&(n, what_was_signed(d)));
+        let key = (n, what_was_signed(d));
+        if self.checks.lied.contains(&n) && !self.checks.passed.contains_key(&key) {
+            let passed = Passed { boot, times: 1 + REPEATS, at: now };
+            self.checks.passed.insert(key, passed);
+            return;
+        }
+        let passed = self.checks.passed.get_mut(&key);
         let passed = passed.unwrap_or_else(|| panic!("I2: node {n} carries unpaid: {given:?}"));
         if passed.boot == boot {
             assert!(!ends, "I2: node {n} delivers twice: {given:?}");
