@@ -53,6 +53,8 @@ pub mod fixed {
     pub const RELAYED_REQUESTS: usize = 16;
     /// Own searches under way.
     pub const SEARCHES: usize = 4;
+    /// Own routes of which it is remembered which payments they accept.
+    pub const ACCEPTED: usize = 0;
     /// Live payments.
     pub const PAYMENTS: usize = 128;
     /// Packets that wait for an answer.
@@ -101,6 +103,8 @@ pub struct Capacities {
     pub relayed_requests: usize,
     /// Own searches under way. Full: a new one is refused.
     pub searches: usize,
+    /// Own routes of which it is remembered which payments they accept. Full: the oldest goes.
+    pub accepted: usize,
     /// Live payments. Full: new payments are refused, none is forgotten.
     pub payments: usize,
     /// Packets that wait for an answer, a route or room. Full: a new one is refused.
@@ -128,6 +132,7 @@ impl Capacities {
         hearsay: 4096,
         relayed_requests: 1024,
         searches: 256,
+        accepted: 64,
         payments: 1_000_000,
         parked: 1024,
         parked_bytes: 64 * 1024 * 1024,
@@ -147,6 +152,7 @@ impl Capacities {
         hearsay: fixed::HEARSAY,
         relayed_requests: fixed::RELAYED_REQUESTS,
         searches: fixed::SEARCHES,
+        accepted: fixed::ACCEPTED,
         payments: fixed::PAYMENTS,
         parked: fixed::PARKED,
         parked_bytes: 64 * 1024,

@@ -12,11 +12,12 @@ use blvm_mesh_core::mode::MeshMode;
 use blvm_mesh_core::payment::covenant::CovenantRules;
 use blvm_mesh_core::tariff::Tariff;
 use blvm_mesh_core::time::MILLISECOND;
+use blvm_mesh_core::wire::accepted::Accepted;
 use blvm_mesh_core::wire::datagram::{Datagram, Emit};
 use blvm_mesh_core::wire::hello::{Hello, Told};
 use blvm_mesh_core::wire::route_error::{Cause, RouteError};
 use blvm_mesh_core::wire::route_reply::RouteReply;
-use blvm_mesh_core::wire::route_request::{HEARSAY, Hop, ROUTES, RouteRequest};
+use blvm_mesh_core::wire::route_request::{ACCEPTED, HEARSAY, Hop, ROUTES, RouteRequest};
 use blvm_mesh_core::wire::{Header, Kind};
 use document::{example, table};
 
@@ -70,6 +71,7 @@ fn route_request() {
         destination: DESTINATION.hop(),
         min_packet: 65536,
         quality: 256,
+        accepted: None,
         hops: hops(),
     };
     assert_eq!(RouteRequest::parse(header, &body), Ok(expected));
@@ -84,11 +86,43 @@ fn route_reply() {
         source: SOURCE.hop(),
         min_packet: 65536,
         quality: 512,
+        accepted: None,
         tariff: Tariff::default(),
         public_key: [2; 33],
         signature: [0xdd; 64],
         hops: hops(),
     };
+    assert_eq!(RouteReply::parse(header, &body), Ok(expected));
+}
+
+/// As the examples say: the relay's, and what the destination leaves of it.
+fn accepted() -> [Accepted; 2] {
+    let issuers = |issuers: &[u8]| Some(issuers.iter().map(|n| [*n; 8]).collect());
+    let relay = Accepted { min_confirmations: 6, issuers: issuers(&[0xee, 0xff]) };
+    let mut left = relay.clone();
+    left.narrow(&Accepted { min_confirmations: 0, issuers: issuers(&[0xff]) });
+    [relay, left]
+}
+
+#[test]
+fn route_request_for_payments() {
+    let (header, body) = parsed("RouteRequest", Kind::RouteRequest);
+    let plain = RouteRequest::parse(header, &body).unwrap();
+    let (header, body) = parsed("RouteRequest for payments", Kind::RouteRequest);
+    assert_eq!(header.flags, HEARSAY | ROUTES | ACCEPTED);
+    let [accepted, _] = accepted();
+    let expected = RouteRequest { accepted: Some(accepted), ..plain };
+    assert_eq!(RouteRequest::parse(header, &body), Ok(expected));
+}
+
+#[test]
+fn route_reply_with_payments() {
+    let (header, body) = parsed("RouteReply", Kind::RouteReply);
+    let plain = RouteReply::parse(header, &body).unwrap();
+    let (header, body) = parsed("RouteReply with payments", Kind::RouteReply);
+    assert_eq!(header.flags, ACCEPTED);
+    let [_, accepted] = accepted();
+    let expected = RouteReply { accepted: Some(accepted), ..plain };
     assert_eq!(RouteReply::parse(header, &body), Ok(expected));
 }
 
@@ -195,6 +229,7 @@ fn limits_are_those_of_the_configuration() {
         same(ROUTES_PER_DESTINATION),
         capacity(&|c| c.relayed_requests),
         capacity(&|c| c.searches),
+        capacity(&|c| c.accepted),
         capacity(&|c| c.payments),
         capacity(&|c| c.parked),
         capacity(&|c| c.seen),

@@ -82,6 +82,10 @@ pub fn write_input(marked: bool, now: Micros, input: &Input<'_>, put: &mut impl 
             put(&[5]);
             put(&destination.0);
         }
+        Input::FindAccepted { destination } => {
+            put(&[18]);
+            put(&destination.0);
+        }
         Input::Resumed { ticket, packet } => {
             put(&[6]);
             put(&ticket.0.to_le_bytes());
@@ -241,6 +245,7 @@ impl<'a> Recording<'a> {
                 Input::Send { destination, payload, proof, unchecked: unchecked != 0 }
             }
             [5] => Input::FindRoute { destination: NodeId(f.array()?) },
+            [18] => Input::FindAccepted { destination: NodeId(f.array()?) },
             [6] => {
                 let ticket = Ticket(f.number()?);
                 let packet = f.packet(room)?;

@@ -67,6 +67,7 @@ fn request(source: NodeId, sequence: u64, destination: NodeId, hops: &[NodeId]) 
         destination: destination.hop(),
         min_packet: 65536,
         quality: 0,
+        accepted: None,
         hops: hops.iter().copied().map(hop).collect(),
     }
 }
@@ -166,6 +167,7 @@ fn a_route_with_a_loop_is_not_published() {
         source: w.id(0).hop(),
         min_packet: 65536,
         quality: 1024,
+        accepted: None,
         tariff: Tariff::default(),
         public_key: *far.public_key(),
         signature: [0; 64],

@@ -421,6 +421,7 @@ fn a_flood_of_requests_costs_the_mesh_little_and_stops_no_search() {
             destination: NodeId(rng.bytes32()).hop(),
             min_packet: 1000,
             quality: 0,
+            accepted: None,
             hops: hops.into_iter().collect(),
         };
         let mut bytes = vec![0; 2000];

@@ -89,6 +89,13 @@ pub enum Input<'a> {
         /// To whom.
         destination: NodeId,
     },
+    /// The same, and learn which payments all nodes on the route accept: then
+    /// [`Mesh::accepted`](super::Mesh::accepted) tells it. A neighbour is asked too, and nobody
+    /// but it. Nodes that do not know this search do not answer it.
+    FindAccepted {
+        /// To whom.
+        destination: NodeId,
+    },
     /// The bytes of a parked packet, handed back as [`Action::Resume`] asked.
     Resumed {
         /// The packet's ticket.

@@ -89,7 +89,8 @@ impl<M: Memory> Mesh<M> {
     /// Takes what it costs to send a request of this size to all neighbours but one.
     fn take_flood(&mut self, link: LinkId, before: Option<HopId>, request: &RouteRequest) -> bool {
         let links = self.tables.routing.neighbours.len().saturating_sub(1) as u64;
-        let size = route_request::most_len(request.hops.len()) as u64;
+        let collected = request.accepted.as_ref().map_or(0, |accepted| accepted.wire_len());
+        let size = (route_request::most_len(request.hops.len()) + collected) as u64;
         let work = size.saturating_mul(links).div_ceil(COPIES);
         let control = (CONTROL, self.config.control, work);
         match request.hop_limit {
@@ -153,6 +154,9 @@ impl<M: Memory> Mesh<M> {
         }
         if !self.take_control(link, Some(before), work) {
             return Err((NetworkReason::ControlQuota.into(), Remedy::Ignore));
+        }
+        if let Some(accepted) = &mut request.accepted {
+            accepted.narrow(&self.own_accepted());
         }
         // Where it goes is known before anything is remembered of it: what is refused here may
         // come on another way.
@@ -265,6 +269,7 @@ impl<M: Memory> Mesh<M> {
             min_packet: request.min_packet,
             quality: request.quality,
             tariff: self.config.payment.tariff,
+            accepted: request.accepted,
             public_key: *self.me.public_key(),
             signature: [0; 64],
             hops: request.hops,
@@ -282,7 +287,7 @@ impl<M: Memory> Mesh<M> {
         header: Header,
         body: &[u8],
     ) -> Result<Option<LinkId>, Refusal> {
-        let reply = RouteReply::parse(header, body)?;
+        let mut reply = RouteReply::parse(header, body)?;
         let (me, destination) = (self.me.id().hop(), reply.destination());
         let place = usize::from(reply.hop_limit).checked_sub(1);
         let before = reply.hops.get(place.map_or(1, |at| at.saturating_add(2))).map(|h| h.node);
@@ -319,7 +324,10 @@ impl<M: Memory> Mesh<M> {
                 }
                 // What this node asks for must be in the reply as it said it.
                 let tariff = self.config.payment.tariff;
-                if reply.hops.get(at).is_none_or(|h| h.tariff != tariff) {
+                let accepted = reply.accepted.as_mut();
+                if reply.hops.get(at).is_none_or(|h| h.tariff != tariff)
+                    || accepted.is_some_and(|accepted| accepted.narrow(&self.own_accepted()))
+                {
                     return Err(ignore(RoutingReason::Unsolicited));
                 }
                 let before = at.checked_sub(1).and_then(|i| reply.hops.get(i));
@@ -337,6 +345,8 @@ impl<M: Memory> Mesh<M> {
         }
         if to.is_none() {
             self.found(destination, &reply);
+            #[cfg(feature = "alloc")]
+            self.keep_accepted(destination, &reply);
             self.absorb();
         }
         self.learn(destination, &reply, behind);
@@ -488,6 +498,11 @@ impl<M: Memory> Mesh<M> {
             // What it asks for is more than was said when the route was found.
             Cause::AmountTooSmall => {
                 self.tables.routing.remove_node(successor, error.reporter.hop());
+            }
+            // It was said to accept more.
+            #[cfg(feature = "alloc")]
+            Cause::IssuerUnknown | Cause::CovenantInactive if error.source == self.me.id() => {
+                self.forget_accepted(&error.destination, &error.hops);
             }
             _ => {}
         }

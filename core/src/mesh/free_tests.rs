@@ -149,6 +149,7 @@ fn flood_request(w: &World, hops: usize, sequence: u64, limit: u8) -> Vec<u8> {
         destination: HopId([8; 8]),
         min_packet: 1 << 20,
         quality: 0,
+        accepted: None,
         hops: travelled,
     };
     let mut bytes = std::vec![0; route_request::MAX_LEN];

@@ -284,6 +284,7 @@ fn told(w: &World, source: HopId, sequence: u64) -> Vec<u8> {
         destination: HopId([1; 8]),
         min_packet: 8192,
         quality: 256,
+        accepted: None,
         hops: [hop].into_iter().collect(),
     };
     let mut out = std::vec![0; 200];

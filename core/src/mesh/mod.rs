@@ -18,6 +18,7 @@
 //! treats it (never inlined: on a board the deepest call, a payment's check, must
 //! not stand on what the others need); `relay.rs` is where a datagram goes through.
 
+mod accepted;
 pub mod api;
 mod control;
 pub mod error;
@@ -31,6 +32,8 @@ mod send;
 mod tables;
 mod timers;
 
+#[cfg(test)]
+mod accepted_tests;
 #[cfg(test)]
 mod bad_payment_tests;
 #[cfg(test)]
@@ -328,7 +331,8 @@ impl<M: Memory> Mesh<M> {
                 self.connect((link, peer), dialed, standing, capabilities);
             }
             Input::PeerDisconnected { link } => self.disconnect(link),
-            Input::FindRoute { destination } => self.find(destination),
+            Input::FindRoute { destination } => self.find(destination, false),
+            Input::FindAccepted { destination } => self.find(destination, true),
             Input::PaymentVerified { ticket, block } => self.answer(ticket, block),
             Input::Resumed { ticket, packet } => self.resume(ticket, packet),
             Input::Timer => self.absorb(),

@@ -5,12 +5,13 @@ use super::error::{MeshError, NetworkReason, PaymentReason, RoutingReason};
 use super::pay::Admission;
 use super::{Mesh, Pending};
 use crate::config::MAX_HOPS;
-use crate::id::{HopId, NodeId};
+use crate::id::{HopId, LinkId, NodeId};
 use crate::link::fragment::Lane;
 use crate::payment::fee::Party;
-use crate::routing::discovery::Searches;
+use crate::routing::discovery::{Search, Searches, WIDEST};
 use crate::tables::{List, Memory};
 use crate::wire::Header;
+use crate::wire::accepted::Accepted;
 use crate::wire::datagram::{self, Datagram, Emit, Signed};
 use crate::wire::route_request::{self, HEARSAY, Hops, ROUTES, RouteRequest};
 
@@ -38,7 +39,7 @@ impl<M: Memory> Mesh<M> {
             return Err(RoutingReason::TooManySearches.into());
         }
         self.await_route(to, bytes)?;
-        if searching { Ok(()) } else { self.search(to) }
+        if searching { Ok(()) } else { self.search(to, false, None) }
     }
 
     fn send_on(
@@ -188,20 +189,23 @@ impl<M: Memory> Mesh<M> {
         Ok(())
     }
 
-    /// Searches a route, or says at once that there is one.
+    /// Searches a route, or says at once that there is one; with `accepted` it asks as well
+    /// which payments are accepted on it.
     #[inline(never)]
-    pub(super) fn find(&mut self, to: NodeId) {
+    pub(super) fn find(&mut self, to: NodeId, accepted: bool) {
         if to == self.me.id() {
             return self.reject(None, RoutingReason::Itself, Remedy::Ignore);
         }
-        let result = if self.tables.routing.neighbours.live(to.hop()).is_some_and(|n| n.node == to)
-        {
+        let near = self.tables.routing.neighbours.live(to.hop()).filter(|n| n.node == to);
+        let near = near.map(|n| n.link);
+        let asked = |s: &mut Search| !s.found && (s.accepted || !accepted);
+        let result = if near.is_some() && !accepted {
             self.act(Action::Publish(Event::RouteDiscovered { destination: to, hops: 0 }));
             Ok(())
-        } else if self.tables.searches.get_mut(&to).is_some_and(|s| !s.found) {
+        } else if self.tables.searches.get_mut(&to).is_some_and(asked) {
             Ok(())
         } else {
-            self.search(to)
+            self.search(to, accepted, near)
         };
         match result {
             Ok(()) => self.absorb(),
@@ -209,17 +213,28 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    /// Begins a search and sends its first ring.
-    fn search(&mut self, to: NodeId) -> Result<(), MeshError> {
+    /// Begins a search and sends its first ring; for a neighbour, which is on this link, only to
+    /// it. A search that is under way begins anew.
+    fn search(
+        &mut self,
+        to: NodeId,
+        accepted: bool,
+        near: Option<LinkId>,
+    ) -> Result<(), MeshError> {
         let (now, number) = (self.now, self.rng.u64());
         // Who has a route already wants to know whether there is a better one.
         let heard = match self.tables.routing.find_route(&to, now) {
             None => self.follow_hearsay(to.hop()),
-            Some(_) => None,
+            Some(_) => near.map(|link| (link, 0)),
         };
         let far = heard.map_or(0, |(_, distance)| distance);
-        let begun = self.tables.searches.begin(to, number, far, now, &self.config.timing);
+        let timing = &self.config.timing;
+        let begun = self.tables.searches.begin(to, number, far, accepted, now, timing);
         begun.ok_or(RoutingReason::TooManySearches)?;
+        if let (Some(_), Some(search)) = (near, self.tables.searches.get_mut(&to)) {
+            // Nobody else is asked: no ring follows.
+            search.width = WIDEST;
+        }
         match heard {
             None => self.ask_ring(to, self.config.timing.first_ring, number, HEARSAY | ROUTES),
             Some((link, distance)) => {
@@ -242,6 +257,7 @@ impl<M: Memory> Mesh<M> {
         if let Some(due) = self.tables.searches.next_due() {
             self.wake_at(due);
         }
+        let accepted = self.tables.searches.get_mut(&to).is_some_and(|s| s.accepted);
         RouteRequest {
             flags,
             hop_limit,
@@ -250,6 +266,7 @@ impl<M: Memory> Mesh<M> {
             destination: to.hop(),
             min_packet: self.config.max_packet,
             quality: 0,
+            accepted: accepted.then_some(Accepted::ANY),
             hops: Hops::new(),
         }
     }

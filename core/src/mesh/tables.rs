@@ -1,7 +1,11 @@
 //! Everything of the state machine that has a capacity.
 
 use super::Pending;
+#[cfg(feature = "alloc")]
+use super::accepted::Told;
 use super::parked::Parked;
+#[cfg(feature = "alloc")]
+use crate::config::fixed::ACCEPTED;
 use crate::config::fixed::{FULL_SOURCES, HEAD, PARKED, SENT};
 use crate::config::{self, Config, MAX_HEAD};
 use crate::id::NodeId;
@@ -20,6 +24,10 @@ pub struct Tables<M: Memory> {
     pub(super) routing: RoutingTable<M>,
     pub(super) searches: Searches<M>,
     pub(super) requests: RelayedRequests<M>,
+    /// What own routes accept as payment, the newest last. Boards ask nobody, and have no flash
+    /// for it.
+    #[cfg(feature = "alloc")]
+    pub(super) accepted: M::List<Told<M>, ACCEPTED>,
     pub(super) seen: Seen<M>,
     /// This node's own datagrams: no traffic of others makes it forget them.
     pub(super) sent: Seen<M, SENT>,
@@ -42,6 +50,8 @@ impl<M: Memory> Tables<M> {
         routing: RoutingTable::EMPTY,
         searches: Searches::EMPTY,
         requests: RelayedRequests::EMPTY,
+        #[cfg(feature = "alloc")]
+        accepted: M::List::EMPTY,
         seen: Seen::EMPTY,
         sent: Seen::EMPTY,
         replay: ReplayPrevention::EMPTY,
@@ -59,6 +69,8 @@ impl<M: Memory> Tables<M> {
         self.routing.prepare(&c, table_key(rng));
         self.searches.set_capacity(c.searches);
         self.requests.prepare(c.relayed_requests, c.neighbours, table_key(rng));
+        #[cfg(feature = "alloc")]
+        self.accepted.set_capacity(c.accepted);
         self.seen.prepare(c.seen, table_key(rng));
         self.sent.prepare(c.sent, table_key(rng));
         self.replay.prepare(c.payments, table_key(rng));

@@ -168,6 +168,7 @@ fn a_route_request_carries_what_discovery_collects() {
             destination: HopId([9; 8]),
             min_packet: 100,
             quality: 100,
+            accepted: None,
             hops: route_request::Hops::new(),
         };
         let mut out = vec![0; route_request::MAX_LEN];
@@ -191,6 +192,7 @@ fn a_route_reply_carries_nothing_unchecked() {
             destination: w.id(3).hop(),
             min_packet: 1000,
             quality: 256,
+            accepted: None,
             hops: route_request::Hops::new(),
         };
         let mut out = vec![0; route_request::MAX_LEN];

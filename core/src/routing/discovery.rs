@@ -20,6 +20,8 @@ pub struct Search {
     pub width: u8,
     /// When the latest ring is given up.
     pub until: Micros,
+    /// Whether it asks which payments the route accepts.
+    pub accepted: bool,
     /// Whether a route was found; the search stays until then for alternatives.
     pub found: bool,
 }
@@ -62,12 +64,13 @@ impl<M: Memory> Searches<M> {
     }
 
     /// Begins a search with its first request, which has this number and goes so many
-    /// links far. `None` if there is no room.
+    /// links far; it may ask what is `accepted` as payment. `None` if there is no room.
     pub fn begin(
         &mut self,
         destination: NodeId,
         number: u64,
         far: u8,
+        accepted: bool,
         now: Micros,
         timing: &Timing,
     ) -> Option<()> {
@@ -78,7 +81,7 @@ impl<M: Memory> Searches<M> {
         let time = timing.hop_round_trip.saturating_mul(links) / 4 * 3;
         let until = now.saturating_add(time);
         let numbers = [number].into_iter().collect();
-        let search = Search { destination, numbers, width, until, found: false };
+        let search = Search { destination, numbers, width, until, accepted, found: false };
         match self.place(&destination) {
             Ok(at) => *self.0.get_mut(at)? = search,
             Err(at) => self.0.try_insert(at, search).ok()?,
@@ -312,9 +315,9 @@ mod tests {
         let mut s = Searches::<Fixed>::EMPTY;
         s.set_capacity(2);
         let timing = Timing::HOST;
-        assert!(s.begin(node(1), 5, 1, 0, &timing).is_some());
-        assert!(s.begin(node(2), 6, 1, 100, &timing).is_some());
-        assert!(s.begin(node(3), 7, 1, 0, &timing).is_none());
+        assert!(s.begin(node(1), 5, 1, false, 0, &timing).is_some());
+        assert!(s.begin(node(2), 6, 1, false, 100, &timing).is_some());
+        assert!(s.begin(node(3), 7, 1, false, 0, &timing).is_none());
         let first = u64::from(timing.first_ring) * timing.hop_round_trip * 3 / 4;
         assert_eq!(s.next_due(), Some(first));
         assert_eq!(s.due(first - 1), None);

@@ -1,6 +1,7 @@
 //! Packets: one file per kind, each a checked borrowed view and an emitter.
 //! No state. All numbers are little-endian. `docs/PROTOCOL.md` shows the bytes.
 
+pub mod accepted;
 pub mod checksum;
 pub mod datagram;
 pub mod header;

@@ -7,14 +7,17 @@
 //! | 65 | 1 to 5 | smallest "largest packet" along the route, in bytes |
 //! | then | 1 to 5 | quality: sum of expected transmissions, in 1/256 |
 //! | then | 2 to 10 | the destination's own tariff: per packet, per KiB |
+//! | then | 2 to 66 | with flag 4: payments that every node from the first hop to the destination accepts ([`super::accepted`]) |
 //! | then | 10 to 18 each | hops from source to destination, 0 to 48, as in a request |
 //! | last | 64 | BIP 340 signature of the destination |
 //!
 //! The header's sequence is the request's, its hop limit the number of links still to go
-//! to the source after the receiver.
+//! to the source after the receiver. Flag 4 answers a request that has it.
 
+use super::accepted::{Accepted, MAX_ACCEPTED_LEN};
 use super::route_request::{
-    Hops, MAX_HOP_LEN, MAX_TARIFF_LEN, put_hops, put_tariff, read_hops, read_tariff,
+    ACCEPTED, Hops, MAX_HOP_LEN, MAX_TARIFF_LEN, put_accepted, put_hops, put_tariff, read_accepted,
+    read_hops, read_tariff,
 };
 use super::{HEADER_LEN, Header, Kind, Reader, WireError, Writer};
 use crate::config::MAX_HOPS;
@@ -26,7 +29,7 @@ const SIGNATURE_LEN: usize = 64;
 
 /// Most bytes of a route reply.
 pub const MAX_LEN: usize =
-    HEADER_LEN + 51 + MAX_TARIFF_LEN + MAX_HOP_LEN * MAX_HOPS + SIGNATURE_LEN;
+    HEADER_LEN + 51 + MAX_TARIFF_LEN + MAX_ACCEPTED_LEN + MAX_HOP_LEN * MAX_HOPS + SIGNATURE_LEN;
 
 /// A route reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +48,9 @@ pub struct RouteReply {
     pub quality: u32,
     /// What the destination takes for receiving.
     pub tariff: Tariff,
+    /// Payments that every node from the first hop to the destination accepts; `None`: this
+    /// was not asked.
+    pub accepted: Option<Accepted>,
     /// Intermediate nodes, from source to destination.
     pub hops: Hops,
     /// BIP 340 signature of the destination over [`RouteReply::sighash`].
@@ -61,12 +67,13 @@ impl RouteReply {
         if kind != Kind::RouteReply {
             return Err(WireError::OtherKind);
         }
-        if flags != 0 {
+        if flags & !ACCEPTED != 0 {
             return Err(WireError::Flags(flags));
         }
         let mut r = Reader::new(body);
         let (source, public_key) = (HopId(*r.array()?), *r.array()?);
         let (min_packet, quality, tariff) = (r.varint()?, r.varint()?, read_tariff(&mut r)?);
+        let accepted = read_accepted(&mut r, flags)?;
         let hops = read_hops(&mut r, SIGNATURE_LEN)?;
         let signature = *r.array()?;
         r.end()?;
@@ -78,6 +85,7 @@ impl RouteReply {
             min_packet,
             quality,
             tariff,
+            accepted,
             hops,
             signature,
         })
@@ -100,7 +108,8 @@ impl RouteReply {
 
     fn header(&self) -> Header {
         let Self { hop_limit, sequence, .. } = *self;
-        Header { kind: Kind::RouteReply, flags: 0, hop_limit, sequence }
+        let flags = if self.accepted.is_some() { ACCEPTED } else { 0 };
+        Header { kind: Kind::RouteReply, flags, hop_limit, sequence }
     }
 
     /// Writes the fields that are signed.
@@ -109,6 +118,7 @@ impl RouteReply {
         w.put(&self.source.0).put(&self.public_key);
         w.put_varint(self.min_packet).put_varint(self.quality);
         put_tariff(&mut w, &self.tariff);
+        put_accepted(&mut w, &self.accepted);
         put_hops(&mut w, &self.hops);
         w
     }
@@ -135,13 +145,15 @@ impl RouteReply {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::accepted::tests::accepted;
     use crate::wire::route_request::tests::{hops, number, tariff};
     use proptest::prelude::*;
 
     fn reply() -> impl Strategy<Value = RouteReply> {
         let random = any::<(u8, u64, [u8; 8], [[u8; 32]; 2])>();
-        (random, number(), number(), tariff(), hops()).prop_map(
-            |((hop_limit, sequence, source, ids), min_packet, quality, tariff, hops)| {
+        let accepted = prop::option::of(accepted());
+        (random, number(), number(), tariff(), accepted, hops()).prop_map(
+            |((hop_limit, sequence, source, ids), min_packet, quality, tariff, accepted, hops)| {
                 let mut public_key = [2; 33];
                 public_key[1..].copy_from_slice(&ids[0]);
                 let mut signature = [5; 64];
@@ -154,6 +166,7 @@ mod tests {
                     min_packet,
                     quality,
                     tariff,
+                    accepted,
                     hops,
                     signature,
                 }
@@ -178,13 +191,20 @@ mod tests {
             }
             let other = RouteReply { hop_limit: reply.hop_limit ^ 1, ..reply.clone() };
             prop_assert_eq!(other.sighash(), reply.sighash());
+            let accepted = match reply.accepted {
+                None => Some(Accepted::ANY),
+                Some(_) => None,
+            };
+            let other = RouteReply { accepted, ..reply.clone() };
+            prop_assert_ne!(other.sighash(), reply.sighash());
             let other = RouteReply { sequence: reply.sequence ^ 1, ..reply.clone() };
             prop_assert_ne!(other.sighash(), reply.sighash());
         }
 
         #[test]
-        fn any_bytes(body in prop::collection::vec(any::<u8>(), 0..1100)) {
-            let header = Header { kind: Kind::RouteReply, flags: 0, hop_limit: 0, sequence: 0 };
+        fn any_bytes(asked: bool, body in prop::collection::vec(any::<u8>(), 0..1100)) {
+            let flags = if asked { ACCEPTED } else { 0 };
+            let header = Header { kind: Kind::RouteReply, flags, hop_limit: 0, sequence: 0 };
             if let Ok(reply) = RouteReply::parse(header, &body) {
                 let mut out = [0; MAX_LEN];
                 let len = reply.write(&mut out).unwrap();

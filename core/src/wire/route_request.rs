@@ -6,17 +6,19 @@
 //! | 32 | 8 | destination: beginning of the identity of who is asked for |
 //! | 40 | 1 to 5 | smallest "largest packet" so far, in bytes |
 //! | then | 1 to 5 | quality so far: sum of expected transmissions, in 1/256 |
+//! | then | 2 to 66 | with flag 4: payments that every hop so far accepts ([`super::accepted`]) |
 //! | then | 10 to 18 each | hops so far, 0 to 48, up to the end of the packet |
 //!
 //! A hop is the beginning of a node's identity (8) and its tariff per packet and per KiB.
 //! Numbers of variable length are Bitcoin Core's VARINT (serialize.h).
 //!
 //! The header's sequence is the request's number, its hop limit the width of the ring
-//! that is left. Flags: 1 ([`HEARSAY`]), 2 ([`ROUTES`]).
+//! that is left. Flags: 1 ([`HEARSAY`]), 2 ([`ROUTES`]), 4 ([`ACCEPTED`]).
 //!
 //! Eight bytes name a node as well as in data packets: the reply is signed by the whole
 //! identity.
 
+use super::accepted::{Accepted, MAX_ACCEPTED_LEN};
 use super::{HEADER_LEN, Header, Kind, Reader, WireError, Writer};
 use crate::config::MAX_HOPS;
 use crate::id::HopId;
@@ -26,6 +28,8 @@ use crate::tariff::Tariff;
 pub const HEARSAY: u8 = 1;
 /// Flag: a node that has a route to the destination sends the request only along it.
 pub const ROUTES: u8 = 2;
+/// Flag: the packet collects, or tells, which payments every node on the route accepts.
+pub const ACCEPTED: u8 = 4;
 
 /// A node on a collected route, and its price.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,9 +47,10 @@ const MIN_HOP_LEN: usize = 10;
 pub(super) const MAX_HOP_LEN: usize = 8 + MAX_TARIFF_LEN;
 
 /// Most bytes of a route request.
-pub const MAX_LEN: usize = most_len(MAX_HOPS);
+pub const MAX_LEN: usize = most_len(MAX_HOPS) + MAX_ACCEPTED_LEN;
 
-/// Most bytes of a request that has travelled so many hops, at most [`MAX_HOPS`].
+/// Most bytes of a request that has travelled so many hops, at most [`MAX_HOPS`], without
+/// what it collects of payments.
 pub const fn most_len(hops: usize) -> usize {
     HEADER_LEN + 26 + MAX_HOP_LEN * hops
 }
@@ -81,10 +86,21 @@ pub(super) fn put_hops(w: &mut Writer<'_>, hops: &[Hop]) {
     }
 }
 
+pub(super) fn read_accepted(r: &mut Reader<'_>, flags: u8) -> Result<Option<Accepted>, WireError> {
+    if flags & ACCEPTED == 0 { Ok(None) } else { Accepted::read(r).map(Some) }
+}
+
+/// Writes what is accepted, if that is asked; returns the flag for it.
+pub(super) fn put_accepted(w: &mut Writer<'_>, accepted: &Option<Accepted>) -> u8 {
+    let Some(accepted) = accepted else { return 0 };
+    accepted.put(w);
+    ACCEPTED
+}
+
 /// A route request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteRequest {
-    /// [`HEARSAY`] and [`ROUTES`], or less.
+    /// [`HEARSAY`] and [`ROUTES`], or less; [`ACCEPTED`] stands with the field `accepted`.
     pub flags: u8,
     /// Rings left: links that it may still cross after the receiver.
     pub hop_limit: u8,
@@ -98,6 +114,8 @@ pub struct RouteRequest {
     pub min_packet: u32,
     /// Sum of the expected transmissions of the links so far, in 1/256.
     pub quality: u32,
+    /// Payments that every hop so far accepts; `None`: this is not asked.
+    pub accepted: Option<Accepted>,
     /// Nodes travelled so far, without source.
     pub hops: Hops,
 }
@@ -112,15 +130,26 @@ impl RouteRequest {
         if kind != Kind::RouteRequest {
             return Err(WireError::OtherKind);
         }
-        if flags & !(HEARSAY | ROUTES) != 0 {
+        if flags & !(HEARSAY | ROUTES | ACCEPTED) != 0 {
             return Err(WireError::Flags(flags));
         }
         let mut r = Reader::new(body);
         let (source, destination) = (HopId(*r.array()?), HopId(*r.array()?));
         let (min_packet, quality) = (r.varint()?, r.varint()?);
+        let accepted = read_accepted(&mut r, flags)?;
         let hops = read_hops(&mut r, 0)?;
         r.end()?;
-        Ok(Self { flags, hop_limit, sequence, source, destination, min_packet, quality, hops })
+        Ok(Self {
+            flags: flags & !ACCEPTED,
+            hop_limit,
+            sequence,
+            source,
+            destination,
+            min_packet,
+            quality,
+            accepted,
+            hops,
+        })
     }
 
     /// Writes the packet into `out`; returns its length.
@@ -132,6 +161,7 @@ impl RouteRequest {
         let mut w = Writer::new(out);
         w.put(&self.source.0).put(&self.destination.0);
         w.put_varint(self.min_packet).put_varint(self.quality);
+        let flags = flags | put_accepted(&mut w, &self.accepted);
         put_hops(&mut w, &self.hops);
         w.finish(Header { kind: Kind::RouteRequest, flags, hop_limit, sequence }, &[])
     }
@@ -140,6 +170,7 @@ impl RouteRequest {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::wire::accepted::tests::accepted;
     use proptest::prelude::*;
 
     /// Numbers of every width.
@@ -160,28 +191,49 @@ pub(super) mod tests {
 
     proptest! {
         #[test]
-        fn round_trip(flags in 0u8..4, hop_limit: u8, sequence: u64, ids: [[u8; 8]; 2], min_packet in number(), quality in number(), hops in hops()) {
+        fn round_trip(flags in 0u8..4, hop_limit: u8, sequence: u64, ids: [[u8; 8]; 2], min_packet in number(), quality in number(), accepted in prop::option::of(accepted()), hops in hops()) {
             let [source, destination] = ids.map(HopId);
-            let request = RouteRequest { flags, hop_limit, sequence, source, destination, min_packet, quality, hops };
+            let request = RouteRequest { flags, hop_limit, sequence, source, destination, min_packet, quality, accepted, hops };
             let mut out = [0; MAX_LEN];
             let len = request.write(&mut out).unwrap();
             let (header, body) = Header::parse(&out[..len]).unwrap();
             prop_assert_eq!(RouteRequest::parse(header, body), Ok(request.clone()));
             prop_assert!(RouteRequest::parse(header, &body[..body.len() - 1]).is_err());
-            let more = Header { flags: flags | 4, ..header };
-            prop_assert_eq!(RouteRequest::parse(more, body), Err(WireError::Flags(flags | 4)));
+            let more = Header { flags: header.flags | 8, ..header };
+            prop_assert_eq!(RouteRequest::parse(more, body), Err(WireError::Flags(header.flags | 8)));
+            let collected = request.accepted.as_ref().map_or(0, Accepted::wire_len);
+            prop_assert!(len <= most_len(request.hops.len()) + collected);
+            let plain = RouteRequest { accepted: None, ..request.clone() }.write(&mut [0; MAX_LEN]);
+            prop_assert_eq!(plain, Ok(len - collected), "who does not ask pays nothing for it");
             prop_assert_eq!(request.write(&mut out[..len - 1]), Err(WireError::NoRoom { need: len }));
         }
 
         #[test]
-        fn any_bytes(body in prop::collection::vec(any::<u8>(), 0..1000)) {
-            let header = Header { kind: Kind::RouteRequest, flags: 0, hop_limit: 0, sequence: 0 };
+        fn any_bytes(flags in 0u8..8, body in prop::collection::vec(any::<u8>(), 0..1000)) {
+            let header = Header { kind: Kind::RouteRequest, flags, hop_limit: 0, sequence: 0 };
             if let Ok(request) = RouteRequest::parse(header, &body) {
                 let mut out = [0; MAX_LEN];
                 let len = request.write(&mut out).unwrap();
                 prop_assert_eq!(&out[HEADER_LEN..len], &body[..]);
+                prop_assert_eq!(Header::parse(&out[..len]).unwrap().0, header);
             }
         }
+    }
+
+    #[test]
+    fn a_request_names_at_most_8_issuers() {
+        let header = Header { kind: Kind::RouteRequest, flags: 4, hop_limit: 0, sequence: 0 };
+        let body =
+            |count: u8, bytes: usize| [&[0; 18][..], &[1, count], &[7; 200][..bytes]].concat();
+        let parse = |count, bytes| RouteRequest::parse(header, &body(count, bytes));
+        let issuers = |n| parse(n, 8 * usize::from(n)).unwrap().accepted.unwrap().issuers;
+        assert_eq!(issuers(8).unwrap(), [[7; 8]; 8]);
+        assert_eq!(issuers(0).unwrap(), [[0; 8]; 0]);
+        assert_eq!(parse(255, 0).unwrap().accepted, Some(Accepted::ANY));
+        for count in [9, 24, 25, 254] {
+            assert!(parse(count, 200).is_err(), "{count}");
+        }
+        assert!(matches!(parse(2, 15), Err(WireError::Truncated { .. })));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use blvm_mesh_core::payment::packed::PackedProof;
 use blvm_mesh_core::payment::proof::PaymentProof;
 use blvm_mesh_core::policy::detect::{Scope, explain};
 use blvm_mesh_core::signature;
+use blvm_mesh_core::wire::accepted::Accepted;
 use blvm_mesh_core::wire::datagram::{Datagram, Signed};
 use blvm_mesh_core::wire::hello::Hello;
 use blvm_mesh_core::wire::route_error::RouteError;
@@ -68,6 +69,7 @@ fn decode(packet: &[u8]) -> Result<Map<String, Value>, WireError> {
             fields.put("destination", r.destination.to_string());
             fields.put("min_packet", r.min_packet);
             fields.put("quality", r.quality);
+            fields.accepted(&r.accepted);
             fields.put("hops", priced(&r.hops));
         }
         Kind::RouteReply => {
@@ -79,6 +81,7 @@ fn decode(packet: &[u8]) -> Result<Map<String, Value>, WireError> {
             fields.put("min_packet", r.min_packet);
             fields.put("quality", r.quality);
             fields.put("tariff", tariff(&r.tariff));
+            fields.accepted(&r.accepted);
             fields.put("public_key", hex::encode(r.public_key));
             fields.put("signature", hex::encode(r.signature));
             fields.put("signature_valid", signed);
@@ -187,6 +190,14 @@ struct Fields(Map<String, Value>);
 impl Fields {
     fn put(&mut self, name: &str, value: impl Into<Value>) {
         self.0.insert(name.into(), value.into());
+    }
+
+    /// What is accepted as payment, where the packet collects it; `issuers` is null for any.
+    fn accepted(&mut self, accepted: &Option<Accepted>) {
+        let Some(Accepted { min_confirmations, issuers }) = accepted else { return };
+        let issuers = issuers.as_ref().map(|i| i.iter().map(hex::encode).collect::<Vec<_>>());
+        let covenants = (*min_confirmations > 0).then_some(min_confirmations);
+        self.put("accepted", json!({"min_confirmations": covenants, "issuers": issuers}));
     }
 
     fn ends(&mut self, source: &NodeId, destination: &NodeId) {

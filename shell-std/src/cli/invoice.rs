@@ -111,53 +111,48 @@ fn text(quote: &types::Quote) -> String {
         ("or description", quote.description.clone()),
         ("most data", format!("{} bytes in one packet", quote.most_bytes)),
         ("largest packet", format!("{} bytes, header and proof included", quote.min_packet)),
-        ("or covenant", quote.covenant.as_ref().map(covenant).unwrap_or_else(|| "no".into())),
+        ("or covenant", covenant(quote)),
     ]);
     for share in &quote.shares {
         let role = format!("{:?}", share.role).to_lowercase();
         let (asks, gets) = (msat(share.price_msat), msat(share.share_msat));
-        let issuers = issuers(share);
-        text.push_str(&format!("{role} {} asks {asks}, gets {gets}; {issuers}\n", share.node));
+        let issuers = issuers(share, quote.accepts.is_some());
+        text.push_str(&format!("{role} {} asks {asks}, gets {gets}{issuers}\n", share.node));
     }
-    text + &no_common_issuer(quote)
+    text + &super::payable::whom_to_pay(quote)
 }
 
-fn covenant(cost: &types::CovenantCost) -> String {
-    let types::CovenantCost { fund_sat, min_confirmations } = cost;
+fn covenant(quote: &types::Quote) -> String {
+    let Some(types::CovenantCost { fund_sat, min_confirmations }) = quote.covenant else {
+        return match &quote.accepts {
+            Some(accepts) if accepts.min_confirmations.is_none() => {
+                "no: not every node on this route accepts covenants".into()
+            }
+            _ => "no".into(),
+        };
+    };
+    let of = match &quote.accepts {
+        Some(_) => "for every node on this route",
+        None => "for this node; others may ask for more",
+    };
     format!(
         "{fund_sat} sat at least (no output may be dust), with {min_confirmations} confirmations \
-         for this node; others may ask for more"
+         {of}"
     )
 }
 
-/// Whose invoices a party accepts, in words.
-fn issuers(share: &types::Share) -> String {
+/// Whose invoices a party accepts, in words, behind what it asks and gets.
+fn issuers(share: &types::Share, told: bool) -> String {
     match &share.issuers {
-        None => "its issuers are not known here: ask its operator".into(),
-        Some(keys) if keys.is_empty() => "accepts no invoices".into(),
+        None if share.role == types::Role::Source => "; it checks no payments (mode open)".into(),
+        None if told => String::new(),
+        None => "; its issuers are not known here: ask its operator".into(),
+        Some(keys) if keys.is_empty() => "; accepts no invoices".into(),
         Some(keys) => {
             let keys: Vec<String> = keys.iter().map(hex::encode).collect();
-            format!("accepts invoices of {}", keys.join(", "))
+            format!("; accepts invoices of {}", keys.join(", "))
         }
     }
-}
-
-/// A warning where no invoice can hold at all nodes of which it is known what they accept.
-fn no_common_issuer(quote: &types::Quote) -> String {
-    let mut known = quote.shares.iter().filter_map(|share| Some((share, share.issuers.as_ref()?)));
-    let own = known.next().filter(|(share, _)| share.role == types::Role::Source);
-    if let Some((_, [])) = own.map(|(share, keys)| (share, keys.as_slice())) {
-        return "warning: your own node has no issuer; restart it with --issuer KEY, or send \
-                --unchecked\n"
-            .into();
-    }
-    let Some((_, own)) = own else { return String::new() };
-    let mut warnings = String::new();
-    for (share, keys) in known.filter(|(_, keys)| !keys.iter().any(|key| own.contains(key))) {
-        let what = if keys.is_empty() { "no invoices" } else { "no issuer that your node accepts" };
-        warnings.push_str(&format!("warning: {} accepts {what}\n", share.node));
-    }
-    warnings
 }
 
 impl Issuer {

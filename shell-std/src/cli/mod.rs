@@ -17,6 +17,7 @@ mod input;
 mod inspect;
 mod invoice;
 mod keys;
+mod payable;
 mod proof;
 mod report;
 mod run;

@@ -44,6 +44,7 @@ pub(crate) fn quote(hops: usize, price_msat: u64) -> Quote {
         min_packet: 5_000,
         most_bytes: 4_000,
         covenant: None,
+        accepts: None,
     }
 }
 

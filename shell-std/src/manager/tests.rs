@@ -197,6 +197,7 @@ fn covenant(a: &MeshManager, b: &MeshManager, bytes: u64) -> (Vec<u8>, [u8; 32],
         min_packet: known.min_packet,
         most_bytes: 0,
         covenant: None,
+        accepts: None,
     };
     let payout = |(node, i): (NodeId, u8)| Payout { node: node.hop(), script: script(i) };
     let payouts = [(a.id(), 1), (b.id(), 2)].map(payout);

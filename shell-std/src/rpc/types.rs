@@ -204,9 +204,27 @@ pub struct Quote {
     /// Most bytes of payload that one packet carries on the route beside a Lightning proof.
     #[serde(default)]
     pub most_bytes: u64,
-    /// What paying by a covenant takes instead, where BIP 119 is enforced.
+    /// What paying by a covenant takes instead, where BIP 119 is enforced and no node on the
+    /// route is known not to accept it.
     #[serde(default)]
     pub covenant: Option<CovenantCost>,
+    /// What all nodes on the route accept; `null`: they have not told it.
+    #[serde(default)]
+    pub accepts: Option<RouteAccepts>,
+}
+
+/// What every node on a route accepts, from the first behind this one to the destination. The
+/// destination has signed it, and nodes between may have lied: then one of them refuses the payment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteAccepts {
+    /// Whether any issuer will do, because no node on the route checks payments.
+    pub any_issuer: bool,
+    /// Issuers whose invoices all of them accept: compressed public keys, or the first 16 hex
+    /// digits of the x coordinate where this node does not know the key.
+    pub issuers: Vec<String>,
+    /// Confirmations that all of them are content with for a covenant, 255 for that many or
+    /// more; `null`: not all accept covenants.
+    pub min_confirmations: Option<u8>,
 }
 
 /// What a covenant for a quote takes. Every party's output must be above the dust limit, so a
@@ -216,7 +234,7 @@ pub struct CovenantCost {
     /// Least that the coin must be worth, in satoshi: outputs to P2TR scripts and a fee of 1
     /// satoshi per virtual byte. `covenant-template` says it for the real scripts.
     pub fund_sat: u64,
-    /// Confirmations that this node asks for. Others on the route may ask for more: none tells.
+    /// Confirmations that this node asks for, and those behind it where `accepts` tells it.
     pub min_confirmations: u32,
 }
 
@@ -233,7 +251,8 @@ pub struct Share {
     /// What it gets.
     pub share_msat: u64,
     /// Compressed public keys of the issuers whose invoices it accepts, where that is known: of
-    /// this node and its neighbours. `null`: only the node's operator can tell.
+    /// this node and its neighbours. `null`: it is not known of that node alone (see `accepts`);
+    /// of this node: it checks no payments (mode open).
     #[serde(default, with = "hexed::optional_list")]
     pub issuers: Option<Vec<[u8; 33]>>,
 }

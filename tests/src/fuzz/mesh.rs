@@ -83,7 +83,8 @@ fn step(life: &mut Life<'_>, choices: &mut Choices<'_>) {
     match what % KINDS {
         0 => w.run_for((u64::from(x) * MILLISECOND) << (y & 7)),
         1 | 2 => drop(life.send_free(a, b)),
-        3 => drop(w.input(a, Given::Find { to: w.id(b) })),
+        3 if x & 1 == 0 => drop(w.input(a, Given::Find { to: w.id(b) })),
+        3 => drop(w.input(a, Given::FindAccepted { to: w.id(b) })),
         4 | 5 if a != b => drop(life.pay_for(a, b)),
         6 => life.suffer(Fault::ALL[usize::from(x) % Fault::ALL.len()], a, y.into()),
         7 => {

@@ -191,7 +191,14 @@ impl<'a> Life<'a> {
         match kind {
             0 => drop(self.send_free(from, to)),
             1 => self.send_paid(from, to),
-            2 => drop(self.world.input(from, Given::Find { to: self.world.id(to) })),
+            2 => {
+                let id = self.world.id(to);
+                let find = match (from + to) % 2 {
+                    0 => Given::Find { to: id },
+                    _ => Given::FindAccepted { to: id },
+                };
+                self.world.input(from, find);
+            }
             _ => {
                 self.world.checks.count("bursts");
                 for _ in 0..20 {

@@ -15,6 +15,7 @@ use blvm_mesh_core::policy::detect::DetectedProtocol;
 use blvm_mesh_core::routing::table::Route;
 use blvm_mesh_core::tables::Boxed;
 use blvm_mesh_core::time::Micros;
+use blvm_mesh_core::wire::accepted::Accepted;
 use secp256k1::SecretKey;
 
 /// An input that owns its bytes.
@@ -28,6 +29,7 @@ pub enum Given {
     Send { to: NodeId, payload: Bytes, proof: Bytes, unchecked: bool },
     Repeat { bytes: Bytes },
     Find { to: NodeId },
+    FindAccepted { to: NodeId },
     Resumed { link: Option<LinkId>, ticket: Ticket, bytes: Bytes },
     Timer,
     Clock { unix: u64 },
@@ -64,6 +66,7 @@ impl Given {
             }
             Self::Repeat { bytes } => Input::Repeat { packet: bytes },
             Self::Find { to } => Input::FindRoute { destination: *to },
+            Self::FindAccepted { to } => Input::FindAccepted { destination: *to },
             Self::Timer => Input::Timer,
             Self::Clock { unix } => Input::WallClock { unix: *unix },
             Self::Header { header, height } => Input::BlockHeader { header, height: *height },
@@ -284,6 +287,11 @@ impl Machine {
     /// See [`blvm_mesh_core::mesh::Mesh::quote`].
     pub fn quote(&self, to: &NodeId, bytes: u64) -> Option<Quote> {
         either!(self, m => m.quote(to, bytes))
+    }
+
+    /// See [`blvm_mesh_core::mesh::Mesh::accepted`].
+    pub fn accepted(&self, to: &NodeId) -> Option<Accepted> {
+        either!(self, m => m.accepted(to).cloned())
     }
 
     /// The path to a node that it would use at `now`.

@@ -99,6 +99,10 @@ impl Trace {
                 self.numbers(&[6]);
                 self.bytes(&to.0);
             }
+            Given::FindAccepted { to } => {
+                self.numbers(&[60]);
+                self.bytes(&to.0);
+            }
             Given::Resumed { ticket, bytes, .. } => {
                 self.numbers(&[7, ticket.0]);
                 self.bytes(bytes);

@@ -645,11 +645,16 @@ impl Engine {
         !self.shell.durable.waits()
     }
 
-    /// Looks for a route, and tells whether one was found.
-    pub(crate) fn find(&mut self, destination: NodeId, who: smol::channel::Sender<bool>) {
+    /// Looks for a route with an input that does so, and tells whether one was found.
+    pub(crate) fn find(
+        &mut self,
+        input: Input<'_>,
+        destination: NodeId,
+        who: smol::channel::Sender<bool>,
+    ) {
         let now = self.shell.clock.now();
         self.shell.searches.entry(destination).or_default().push(who);
-        match self.mesh.handle(now, Input::FindRoute { destination }) {
+        match self.mesh.handle(now, input) {
             Ok(()) => self.drain(now, &[], Origin::Search(destination)),
             Err(misuse) => tracing::error!(%misuse, "the state machine was misused"),
         }

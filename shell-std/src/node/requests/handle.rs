@@ -9,7 +9,7 @@ use super::super::transport::all::TransportStatus;
 use crate::bench::{Outcome, Plan, Protocol};
 use crate::config::Settings;
 use blvm_mesh_core::id::NodeId;
-use blvm_mesh_core::mesh::Quote;
+use blvm_mesh_core::mesh::{Input, Quote};
 use blvm_mesh_core::payment::proof::INSTANT_SETTLEMENT;
 use blvm_mesh_core::payment::replay::REPEATS;
 use blvm_mesh_core::time::Micros;
@@ -264,8 +264,21 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`].
     pub async fn find_route(&self, destination: NodeId) -> Result<bool, Gone> {
+        self.find(Input::FindRoute { destination }, destination).await
+    }
+
+    /// The same, and asks all nodes on the route which payments they accept: whoever tells it
+    /// afterwards is [`HostMesh::accepted`](blvm_mesh_core::mesh::Mesh::accepted).
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn find_accepted(&self, destination: NodeId) -> Result<bool, Gone> {
+        self.find(Input::FindAccepted { destination }, destination).await
+    }
+
+    async fn find(&self, input: Input<'static>, destination: NodeId) -> Result<bool, Gone> {
         let (who, found) = smol::channel::bounded(1);
-        self.job(move |engine| engine.find(destination, who)).await?;
+        self.job(move |engine| engine.find(input, destination, who)).await?;
         found.recv().await.map_err(|_| Gone)
     }
 

@@ -1,5 +1,6 @@
 //! Answers to what is asked over the socket.
 
+mod accepted;
 pub(super) mod handle;
 mod headers;
 mod issue;

@@ -1,6 +1,7 @@
 //! Quotes, invoices and proofs.
 
 use super::Service;
+use super::accepted::accepted;
 use crate::covenant::Template;
 use crate::rpc::RpcError;
 use crate::rpc::types::{CovenantCost, HopInvoice, Proof, Quote, RequestHopInvoice, Role, Share};
@@ -10,6 +11,7 @@ use blvm_mesh_core::payment::fee::Party;
 use blvm_mesh_core::payment::packed::{self, IssuerHint, PackError};
 use blvm_mesh_core::payment::proof::{INSTANT_SETTLEMENT, LIGHTNING};
 use blvm_mesh_core::payment::terms::Terms;
+use blvm_mesh_core::policy::mode::MeshMode;
 use blvm_mesh_core::wire::datagram::head_len;
 use secp256k1::Secp256k1;
 
@@ -27,7 +29,7 @@ const FEE_RATE: u64 = 1_000;
 
 impl Service {
     pub(super) async fn quote(&self, destination: NodeId, bytes: u64) -> Result<Quote, RpcError> {
-        self.ensure_route(destination).await?;
+        self.ensure_accepted(destination).await?;
         let network = self.node.settings().config.network;
         let source = self.node.id();
         let job = self.node.job(move |engine| {
@@ -41,9 +43,12 @@ impl Service {
             let link = neighbour.and_then(|n| engine.shell.links.get(n.link));
             let next = (next, link.map(|link| link.issuers.clone()));
             let most = most_bytes(path.len(), route.min_packet);
-            Some((quote, prices, route.tariff.price(bytes), next, most, route.min_packet))
+            let last_price = route.tariff.price(bytes);
+            let accepts = accepted(engine, &destination);
+            Some((quote, prices, last_price, next, most, route.min_packet, accepts))
         });
-        let Some((quote, prices, last_price, next, most_bytes, min_packet)) = job.await? else {
+        let Some((quote, prices, last_price, next, most_bytes, min_packet, accepts)) = job.await?
+        else {
             return Err(RpcError::no_route(destination));
         };
         if bytes > most_bytes {
@@ -60,13 +65,14 @@ impl Service {
         self.quoted.note(&quote.terms_hash, destination, bytes, &quote.hops);
         let payment = &self.node.settings().config.payment;
         let own: Vec<_> = payment.issuers.iter().map(|key| key.serialize()).collect();
+        let checks = self.node.settings().config.mode != MeshMode::Open;
         let share = |node, role, price_msat, party| Share {
             node,
             role,
             price_msat,
             share_msat: quote.shares.get(party),
             issuers: match role {
-                Role::Source => Some(own.clone()),
+                Role::Source => checks.then(|| own.clone()),
                 _ if node == next.0 => next.1.clone(),
                 _ => None,
             },
@@ -91,9 +97,15 @@ impl Service {
             min_packet: quote.min_packet,
             most_bytes,
             covenant: None,
+            accepts,
         };
-        if matches!(network, Network::Signet | Network::Regtest) {
-            let min_confirmations = payment.min_confirmations;
+        // Known to be accepted by all, or not known.
+        let covenants = match &quote.accepts {
+            Some(accepts) => accepts.min_confirmations.map(u32::from),
+            None => Some(0),
+        };
+        if let (Some(told), Network::Signet | Network::Regtest) = (covenants, network) {
+            let min_confirmations = payment.min_confirmations.max(told);
             let fund_sat = Template::least_sat(&quote, FEE_RATE);
             quote.covenant = fund_sat.map(|fund_sat| CovenantCost { fund_sat, min_confirmations });
         }

@@ -7,6 +7,7 @@ mod large;
 mod memory;
 mod outcome;
 mod paid;
+mod quotes;
 mod receipts;
 mod serial;
 mod slow;

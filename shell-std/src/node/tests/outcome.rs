@@ -91,7 +91,11 @@ fn a_search_that_nobody_hears_ends_soon_and_one_in_vain_is_not_repeated_at_once(
     });
 }
 
-async fn quote(of: &Service, to: NodeId, bytes: u64) -> Result<crate::rpc::types::Quote, RpcError> {
+pub(super) async fn quote(
+    of: &Service,
+    to: NodeId,
+    bytes: u64,
+) -> Result<crate::rpc::types::Quote, RpcError> {
     let request = QuoteRoute { destination: Target(to), bytes };
     match of.handle(Request::QuoteRoute(request)).await? {
         Reply::QuoteRoute(quote) => Ok(quote),
@@ -103,8 +107,13 @@ async fn quote(of: &Service, to: NodeId, bytes: u64) -> Result<crate::rpc::types
 fn a_quote_tells_all_that_decides_whether_a_payment_for_it_is_accepted() {
     Bed::run(async |bed| {
         let mode = MeshMode::PaymentGated;
-        let b = bed.start_with(2, mode, &[], Disk::default(), accepts);
-        let c = bed.start_with(3, mode, &[&b], Disk::default(), accepts);
+        let payable = |s: &mut Settings| {
+            accepts(s);
+            s.config.payment.covenants_active = true;
+            s.config.payment.payout_script.push(0x51).unwrap();
+        };
+        let b = bed.start_with(2, mode, &[], Disk::default(), payable);
+        let c = bed.start_with(3, mode, &[&b], Disk::default(), payable);
         let a = bed.start(1, mode, &[&b]);
         linked(&a, &b).await;
         linked(&c, &b).await;
@@ -112,7 +121,11 @@ fn a_quote_tells_all_that_decides_whether_a_payment_for_it_is_accepted() {
         let given = quote(&source, to, 4096).await.unwrap();
         let issuers: Vec<Option<usize>> =
             given.shares.iter().map(|s| s.issuers.as_ref().map(Vec::len)).collect();
-        assert_eq!(issuers, [Some(0), Some(1), None], "own, the neighbour's, and nobody knows");
+        assert_eq!(
+            issuers,
+            [Some(0), Some(1), None],
+            "own, the neighbour's, and nobody knows all of them"
+        );
         // 4.7 sat by Lightning; outputs of 330 sat to each of three, and a fee.
         assert!(given.amount_msat < 5_000, "{}", given.amount_msat);
         let covenant = given.covenant.unwrap();

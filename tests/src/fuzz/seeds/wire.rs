@@ -12,6 +12,7 @@ use blvm_mesh_core::payment::ledger::{Method, Payment, Record};
 use blvm_mesh_core::payment::replay::PaidPacket;
 use blvm_mesh_core::tariff::Tariff;
 use blvm_mesh_core::wire::WireError;
+use blvm_mesh_core::wire::accepted::Accepted;
 use blvm_mesh_core::wire::datagram::Emit;
 use blvm_mesh_core::wire::hello::{Hello, Told};
 use blvm_mesh_core::wire::route_error::{Cause, RouteError};
@@ -65,6 +66,7 @@ pub(super) fn seeds() -> Vec<Seed> {
         destination: DESTINATION.hop(),
         min_packet: 8192,
         quality: 512,
+        accepted: None,
         hops: [hop(3), hop(4)].into_iter().collect(),
     };
     let reply = RouteReply {
@@ -73,11 +75,17 @@ pub(super) fn seeds() -> Vec<Seed> {
         source: SOURCE.hop(),
         min_packet: 8192,
         quality: 768,
+        accepted: None,
         tariff: TARIFF,
         public_key: [2; 33],
         signature: [5; 64],
         hops: request.hops.clone(),
     };
+    let accepted =
+        Accepted { min_confirmations: 6, issuers: Some([[3; 8], [4; 8]].into_iter().collect()) };
+    let request_accepted = RouteRequest { accepted: Some(accepted.clone()), ..request.clone() };
+    let reply_accepted = RouteReply { accepted: Some(accepted), ..reply.clone() };
+    let reply_any = RouteReply { accepted: Some(Accepted::ANY), ..reply.clone() };
     let error = RouteError {
         hop_limit: 1,
         sequence: 7,
@@ -94,6 +102,9 @@ pub(super) fn seeds() -> Vec<Seed> {
         ("wire", "hello", written(|out| hello.write(out))),
         ("wire", "route-request", written(|out| request.write(out))),
         ("wire", "route-reply", written(|out| reply.write(out))),
+        ("wire", "route-request-accepted", written(|out| request_accepted.write(out))),
+        ("wire", "route-reply-accepted", written(|out| reply_accepted.write(out))),
+        ("wire", "route-reply-any", written(|out| reply_any.write(out))),
         ("wire", "route-error", written(|out| error.write(out))),
     ];
     seeds.extend(stratum());

@@ -4,12 +4,15 @@ use super::super::World;
 use super::super::machine::{Did, Given, Step};
 use super::super::node::Search;
 use super::paid::datagram;
+use blvm_mesh_core::config::{Config, MeshMode};
 use blvm_mesh_core::id::{HopId, LinkId, NodeId};
 use blvm_mesh_core::mesh::Event;
 use blvm_mesh_core::time::Micros;
 use blvm_mesh_core::wire::Header;
+use blvm_mesh_core::wire::accepted::{Accepted, issuer_id};
 use blvm_mesh_core::wire::route_error::{Cause, RouteError};
 use blvm_mesh_core::wire::route_reply::RouteReply;
+use secp256k1::PublicKey;
 
 fn error_in(given: &Given) -> Option<(LinkId, RouteError)> {
     let Given::Received { link, bytes } = given else { return None };
@@ -20,6 +23,22 @@ fn error_in(given: &Given) -> Option<(LinkId, RouteError)> {
 fn reply_in(packet: &[u8]) -> Option<RouteReply> {
     let (header, body) = Header::parse(packet).ok()?;
     RouteReply::parse(header, body).ok()
+}
+
+/// What nodes with these configurations accept as payment, all of them.
+fn accepted_by<'c>(configs: impl Iterator<Item = &'c Config>) -> Accepted {
+    let all: Vec<_> = configs.filter(|c| c.mode != MeshMode::Open).collect();
+    let Some(first) = all.first() else { return Accepted::ANY };
+    if all.iter().any(|c| c.mode == MeshMode::BitcoinOnly) {
+        return Accepted::NOTHING;
+    }
+    let takes = |c: &&Config| c.payment.covenants_active && !c.payment.payout_script.is_empty();
+    let most = all.iter().map(|c| c.payment.min_confirmations).max().unwrap_or_default();
+    let common = |key: &&PublicKey| all.iter().all(|c| c.payment.issuers.contains(key));
+    Accepted {
+        min_confirmations: if all.iter().all(takes) { most.clamp(1, 255) as u8 } else { 0 },
+        issuers: Some(first.payment.issuers.iter().filter(common).map(issuer_id).collect()),
+    }
 }
 
 impl World {
@@ -79,7 +98,7 @@ impl World {
     pub(super) fn one_end_per_search(&mut self, n: usize, given: &Given, step: &Step) {
         let now = self.nodes[n].local(self.now);
         let asked = match given {
-            Given::Find { to } => Some(*to),
+            Given::Find { to } | Given::FindAccepted { to } => Some(*to),
             Given::Send { to, .. } => {
                 // What waits for room waits until a certain time.
                 let parks = |d: &Did| matches!(d, Did::Parked { until: u64::MAX, .. });
@@ -98,7 +117,11 @@ impl World {
         let accepted = !step.did.iter().any(|d| matches!(d, Did::Reject { .. }));
         if let Some(to) = asked.filter(|_| accepted) {
             let search = Search { began: now, until: now + self.nodes[n].search_time() + 1 };
-            self.nodes[n].searching.entry(to).or_insert(search);
+            let known = self.nodes[n].searching.entry(to).or_insert(search);
+            // One that asked for less begins anew.
+            if matches!(given, Given::FindAccepted { .. }) {
+                known.until = search.until;
+            }
         }
         for did in &step.did {
             let (to, found) = match did {
@@ -133,7 +156,7 @@ impl World {
     }
 
     /// Whether a published route could be walked when its reply came along it.
-    fn walkable(&self, n: usize, to: NodeId) {
+    fn walkable(&mut self, n: usize, to: NodeId) {
         let Some(route) = self.nodes[n].machine.path(&to, self.nodes[n].local(self.now)) else {
             panic!("I10: node {n} published a route and has none");
         };
@@ -148,6 +171,11 @@ impl World {
         // Whoever is not honest may promise what he likes.
         if way.iter().any(|m| !self.nodes[*m].honest) {
             return;
+        }
+        if let Some(told) = self.nodes[n].machine.accepted(&to) {
+            let configs = way.iter().skip(1).map(|m| &self.nodes[*m].config);
+            assert_eq!(told, accepted_by(configs), "I10: not what all of {way:?} accept");
+            self.checks.count("told what a route accepts");
         }
         for (i, step) in way.windows(2).enumerate() {
             let lately = |t: Micros| self.now.saturating_sub(t) < self.reply_time;

@@ -8,6 +8,7 @@ use blvm_mesh_core::config::{MAX_HOPS, MeshMode};
 use blvm_mesh_core::id::{Network, NodeId};
 use blvm_mesh_core::payment::fee::Tariff;
 use blvm_mesh_core::signature::Identity;
+use blvm_mesh_core::wire::accepted::Accepted;
 use blvm_mesh_core::wire::hello::{self, Hello, Told};
 use blvm_mesh_core::wire::route_error::{Cause, RouteError};
 use blvm_mesh_core::wire::route_reply::RouteReply;
@@ -55,6 +56,7 @@ impl World {
         let packet = match request {
             // As a request that both have passed on.
             Ok(mut request) => {
+                request.accepted = self.lie_about_payments(&request.accepted);
                 for n in [m, other] {
                     let node = self.id(n).hop();
                     if request.hops.iter().all(|h| h.node != node) {
@@ -151,6 +153,15 @@ impl World {
         hops
     }
 
+    /// A lie about what all nodes on a route accept as payment, where that is told.
+    fn lie_about_payments(&mut self, told: &Option<Accepted>) -> Option<Accepted> {
+        told.as_ref()?;
+        let random = self.rng.bytes32();
+        let issuers = random.as_chunks().0.iter().copied().collect();
+        let more = Accepted { min_confirmations: 1, issuers: Some(issuers) };
+        Some(self.rng.pick(&[&Accepted::ANY, &Accepted::NOTHING, &more]).clone())
+    }
+
     /// Answers to requests that came by, in the name of others or his own.
     pub(super) fn replies(&mut self, m: usize, via: usize) -> Vec<Vec<u8>> {
         let requests: Vec<RouteRequest> = self.nodes[m]
@@ -165,6 +176,7 @@ impl World {
             return Vec::new();
         }
         let request = requests[self.rng.index(requests.len())].clone();
+        let accepted = self.lie_about_payments(&request.accepted);
         let secp = Secp256k1::new();
         let me = Identity::new(&secp, &self.nodes[m].key);
         let mut hops = request.hops;
@@ -187,6 +199,7 @@ impl World {
             source: request.source,
             min_packet: self.rng.draw() as u32,
             quality: self.rng.draw() as u32,
+            accepted,
             tariff: Tariff::default(),
             public_key: if own { *me.public_key() } else { asked },
             signature: [0; 64],
@@ -206,7 +219,7 @@ impl World {
         for _ in 0..count {
             let n = self.nodes.len();
             let (a, b) = (self.rng.index(n), self.rng.index(n));
-            let own = self.rng.one_in(2);
+            let (own, asks) = (self.rng.one_in(2), self.rng.one_in(4));
             let request = RouteRequest {
                 flags: self.rng.below(4) as u8,
                 hop_limit: self.rng.below(50) as u8,
@@ -219,6 +232,7 @@ impl World {
                 },
                 min_packet: self.rng.draw() as u32,
                 quality: self.rng.draw() as u32,
+                accepted: self.lie_about_payments(&asks.then_some(Accepted::ANY)),
                 hops: if own { Hops::new() } else { self.hops(m) },
             };
             let mut packet = vec![0; 2000];
