@@ -210,9 +210,7 @@ impl<A: Aead> Relay<A> {
                 }
                 Action::Verdict(verdict) => {
                     let mut push = |link, priority, head: &[u8], tail: Range<usize>| {
-                        let tail = bytes.get(tail).unwrap_or_default();
-                        let line = lines.iter_mut().find(|line| line.id == Some(link));
-                        line.is_some_and(|line| line.push(now, priority, head, tail))
+                        push(lines, now, link, priority, head, bytes.get(tail).unwrap_or_default())
                     };
                     match verdict {
                         // What was paid for goes nowhere if the payment is not on record.
@@ -265,9 +263,7 @@ impl<A: Aead> Relay<A> {
                 }
                 Action::Send { after: Some(_), .. } if *failed => {}
                 Action::Send { link, packet, .. } => {
-                    if let Some(line) = lines.iter_mut().find(|line| line.id == Some(link)) {
-                        line.push(now, Priority::Control, packet, &[]);
-                    }
+                    push(lines, now, link, Priority::Control, packet, &[]);
                 }
                 Action::Drop { ticket, link: None, reason } => {
                     on(Happening::NotSent(ticket, reason));
@@ -311,6 +307,20 @@ impl<A: Aead> Relay<A> {
             }
         }
     }
+}
+
+/// Puts a packet into the queue of a link; false if it has no room there.
+#[inline(never)]
+fn push<A: Aead>(
+    lines: &mut VecView<Line<A>>,
+    now: Micros,
+    link: LinkId,
+    priority: Priority,
+    head: &[u8],
+    tail: &[u8],
+) -> bool {
+    let line = lines.iter_mut().find(|line| line.id == Some(link));
+    line.is_some_and(|line| line.push(now, priority, head, tail))
 }
 
 /// What a neighbour sent was refused: its line goes down if that is the remedy.

@@ -14,6 +14,7 @@ use crate::payment::replay::ReplayPrevention;
 use crate::policy::allowance::Shared;
 use crate::rng::Rng;
 use crate::routing::discovery::{RelayedRequests, Searches};
+use crate::routing::owners::KINDS;
 use crate::routing::seen::Seen;
 use crate::routing::table::RoutingTable;
 use crate::tables::{List, Memory};
@@ -37,7 +38,8 @@ pub struct Tables<M: Memory> {
     /// Sources whose paid datagrams for this node find no room.
     pub(super) full_sources: M::List<NodeId, FULL_SOURCES>,
     /// Work for packets of the mesh itself, which all neighbours share.
-    pub(super) work: Shared<M, 1>,
+    /// One kind is used. As many as the owners have, so that a board has the code but once.
+    pub(super) work: Shared<M, KINDS>,
     /// What is to be carried out before the next input.
     pub(super) queue: heapless::Deque<Pending, 8>,
     /// Bytes that the state machine writes in front of a packet.

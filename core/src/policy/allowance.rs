@@ -54,6 +54,7 @@ impl Meter {
     pub const WHOLE: Self = Self { whole_at: 0 };
 
     /// One of which no more than `level` is left.
+    #[inline(never)]
     pub fn holding(limit: Allowance, level: u64, now: Micros) -> Self {
         let missing = limit.burst.saturating_sub(level);
         Self { whole_at: parts(now).saturating_add(span(missing, limit.rate)) }

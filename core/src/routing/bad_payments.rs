@@ -52,6 +52,7 @@ struct Pace {
 }
 
 impl Pace {
+    #[inline(never)]
     fn of(allowed: Allowance) -> Self {
         let parts = PARTS as u64;
         let pause = parts.saturating_mul(1000).checked_div(allowed.rate).unwrap_or(u64::MAX);

@@ -44,6 +44,7 @@ pub struct Told {
 }
 
 /// A number rounded down to one with so many bits behind the first.
+#[inline(never)]
 fn rounded(n: u64, bits: u32) -> u16 {
     let e = (u64::BITS - n.leading_zeros()).saturating_sub(bits + 1);
     let whole = (n >> e) as u16;
@@ -52,6 +53,7 @@ fn rounded(n: u64, bits: u32) -> u16 {
 }
 
 /// The number that was written.
+#[inline(never)]
 fn unrounded(n: u16, bits: u32) -> u64 {
     let (m, e) = (u64::from(n) & ((1 << bits) - 1), u32::from(n >> bits));
     match e.checked_sub(1) {
@@ -80,6 +82,7 @@ impl Told {
     }
 
     /// The limit.
+    #[inline(never)]
     pub fn limit(&self) -> Allowance {
         let rate = if self.rate == u8::MAX { u64::MAX } else { unrounded(self.rate.into(), 3) };
         let any = self.burst == u16::MAX;
