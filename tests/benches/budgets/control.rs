@@ -172,6 +172,7 @@ impl World {
             destination: unknown(),
             min_packet: 1000,
             quality: 0,
+            accepted: None,
             hops: travelled.into_iter().collect(),
         };
         let mut bytes = vec![0; route_request::MAX_LEN];
@@ -194,6 +195,7 @@ impl World {
             quality: 256,
             tariff,
             hops: [Hop { node: self.mesh.id().hop(), tariff }].into_iter().collect(),
+            accepted: None,
             signature,
         };
         let mut bytes = vec![0; route_reply::MAX_LEN];
