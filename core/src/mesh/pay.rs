@@ -106,7 +106,7 @@ impl<M: Memory> Mesh<M> {
         key: &[u8; 32],
     ) -> Result<Admission, MeshError> {
         let packet = self.paid_packet(link, datagram, None);
-        let end = (party == Party::Destination).then_some(self.inbox_full);
+        let end = (party == Party::Destination).then(|| self.is_inbox_full(&datagram.source));
         let again = self.tables.replay.again(key, packet, self.now, end);
         let kept = !self.config.payment.volatile && self.records > 0;
         let record = kept.then_some(self.records);
@@ -297,6 +297,11 @@ impl<M: Memory> Mesh<M> {
         Ok(verify(proof, &claim, &self.config.payment, &self.secp, is_new, authentic, block)?)
     }
 
+    /// Whether what a source pays for has no room here.
+    fn is_inbox_full(&self, source: &NodeId) -> bool {
+        self.inbox_full || self.tables.full_sources.contains(source)
+    }
+
     /// Books a payment that holds. It is recorded before the packet leaves.
     fn book(
         &mut self,
@@ -305,8 +310,7 @@ impl<M: Memory> Mesh<M> {
         payment: Verified,
         packet: PaidPacket,
     ) -> Result<Admission, MeshError> {
-        let is_full = || self.inbox_full || self.tables.full_sources.contains(&datagram.source);
-        if party == Party::Destination && is_full() {
+        if party == Party::Destination && self.is_inbox_full(&datagram.source) {
             return Err(NetworkReason::InboxFull.into());
         }
         let Verified { key, method, amount_msat, share_msat, expires_at } = payment;

@@ -5,7 +5,7 @@ use super::test_world::{Did, Own};
 use super::*;
 use crate::config::Allowance;
 use crate::config::MeshMode::{self, Open, PaymentGated};
-use crate::tables::Boxed;
+use crate::tables::{Boxed, Heap};
 use crate::time::SECOND;
 use crate::wire::route_error::{self, Cause, RouteError};
 use std::vec;
@@ -163,6 +163,29 @@ fn without_room_for_it_there_is_no_receipt() {
     assert_eq!((delivered(&did), receipts(&did)), (0, vec![]), "{did:?}");
     let full = Did::Reject(NetworkReason::InboxFull.into());
     assert!(did.contains(&(3, full)), "{did:?}");
+}
+
+#[test]
+fn what_comes_again_after_a_restart_has_only_the_room_of_its_source() {
+    let like = gated(2);
+    let proof = any_proof(&like, &[0, 1], 1);
+    let (packet, link) = (like.packet(&[0, 1], 7, &PAYLOAD, &proof), World::link(1, 0));
+    // Boards keep no list of such sources.
+    let config = like.nodes[0].config().clone();
+    let mut w = super::test_world::World::<Heap>::new(2, |_| config.clone());
+    w.give(1, Input::WallClock { unix: NOW });
+    w.wire(0, 1);
+    assert_eq!(delivered(&w.receive(1, link, packet.clone())), 1);
+    w.restart(1, 88);
+    w.give(1, Input::WallClock { unix: NOW });
+    w.wire(0, 1);
+    let source = Some(w.id(0));
+    for (full, expected) in [(true, 0), (false, 1)] {
+        w.give(1, Input::InboxFull { source, full });
+        w.now += 10 * SECOND;
+        let did = w.receive(1, link, packet.clone());
+        assert_eq!(delivered(&did), expected, "{did:?}");
+    }
 }
 
 #[test]
