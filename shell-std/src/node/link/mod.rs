@@ -5,3 +5,6 @@ pub(crate) mod buffer;
 pub(crate) mod egress;
 mod fifo;
 pub(crate) mod memory;
+
+#[cfg(test)]
+mod egress_tests;
