@@ -3,7 +3,8 @@
 
 Rooms on one floor do not know one another, so there can be no circle. In the std node no two
 files import from each other either, whichever way round, and nobody but its own folder names a
-transport."""
+transport. docs/ARCHITECTURE.md names the same floors, and the way of a packet from socket to
+socket in few files."""
 import pathlib
 import re
 import sys
@@ -27,6 +28,8 @@ NODE = [
 ]
 # What `transport/` shows to the rest of the node; the others are transports or their means.
 SHOWN = {"all", "memory"}
+# Most files that a packet passes from socket to socket.
+LONGEST_WAY = 7
 TESTS_ONLY = re.compile(r"(^|_)(tests?|samples|vectors|test_shared|test_invoice)$")
 USE = re.compile(r"\bcrate::(?:([a-z_0-9]+)|\{(.*?)\})", re.DOTALL)
 SOURCES = pathlib.Path(__file__).resolve().parent.parent
@@ -166,8 +169,31 @@ def check_node():
     return bad
 
 
+def rows(text, title):
+    """The cells of the first table below a line that begins like this."""
+    lines = text[text.index(title) :].splitlines()
+    start = next(at for at, line in enumerate(lines) if line.startswith("|---"))
+    for line in lines[start + 1 :]:
+        if not line.startswith("|"):
+            return
+        yield [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def check_page():
+    text = (SOURCES / "docs" / "ARCHITECTURE.md").read_text()
+    bad, root = [], SOURCES / "shell-std" / "src" / "node"
+    named = [sorted(re.findall(r"`(\w+)(?:/|\.rs)`", row[1])) for row in rows(text, "## The std node")]
+    if named[::-1] != [sorted(floor) for floor in NODE]:
+        bad.append("ARCHITECTURE.md: the floors of the std node are others")
+    way = [row[0].strip("`") for row in rows(text, "The way of a packet")]
+    if not 1 < len(way) <= LONGEST_WAY:
+        bad.append(f"ARCHITECTURE.md: the way of a packet has {len(way)} files")
+    bad += [f"ARCHITECTURE.md: {file} is not there" for file in way if not (root / file).is_file()]
+    return bad
+
+
 def main():
-    bad = check_core() + check_node()
+    bad = check_core() + check_node() + check_page()
     if bad:
         sys.exit("\n".join(bad))
     for name, floors in [("core", CORE), ("the std node", NODE)]:

@@ -38,19 +38,19 @@ impl Bench {
         }
     }
 
-    /// Begins a trial, whose figures are sent to `who`; `false` if one is under way.
+    /// Begins a trial: where its figures come, or nothing if one is under way.
     pub(crate) fn start(
         &mut self,
         plan: Plan,
         trial: u64,
         now: Micros,
-        who: smol::channel::Sender<Outcome>,
-    ) -> bool {
+    ) -> Option<smol::channel::Receiver<Outcome>> {
         if self.trial.is_some() {
-            return false;
+            return None;
         }
+        let (who, figures) = smol::channel::bounded(1);
         self.trial = Some((Generator::new(plan, self.magic, trial, now), who));
-        true
+        Some(figures)
     }
 
     /// Whether there may be something to send.

@@ -39,7 +39,7 @@ use crate::bench::Bench;
 use crate::chain::ChainSource;
 use crate::config::Settings;
 use blvm_mesh_core::id::NodeId;
-use blvm_mesh_core::mesh::{HostMesh, Input, Misuse};
+use blvm_mesh_core::mesh::{HostMesh, Misuse};
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::time::{Micros, SECOND};
 use clock::Clock;
@@ -121,21 +121,11 @@ impl Node {
         executor: &Arc<Executor<'static>>,
     ) -> Result<Self, StartError> {
         let clock = Clock::new();
-        let mut mesh = mesh(settings, key)?;
-        restore(&mut mesh, clock, remembered)?;
-        let wrong = |(address, error)| StartError::Listen { address, error };
-        let listeners = Listeners::bind(settings).map_err(wrong)?;
-        let listen_addr = listeners.address();
-
+        let mesh = mesh(settings, key)?;
         let (commands, told) = smol::channel::bounded(MOST_WAITING);
         let (to_engine, events) = ToEngine::new(MOST_WAITING);
         let (records, to_commit) = smol::channel::unbounded();
         let (answers, committed) = smol::channel::bounded(16);
-        let thread = std::thread::Builder::new()
-            .name("store".into())
-            .spawn(move || durable::run(store, to_commit, answers))
-            .map_err(StartError::Thread)?;
-
         let presence = Arc::<Presence>::default();
         let configured = settings.peers.iter().map(|peer| peer.node_id());
         let status = Arc::new(DialStatus::new(configured));
@@ -154,10 +144,7 @@ impl Node {
                 let commands = commands.clone();
                 let tell = move |hash, answer: Answer| {
                     let commands = commands.clone();
-                    async move {
-                        let job = move |engine: &mut Engine| engine.looked_up(&hash, &answer);
-                        commands.send(Command::Job(Box::new(job))).await.is_ok()
-                    }
+                    async move { commands.send(Command::LookedUp(hash, answer)).await.is_ok() }
                 };
                 let (chain, tasks) = Chain::start(&Arc::new(source), tell, executor);
                 around.extend(tasks);
@@ -175,7 +162,15 @@ impl Node {
         };
         let shell = Shell::new(links, Durable::new(records), chain, deliveries.clone());
         let bench = Bench::new(settings.config.magic, settings.shell.bench_sink);
-        let engine = Engine::new(mesh, shell, bench, events, told, committed);
+        let mut engine = Engine::new(mesh, shell, bench, events, told, committed);
+        restore(&mut engine, remembered)?;
+        let wrong = |(address, error)| StartError::Listen { address, error };
+        let listeners = Listeners::bind(settings).map_err(wrong)?;
+        let listen_addr = listeners.address();
+        let thread = std::thread::Builder::new()
+            .name("store".into())
+            .spawn(move || durable::run(store, to_commit, answers))
+            .map_err(StartError::Thread)?;
         let engine = executor.spawn(engine.run());
 
         let ways = Ways {
@@ -225,7 +220,7 @@ impl Node {
         self.transports.take_no_more();
         let deadline = smol::Timer::after(STOP_PATIENCE);
         let quiet = async {
-            while let Ok(false) = self.handle.job(|engine| engine.quiet()).await {
+            while let Ok(false) = self.handle.ask(Command::IsQuiet).await {
                 smol::Timer::after(Duration::from_millis(2)).await;
             }
         };
@@ -234,13 +229,7 @@ impl Node {
             tracing::warn!("stopped before the store had written everything");
         };
         smol::future::or(quiet, late).await;
-        let links = self.handle.job(|engine| {
-            engine.stop = true;
-            engine.shell.durable.close();
-            engine.give_up();
-            engine.shell.links.finish()
-        });
-        if let Ok(links) = links.await {
+        if let Ok(links) = self.handle.ask(Command::Stop).await {
             let all = async {
                 for link in links {
                     link.all_sent().await;
@@ -271,16 +260,13 @@ fn mesh(settings: &Settings, key: &SecretKey) -> Result<HostMesh, StartError> {
 
 /// Tells the state machine what it must not forget, before any link is there.
 fn restore<E: std::fmt::Display>(
-    mesh: &mut HostMesh,
-    clock: Clock,
+    engine: &mut Engine,
     remembered: impl Iterator<Item = Result<Record, E>>,
 ) -> Result<(), StartError> {
-    use blvm_mesh_core::mesh::Action;
     let mut count = 0u64;
     for record in remembered {
         let record = record.map_err(|e| StartError::Store(e.to_string()))?;
-        mesh.handle(clock.now(), Input::Persisted { record }).map_err(StartError::Restore)?;
-        while !matches!(mesh.poll(), Action::Wait { .. }) {}
+        engine.restore(record).map_err(StartError::Restore)?;
         count += 1;
     }
     tracing::debug!(records = count, "restored");

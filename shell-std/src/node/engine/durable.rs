@@ -1,11 +1,11 @@
 //! What must be on disk before something else is done: group commit, and the
 //! packets and deliveries that wait for it.
 
+use crate::node::deliveries::Delivery;
 use crate::node::progress::Progress;
-use blvm_mesh_core::id::{LinkId, NodeId};
+use blvm_mesh_core::id::LinkId;
 use blvm_mesh_core::mesh::{Event, Priority};
 use blvm_mesh_core::payment::ledger::Record;
-use blvm_mesh_core::policy::detect::DetectedProtocol;
 use std::collections::VecDeque;
 use std::fmt::Display;
 use std::time::Duration;
@@ -101,13 +101,7 @@ pub(crate) enum Held {
         progress: Option<(smol::channel::Sender<Progress>, Progress)>,
     },
     /// A datagram for this node.
-    Delivery {
-        source: NodeId,
-        sequence: u64,
-        protocol: DetectedProtocol,
-        earned_msat: u64,
-        payload: Vec<u8>,
-    },
+    Delivery(Delivery),
     /// News of a payment, whether it is this node's own, and the transaction that settles it, to be broadcast.
     Payment { event: Event, own: bool, settlement: Option<Box<bitcoin::Transaction>> },
 }
@@ -116,7 +110,7 @@ impl Held {
     fn len(&self) -> usize {
         match self {
             Self::Packet { bytes, .. } => bytes.len(),
-            Self::Delivery { payload, .. } => payload.len(),
+            Self::Delivery(delivery) => delivery.payload.len(),
             Self::Payment { .. } => 0,
         }
     }
@@ -220,6 +214,8 @@ impl Durable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use blvm_mesh_core::id::NodeId;
+    use blvm_mesh_core::policy::detect::DetectedProtocol;
     use std::sync::{Arc, Mutex};
 
     struct Slow(Arc<Mutex<Vec<usize>>>, usize);
@@ -240,13 +236,13 @@ mod tests {
     }
 
     fn delivery(sequence: u64) -> Held {
-        Held::Delivery {
+        Held::Delivery(Delivery {
             source: NodeId([0; 32]),
             sequence,
             protocol: DetectedProtocol::Unknown,
             earned_msat: 0,
             payload: vec![0; 10],
-        }
+        })
     }
 
     #[test]

@@ -334,9 +334,23 @@ impl Links {
         if let Some(link) = self.links.get_mut(&link) {
             link.received_packets += received.packets;
             link.received_bytes += received.bytes;
+            link.share.treated();
             buffer.clear();
             link.carriage.give_back(buffer);
         }
+    }
+
+    /// Something was treated that has come on a link and showed that the neighbour is there.
+    pub(crate) fn treated(&self, link: LinkId) {
+        if let Some(link) = self.links.get(&link) {
+            link.share.treated();
+        }
+    }
+
+    /// Links on which something has come that the engine has yet to treat.
+    pub(crate) fn awaiting(&self) -> Vec<LinkId> {
+        let awaiting = self.links.iter().filter(|(_, link)| link.share.awaits_engine());
+        awaiting.map(|(id, _)| *id).collect()
     }
 
     /// Whether a link has more memory than it may have.
@@ -357,7 +371,8 @@ impl Links {
         let mut closed = Vec::new();
         let mut idle = Vec::new();
         for (id, link) in &mut self.links {
-            if link.share.is_overdue(now) {
+            // What waits for the engine may be the rest.
+            if link.share.is_overdue(now) && !link.share.awaits_engine() {
                 closed.push((*id, "a packet was not complete in time".to_owned()));
                 continue;
             }

@@ -1,52 +1,93 @@
-//! The task that owns the state machine: takes commands in, gives it inputs, and
-//! has its actions carried out. It waits for nobody but its channels.
+//! The task that owns the state machine: takes commands and packets in, one after the other,
+//! and waits for nobody but its channels.
+//!
+//! ```text
+//! run: input -> time -> drive (handle, then poll until Wait; `shell` carries the actions out)
+//!                         | Outcome: what is left to whoever gave the input
+//!                         v
+//!                       settle: the inputs that the actions have caused, in turn
+//! ```
+//!
+//! `time.rs` has what comes due, `commands.rs` what clients want, `send.rs` this node's own
+//! datagrams.
 
 pub(crate) mod chain;
+mod commands;
 pub(crate) mod conduct;
 pub(crate) mod durable;
 pub(crate) mod links;
+mod own;
+mod parked;
 pub(crate) mod refusals;
-pub(crate) mod retries;
+pub(crate) mod reports;
+mod retries;
+mod send;
 pub(crate) mod shell;
+mod store;
+mod time;
 mod waitlist;
 
-use super::clock::Clock;
-use super::progress::{OwnSend, Progress};
-use super::transport::{Batch, LinkEvent};
-use crate::bench::Bench;
-use crate::chain::ChainError;
+use super::deliveries::Delivery;
+use super::progress::OwnSend;
+use super::transport::{Batch, Carriage, LinkEvent};
+use crate::bench::{self, Bench, Plan};
+use crate::rpc::types::{Peer, Route, RouteAccepts, Stats};
 use blvm_mesh_core::id::{LinkId, NodeId};
-use blvm_mesh_core::mesh::{
-    Action, HostMesh, Input, MeshError, NetworkReason, RoutingReason, Ticket, Verdict,
-};
-use blvm_mesh_core::payment::headers::KnownHeader;
-use blvm_mesh_core::time::{Micros, SECOND};
+use blvm_mesh_core::mesh::{Action, HostMesh, Input, MeshError, Misuse, Ticket};
+use blvm_mesh_core::payment::ledger::Record;
+use blvm_mesh_core::time::Micros;
 use blvm_mesh_core::wire::Kind;
-use durable::{Committed, Held};
+use durable::Committed;
 use links::Counts;
-use shell::{FollowUp, Origin, Shell, Waiting};
+use parked::Waiting;
+use reports::{Priced, Sight};
+use shell::{FollowUp, Origin, Outcome, Shell};
 use smol::Timer;
-use smol::channel::Receiver;
+use smol::channel::{Receiver, Sender};
 use smol::future::{or, yield_now};
-use waitlist::Waitlist;
-
-/// Pause between readings of the wall clock and other housekeeping.
-const TICK: Micros = 10 * SECOND;
-/// Pause between looks for packets that were not completed in time.
-const OVERDUE_TICK: Micros = SECOND;
 
 /// Where the kind stands in a packet's header.
 const KIND: usize = 5;
 
-/// What the engine does for others between two inputs.
-pub(crate) type Job = Box<dyn FnOnce(&mut Engine) + Send>;
-
-/// What the engine is told by clients.
+/// What the engine is asked and told by clients. An answer goes to whoever still waits for it.
 pub(crate) enum Command {
     /// Send a datagram of our own.
     Send(Box<OwnSend>),
-    /// Do this.
-    Job(Job),
+    /// Look for a route, or renew one, and where `accepted` is set learn which payments its
+    /// nodes accept: whether one was found.
+    Find { destination: NodeId, accepted: bool, found: Sender<bool> },
+    /// Take block headers, the first of this height, up to the first that is refused: its place,
+    /// and why.
+    Headers { headers: Vec<[u8; 80]>, height: u32, refused: Sender<Option<(usize, MeshError)>> },
+    /// A look-up in the chain has ended.
+    LookedUp(chain::BlockHash, chain::Answer),
+    /// Turn the sink for trials on or off.
+    BenchSink(bool, Sender<()>),
+    /// Begin a trial with this number: where its figures come, or nothing if one is under way.
+    Bench(Plan, u64, Sender<Option<Receiver<bench::Outcome>>>),
+    /// The links.
+    Peers(Sender<Vec<Peer>>),
+    /// All routes.
+    Routes(Sender<Vec<Route>>),
+    /// The best route to a node.
+    Route(NodeId, Sender<Option<Route>>),
+    /// What that accepts as payment, as far as it was told.
+    Accepts(NodeId, Sender<Option<RouteAccepts>>),
+    /// What it costs to send so many bytes by it.
+    Quote(NodeId, u64, Sender<Option<Priced>>),
+    /// Everything that is counted here.
+    Stats(Sender<Box<Stats>>),
+    /// The link that a datagram to a node takes now.
+    LinkTowards(NodeId, Sender<Option<LinkId>>),
+    /// How a link stands.
+    Sight(LinkId, Sender<Option<Sight>>),
+    /// Whether everything durable was written that must be.
+    IsQuiet(Sender<bool>),
+    /// Take nothing more in: the links, which send what is queued on them.
+    Stop(Sender<Vec<Carriage>>),
+    /// Look into the engine, or meddle with it.
+    #[cfg(test)]
+    Inspect(Box<dyn FnOnce(&mut Engine) + Send>),
 }
 
 /// The state machine and what carries its actions out.
@@ -61,7 +102,7 @@ pub(crate) struct Engine {
     links_first: bool,
     next_tick: Micros,
     next_overdue: Micros,
-    pub(crate) stop: bool,
+    stop: bool,
 }
 
 /// What ended the wait.
@@ -69,6 +110,7 @@ enum Woken {
     Event(LinkEvent),
     Command(Command),
     Committed(Committed),
+    /// It is time for something, or the load generator or the sink has sent.
     Time,
     Closed,
 }
@@ -82,7 +124,6 @@ impl Engine {
         commands: Receiver<Command>,
         committed: Receiver<Committed>,
     ) -> Self {
-        let (next_tick, next_overdue) = (0, OVERDUE_TICK);
         Self {
             mesh,
             shell,
@@ -91,9 +132,18 @@ impl Engine {
             commands,
             committed,
             links_first: true,
-            next_tick,
-            next_overdue,
+            next_tick: 0,
+            next_overdue: 0,
             stop: false,
+        }
+    }
+
+    /// Tells the state machine what the store remembers, before any link is there.
+    pub(crate) fn restore(&mut self, record: Record) -> Result<(), Misuse> {
+        let now = self.shell.clock.now();
+        match self.drive(now, Input::Persisted { record }, Origin::Other) {
+            Outcome::Misused(misuse) => Err(misuse),
+            _ => Ok(()),
         }
     }
 
@@ -102,14 +152,9 @@ impl Engine {
         let mut timer = Timer::never();
         let mut timer_at = Micros::MAX;
         while !self.stop {
-            self.time();
             let woken = match self.at_hand() {
                 Some(woken) => woken,
-                None if self.pump() => {
-                    self.shell.links.wake_writers();
-                    yield_now().await;
-                    continue;
-                }
+                None if self.pump() => Woken::Time,
                 None => {
                     self.shell.links.wake_writers();
                     let until = self.deadline();
@@ -125,31 +170,20 @@ impl Engine {
                     woken
                 }
             };
+            // Whatever has come counts before time passes for its link: it is treated below.
+            let now = self.shell.clock.now();
+            self.time(now);
             match woken {
-                Woken::Event(event) => {
-                    self.event(event);
-                    self.shell.links.wake_writers();
-                    // Lets the writers run before more is taken in.
-                    yield_now().await;
-                }
-                Woken::Command(command) => {
-                    self.command(command);
-                    self.shell.links.wake_writers();
-                    yield_now().await;
-                }
-                Woken::Committed(result) => self.committed(result),
+                Woken::Event(event) => self.event(now, event),
+                Woken::Command(command) => self.command(now, command),
+                Woken::Committed(result) => self.committed(now, result),
                 Woken::Time => {}
                 Woken::Closed => break,
             }
+            self.shell.links.wake_writers();
+            // Lets the writers run before more is taken in.
+            yield_now().await;
         }
-    }
-
-    fn deadline(&self) -> Micros {
-        let mesh = self.shell.until.unwrap_or(Micros::MAX);
-        let repeats = self.shell.repeats.due().into_iter().chain(self.shell.retries.due());
-        let repeat = repeats.min().unwrap_or(Micros::MAX);
-        let own = self.shell.waitlist.due().min(self.bench.deadline()).min(repeat);
-        mesh.min(self.next_tick).min(self.next_overdue).min(own)
     }
 
     fn at_hand(&mut self) -> Option<Woken> {
@@ -195,58 +229,7 @@ impl Engine {
         or(event, or(command, or(committed, time))).await
     }
 
-    /// Does what is due by now.
-    fn time(&mut self) {
-        let now = self.shell.clock.now();
-        if self.shell.until.is_some_and(|until| until <= now) {
-            self.give(now, Input::Timer);
-        }
-        while let Some(repeat) = self.shell.repeats.take(now, self.mesh.unix()) {
-            self.shell.repeating(&repeat);
-            match self.mesh.handle(now, Input::Repeat { packet: &repeat.packet }) {
-                Ok(()) => self.drain(now, &repeat.packet, Origin::Repeat),
-                Err(misuse) => tracing::error!(%misuse, "the state machine was misused"),
-            }
-            if let Some(reason) = self.shell.not_repeated.take() {
-                self.shell.repeat_refused(now, repeat, reason);
-            }
-            self.settle(now);
-        }
-        while let Some(own) = self.shell.retries.take(now) {
-            self.send(now, own);
-        }
-        if self.next_tick <= now {
-            self.next_tick = now.saturating_add(TICK);
-            match Clock::unix() {
-                Some(unix) => self.give(now, Input::WallClock { unix }),
-                None => tracing::warn!("the system's clock is set before 1970: no payment passes"),
-            }
-            self.shell.housekeeping();
-        }
-        while let Some(own) = self.shell.waitlist.pop_overdue(now) {
-            self.shell.refuse_for_room(own);
-        }
-        if self.next_overdue <= now {
-            self.next_overdue = now.saturating_add(OVERDUE_TICK);
-            self.overdue(now);
-            for (link, room) in self.shell.links.look() {
-                for lane in room.lanes() {
-                    self.give(now, Input::Congestion { link, lane, full: false });
-                    self.room(now);
-                }
-            }
-        }
-    }
-
-    /// Says whether paid datagrams for this node have room, where that has changed.
-    fn tell_inbox(&mut self, now: Micros) {
-        for input in self.shell.deliveries.changes() {
-            self.settle_input(now, input);
-        }
-    }
-
-    fn event(&mut self, event: LinkEvent) {
-        let now = self.shell.clock.now();
+    fn event(&mut self, now: Micros, event: LinkEvent) {
         self.tell_inbox(now);
         match event {
             LinkEvent::Batch(batch) => self.batch(now, batch),
@@ -260,34 +243,16 @@ impl Engine {
             LinkEvent::Down { link, reason } => self.close(now, link, &reason),
             LinkEvent::Room { link, lane } => {
                 self.give(now, Input::Congestion { link, lane, full: false });
+                self.settle(now);
                 self.room(now);
             }
             LinkEvent::Alive { link, incoming } => {
+                self.shell.links.treated(link);
                 self.give(now, Input::LinkAlive { link, incoming });
             }
             LinkEvent::Measured { link, quality } => {
                 self.give(now, Input::LinkMeasured { link, quality });
             }
-        }
-    }
-
-    fn command(&mut self, command: Command) {
-        let now = self.shell.clock.now();
-        self.tell_inbox(now);
-        match command {
-            Command::Send(own) => self.send(now, *own),
-            Command::Job(job) => {
-                job(self);
-                self.settle(now);
-            }
-        }
-    }
-
-    /// Gives an input without bytes.
-    pub(crate) fn give(&mut self, now: Micros, input: Input<'_>) {
-        match self.mesh.handle(now, input) {
-            Ok(()) => self.drain(now, &[], Origin::Other),
-            Err(misuse) => tracing::error!(%misuse, "the state machine was misused"),
         }
         self.settle(now);
     }
@@ -308,6 +273,92 @@ impl Engine {
         self.shell.links.received(link, buffer, received);
     }
 
+    fn packet(&mut self, now: Micros, link: LinkId, packet: &mut [u8]) {
+        let input = Input::MessageReceived { link, packet: &mut *packet };
+        match self.drive(now, input, Origin::Other) {
+            Outcome::Parked(ticket) => {
+                self.shell.park(ticket, Waiting::Packet(link, packet.to_vec()));
+            }
+            Outcome::Delivered(delivery, payload) => {
+                self.delivered(now, delivery, packet.get(payload));
+            }
+            _ => {}
+        }
+        if packet.get(KIND) == Some(&(Kind::Hello as u8)) {
+            self.shell.links.note_hello(link, packet);
+        }
+        self.settle(now);
+    }
+
+    fn drive(&mut self, now: Micros, input: Input<'_>, origin: Origin<'_>) -> Outcome {
+        drive(&mut self.mesh, &mut self.shell, now, input, origin)
+    }
+
+    /// Gives an input of which nothing is left to do here.
+    fn give(&mut self, now: Micros, input: Input<'_>) {
+        if let Outcome::Refused(reason) = self.drive(now, input, Origin::Other) {
+            self.shell.count_own_refusal(reason);
+        }
+    }
+
+    /// Gives the inputs that the actions carried out have caused.
+    fn settle(&mut self, now: Micros) {
+        while let Some(next) = self.shell.todo.pop_front() {
+            match next {
+                FollowUp::Full(link, lane) => {
+                    self.give(now, Input::Congestion { link, lane, full: true });
+                }
+                FollowUp::Resume(ticket) => self.resume(now, ticket),
+                FollowUp::Block(ticket, block) => {
+                    self.give(now, Input::PaymentVerified { ticket, block });
+                }
+                FollowUp::Close(link, reason) => self.close(now, link, &reason),
+                FollowUp::Inbox => self.tell_inbox(now),
+                FollowUp::Stopped { sequence, reporter, cause } => {
+                    if !self.bench.stopped(sequence) {
+                        self.shell.own.stopped(now, sequence, reporter, cause);
+                    }
+                }
+            }
+        }
+    }
+
+    fn resume(&mut self, now: Micros, ticket: Ticket) {
+        match self.shell.parked.take(ticket) {
+            Some(Waiting::Packet(link, mut packet)) => {
+                let input = Input::Resumed { ticket, packet: &mut packet };
+                match self.drive(now, input, Origin::Other) {
+                    Outcome::Parked(ticket) => {
+                        self.shell.park(ticket, Waiting::Packet(link, packet));
+                    }
+                    Outcome::Delivered(delivery, payload) => {
+                        self.delivered(now, delivery, packet.get(payload));
+                    }
+                    _ => {}
+                }
+            }
+            Some(Waiting::Own(own)) => self.send(now, own),
+            // It was dropped, with a reason, when there was no room for it.
+            None => {}
+        }
+    }
+
+    /// A packet was for this node: a trial's, or to be fetched.
+    fn delivered(&mut self, now: Micros, mut delivery: Delivery, payload: Option<&[u8]>) {
+        let payload = payload.unwrap_or_default();
+        if !self.bench.takes(now, delivery.source, payload) {
+            delivery.payload = payload.to_vec();
+            self.shell.deliver(delivery);
+        }
+    }
+
+    /// Says whether paid datagrams for this node have room, where that has changed.
+    fn tell_inbox(&mut self, now: Micros) {
+        for input in self.shell.deliveries.changes() {
+            self.give(now, input);
+        }
+    }
+
     /// A link has no memory for a packet that comes in parts: another that holds some and does
     /// nothing gives way, or it does.
     fn starved(&mut self, now: Micros, link: LinkId) {
@@ -319,345 +370,50 @@ impl Engine {
         }
     }
 
-    fn overdue(&mut self, now: Micros) {
-        for (link, reason) in self.shell.links.overdue(now) {
-            self.close(now, link, &reason);
-        }
-    }
-
-    fn packet(&mut self, now: Micros, link: LinkId, packet: &mut [u8]) {
-        match self.mesh.handle(now, Input::MessageReceived { link, packet }) {
-            Ok(()) => {
-                self.drain(now, packet, Origin::Other);
-                if packet.get(KIND) == Some(&(Kind::Hello as u8)) {
-                    self.shell.links.note_hello(link, packet);
-                }
-                if let Some(ticket) = self.shell.parked_as.take() {
-                    self.shell.park(ticket, Waiting::Packet(link, packet.to_vec()));
-                }
-            }
-            Err(misuse) => tracing::error!(%misuse, "the state machine was misused"),
-        }
-        self.settle(now);
-    }
-
-    pub(crate) fn send(&mut self, now: Micros, own: OwnSend) {
-        self.send_without_settling(now, own);
-        self.settle(now);
-    }
-
-    fn send_without_settling(&mut self, now: Micros, own: OwnSend) {
-        let until = Waitlist::until(now);
-        let refused = match self.shell.waitlist.has(&own.destination) {
-            true => Err(own),
-            false => self.try_send(now, own),
-        };
-        let too_much = refused.or_else(|own| self.shell.waitlist.put(until, own));
-        if let Err(own) = too_much {
-            self.shell.refuse_for_room(own);
-        }
-    }
-
-    /// A link has room again: own datagrams that waited for it go, in their order.
-    fn room(&mut self, now: Micros) {
-        self.bench.room();
-        // Of those to one node none passes another.
-        let mut full = Vec::new();
-        for _ in 0..self.shell.waitlist.len() {
-            let Some((until, own)) = self.shell.waitlist.pop() else { return };
-            let own = match full.contains(&own.destination) {
-                true => own,
-                false => match self.try_send(now, own) {
-                    Ok(()) => {
-                        self.settle(now);
-                        continue;
-                    }
-                    Err(own) => own,
-                },
-            };
-            full.push(own.destination);
-            self.shell.waitlist.put_back(until, own);
-        }
-    }
-
-    /// Sends an own datagram, or gives it back if its link is full.
-    fn try_send(&mut self, now: Micros, own: OwnSend) -> Result<(), OwnSend> {
-        if self.shell.is_unreachable(now, &own.destination)
-            && self.mesh.table().find_route(&own.destination, now).is_none()
-        {
-            self.shell.tell(own.progress, Progress::Refused(RoutingReason::NoRoute.into()));
-            return Ok(());
-        }
-        let OwnSend { destination, payload, proof, unchecked, .. } = &own;
-        let input =
-            Input::Send { destination: *destination, payload, proof, unchecked: *unchecked };
-        match self.mesh.handle(now, input) {
-            Ok(()) => {
-                self.drain(now, payload, Origin::Own(&own.progress));
-                if let Some(ticket) = self.shell.parked_as.take() {
-                    self.shell.park(ticket, Waiting::Own(own));
-                } else if std::mem::take(&mut self.shell.no_room) {
-                    return Err(own);
-                } else if let Some(sequence) = self.shell.sent_free.take() {
-                    self.shell.retries.keep(now, sequence, own);
-                }
-            }
-            Err(misuse) => tracing::error!(%misuse, "the state machine was misused"),
-        }
-        Ok(())
-    }
-
-    /// Lets the load generator and the sink send; `false` if neither has anything.
-    fn pump(&mut self) -> bool {
-        if self.shell.durable.stalled() || !self.bench.active() {
-            return false;
-        }
-        let now = self.shell.clock.now();
-        let mut sent = false;
-        // Few at a time: answers and writers are to get their turn.
-        for _ in 0..32 {
-            let Some((destination, from, payload)) = self.bench.next(now) else { break };
-            let input = Input::Send { destination, payload, proof: &[], unchecked: false };
-            if let Err(misuse) = self.mesh.handle(now, input) {
-                tracing::error!(%misuse, "the state machine was misused");
-                break;
-            }
-            loop {
-                match self.mesh.poll() {
-                    Action::Wait { until } => {
-                        self.shell.until = until;
-                        break;
-                    }
-                    action => self.shell.execute(now, action, payload, Origin::Bench),
-                }
-            }
-            if let Some(ticket) = self.shell.parked_as.take() {
-                let own = OwnSend {
-                    destination,
-                    payload: payload.to_vec(),
-                    proof: Vec::new(),
-                    unchecked: false,
-                    progress: smol::channel::bounded(1).0,
-                    until: 0,
-                    retries: 0,
-                };
-                self.shell.park(ticket, Waiting::Own(own));
-            }
-            let outcome = self.shell.bench_outcome.take();
-            self.bench.sent(from, outcome);
-            self.settle(now);
-            sent = true;
-        }
-        sent
-    }
-
-    fn drain(&mut self, now: Micros, input: &[u8], origin: Origin<'_>) {
-        loop {
-            match self.mesh.poll() {
-                Action::Wait { until } => {
-                    self.shell.until = until;
-                    return;
-                }
-                Action::Verdict(Verdict::Deliver { source, payload, after: None, .. })
-                    if self.bench.takes(
-                        now,
-                        source,
-                        input.get(payload.clone()).unwrap_or_default(),
-                    ) => {}
-                action => self.shell.execute(now, action, input, origin),
-            }
-        }
-    }
-
-    /// Gives the inputs that the actions carried out have caused.
-    fn settle(&mut self, now: Micros) {
-        while let Some(next) = self.shell.todo.pop_front() {
-            match next {
-                FollowUp::Full(link, lane) => {
-                    self.settle_input(now, Input::Congestion { link, lane, full: true });
-                }
-                FollowUp::Resume(ticket) => self.resume(now, ticket),
-                FollowUp::Block(ticket, block) => {
-                    self.settle_input(now, Input::PaymentVerified { ticket, block });
-                }
-                FollowUp::Close(link, reason) => self.close(now, link, &reason),
-                FollowUp::Inbox => self.tell_inbox(now),
-                FollowUp::Stopped { sequence, reporter, cause } => {
-                    if !self.bench.stopped(sequence) {
-                        self.shell.stopped(now, sequence, reporter, cause);
-                    }
-                }
-            }
-        }
-    }
-
-    fn settle_input(&mut self, now: Micros, input: Input<'_>) {
-        match self.mesh.handle(now, input) {
-            Ok(()) => self.drain(now, &[], Origin::Other),
-            Err(misuse) => tracing::error!(%misuse, "the state machine was misused"),
-        }
-    }
-
-    fn resume(&mut self, now: Micros, ticket: Ticket) {
-        match self.shell.unpark(ticket) {
-            Some(Waiting::Packet(link, mut packet)) => {
-                match self.mesh.handle(now, Input::Resumed { ticket, packet: &mut packet }) {
-                    Ok(()) => self.drain(now, &packet, Origin::Other),
-                    Err(misuse) => tracing::error!(%misuse, "the state machine was misused"),
-                }
-                if let Some(ticket) = self.shell.parked_as.take() {
-                    self.shell.park(ticket, Waiting::Packet(link, packet));
-                }
-            }
-            Some(Waiting::Own(own)) => self.send_without_settling(now, own),
-            // It was dropped, with a reason, when there was no room for it.
-            None => {}
-        }
-    }
-
-    /// Gives block headers, the first of this height. Stops at the first that is refused,
-    /// and tells its place and why.
-    pub(crate) fn headers(
-        &mut self,
-        headers: &[[u8; 80]],
-        height: u32,
-    ) -> Option<(usize, MeshError)> {
-        let now = self.shell.clock.now();
-        for (place, (header, height)) in headers.iter().zip(height..).enumerate() {
-            if let Err(misuse) = self.mesh.handle(now, Input::BlockHeader { header, height }) {
-                tracing::error!(%misuse, "the state machine was misused");
-            }
-            let mut refused = None;
-            loop {
-                match self.mesh.poll() {
-                    Action::Wait { until } => {
-                        self.shell.until = until;
-                        break;
-                    }
-                    // Whoever gave it is told; it is no neighbour's.
-                    Action::Verdict(Verdict::Reject { link: None, reason, .. }) => {
-                        refused = Some((place, reason));
-                    }
-                    action => self.shell.execute(now, action, &[], Origin::Other),
-                }
-            }
-            if refused.is_some() {
-                return refused;
-            }
-        }
-        None
-    }
-
-    /// A look-up in the chain has ended.
-    pub(crate) fn looked_up(
-        &mut self,
-        hash: &[u8; 32],
-        answer: &Result<Option<KnownHeader>, ChainError>,
-    ) {
-        let block = *answer.as_ref().unwrap_or(&None);
-        let tickets = self.shell.chain.answered(hash, answer);
-        self.shell.todo.extend(tickets.into_iter().map(|ticket| FollowUp::Block(ticket, block)));
-    }
-
     /// Closes a link and tells the state machine; does nothing if it is gone.
     fn close(&mut self, now: Micros, link: LinkId, reason: &str) {
         if self.shell.links.close(now, link, reason).is_some() {
-            self.settle_input(now, Input::PeerDisconnected { link });
+            self.give(now, Input::PeerDisconnected { link });
             self.settle(now);
         }
     }
+}
 
-    fn committed(&mut self, result: Committed) {
-        let now = self.shell.clock.now();
-        match result {
-            Ok(number) => {
-                for held in self.shell.durable.committed(number) {
-                    self.release(now, held);
-                }
-                if std::mem::take(&mut self.shell.durable.failed) {
-                    tracing::warn!("the store can be written again: payments are accepted");
-                    self.settle_input(now, Input::StoreRecovered);
-                }
-                self.shell.links.wake_writers();
-            }
-            Err(error) => {
-                tracing::error!(
-                    error,
-                    waiting = self.shell.durable.waiting(),
-                    "the store cannot be written: no payment is accepted until it can, and what \
-                     was accepted waits"
-                );
-                self.shell.durable.failed = true;
-                self.settle_input(now, Input::StoreFailed);
-            }
+/// Gives the state machine an input and carries out what it decides; there is no other place
+/// where that is done. Whoever gave the input acts on the outcome, and then has
+/// [`Engine::settle`] do what follows.
+fn drive(
+    mesh: &mut HostMesh,
+    shell: &mut Shell,
+    now: Micros,
+    input: Input<'_>,
+    origin: Origin<'_>,
+) -> Outcome {
+    let (handled, bytes): (_, &[u8]) = match input {
+        Input::MessageReceived { link, packet } => {
+            let input = Input::MessageReceived { link, packet: &mut *packet };
+            (mesh.handle(now, input), packet)
         }
-        self.settle(now);
-    }
-
-    fn release(&mut self, now: Micros, held: Held) {
-        match held {
-            Held::Packet { link, priority, bytes, progress } => {
-                let sent = self.shell.push_held(link, priority, &bytes);
-                if let Some((who, progress)) = progress {
-                    let gone = Progress::Refused(NetworkReason::LinkClosed.into());
-                    self.shell.tell(who, if sent { progress } else { gone });
-                }
-            }
-            Held::Delivery { source, sequence, protocol, earned_msat, payload } => {
-                if earned_msat > 0 {
-                    self.shell.deliveries.expect_no_more(source, payload.len());
-                }
-                if !self.bench.takes(now, source, &payload) {
-                    self.shell.deliver(source, sequence, protocol, earned_msat, payload);
-                }
-            }
-            Held::Payment { event, own, settlement } => {
-                self.shell.booked(event, own, settlement);
-            }
+        Input::Resumed { ticket, packet } => {
+            (mesh.handle(now, Input::Resumed { ticket, packet: &mut *packet }), packet)
         }
+        Input::Send { payload, .. } => (mesh.handle(now, input), payload),
+        Input::Repeat { packet } => (mesh.handle(now, input), packet),
+        _ => (mesh.handle(now, input), &[]),
+    };
+    if let Err(misuse) = handled {
+        tracing::error!(%misuse, "the state machine was misused");
+        return Outcome::Misused(misuse);
     }
-
-    /// The node stops: what waits for the store is not done.
-    pub(crate) fn give_up(&mut self) {
-        let waiting = self.shell.durable.give_up();
-        if !waiting.is_empty() {
-            tracing::error!(waiting = waiting.len(), "not sent: its payment could not be written");
-        }
-        let now = self.shell.clock.now();
-        for held in waiting {
-            let Some((link, room)) = self.shell.refuse_held(held) else { continue };
-            for lane in room.lanes() {
-                self.settle_input(now, Input::Congestion { link, lane, full: false });
+    let mut outcome = Outcome::Done;
+    loop {
+        match mesh.poll() {
+            Action::Wait { until } => {
+                shell.until = until;
+                return outcome;
             }
+            Action::Verdict(verdict) => outcome = shell.judged(now, verdict, bytes, origin),
+            action => shell.execute(now, action, bytes, origin),
         }
-    }
-
-    /// The link that a datagram to a node takes now.
-    pub(crate) fn link_towards(&self, destination: NodeId) -> Option<LinkId> {
-        let table = self.mesh.table();
-        let route = table.find_route(&destination, self.shell.clock.now())?;
-        let first = route.path().first().copied().unwrap_or(destination.hop());
-        table.neighbours.live(first).map(|neighbour| neighbour.link)
-    }
-
-    /// Whether everything durable was written that must be.
-    pub(crate) fn quiet(&self) -> bool {
-        !self.shell.durable.waits()
-    }
-
-    /// Looks for a route with an input that does so, and tells whether one was found.
-    pub(crate) fn find(
-        &mut self,
-        input: Input<'_>,
-        destination: NodeId,
-        who: smol::channel::Sender<bool>,
-    ) {
-        let now = self.shell.clock.now();
-        self.shell.searches.entry(destination).or_default().push(who);
-        match self.mesh.handle(now, input) {
-            Ok(()) => self.drain(now, &[], Origin::Search(destination)),
-            Err(misuse) => tracing::error!(%misuse, "the state machine was misused"),
-        }
-        self.settle(now);
     }
 }

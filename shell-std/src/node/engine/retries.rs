@@ -81,6 +81,12 @@ impl Retries {
         Some(own)
     }
 
+    /// How many are kept.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.kept.len()
+    }
+
     /// Forgets those for which nobody waits any more.
     pub(crate) fn housekeeping(&mut self) {
         let idle =

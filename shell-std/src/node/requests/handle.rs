@@ -2,14 +2,16 @@
 
 use super::super::clock::Clock;
 use super::super::deliveries::Deliveries;
-use super::super::engine::{Command, Engine};
+use super::super::engine::Command;
+use super::super::engine::reports::Sight;
 use super::super::progress::{OwnSend, Progress};
 use super::super::status::DialStatus;
 use super::super::transport::all::TransportStatus;
 use crate::bench::{Outcome, Plan, Protocol};
 use crate::config::Settings;
+use crate::rpc::types::PeerState;
 use blvm_mesh_core::id::NodeId;
-use blvm_mesh_core::mesh::{Input, Quote};
+use blvm_mesh_core::mesh::Quote;
 use blvm_mesh_core::payment::proof::INSTANT_SETTLEMENT;
 use blvm_mesh_core::payment::replay::REPEATS;
 use blvm_mesh_core::time::Micros;
@@ -78,21 +80,6 @@ enum Heard {
 /// Pause between looks at a link.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// How a link stands on which a datagram was sent.
-#[derive(Debug, Clone, Copy)]
-struct Sight {
-    /// Bytes that the link has taken, and those before it.
-    taken: u64,
-    queued: u64,
-    /// When something was last heard of the neighbour, by the node's clock.
-    heard: Micros,
-    /// How soon it answers a datagram; 0: it need not.
-    keepalive: Micros,
-    /// Whether answers take longer than over others.
-    slow: bool,
-    now: Micros,
-}
-
 impl NodeHandle {
     /// The node's identity.
     pub fn id(&self) -> NodeId {
@@ -150,7 +137,7 @@ impl NodeHandle {
         let waits = Micros::try_from(wait.as_micros()).unwrap_or(Micros::MAX);
         let until = if wait.is_zero() { 0 } else { self.clock.now().saturating_add(waits) };
         let own = OwnSend { destination, payload, proof, unchecked, progress, until, retries: 0 };
-        self.command(Command::Send(Box::new(own))).await?;
+        self.commands.send(Command::Send(Box::new(own))).await.map_err(|_| Gone)?;
         let mut fate = Fate::new(told.recv().await.map_err(|_| Gone)?);
         if wait.is_zero() {
             return Ok(fate);
@@ -228,19 +215,8 @@ impl NodeHandle {
     /// was heard after that, and `span` has passed. `None` if the link ends before, or the
     /// neighbour need not answer.
     async fn settle(&self, destination: NodeId, span: Duration) -> Option<()> {
-        let link = self.job(move |engine| engine.link_towards(destination)).await.ok()??;
-        let look = || async move {
-            let sight = self.job(move |engine| {
-                let known = engine.mesh.table().neighbours.get(link)?;
-                let state = engine.shell.links.get(link)?;
-                let sent = state.sent();
-                let (taken, queued) = (sent.bytes, sent.waiting as u64);
-                let (heard, keepalive, slow) = (known.heard, known.keepalive, state.is_slow());
-                let now = engine.shell.clock.now();
-                Some(Sight { taken, queued, heard, keepalive, slow, now })
-            });
-            sight.await.ok().flatten()
-        };
+        let link = self.ask(|who| Command::LinkTowards(destination, who)).await.ok()??;
+        let look = || async move { self.ask(|who| Command::Sight(link, who)).await.ok().flatten() };
         let first = look().await?;
         let mut sight = first;
         let span = if first.slow { span.max(Duration::from_micros(first.keepalive)) } else { span };
@@ -264,7 +240,7 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`].
     pub async fn find_route(&self, destination: NodeId) -> Result<bool, Gone> {
-        self.find(Input::FindRoute { destination }, destination).await
+        self.find(destination, false).await
     }
 
     /// The same, and asks all nodes on the route which payments they accept: whoever tells it
@@ -273,13 +249,11 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`].
     pub async fn find_accepted(&self, destination: NodeId) -> Result<bool, Gone> {
-        self.find(Input::FindAccepted { destination }, destination).await
+        self.find(destination, true).await
     }
 
-    async fn find(&self, input: Input<'static>, destination: NodeId) -> Result<bool, Gone> {
-        let (who, found) = smol::channel::bounded(1);
-        self.job(move |engine| engine.find(input, destination, who)).await?;
-        found.recv().await.map_err(|_| Gone)
+    async fn find(&self, destination: NodeId, accepted: bool) -> Result<bool, Gone> {
+        self.ask(|found| Command::Find { destination, accepted, found }).await
     }
 
     /// What it takes to send `bytes` by the best route known now.
@@ -287,7 +261,8 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`].
     pub async fn quote(&self, destination: NodeId, bytes: u64) -> Result<Option<Quote>, Gone> {
-        self.job(move |engine| engine.mesh.quote(&destination, bytes)).await
+        let priced = self.ask(|who| Command::Quote(destination, bytes, who)).await?;
+        Ok(priced.and_then(|priced| priced.quote))
     }
 
     /// Neighbours that are up.
@@ -295,10 +270,8 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`].
     pub async fn neighbours(&self) -> Result<Vec<NodeId>, Gone> {
-        self.job(|engine| {
-            engine.shell.links.iter().filter(|(_, l)| l.up).map(|(_, l)| l.peer).collect()
-        })
-        .await
+        let peers = self.ask(Command::Peers).await?.into_iter();
+        Ok(peers.filter(|peer| peer.state == PeerState::Up).map(|peer| peer.node_id).collect())
     }
 
     /// Turns the sink for trials of `bench` on or off.
@@ -306,7 +279,7 @@ impl NodeHandle {
     /// # Errors
     /// [`Gone`].
     pub async fn bench_sink(&self, on: bool) -> Result<(), Gone> {
-        self.job(move |engine| engine.bench.set_sink(on)).await
+        self.ask(|done| Command::BenchSink(on, done)).await
     }
 
     /// Measures the way to another node, whose sink must be on, for so long.
@@ -328,34 +301,20 @@ impl NodeHandle {
         let mut trial = [0; 8];
         // Without random bytes trials merely are not told apart as well.
         let _ = getrandom::fill(&mut trial);
-        let (who, outcome) = smol::channel::bounded(1);
-        let started = self
-            .job(move |engine| {
-                let now = engine.shell.clock.now();
-                engine.bench.start(plan, u64::from_le_bytes(trial), now, who)
-            })
-            .await?;
-        match started {
-            true => outcome.recv().await.map(Some).map_err(|_| Gone),
-            false => Ok(None),
-        }
+        let trial = u64::from_le_bytes(trial);
+        let Some(figures) = self.ask(|who| Command::Bench(plan, trial, who)).await? else {
+            return Ok(None);
+        };
+        figures.recv().await.map(Some).map_err(|_| Gone)
     }
 
-    /// Runs something in the engine's task and gives its result.
-    pub(crate) async fn job<T: Send + 'static>(
+    /// Gives the engine a command that has an answer, and waits for that.
+    pub(in crate::node) async fn ask<T>(
         &self,
-        job: impl FnOnce(&mut Engine) -> T + Send + 'static,
+        command: impl FnOnce(smol::channel::Sender<T>) -> Command,
     ) -> Result<T, Gone> {
-        let (answer, answered) = smol::channel::bounded(1);
-        let job = Box::new(move |engine: &mut Engine| {
-            // Whoever does not wait any more is not told.
-            let _ = answer.try_send(job(engine));
-        });
-        self.command(Command::Job(job)).await?;
-        answered.recv().await.map_err(|_| Gone)
-    }
-
-    async fn command(&self, command: Command) -> Result<(), Gone> {
-        self.commands.send(command).await.map_err(|_| Gone)
+        let (who, answer) = smol::channel::bounded(1);
+        self.commands.send(command(who)).await.map_err(|_| Gone)?;
+        answer.recv().await.map_err(|_| Gone)
     }
 }

@@ -1,5 +1,6 @@
 //! Block headers that the operator gives.
 
+use super::super::engine::Command;
 use super::Service;
 use crate::rpc::RpcError;
 use crate::rpc::types::{HEADER_LEN, MOST_HEADERS, RefusedHeader, SubmitHeader, SubmittedHeaders};
@@ -20,17 +21,15 @@ impl Service {
         if u32::try_from(count).ok().and_then(|n| height.checked_add(n)).is_none() {
             return Err(RpcError::invalid_params("height: no block is as high as that"));
         }
-        let headers = headers.to_vec();
-        let job = self.node.job(move |engine| {
-            let refused = engine.headers(&headers, height)?;
-            let header = headers.get(refused.0)?;
-            Some((refused, *header))
-        });
-        let refused = job.await?.map(|((place, reason), header)| RefusedHeader {
+        let given = headers.to_vec();
+        let ask = |refused| Command::Headers { headers: given, height, refused };
+        let refused = self.node.ask(ask).await?.map(|(place, reason)| RefusedHeader {
             place,
             // Fits: checked above.
             height: height.saturating_add(place as u32),
-            hash: deserialize::<bitcoin::block::Header>(&header)
+            hash: headers
+                .get(place)
+                .and_then(|header| deserialize::<bitcoin::block::Header>(header).ok())
                 .map(|header| header.block_hash().to_string())
                 .unwrap_or_default(),
             reason: reason.to_string(),

@@ -1,6 +1,5 @@
 //! Answers to what is asked over the socket.
 
-mod accepted;
 pub(super) mod handle;
 mod headers;
 mod issue;

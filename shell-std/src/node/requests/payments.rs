@@ -1,11 +1,12 @@
 //! Quotes, invoices and proofs.
 
+use super::super::engine::Command;
+use super::super::engine::reports::Priced;
 use super::Service;
-use super::accepted::accepted;
 use crate::covenant::Template;
 use crate::rpc::RpcError;
 use crate::rpc::types::{CovenantCost, HopInvoice, Proof, Quote, RequestHopInvoice, Role, Share};
-use blvm_mesh_core::id::{HopId, Network, NodeId};
+use blvm_mesh_core::id::{Network, NodeId};
 use blvm_mesh_core::payment::bolt11::{Invoice, TERMS_PREFIX};
 use blvm_mesh_core::payment::fee::Party;
 use blvm_mesh_core::payment::packed::{self, IssuerHint, PackError};
@@ -32,25 +33,12 @@ impl Service {
         self.ensure_accepted(destination).await?;
         let network = self.node.settings().config.network;
         let source = self.node.id();
-        let job = self.node.job(move |engine| {
-            let now = engine.shell.clock.now();
-            let path = engine.mesh.table().find_route(&destination, now)?.path();
-            let quote = engine.mesh.quote(&destination, bytes);
-            let route = engine.mesh.table().find_route(&destination, now)?;
-            let prices: Vec<u64> = route.hops.iter().map(|(_, t)| t.price(bytes)).collect();
-            let next = path.first().copied().unwrap_or(destination.hop());
-            let neighbour = engine.mesh.table().neighbours.live(next);
-            let link = neighbour.and_then(|n| engine.shell.links.get(n.link));
-            let next = (next, link.map(|link| link.issuers.clone()));
-            let most = most_bytes(path.len(), route.min_packet);
-            let last_price = route.tariff.price(bytes);
-            let accepts = accepted(engine, &destination);
-            Some((quote, prices, last_price, next, most, route.min_packet, accepts))
-        });
-        let Some((quote, prices, last_price, next, most_bytes, min_packet, accepts)) = job.await?
+        let Some(priced) = self.node.ask(|who| Command::Quote(destination, bytes, who)).await?
         else {
             return Err(RpcError::no_route(destination));
         };
+        let Priced { quote, prices_msat, last_price_msat, next, min_packet, accepts, .. } = priced;
+        let most_bytes = most_bytes(priced.hops, min_packet);
         if bytes > most_bytes {
             let packets = bytes.div_ceil(most_bytes.max(1));
             return Err(RpcError::refused(format!(
@@ -78,11 +66,11 @@ impl Service {
             },
         };
         let mut shares = vec![share(source.hop(), Role::Source, 0, Party::Source)];
-        for (place, (hop, price)) in (0..=u8::MAX).zip(quote.hops.iter().zip(prices)) {
+        for (place, (hop, price)) in (0..=u8::MAX).zip(quote.hops.iter().zip(prices_msat)) {
             shares.push(share(*hop, Role::Intermediate, price, Party::Intermediate(place)));
         }
         let party = Party::Destination;
-        shares.push(share(destination.hop(), Role::Destination, last_price, party));
+        shares.push(share(destination.hop(), Role::Destination, last_price_msat, party));
         let mut quote = Quote {
             source,
             destination,
@@ -171,8 +159,9 @@ impl Service {
                     None => Err(PackError::OtherTerms),
                 };
                 if let (Err(PackError::OtherTerms), false) = (&packed, unchecked) {
-                    let path = self.path(destination).await?;
-                    let text = self.quoted.explain(&proof.invoice, destination, bytes, &path);
+                    let hops = self.route(destination).await?.map(|route| route.hops);
+                    let hops = hops.unwrap_or_default();
+                    let text = self.quoted.explain(&proof.invoice, destination, bytes, &hops);
                     return Err(RpcError::refused(text));
                 }
                 // One that commits to something else can be sent as well; it is
@@ -193,15 +182,6 @@ impl Service {
         Ok(out)
     }
 
-    /// The hops of the route known now.
-    async fn path(&self, destination: NodeId) -> Result<Vec<HopId>, RpcError> {
-        let job = self.node.job(move |engine| {
-            let route = engine.mesh.table().find_route(&destination, engine.shell.clock.now());
-            route.map(|route| route.path().to_vec()).unwrap_or_default()
-        });
-        Ok(job.await?)
-    }
-
     /// Hash of the terms of sending so much by the route known now.
     async fn terms_hash(
         &self,
@@ -210,12 +190,24 @@ impl Service {
     ) -> Result<Option<[u8; 32]>, RpcError> {
         self.ensure_route(destination).await?;
         let (source, network) = (self.node.id(), self.node.settings().config.network);
-        let job = self.node.job(move |engine| {
-            let route = engine.mesh.table().find_route(&destination, engine.shell.clock.now())?;
-            let hops = route.path();
-            Some(Terms { network, source, destination, hops: &hops, quota: bytes }.hash())
-        });
-        Ok(job.await?)
+        let route = self.route(destination).await?;
+        Ok(route.map(|route| {
+            let hops = &route.hops;
+            Terms { network, source, destination, hops, quota: bytes }.hash()
+        }))
+    }
+
+    /// Looks for a route and for what it accepts, where either is not known. A route of which
+    /// no answer came stays one.
+    async fn ensure_accepted(&self, destination: NodeId) -> Result<(), RpcError> {
+        let known = self.node.ask(|who| Command::Accepts(destination, who)).await?;
+        if known.is_some()
+            || self.node.find_accepted(destination).await?
+            || self.route(destination).await?.is_some()
+        {
+            return Ok(());
+        }
+        Err(RpcError::no_route(destination))
     }
 }
 

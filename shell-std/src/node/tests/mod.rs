@@ -1,5 +1,6 @@
 //! Real nodes in one process, on loopback ports that the system gives.
 
+mod busy;
 mod covenant;
 mod early;
 mod full;
@@ -17,7 +18,7 @@ use crate::address::{HostPort, PeerAddress, Place};
 use crate::config::Shell as ShellSettings;
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::{Network, NodeId};
-use blvm_mesh_core::mesh::{MeshError, NetworkReason, PaymentReason};
+use blvm_mesh_core::mesh::{Input, MeshError, NetworkReason, PaymentReason};
 use blvm_mesh_core::policy::detect::DetectedProtocol;
 use blvm_mesh_core::policy::mode::MeshMode;
 use blvm_mesh_core::wire::route_error::Cause;
@@ -135,6 +136,21 @@ fn settings(mode: MeshMode) -> Settings {
             bench_sink: false,
             threads: 1,
         },
+    }
+}
+
+impl NodeHandle {
+    /// Runs something in the engine's task and gives its result.
+    async fn job<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Engine) -> T + Send + 'static,
+    ) -> Result<T, Gone> {
+        self.ask(|who| {
+            Command::Inspect(Box::new(move |engine| {
+                let _ = who.try_send(job(engine));
+            }))
+        })
+        .await
     }
 }
 

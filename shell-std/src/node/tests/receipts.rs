@@ -43,7 +43,7 @@ fn the_receipt_of_what_is_paid_for_ends_the_wait_and_the_keeping() {
             assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
             assert_eq!(delivery(&c).await.payload, data);
         }
-        let due = a.handle().job(|engine| engine.shell.repeats.due()).await.unwrap();
+        let due = a.handle().job(|engine| engine.shell.own.repeats.due()).await.unwrap();
         assert_eq!(due, None, "nothing is kept");
         let free = send_and_wait(&source, to, &ping(1), None, 60_000).await;
         assert_eq!(free.outcome, Outcome::Sent, "what is free has no receipt");
@@ -82,7 +82,7 @@ fn what_a_relay_has_lost_without_a_word_is_sent_again_and_its_sender_told() {
             linked(&c, &again).await;
             let hurry = |engine: &mut engine::Engine| {
                 let now = engine.shell.clock.now();
-                engine.shell.repeats.hurry(now);
+                engine.shell.own.repeats.hurry(now);
             };
             a.handle().job(hurry).await.unwrap();
             again

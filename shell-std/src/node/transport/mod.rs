@@ -161,7 +161,8 @@ impl Offer {
         let (returned, buffers) = smol::channel::bounded(BUFFERS);
         let (open, closed) = smol::channel::bounded(1);
         let (all_sent, sent) = smol::channel::bounded(1);
-        let to_engine = LinkReport { link, engine: ToEngine { events: self.events } };
+        let engine = ToEngine { events: self.events };
+        let to_engine = LinkReport { link, engine, share: share.clone() };
         let max_packet = self.neighbour.limits.egress.max_packet;
         let report = to_engine.clone();
         let inlet = Inlet { report, share: share.clone(), max_packet, buffers, made: 0 };
@@ -215,6 +216,7 @@ impl Ended {
 struct LinkReport {
     link: LinkId,
     engine: ToEngine,
+    share: Arc<Share>,
 }
 
 impl LinkReport {
@@ -224,7 +226,14 @@ impl LinkReport {
 
     /// Bytes came; whether they are part of a packet that is not complete.
     async fn alive(&self, incoming: bool) -> Result<(), Stopped> {
-        self.engine.tell(LinkEvent::Alive { link: self.link, incoming }).await
+        self.heard(LinkEvent::Alive { link: self.link, incoming }).await
+    }
+
+    /// Tells what shows that the neighbour is there, also while the engine is behind. Whoever
+    /// gives up waiting for this gives up the link.
+    async fn heard(&self, event: LinkEvent) -> Result<(), Stopped> {
+        self.share.note_untreated();
+        self.engine.tell(event).await
     }
 
     /// There is no memory for a packet that comes in parts.
@@ -296,7 +305,7 @@ impl Inlet {
     async fn hand_over(&self, mut buffer: Buffer) -> Result<(), Stopped> {
         buffer.count();
         let batch = Batch { link: self.report.link, buffer };
-        self.report.engine.tell(LinkEvent::Batch(batch)).await
+        self.report.heard(LinkEvent::Batch(batch)).await
     }
 
     /// Hands a copy of one packet over. Before the hello was taken it waits for the engine,

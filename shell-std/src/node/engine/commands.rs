@@ -1,0 +1,83 @@
+//! What clients want of the engine.
+
+use super::reports;
+use super::shell::{FollowUp, Origin, Outcome};
+use super::{Command, Engine, chain};
+use blvm_mesh_core::mesh::{Input, MeshError};
+use blvm_mesh_core::time::Micros;
+use smol::channel::Sender;
+
+/// Whoever does not wait any more is not told.
+fn answer<T>(who: &Sender<T>, answer: T) {
+    let _ = who.try_send(answer);
+}
+
+impl Engine {
+    pub(super) fn command(&mut self, now: Micros, command: Command) {
+        self.tell_inbox(now);
+        let (mesh, shell) = (&self.mesh, &self.shell);
+        match command {
+            Command::Send(own) => self.send(now, *own),
+            Command::Find { destination, accepted, found } => {
+                self.find(now, destination, accepted, found);
+            }
+            Command::Headers { headers, height, refused } => {
+                answer(&refused, self.headers(now, &headers, height));
+            }
+            Command::LookedUp(hash, block) => self.looked_up(&hash, &block),
+            Command::BenchSink(on, done) => {
+                self.bench.set_sink(on);
+                answer(&done, ());
+            }
+            Command::Bench(plan, trial, figures) => {
+                answer(&figures, self.bench.start(plan, trial, now));
+            }
+            Command::Peers(who) => answer(&who, reports::peers(mesh, &shell.links, now)),
+            Command::Routes(who) => answer(&who, reports::routes(mesh, now)),
+            Command::Route(to, who) => answer(&who, reports::route(mesh, &to, now)),
+            Command::Accepts(to, who) => answer(&who, reports::accepts(mesh, &shell.links, &to)),
+            Command::Quote(to, bytes, who) => {
+                answer(&who, reports::quote(mesh, &shell.links, &to, bytes, now));
+            }
+            Command::Stats(who) => answer(&who, Box::new(reports::stats(mesh, shell))),
+            Command::LinkTowards(to, who) => answer(&who, reports::link_towards(mesh, &to, now)),
+            Command::Sight(link, who) => {
+                answer(&who, reports::sight(mesh, &shell.links, link, now))
+            }
+            Command::IsQuiet(who) => answer(&who, !shell.durable.waits()),
+            Command::Stop(links) => {
+                self.stop = true;
+                self.shell.durable.close();
+                self.give_up(now);
+                answer(&links, self.shell.links.finish());
+            }
+            #[cfg(test)]
+            Command::Inspect(look) => look(self),
+        }
+        self.settle(now);
+    }
+
+    /// Gives block headers, the first of this height. Stops at the first that is refused,
+    /// and tells its place and why: it is no neighbour's, and not counted.
+    fn headers(
+        &mut self,
+        now: Micros,
+        headers: &[[u8; 80]],
+        height: u32,
+    ) -> Option<(usize, MeshError)> {
+        for (place, (header, height)) in headers.iter().zip(height..).enumerate() {
+            let input = Input::BlockHeader { header, height };
+            if let Outcome::Refused(reason) = self.drive(now, input, Origin::Other) {
+                return Some((place, reason));
+            }
+        }
+        None
+    }
+
+    /// A look-up in the chain has ended.
+    fn looked_up(&mut self, hash: &chain::BlockHash, answer: &chain::Answer) {
+        let block = *answer.as_ref().unwrap_or(&None);
+        let tickets = self.shell.chain.answered(hash, answer);
+        self.shell.todo.extend(tickets.into_iter().map(|ticket| FollowUp::Block(ticket, block)));
+    }
+}

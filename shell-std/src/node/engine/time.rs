@@ -1,0 +1,89 @@
+//! What comes due, and when to look again.
+
+use super::Engine;
+use crate::node::clock::Clock;
+use blvm_mesh_core::mesh::Input;
+use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
+
+/// Pause between readings of the wall clock and other housekeeping.
+const TICK: Micros = 10 * SECOND;
+/// Pause between looks for packets that were not completed in time.
+const OVERDUE_TICK: Micros = SECOND;
+/// Pause between signs of life while nothing is taken in: a neighbour that waits for an answer
+/// waits longer.
+const STALLED_TICK: Micros = 100 * MILLISECOND;
+
+impl Engine {
+    /// When to look again at the latest.
+    pub(super) fn deadline(&self) -> Micros {
+        let mesh = self.shell.until.unwrap_or(Micros::MAX);
+        let own = self.shell.own.due().min(self.bench.deadline());
+        let stalled = match self.shell.durable.stalled() {
+            true => self.shell.clock.now().saturating_add(STALLED_TICK),
+            false => Micros::MAX,
+        };
+        mesh.min(self.next_tick).min(self.next_overdue).min(own).min(stalled)
+    }
+
+    /// Does what is due by now.
+    pub(super) fn time(&mut self, now: Micros) {
+        self.pass(now);
+        self.send_again(now);
+        if self.next_tick <= now {
+            self.next_tick = now.saturating_add(TICK);
+            match Clock::unix() {
+                Some(unix) => self.give(now, Input::WallClock { unix }),
+                None => tracing::warn!("the system's clock is set before 1970: no payment passes"),
+            }
+            self.settle(now);
+            self.shell.housekeeping();
+        }
+        while let Some(own) = self.shell.own.waitlist.pop_overdue(now) {
+            self.shell.refuse_for_room(own);
+        }
+        if self.next_overdue <= now {
+            self.next_overdue = now.saturating_add(OVERDUE_TICK);
+            self.overdue(now);
+            for (link, room) in self.shell.links.look() {
+                for lane in room.lanes() {
+                    self.give(now, Input::Congestion { link, lane, full: false });
+                    self.settle(now);
+                    self.room(now);
+                }
+            }
+        }
+    }
+
+    /// Lets time pass for the state machine, from one deadline to the next. No neighbour is
+    /// silent whose packets wait for this engine, however late it is.
+    fn pass(&mut self, now: Micros) {
+        let mut passed = None;
+        while let Some(due) = self.shell.until.filter(|due| *due <= now && passed < Some(*due)) {
+            // Time does not go back in an input: nothing was given that is later than this.
+            self.vouch(due.saturating_sub(1), false);
+            self.give(due, Input::Timer);
+            self.settle(due);
+            passed = Some(due);
+        }
+        if self.shell.durable.stalled() {
+            // Whoever waits for an answer is given one though his packets are not treated yet.
+            self.vouch(now, true);
+        }
+    }
+
+    /// Says which neighbours are there, and perhaps wait for an answer, as their packets show
+    /// that have yet to be treated.
+    fn vouch(&mut self, now: Micros, incoming: bool) {
+        for link in self.shell.links.awaiting() {
+            self.give(now, Input::LinkAlive { link, incoming });
+            self.settle(now);
+        }
+    }
+
+    /// Closes the links that make no progress.
+    pub(super) fn overdue(&mut self, now: Micros) {
+        for (link, reason) in self.shell.links.overdue(now) {
+            self.close(now, link, &reason);
+        }
+    }
+}
