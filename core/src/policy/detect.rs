@@ -24,6 +24,28 @@ pub enum DetectedProtocol {
     Unknown,
 }
 
+impl DetectedProtocol {
+    /// Every protocol.
+    pub const ALL: [Self; 5] = [
+        Self::BitcoinP2P,
+        Self::CommonsGovernance,
+        Self::StratumV2,
+        Self::MeshPacket,
+        Self::Unknown,
+    ];
+
+    /// The name that users and programs are given.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BitcoinP2P => "BitcoinP2P",
+            Self::CommonsGovernance => "CommonsGovernance",
+            Self::StratumV2 => "StratumV2",
+            Self::MeshPacket => "MeshPacket",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
 /// A payload's protocol, and the classes of its bytes where it goes free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Classified {

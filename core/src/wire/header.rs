@@ -67,6 +67,22 @@ impl Kind {
             _ => return None,
         })
     }
+
+    /// The name that users and programs are given.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Datagram => "Datagram",
+            Self::RouteRequest => "RouteRequest",
+            Self::RouteReply => "RouteReply",
+            Self::RouteError => "RouteError",
+            Self::Open => "Open",
+            Self::Data => "Data",
+            Self::Ack => "Ack",
+            Self::Close => "Close",
+            Self::Hello => "Hello",
+            Self::KeepAlive => "KeepAlive",
+        }
+    }
 }
 
 /// The fields of a header that are not derived from the body.

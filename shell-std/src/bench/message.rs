@@ -14,6 +14,8 @@
 //! so that strict relays carry it for free.
 
 use bitcoin::hashes::{Hash, sha256d};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 const MAGIC: &[u8; 7] = b"BLVMBEN";
 const BLOCK: usize = 32;
@@ -24,8 +26,9 @@ const MOST_ENTRIES: usize = 50_000;
 const BITCOIN_HEADER: usize = 24;
 
 /// What the load looks like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "BenchProtocol")]
 pub enum Protocol {
     /// Data of no protocol; free in mode `open` only.
     Raw,

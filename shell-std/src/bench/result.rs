@@ -1,12 +1,13 @@
 //! What a trial has measured.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Round trips kept for the percentiles; of more, every second, fourth and so on.
 const MOST_SAMPLES: usize = 65_536;
 
 /// The figures of one trial.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Outcome {
     /// Packets sent.
     pub sent: u64,

@@ -7,6 +7,7 @@ use blvm_mesh_core::payment::fee::Tariff;
 use blvm_mesh_core::payment::lightning::LightningProof;
 use blvm_mesh_core::payment::packed::PackedProof;
 use blvm_mesh_core::payment::proof::PaymentProof;
+use blvm_mesh_core::policy::DetectedProtocol;
 use blvm_mesh_core::policy::detect::{Scope, explain};
 use blvm_mesh_core::signature;
 use blvm_mesh_core::wire::accepted::Accepted;
@@ -55,7 +56,7 @@ impl Decode {
 fn decode(packet: &[u8]) -> Result<Map<String, Value>, WireError> {
     let (header, body) = Header::parse(packet)?;
     let mut fields = Fields::default();
-    fields.put("kind", format!("{:?}", header.kind));
+    fields.put("kind", header.kind.name());
     fields.put("version", blvm_mesh_core::wire::header::VERSION);
     fields.put("flags", header.flags);
     fields.put("hop_limit", header.hop_limit);
@@ -128,8 +129,8 @@ fn datagram(fields: &mut Fields, d: &Datagram<'_>) {
         fields.put("proof", proof_fields(proof));
     }
     let (protocol, reason) = match explain(d.payload, Scope::default()) {
-        Ok(protocol) => (format!("{protocol:?}"), None),
-        Err(why) => ("Unknown".into(), Some(why.to_string())),
+        Ok(protocol) => (protocol.name(), None),
+        Err(why) => (DetectedProtocol::Unknown.name(), Some(why.to_string())),
     };
     fields.put("payload_bytes", d.payload.len());
     fields.put("payload_protocol", protocol);

@@ -69,9 +69,9 @@ impl Detect {
         let classes = [("worked", worked), ("plain", plain), ("rare", rare)];
         let free = policy == RoutingPolicy::Free;
         let policy = policy_name(policy);
-        let name = format!("{protocol:?}");
+        let name = protocol.name();
         let mut rows = vec![
-            ("protocol", name.clone()),
+            ("protocol", name.to_owned()),
             ("policy", policy.to_owned()),
             ("mode", self.mode.to_string()),
             ("bytes", payload.len().to_string()),

@@ -114,7 +114,7 @@ fn text(quote: &types::Quote) -> String {
         ("or covenant", covenant(quote)),
     ]);
     for share in &quote.shares {
-        let role = format!("{:?}", share.role).to_lowercase();
+        let role = share.role.name();
         let (asks, gets) = (msat(share.price_msat), msat(share.share_msat));
         let issuers = issuers(share, quote.accepts.is_some());
         text.push_str(&format!("{role} {} asks {asks}, gets {gets}{issuers}\n", share.node));

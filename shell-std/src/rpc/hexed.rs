@@ -1,7 +1,13 @@
 //! Bytes as hex or base64 in JSON.
+//!
+//! Each type names one spelling: `#[serde(with = "hexed::Hex::<32>")]` writes, reads and, for
+//! the JSON Schema, describes a field by it.
 
+use blvm_mesh_core::id::{HopId, NodeId};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
 
 fn read<'de, D: Deserializer<'de>>(text: &str) -> Result<Vec<u8>, D::Error> {
     hex::decode(text).map_err(|e| D::Error::custom(format!("not hex: {e}")))
@@ -19,21 +25,59 @@ fn fixed<T: TryFrom<Vec<u8>>, E: Error>(bytes: Vec<u8>) -> Result<T, E> {
     T::try_from(bytes).map_err(wrong)
 }
 
-/// Arrays and vectors of bytes.
-pub(super) mod bytes {
-    use super::*;
+/// Text of hex digits, `count` in the notation of regular expressions: small ones where this
+/// node writes them, any where it reads them.
+fn digits(generator: &SchemaGenerator, count: &str) -> Schema {
+    let digit = if generator.contract().is_serialize() { "[0-9a-f]" } else { "[0-9a-fA-F]" };
+    json_schema!({"type": "string", "pattern": format!("^({digit}{{2}}){count}$")})
+}
 
-    pub(in crate::rpc) fn serialize<S: Serializer>(
-        bytes: &impl AsRef<[u8]>,
-        s: S,
-    ) -> Result<S::Ok, S::Error> {
+/// How a spelling is described: always in place, as it is short.
+macro_rules! described {
+    ($name:ident$(<const $n:ident: $int:ty>)?, |$generator:ident| $schema:expr) => {
+        impl $(<const $n: $int>)? JsonSchema for $name$(<$n>)? {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema($generator: &mut SchemaGenerator) -> Schema {
+                $schema
+            }
+        }
+    };
+}
+
+/// `N` bytes as hex.
+pub(super) struct Hex<const N: usize>;
+
+described!(Hex<const N: usize>, |generator| digits(generator, &format!("{{{N}}}")));
+
+impl<const N: usize> Hex<N> {
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8; N], s: S) -> Result<S::Ok, S::Error> {
         s.serialize_str(&hex::encode(bytes))
     }
 
-    pub(in crate::rpc) fn deserialize<'de, T: TryFrom<Vec<u8>>, D: Deserializer<'de>>(
-        d: D,
-    ) -> Result<T, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<[u8; N], D::Error> {
         fixed(read::<D>(&String::deserialize(d)?)?)
+    }
+}
+
+/// Any number of bytes as hex.
+pub(super) struct HexBytes;
+
+described!(HexBytes, |generator| digits(generator, "*"));
+
+impl HexBytes {
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&hex::encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u8>, D::Error> {
+        read::<D>(&String::deserialize(d)?)
     }
 }
 
@@ -44,56 +88,61 @@ pub(super) fn from_base64(text: &str) -> Result<Vec<u8>, String> {
     engine.decode(text).map_err(|e| e.to_string())
 }
 
-/// Vectors of bytes, as base64.
-pub(super) mod base64 {
-    use super::*;
+/// Any number of bytes as base64.
+pub(super) struct Base64;
 
-    pub(in crate::rpc) fn serialize<S: Serializer>(bytes: &[u8], s: S) -> Result<S::Ok, S::Error> {
+described!(Base64, |_generator| json_schema!({"type": "string", "contentEncoding": "base64"}));
+
+impl Base64 {
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], s: S) -> Result<S::Ok, S::Error> {
         use bitcoin::base64::Engine;
         s.serialize_str(&bitcoin::base64::engine::general_purpose::STANDARD.encode(bytes))
     }
 
-    pub(in crate::rpc) fn deserialize<'de, D: Deserializer<'de>>(
-        d: D,
-    ) -> Result<Vec<u8>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u8>, D::Error> {
         let text = String::deserialize(d)?;
         from_base64(&text).map_err(|e| D::Error::custom(format!("not base64: {e}")))
     }
 }
 
-/// Lists of keys.
-pub(super) mod list {
-    use super::*;
+/// Lists of compressed public keys.
+pub(super) struct Keys;
 
-    pub(in crate::rpc) fn serialize<S: Serializer>(
-        keys: &[[u8; 33]],
-        s: S,
-    ) -> Result<S::Ok, S::Error> {
+described!(Keys, |generator| {
+    let key = Hex::<33>::json_schema(generator);
+    json_schema!({"type": "array", "items": key})
+});
+
+impl Keys {
+    pub(super) fn serialize<S: Serializer>(keys: &[[u8; 33]], s: S) -> Result<S::Ok, S::Error> {
         s.collect_seq(keys.iter().map(hex::encode))
     }
 
-    pub(in crate::rpc) fn deserialize<'de, D: Deserializer<'de>>(
-        d: D,
-    ) -> Result<Vec<[u8; 33]>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<[u8; 33]>, D::Error> {
         Vec::<String>::deserialize(d)?.iter().map(|t| fixed(read::<D>(t)?)).collect()
     }
 }
 
 /// Lists of keys that may not be known.
-pub(super) mod optional_list {
-    use super::*;
+pub(super) struct OptionalKeys;
 
-    pub(in crate::rpc) fn serialize<S: Serializer>(
+described!(OptionalKeys, |generator| {
+    let key = Hex::<33>::json_schema(generator);
+    json_schema!({"type": ["array", "null"], "items": key})
+});
+
+impl OptionalKeys {
+    pub(super) fn serialize<S: Serializer>(
         keys: &Option<Vec<[u8; 33]>>,
         s: S,
     ) -> Result<S::Ok, S::Error> {
         match keys {
-            Some(keys) => list::serialize(keys, s),
+            Some(keys) => Keys::serialize(keys, s),
             None => s.serialize_none(),
         }
     }
 
-    pub(in crate::rpc) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         d: D,
     ) -> Result<Option<Vec<[u8; 33]>>, D::Error> {
         let texts = Option::<Vec<String>>::deserialize(d)?;
@@ -102,46 +151,43 @@ pub(super) mod optional_list {
     }
 }
 
-/// Identities.
-pub(super) mod node {
-    use super::*;
-    use blvm_mesh_core::id::NodeId;
+/// Identities and their short forms.
+macro_rules! identity {
+    ($spelling:ident, $id:ident, $bytes:literal, $doc:literal) => {
+        #[doc = $doc]
+        pub(super) struct $spelling;
 
-    pub(in crate::rpc) fn serialize<S: Serializer>(id: &NodeId, s: S) -> Result<S::Ok, S::Error> {
-        id.to_string().serialize(s)
-    }
+        described!($spelling, |generator| Hex::<$bytes>::json_schema(generator));
 
-    pub(in crate::rpc) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<NodeId, D::Error> {
-        bytes::deserialize(d).map(NodeId)
-    }
+        impl $spelling {
+            pub(super) fn serialize<S: Serializer>(id: &$id, s: S) -> Result<S::Ok, S::Error> {
+                id.to_string().serialize(s)
+            }
+
+            pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<$id, D::Error> {
+                Hex::<$bytes>::deserialize(d).map($id)
+            }
+        }
+    };
 }
 
-/// Short forms of identities.
-pub(super) mod hop {
-    use super::*;
-    use blvm_mesh_core::id::HopId;
-
-    pub(in crate::rpc) fn serialize<S: Serializer>(id: &HopId, s: S) -> Result<S::Ok, S::Error> {
-        id.to_string().serialize(s)
-    }
-
-    pub(in crate::rpc) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<HopId, D::Error> {
-        bytes::deserialize(d).map(HopId)
-    }
-}
+identity!(Node, NodeId, 32, "Identities.");
+identity!(Hop, HopId, 8, "Short forms of identities.");
 
 /// Lists of short forms of identities.
-pub(super) mod hops {
-    use super::*;
-    use blvm_mesh_core::id::HopId;
+pub(super) struct Hops;
 
-    pub(in crate::rpc) fn serialize<S: Serializer>(ids: &[HopId], s: S) -> Result<S::Ok, S::Error> {
+described!(Hops, |generator| {
+    let hop = Hop::json_schema(generator);
+    json_schema!({"type": "array", "items": hop})
+});
+
+impl Hops {
+    pub(super) fn serialize<S: Serializer>(ids: &[HopId], s: S) -> Result<S::Ok, S::Error> {
         s.collect_seq(ids.iter().map(HopId::to_string))
     }
 
-    pub(in crate::rpc) fn deserialize<'de, D: Deserializer<'de>>(
-        d: D,
-    ) -> Result<Vec<HopId>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<HopId>, D::Error> {
         let texts = Vec::<String>::deserialize(d)?;
         texts.iter().map(|t| fixed(read::<D>(t)?).map(HopId)).collect()
     }

@@ -2,13 +2,11 @@
 //! ask the daemon.
 
 mod hexed;
-mod line;
+mod schema;
 
-pub mod chain;
 pub mod client;
 pub mod error;
-pub mod measure;
-pub mod packet;
+pub mod openrpc;
 pub mod request;
 pub mod server;
 pub mod target;

@@ -1,110 +1,154 @@
-//! The methods: their names, and what is asked and answered in types.
+//! The methods in one table, from which everything that names one follows: [`Request`],
+//! [`Reply`], [`METHODS`], and with these the OpenRPC document, the help and docs/CLI.md.
 
 use super::error::RpcError;
+use super::openrpc::Document;
 use super::types::*;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-/// Names of the methods. Behind each stand the names that users of blvm-node
-/// know, which mean the same.
-pub const METHODS: [(&str, &[&str]); 13] = [
-    ("getinfo", &["get_node_id"]),
-    ("getpeers", &[]),
-    ("getroutes", &[]),
-    ("findroute", &["discover_route"]),
-    ("meshsendpacket", &["send_packet"]),
-    ("meshpollreceived", &["poll_local_deliveries"]),
-    ("meshquoteroute", &["quote_route_fee"]),
-    ("meshrequesthopinvoice", &["request_hop_invoice"]),
-    ("getstats", &["get_routing_stats"]),
-    ("getledger", &[]),
-    ("meshsubmitheader", &[]),
-    ("benchstart", &[]),
-    ("benchsink", &[]),
-];
-
-/// A question to the node. [`Request::parse`] reads it from a method's name and
-/// parameters.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Request {
-    /// `getinfo`
-    GetInfo,
-    /// `getpeers`
-    GetPeers,
-    /// `getroutes`
-    GetRoutes,
-    /// `findroute`
-    FindRoute(FindRoute),
-    /// `meshsendpacket`
-    SendPacket(SendPacket),
-    /// `meshpollreceived`
-    PollReceived(PollReceived),
-    /// `meshquoteroute`
-    QuoteRoute(QuoteRoute),
-    /// `meshrequesthopinvoice`
-    RequestHopInvoice(RequestHopInvoice),
-    /// `getstats`
-    GetStats,
-    /// `getledger`
-    GetLedger(GetLedger),
-    /// `meshsubmitheader`
-    SubmitHeader(SubmitHeader),
-    /// `benchstart`
-    BenchStart(BenchStart),
-    /// `benchsink`
-    BenchSink(BenchSink),
+/// What is known of a method besides its types.
+#[derive(Debug, Clone, Copy)]
+pub struct Method {
+    /// Its name.
+    pub name: &'static str,
+    /// Names that users of blvm-node know, which mean the same.
+    pub aliases: &'static [&'static str],
+    /// What it does: a sentence, and behind it perhaps more.
+    pub(super) about: &'static [&'static str],
+    /// Codes of its own errors. Those of JSON-RPC, [`RpcError::INTERNAL`] and
+    /// [`RpcError::STOPPING`] may come from any.
+    pub errors: &'static [i64],
+    /// The schema of its parameters, an object; none: it takes none.
+    pub(super) params: Option<fn(&mut SchemaGenerator) -> Schema>,
+    /// The schema of its answer.
+    pub(super) result: fn(&mut SchemaGenerator) -> Schema,
 }
 
-/// The node's answer; each variant belongs to the [`Request`] of its name.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(untagged)]
-#[allow(missing_docs)]
-pub enum Reply {
-    GetInfo(Info),
-    GetPeers(Vec<Peer>),
-    GetRoutes(Vec<Route>),
-    FindRoute(FoundRoute),
-    SendPacket(Sent),
-    PollReceived(Vec<Received>),
-    QuoteRoute(Quote),
-    RequestHopInvoice(HopInvoice),
-    GetStats(Box<Stats>),
-    GetLedger(Ledger),
-    SubmitHeader(SubmittedHeaders),
-    BenchStart(Box<BenchResult>),
-    BenchSink(BenchSink),
-}
-
-impl Request {
-    /// Reads a request. `params` is an object with the parameters by name; it
-    /// may be left out where all have defaults.
-    ///
-    /// # Errors
-    /// [`RpcError::METHOD_NOT_FOUND`] and [`RpcError::INVALID_PARAMS`], naming
-    /// what is wrong.
-    pub fn parse(method: &str, params: Option<Value>) -> Result<Self, RpcError> {
-        let known = METHODS.iter().find(|(name, also)| *name == method || also.contains(&method));
-        let Some((name, _)) = known else {
-            return Err(RpcError::method_not_found(method));
-        };
-        Ok(match *name {
-            "getinfo" => none(name, params, Self::GetInfo)?,
-            "getpeers" => none(name, params, Self::GetPeers)?,
-            "getroutes" => none(name, params, Self::GetRoutes)?,
-            "getstats" => none(name, params, Self::GetStats)?,
-            "findroute" => Self::FindRoute(read(name, params)?),
-            "meshsendpacket" => Self::SendPacket(read(name, params)?),
-            "meshpollreceived" => Self::PollReceived(read(name, params)?),
-            "meshquoteroute" => Self::QuoteRoute(read(name, params)?),
-            "meshrequesthopinvoice" => Self::RequestHopInvoice(read(name, params)?),
-            "getledger" => Self::GetLedger(read(name, params)?),
-            "meshsubmitheader" => Self::SubmitHeader(read(name, params)?),
-            "benchstart" => Self::BenchStart(read(name, params)?),
-            "benchsink" => Self::BenchSink(read(name, params)?),
-            _ => return Err(RpcError::method_not_found(method)),
-        })
+impl Method {
+    /// What it does, in one sentence.
+    pub fn summary(&self) -> &'static str {
+        self.about.first().copied().unwrap_or_default().trim()
     }
+
+    /// What else there is to say of it.
+    pub fn description(&self) -> String {
+        let lines = self.about.iter().skip(1).map(|line| line.trim());
+        lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Each row: what the method does, its variant, what it is asked with; its name, its other
+/// names; its answer, and the errors of its own.
+macro_rules! methods {
+    ($(
+        $(#[doc = $about:literal])+
+        $variant:ident $(($params:ident: $asked:ty))?,
+        $name:literal $(| $alias:literal)* => $answered:ty $(, $error:ident)*;
+    )+) => {
+        /// Every method.
+        pub const METHODS: &[Method] = &[$(Method {
+            name: $name,
+            aliases: &[$($alias),*],
+            about: &[$($about),+],
+            errors: &[$(RpcError::$error),*],
+            params: methods!(@schema $($asked)?),
+            result: SchemaGenerator::subschema_for::<$answered>,
+        }),+];
+
+        /// A question to the node. [`Request::parse`] reads it from a method's name and
+        /// parameters.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Request {
+            $($(#[doc = $about])+ $variant $(($asked))?,)+
+        }
+
+        /// The node's answer; each variant belongs to the [`Request`] of its name.
+        #[derive(Debug, Clone, PartialEq, Serialize)]
+        #[serde(untagged)]
+        #[allow(missing_docs)]
+        pub enum Reply {
+            $($variant($answered),)+
+        }
+
+        impl Request {
+            /// Reads a request. `params` is an object with the parameters by name; it
+            /// may be left out where all have defaults.
+            ///
+            /// # Errors
+            /// [`RpcError::METHOD_NOT_FOUND`] and [`RpcError::INVALID_PARAMS`], naming
+            /// what is wrong.
+            pub fn parse(method: &str, params: Option<Value>) -> Result<Self, RpcError> {
+                match method {
+                    $($name $(| $alias)* => methods!(@read $name, params, $variant $($asked)?),)+
+                    _ => Err(RpcError::method_not_found(method)),
+                }
+            }
+
+            /// Method and parameters, as [`Self::parse`] reads them.
+            pub fn to_parts(&self) -> (&'static str, Value) {
+                match self {
+                    $(Self::$variant $(($params))? => ($name, methods!(@written $($params)?)),)+
+                }
+            }
+        }
+    };
+
+    (@schema) => { None };
+    (@schema $asked:ty) => { Some(<$asked>::json_schema) };
+    (@read $name:literal, $params:ident, $variant:ident) => {
+        none($name, $params, Self::$variant)
+    };
+    (@read $name:literal, $params:ident, $variant:ident $asked:ty) => {
+        read($name, $params).map(Self::$variant)
+    };
+    (@written) => { Value::Object(Map::new()) };
+    // None of the types has a key that JSON cannot hold.
+    (@written $params:ident) => { serde_json::to_value($params).unwrap_or_default() };
+}
+
+methods! {
+    /// Tells who the node is and how it is configured.
+    GetInfo, "getinfo" | "get_node_id" => Info;
+    /// Lists the neighbours, those that are configured and down too.
+    GetPeers, "getpeers" => Vec<Peer>;
+    /// Lists the routes that are known.
+    GetRoutes, "getroutes" => Vec<Route>;
+    /// Looks for a route to a node, even where one is known.
+    FindRoute(params: FindRoute), "findroute" | "discover_route" => FoundRoute, REFUSED;
+    /// Sends a datagram to a node.
+    ///
+    /// A route is looked for where none is known. What becomes of the datagram is waited for at
+    /// most `wait_ms`.
+    SendPacket(params: SendPacket), "meshsendpacket" | "send_packet" => Sent, REFUSED;
+    /// Hands out datagrams that were sent to this node, each one once.
+    PollReceived(params: PollReceived), "meshpollreceived" | "poll_local_deliveries"
+        => Vec<Received>;
+    /// Tells what sending data to a node costs, and what the payment must commit to.
+    ///
+    /// A route is looked for where none is known.
+    QuoteRoute(params: QuoteRoute), "meshquoteroute" | "quote_route_fee" => Quote, REFUSED;
+    /// Has the node's own issuer sign an invoice for a quoted route, on regtest only.
+    ///
+    /// A node without an issuer refuses, and says what a wallet or a federation must sign.
+    RequestHopInvoice(params: RequestHopInvoice), "meshrequesthopinvoice" | "request_hop_invoice"
+        => HopInvoice, REFUSED;
+    /// Tells what the node has counted since its start, and what of its resources is taken.
+    GetStats, "getstats" | "get_routing_stats" => Box<Stats>;
+    /// Lists accepted payments, the newest first, and their sums by role.
+    GetLedger(params: GetLedger), "getledger" => Ledger;
+    /// Gives the node block headers, so that it accepts covenants funded in these blocks.
+    ///
+    /// The first one that is refused ends it; those before it were accepted.
+    SubmitHeader(params: SubmitHeader), "meshsubmitheader" => SubmittedHeaders;
+    /// Measures the way to another node, whose sink must be on.
+    BenchStart(params: BenchStart), "benchstart" => Box<BenchResult>, REFUSED;
+    /// Lets anyone measure the way to this node, or no longer.
+    BenchSink(params: BenchSink), "benchsink" => BenchSink;
+    /// Describes all methods, as an OpenRPC document.
+    Discover, "rpc.discover" => Document;
 }
 
 impl Request {
@@ -116,30 +160,6 @@ impl Request {
             Self::BenchStart(params) => params.duration_ms,
             _ => 0,
         })
-    }
-
-    /// Method and parameters, as [`Self::parse`] reads them.
-    pub fn to_parts(&self) -> (&'static str, Value) {
-        let none = || Value::Object(serde_json::Map::new());
-        // None of the types has a key that JSON cannot hold.
-        fn of(params: &impl Serialize) -> Value {
-            serde_json::to_value(params).unwrap_or_default()
-        }
-        match self {
-            Self::GetInfo => ("getinfo", none()),
-            Self::GetPeers => ("getpeers", none()),
-            Self::GetRoutes => ("getroutes", none()),
-            Self::GetStats => ("getstats", none()),
-            Self::FindRoute(params) => ("findroute", of(params)),
-            Self::SendPacket(params) => ("meshsendpacket", of(params)),
-            Self::PollReceived(params) => ("meshpollreceived", of(params)),
-            Self::QuoteRoute(params) => ("meshquoteroute", of(params)),
-            Self::RequestHopInvoice(params) => ("meshrequesthopinvoice", of(params)),
-            Self::GetLedger(params) => ("getledger", of(params)),
-            Self::SubmitHeader(params) => ("meshsubmitheader", of(params)),
-            Self::BenchStart(params) => ("benchstart", of(params)),
-            Self::BenchSink(params) => ("benchsink", of(params)),
-        }
     }
 }
 
@@ -156,7 +176,7 @@ fn none(method: &str, params: Option<Value>, request: Request) -> Result<Request
 
 fn read<T: DeserializeOwned>(method: &str, params: Option<Value>) -> Result<T, RpcError> {
     let params = match params {
-        None | Some(Value::Null) => Value::Object(serde_json::Map::new()),
+        None | Some(Value::Null) => Value::Object(Map::new()),
         Some(object @ Value::Object(_)) => object,
         Some(_) => {
             let text = format!("{method}: give the parameters by name, as an object");
@@ -175,8 +195,8 @@ mod tests {
     #[test]
     fn every_method_and_alias_is_read() {
         let target = "02".repeat(32);
-        for (name, also) in METHODS {
-            let params = match name {
+        for Method { name, aliases, .. } in METHODS {
+            let params = match *name {
                 "findroute" | "benchstart" => json!({"destination": target}),
                 "benchsink" => json!({"on": true}),
                 "meshsubmitheader" => json!({"headers_hex": "00", "height": 5}),
@@ -188,9 +208,9 @@ mod tests {
             };
             let request = Request::parse(name, Some(params.clone()));
             let (written, again) = request.clone().unwrap().to_parts();
-            assert_eq!(written, name);
+            assert_eq!(written, *name);
             assert_eq!(Request::parse(written, Some(again)), request);
-            for alias in also {
+            for alias in *aliases {
                 assert_eq!(Request::parse(alias, Some(params.clone())), request);
             }
         }

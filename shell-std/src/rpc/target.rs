@@ -1,6 +1,7 @@
 //! Who a packet goes to, as users write it.
 
 use blvm_mesh_core::id::NodeId;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -8,8 +9,9 @@ use std::str::FromStr;
 /// A destination: written as its identity (64 hex digits), its compressed public
 /// key (66 hex digits), or its address (`PUBKEY@HOST:PORT`, of which only the key
 /// counts). Kept as the identity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(inline)]
 pub struct Target(pub NodeId);
 
 /// The text names no node.

@@ -11,6 +11,7 @@ pub use issue::{Issue, Issued};
 
 use super::deliveries::Delivery;
 use super::progress::Progress;
+use crate::rpc::openrpc::Document;
 use crate::rpc::types::{
     BenchSink, BenchStart, FindRoute, FoundRoute, GetLedger, Ledger, Outcome, PollReceived,
     Received, SendPacket, Sent, Stopped,
@@ -190,12 +191,13 @@ impl Handler for Service {
                 self.node.bench_sink(on).await?;
                 Reply::BenchSink(BenchSink { on })
             }
+            Request::Discover => Reply::Discover(Document::new()),
         })
     }
 }
 
 fn received(delivery: Delivery, base64: bool) -> Received {
     let Delivery { source, sequence, protocol, earned_msat, payload } = delivery;
-    let protocol = format!("{protocol:?}");
+    let protocol = protocol.name().to_owned();
     Received { source, sequence, protocol, earned_msat, data: payload, base64 }
 }

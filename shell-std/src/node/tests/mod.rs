@@ -6,6 +6,7 @@ mod early;
 mod full;
 mod large;
 mod memory;
+mod methods;
 mod outcome;
 mod paid;
 mod quotes;

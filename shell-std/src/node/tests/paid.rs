@@ -13,7 +13,7 @@ use secp256k1::{PublicKey, Secp256k1};
 /// What every payment here amounts to, in millisatoshi.
 const AMOUNT: u64 = 10_000;
 
-struct TestIssuer(SecretKey);
+pub(super) struct TestIssuer(pub(super) SecretKey);
 
 impl Issue for TestIssuer {
     fn issue(

@@ -1,9 +1,10 @@
 //! What is told of serial lines.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One serial line of the node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LineStats {
     /// As it is configured.
     pub line: String,
@@ -28,7 +29,7 @@ pub struct LineStats {
 }
 
 /// State of a serial line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LineState {
     /// It is open, and a neighbour has proven his key over it.

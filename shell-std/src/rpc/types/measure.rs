@@ -1,11 +1,12 @@
 //! What is asked and answered about measuring the way to another node.
 
-use super::target::Target;
 use crate::bench::{Outcome, Protocol};
+use crate::rpc::target::Target;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Parameters of `benchstart`: send a load to a node whose sink is on.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BenchStart {
     /// To whom: identity or public key.
@@ -43,7 +44,7 @@ fn window() -> usize {
 }
 
 /// Answer of `benchstart`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BenchResult {
     /// Payload that arrived, in million bits per second.
     pub goodput_mbit: f64,
@@ -68,7 +69,7 @@ impl From<Outcome> for BenchResult {
 }
 
 /// Parameters and answer of `benchsink`: whether anyone may measure the way here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BenchSink {
     /// On or off.

@@ -1,19 +1,20 @@
 //! What is asked and answered about datagrams: sending one, fetching those that
 //! came in.
 
-use super::hexed;
-use super::target::Target;
+use crate::rpc::target::Target;
+use crate::rpc::{hexed, schema};
 use blvm_mesh_core::id::NodeId;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Parameters of `meshsendpacket`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "RawSendPacket")]
 pub struct SendPacket {
     /// To whom: identity or public key.
     pub destination: Target,
     /// What is carried. As parameter `data_hex` or `data_base64`.
-    #[serde(rename = "data_base64", with = "hexed::base64")]
+    #[serde(rename = "data_base64", with = "hexed::Base64")]
     pub data: Vec<u8>,
     /// Proof of payment.
     pub proof: Option<Proof>,
@@ -25,7 +26,7 @@ pub struct SendPacket {
 }
 
 /// Proof of payment: a paid invoice or a covenant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "proof is either {invoice, preimage} or {covenant}")]
 pub enum Proof {
     /// A Lightning payment.
@@ -35,32 +36,32 @@ pub enum Proof {
 }
 
 /// A BOLT 11 invoice and what its payer learnt.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LightningProof {
     /// The invoice, `ln...`.
     pub invoice: String,
     /// Its preimage.
-    #[serde(with = "hexed::bytes")]
+    #[serde(with = "hexed::Hex::<32>")]
     pub preimage: [u8; 32],
 }
 
 /// A covenant proof.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CovenantProof {
     /// The proof as encoded in a packet (docs/PROTOCOL.md).
-    #[serde(with = "hexed::bytes")]
+    #[serde(with = "hexed::HexBytes")]
     pub covenant: Vec<u8>,
 }
 
 /// Answer of `meshsendpacket`. What this node itself refuses is an error.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Sent {
     /// Number of the datagram, which names it in reports; it is no count.
     pub sequence: u64,
     /// Where it goes.
-    #[serde(with = "hexed::node")]
+    #[serde(with = "hexed::Node")]
     pub destination: NodeId,
     /// Number of intermediate nodes.
     pub hops: u8,
@@ -83,7 +84,7 @@ pub struct Sent {
 }
 
 /// What is known of a datagram that was sent.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// It is paid for, and its destination says that it has it.
@@ -99,17 +100,17 @@ pub enum Outcome {
 }
 
 /// A relay's report. It is not signed: take it as a hint.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Stopped {
     /// Who says so.
-    #[serde(with = "hexed::node")]
+    #[serde(with = "hexed::Node")]
     pub reporter: NodeId,
     /// Why, as a sentence.
     pub cause: String,
 }
 
 /// Parameters of `meshpollreceived`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PollReceived {
     /// Most datagrams to hand out, at least 1.
@@ -128,7 +129,7 @@ impl Default for PollReceived {
 }
 
 /// Answer of `meshpollreceived`: one datagram. It is handed out once.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(from = "Written", into = "Written")]
 pub struct Received {
     /// Who sent it; proven only where it was paid for.
@@ -145,23 +146,32 @@ pub struct Received {
     pub base64: bool,
 }
 
-/// [`Received`] as it is written.
-#[derive(Serialize, Deserialize)]
+// [`Received`] as it is written; what its comments say is in the schema.
+/// A datagram that was sent to this node. It is handed out once.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Received")]
 struct Written {
-    #[serde(with = "hexed::node")]
+    /// Who sent it; proven only where it was paid for.
+    #[serde(with = "hexed::Node")]
     source: NodeId,
+    /// Its number: drawn by its source, not counted.
     sequence: u64,
+    /// What it was detected as.
+    #[schemars(with = "schema::Protocol")]
     protocol: String,
+    /// What this node earned with it.
     earned_msat: u64,
     #[serde(flatten)]
     data: Data,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 enum Data {
-    #[serde(rename = "data_hex", with = "hexed::bytes")]
+    /// The payload as hex.
+    #[serde(rename = "data_hex", with = "hexed::HexBytes")]
     Hex(Vec<u8>),
-    #[serde(rename = "data_base64", with = "hexed::base64")]
+    /// The payload as base64.
+    #[serde(rename = "data_base64", with = "hexed::Base64")]
     Base64(Vec<u8>),
 }
 
@@ -184,18 +194,24 @@ impl From<Written> for Received {
     }
 }
 
-/// [`SendPacket`] as it is written: the data in one of two spellings.
-#[derive(Deserialize)]
+// [`SendPacket`] as it is written: the data in one of two spellings.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawSendPacket {
+    /// To whom: identity, public key or address.
     #[serde(alias = "target")]
     destination: Target,
+    /// What is carried, as hex; either this or `data_base64`.
     data_hex: Option<String>,
+    /// What is carried, as base64; either this or `data_hex`.
     data_base64: Option<String>,
+    /// Proof of payment; not for what goes free.
     #[serde(default)]
     proof: Option<Proof>,
+    /// Send even what this node itself would refuse, to try a relay.
     #[serde(default)]
     unchecked: bool,
+    /// How long to wait at most, once it is sent, for what becomes of it, in milliseconds.
     #[serde(default)]
     wait_ms: u64,
 }

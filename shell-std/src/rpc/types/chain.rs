@@ -1,7 +1,8 @@
 //! What is asked and answered about the chain: block headers that are given, and the
 //! node that looks blocks up.
 
-use super::hexed;
+use crate::rpc::hexed;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Bytes of a block header.
@@ -10,18 +11,18 @@ pub const HEADER_LEN: usize = 80;
 pub const MOST_HEADERS: usize = 2_000;
 
 /// Parameters of `meshsubmitheader`: headers that follow one another.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SubmitHeader {
-    /// One header of 80 bytes, or up to [`MOST_HEADERS`] one behind the other.
-    #[serde(rename = "headers_hex", with = "hexed::bytes")]
+    /// One header of 80 bytes, or up to 2,000 one behind the other.
+    #[serde(rename = "headers_hex", with = "hexed::HexBytes")]
     pub headers: Vec<u8>,
     /// Height of the first.
     pub height: u32,
 }
 
 /// Answer of `meshsubmitheader`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SubmittedHeaders {
     /// How many were accepted, from the first on.
     pub accepted: usize,
@@ -30,7 +31,7 @@ pub struct SubmittedHeaders {
 }
 
 /// A header that was refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RefusedHeader {
     /// Its place in the request, from 0.
     pub place: usize,
@@ -43,7 +44,7 @@ pub struct RefusedHeader {
 }
 
 /// In the answer of `getstats`: the node that looks blocks up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ChainStats {
     /// Where it is asked.
     pub rpc_url: String,
@@ -60,7 +61,7 @@ pub struct ChainStats {
 }
 
 /// Whether blocks can be looked up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ChainState {
     /// It was not asked yet.

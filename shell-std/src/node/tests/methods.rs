@@ -1,0 +1,125 @@
+//! Every method of the table, asked of real nodes as a program asks: the answers are as the
+//! OpenRPC document says.
+
+use super::paid::{TestIssuer, accepts};
+use super::*;
+use crate::rpc::openrpc::tests::Described;
+use crate::rpc::request::METHODS;
+use crate::rpc::server;
+use crate::rpc::types::{GetLedger, Ledger, LedgerEntry, LedgerTotal, Role};
+use serde_json::{Value, json};
+
+/// A ledger with one payment.
+struct OnePayment;
+
+impl Ledgers for OnePayment {
+    fn ledger(&self, _: &GetLedger) -> Result<Ledger, String> {
+        let entry = LedgerEntry {
+            payment: [1; 32],
+            method: "covenant".into(),
+            role: Role::Intermediate,
+            place: Some(0),
+            source: NodeId([2; 32]),
+            destination: NodeId([3; 32]),
+            amount_msat: 4,
+            share_msat: 5,
+            accepted_at: 6,
+            expires_at: 7,
+        };
+        let total = LedgerTotal { payments: 1, amount_msat: 4, share_msat: 5 };
+        Ok(Ledger { entries: vec![entry], totals: [(Role::Intermediate, total)].into() })
+    }
+}
+
+fn service(node: &Node) -> Service {
+    let issuer: Arc<dyn Issue> = Arc::new(TestIssuer(secret(77)));
+    Service::new(node.handle().clone(), Arc::new(OnePayment), Some(issuer))
+}
+
+async fn ask(service: &Service, method: &str, params: &Value) -> Value {
+    let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+    let answer = server::answer(request.to_string().as_bytes(), service).await.unwrap();
+    serde_json::from_slice(&answer).unwrap()
+}
+
+/// Parameters for a method: those that it must have, and some that it may.
+fn params(method: &str, destination: &NodeId) -> Value {
+    let destination = destination.to_string();
+    match method {
+        "findroute" => json!({"destination": destination}),
+        "meshsendpacket" => {
+            json!({"destination": destination, "data_hex": hex::encode(ping(5)), "wait_ms": 1_000})
+        }
+        "meshpollreceived" => json!({"max": 5, "wait_ms": 20_000, "base64": true}),
+        "meshquoteroute" => json!({"destination": destination, "bytes": 100}),
+        "meshrequesthopinvoice" => {
+            json!({"destination": destination, "bytes": 100, "amount_msat": 9_000, "expiry_s": 60})
+        }
+        "getledger" => json!({"since": 0, "role": "intermediate", "limit": 5}),
+        // The main network's first block: its work is far above what regtest asks.
+        "meshsubmitheader" => json!({"headers_hex": "00".repeat(80), "height": 5}),
+        "benchstart" => json!({
+            "destination": destination, "protocol": "bitcoin", "bytes": 600, "duration_ms": 50,
+        }),
+        "benchsink" => json!({"on": true}),
+        _ => json!({}),
+    }
+}
+
+#[test]
+fn every_method_answers_as_the_document_says() {
+    Bed::run(async |bed| {
+        let start = |key, peers: &[&Node]| {
+            bed.start_with(key, MeshMode::PaymentGated, peers, Disk::default(), |s| {
+                accepts(s);
+                s.shell.bench_sink = true;
+            })
+        };
+        let b = start(2, &[]);
+        let (a, c) = (start(1, &[&b]), start(3, &[&b]));
+        linked(&a, &b).await;
+        linked(&b, &c).await;
+        let (source, destination) = (service(&a), service(&c));
+        let described = Described::new();
+        let to = c.handle().id();
+        let (mut empty, mut answered) = (Vec::new(), 0);
+        for method in METHODS {
+            let name = method.name;
+            let asked = params(name, &to);
+            described.check_params(name, &asked);
+            // What was sent arrives at the other end.
+            let at = if name == "meshpollreceived" { &destination } else { &source };
+            for name in std::iter::once(&name).chain(method.aliases) {
+                if answered > 0 && *name == "poll_local_deliveries" {
+                    // Nothing more comes by itself.
+                    ask(&source, "meshsendpacket", &params("meshsendpacket", &to)).await;
+                }
+                let answer = ask(at, name, &asked).await;
+                let result = &answer["result"];
+                assert!(answer.get("result").is_some(), "{name}: {answer}");
+                described.check_result(method.name, result);
+                empty.extend(result.as_array().filter(|list| list.is_empty()).map(|_| *name));
+                answered += 1;
+            }
+        }
+        assert_eq!(empty, Vec::<&str>::new(), "shows nothing of its answer");
+
+        // Every refusal has a code that the document lists.
+        let nobody = NodeId([9; 32]);
+        for method in METHODS.iter().filter(|method| !method.errors.is_empty()) {
+            let answer = ask(&source, method.name, &params(method.name, &nobody)).await;
+            described.check_error(method.name, &answer["error"]["code"]);
+        }
+        for method in METHODS {
+            let answer = ask(&source, method.name, &json!({"no such": 1})).await;
+            described.check_error(method.name, &answer["error"]["code"]);
+        }
+        for node in [a, b, c] {
+            node.stop().await;
+        }
+        for method in ["getinfo", "findroute", "getstats"] {
+            let answer = ask(&source, method, &params(method, &nobody)).await;
+            described.check_error(method, &answer["error"]["code"]);
+        }
+    });
+}

@@ -1,0 +1,145 @@
+//! What is asked and answered about prices and invoices.
+
+use super::Role;
+use crate::rpc::target::Target;
+use crate::rpc::{hexed, schema};
+use blvm_mesh_core::id::{HopId, Network, NodeId};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Parameters of `meshquoteroute`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QuoteRoute {
+    /// To whom: identity or public key.
+    #[serde(alias = "target")]
+    pub destination: Target,
+    /// Bytes of payload to pay for.
+    pub bytes: u64,
+}
+
+/// Answer of `meshquoteroute`: what to pay, to whom it goes, and what the
+/// invoice must commit to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Quote {
+    /// This node, who pays.
+    #[serde(with = "hexed::Node")]
+    pub source: NodeId,
+    /// Who receives.
+    #[serde(with = "hexed::Node")]
+    pub destination: NodeId,
+    /// Intermediate nodes in travel order, by the short forms of their identities:
+    /// nobody on a route need know more of the others.
+    #[serde(with = "hexed::Hops")]
+    pub hops: Vec<HopId>,
+    /// Network of the payment.
+    #[schemars(with = "schema::Network")]
+    pub network: Network,
+    /// Bytes of payload that it buys.
+    pub bytes: u64,
+    /// Smallest amount that gives every party its price.
+    pub amount_msat: u64,
+    /// What the invoice must commit to: as its description hash, or as
+    /// `description`.
+    #[serde(with = "hexed::Hex::<32>")]
+    pub terms_hash: [u8; 32],
+    /// `blvm-mesh:` and the terms hash, for wallets that take only text.
+    pub description: String,
+    /// What each party asks and gets, from source to destination.
+    pub shares: Vec<Share>,
+    /// Smallest of the largest packets that the nodes on the route accept.
+    pub min_packet: u32,
+    /// Most bytes of payload that one packet carries on the route beside a Lightning proof.
+    #[serde(default)]
+    pub most_bytes: u64,
+    /// What paying by a covenant takes instead, where BIP 119 is enforced and no node on the
+    /// route is known not to accept it.
+    #[serde(default)]
+    pub covenant: Option<CovenantCost>,
+    /// What all nodes on the route accept; `null`: they have not told it.
+    #[serde(default)]
+    pub accepts: Option<RouteAccepts>,
+}
+
+/// What every node on a route accepts, from the first behind this one to the destination. The
+/// destination has signed it, and nodes between may have lied: then one of them refuses the payment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RouteAccepts {
+    /// Whether any issuer will do, because no node on the route checks payments.
+    pub any_issuer: bool,
+    /// Issuers whose invoices all of them accept: compressed public keys, or the first 16 hex
+    /// digits of the x coordinate where this node does not know the key.
+    pub issuers: Vec<String>,
+    /// Confirmations that all of them are content with for a covenant, 255 for that many or
+    /// more; `null`: not all accept covenants.
+    pub min_confirmations: Option<u8>,
+}
+
+/// What a covenant for a quote takes. Every party's output must be above the dust limit, so a
+/// small price costs far more than it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CovenantCost {
+    /// Least that the coin must be worth, in satoshi: outputs to P2TR scripts and a fee of 1
+    /// satoshi per virtual byte. `covenant-template` says it for the real scripts.
+    pub fund_sat: u64,
+    /// Confirmations that this node asks for, and those behind it where `accepts` tells it.
+    pub min_confirmations: u32,
+}
+
+/// One party of a quoted route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Share {
+    /// The party, by the short form of its identity.
+    #[serde(with = "hexed::Hop")]
+    pub node: HopId,
+    /// What it is on the route.
+    pub role: Role,
+    /// What it asks.
+    pub price_msat: u64,
+    /// What it gets.
+    pub share_msat: u64,
+    /// Compressed public keys of the issuers whose invoices it accepts, where that is known: of
+    /// this node and its neighbours. `null`: it is not known of that node alone (see `accepts`);
+    /// of this node: it checks no payments (mode open).
+    #[serde(default, with = "hexed::OptionalKeys")]
+    pub issuers: Option<Vec<[u8; 33]>>,
+}
+
+/// Parameters of `meshrequesthopinvoice`: an invoice for a quoted route, signed
+/// by the node's own issuer key. Answered only where the node has one (regtest);
+/// elsewhere the error says what a wallet or a federation must sign.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RequestHopInvoice {
+    /// To whom: identity or public key.
+    #[serde(alias = "target")]
+    pub destination: Target,
+    /// Bytes of payload to pay for.
+    pub bytes: u64,
+    /// Amount, if it is to be more than the quote asks.
+    #[serde(default)]
+    pub amount_msat: Option<u64>,
+    /// Seconds until the invoice expires.
+    #[serde(default)]
+    pub expiry_s: Option<u64>,
+}
+
+/// Answer of `meshrequesthopinvoice`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HopInvoice {
+    /// The invoice.
+    pub invoice: String,
+    /// Its preimage: a regtest issuer counts every invoice as paid.
+    #[serde(with = "hexed::Hex::<32>")]
+    pub preimage: [u8; 32],
+    /// Its payment hash.
+    #[serde(with = "hexed::Hex::<32>")]
+    pub payment_hash: [u8; 32],
+    /// Compressed public key of the issuer.
+    #[serde(with = "hexed::Hex::<33>")]
+    pub issuer: [u8; 33],
+    /// When it expires, in seconds since 1970.
+    pub expires_at: u64,
+    /// What it pays for.
+    pub quote: Quote,
+}

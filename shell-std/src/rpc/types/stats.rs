@@ -1,0 +1,143 @@
+//! What the node has counted.
+
+use super::{ChainStats, Count, LineStats};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Answer of `getstats`: counts since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Stats {
+    /// Milliseconds since the start.
+    pub uptime_ms: u64,
+    /// Neighbours that are up.
+    pub peers: usize,
+    /// Routes that are known.
+    pub routes: usize,
+    /// Payments that are remembered against replay.
+    pub live_payments: usize,
+    /// Whether payments can be written down. Where not, none is accepted.
+    pub store_ok: bool,
+    /// Packets received from neighbours.
+    pub received: Count,
+    /// Packets sent to neighbours, relayed and own.
+    pub sent: Count,
+    /// Datagrams relayed.
+    pub relayed: Count,
+    /// Datagrams delivered to this node.
+    pub delivered: Count,
+    /// Datagrams of our own.
+    pub originated: Count,
+    /// Delivered datagrams that nobody fetched and that had to make room.
+    pub undelivered: u64,
+    /// Packets that a link's queue dropped, or that lost their link.
+    #[serde(default)]
+    pub dropped_at_link: u64,
+    /// Links that were opened so far.
+    #[serde(default)]
+    pub links_opened: u64,
+    /// Packets and deliveries that wait for the store.
+    #[serde(default)]
+    pub waiting_for_store: usize,
+    /// Delivered datagrams that wait to be fetched and were paid for; bytes of payload.
+    #[serde(default)]
+    pub inbox_paid: Count,
+    /// Delivered datagrams that wait to be fetched and went free.
+    #[serde(default)]
+    pub inbox_free: Count,
+    /// Packets that wait for a route, or for a look-up of a block.
+    #[serde(default)]
+    pub parked: Count,
+    /// What is taken of the state machine's tables and allowances.
+    #[serde(default)]
+    pub tables: TableStats,
+    /// File descriptors of the process, where the system tells.
+    #[serde(default)]
+    pub descriptors: Option<Descriptors>,
+    /// Lines that the log left out because too many of their kind came at once.
+    #[serde(default)]
+    pub log_left_out: u64,
+    /// Packets that were refused, by the kind of reason.
+    pub refused: BTreeMap<String, u64>,
+    /// Payments of others accepted.
+    pub payments: u64,
+    /// This node's shares in them.
+    pub earned_msat: u64,
+    /// Payments of this node's own that went with a datagram. A relay may have refused it.
+    #[serde(default)]
+    pub paid: u64,
+    /// Their whole amounts.
+    #[serde(default)]
+    pub paid_msat: u64,
+    /// Searches that ended with a route.
+    pub routes_found: u64,
+    /// Searches that ended without one.
+    pub routes_failed: u64,
+    /// Commits of the store, each of one record or more.
+    pub commits: u64,
+    /// The node that looks blocks up, if there is one.
+    pub chain: Option<ChainStats>,
+    /// The serial lines.
+    pub lines: Vec<LineStats>,
+    /// Connections, and the memory of links.
+    pub connections: ConnectionStats,
+}
+
+/// Something of which there is a bounded number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Taken {
+    /// How much of it is taken.
+    pub taken: u64,
+    /// How much there is.
+    pub most: u64,
+}
+
+/// What is taken of the state machine's tables and allowances.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TableStats {
+    /// Places for neighbours.
+    pub neighbours: Taken,
+    /// Strangers among them, whose places a configured or dialled peer may take.
+    pub strangers: u64,
+    /// Owners of allowances: peers, and address prefixes of strangers.
+    pub owners: Taken,
+    /// Own searches under way.
+    pub searches: Taken,
+    /// Requests of others that are remembered.
+    pub requests: Taken,
+    /// Bytes of packets that wait for a route, a look-up or room.
+    pub parked_bytes: Taken,
+    /// Work for control packets of all neighbours, in bytes; `most` comes after a pause.
+    pub control: Taken,
+}
+
+/// Connections, and the memory of links.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ConnectionStats {
+    /// Accepted connections whose handshakes are not complete.
+    pub half_open: usize,
+    /// Such connections that were closed for newer ones of the same address prefix.
+    pub displaced_by_prefix: u64,
+    /// Such connections that were closed for newer ones because all places were taken.
+    pub displaced: u64,
+    /// Such connections that were closed because their handshakes took too long.
+    pub late: u64,
+    /// Links that were closed because the neighbour took nothing, or held memory that was
+    /// needed and made no progress.
+    pub stalled: u64,
+    /// Bytes that all links hold: received in part, or waiting to be sent.
+    pub memory: u64,
+    /// Most bytes that they held at once.
+    pub memory_most: u64,
+    /// Bytes that they may hold.
+    pub memory_limit: u64,
+}
+
+/// File descriptors: each link, each command and each file takes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Descriptors {
+    /// Open now.
+    pub open: u64,
+    /// Most that may be open.
+    pub limit: u64,
+}
