@@ -10,12 +10,16 @@ pub mod config;
 pub mod covenant;
 mod date;
 mod descriptors;
+#[cfg(test)]
+mod documents_tests;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod identity;
 pub mod issuer;
 mod log;
 pub mod manager;
+#[cfg(test)]
+mod names_tests;
 pub mod node;
 pub mod private_file;
 mod regtest;

@@ -20,6 +20,7 @@ mod keys;
 mod payable;
 mod proof;
 mod report;
+mod rpc;
 mod run;
 mod traffic;
 
@@ -66,6 +67,7 @@ enum Command {
     Ledger(report::Ledger),
     Issuer(invoice::Issuer),
     Headers(headers::Headers),
+    Rpc(rpc::Rpc),
     Bench(bench::Bench),
     Detect(inspect::Detect),
     Decode(decode::Decode),
@@ -107,6 +109,7 @@ impl Cli {
             Command::Ledger(c) => c.run(&global),
             Command::Issuer(c) => c.run(&global),
             Command::Headers(c) => c.run(&global),
+            Command::Rpc(c) => c.run(),
             Command::Bench(c) => c.run(&global),
             Command::Detect(c) => c.run(),
             Command::Decode(c) => c.run(),

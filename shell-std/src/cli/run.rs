@@ -264,7 +264,8 @@ impl House {
         });
         let signal = executor.spawn(stop).await;
         match signal {
-            Some(Ok(signal)) => tracing::info!("stopping on signal {signal:?}"),
+            Some(Ok(Signal::Int)) => tracing::info!("stopping on SIGINT"),
+            Some(Ok(Signal::Term)) => tracing::info!("stopping on SIGTERM"),
             _ => tracing::info!("stopping"),
         }
         serve.cancel().await;

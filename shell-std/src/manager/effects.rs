@@ -308,7 +308,7 @@ impl Core {
                     }
                     mesh::Verdict::Reject { link, reason, remedy } => {
                         drained = Drained::Refused(reason);
-                        tracing::debug!(?link, "refused: {reason}");
+                        tracing::debug!(link = link.map(|link| link.0), "refused: {reason}");
                         match (link, remedy) {
                             (Some(link), Remedy::Disconnect) => Effect::Close { link, reason },
                             _ => continue,
@@ -323,7 +323,7 @@ impl Core {
                     if let Some(Waiting::Own(own)) = self.unpark(ticket) {
                         own.tell(Outcome::Refused(reason));
                     }
-                    tracing::debug!(?link, "refused: {reason}");
+                    tracing::debug!(link = link.map(|link| link.0), "refused: {reason}");
                     continue;
                 }
                 Action::Resume { ticket } => {

@@ -196,7 +196,8 @@ impl Node {
             listen_addr,
             clock,
         };
-        tracing::info!(node = %handle.id(), listen = ?listen_addr, "node is running");
+        let listen = listen_addr.map(tracing::field::display);
+        tracing::info!(node = %handle.id(), listen, "node is running");
         Ok(Self {
             handle,
             engine,

@@ -49,10 +49,84 @@ impl Document {
         Self(document)
     }
 
-    /// As JSON.
-    pub fn into_json(self) -> Value {
-        self.0
+    /// What it says of a method.
+    pub fn method(&self, method: &Method) -> &Value {
+        let methods = self.0["methods"].as_array().into_iter().flatten();
+        methods.into_iter().find(|m| m["name"] == method.name).unwrap_or(&Value::Null)
     }
+
+    /// What it says of a method's parameters, for people.
+    pub fn parameters(&self, method: &Method) -> Vec<Parameter> {
+        let params = self.method(method)["params"].as_array().into_iter().flatten();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let parameter = |param: &Value| Parameter {
+            name: text(&param["name"]),
+            required: param["required"] == true,
+            kind: self.kind(&param["schema"]),
+            default: match &param["schema"]["default"] {
+                Value::Null => None,
+                Value::String(text) => Some(text.clone()),
+                value => Some(value.to_string()),
+            },
+            about: text(&param["description"]),
+        };
+        params.map(parameter).collect()
+    }
+
+    /// A schema in a word or two.
+    fn kind(&self, schema: &Value) -> String {
+        let schema = match schema["$ref"].as_str().and_then(|to| to.strip_prefix('#')) {
+            Some(to) => self.0.pointer(to).unwrap_or(schema),
+            None => schema,
+        };
+        let names = |values: &[Value]| {
+            let names = values.iter().filter_map(Value::as_str);
+            names.collect::<Vec<_>>().join(", ")
+        };
+        if let Some(Value::String(one)) = schema.get("const") {
+            return one.clone();
+        }
+        if let Some(Value::Array(values)) = schema.get("enum") {
+            return names(values);
+        }
+        // A parameter that may be left out may be null, which need not be said.
+        let parts = ["oneOf", "anyOf", "allOf"].into_iter().filter_map(|key| schema.get(key));
+        if let Some(Value::Array(parts)) = parts.into_iter().next() {
+            let parts = parts.iter().filter(|part| part["type"] != "null");
+            let separator = if schema.get("oneOf").is_some() { ", " } else { " or " };
+            return parts.map(|part| self.kind(part)).collect::<Vec<_>>().join(separator);
+        }
+        let kind = match &schema["type"] {
+            Value::Array(kinds) => kinds.iter().find_map(Value::as_str),
+            kind => kind.as_str(),
+        };
+        match kind {
+            Some("string") if schema.get("pattern").is_some() => "hex".into(),
+            Some("string") if schema.get("contentEncoding").is_some() => "base64".into(),
+            Some("string") => "text".into(),
+            Some("object") => match &schema["required"] {
+                Value::Array(fields) => format!("{{{}}}", names(fields)),
+                _ => "object".into(),
+            },
+            Some(kind) => kind.into(),
+            None => String::new(),
+        }
+    }
+}
+
+/// A parameter of a method, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its name.
+    pub name: String,
+    /// Whether it must be given.
+    pub required: bool,
+    /// What it is, in a word or two.
+    pub kind: String,
+    /// What counts where it is left out.
+    pub default: Option<String>,
+    /// What it means.
+    pub about: String,
 }
 
 impl Default for Document {

@@ -28,6 +28,11 @@ pub struct Method {
 }
 
 impl Method {
+    /// The method with this name, or with this other name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        METHODS.iter().find(|method| method.name == name || method.aliases.contains(&name))
+    }
+
     /// What it does, in one sentence.
     pub fn summary(&self) -> &'static str {
         self.about.first().copied().unwrap_or_default().trim()

@@ -167,7 +167,10 @@ fn booked(
         let entry = stage.actor(place)?.booked(payment)?;
         let share = shares.get(party);
         if (entry.role, entry.amount_msat, entry.share_msat) != (role, amount, share) {
-            return Err(format!("{role:?} should have booked {share} msat, not {entry:?}"));
+            return Err(format!(
+                "the {} should have booked {share} msat, not {entry:?}",
+                role.name()
+            ));
         }
         *booked = share;
     }

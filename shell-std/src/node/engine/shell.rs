@@ -321,7 +321,7 @@ impl Shell {
             // It went down while the packet waited for the store.
             None => {
                 self.counters.dropped_at_link += 1;
-                tracing::debug!(?link, "a packet was dropped: its link is gone");
+                tracing::debug!(link = link.0, "a packet was dropped: its link is gone");
             }
         }
         false
@@ -331,7 +331,8 @@ impl Shell {
     pub(crate) fn deliver(&mut self, delivery: Delivery) {
         let Delivery { source, sequence, protocol, payload, .. } = &delivery;
         self.counters.delivered_bytes += payload.len() as u64;
-        tracing::debug!(%source, sequence, ?protocol, bytes = payload.len(), "delivered");
+        let name = protocol.name();
+        tracing::debug!(%source, sequence, protocol = name, bytes = payload.len(), "delivered");
         self.deliveries.push(delivery);
     }
 

@@ -12,7 +12,7 @@ pub(crate) struct Described(Value);
 
 impl Described {
     pub(crate) fn new() -> Self {
-        Self(Document::new().into_json())
+        Self(Document::new().0)
     }
 
     fn method(&self, name: &str) -> &Value {

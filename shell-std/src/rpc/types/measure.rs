@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BenchStart {
-    /// To whom: identity or public key.
+    /// To whom: identity, public key or address.
     #[serde(alias = "target")]
     pub destination: Target,
     /// What the load looks like: `raw` goes free in mode `open` only, `bitcoin`

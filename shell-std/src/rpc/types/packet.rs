@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "RawSendPacket")]
 pub struct SendPacket {
-    /// To whom: identity or public key.
+    /// To whom: identity, public key or address.
     pub destination: Target,
     /// What is carried. As parameter `data_hex` or `data_base64`.
     #[serde(rename = "data_base64", with = "hexed::Base64")]
@@ -202,8 +202,10 @@ struct RawSendPacket {
     #[serde(alias = "target")]
     destination: Target,
     /// What is carried, as hex; either this or `data_base64`.
+    #[schemars(with = "Option<hexed::HexBytes>")]
     data_hex: Option<String>,
     /// What is carried, as base64; either this or `data_hex`.
+    #[schemars(with = "Option<hexed::Base64>")]
     data_base64: Option<String>,
     /// Proof of payment; not for what goes free.
     #[serde(default)]

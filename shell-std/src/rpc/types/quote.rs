@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QuoteRoute {
-    /// To whom: identity or public key.
+    /// To whom: identity, public key or address.
     #[serde(alias = "target")]
     pub destination: Target,
     /// Bytes of payload to pay for.
@@ -111,7 +111,7 @@ pub struct Share {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RequestHopInvoice {
-    /// To whom: identity or public key.
+    /// To whom: identity, public key or address.
     #[serde(alias = "target")]
     pub destination: Target,
     /// Bytes of payload to pay for.

@@ -28,7 +28,7 @@ pub struct Route {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FindRoute {
-    /// To whom: identity or public key.
+    /// To whom: identity, public key or address.
     #[serde(alias = "target")]
     pub destination: Target,
 }
