@@ -154,7 +154,8 @@ pub enum Input<'a> {
     /// Bytes came on a link though no packet is complete: its neighbour is not dead, only
     /// slow. A shell should say so where a packet can take longer than the neighbour takes to
     /// answer, some four times in that time, and must not where bytes do not show that the
-    /// neighbour is there.
+    /// neighbour is there. A shell that is behind says so, before time passes, of each link
+    /// whose packets it has yet to give.
     LinkAlive {
         /// The link.
         link: LinkId,

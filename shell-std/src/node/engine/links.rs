@@ -109,7 +109,9 @@ impl Link {
         if written != self.progress.written.0 || !waits || is_watched {
             self.progress.written = (written, now);
         }
-        if read != self.progress.read.0 || is_watched || !self.share.is_unfinished() {
+        // Where the engine is behind, it is not the neighbour who makes no progress.
+        let may_read = self.share.is_unfinished() && !self.share.awaits_engine();
+        if read != self.progress.read.0 || is_watched || !may_read {
             self.progress.read = (read, now);
         }
         let since = |at: Micros| now.saturating_sub(at);
