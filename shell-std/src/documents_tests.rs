@@ -2,6 +2,7 @@
 //!
 //! `UPDATE_DOCS=1 cargo test -p blvm-mesh --lib documents` writes it.
 
+use crate::config::{KEYS, Key};
 use crate::rpc::error::ERRORS;
 use crate::rpc::openrpc::Document;
 use crate::rpc::request::METHODS;
@@ -38,7 +39,8 @@ fn table(heading: &str, rows: impl Iterator<Item = Vec<String>>) -> String {
     let rows = rows.map(|cells| {
         assert_eq!(cells.len(), columns, "{cells:?}");
         let cells: Vec<_> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
-        format!("| {} |\n", cells.join(" | ")).replace("|  |", "| |")
+        let line: String = cells.iter().map(|cell| format!("| {cell} ")).collect();
+        line.replace("|  ", "| ") + "|\n"
     });
     format!("{heading}\n{}|\n{}", "|---".repeat(columns), rows.collect::<String>())
 }
@@ -77,12 +79,25 @@ fn errors() -> String {
     table("| code | meaning |", rows)
 }
 
+fn keys() -> String {
+    let rows = KEYS.iter().map(|key: &Key| {
+        let default = key.defaults().into_iter().map(|(network, value)| match network {
+            Some(network) => format!("on {network} `{value}`"),
+            None => code(&value),
+        });
+        let default = default.collect::<Vec<_>>().join("; ");
+        vec![code(&key.dotted()), key.meaning.into(), key.unit.into(), default, key.allowed()]
+    });
+    table("| key | meaning | unit | default | allowed |", rows)
+}
+
 #[test]
-fn documents_of_methods_follow_from_their_table() {
+fn documents_follow_from_the_tables() {
     keep("openrpc.json", |_| serde_json::to_string_pretty(&Document::new()).unwrap() + "\n");
     keep("CLI.md", |page| {
         let page = between_marks(page, "methods", &methods());
         let page = between_marks(&page, "parameters", &parameters());
-        between_marks(&page, "errors", &errors())
+        let page = between_marks(&page, "errors", &errors());
+        between_marks(&page, "keys", &keys())
     });
 }

@@ -3,7 +3,7 @@
 use super::answer::lines;
 use super::global::Global;
 use super::{Answer, Failure};
-use crate::config::{CONFIG_FILE, EXAMPLE};
+use crate::config::{CONFIG_FILE, example};
 use crate::identity::{Identity, IdentityError, KEY_FILE};
 use crate::private_file::{self, PrivateFileError};
 use clap::Args;
@@ -24,7 +24,7 @@ impl Init {
         let dir = global.settings(Vec::new())?.data_dir;
         private_file::create_dir(&dir).map_err(|e| Failure(e.to_string()))?;
         let config = dir.join(CONFIG_FILE);
-        let wrote_config = made(private_file::create(&config, EXAMPLE.as_bytes()))?;
+        let wrote_config = made(private_file::create(&config, example().as_bytes()))?;
         let key = dir.join(KEY_FILE);
         let (identity, wrote_key) = match Identity::create(&key) {
             Ok(identity) => (identity, true),

@@ -3,7 +3,7 @@
 use super::global::{Global, given};
 use super::{Answer, Failure};
 use crate::chain::{Auth, ChainSettings};
-use crate::config::{EXAMPLE, KEYS, Override, Settings, dotted, variable};
+use crate::config::{KEYS, Override, Settings, example};
 use crate::descriptors;
 use crate::identity::{self, Identity, KEY_FILE};
 use crate::issuer::Issuer;
@@ -13,6 +13,7 @@ use crate::private_file;
 use crate::rpc::server::Server;
 use crate::store::{STORE_FILE, Store};
 use async_signal::{Signal, Signals};
+use blvm_mesh_core::id::Network;
 use blvm_mesh_core::policy::mode::MeshMode;
 use clap::Args;
 use serde_json::{Value, json};
@@ -80,9 +81,18 @@ Settings, for the configuration file, --set KEY=VALUE and the environment; lists
 separated by commas in the latter two:
 ",
     );
-    for (section, name, _, meaning) in KEYS {
-        let (key, variable) = (dotted(section, name), variable(section, name));
-        text.push_str(&format!("  {key:28} {meaning}\n  {:28} {variable}\n", ""));
+    for key in KEYS {
+        let others = |(network, value): (Option<Network>, String)| match network {
+            Some(network) => format!("on {network} {value}"),
+            None => value,
+        };
+        let defaults: Vec<_> = key.defaults().into_iter().map(others).collect();
+        let default = match defaults.is_empty() {
+            true => String::new(),
+            false => format!(" [{}]", defaults.join("; ")),
+        };
+        let (name, meaning, variable) = (key.dotted(), key.meaning(), key.variable());
+        text.push_str(&format!("  {name:28} {meaning}{default}\n  {:28} {variable}\n", ""));
     }
     text
 }
@@ -90,7 +100,8 @@ separated by commas in the latter two:
 impl Run {
     pub(super) fn run(self, global: &Global) -> Result<Answer, Failure> {
         if self.example_config {
-            return Answer::yes(json!({"config": EXAMPLE}), EXAMPLE);
+            let example = example();
+            return Answer::yes(json!({"config": example}), example.clone());
         }
         let settings = global.settings(self.overrides())?;
         if !settings.enabled {

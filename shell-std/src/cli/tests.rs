@@ -51,22 +51,6 @@ fn every_command_has_help_with_an_example_and_a_page_in_the_documentation() {
             }
         }
     }
-    // The page says of every setting what the help says, with the same default.
-    for (section, key, _, meaning) in crate::config::KEYS {
-        let key = crate::config::dotted(section, key);
-        let (meaning, default) = match meaning.rsplit_once(" [") {
-            Some((meaning, default)) => (meaning, default.trim_end_matches(']')),
-            None => (*meaning, ""),
-        };
-        let row = format!("| `{key}` | {meaning} | {default} |");
-        let same = page.lines().any(|line| {
-            let start = format!("| `{key}` |");
-            line.starts_with(&start)
-                && format!("{start}{}", line[start.len()..].replace('`', ""))
-                    == format!("{start}{}", row[start.len()..].replace('`', ""))
-        });
-        assert!(same, "docs/CLI.md lacks the row {row}");
-    }
 }
 
 #[test]

@@ -1,232 +1,212 @@
-//! Every key of the configuration, and setting one from text: an environment
-//! variable or a flag.
+//! Every key of the configuration, in one table: from it follow what the file, flags and
+//! variables are read into, the help, the example, and the table of docs/CLI.md.
+//!
+//! A row is a key's type and meaning; the setting that it changes, whose value without it is the
+//! default; and what else there is of a unit, a range, a default in words, and an example.
 
 use super::ConfigError;
-use super::file::File;
-use toml::{Table, Value};
+use super::build::{MIN_MAX_PACKET, Places};
+use super::key::{DefaultValue, Key, Stored, Written, within};
+use super::values::{Issuer, Listen, Millis, Mode, NetworkName, NotUsed, Peer, SignetMagic};
+use crate::chain::Secret;
+use blvm_mesh_core::config::MAX_HOPS;
+use serde::Deserialize;
+use std::path::PathBuf;
 
-/// How a key's value is read from text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// As it stands.
-    Text,
-    /// A whole number.
-    Number,
-    /// `true` or `false`.
-    Flag,
-    /// Texts separated by commas.
-    List,
-}
+macro_rules! keys {
+    ($(
+        $section:literal $table:ident $([$($more:ident: $more_type:ty),*])? {
+            $(
+                $name:ident: $type:ty, $meaning:literal
+                    $(=> $($place:ident).+)?
+                    $(, unit $unit:literal)?
+                    $(, from $least:tt $(to $most:tt)?)?
+                    $(, default $default:literal)?
+                    $(, example $example:literal)?;
+            )+
+        }
+    )+) => {
+        /// All keys, in the order of the file.
+        pub const KEYS: &[Key] = &[$($(Key {
+            section: $section,
+            name: stringify!($name),
+            kind: <$type as Written>::KIND,
+            meaning: $meaning,
+            unit: keys!(@or "", $($unit)?),
+            range: keys!(@range $($least $(, $most)?)?),
+            default: keys!(@default [$($($place).+)?] [$($default)?] $type),
+            example: keys!(@or "", $($example)?),
+        },)+)+];
 
-use Kind::{Flag, List, Number, Text};
+        $(
+            #[doc = concat!("The keys of section `", $section, "`, as they are written.")]
+            #[derive(Debug, Default, Deserialize)]
+            #[serde(default, deny_unknown_fields)]
+            pub(super) struct $table {
+                $(pub(super) $name: Option<$type>,)+
+                $($(pub(super) $more: $more_type,)*)?
+            }
 
-/// All keys: section (empty: before the first section), name, kind, and what it
-/// means in a few words.
-pub const KEYS: &[(&str, &str, Kind, &str)] = &[
-    ("", "data_dir", Text, "directory of the node's files [~/.blvm-mesh]"),
-    ("", "rpc_socket", Text, "socket for commands [<data_dir>/rpc.sock]"),
-    ("", "log", Text, "log filter, as in info or blvm_mesh=debug [info]"),
-    ("", "issuer_key", Text, "key file of a regtest issuer, for trials"),
-    ("mesh", "enabled", Flag, "whether `run` starts the node at all [true]"),
-    ("mesh", "mode", Text, "bitcoin_only, payment_gated or open [payment_gated]"),
-    (
-        "mesh",
-        "listen_addr",
-        List,
-        "IP:PORT and serial lines to listen on, \"\": none [0.0.0.0:8338]",
-    ),
-    ("mesh", "network", Text, "mainnet, testnet3, testnet4, signet or regtest [mainnet]"),
-    (
-        "mesh",
-        "signet_challenge",
-        Text,
-        "challenge of a signet of its own, a script in hex, as bitcoind's -signetchallenge",
-    ),
-    ("mesh", "peers", List, "nodes to keep a link to: PUBKEY@HOST:PORT, PUBKEY@serial:///dev/..."),
-    ("mesh", "issuers", List, "public keys whose Lightning invoices are accepted"),
-    ("mesh", "private_stratum_tlv", Flag, "let blvm-node's own Stratum V2 framing go free [false]"),
-    ("mesh", "max_peers", Number, "the host node's name for limits.neighbours"),
-    ("tariff", "base_msat", Number, "price of a payment, in msat [1000]"),
-    ("tariff", "per_kib_msat", Number, "price of each started KiB, in msat [100]"),
-    ("limits", "max_packet", Number, "largest packet, in bytes [4202496]"),
-    ("limits", "free_rate", Number, "free traffic per neighbour, in bytes/s [12500000]"),
-    ("limits", "free_burst", Number, "free traffic at once after a pause, in bytes [8388608]"),
-    (
-        "limits",
-        "min_difficulty",
-        Number,
-        "difficulty of headers and blocks that may use all of it [1000000; on signet 0; on regtest 0]",
-    ),
-    ("limits", "plain_rate", Number, "of it what has no proof of work, in bytes/s [262144]"),
-    ("limits", "plain_burst", Number, "the same at once after a pause, in bytes [8388608]"),
-    ("limits", "rare_rate", Number, "of that commands sent rarely, in bytes/s [4096]"),
-    ("limits", "rare_burst", Number, "the same at once after a pause, in bytes [131072]"),
-    ("limits", "bad_payments_rate", Number, "bad payments checked per neighbour and second [50]"),
-    ("limits", "bad_payments_burst", Number, "bad payments checked at once after a pause [200]"),
-    ("limits", "neighbours", Number, "neighbours at once [1024]"),
-    ("limits", "per_prefix", Number, "strangers from one IPv4 /24 or IPv6 /48 [8]"),
-    ("limits", "owners", Number, "neighbours, also gone, whose allowances are remembered [4096]"),
-    ("limits", "routes", Number, "routes remembered [4096]"),
-    ("limits", "hearsay", Number, "reachability hints kept, one per node heard of [4096]"),
-    ("limits", "relayed_requests", Number, "route requests of others remembered [1024]"),
-    ("limits", "searches", Number, "own searches at once [256]"),
-    ("limits", "payments", Number, "live payments remembered [1000000]"),
-    ("limits", "parked", Number, "packets that may wait for an answer [1024]"),
-    ("limits", "parked_bytes", Number, "bytes of these packets, half of them own ones [67108864]"),
-    ("limits", "seen", Number, "recent datagrams remembered, a power of two [8192]"),
-    ("limits", "queue_bytes", Number, "queue for one neighbour, in bytes [8388608]"),
-    ("limits", "link_memory_bytes", Number, "memory of all links together, in bytes [50331648]"),
-    ("limits", "inbox_bytes", Number, "datagrams kept for `recv`, in bytes [16777216]"),
-    ("limits", "store_cache_bytes", Number, "memory of the store's cache, in bytes [262144]"),
-    ("limits", "threads", Number, "threads that the node's tasks run on [1]"),
-    (
-        "timing",
-        "keepalive_ms",
-        Number,
-        "answer datagrams within this time, in ms; 0 disables [250]",
-    ),
-    ("timing", "hop_round_trip_ms", Number, "time for a request over a link and back, in ms [100]"),
-    ("timing", "first_ring", Number, "links that a search crosses at first [2]"),
-    ("timing", "route_lifetime_ms", Number, "age at which a route is renewed, in ms [600000]"),
-    (
-        "timing",
-        "verify_timeout_ms",
-        Number,
-        "longest wait for the host node's answer, in ms [10000]",
-    ),
-    ("timing", "handshake_timeout_ms", Number, "longest handshake of a new link, in ms [5000]"),
-    ("timing", "reconnect_min_ms", Number, "first pause before dialling again, in ms [100]"),
-    ("timing", "reconnect_max_ms", Number, "longest pause before dialling again, in ms [30000]"),
-    ("payment", "max_lifetime_s", Number, "longest time to the expiry of a payment, in s [604800]"),
-    (
-        "payment",
-        "future_skew_s",
-        Number,
-        "how far in the future a payment may be dated, in s [300]",
-    ),
-    ("payment", "covenants_active", Flag, "whether the network enforces OP_CTV [false]"),
-    ("payment", "payout_script", Text, "script in hex that covenants must pay"),
-    ("payment", "payout_address", Text, "the same as an address"),
-    (
-        "payment",
-        "min_confirmations",
-        Number,
-        "confirmations of a covenant's funding [6; on regtest 1]",
-    ),
-    ("chain", "rpc_url", Text, "JSON-RPC of a Bitcoin node, as in http://127.0.0.1:8332"),
-    ("chain", "cookie_file", Text, "Bitcoin Core's .cookie, to be let in by it"),
-    ("chain", "rpc_user", Text, "name to be let in by, in the place of the cookie"),
-    ("chain", "rpc_password", Text, "its password; better in the environment than in the file"),
-    ("chain", "timeout_ms", Number, "longest look-up of a block, in ms [5000]"),
-    ("bench", "sink", Flag, "let anyone measure the way to this node [false]"),
-];
-
-/// The key as it is written in messages: `mesh.mode`.
-pub fn dotted(section: &str, name: &str) -> String {
-    match section {
-        "" => name.into(),
-        _ => format!("{section}.{name}"),
-    }
-}
-
-/// The environment variable of a key: `BLVM_MESH_` and the section, except
-/// `mesh`, and the name, in capitals.
-pub fn variable(section: &str, name: &str) -> String {
-    let section = match section {
-        "" | "mesh" => String::new(),
-        _ => format!("{section}_"),
+            impl $table {
+                /// Puts what is given where it belongs.
+                pub(super) fn apply(&self, places: &mut Places) -> Result<(), ConfigError> {
+                    $(if let Some(given) = &self.$name {
+                        let range = keys!(@range $($least $(, $most)?)?);
+                        let key = concat!($section, ".", stringify!($name));
+                        within(key, given, range, keys!(@or "", $($unit)?))?;
+                        $(Stored::store(&mut places.$($place).+, given);)?
+                    })+
+                    Ok(())
+                }
+            }
+        )+
     };
-    format!("{PREFIX}{section}{name}").to_uppercase()
+
+    (@or $other:literal,) => { $other };
+    (@or $other:literal, $given:literal) => { $given };
+    (@range) => { None };
+    (@range $least:tt) => { Some(($least, u64::MAX)) };
+    (@range $least:tt, $most:tt) => { Some(($least, $most)) };
+    (@default [] [] $type:ty) => { DefaultValue::Nothing };
+    (@default [] [$text:literal] $type:ty) => { DefaultValue::Text($text) };
+    (@default [$($place:ident).+] [] $type:ty) => {
+        DefaultValue::Place(|places| Stored::<$type>::shown(&places.$($place).+))
+    };
 }
 
-/// What the names of all environment variables begin with.
-pub const PREFIX: &str = "BLVM_MESH_";
+keys! {
+    "" File [
+        mesh: Mesh, tariff: Tariff, limits: Limits, timing: Timing, payment: Payment,
+        chain: Chain, bench: Bench
+    ] {
+        data_dir: PathBuf, "directory of the node's files", default "~/.blvm-mesh";
+        rpc_socket: PathBuf, "socket for commands", default "<data_dir>/rpc.sock";
+        log: String, "log filter, as in info or blvm_mesh=debug" => log;
+        issuer_key: PathBuf, "key file of a regtest issuer, for trials", example "issuer.key";
+    }
 
-/// Variables with the prefix that are no keys.
-const OTHER_VARIABLES: [&str; 1] = ["BLVM_MESH_CONFIG"];
+    "mesh" Mesh [rate_limit_per_minute: Option<NotUsed>] {
+        enabled: bool, "whether `run` starts the node at all" => enabled;
+        mode: Mode, "what goes free: bitcoin_only, payment_gated or open" => config.mode;
+        listen_addr: Listen, "IP:PORT and serial lines to listen on, \"\": none" => listen;
+        network: NetworkName, "Bitcoin network: mainnet, testnet3, testnet4, signet or regtest", default "mainnet";
+        signet_challenge: SignetMagic,
+            "challenge of a signet of its own, a script in hex, as bitcoind's -signetchallenge",
+            example "51";
+        peers: Vec<Peer>, "nodes to keep a link to: PUBKEY@HOST:PORT, PUBKEY@serial:///dev/...",
+            example "PUBKEY@relay.example.org:8338, PUBKEY@serial:///dev/ttyUSB1?baud=115200";
+        issuers: Vec<Issuer>, "public keys whose Lightning invoices are accepted",
+            example "PUBKEY";
+        private_stratum_tlv: bool, "let blvm-node's own Stratum V2 framing go free"
+            => config.private_stratum_tlv;
+        max_peers: u32, "the host node's name for limits.neighbours", from 1 to 65_536,
+            example "1024";
+    }
 
-/// One value that replaces the file's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Override {
-    /// Where it came from, for messages: a flag or a variable.
-    pub origin: String,
-    /// Key with its section, as in `mesh.mode`.
-    pub key: String,
-    /// Its value as text. A list's items are separated by commas.
-    pub value: String,
+    "tariff" Tariff {
+        base_msat: u32, "price of a payment" => config.payment.tariff.base_msat, unit "msat";
+        per_kib_msat: u32, "price of each started KiB"
+            => config.payment.tariff.per_kib_msat, unit "msat";
+    }
+
+    "limits" Limits {
+        max_packet: u32, "largest packet" => config.max_packet, unit "bytes", from MIN_MAX_PACKET;
+        free_rate: u64, "free traffic per neighbour" => config.free_rate, unit "bytes/s";
+        free_burst: u64, "free traffic at once after a pause" => config.free_burst, unit "bytes";
+        min_difficulty: u64, "difficulty of headers and blocks that may use all of it"
+            => config.min_difficulty;
+        plain_rate: u64, "of it what has no proof of work" => config.plain.rate, unit "bytes/s";
+        plain_burst: u64, "the same at once after a pause" => config.plain.burst, unit "bytes";
+        rare_rate: u64, "of that commands sent rarely" => config.rare.rate, unit "bytes/s";
+        rare_burst: u64, "the same at once after a pause" => config.rare.burst, unit "bytes";
+        bad_payments_rate: u32, "bad payments checked per neighbour and second"
+            => config.bad_payments.rate, from 1;
+        bad_payments_burst: u32, "bad payments checked at once after a pause"
+            => config.bad_payments.burst, from 1;
+        neighbours: u32, "neighbours at once" => config.capacities.neighbours, from 1 to 65_536;
+        per_prefix: u32, "strangers from one IPv4 /24 or IPv6 /48"
+            => config.capacities.per_prefix, from 1 to 65_536;
+        owners: u32, "neighbours, also gone, whose allowances are remembered"
+            => config.capacities.owners, from 1 to 65_536;
+        routes: u32, "routes remembered" => config.capacities.routes, from 1 to 1_000_000;
+        hearsay: u32, "reachability hints kept, one per node heard of"
+            => config.capacities.hearsay, from 1 to 1_000_000;
+        relayed_requests: u32, "route requests of others remembered"
+            => config.capacities.relayed_requests, from 1 to 1_000_000;
+        searches: u32, "own searches at once" => config.capacities.searches, from 1 to 65_536;
+        payments: u32, "live payments remembered"
+            => config.capacities.payments, from 1 to 100_000_000;
+        parked: u32, "packets that may wait for an answer"
+            => config.capacities.parked, from 1 to 65_536;
+        parked_bytes: u32, "size of these packets, half of it for own ones, at least twice limits.max_packet"
+            => config.capacities.parked_bytes, unit "bytes";
+        seen: u32, "recent datagrams remembered, a power of two"
+            => config.capacities.seen, from 1 to 16_777_216;
+        queue_bytes: u32, "queue for one neighbour, at least limits.max_packet" => shell.queue_bytes, unit "bytes";
+        link_memory_bytes: u32, "memory of all links together, at least 4 times limits.max_packet" => shell.link_memory, unit "bytes";
+        inbox_bytes: u32, "datagrams kept for `recv`, at least limits.max_packet" => shell.inbox_bytes, unit "bytes";
+        store_cache_bytes: u32, "memory of the store's cache"
+            => shell.store_cache_bytes, unit "bytes";
+        threads: u32, "threads that the node's tasks run on" => shell.threads, from 1 to 64;
+    }
+
+    "timing" Timing {
+        keepalive_ms: Millis, "answer datagrams within this time (0 disables)"
+            => config.timing.keepalive, unit "ms";
+        hop_round_trip_ms: Millis, "time for a request over a link and back"
+            => config.timing.hop_round_trip, unit "ms", from 1;
+        first_ring: u8, "links that a search crosses at first"
+            => config.timing.first_ring, from 1 to (MAX_HOPS as u64 + 1);
+        route_lifetime_ms: Millis, "age at which a route is renewed"
+            => config.timing.route_lifetime, unit "ms", from 1;
+        verify_timeout_ms: Millis, "longest wait for the host node's answer"
+            => config.timing.verify_timeout, unit "ms", from 1;
+        handshake_timeout_ms: Millis, "longest handshake of a new link"
+            => shell.handshake_timeout, unit "ms", from 1;
+        reconnect_min_ms: Millis, "first pause before dialling again, at most timing.reconnect_max_ms"
+            => shell.reconnect_min, unit "ms", from 1;
+        reconnect_max_ms: Millis, "longest pause before dialling again"
+            => shell.reconnect_max, unit "ms", from 1;
+    }
+
+    "payment" Payment {
+        max_lifetime_s: u32, "longest time to the expiry of a payment"
+            => config.payment.max_lifetime, unit "s";
+        future_skew_s: u32, "how far in the future a payment may be dated"
+            => config.payment.future_skew, unit "s";
+        covenants_active: bool, "whether the network enforces OP_CTV (signet and regtest)"
+            => config.payment.covenants_active;
+        payout_script: String, "script in hex that covenants must pay", example "0014...";
+        payout_address: String, "the same as an address", example "tb1q...";
+        min_confirmations: u32, "confirmations of a covenant's funding"
+            => config.payment.min_confirmations, from 1;
+    }
+
+    "chain" Chain {
+        rpc_url: String, "JSON-RPC of a Bitcoin node that looks up blocks for covenants, as in http://127.0.0.1:8332",
+            example "http://127.0.0.1:38332";
+        cookie_file: PathBuf, "Bitcoin Core's .cookie, to be let in by it",
+            example "~/.bitcoin/signet/.cookie";
+        rpc_user: String, "name to be let in by, in the place of the cookie", example "mesh";
+        rpc_password: Secret, "its password; better in the environment (BLVM_MESH_CHAIN_RPC_PASSWORD) than in the file";
+        timeout_ms: Millis, "longest look-up of a block, less than timing.verify_timeout_ms" => chain_timeout, unit "ms", from 1;
+    }
+
+    "bench" Bench {
+        sink: bool, "let anyone measure the way to this node" => shell.bench_sink;
+    }
 }
 
-/// The overrides among the environment variables.
-///
-/// # Errors
-/// A variable with our prefix that names no key.
-pub fn from_environment(
-    variables: impl IntoIterator<Item = (String, String)>,
-) -> Result<Vec<Override>, ConfigError> {
-    let ours = variables
-        .into_iter()
-        .filter(|(name, _)| name.starts_with(PREFIX) && !OTHER_VARIABLES.contains(&name.as_str()));
-    let mut found = Vec::new();
-    for (origin, value) in ours {
-        let key = KEYS.iter().find(|(section, name, ..)| variable(section, name) == origin);
-        let Some((section, name, ..)) = key else {
-            return Err(ConfigError::UnknownVariable(origin));
-        };
-        found.push(Override { origin, key: dotted(section, name), value });
-    }
-    found.sort_by(|a, b| a.key.cmp(&b.key));
-    Ok(found)
-}
-
-impl Override {
-    /// Puts the value into `table` in the place of the file's.
-    pub(super) fn apply(&self, table: &mut Table) -> Result<(), ConfigError> {
-        let key = KEYS.iter().find(|(section, name, ..)| dotted(section, name) == self.key);
-        let Some((section, name, kind, _)) = key else {
-            return Err(ConfigError::UnknownKey {
-                origin: self.origin.clone(),
-                key: self.key.clone(),
-            });
-        };
-        let value = self.read(*kind)?;
-        // Alone, so that a fault is this one's.
-        let mut alone = Table::new();
-        put(&mut alone, section, name, value.clone());
-        let wrong = |e: toml::de::Error| self.wrong(e.message());
-        alone.try_into::<File>().map_err(wrong)?;
-        put(table, section, name, value);
-        Ok(())
-    }
-
-    fn read(&self, kind: Kind) -> Result<Value, ConfigError> {
-        let text = self.value.trim();
-        Ok(match kind {
-            Text => Value::String(text.into()),
-            Number => {
-                let number = text.replace('_', "").parse();
-                Value::Integer(number.map_err(|_| self.wrong("expected a whole number"))?)
-            }
-            Flag => Value::Boolean(text.parse().map_err(|_| self.wrong("expected true or false"))?),
-            List => {
-                let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-                Value::Array(items.map(|item| Value::String(item.into())).collect())
-            }
-        })
-    }
-
-    fn wrong(&self, reason: &str) -> ConfigError {
-        let Self { origin, value, .. } = self.clone();
-        ConfigError::Override { origin, value, reason: reason.trim().into() }
-    }
-}
-
-fn put(table: &mut Table, section: &str, name: &str, value: Value) {
-    if section.is_empty() {
-        table.insert(name.into(), value);
-        return;
-    }
-    let inner = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
-    if let Value::Table(inner) = inner {
-        inner.insert(name.into(), value);
+impl File {
+    /// Puts what is given in each section where it belongs.
+    pub(super) fn place(&self, places: &mut Places) -> Result<(), ConfigError> {
+        self.apply(places)?;
+        self.mesh.apply(places)?;
+        self.tariff.apply(places)?;
+        self.limits.apply(places)?;
+        self.timing.apply(places)?;
+        self.payment.apply(places)?;
+        self.chain.apply(places)?;
+        self.bench.apply(places)
     }
 }

@@ -7,17 +7,23 @@
 //! `rate_limit_per_minute` is refused with the name of what to set instead.
 
 mod build;
-mod file;
+mod example;
+mod key;
 mod keys;
+mod overrides;
+mod values;
 
-pub use build::{EXAMPLE, Shell, bitcoin_network, script_of};
-pub use file::{parse_mode, parse_network, parse_signet_challenge};
-pub use keys::{KEYS, Kind, Override, PREFIX, dotted, from_environment, variable};
+pub use build::{Shell, bitcoin_network, script_of};
+pub use example::example;
+pub use key::{Key, Kind};
+pub use keys::KEYS;
+pub use overrides::{Override, PREFIX, from_environment};
+pub use values::{parse_mode, parse_network, parse_signet_challenge};
 
 use crate::address::{PeerAddress, SerialLine};
 use crate::chain::ChainSettings;
 use blvm_mesh_core::config::Config;
-use file::File;
+use keys::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use toml::Table;
@@ -78,7 +84,7 @@ pub enum ConfigError {
     #[error("environment variable {0} names no setting; `blvm-mesh run --help` lists all of them")]
     UnknownVariable(String),
     /// A flag names no key.
-    #[error("{origin}: there is no key \"{key}\"; allowed are {}", all_keys())]
+    #[error("{origin}: there is no key \"{key}\"{}; allowed are {}", meant(key), all_keys())]
     UnknownKey {
         /// The flag.
         origin: String,
@@ -108,8 +114,18 @@ pub enum ConfigError {
     NoHome,
 }
 
+/// Keys of that name in other sections.
+fn meant(key: &str) -> String {
+    let name = key.rsplit('.').next().unwrap_or_default();
+    let meant: Vec<String> = KEYS.iter().filter(|k| k.name == name).map(Key::dotted).collect();
+    match meant.is_empty() {
+        true => String::new(),
+        false => format!(" (did you mean {}?)", meant.join(" or ")),
+    }
+}
+
 fn all_keys() -> String {
-    let keys: Vec<String> = KEYS.iter().map(|(section, name, ..)| dotted(section, name)).collect();
+    let keys: Vec<String> = KEYS.iter().map(Key::dotted).collect();
     keys.join(", ")
 }
 
@@ -198,13 +214,14 @@ impl Sources {
 pub(crate) fn parse_file(path: &Path, text: &str) -> Result<Table, ConfigError> {
     let wrong = |reason: String| ConfigError::File { path: path.into(), reason };
     let table: Table = text.parse().map_err(|e: toml::de::Error| wrong(e.to_string()))?;
-    let stray = table.keys().find(|key| {
-        KEYS.iter().any(|(section, name, ..)| !section.is_empty() && name == key)
-            && !KEYS.iter().any(|(section, name, ..)| section.is_empty() && name == key)
+    fn named(name: &str) -> impl Iterator<Item = &'static Key> {
+        KEYS.iter().filter(move |key| key.name == name)
+    }
+    let stray = table.keys().find(|name| {
+        named(name).next().is_some() && named(name).all(|key| !key.section.is_empty())
     });
     if let Some(stray) = stray {
-        let sections = KEYS.iter().filter(|(_, name, ..)| name == stray);
-        let sections: Vec<String> = sections.map(|(section, ..)| format!("[{section}]")).collect();
+        let sections: Vec<String> = named(stray).map(|key| format!("[{}]", key.section)).collect();
         return Err(wrong(format!("{stray} belongs in section {}", sections.join(" or "))));
     }
     toml::from_str::<File>(text).map_err(|e| wrong(e.to_string()))?;

@@ -31,11 +31,15 @@ fn load(text: &str, overrides: &[(&str, &str)]) -> Result<Settings, String> {
     load.map(|settings| Settings { config_file: None, ..settings })
 }
 
+fn dotted(section: &str, name: &str) -> String {
+    if section.is_empty() { name.into() } else { format!("{section}.{name}") }
+}
+
 /// A value of every key that is not its default, and what differs with it.
 fn samples() -> Vec<(&'static str, String, String)> {
     let quoted = |s: &str| format!("{s:?}");
     KEYS.iter()
-        .map(|(section, name, kind, _)| {
+        .map(|Key { section, name, kind, .. }| {
             let key = dotted(section, name);
             let (text, toml) = match (key.as_str(), kind) {
                 ("mesh.mode", _) => ("open".into(), quoted("open")),
@@ -102,7 +106,7 @@ const REGTEST: &str = "network = \"regtest\"\n";
 
 #[test]
 fn every_key_changes_the_settings_from_file_and_override_alike() {
-    for ((section, line, text), (_, name, ..)) in samples().into_iter().zip(KEYS) {
+    for ((section, line, text), Key { name, .. }) in samples().into_iter().zip(KEYS) {
         let key = dotted(section, name);
         // A signet's challenge means nothing on regtest.
         if ["mesh.network", "mesh.signet_challenge"].contains(&key.as_str()) {
@@ -341,6 +345,9 @@ fn overrides_win_and_their_faults_name_them() {
         ("limits.routes", "-1", "--limits.routes = \"-1\""),
         ("mesh.peers", "a", "PUBKEY@HOST:PORT"),
         ("mesh.colour", "x", "there is no key \"mesh.colour\"; allowed are data_dir"),
+        ("mode", "open", "there is no key \"mode\" (did you mean mesh.mode?)"),
+        ("mesh.max_peers", "0", "mesh.max_peers: must be from 1 to 65536"),
+        ("limits.max_packet", "2047", "limits.max_packet: must be at least 2048 bytes"),
     ];
     for (key, value, expected) in faults {
         let error = load(file, &[(key, value)]).unwrap_err();
@@ -350,7 +357,7 @@ fn overrides_win_and_their_faults_name_them() {
 
 #[test]
 fn environment_variables_have_one_name_each() {
-    let names: BTreeSet<String> = KEYS.iter().map(|(s, n, ..)| variable(s, n)).collect();
+    let names: BTreeSet<String> = KEYS.iter().map(Key::variable).collect();
     assert_eq!(names.len(), KEYS.len());
     let var = |name: &str, value: &str| (name.to_string(), value.to_string());
     let found = from_environment([
@@ -398,7 +405,22 @@ fn places_of_files() {
 
 #[test]
 fn the_example_is_the_default() {
-    assert_eq!(load(EXAMPLE, &[]), load("", &[]));
+    let example = example();
+    assert_eq!(load(&example, &[]), load("", &[]));
+    // And so it is with everything set that has a default in the file.
+    let words = ["#data_dir", "#rpc_socket"];
+    let set = |line: &str| match line.strip_prefix('#') {
+        Some(set) if !set.starts_with(['#', ' ']) && !words.iter().any(|w| line.starts_with(w)) => {
+            set.to_owned() + "\n"
+        }
+        _ => line.to_owned() + "\n",
+    };
+    let set: String = example.lines().map(set).filter(|l| !l.starts_with("timeout_ms")).collect();
+    assert!(set.contains("\nmode = \"payment_gated\"\n"), "{set}");
+    assert_eq!(load(&set, &[]), load("", &[]));
+    for Key { name, .. } in KEYS {
+        assert!(example.contains(&format!("#{name} = ")), "{name} is not there");
+    }
 }
 
 #[test]
@@ -430,21 +452,15 @@ fn defaults_are_those_that_the_help_tells() {
     for network in Network::ALL {
         let base = [("mesh.network", network.name())];
         let nothing = load("", &base).unwrap();
-        for (section, name, _, meaning) in KEYS {
-            let key = dotted(section, name);
-            let Some((_, default)) = meaning.rsplit_once(" [") else { continue };
-            // As in [6; on regtest 1].
-            let mut parts = default.trim_end_matches(']').split("; on ");
-            let other = parts.next().unwrap_or_default();
-            let mut special = parts.filter_map(|part| part.split_once(' '));
-            let special = special.find(|(name, _)| *name == network.name());
-            let default = special.map_or(other, |(_, default)| default);
+        for key in KEYS {
+            let Some(default) = key.default(network) else { continue };
+            let key = key.dotted();
             if ["mesh.network", "data_dir", "rpc_socket", "chain.timeout_ms"]
                 .contains(&key.as_str())
             {
                 continue;
             }
-            let given = load("", &[base[0], (&key, default)]).unwrap_or_else(|e| panic!("{e}"));
+            let given = load("", &[base[0], (&key, &default)]).unwrap_or_else(|e| panic!("{e}"));
             assert_eq!(given, nothing, "{key} is not {default} on {network}");
         }
     }

@@ -1,130 +1,22 @@
-//! The configuration file as it is written: every key optional, unknown keys
-//! refused by name.
+//! What the values of keys are read into, where it is more than text, a number or a flag.
 
 use crate::address::{AddressError, PeerAddress, SerialLine, parse_public_key};
-use crate::chain::Secret;
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::policy::mode::MeshMode;
 use secp256k1::PublicKey;
 use serde::Deserialize;
+use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
-/// Keys that stand before the first section.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct File {
-    pub(super) data_dir: Option<PathBuf>,
-    pub(super) rpc_socket: Option<PathBuf>,
-    pub(super) log: Option<String>,
-    pub(super) issuer_key: Option<PathBuf>,
-    pub(super) mesh: Mesh,
-    pub(super) tariff: Tariff,
-    pub(super) limits: Limits,
-    pub(super) timing: Timing,
-    pub(super) payment: Payment,
-    pub(super) chain: Chain,
-    pub(super) bench: Bench,
-}
+/// A time in milliseconds.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Millis(u32);
 
-/// `[mesh]`
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Mesh {
-    pub(super) enabled: Option<bool>,
-    pub(super) mode: Option<Mode>,
-    pub(super) listen_addr: Option<Listen>,
-    pub(super) network: Option<NetworkName>,
-    pub(super) signet_challenge: Option<SignetMagic>,
-    pub(super) peers: Option<Vec<Peer>>,
-    pub(super) issuers: Option<Vec<Issuer>>,
-    pub(super) private_stratum_tlv: Option<bool>,
-    pub(super) max_peers: Option<u32>,
-    pub(super) rate_limit_per_minute: Option<NotUsed>,
-}
-
-/// `[tariff]`
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Tariff {
-    pub(super) base_msat: Option<u32>,
-    pub(super) per_kib_msat: Option<u32>,
-}
-
-/// `[limits]`
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Limits {
-    pub(super) max_packet: Option<u32>,
-    pub(super) free_rate: Option<u64>,
-    pub(super) free_burst: Option<u64>,
-    pub(super) min_difficulty: Option<u64>,
-    pub(super) plain_rate: Option<u64>,
-    pub(super) plain_burst: Option<u64>,
-    pub(super) rare_rate: Option<u64>,
-    pub(super) rare_burst: Option<u64>,
-    pub(super) bad_payments_rate: Option<u32>,
-    pub(super) bad_payments_burst: Option<u32>,
-    pub(super) neighbours: Option<u32>,
-    pub(super) per_prefix: Option<u32>,
-    pub(super) owners: Option<u32>,
-    pub(super) routes: Option<u32>,
-    pub(super) hearsay: Option<u32>,
-    pub(super) relayed_requests: Option<u32>,
-    pub(super) searches: Option<u32>,
-    pub(super) payments: Option<u32>,
-    pub(super) parked: Option<u32>,
-    pub(super) parked_bytes: Option<u32>,
-    pub(super) seen: Option<u32>,
-    pub(super) queue_bytes: Option<u32>,
-    pub(super) link_memory_bytes: Option<u32>,
-    pub(super) inbox_bytes: Option<u32>,
-    pub(super) store_cache_bytes: Option<u32>,
-    pub(super) threads: Option<u32>,
-}
-
-/// `[timing]`
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Timing {
-    pub(super) keepalive_ms: Option<u32>,
-    pub(super) hop_round_trip_ms: Option<u32>,
-    pub(super) first_ring: Option<u8>,
-    pub(super) route_lifetime_ms: Option<u32>,
-    pub(super) verify_timeout_ms: Option<u32>,
-    pub(super) handshake_timeout_ms: Option<u32>,
-    pub(super) reconnect_min_ms: Option<u32>,
-    pub(super) reconnect_max_ms: Option<u32>,
-}
-
-/// `[payment]`
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Payment {
-    pub(super) max_lifetime_s: Option<u32>,
-    pub(super) future_skew_s: Option<u32>,
-    pub(super) covenants_active: Option<bool>,
-    pub(super) payout_script: Option<String>,
-    pub(super) payout_address: Option<String>,
-    pub(super) min_confirmations: Option<u32>,
-}
-
-/// `[chain]`
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Chain {
-    pub(super) rpc_url: Option<String>,
-    pub(super) cookie_file: Option<PathBuf>,
-    pub(super) rpc_user: Option<String>,
-    pub(super) rpc_password: Option<Secret>,
-    pub(super) timeout_ms: Option<u32>,
-}
-
-/// `[bench]`
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Bench {
-    pub(super) sink: Option<bool>,
+impl From<Millis> for u64 {
+    fn from(span: Millis) -> Self {
+        span.0.into()
+    }
 }
 
 /// Reads a key's text into what it stands for.
@@ -178,6 +70,14 @@ pub fn parse_signet_challenge(text: &str) -> Result<[u8; 4], String> {
 pub(super) struct Listen {
     pub(super) tcp: Option<SocketAddr>,
     pub(super) lines: Vec<SerialLine>,
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = self.lines.iter().map(ToString::to_string);
+        let all: Vec<_> = self.tcp.iter().map(ToString::to_string).chain(lines).collect();
+        f.write_str(&all.join(", "))
+    }
 }
 
 impl TryFrom<toml::Value> for Listen {
