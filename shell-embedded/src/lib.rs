@@ -25,6 +25,7 @@ mod header_clock;
 mod line;
 mod memory;
 mod platform;
+#[cfg(feature = "recording")]
 pub mod recording;
 mod relay;
 mod report;

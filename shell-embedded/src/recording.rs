@@ -2,19 +2,18 @@
 //! target and in either memory (invariant I7).
 //!
 //! A recording is a start (configuration, key, seed) and then inputs with their times.
-//! Numbers are little-endian, of 64 bits. It is a form for tests: it has no version.
+//! The start's numbers are little-endian, of 64 bits. It is a form for tests: it has no version.
 
 use blvm_mesh_core::config::Config;
-use blvm_mesh_core::id::{LinkId, Network, NodeId, Standing};
-use blvm_mesh_core::link::fragment::Lane;
-use blvm_mesh_core::mesh::{Action, Input, LinkCapabilities, Mesh, Ticket};
+use blvm_mesh_core::id::{Network, NodeId};
+use blvm_mesh_core::mesh::owned::Input;
+use blvm_mesh_core::mesh::{Action, Mesh};
 use blvm_mesh_core::mode::MeshMode;
-use blvm_mesh_core::payment::headers::KnownHeader;
-use blvm_mesh_core::payment::ledger::{RECORD_LEN, Record};
 use blvm_mesh_core::tables::Memory;
 use blvm_mesh_core::time::Micros;
 use core::fmt::{self, Write};
 use secp256k1::{PublicKey, SecretKey};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// Writes the start of a recording.
@@ -35,102 +34,6 @@ pub fn write_start(config: &Config, key: &SecretKey, seed: &[u8; 32], put: &mut 
     put(seed);
 }
 
-/// Writes one input, given at `now`. A marked one is measured where it is played.
-pub fn write_input(marked: bool, now: Micros, input: &Input<'_>, put: &mut impl FnMut(&[u8])) {
-    put(&[marked.into()]);
-    put(&now.to_le_bytes());
-    match input {
-        Input::PeerConnected { link, peer, dialed, standing, capabilities } => {
-            let (own, prefix) = match standing {
-                Standing::Own => (true, 0),
-                Standing::Stranger { prefix } => (false, *prefix),
-            };
-            put(&[0, (*dialed).into(), own.into(), capabilities.is_some().into()]);
-            put(&prefix.to_le_bytes());
-            put(&link.0.to_le_bytes());
-            put(&peer.0);
-            if let Some(LinkCapabilities { max_packet, keepalive }) = capabilities {
-                put(&max_packet.to_le_bytes());
-                put(&keepalive.to_le_bytes());
-            }
-        }
-        Input::PeerDisconnected { link } => {
-            put(&[1]);
-            put(&link.0.to_le_bytes());
-        }
-        Input::MessageReceived { link, packet } => {
-            put(&[2]);
-            put(&link.0.to_le_bytes());
-            put_bytes(packet, put);
-        }
-        Input::PaymentVerified { ticket, block } => {
-            put(&[3, block.is_some().into()]);
-            put(&ticket.0.to_le_bytes());
-            if let Some(KnownHeader { merkle_root, time, confirmations }) = block {
-                put(merkle_root);
-                put(&time.to_le_bytes());
-                put(&confirmations.to_le_bytes());
-            }
-        }
-        Input::Send { destination, payload, proof, unchecked } => {
-            put(&[4, (*unchecked).into()]);
-            put(&destination.0);
-            put_bytes(payload, put);
-            put_bytes(proof, put);
-        }
-        Input::FindRoute { destination } => {
-            put(&[5]);
-            put(&destination.0);
-        }
-        Input::FindAccepted { destination } => {
-            put(&[18]);
-            put(&destination.0);
-        }
-        Input::Resumed { ticket, packet } => {
-            put(&[6]);
-            put(&ticket.0.to_le_bytes());
-            put_bytes(packet, put);
-        }
-        Input::Timer => put(&[7]),
-        Input::WallClock { unix } => {
-            put(&[8]);
-            put(&unix.to_le_bytes());
-        }
-        Input::BlockHeader { header, height } => {
-            put(&[9]);
-            put(&header[..]);
-            put(&height.to_le_bytes());
-        }
-        Input::Persisted { record } => {
-            put(&[10]);
-            put(&record.encode());
-        }
-        Input::StoreFailed => put(&[11]),
-        Input::StoreRecovered => put(&[15]),
-        Input::InboxFull { source, full } => {
-            put(&[16, (*full).into(), source.is_some().into()]);
-            put(source.map(|s| s.0).as_slice().as_flattened());
-        }
-        Input::Congestion { link, lane, full } => {
-            put(&[12, *lane as u8, (*full).into()]);
-            put(&link.0.to_le_bytes());
-        }
-        Input::LinkMeasured { link, quality } => {
-            put(&[13]);
-            put(&link.0.to_le_bytes());
-            put(&quality.to_le_bytes());
-        }
-        Input::LinkAlive { link, incoming } => {
-            put(&[14, (*incoming).into()]);
-            put(&link.0.to_le_bytes());
-        }
-        Input::Repeat { packet } => {
-            put(&[17]);
-            put_bytes(packet, put);
-        }
-    }
-}
-
 fn put_bytes(bytes: &[u8], put: &mut impl FnMut(&[u8])) {
     put(&(bytes.len() as u64).to_le_bytes());
     put(bytes);
@@ -148,17 +51,26 @@ pub struct Recording<'a> {
     inputs: Fields<'a>,
 }
 
-/// One recorded input.
-#[derive(Debug)]
+/// One recorded input, in postcard's form.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moment<'a> {
     /// Whether it is to be measured.
     pub marked: bool,
     /// When it is given, in monotonic microseconds.
     pub now: Micros,
     /// What is given.
-    pub input: Input<'a>,
-    /// How many bytes of the room given hold its packet.
-    pub packet: usize,
+    #[serde(borrow)]
+    pub input: Input<&'a [u8]>,
+}
+
+impl Moment<'_> {
+    /// The input's packet, copied to the beginning of `room`; `None` if that is too short.
+    pub fn copy_packet<'r>(&self, room: &'r mut [u8]) -> Option<&'r mut [u8]> {
+        let packet = self.input.packet();
+        let copy = room.get_mut(..packet.len())?;
+        copy.copy_from_slice(packet);
+        Some(copy)
+    }
 }
 
 impl<'a> Recording<'a> {
@@ -193,92 +105,11 @@ impl<'a> Recording<'a> {
         self.inputs.0.is_empty()
     }
 
-    /// The next input, with its packet in `room`; `None` at the end, or if what
-    /// follows is not one.
-    pub fn next<'r>(&mut self, room: &'r mut [u8]) -> Option<Moment<'r>>
-    where
-        'a: 'r,
-    {
-        let f = &mut self.inputs;
-        let [marked] = f.array()?;
-        let now = f.number()?;
-        let mut len = 0;
-        let input = match f.array()? {
-            [0] => {
-                let [dialed, own, known] = f.array()?;
-                let standing = match (own, f.number()?) {
-                    (0, prefix) => Standing::Stranger { prefix },
-                    _ => Standing::Own,
-                };
-                let link = f.link()?;
-                let peer = NodeId(f.array()?);
-                let capabilities = match known {
-                    0 => None,
-                    _ => Some(LinkCapabilities { max_packet: f.short()?, keepalive: f.number()? }),
-                };
-                Input::PeerConnected { link, peer, dialed: dialed != 0, standing, capabilities }
-            }
-            [1] => Input::PeerDisconnected { link: f.link()? },
-            [2] => {
-                let link = f.link()?;
-                let packet = f.packet(room)?;
-                len = packet.len();
-                Input::MessageReceived { link, packet }
-            }
-            [3] => {
-                let [known] = f.array()?;
-                let ticket = Ticket(f.number()?);
-                let block = match known {
-                    0 => None,
-                    _ => Some(KnownHeader {
-                        merkle_root: f.array()?,
-                        time: f.short()?,
-                        confirmations: f.short()?,
-                    }),
-                };
-                Input::PaymentVerified { ticket, block }
-            }
-            [4] => {
-                let [unchecked] = f.array()?;
-                let destination = NodeId(f.array()?);
-                let (payload, proof) = (f.bytes()?, f.bytes()?);
-                Input::Send { destination, payload, proof, unchecked: unchecked != 0 }
-            }
-            [5] => Input::FindRoute { destination: NodeId(f.array()?) },
-            [18] => Input::FindAccepted { destination: NodeId(f.array()?) },
-            [6] => {
-                let ticket = Ticket(f.number()?);
-                let packet = f.packet(room)?;
-                len = packet.len();
-                Input::Resumed { ticket, packet }
-            }
-            [7] => Input::Timer,
-            [8] => Input::WallClock { unix: f.number()? },
-            [9] => Input::BlockHeader { header: f.borrow()?, height: f.short()? },
-            [10] => Input::Persisted { record: Record::decode(f.borrow::<RECORD_LEN>()?)? },
-            [11] => Input::StoreFailed,
-            [15] => Input::StoreRecovered,
-            [16] => {
-                let [full, of_one] = f.array()?;
-                let source = if of_one != 0 { Some(NodeId(f.array()?)) } else { None };
-                Input::InboxFull { source, full: full != 0 }
-            }
-            [12] => {
-                let [lane, full] = f.array()?;
-                let lane = if lane == Lane::Paid as u8 { Lane::Paid } else { Lane::Free };
-                Input::Congestion { link: f.link()?, lane, full: full != 0 }
-            }
-            [13] => {
-                Input::LinkMeasured { link: f.link()?, quality: u16::from_le_bytes(f.array()?) }
-            }
-            [14] => {
-                let [incoming] = f.array()?;
-                Input::LinkAlive { link: f.link()?, incoming: incoming != 0 }
-            }
-            [17] => Input::Repeat { packet: f.bytes()? },
-            _ => return None,
-        };
-        Some(Moment { marked: marked != 0, now, input, packet: len })
+    /// The next input; `None` at the end, or if what follows is not one.
+    pub fn next_moment(&mut self) -> Option<Moment<'a>> {
+        let (moment, rest) = postcard::take_from_bytes(self.inputs.0).ok()?;
+        self.inputs.0 = rest;
+        Some(moment)
     }
 }
 
@@ -292,10 +123,12 @@ pub fn trace<M: Memory>(
 ) -> Option<([u8; 32], u64)> {
     let (mut text, mut inputs) = (Text(Sha256::new()), 0);
     while !recording.is_done() {
-        let Moment { now, input, packet, .. } = recording.next(room)?;
-        let taken = mesh.handle(now, input);
+        let moment = recording.next_moment()?;
+        let packet = moment.copy_packet(room)?;
+        let now = moment.now;
+        let taken = mesh.handle(now, moment.input.input(packet));
         write!(text, "{inputs} at {now}: {taken:?};").ok()?;
-        text.0.update(room.get(..packet)?);
+        text.0.update(packet);
         inputs += 1;
         if taken.is_ok() {
             loop {
@@ -339,26 +172,11 @@ impl<'a> Fields<'a> {
         Some(u64::from_le_bytes(self.array()?))
     }
 
-    fn short(&mut self) -> Option<u32> {
-        Some(u32::from_le_bytes(self.array()?))
-    }
-
-    fn link(&mut self) -> Option<LinkId> {
-        Some(LinkId(self.short()?))
-    }
-
     fn bytes(&mut self) -> Option<&'a [u8]> {
         let len = usize::try_from(self.number()?).ok()?;
         let (field, rest) = self.0.split_at_checked(len)?;
         self.0 = rest;
         Some(field)
-    }
-
-    fn packet<'r>(&mut self, room: &'r mut [u8]) -> Option<&'r mut [u8]> {
-        let packet = self.bytes()?;
-        let room = room.get_mut(..packet.len())?;
-        room.copy_from_slice(packet);
-        Some(room)
     }
 }
 

@@ -1,7 +1,7 @@
 //! One relay between two ends that are only keys: what it does with single packets.
 
 use crate::bank::{Bank, OwnTerms};
-use crate::sim::Given;
+use crate::sim;
 use blvm_mesh_core::config::{Allowance, Config};
 use blvm_mesh_core::id::{LinkId, Network, NodeId, Standing};
 use blvm_mesh_core::mesh::{self, Action, HostMesh, Input, MeshError, Priority};
@@ -71,14 +71,15 @@ impl Relay {
         let destination = NodeId([4; 32]);
         let mesh = HostMesh::new(config, secret(KEY), SEED);
         let mut relay = Self { mesh, bank, source, destination, now: 0 };
-        for given in relay.opening() {
-            relay.input(given.input(&mut Vec::new()));
+        for input in relay.opening() {
+            let mut packet = input.packet().to_vec();
+            relay.input(input.input(&mut packet));
         }
         relay
     }
 
     /// Its inputs until both links are up: a clock, neighbours, and their hellos.
-    pub fn opening(&self) -> Vec<Given> {
+    pub fn opening(&self) -> Vec<sim::Input> {
         let hello = Hello {
             missing: false,
             network: Network::Regtest,
@@ -91,15 +92,16 @@ impl Relay {
             free: [Told::ANY; 3],
             issuers: Default::default(),
         };
-        let mut given = vec![Given::Clock { unix: NOW }];
+        let mut inputs = vec![sim::Input::WallClock { unix: NOW }];
         for (link, peer) in [(FROM, self.source()), (TO, self.destination)] {
-            given.push(Given::Connected { link, peer, dialed: true, standing: Standing::Own });
+            let (dialed, standing, capabilities) = (true, Standing::Own, None);
+            inputs.push(sim::Input::PeerConnected { link, peer, dialed, standing, capabilities });
             let mut bytes = vec![0; hello::MAX_LEN];
             let n = hello.write(&mut bytes).expect("room for a hello");
             bytes.truncate(n);
-            given.push(Given::Received { link, bytes: bytes.into() });
+            inputs.push(sim::Input::MessageReceived { link, packet: bytes.into() });
         }
-        given
+        inputs
     }
 
     /// The end that sends.

@@ -1,7 +1,7 @@
 //! Small worlds for tests that know what is to happen.
 
 use crate::bank::OwnTerms;
-use crate::sim::{Did, Given, World};
+use crate::sim::{Action, Input, Verdict, World};
 use blvm_mesh_core::config::{Config, MeshMode};
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::mesh::MeshError;
@@ -39,7 +39,7 @@ pub fn line(count: usize, adjust: impl Fn(usize, &mut Config)) -> World {
 /// Finds a route.
 pub fn find(w: &mut World, from: usize, to: usize) {
     let to = w.id(to);
-    w.input(from, Given::Find { to });
+    w.input(from, Input::FindRoute { destination: to });
     w.run_for(4 * SECOND);
     let found = w.nodes[from].machine.path(&to, w.now);
     assert!(found.is_some(), "no route from {from}");
@@ -65,7 +65,7 @@ pub fn pay(w: &mut World, from: usize, to: usize, bytes: usize, lifetime: u64) -
 }
 
 /// Pays for a payload, sends it and waits until it should be there.
-pub fn pay_and_send(w: &mut World, from: usize, to: usize, payload: &[u8]) -> Vec<Did> {
+pub fn pay_and_send(w: &mut World, from: usize, to: usize, payload: &[u8]) -> Vec<Action> {
     let proof = pay(w, from, to, payload.len(), 60);
     let did = w.send(from, to, payload, &proof);
     w.run_for(200 * MILLISECOND);
@@ -73,9 +73,11 @@ pub fn pay_and_send(w: &mut World, from: usize, to: usize, payload: &[u8]) -> Ve
 }
 
 /// The reason for which the input of this step was refused.
-pub fn refusal(did: &[Did]) -> Option<MeshError> {
+pub fn refusal(did: &[Action]) -> Option<MeshError> {
     did.iter().find_map(|d| match d {
-        Did::Reject { reason, .. } | Did::Drop { reason, .. } => Some(*reason),
+        Action::Verdict(Verdict::Reject { reason, .. }) | Action::Drop { reason, .. } => {
+            Some(*reason)
+        }
         _ => None,
     })
 }

@@ -3,7 +3,7 @@
 use crate::bank::{Issued, OwnTerms};
 use crate::chain::payout_script;
 use crate::invoice::Order;
-use crate::sim::{BASE_UNIX, Carried, Did, Given, World};
+use crate::sim::{Action, BASE_UNIX, Carried, Input, Verdict, World};
 use blvm_mesh_core::config::{Allowance, Config, MeshMode};
 use blvm_mesh_core::id::{LinkId, Network, NodeId};
 use blvm_mesh_core::mesh::Quote;
@@ -17,7 +17,7 @@ pub const START: u64 = BASE_UNIX;
 const QUIET: Micros = 100 * MILLISECOND;
 
 /// What was done by which node, in order.
-pub type Log = Vec<(usize, Did)>;
+pub type Log = Vec<(usize, Action)>;
 
 /// A world whose history is kept.
 pub struct Story(World);
@@ -97,7 +97,8 @@ impl Story {
         act(self);
         let mut log = self.history.as_ref().map_or(Vec::new(), |h| h[from..].to_vec());
         log.retain(|(_, did)| {
-            !matches!(did, Did::Absorbed | Did::Wait { .. }) && did.sent().is_none()
+            !matches!(did, Action::Verdict(Verdict::Absorbed) | Action::Wait { .. })
+                && did.sent().is_none()
         });
         log
     }
@@ -114,8 +115,8 @@ impl Story {
 
     /// Gives a packet, as if it came in on a link.
     pub fn receive(&mut self, n: usize, link: LinkId, bytes: &[u8]) -> Log {
-        let given = Given::Received { link, bytes: bytes.into() };
-        self.told(|w| drop(w.input(n, given)))
+        let input = Input::MessageReceived { link, packet: bytes.into() };
+        self.told(|w| drop(w.input(n, input)))
     }
 
     /// Sends a datagram.
@@ -128,8 +129,8 @@ impl Story {
         unchecked: bool,
     ) -> Log {
         let (payload, proof) = (payload.into(), proof.into());
-        let given = Given::Send { to, payload, proof, unchecked };
-        self.told(|w| drop(w.input(n, given)))
+        let input = Input::Send { destination: to, payload, proof, unchecked };
+        self.told(|w| drop(w.input(n, input)))
     }
 
     /// Sends what the node itself may refuse, and lets it arrive.
@@ -143,7 +144,7 @@ impl Story {
     /// Finds a route and says what sending so much on it costs.
     pub fn quote(&mut self, from: usize, to: usize, bytes: u64) -> Quote {
         let to = self.id(to);
-        self.input(from, Given::Find { to });
+        self.input(from, Input::FindRoute { destination: to });
         for _ in 0..20 {
             self.run();
             if let Some(quote) = self.nodes[from].machine.quote(&to, bytes) {

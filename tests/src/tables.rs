@@ -1,7 +1,7 @@
 //! What the simulator measures and prints as tables.
 
 use crate::rng::Rng;
-use crate::sim::{Given, Line, Plan, World, percentile};
+use crate::sim::{Input, Line, Plan, World, percentile};
 use crate::topology::{self, Topology};
 use blvm_mesh_core::config::{Config, MAX_HOPS, MeshMode};
 use blvm_mesh_core::id::Network;
@@ -124,7 +124,10 @@ pub fn discover(topology: &Topology, seed: u64, count: usize, spread: Micros) ->
         let (_, a, b, payload, landed) = &pings[call as usize];
         if !landed && !w.arrived(*a, *b, payload) {
             let (to, payload) = (w.id(*b), payload[..].into());
-            w.input(*a, Given::Send { to, payload, proof: (&[][..]).into(), unchecked: false });
+            w.input(
+                *a,
+                Input::Send { destination: to, payload, proof: (&[][..]).into(), unchecked: false },
+            );
             w.call_at(w.now + SECOND, call);
         }
     }

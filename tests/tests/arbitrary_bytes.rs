@@ -6,7 +6,7 @@ use blvm_mesh_core::mesh::MeshError;
 use blvm_mesh_core::wire::{HEADER_LEN, Kind};
 use blvm_mesh_tests::either;
 use blvm_mesh_tests::packet::refix;
-use blvm_mesh_tests::sim::{Carried, Did};
+use blvm_mesh_tests::sim::{Action, Carried, Verdict};
 use blvm_mesh_tests::story::Story;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -84,7 +84,9 @@ fn give(world: &mut Story, n: usize, packet: &Carried) -> Option<MeshError> {
     let before = tables(world, n);
     let log = world.receive(n, packet.link, &packet.bytes);
     let refused = log.iter().find_map(|(_, did)| match did {
-        Did::Reject { reason, .. } | Did::Drop { reason, .. } => Some(*reason),
+        Action::Verdict(Verdict::Reject { reason, .. }) | Action::Drop { reason, .. } => {
+            Some(*reason)
+        }
         _ => None,
     });
     if let Some(reason) = refused {

@@ -8,11 +8,12 @@ use blvm_mesh_core::mesh::HostMesh;
 use blvm_mesh_core::mesh::Mesh;
 use blvm_mesh_core::mode::MeshMode;
 use blvm_mesh_core::tables::Boxed;
-use blvm_mesh_embedded::recording::{Recording, trace, write_input, write_start};
+use blvm_mesh_core::time::Micros;
+use blvm_mesh_embedded::recording::{Moment, Recording, trace, write_start};
 use blvm_mesh_tests::board::hold;
 use blvm_mesh_tests::payloads::version_message;
 use blvm_mesh_tests::relay::{FROM, KEY, Relay, SEED, secret};
-use blvm_mesh_tests::sim::{Given, Plan};
+use blvm_mesh_tests::sim::{Input, Plan};
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -45,15 +46,19 @@ fn run(image: &Path, name: &str, what: &str, recording: &[u8]) -> Vec<String> {
     said.lines().map(str::to_string).collect()
 }
 
-fn record(config: &Config, key: u8, seed: &[u8; 32], inputs: &[(bool, u64, Given)]) -> Vec<u8> {
+fn record(config: &Config, key: u8, seed: &[u8; 32], inputs: &[(bool, u64, Input)]) -> Vec<u8> {
     let mut out = Vec::new();
     write_start(config, &secret(key), seed, &mut |bytes| out.extend_from_slice(bytes));
-    for (marked, now, given) in inputs {
-        let mut packet = Vec::new();
-        let input = given.input(&mut packet);
-        write_input(*marked, *now, &input, &mut |bytes| out.extend_from_slice(bytes));
+    for (marked, now, input) in inputs {
+        write_input(*marked, *now, input, &mut out);
     }
     out
+}
+
+fn write_input(marked: bool, now: Micros, input: &Input, out: &mut Vec<u8>) {
+    // `Moment` borrows its bytes; in postcard's form that makes no difference.
+    let bytes = postcard::to_allocvec(&(marked, now, input)).unwrap();
+    out.extend_from_slice(&bytes);
 }
 
 /// The trace as a host has it, which is the same in either memory.
@@ -74,15 +79,16 @@ fn life(seed: u64) -> Vec<u8> {
     let world = plan.live(&mut |_| {}, None).expect("a world").world;
     let busiest = world.nodes.iter().max_by_key(|node| node.record.as_ref().map(Vec::len));
     let node = busiest.expect("a world has nodes");
-    let fits = |given: &Given| match given {
-        Given::Received { bytes, .. } | Given::Resumed { bytes, .. } => bytes.len() <= ROOM,
+    let fits = |input: &Input| match input {
+        Input::MessageReceived { packet: bytes, .. } | Input::Resumed { packet: bytes, .. } => {
+            bytes.len() <= ROOM
+        }
         _ => true,
     };
     let mut out = Vec::new();
     write_start(&node.config, &node.key, &node.seed, &mut |b| out.extend_from_slice(b));
-    for (at, given) in node.record.iter().flatten().take_while(|(_, given)| fits(given)) {
-        let mut packet = Vec::new();
-        write_input(false, *at, &given.input(&mut packet), &mut |b| out.extend_from_slice(b));
+    for (at, input) in node.record.iter().flatten().take_while(|(_, input)| fits(input)) {
+        write_input(false, *at, input, &mut out);
     }
     out
 }
@@ -93,16 +99,15 @@ fn a_recording_reads_back_as_it_was_written() {
     let mut read = Recording::read(&recording).expect("it is a recording");
     let mut again = Vec::new();
     write_start(&read.config, &read.key, &read.seed, &mut |b| again.extend_from_slice(b));
-    let mut room = [0; ROOM];
-    while let Some(moment) = read.next(&mut room) {
-        write_input(moment.marked, moment.now, &moment.input, &mut |b| again.extend_from_slice(b));
+    while let Some(moment) = read.next_moment() {
+        again.extend_from_slice(&postcard::to_allocvec::<Moment<'_>>(&moment).unwrap());
     }
     assert!(read.is_done());
     assert!(again == recording);
     let cut = &recording[..recording.len() - 1];
     let read = Recording::read(cut).expect("its start is whole");
     let mut fixed = Mesh::<Boxed>::new(read.config.clone(), read.key, read.seed);
-    assert_eq!(trace(&mut fixed, read, &mut room), None);
+    assert_eq!(trace(&mut fixed, read, &mut [0; ROOM]), None);
 }
 
 #[test]
@@ -122,9 +127,9 @@ fn the_image_keeps_its_budget_of_instructions() {
     let mut config = Config::board(Network::Regtest, 1280);
     config.payment.volatile = false;
     let mut relay = Relay::with(MeshMode::PaymentGated, config);
-    let mut inputs: Vec<_> = relay.opening().into_iter().map(|given| (false, 0, given)).collect();
+    let mut inputs: Vec<_> = relay.opening().into_iter().map(|input| (false, 0, input)).collect();
     let mut come = |bytes| {
-        inputs.push((true, 0, Given::Received { link: FROM, bytes: Vec::into(bytes) }));
+        inputs.push((true, 0, Input::MessageReceived { link: FROM, packet: Vec::into(bytes) }));
         inputs.len() - 1
     };
     let free = version_message(SIZE - 100);

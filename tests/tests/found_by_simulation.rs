@@ -13,7 +13,7 @@ use blvm_mesh_core::wire::route_reply::RouteReply;
 use blvm_mesh_core::wire::route_request::{Hop, Hops, RouteRequest};
 use blvm_mesh_tests::payloads::ping;
 use blvm_mesh_tests::scenario::{find, line, pay_and_send, refusal};
-use blvm_mesh_tests::sim::{Did, Given, Path, World};
+use blvm_mesh_tests::sim::{Action, Input, Path, World};
 
 /// The share of a packet relayed before was told again with the next delivery.
 #[test]
@@ -73,8 +73,8 @@ fn request(source: NodeId, sequence: u64, destination: NodeId, hops: &[NodeId]) 
 }
 
 /// Requests that went out in a step.
-fn requests(did: &[Did]) -> Vec<RouteRequest> {
-    let of = |d: &Did| {
+fn requests(did: &[Action]) -> Vec<RouteRequest> {
+    let of = |d: &Action| {
         let (header, body) = Header::parse(d.sent()?.1).unwrap();
         RouteRequest::parse(header, body).ok()
     };
@@ -98,7 +98,7 @@ fn the_number_of_the_next_request_cannot_be_known() {
     w.nodes[liar].honest = false;
     let (source, nobody) = (w.id(0), NodeId([9; 32]));
     // The liar hears a request of the source.
-    let did = w.input(0, Given::Find { to: nobody });
+    let did = w.input(0, Input::FindRoute { destination: nobody });
     let heard = requests(&did)[0].sequence;
     w.run_for(6 * SECOND);
     // Every ring was asked; the next numbers follow.
@@ -122,7 +122,7 @@ fn a_refused_request_is_not_remembered() {
     let nobody = NodeId([9; 32]);
     let give = |w: &mut World, hops: &[NodeId]| {
         let bytes = write(&request(NodeId([7; 32]), 5, nobody, hops)).into();
-        w.input(1, Given::Received { link, bytes })
+        w.input(1, Input::MessageReceived { link, packet: bytes })
     };
     assert!(refusal(&give(&mut w, &far)).is_some(), "49 hops");
     assert_eq!(refusal(&give(&mut w, &[peer])), None);
@@ -138,7 +138,7 @@ fn a_neighbour_that_comes_late_has_its_share_of_remembered_requests() {
     let give = |w: &mut World, from: usize, number: u64| {
         let (link, source) = (link_to(w, 1, from), w.id(from));
         let bytes = write(&request(source, number, NodeId([9; 32]), &[])).into();
-        refusal(&w.input(1, Given::Received { link, bytes }))
+        refusal(&w.input(1, Input::MessageReceived { link, packet: bytes }))
     };
     assert!((0..20).all(|n| give(&mut w, 0, n).is_none()));
     w.wire(1, late, 1000);
@@ -157,7 +157,7 @@ fn a_route_with_a_loop_is_not_published() {
     let secp = secp256k1::Secp256k1::new();
     let key = secp256k1::SecretKey::from_byte_array([77; 32]).unwrap();
     let far = Identity::new(&secp, &key);
-    let did = w.input(0, Given::Find { to: far.id() });
+    let did = w.input(0, Input::FindRoute { destination: far.id() });
     let sequence = requests(&did)[0].sequence;
     let other = NodeId([5; 32]);
     let hops: Hops = [w.id(1), other, w.id(1)].into_iter().map(hop).collect();
@@ -177,7 +177,7 @@ fn a_route_with_a_loop_is_not_published() {
     let mut bytes = vec![0; 2000];
     let n = reply.write(&mut bytes).unwrap();
     bytes.truncate(n);
-    let did = w.input(0, Given::Received { link: link_to(&w, 0, 1), bytes: bytes.into() });
+    let did = w.input(0, Input::MessageReceived { link: link_to(&w, 0, 1), packet: bytes.into() });
     assert!(refusal(&did).is_some(), "{did:?}");
 }
 

@@ -18,7 +18,7 @@ use blvm_mesh_core::wire::{Header, Kind};
 use blvm_mesh_tests::either;
 use blvm_mesh_tests::invoice::Order;
 use blvm_mesh_tests::packet::{HOP_LIMIT, SEQUENCE, refix};
-use blvm_mesh_tests::sim::{Carried, Did};
+use blvm_mesh_tests::sim::{Action, Carried, Verdict};
 use blvm_mesh_tests::story::{Log, START, Story};
 use secp256k1::Secp256k1;
 use std::time::{Duration, Instant};
@@ -35,13 +35,17 @@ fn paid() -> (Story, Order, Quote) {
 }
 
 fn delivered(log: &Log, n: usize) -> usize {
-    log.iter().filter(|(m, did)| *m == n && matches!(did, Did::Deliver { .. })).count()
+    log.iter()
+        .filter(|(m, did)| *m == n && matches!(did, Action::Verdict(Verdict::Deliver { .. })))
+        .count()
 }
 
 fn rejects(log: &Log, n: usize) -> Vec<MeshError> {
     let of = log.iter().filter(|(m, _)| *m == n);
     of.filter_map(|(_, did)| match did {
-        Did::Reject { reason, .. } | Did::Drop { reason, .. } => Some(*reason),
+        Action::Verdict(Verdict::Reject { reason, .. }) | Action::Drop { reason, .. } => {
+            Some(*reason)
+        }
         _ => None,
     })
     .collect()
@@ -49,7 +53,7 @@ fn rejects(log: &Log, n: usize) -> Vec<MeshError> {
 
 fn shares(log: &Log) -> Vec<(usize, Party, u64)> {
     let booked = log.iter().filter_map(|(n, did)| match did {
-        Did::Persist { record: Record::Payment(p), .. } => Some((*n, p.role, p.share_msat)),
+        Action::Persist { record: Record::Payment(p), .. } => Some((*n, p.role, p.share_msat)),
         _ => None,
     });
     booked.collect()
@@ -99,7 +103,7 @@ fn a_paid_packet_pays_60_30_10() {
     }
     assert_eq!(booked.iter().map(|b| b.2).sum::<u64>(), amount);
     let earned_there = log.iter().find_map(|(n, did)| match did {
-        Did::Deliver { source, payload, earned_msat, .. }
+        Action::Verdict(Verdict::Deliver { source, payload, earned_msat, .. })
             if *n == 2 && *source == world.id(0) && payload[..] == *PAYLOAD =>
         {
             Some(*earned_msat)
@@ -292,7 +296,7 @@ fn nobody_advances_the_sequence_of_another() {
     let log = world.receive(2, link, &forged);
     let reason = RoutingReason::WrongNeighbour.into();
     let (link, remedy) = (Some(link), Remedy::Penalise);
-    assert_eq!(log, [(2, Did::Reject { link, reason, remedy })]);
+    assert_eq!(log, [(2, Action::Verdict(Verdict::Reject { link, reason, remedy }))]);
     // The relay itself, which may say anything where nothing is signed.
     let link = world.link(2, 1).unwrap();
     world.receive(2, link, &forged);
@@ -455,11 +459,11 @@ fn discovery_exists() {
     let mut world = Story::line(MeshMode::Open, 6, true);
     let to = world.id(5);
     let mut log = world.send(0, to, b"hello", &[], false);
-    assert!(matches!(log[..], [(0, Did::Parked { .. })]), "{log:?}");
+    assert!(matches!(log[..], [(0, Action::Verdict(Verdict::Parked { .. }))]), "{log:?}");
     for _ in 0..20 {
         log.extend(world.later(100_000));
     }
-    let found = Did::Publish(Event::RouteDiscovered { destination: to, hops: 4 });
+    let found = Action::Publish(Event::RouteDiscovered { destination: to, hops: 4 });
     assert!(log.contains(&(0, found)), "{log:?}");
     assert!(world.arrived(0, 5, b"hello"), "{log:?}");
 }
@@ -486,7 +490,7 @@ fn no_route_through_a_peer_that_left() {
         log.iter().any(|(n, did)| *n == 0
             && matches!(
                 did,
-                Did::Publish(Event::DeliveryFailed { cause: Cause::NextHopGone, .. })
+                Action::Publish(Event::DeliveryFailed { cause: Cause::NextHopGone, .. })
             )),
         "{log:?}"
     );

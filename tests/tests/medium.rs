@@ -4,7 +4,7 @@ use blvm_mesh_core::config::{Config, MeshMode};
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 use blvm_mesh_tests::sim::radio::{Medium, Modem};
-use blvm_mesh_tests::sim::{Given, Line, LinkCode, World};
+use blvm_mesh_tests::sim::{Input, Line, LinkCode, World};
 
 /// A world of open nodes without keep-alive.
 fn world(nodes: usize) -> World {
@@ -129,9 +129,13 @@ fn hidden_nodes_collide_and_the_stronger_one_may_still_be_heard() {
                 let payload = [round; 200];
                 let to = w.id(1);
                 let proof = (&[][..]).into();
-                let given =
-                    Given::Send { to, payload: payload[..].into(), proof, unchecked: false };
-                w.input(from, given);
+                let input = Input::Send {
+                    destination: to,
+                    payload: payload[..].into(),
+                    proof,
+                    unchecked: false,
+                };
+                w.input(from, input);
             }
             w.run_for(30 * SECOND);
         }

@@ -4,7 +4,7 @@
 use blvm_mesh_core::mesh::Event;
 use blvm_mesh_core::time::{MILLISECOND, SECOND};
 use blvm_mesh_tests::scenario::{find, line, pay};
-use blvm_mesh_tests::sim::{Crash, Did, World};
+use blvm_mesh_tests::sim::{Action, Crash, Verdict, World};
 
 /// Pays for some datagrams from the first node to the last, and returns what they carry.
 fn send_all(
@@ -29,15 +29,17 @@ fn send_all(
 }
 
 fn receipts(w: &World) -> usize {
-    let told =
-        |(n, did): &&(usize, Did)| *n == 0 && matches!(did, Did::Publish(Event::Delivered { .. }));
+    let told = |(n, did): &&(usize, Action)| {
+        *n == 0 && matches!(did, Action::Publish(Event::Delivered { .. }))
+    };
     w.history.as_ref().expect("it is kept").iter().filter(told).count()
 }
 
 fn handed_over(w: &World, to: usize, payload: &[u8]) -> usize {
     let history = w.history.as_ref().expect("it is kept");
-    let it = |(n, did): &&(usize, Did)| {
-        *n == to && matches!(did, Did::Deliver { payload: p, .. } if p[..] == *payload)
+    let it = |(n, did): &&(usize, Action)| {
+        *n == to
+            && matches!(did, Action::Verdict(Verdict::Deliver { payload: p, .. }) if p[..] == *payload)
     };
     history.iter().filter(it).count()
 }

@@ -22,7 +22,7 @@ use blvm_mesh_tests::payloads::{bitcoin_message, ping};
 use blvm_mesh_tests::rng::Rng;
 use blvm_mesh_tests::scenario::{config, find, line, pay, terms};
 use blvm_mesh_tests::sim::forge::{Parts, seal};
-use blvm_mesh_tests::sim::{Crash, Did, Given, Path, World};
+use blvm_mesh_tests::sim::{Action, Crash, Input, Path, Verdict, World};
 use blvm_mesh_tests::topology::Topology;
 
 /// What else is free, a second and neighbour.
@@ -277,8 +277,8 @@ fn an_error_counts_from_the_link_that_the_datagram_took() {
         let len = error.write(&mut bytes).expect("room");
         bytes.truncate(len);
         let link = w.link(0, liar).expect("a link");
-        let did = w.input(0, Given::Received { link, bytes: bytes.into() });
-        let refused = did.iter().any(|d| matches!(d, Did::Reject { .. }));
+        let did = w.input(0, Input::MessageReceived { link, packet: bytes.into() });
+        let refused = did.iter().any(|d| matches!(d, Action::Verdict(Verdict::Reject { .. })));
         assert!(refused, "{did:?}");
         assert!(w.nodes[0].machine.path(&w.id(2), w.now).is_some(), "the route is gone");
     }
@@ -438,7 +438,7 @@ fn a_flood_of_requests_costs_the_mesh_little_and_stops_no_search() {
             let (a, b) = (rng.index(100), rng.index(100));
             if a != b && a != liar && b != liar {
                 let to = w.id(b);
-                w.input(a, Given::Find { to });
+                w.input(a, Input::FindRoute { destination: to });
             }
         }
     }
@@ -498,7 +498,7 @@ fn forged_proofs_over_an_open_relay_leave_honest_ones_their_checks() {
 }
 
 /// The packet that a step sent.
-fn sent(did: &[Did]) -> Vec<u8> {
+fn sent(did: &[Action]) -> Vec<u8> {
     did.iter().find_map(|d| Some(d.sent()?.1.to_vec())).expect("it is sent")
 }
 
@@ -534,7 +534,7 @@ fn what_is_paid_for_arrives_though_it_was_stopped_on_its_way() {
                 // Nobody said what became of it: its source tries again.
                 w.heal_all();
                 w.run_for(3 * SECOND);
-                w.input(0, Given::Repeat { bytes: packet.into() });
+                w.input(0, Input::Repeat { packet: packet.into() });
                 w.run_for(SECOND);
             }
             arrived += usize::from(w.arrived(0, 3, &payload));
@@ -551,7 +551,7 @@ fn what_is_paid_for_arrives_though_it_was_stopped_on_its_way() {
 fn full(w: &mut World, [n, to]: [usize; 2], full: bool) {
     let link = w.link(n, to).expect("a link");
     for lane in [Lane::Paid, Lane::Free] {
-        w.input(n, Given::Congestion { link, lane, full });
+        w.input(n, Input::Congestion { link, lane, full });
     }
 }
 

@@ -174,9 +174,9 @@ fn recorded_inputs_have_the_same_actions_in_either_memory() {
             let new = |heap| Machine::new(heap, node.config.clone(), node.key, node.seed);
             let (mut heap, mut fixed) = (new(true), new(false));
             let recorded = node.record.as_ref().expect("it was recorded");
-            for (at, given) in recorded {
-                let steps = [&mut heap, &mut fixed].map(|m| m.step(*at, given, false).unwrap());
-                assert_eq!(steps[0], steps[1], "seed {seed}, node {n}, {given:?}");
+            for (at, input) in recorded {
+                let steps = [&mut heap, &mut fixed].map(|m| m.step(*at, input, false).unwrap());
+                assert_eq!(steps[0], steps[1], "seed {seed}, node {n}, {input:?}");
                 inputs += 1;
             }
         }

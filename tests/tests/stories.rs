@@ -6,7 +6,7 @@ use blvm_mesh_core::mesh::Event;
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::time::SECOND;
 use blvm_mesh_tests::invoice::Order;
-use blvm_mesh_tests::sim::{Did, Given};
+use blvm_mesh_tests::sim::{Action, Input, Verdict};
 use blvm_mesh_tests::story::{Log, START, Story};
 use secp256k1::SecretKey;
 
@@ -15,35 +15,37 @@ fn told(log: &Log) -> String {
     let mut out = String::from("\n");
     for (n, did) in log {
         let what = match did {
-            Did::Deliver { payload, earned_msat, .. } => {
+            Action::Verdict(Verdict::Deliver { payload, earned_msat, .. }) => {
                 let text = String::from_utf8_lossy(payload);
                 format!("delivers {text:?} and earns {earned_msat} msat")
             }
-            Did::Reject { reason, remedy, .. } => format!("refuses: {reason} ({remedy:?})"),
-            Did::Drop { reason, .. } => format!("drops what waited: {reason}"),
-            Did::Publish(Event::RouteDiscovered { hops, .. }) => {
+            Action::Verdict(Verdict::Reject { reason, remedy, .. }) => {
+                format!("refuses: {reason} ({remedy:?})")
+            }
+            Action::Drop { reason, .. } => format!("drops what waited: {reason}"),
+            Action::Publish(Event::RouteDiscovered { hops, .. }) => {
                 format!("knows a route over {hops} others")
             }
-            Did::Publish(Event::RouteFailed { .. }) => "finds no route".into(),
-            Did::Publish(Event::PaymentVerified { amount_msat, share_msat, .. }) => {
+            Action::Publish(Event::RouteFailed { .. }) => "finds no route".into(),
+            Action::Publish(Event::PaymentVerified { amount_msat, share_msat, .. }) => {
                 format!("is paid {share_msat} of {amount_msat} msat")
             }
-            Did::Publish(Event::DeliveryFailed { cause, .. }) => {
+            Action::Publish(Event::DeliveryFailed { cause, .. }) => {
                 format!("learns that it was stopped: {cause:?}")
             }
-            Did::Publish(Event::Delivered { .. }) => "learns that it was delivered".into(),
-            Did::Publish(Event::PeerConnected { .. }) => "has a new neighbour".into(),
-            Did::Publish(Event::PeerDisconnected { .. }) => "has lost a neighbour".into(),
-            Did::Persist { record: Record::Payment(p), .. } => {
+            Action::Publish(Event::Delivered { .. }) => "learns that it was delivered".into(),
+            Action::Publish(Event::PeerConnected { .. }) => "has a new neighbour".into(),
+            Action::Publish(Event::PeerDisconnected { .. }) => "has lost a neighbour".into(),
+            Action::Persist { record: Record::Payment(p), .. } => {
                 format!("records it as {:?}", p.role)
             }
-            Did::Persist { record: Record::Floor(unix), .. } => {
+            Action::Persist { record: Record::Floor(unix), .. } => {
                 format!("forgets all up to {} s", unix - START)
             }
-            Did::Parked { .. } => "keeps it waiting".into(),
-            Did::Resume { .. } => "takes it up again".into(),
-            Did::Verify { .. } => "asks about a block".into(),
-            Did::Close { reason, .. } => format!("closes a link: {reason}"),
+            Action::Verdict(Verdict::Parked { .. }) => "keeps it waiting".into(),
+            Action::Resume { .. } => "takes it up again".into(),
+            Action::Verify { .. } => "asks about a block".into(),
+            Action::Close { reason, .. } => format!("closes a link: {reason}"),
             other => format!("{other:?}"),
         };
         out += &format!("{n} {what}\n");
@@ -154,7 +156,7 @@ fn nobody_is_where_somebody_is_looked_for() {
     let nobody = blvm_mesh_core::id::NodeId([9; 32]);
     let mut log = w.send(0, nobody, b"anybody?", &[], false);
     log.extend(w.later(6 * SECOND));
-    w.input(0, Given::Find { to: nobody });
+    w.input(0, Input::FindRoute { destination: nobody });
     log.extend(w.later(6 * SECOND));
     assert_eq!(told(&log), NOBODY);
 }

@@ -4,7 +4,7 @@ use blvm_mesh_core::config::{Config, MeshMode};
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::time::{MILLISECOND, SECOND};
 use blvm_mesh_tests::rng::Rng;
-use blvm_mesh_tests::sim::{Given, Plan, World};
+use blvm_mesh_tests::sim::{Input, Plan, World};
 use blvm_mesh_tests::topology::{Topology, all};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -37,8 +37,8 @@ fn run(topology: &Topology) -> (f64, usize, usize) {
         let to = w.id(b);
         w.input(
             a,
-            Given::Send {
-                to,
+            Input::Send {
+                destination: to,
                 payload: payload[..].into(),
                 proof: (&[][..]).into(),
                 unchecked: false,

@@ -24,6 +24,7 @@ const PAID: u8 = 1 << 1;
 
 /// Which of a link's two queues a packet belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Lane {
     /// Traffic that passes without payment.
     Free = 0,

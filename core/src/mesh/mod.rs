@@ -24,6 +24,7 @@ mod control;
 pub mod error;
 mod free;
 mod head;
+pub mod owned;
 mod parked;
 mod pay;
 mod peers;

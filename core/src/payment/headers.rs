@@ -16,6 +16,7 @@ pub const HEADER_LEN: usize = 80;
 /// What is known of a block: from a [`HeaderStore`], or as the operator's node
 /// answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct KnownHeader {
     /// Merkle root over its transactions, in internal byte order.
     pub merkle_root: [u8; 32],

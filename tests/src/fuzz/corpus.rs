@@ -127,7 +127,7 @@ impl Drop for Shown<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let hex: String = self.1.iter().map(|byte| format!("{byte:02x}")).collect();
-            eprintln!("fuzz body {} was given {hex}", self.0);
+            eprintln!("fuzz body {} was input {hex}", self.0);
         }
     }
 }

@@ -5,7 +5,7 @@ use super::Choices;
 use crate::packet::refix;
 use crate::rng::Rng;
 use crate::sim::live::Life;
-use crate::sim::{Fault, Given, Lie, Line, LinkCode, Path, Plan};
+use crate::sim::{Fault, Input, Lie, Line, LinkCode, Path, Plan};
 use blvm_mesh_core::time::{MILLISECOND, SECOND};
 
 /// Nodes in the mesh.
@@ -83,8 +83,8 @@ fn step(life: &mut Life<'_>, choices: &mut Choices<'_>) {
     match what % KINDS {
         0 => w.run_for((u64::from(x) * MILLISECOND) << (y & 7)),
         1 | 2 => drop(life.send_free(a, b)),
-        3 if x & 1 == 0 => drop(w.input(a, Given::Find { to: w.id(b) })),
-        3 => drop(w.input(a, Given::FindAccepted { to: w.id(b) })),
+        3 if x & 1 == 0 => drop(w.input(a, Input::FindRoute { destination: w.id(b) })),
+        3 => drop(w.input(a, Input::FindAccepted { destination: w.id(b) })),
         4 | 5 if a != b => drop(life.pay_for(a, b)),
         6 => life.suffer(Fault::ALL[usize::from(x) % Fault::ALL.len()], a, y.into()),
         7 => {
@@ -122,7 +122,7 @@ fn pay_again(life: &mut Life<'_>, n: usize, which: u8) {
     let proof = w.bank.genuine(key).expect("it was issued");
     let terms = &w.bank.issued[key].terms;
     let (to, payload) = (terms.destination, vec![which; terms.quota as usize].into());
-    w.input(n, Given::Send { to, payload, proof: proof.into(), unchecked: true });
+    w.input(n, Input::Send { destination: to, payload, proof: proof.into(), unchecked: true });
 }
 
 /// A liar sends bytes as a packet.

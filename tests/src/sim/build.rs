@@ -2,7 +2,7 @@
 
 use super::World;
 use super::forge::Lie;
-use super::machine::Given;
+use super::machine::Input;
 use super::plan::{Fault, Plan};
 use super::radio::Medium;
 use super::wires::{Line, LinkCode};
@@ -117,7 +117,7 @@ impl Plan {
         }
         if self.record {
             let unix = world.unix();
-            world.nodes[n].record = Some(vec![(0, Given::Clock { unix })]);
+            world.nodes[n].record = Some(vec![(0, Input::WallClock { unix })]);
         }
     }
 

@@ -7,7 +7,7 @@
 use super::World;
 use super::bytes::{Bytes, Path};
 use super::checks::datagram as parsed;
-use super::machine::Given;
+use super::machine::Input;
 use super::radio::FRAME;
 use super::wires::link_of;
 use super::world::Event;
@@ -215,7 +215,7 @@ impl World {
             let at = end.paths.iter().position(|(sent, _)| *sent == bytes);
             let (bytes, path) = at.and_then(|at| end.paths.remove(at)).expect("somebody sent it");
             self.nodes[ends[side]].note(&bytes);
-            self.input_on(ends[side], Given::Received { link, bytes }, path);
+            self.input_on(ends[side], Input::MessageReceived { link, packet: bytes }, path);
         }
         let Some(end) = self.end(conn, side) else { return };
         let rooms = [Lane::Free, Lane::Paid].map(|lane| (lane, end.link.room(lane)));
@@ -229,7 +229,7 @@ impl World {
         }
         if let Some(quality) = quality {
             self.checks.count("links measured");
-            self.input(ends[side], Given::Measured { link, quality });
+            self.input(ends[side], Input::LinkMeasured { link, quality });
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::World;
 use super::forge::Lie;
 use super::live::Life;
-use super::machine::Given;
+use super::machine::Input;
 use super::plan::{Fault, Plan};
 use super::report::Report;
 use super::wires::LinkCode;
@@ -14,7 +14,7 @@ use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// An event: the time in microseconds, the node, and what it was given.
-pub type Event = (Micros, usize, Given);
+pub type Event = (Micros, usize, Input);
 
 thread_local! {
     /// What happens now.
@@ -22,8 +22,8 @@ thread_local! {
 }
 
 /// Notes what happens, for whoever asks after a failure.
-pub(super) fn note(at: Micros, node: usize, given: &Given) {
-    NOW.set(Some((at, node, given.clone())));
+pub(super) fn note(at: Micros, node: usize, input: &Input) {
+    NOW.set(Some((at, node, input.clone())));
 }
 
 /// A plan in which an invariant does not hold.
@@ -54,8 +54,8 @@ impl std::fmt::Display for Failure {
         let message: String = self.message.chars().take(1500).collect();
         writeln!(f, "seed {}: {} does not hold", self.plan.seed, self.invariant())?;
         writeln!(f, "{message}")?;
-        if let Some((at, node, given)) = &self.at {
-            writeln!(f, "at {:.6} s, node {node}: {given:?}", *at as f64 / SECOND as f64)?;
+        if let Some((at, node, input)) = &self.at {
+            writeln!(f, "at {:.6} s, node {node}: {input:?}", *at as f64 / SECOND as f64)?;
         }
         let compare = if self.invariant() == "I7" { " --compare" } else { "" };
         write!(f, "again: {}{compare}", self.plan.command())

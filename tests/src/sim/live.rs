@@ -3,7 +3,7 @@
 
 use super::World;
 use super::checks::Funded;
-use super::machine::Given;
+use super::machine::Input;
 use super::node::Crash;
 use super::plan::{Fault, Plan};
 use super::report::Report;
@@ -194,8 +194,8 @@ impl<'a> Life<'a> {
             2 => {
                 let id = self.world.id(to);
                 let find = match (from + to) % 2 {
-                    0 => Given::Find { to: id },
-                    _ => Given::FindAccepted { to: id },
+                    0 => Input::FindRoute { destination: id },
+                    _ => Input::FindAccepted { destination: id },
                 };
                 self.world.input(from, find);
             }
@@ -255,7 +255,7 @@ impl<'a> Life<'a> {
             drop(self.pay_for(from, to));
             return;
         }
-        self.world.input(from, Given::Find { to: id });
+        self.world.input(from, Input::FindRoute { destination: id });
         let not_before = self.world.now + self.world.nodes[from].search_time() / 2;
         self.wishes.push(Wish { from, to, not_before, coin: None });
     }
@@ -284,8 +284,9 @@ impl<'a> Life<'a> {
         self.launch(n, to, &payload);
         let unchecked = self.plan.varied && self.rng.one_in(4);
         let (to, bytes) = (self.world.id(to), payload[..].into());
-        let given = Given::Send { to, payload: bytes, proof: proof[..].into(), unchecked };
-        self.world.input(n, given);
+        let input =
+            Input::Send { destination: to, payload: bytes, proof: proof[..].into(), unchecked };
+        self.world.input(n, input);
         Some((payload, proof))
     }
 
@@ -320,8 +321,8 @@ impl<'a> Life<'a> {
         for n in 0..self.world.nodes.len() {
             for (header, height) in &headers {
                 if self.world.nodes[n].has_headers {
-                    let given = Given::Header { header: *header, height: *height };
-                    self.world.input(n, given);
+                    let input = Input::BlockHeader { header: *header, height: *height };
+                    self.world.input(n, input);
                 }
             }
         }
@@ -359,9 +360,9 @@ impl<'a> Life<'a> {
                     let (link, _) = rng.pick(&links);
                     let full = rng.one_in(2);
                     let lane = rng.pick(&[Lane::Free, Lane::Paid]);
-                    w.input(n, Given::Congestion { link, lane, full });
+                    w.input(n, Input::Congestion { link, lane, full });
                     let quality = if full { 1024 } else { 256 };
-                    w.input(n, Given::Measured { link, quality });
+                    w.input(n, Input::LinkMeasured { link, quality });
                 }
             }
             Fault::Restart => w.restart(n),

@@ -33,7 +33,7 @@ pub use account::{Account, TABLES, percentile};
 pub use bytes::{Bytes, Path};
 pub use checks::{Checks, Funded};
 pub use forge::Lie;
-pub use machine::{Did, Given, Known, Machine, Step};
+pub use machine::{Action, Input, Known, Machine, Step, Verdict};
 pub use node::{Crash, Node};
 pub use plan::{Fault, Plan};
 pub use report::Report;

@@ -2,7 +2,7 @@
 
 use super::bytes::{Bytes, Path};
 use super::checks::{Paid, Remembered, Shares};
-use super::machine::{Given, Machine};
+use super::machine::{Input, Machine};
 use blvm_mesh_core::config::{Config, MAX_HOPS};
 use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::mesh::Ticket;
@@ -55,7 +55,7 @@ pub(super) struct OwnPaid {
 #[derive(Debug, Clone)]
 pub(super) struct Held {
     pub(super) link: Option<LinkId>,
-    pub(super) given: Given,
+    pub(super) input: Input,
     pub(super) path: Path,
 }
 
@@ -112,7 +112,7 @@ pub struct Node {
     /// Payloads delivered: source and bytes.
     pub delivered: Vec<(NodeId, Bytes)>,
     /// Every input of this run, where they are recorded.
-    pub record: Option<Vec<(Micros, Given)>>,
+    pub record: Option<Vec<(Micros, Input)>>,
     /// Packets of the mesh itself that it sent.
     pub control_sent: u64,
     pub(super) writes: VecDeque<(u64, Record)>,

@@ -2,7 +2,7 @@
 //! and what is sent between connected nodes must arrive within [`IN_TIME`].
 
 use super::live::Life;
-use super::machine::Given;
+use super::machine::Input;
 use super::plan::Fault;
 use super::wires::LinkCode;
 use crate::topology::Topology;
@@ -84,7 +84,7 @@ impl Life<'_> {
             w.set_clock(n, 0);
             for (link, _) in w.links(n) {
                 for lane in [Lane::Free, Lane::Paid] {
-                    w.input(n, Given::Congestion { link, lane, full: false });
+                    w.input(n, Input::Congestion { link, lane, full: false });
                 }
             }
         }
@@ -111,7 +111,7 @@ impl Life<'_> {
 
     fn pay_in_peace(&mut self, n: usize, to: usize) {
         let id = self.world.id(to);
-        self.world.input(n, Given::Find { to: id });
+        self.world.input(n, Input::FindRoute { destination: id });
         let found = (0..60).any(|_| {
             self.world.run_for(100 * MILLISECOND);
             let local = self.world.nodes[n].local(self.world.now);

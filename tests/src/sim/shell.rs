@@ -4,7 +4,7 @@
 use super::World;
 use super::bytes::{Bytes, Path};
 use super::checks::Paid;
-use super::machine::{Did, Given, Step};
+use super::machine::{Action, Input, Step, Verdict};
 use super::node::{Crash, Effect, Held, OwnPaid, What};
 use super::wires::conn_of;
 use super::world::Event;
@@ -24,9 +24,9 @@ const TRIES: u8 = 24;
 
 /// Whether a packet is one that was received, sent on by writing it anew: a
 /// request, with one hop more.
-fn is_request_sent_on(given: &Given, sent: &[u8]) -> bool {
+fn is_request_sent_on(input: &Input, sent: &[u8]) -> bool {
     let request = Some(&(Kind::RouteRequest as u8));
-    matches!(given, Given::Received { bytes, .. } if bytes.get(5) == request)
+    matches!(input, Input::MessageReceived { packet: bytes, .. } if bytes.get(5) == request)
         && sent.get(5) == request
 }
 
@@ -34,32 +34,39 @@ impl World {
     pub(super) fn carry_out(
         &mut self,
         n: usize,
-        given: &Given,
+        input: &Input,
         step: &Step,
         path: &Path,
         payment: Option<Paid>,
-        todo: &mut VecDeque<(Given, Path)>,
+        todo: &mut VecDeque<(Input, Path)>,
     ) {
-        let from = match given {
-            Given::Received { link, .. } => Some(*link),
+        let from = match input {
+            Input::MessageReceived { link, .. } => Some(*link),
             _ => None,
         };
         let (own, mut onward) = (Path::default().then(n), None);
-        for did in &step.did {
+        for did in &step.actions {
             match did {
-                Did::Send { link, bytes, after } => {
-                    let path = match is_request_sent_on(given, bytes) {
+                Action::Send { link, packet: bytes, after } => {
+                    let path = match is_request_sent_on(input, bytes) {
                         true => onward.get_or_insert_with(|| path.then(n)).clone(),
                         false => own.clone(),
                     };
                     let what = What::Send(*link, bytes.clone(), path);
                     self.when_durable(n, Effect { after: *after, payment: None, what });
                 }
-                Did::Forward { link, bytes, after, .. } => {
+                Action::Verdict(Verdict::Forward { link, packet: bytes, after, .. }) => {
                     let what = What::Send(*link, bytes.clone(), path.then(n));
                     self.when_durable(n, Effect { after: *after, payment, what });
                 }
-                Did::Originate { link, bytes, after, sequence, paid, .. } => {
+                Action::Verdict(Verdict::Originate {
+                    link,
+                    packet: bytes,
+                    after,
+                    sequence,
+                    paid,
+                    ..
+                }) => {
                     if *paid && !self.nodes[n].own_paid.contains_key(sequence) {
                         let kept = OwnPaid { bytes: bytes.clone(), times: 0, tries: 0, due: 0 };
                         self.nodes[n].own_paid.insert(*sequence, kept);
@@ -68,11 +75,11 @@ impl World {
                     let what = What::Send(*link, bytes.clone(), own.clone());
                     self.when_durable(n, Effect { after: *after, payment, what });
                 }
-                Did::Deliver { source, sequence, payload, after, .. } => {
+                Action::Verdict(Verdict::Deliver { source, sequence, payload, after, .. }) => {
                     let what = What::Deliver(*source, *sequence, payload.clone(), path.clone());
                     self.when_durable(n, Effect { after: *after, payment, what });
                 }
-                Did::Persist { number, record } => {
+                Action::Persist { number, record } => {
                     let node = &mut self.nodes[n];
                     if let Some(crash) = node.armed.take() {
                         node.writes.push_back((*number, *record));
@@ -90,37 +97,37 @@ impl World {
                         self.at(self.now + late, event);
                     }
                 }
-                Did::Parked { ticket, .. } => {
-                    let held = Held { link: from, given: given.clone(), path: path.clone() };
+                Action::Verdict(Verdict::Parked { ticket, .. }) => {
+                    let held = Held { link: from, input: input.clone(), path: path.clone() };
                     self.nodes[n].parked.insert(*ticket, held);
                 }
-                Did::Resume { ticket } => {
+                Action::Resume { ticket } => {
                     let held = self.nodes[n].parked.remove(ticket).expect("a parked packet");
-                    let given = match held.given {
-                        Given::Received { bytes, .. } => {
-                            Given::Resumed { link: held.link, ticket: *ticket, bytes }
+                    let input = match held.input {
+                        Input::MessageReceived { packet: bytes, .. } => {
+                            Input::Resumed { ticket: *ticket, packet: bytes }
                         }
                         own => own,
                     };
-                    todo.push_back((given, held.path));
+                    todo.push_back((input, held.path));
                 }
-                Did::Drop { ticket, .. } => {
+                Action::Drop { ticket, .. } => {
                     self.nodes[n].parked.remove(ticket).expect("a parked packet");
                 }
-                Did::Reject { link, remedy, .. } => {
+                Action::Verdict(Verdict::Reject { link, remedy, .. }) => {
                     if let (Some(link), Remedy::Disconnect, true) = (link, remedy, self.disconnects)
                     {
                         self.close(conn_of(*link).0);
                     }
                 }
-                Did::Close { link, .. } => self.close(conn_of(*link).0),
-                Did::Verify { ticket, block_hash } => {
+                Action::Close { link, .. } => self.close(conn_of(*link).0),
+                Action::Verify { ticket, block_hash } => {
                     let late = self.chance.below(self.answer_time);
                     let (ticket, hash, boot) = (*ticket, *block_hash, self.nodes[n].boots);
                     self.at(self.now + late, Event::Answer { node: n, boot, ticket, hash });
                 }
-                Did::Wait { until } => self.wake(n, *until),
-                Did::Publish(MeshEvent::DeliveryFailed { sequence, cause, .. }) => {
+                Action::Wait { until } => self.wake(n, *until),
+                Action::Publish(MeshEvent::DeliveryFailed { sequence, cause, .. }) => {
                     let kept = self.nodes[n].own_paid.get(sequence);
                     match kept.filter(|kept| cause.passes() && kept.times < REPEATS) {
                         Some(kept) => {
@@ -130,10 +137,10 @@ impl World {
                         None => drop(self.nodes[n].own_paid.remove(sequence)),
                     }
                 }
-                Did::Publish(MeshEvent::Delivered { sequence, .. }) => {
+                Action::Publish(MeshEvent::Delivered { sequence, .. }) => {
                     self.nodes[n].own_paid.remove(sequence);
                 }
-                Did::Absorbed | Did::Publish(_) => {}
+                Action::Verdict(Verdict::Absorbed) | Action::Publish(_) => {}
             }
         }
     }
@@ -153,11 +160,11 @@ impl World {
             return;
         }
         kept.times += 1;
-        let (given, times) = (Given::Repeat { bytes: kept.bytes.clone() }, kept.times);
+        let (input, times) = (Input::Repeat { packet: kept.bytes.clone() }, kept.times);
         self.repeat_at(n, sequence, self.now + (SILENCE << times));
         self.checks.count("paid datagrams sent again");
-        let did = self.input(n, given);
-        let stays = |d: &Did| matches!(d, Did::Reject { link: None, .. });
+        let did = self.input(n, input);
+        let stays = |d: &Action| matches!(d, Action::Verdict(Verdict::Reject { link: None, .. }));
         if did.iter().any(stays)
             && let Some(kept) = self.nodes[n].own_paid.get_mut(&sequence)
             && kept.tries < TRIES
@@ -253,7 +260,7 @@ impl World {
     pub fn set_clock(&mut self, n: usize, offset: i64) {
         self.nodes[n].clock_offset = offset;
         let unix = self.unix().saturating_add_signed(offset);
-        self.input(n, Given::Clock { unix });
+        self.input(n, Input::WallClock { unix });
     }
 
     /// Stops a node as if its power failed, and starts it again. Of the writes
@@ -321,7 +328,7 @@ impl World {
     fn power_on(&mut self, n: usize) {
         self.trace.note(self.now, format_args!("boot {n}"));
         for record in self.nodes[n].disk.clone() {
-            self.input(n, Given::Restore { record });
+            self.input(n, Input::Persisted { record });
         }
         // A node without records is told the right time when it starts.
         if self.nodes[n].config.payment.volatile {
@@ -336,20 +343,20 @@ impl World {
     /// Gives a node the newest blocks of the chain.
     pub fn give_headers(&mut self, n: usize) {
         for (header, height) in self.chain.newest(12) {
-            self.input(n, Given::Header { header, height });
+            self.input(n, Input::BlockHeader { header, height });
         }
     }
 
     /// The disk of a node takes no more: what was to be written waits.
     pub fn break_disk(&mut self, n: usize) {
         self.nodes[n].disk_broken = true;
-        self.input(n, Given::StoreFailed);
+        self.input(n, Input::StoreFailed);
     }
 
     /// The disk of a node takes what waited, and more.
     pub fn mend_disk(&mut self, n: usize) {
         self.nodes[n].disk_broken = false;
         self.sync(n);
-        self.input(n, Given::StoreRecovered);
+        self.input(n, Input::StoreRecovered);
     }
 }

@@ -3,7 +3,7 @@
 
 use super::World;
 use super::bytes::{Bytes, Path};
-use super::machine::Given;
+use super::machine::Input;
 use super::wires::{conn_of, link_of};
 use super::world::Event;
 use blvm_mesh_core::id::NodeId;
@@ -182,7 +182,7 @@ impl World {
                     let link = link_of(conn, side);
                     debug_assert_eq!(conn_of(link), (conn, side));
                     self.nodes[node].note(&bytes);
-                    self.input_on(node, Given::Received { link, bytes }, path);
+                    self.input_on(node, Input::MessageReceived { link, packet: bytes }, path);
                 }
                 Got::Failed => {
                     self.checks.count("links that failed");

@@ -220,8 +220,9 @@ impl World {
             0 => Standing::Own,
             _ => Standing::Stranger { prefix: self.nodes[ends[0]].prefix },
         };
-        let given = super::Given::Connected { link, peer, dialed: side == 0, standing };
-        self.input(ends[side], given);
+        let (dialed, capabilities) = (side == 0, None);
+        let input = super::Input::PeerConnected { link, peer, dialed, standing, capabilities };
+        self.input(ends[side], input);
     }
 
     /// Closes a connection: both ends are told. They dial again later.

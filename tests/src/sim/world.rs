@@ -3,7 +3,7 @@
 use super::account::Account;
 use super::bytes::{Bytes, Path};
 use super::checks::Checks;
-use super::machine::{Did, Given};
+use super::machine::{Action, Input};
 use super::node::Node;
 use super::queue::Queue;
 use super::radio::Medium;
@@ -96,7 +96,7 @@ pub struct World {
     /// Every packet that arrived, where they are kept.
     pub carried: Option<Vec<Carried>>,
     /// What every node did, where it is kept.
-    pub history: Option<Vec<(usize, Did)>>,
+    pub history: Option<Vec<(usize, Action)>>,
     /// Whether delivered payloads are kept with each node.
     pub keep: bool,
     /// The medium, where nodes have radios.
@@ -220,8 +220,8 @@ impl World {
             Event::Arrive { conn, side, bytes, path } if self.conns[conn].works() => {
                 let n = self.conns[conn].ends[side];
                 self.nodes[n].note(&bytes);
-                let given = Given::Received { link: link_of(conn, side), bytes };
-                self.input_on(n, given, path);
+                let input = Input::MessageReceived { link: link_of(conn, side), packet: bytes };
+                self.input_on(n, input, path);
             }
             Event::Piece { conn, side, bytes }
                 if self.conns[conn].works() && !self.conns[conn].mute =>
@@ -233,22 +233,22 @@ impl World {
             Event::Pump { conn, side, at } => self.pump_at(conn, side, at),
             Event::Congested { conn, side, lane, full } if self.conns[conn].works() => {
                 self.conns[conn].full[side][lane as usize] = full;
-                let given = Given::Congestion { link: link_of(conn, side), lane, full };
-                self.input(self.conns[conn].ends[side], given);
+                let input = Input::Congestion { link: link_of(conn, side), lane, full };
+                self.input(self.conns[conn].ends[side], input);
             }
             Event::Closed { node, boot, link } if self.nodes[node].boots == boot => {
-                self.input(node, Given::Disconnected { link });
+                self.input(node, Input::PeerDisconnected { link });
             }
             Event::Timer { node, at } if self.nodes[node].timer == at => {
                 self.nodes[node].timer = Micros::MAX;
-                self.input(node, Given::Timer);
+                self.input(node, Input::Timer);
             }
             Event::Durable { node, boot, number } if self.nodes[node].boots == boot => {
                 self.durable(node, number);
             }
             Event::Answer { node, boot, ticket, hash } if self.nodes[node].boots == boot => {
                 let block = self.chain.known(&hash);
-                self.input(node, Given::Answer { ticket, block });
+                self.input(node, Input::PaymentVerified { ticket, block });
             }
             Event::Repeat { node, boot, sequence, due } if self.nodes[node].boots == boot => {
                 self.repeat(node, sequence, due);
@@ -266,24 +266,24 @@ impl World {
     }
 
     /// Gives a node an input and carries out what it answers.
-    pub fn input(&mut self, n: usize, given: Given) -> Vec<Did> {
-        self.input_on(n, given, Path::default())
+    pub fn input(&mut self, n: usize, input: Input) -> Vec<Action> {
+        self.input_on(n, input, Path::default())
     }
 
     /// The same for a packet that was at the nodes of `path` before.
-    pub fn input_on(&mut self, n: usize, given: Given, path: Path) -> Vec<Did> {
+    pub fn input_on(&mut self, n: usize, input: Input, path: Path) -> Vec<Action> {
         let mut all = Vec::new();
-        let mut todo = VecDeque::from([(given, path)]);
-        while let Some((given, path)) = todo.pop_front() {
+        let mut todo = VecDeque::from([(input, path)]);
+        while let Some((input, path)) = todo.pop_front() {
             let node = &mut self.nodes[n];
             if node.off {
                 break;
             }
-            super::hunt::note(self.now, n, &given);
+            super::hunt::note(self.now, n, &input);
             let now = node.local(self.now);
-            match &given {
-                Given::Clock { unix } => node.wall.set(now, *unix),
-                Given::Received { link, bytes } => {
+            match &input {
+                Input::WallClock { unix } => node.wall.set(now, *unix),
+                Input::MessageReceived { link, packet: bytes } => {
                     if let Some(carried) = &mut self.carried {
                         carried.push(Carried { to: n, link: *link, bytes: bytes.clone() });
                     }
@@ -291,21 +291,21 @@ impl World {
                 _ => {}
             }
             if let Some(record) = &mut node.record {
-                record.push((now, given.clone()));
+                record.push((now, input.clone()));
             }
             self.account.inputs += 1;
-            let watch = matches!(given, Given::Received { .. })
+            let watch = matches!(input, Input::MessageReceived { .. })
                 && self.account.inputs.checked_rem(self.watch) == Some(0);
-            let step = node.machine.step(now, &given, watch);
-            let step = step.unwrap_or_else(|e| panic!("node {n}: {e}: {given:?}"));
-            self.trace.step(self.now, n, &given, &step);
-            let payment = self.check(n, &given, &step, &path);
+            let step = node.machine.step(now, &input, watch);
+            let step = step.unwrap_or_else(|e| panic!("node {n}: {e}: {input:?}"));
+            self.trace.step(self.now, n, &input, &step);
+            let payment = self.check(n, &input, &step, &path);
             let boots = self.nodes[n].boots;
-            self.carry_out(n, &given, &step, &path, payment, &mut todo);
+            self.carry_out(n, &input, &step, &path, payment, &mut todo);
             if let Some(history) = &mut self.history {
-                history.extend(step.did.iter().map(|did| (n, did.clone())));
+                history.extend(step.actions.iter().map(|did| (n, did.clone())));
             }
-            all.extend(step.did);
+            all.extend(step.actions);
             if self.nodes[n].boots != boots {
                 break;
             }
@@ -314,10 +314,10 @@ impl World {
     }
 
     /// Sends a payload; the actions of that very step.
-    pub fn send(&mut self, n: usize, to: usize, payload: &[u8], proof: &[u8]) -> Vec<Did> {
+    pub fn send(&mut self, n: usize, to: usize, payload: &[u8], proof: &[u8]) -> Vec<Action> {
         let (payload, proof) = (payload.into(), proof.into());
-        let given = Given::Send { to: self.id(to), payload, proof, unchecked: false };
-        self.input(n, given)
+        let input = Input::Send { destination: self.id(to), payload, proof, unchecked: false };
+        self.input(n, input)
     }
 
     /// Whether a payload from a node was delivered at another.

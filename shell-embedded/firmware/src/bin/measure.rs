@@ -23,7 +23,7 @@ use blvm_mesh_core::payment::terms::Terms;
 use blvm_mesh_core::tables::Fixed;
 use blvm_mesh_core::wire::datagram::Datagram;
 use blvm_mesh_core::wire::header::Header;
-use blvm_mesh_embedded::recording::{Moment, Recording, trace};
+use blvm_mesh_embedded::recording::{Recording, trace};
 use blvm_mesh_firmware::mps2::{CLOCK_HZ, Clock};
 use blvm_mesh_firmware::semihosting::{command_line, exit};
 use blvm_mesh_firmware::{init_heap, log};
@@ -263,29 +263,26 @@ fn count(mesh: &mut BoardMesh, mut recording: Recording<'_>, room: &mut [u8]) ->
     let secp = mesh.secp().clone();
     let mut linked = handshake(meter, &secp)?;
     let network = recording.config.network;
-    let (mut number, mut unix, mut copy) = (0u64, None, heapless::Vec::<u8, PACKET>::new());
+    let (mut number, mut unix) = (0u64, None);
     while !recording.is_done() {
-        let Moment { marked, now, input, .. } = recording.next(room)?;
-        copy.clear();
-        match &input {
-            Input::MessageReceived { packet, .. } if marked => {
-                copy.extend_from_slice(packet).ok()?;
-            }
-            Input::WallClock { unix: seconds } => unix = Some(*seconds),
-            _ => {}
+        let moment = recording.next_moment()?;
+        if let Input::WallClock { unix: seconds } = moment.input {
+            unix = Some(seconds);
         }
+        let packet = moment.copy_packet(room)?;
         let (cost, ()) = meter.of(|| {
-            let taken = mesh.handle(now, input).is_ok();
+            let taken = mesh.handle(moment.now, moment.input.input(packet)).is_ok();
             while taken && !matches!(black_box(mesh.poll()), Action::Wait { .. }) {}
         });
-        if marked {
+        if moment.marked {
             log!("input {number}: {cost} instructions");
         }
-        if !copy.is_empty() {
-            let cost = crossing(meter, &mut linked, &copy, 1_000_000 * (10 + number))?;
+        let packet = moment.input.packet();
+        if moment.marked && !packet.is_empty() {
+            let cost = crossing(meter, &mut linked, packet, 1_000_000 * (10 + number))?;
             log!("links of {number}: {cost} instructions");
             let rules = &recording.config.payment;
-            let proof = proof_alone(meter, mesh.secp(), network, rules, unix, &copy);
+            let proof = proof_alone(meter, mesh.secp(), network, rules, unix, packet);
             if let Some(cost) = proof {
                 log!("proof of {number}: {cost} instructions");
             }

@@ -12,7 +12,7 @@ pub(super) use shares::Shares;
 
 use super::World;
 use super::bytes::Path;
-use super::machine::{Did, Given, Step};
+use super::machine::{Action, Input, Step, Verdict};
 use crate::bank::OwnTerms;
 use blvm_mesh_core::config::MAX_HOPS;
 use blvm_mesh_core::id::{HopId, LinkId, NodeId};
@@ -92,86 +92,92 @@ impl World {
     pub(super) fn check(
         &mut self,
         n: usize,
-        given: &Given,
+        input: &Input,
         step: &Step,
         path: &Path,
     ) -> Option<Paid> {
         self.count_events(step);
         let payment = if self.nodes[n].honest {
-            self.one_verdict(n, given, step);
-            self.refused_without_trace(n, given, step);
-            self.no_node_twice(n, given, step, path);
-            self.within_capacity(n, given, step);
+            self.one_verdict(n, input, step);
+            self.refused_without_trace(n, input, step);
+            self.no_node_twice(n, input, step, path);
+            self.within_capacity(n, input, step);
             if self.watch == 1 {
-                self.within_shares(n, given, step);
-                self.errors_from_the_way(n, given, step);
+                self.within_shares(n, input, step);
+                self.errors_from_the_way(n, input, step);
             }
             self.receipts_are_true(n, step);
-            self.refused_rightly(n, given, step);
-            let paid = self.paid_for(n, given, step);
-            self.remembers(n, given, step);
+            self.refused_rightly(n, input, step);
+            let paid = self.paid_for(n, input, step);
+            self.remembers(n, input, step);
             paid
         } else {
             None
         };
         self.confirms(n, step);
-        self.one_end_per_search(n, given, step);
+        self.one_end_per_search(n, input, step);
         payment
     }
 
     fn count_events(&mut self, step: &Step) {
-        for did in &step.did {
+        for did in &step.actions {
             match did {
-                Did::Reject { reason, .. } | Did::Drop { reason, .. } => {
+                Action::Verdict(Verdict::Reject { reason, .. }) | Action::Drop { reason, .. } => {
                     // The names, without numbers.
                     let text = format!("{reason:?}");
                     let name = text.split(|c: char| c != '(' && !c.is_alphabetic()).next();
                     self.checks.count(name.unwrap_or_default());
                 }
-                Did::Forward { priority: Priority::Paid, .. } => {
+                Action::Verdict(Verdict::Forward { priority: Priority::Paid, .. }) => {
                     self.checks.count("relayed for a payment");
                 }
-                Did::Forward { priority: Priority::Free, .. } => {
+                Action::Verdict(Verdict::Forward { priority: Priority::Free, .. }) => {
                     self.checks.count("relayed free");
                 }
-                Did::Deliver { earned_msat: 1.., .. } => self.checks.count("delivered with pay"),
-                Did::Deliver { .. } => self.checks.count("delivered"),
-                Did::Publish(Event::RouteDiscovered { .. }) => self.checks.count("found"),
-                Did::Publish(Event::RouteFailed { .. }) => self.checks.count("not found"),
-                Did::Persist { record: Record::Floor(_), .. } => self.checks.count("floors"),
+                Action::Verdict(Verdict::Deliver { earned_msat: 1.., .. }) => {
+                    self.checks.count("delivered with pay")
+                }
+                Action::Verdict(Verdict::Deliver { .. }) => self.checks.count("delivered"),
+                Action::Publish(Event::RouteDiscovered { .. }) => self.checks.count("found"),
+                Action::Publish(Event::RouteFailed { .. }) => self.checks.count("not found"),
+                Action::Persist { record: Record::Floor(_), .. } => self.checks.count("floors"),
                 _ => {}
             }
         }
     }
 
     /// I9.
-    fn one_verdict(&self, n: usize, given: &Given, step: &Step) {
-        let verdicts = step.did.iter().filter(|did| did.is_verdict()).count();
-        assert_eq!(verdicts, 1, "I9: node {n} had {given:?} and did {:#?}", step.did);
+    fn one_verdict(&self, n: usize, input: &Input, step: &Step) {
+        let verdicts = step.actions.iter().filter(|a| matches!(a, Action::Verdict(_))).count();
+        assert_eq!(verdicts, 1, "I9: node {n} had {input:?} and did {:#?}", step.actions);
     }
 
     /// I3.
-    fn refused_without_trace(&self, n: usize, given: &Given, step: &Step) {
-        let refused = |d: &Did| matches!(d, Did::Reject { .. });
-        if step.changed && step.did.iter().any(refused) {
-            panic!("I3: node {n} refused and remembers {given:?}: {:#?}", step.did);
+    fn refused_without_trace(&self, n: usize, input: &Input, step: &Step) {
+        let refused = |d: &Action| matches!(d, Action::Verdict(Verdict::Reject { .. }));
+        if step.changed && step.actions.iter().any(refused) {
+            panic!("I3: node {n} refused and remembers {input:?}: {:#?}", step.actions);
         }
     }
 
     /// I4.
-    fn no_node_twice(&self, n: usize, given: &Given, step: &Step, path: &Path) {
-        let kind = match given {
-            Given::Received { bytes, .. } | Given::Resumed { bytes, .. } => bytes.get(5),
+    fn no_node_twice(&self, n: usize, input: &Input, step: &Step, path: &Path) {
+        let kind = match input {
+            Input::MessageReceived { packet: bytes, .. } | Input::Resumed { packet: bytes, .. } => {
+                bytes.get(5)
+            }
             _ => return,
         };
         let floods = kind == Some(&(Kind::RouteRequest as u8));
-        let goes_on = |d: &Did| match d {
-            Did::Forward { .. } | Did::Deliver { .. } => true,
-            Did::Send { bytes, .. } => floods && bytes.get(5) == kind,
+        let goes_on = |d: &Action| match d {
+            Action::Verdict(Verdict::Forward { .. }) | Action::Verdict(Verdict::Deliver { .. }) => {
+                true
+            }
+            Action::Send { packet: bytes, .. } => floods && bytes.get(5) == kind,
             _ => false,
         };
-        if step.did.iter().any(goes_on) {
-            assert!(!path.contains(n), "I4: node {n} again on {path:?}: {given:?}");
+        if step.actions.iter().any(goes_on) {
+            assert!(!path.contains(n), "I4: node {n} again on {path:?}: {input:?}");
             assert!(path.len() <= MAX_HOPS + 1, "I4: too long a way: {path:?}");
         }
     }

@@ -1,7 +1,7 @@
 //! I1, I2 and I5: what is carried was paid for, once, and the shares are right.
 
 use super::super::World;
-use super::super::machine::{Did, Given, Step};
+use super::super::machine::{Action, Input, Step, Verdict};
 use super::Passed;
 use crate::bank::OwnTerms;
 use bitcoin::consensus::deserialize;
@@ -66,20 +66,20 @@ fn textbook(amount: u64, intermediates: usize) -> Vec<u64> {
 
 impl World {
     /// I1, I5, and the part of I2 that is about writing before sending.
-    pub(super) fn paid_for(&mut self, n: usize, given: &Given, step: &Step) -> Option<Paid> {
+    pub(super) fn paid_for(&mut self, n: usize, input: &Input, step: &Step) -> Option<Paid> {
         let booked: Vec<_> = step
-            .did
+            .actions
             .iter()
             .filter_map(|d| match d {
-                Did::Publish(Event::PaymentVerified {
+                Action::Publish(Event::PaymentVerified {
                     payment,
                     share_msat,
                     amount_msat,
                     after,
                     ..
                 }) => {
-                    let number = step.did.iter().find_map(|d| match d {
-                        Did::Persist { number, record: Record::Payment(_) } => Some(*number),
+                    let number = step.actions.iter().find_map(|d| match d {
+                        Action::Persist { number, record: Record::Payment(_) } => Some(*number),
                         _ => None,
                     });
                     assert_eq!(*after, number, "I2: told of before it is durable");
@@ -90,21 +90,22 @@ impl World {
             .collect();
         let mode = self.nodes[n].config.mode;
         let mut used = None;
-        for did in &step.did {
+        for did in &step.actions {
             // What goes on: as bytes of the whole packet, with what must be durable.
-            let (packet, priority, after, earned) = match (did, given) {
+            let (packet, priority, after, earned) = match (did, input) {
                 (
-                    Did::Forward { bytes, priority, after, .. }
-                    | Did::Originate { bytes, priority, after, .. },
+                    Action::Verdict(Verdict::Forward { packet: bytes, priority, after, .. })
+                    | Action::Verdict(Verdict::Originate { packet: bytes, priority, after, .. }),
                     _,
                 ) if *priority != Priority::Control => (bytes, Some(*priority), *after, None),
                 (
-                    Did::Deliver { after, earned_msat, .. },
-                    Given::Received { bytes, .. } | Given::Resumed { bytes, .. },
+                    Action::Verdict(Verdict::Deliver { after, earned_msat, .. }),
+                    Input::MessageReceived { packet: bytes, .. }
+                    | Input::Resumed { packet: bytes, .. },
                 ) => (bytes, None, *after, Some(*earned_msat)),
                 _ => continue,
             };
-            if matches!(given, Given::Send { unchecked: true, .. } | Given::Repeat { .. }) {
+            if matches!(input, Input::Send { unchecked: true, .. } | Input::Repeat { .. }) {
                 continue;
             }
             let d = datagram(packet).expect("a datagram went on");
@@ -116,7 +117,7 @@ impl World {
             if booked.is_empty()
                 && (priority == Some(Priority::Paid) || (earned.is_some() && known))
             {
-                self.passes_again(n, &d, given, earned.is_some());
+                self.passes_again(n, &d, input, earned.is_some());
                 continue;
             }
             let known = self.checks.free.contains(d.payload);
@@ -124,23 +125,23 @@ impl World {
             if goes_free && booked.is_empty() {
                 assert_ne!(priority, Some(Priority::Paid), "I1: free, and called paid");
                 let unchecked = mode != MeshMode::Open && d.signed.is_some();
-                assert!(!unchecked, "I1: what nobody checked rides free by {n}: {given:?}");
+                assert!(!unchecked, "I1: what nobody checked rides free by {n}: {input:?}");
                 assert_eq!(
                     earned.unwrap_or(0),
                     0,
-                    "I2: node {n} earned with a free packet: {given:?}"
+                    "I2: node {n} earned with a free packet: {input:?}"
                 );
                 continue;
             }
-            assert!(mode == MeshMode::PaymentGated, "I1: {mode} node {n} carries {given:?}");
-            assert_ne!(priority, Some(Priority::Free), "I1: node {n} carries {given:?} for free");
+            assert!(mode == MeshMode::PaymentGated, "I1: {mode} node {n} carries {input:?}");
+            assert_ne!(priority, Some(Priority::Free), "I1: node {n} carries {input:?} for free");
             let [(key, amount, share)] = booked[..] else {
-                panic!("I1: node {n}, {booked:?} for {given:?}");
+                panic!("I1: node {n}, {booked:?} for {input:?}");
             };
-            let back = self.terms_hold(n, &d, key, amount, given);
+            let back = self.terms_hold(n, &d, key, amount, input);
             let place = d.route().len() - usize::from(d.hop_limit);
-            let party = match given {
-                Given::Send { .. } => 0,
+            let party = match input {
+                Input::Send { .. } => 0,
                 // A relayed packet's hop limit was lowered already.
                 _ if priority.is_some() => place,
                 _ => place + 1,
@@ -150,13 +151,13 @@ impl World {
             // It pays, and may take back less.
             shares[0] = shares[0].min(back);
             let all = shares.iter().sum();
-            assert_eq!(shares[party], share, "I5: node {n} is {party} of {given:?}");
+            assert_eq!(shares[party], share, "I5: node {n} is {party} of {input:?}");
             assert_eq!(earned.unwrap_or(share), share, "I5");
             let node = &self.nodes[n];
             let price = node.config.payment.tariff.price(d.payload.len() as u64);
             assert!(party == 0 || share >= price, "I1: node {n} has {share} of {price} msat");
-            let record = step.did.iter().find_map(|d| match d {
-                Did::Persist { number, record: Record::Payment(p) } => Some((*number, *p)),
+            let record = step.actions.iter().find_map(|d| match d {
+                Action::Persist { number, record: Record::Payment(p) } => Some((*number, *p)),
                 _ => None,
             });
             match record {
@@ -171,7 +172,7 @@ impl World {
                         (_, true) => Party::Destination,
                         _ => Party::Intermediate(index),
                     };
-                    assert_eq!(p.role, role, "I5: {given:?}");
+                    assert_eq!(p.role, role, "I5: {input:?}");
                 }
             }
             if party > 0 {
@@ -179,7 +180,7 @@ impl World {
             }
             used = Some(Paid { key, all, share, parties: d.route().len() + 2 });
         }
-        assert!(used.is_some() || booked.is_empty(), "I2: booked and not carried: {given:?}");
+        assert!(used.is_some() || booked.is_empty(), "I2: booked and not carried: {input:?}");
         used
     }
 
@@ -191,7 +192,7 @@ impl World {
 
     /// I2: one packet, carried at most four times, a second apart, and once more after a
     /// restart; where it ends once in each run.
-    fn passes_again(&mut self, n: usize, d: &Datagram<'_>, given: &Given, ends: bool) {
+    fn passes_again(&mut self, n: usize, d: &Datagram<'_>, input: &Input, ends: bool) {
         let (boot, now) = (self.nodes[n].boots, self.nodes[n].local(self.now));
         let key = (n, what_was_signed(d));
         if self.checks.lied.contains(&n) && !self.checks.passed.contains_key(&key) {
@@ -200,11 +201,11 @@ impl World {
             return;
         }
         let passed = self.checks.passed.get_mut(&key);
-        let passed = passed.unwrap_or_else(|| panic!("I2: node {n} carries unpaid: {given:?}"));
+        let passed = passed.unwrap_or_else(|| panic!("I2: node {n} carries unpaid: {input:?}"));
         if passed.boot == boot {
-            assert!(!ends, "I2: node {n} delivers twice: {given:?}");
+            assert!(!ends, "I2: node {n} delivers twice: {input:?}");
             let early = now < passed.at + REPEAT_PAUSE;
-            assert!(!early && passed.times <= REPEATS, "I2: node {n}: {passed:?}: {given:?}");
+            assert!(!early && passed.times <= REPEATS, "I2: node {n}: {passed:?}: {input:?}");
             passed.times += 1;
         } else {
             (passed.boot, passed.times) = (boot, 1 + REPEATS);
@@ -223,7 +224,7 @@ impl World {
         d: &Datagram<'_>,
         key: [u8; 32],
         amount: u64,
-        given: &Given,
+        input: &Input,
     ) -> u64 {
         let network = self.nodes[n].config.network;
         let signed = d.signed.expect("a paid datagram is signed");
@@ -233,7 +234,7 @@ impl World {
         let key_of_source = PublicKey::from_slice(signed.public_key).expect("a key");
         let (key_of_source, _) = key_of_source.x_only_public_key();
         let holds = self.bank.secp().verify_schnorr(&signature, &hash, &key_of_source);
-        assert_eq!(holds, Ok(()), "I1: its source did not sign {given:?}");
+        assert_eq!(holds, Ok(()), "I1: its source did not sign {input:?}");
         let terms = OwnTerms {
             network,
             source: d.source,
@@ -245,16 +246,16 @@ impl World {
             assert_eq!(
                 (&coin.terms, coin.amount_msat),
                 (&terms, amount),
-                "I1: node {n}: {given:?}"
+                "I1: node {n}: {input:?}"
             );
             let known = self.chain.was_confirmed_lately(&key, self.now);
-            assert!(known, "I1: node {n} accepts a coin that is in no block: {given:?}");
+            assert!(known, "I1: node {n} accepts a coin that is in no block: {input:?}");
             return coin.back_msat;
         }
         let issued = self.bank.issued.get(&key);
-        let issued = issued.unwrap_or_else(|| panic!("I1: nobody issued what {given:?} shows"));
-        assert!(issued.paid, "I1: nobody paid for {given:?}");
-        assert_eq!(issued.terms, terms, "I1: paid for other terms: node {n}, {given:?}");
+        let issued = issued.unwrap_or_else(|| panic!("I1: nobody issued what {input:?} shows"));
+        assert!(issued.paid, "I1: nobody paid for {input:?}");
+        assert_eq!(issued.terms, terms, "I1: paid for other terms: node {n}, {input:?}");
         assert_eq!(issued.amount_msat, amount, "I1");
         let proof = signed.proof;
         let preimage = *PackedProof::parse(&proof[1..]).expect("a proof").preimage();

@@ -2,7 +2,7 @@
 //! forgotten, and nothing new is refused.
 
 use super::super::World;
-use super::super::machine::{Did, Given, Step};
+use super::super::machine::{Action, Input, Step, Verdict};
 use super::paid::datagram;
 use bitcoin::consensus::deserialize;
 use bitcoin::hashes::{Hash, sha256};
@@ -34,12 +34,12 @@ struct Shown {
 }
 
 /// The proof in what a node was given.
-pub(in crate::sim) fn proof_in(given: &Given) -> Option<Vec<u8>> {
-    match given {
-        Given::Received { bytes, .. } | Given::Resumed { bytes, .. } => {
+pub(in crate::sim) fn proof_in(input: &Input) -> Option<Vec<u8>> {
+    match input {
+        Input::MessageReceived { packet: bytes, .. } | Input::Resumed { packet: bytes, .. } => {
             Some(datagram(bytes)?.signed?.proof.to_vec())
         }
-        Given::Send { proof, .. } => Some(proof.to_vec()),
+        Input::Send { proof, .. } => Some(proof.to_vec()),
         _ => None,
     }
 }
@@ -73,13 +73,15 @@ impl World {
     }
 
     /// Whether a node may refuse a payment as used, forgotten or for want of room.
-    pub(super) fn refused_rightly(&mut self, n: usize, given: &Given, step: &Step) {
-        let refused = step.did.iter().find_map(|d| match d {
-            Did::Reject { reason: MeshError::ReplayDetected(e), .. } => Some(*e),
+    pub(super) fn refused_rightly(&mut self, n: usize, input: &Input, step: &Step) {
+        let refused = step.actions.iter().find_map(|d| match d {
+            Action::Verdict(Verdict::Reject { reason: MeshError::ReplayDetected(e), .. }) => {
+                Some(*e)
+            }
             _ => None,
         });
         let Some(refused) = refused else { return };
-        let shown = proof_in(given).and_then(|proof| self.shown(&proof));
+        let shown = proof_in(input).and_then(|proof| self.shown(&proof));
         let shown = shown.expect("a payment was refused");
         let node = &self.nodes[n];
         let Remembered { live, floor } = &node.remembered;
@@ -94,7 +96,7 @@ impl World {
         assert!(
             rightly,
             "liveness: node {n} refuses a payment that is new ({refused}): it remembers {} and \
-             forgot up to {floor}: {given:?}",
+             forgot up to {floor}: {input:?}",
             live.len()
         );
         self.checks.refused.insert(shown.key);
@@ -102,10 +104,10 @@ impl World {
 
     /// I2: what may still be spent is remembered, and what is no longer is refused
     /// over a restart too.
-    pub(super) fn remembers(&mut self, n: usize, given: &Given, step: &Step) {
+    pub(super) fn remembers(&mut self, n: usize, input: &Input, step: &Step) {
         let capacity = self.nodes[n].config.capacities.payments;
         let room = |r: &Remembered| r.live.len() < capacity;
-        if let Given::Restore { record } = given {
+        if let Input::Persisted { record } = input {
             let remembered = &mut self.nodes[n].remembered;
             match record {
                 Record::Floor(unix) => remembered.floor = remembered.floor.max(*unix),
@@ -115,9 +117,9 @@ impl World {
                 Record::Payment(_) | Record::StoreLost(_) => {}
             }
         }
-        let booked = step.did.iter().any(is_booked);
+        let booked = step.actions.iter().any(is_booked);
         if booked {
-            let shown = proof_in(given).and_then(|proof| self.shown(&proof));
+            let shown = proof_in(input).and_then(|proof| self.shown(&proof));
             if let Some(Shown { key, keep_until: Some(until) }) = shown {
                 self.nodes[n].remembered.live.insert(key, until);
             }
@@ -135,9 +137,9 @@ impl World {
             live.remove(&key);
             (*floor, forgot) = ((*floor).max(until), true);
         }
-        assert_eq!(live.len(), used, "I2: node {n} remembers what nobody paid: {given:?}");
-        let durable = step.did.iter().rev().find_map(|d| match d {
-            Did::Persist { record: Record::Floor(unix), .. } => Some(*unix),
+        assert_eq!(live.len(), used, "I2: node {n} remembers what nobody paid: {input:?}");
+        let durable = step.actions.iter().rev().find_map(|d| match d {
+            Action::Persist { record: Record::Floor(unix), .. } => Some(*unix),
             _ => None,
         });
         let expected = (forgot && !volatile).then_some(*floor);
@@ -145,6 +147,6 @@ impl World {
     }
 }
 
-pub(super) fn is_booked(did: &Did) -> bool {
-    matches!(did, Did::Publish(Event::PaymentVerified { .. }))
+pub(super) fn is_booked(did: &Action) -> bool {
+    matches!(did, Action::Publish(Event::PaymentVerified { .. }))
 }

@@ -1,7 +1,7 @@
 //! I10: searches end once and in time, and what they find could be walked.
 
 use super::super::World;
-use super::super::machine::{Did, Given, Step};
+use super::super::machine::{Action, Input, Step, Verdict};
 use super::super::node::Search;
 use super::paid::datagram;
 use blvm_mesh_core::config::{Config, MeshMode};
@@ -14,8 +14,8 @@ use blvm_mesh_core::wire::route_error::{Cause, RouteError};
 use blvm_mesh_core::wire::route_reply::RouteReply;
 use secp256k1::PublicKey;
 
-fn error_in(given: &Given) -> Option<(LinkId, RouteError)> {
-    let Given::Received { link, bytes } = given else { return None };
+fn error_in(input: &Input) -> Option<(LinkId, RouteError)> {
+    let Input::MessageReceived { link, packet: bytes } = input else { return None };
     let (header, body) = Header::parse(bytes).ok()?;
     RouteError::parse(header, body).ok().map(|error| (*link, error))
 }
@@ -43,8 +43,8 @@ fn accepted_by<'c>(configs: impl Iterator<Item = &'c Config>) -> Accepted {
 
 impl World {
     /// I3: an error counts only on the link that its datagram took.
-    pub(super) fn errors_from_the_way(&mut self, n: usize, given: &Given, step: &Step) {
-        for did in &step.did {
+    pub(super) fn errors_from_the_way(&mut self, n: usize, input: &Input, step: &Step) {
+        for did in &step.actions {
             if let Some((link, bytes)) = did.sent()
                 && let Some(d) = datagram(bytes)
             {
@@ -53,21 +53,22 @@ impl World {
                 self.checks.went.entry(sent).or_default().push(way);
             }
         }
-        let refused = step.did.iter().any(|d| matches!(d, Did::Reject { .. }));
-        let Some((link, e)) = error_in(given).filter(|_| !refused) else { return };
+        let refused =
+            step.actions.iter().any(|d| matches!(d, Action::Verdict(Verdict::Reject { .. })));
+        let Some((link, e)) = error_in(input).filter(|_| !refused) else { return };
         let went = self.checks.went.get(&(n, link, e.source, e.destination, e.sequence));
         // Only what has a proof has a receipt.
         let receipt = e.cause == Cause::Delivered;
         let is = |(way, paid): &(Vec<HopId>, bool)| way[..] == e.hops[..] && (*paid || !receipt);
         let same = went.is_some_and(|ways| ways.iter().any(is));
-        assert!(same, "I3: node {n} believes of a datagram that did not go there: {given:?}");
+        assert!(same, "I3: node {n} believes of a datagram that did not go there: {input:?}");
         self.checks.count(if receipt { "receipts believed" } else { "errors believed" });
     }
 
     /// What its destination is said to have was handed over there, unless a liar is on the way.
     pub(super) fn receipts_are_true(&mut self, n: usize, step: &Step) {
-        for did in &step.did {
-            let Did::Publish(Event::Delivered { sequence, destination }) = did else { continue };
+        for did in &step.actions {
+            let Action::Publish(Event::Delivered { sequence, destination }) = did else { continue };
             let Some(sent) = self.nodes[n].own_paid.get(sequence) else { continue };
             let hops = datagram(&sent.bytes).expect("it was sent").route();
             let way = hops.into_iter().chain([destination.hop()]);
@@ -85,8 +86,8 @@ impl World {
 
     /// Notes which routes a node confirms as their end.
     pub(super) fn confirms(&mut self, n: usize, step: &Step) {
-        for did in &step.did {
-            if let Did::Send { bytes, .. } = did
+        for did in &step.actions {
+            if let Action::Send { packet: bytes, .. } = did
                 && let Some(reply) =
                     reply_in(bytes).filter(|reply| reply.destination() == self.id(n))
             {
@@ -95,38 +96,46 @@ impl World {
         }
     }
 
-    pub(super) fn one_end_per_search(&mut self, n: usize, given: &Given, step: &Step) {
+    pub(super) fn one_end_per_search(&mut self, n: usize, input: &Input, step: &Step) {
         let now = self.nodes[n].local(self.now);
-        let asked = match given {
-            Given::Find { to } | Given::FindAccepted { to } => Some(*to),
-            Given::Send { to, .. } => {
+        let asked = match input {
+            Input::FindRoute { destination: to } | Input::FindAccepted { destination: to } => {
+                Some(*to)
+            }
+            Input::Send { destination: to, .. } => {
                 // What waits for room waits until a certain time.
-                let parks = |d: &Did| matches!(d, Did::Parked { until: u64::MAX, .. });
-                let asks = |d: &Did| matches!(d, Did::Verify { .. });
-                let searches = step.did.iter().any(parks) && !step.did.iter().any(asks);
+                let parks = |d: &Action| {
+                    matches!(d, Action::Verdict(Verdict::Parked { until: u64::MAX, .. }))
+                };
+                let asks = |d: &Action| matches!(d, Action::Verify { .. });
+                let searches = step.actions.iter().any(parks) && !step.actions.iter().any(asks);
                 searches.then_some(*to)
             }
             _ => None,
         };
         // A neighbour is there: said at once, beside any search that is under way.
-        let at_once = matches!(given, Given::Find { .. })
-            && step.did.iter().any(|d| matches!(d, Did::Publish(Event::RouteDiscovered { .. })));
+        let at_once = matches!(input, Input::FindRoute { .. })
+            && step
+                .actions
+                .iter()
+                .any(|d| matches!(d, Action::Publish(Event::RouteDiscovered { .. })));
         if at_once {
             return;
         }
-        let accepted = !step.did.iter().any(|d| matches!(d, Did::Reject { .. }));
+        let accepted =
+            !step.actions.iter().any(|d| matches!(d, Action::Verdict(Verdict::Reject { .. })));
         if let Some(to) = asked.filter(|_| accepted) {
             let search = Search { began: now, until: now + self.nodes[n].search_time() + 1 };
             let known = self.nodes[n].searching.entry(to).or_insert(search);
             // One that asked for less begins anew.
-            if matches!(given, Given::FindAccepted { .. }) {
+            if matches!(input, Input::FindAccepted { .. }) {
                 known.until = search.until;
             }
         }
-        for did in &step.did {
+        for did in &step.actions {
             let (to, found) = match did {
-                Did::Publish(Event::RouteDiscovered { destination, .. }) => (*destination, true),
-                Did::Publish(Event::RouteFailed { destination }) => (*destination, false),
+                Action::Publish(Event::RouteDiscovered { destination, .. }) => (*destination, true),
+                Action::Publish(Event::RouteFailed { destination }) => (*destination, false),
                 _ => continue,
             };
             let Some(search) = self.nodes[n].searching.remove(&to) else {
@@ -137,7 +146,7 @@ impl World {
                 false => self.account.failed_searches += 1,
             }
             if found && self.nodes[n].honest {
-                self.confirmed(n, to, given);
+                self.confirmed(n, to, input);
                 self.walkable(n, to);
             }
         }
@@ -146,8 +155,8 @@ impl World {
     }
 
     /// Whether the end of a published route has confirmed it.
-    fn confirmed(&self, n: usize, to: NodeId, given: &Given) {
-        let Given::Received { bytes, .. } = given else { return };
+    fn confirmed(&self, n: usize, to: NodeId, input: &Input) {
+        let Input::MessageReceived { packet: bytes, .. } = input else { return };
         let honest = self.by_hop.get(&to.hop()).is_some_and(|m| !self.checks.lied.contains(m));
         if let Some(reply) = reply_in(bytes).filter(|_| honest) {
             let known = self.checks.confirmed.contains(&reply.sighash());

@@ -2,19 +2,19 @@
 //! of any, or has less, as one sees it who counts what each was given.
 
 use super::super::World;
-use super::super::machine::{Did, Given, Known, Step};
+use super::super::machine::{Action, Input, Known, Step, Verdict};
 use super::super::wires::conn_of;
 use super::paid::datagram;
 use blvm_mesh_core::config::{Allowance, FREE_AT_FIRST, ROUTES_PER_DESTINATION};
 use blvm_mesh_core::id::{HopId, LinkId, NodeId, Standing};
-use blvm_mesh_core::mesh::{MeshError, PaymentReason, Priority, RoutingReason};
+use blvm_mesh_core::mesh::{MeshError, PaymentReason, Priority, RoutingReason, Ticket};
 use blvm_mesh_core::payment::lightning::LightningError;
 use blvm_mesh_core::payment::replay::REPEAT_PAUSE;
 use blvm_mesh_core::time::{Micros, SECOND};
 use blvm_mesh_core::wire::route_request::RouteRequest;
 use blvm_mesh_core::wire::{HEADER_LEN, Header};
 use siphasher::sip::SipHasher13;
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::Hasher;
 
 /// Bad payments of its own that a new neighbour may pass on at once, however many are allowed.
@@ -91,6 +91,8 @@ struct Used {
 #[derive(Debug, Default)]
 pub(in crate::sim) struct Shares {
     links: BTreeMap<LinkId, Used>,
+    /// On which links packets came that wait.
+    waiting: HashMap<Ticket, LinkId>,
     /// What is left free, by identity or address prefix, kept when links are gone.
     free: BTreeMap<(NodeId, u64), Left>,
     /// The same of bad payments, and whether any was charged.
@@ -108,8 +110,8 @@ pub(in crate::sim) struct Shares {
 }
 
 fn refusal(step: &Step) -> Option<MeshError> {
-    step.did.iter().find_map(|d| match d {
-        Did::Reject { reason, .. } => Some(*reason),
+    step.actions.iter().find_map(|d| match d {
+        Action::Verdict(Verdict::Reject { reason, .. }) => Some(*reason),
         _ => None,
     })
 }
@@ -137,7 +139,7 @@ fn was_bad(reason: &MeshError) -> bool {
 
 impl World {
     /// Capacities, and the places of packets that wait.
-    pub(super) fn within_capacity(&mut self, n: usize, given: &Given, step: &Step) {
+    pub(super) fn within_capacity(&mut self, n: usize, input: &Input, step: &Step) {
         let node = &self.nodes[n];
         let c = node.config.capacities;
         let used = crate::either!(&node.machine, m => [
@@ -155,9 +157,9 @@ impl World {
         ];
         assert!(used.iter().zip(most).all(|(u, m)| *u <= m), "I6: node {n}: {used:?} of {most:?}");
         self.account.peaks.iter_mut().zip(used).for_each(|(peak, used)| *peak = used.max(*peak));
-        if step.did.iter().any(|d| matches!(d, Did::Parked { .. })) {
-            let link = match given {
-                Given::Received { link, .. } => Some(*link),
+        if step.actions.iter().any(|d| matches!(d, Action::Verdict(Verdict::Parked { .. }))) {
+            let link = match input {
+                Input::MessageReceived { link, .. } => Some(*link),
                 _ => None,
             };
             let half = c.parked.div_ceil(2);
@@ -171,10 +173,11 @@ impl World {
     }
 
     /// The shares of each neighbour.
-    pub(super) fn within_shares(&mut self, n: usize, given: &Given, step: &Step) {
-        self.links_as_given(n, given, step);
-        match given {
-            Given::Received { link, bytes } => {
+    pub(super) fn within_shares(&mut self, n: usize, input: &Input, step: &Step) {
+        self.links_as_given(n, input, step);
+        let came_on = self.came_on(n, input, step);
+        match input {
+            Input::MessageReceived { link, packet: bytes } => {
                 if let Some(d) = datagram(bytes) {
                     let what =
                         ((*link, self.at_the_end_of(*link), prints_of(bytes)), d.signed.is_some());
@@ -189,38 +192,58 @@ impl World {
                     self.routes_within(n, step);
                 }
             }
-            Given::Resumed { link, .. } if refusal(step).is_some() => self.count_bad(n, *link),
-            Given::Resumed { link: Some(link), bytes, .. } => {
-                if let Some(d) = datagram(bytes) {
+            Input::Resumed { .. } if refusal(step).is_some() => self.count_bad(n, came_on),
+            Input::Resumed { packet: bytes, .. } => {
+                if let (Some(d), Some(link)) = (datagram(bytes), came_on) {
                     let what =
-                        ((*link, self.at_the_end_of(*link), prints_of(bytes)), d.signed.is_some());
+                        ((link, self.at_the_end_of(link), prints_of(bytes)), d.signed.is_some());
                     self.datagram_within(n, what, bytes.len() as u64, step);
                 }
             }
             _ => {}
         }
         // The node was asked in vain about a block.
-        for did in &step.did {
-            if let Did::Drop { link, .. } = did
-                && matches!(given, Given::Answer { .. })
+        for did in &step.actions {
+            if let Action::Drop { link, .. } = did
+                && matches!(input, Input::PaymentVerified { .. })
             {
                 self.count_bad(n, *link);
             }
         }
     }
 
-    fn links_as_given(&mut self, n: usize, given: &Given, step: &Step) {
+    /// On which link the packet came that is handled, now or before it had to wait.
+    fn came_on(&mut self, n: usize, input: &Input, step: &Step) -> Option<LinkId> {
+        let waiting = &mut self.nodes[n].shares.waiting;
+        let link = match input {
+            Input::MessageReceived { link, .. } => Some(*link),
+            Input::Resumed { ticket, .. } => waiting.remove(ticket),
+            _ => None,
+        };
+        for action in &step.actions {
+            match (action, link) {
+                (Action::Verdict(Verdict::Parked { ticket, .. }), Some(link)) => {
+                    waiting.insert(*ticket, link);
+                }
+                (Action::Drop { ticket, .. }, _) => drop(waiting.remove(ticket)),
+                _ => {}
+            }
+        }
+        link
+    }
+
+    fn links_as_given(&mut self, n: usize, input: &Input, step: &Step) {
         let now = self.nodes[n].local(self.now);
         let node = &mut self.nodes[n];
         let (config, shares) = (&node.config, &mut node.shares);
-        for did in &step.did {
-            if let Did::Close { link, .. } = did {
+        for did in &step.actions {
+            if let Action::Close { link, .. } = did {
                 shares.links.remove(link);
             }
         }
-        match given {
-            Given::Disconnected { link } => drop(shares.links.remove(link)),
-            Given::Connected { link, peer, standing, .. } if refusal(step).is_none() => {
+        match input {
+            Input::PeerDisconnected { link } => drop(shares.links.remove(link)),
+            Input::PeerConnected { link, peer, standing, .. } if refusal(step).is_none() => {
                 let owner = match standing {
                     Standing::Own => (*peer, 0),
                     Standing::Stranger { prefix } => (NodeId::default(), prefix + 1),
@@ -277,7 +300,7 @@ impl World {
         let Some(left) = shares.free.get_mut(&used.owner) else { return };
         let Some((bad_left, charged)) = shares.bad_payments.get_mut(&used.owner) else { return };
         let (free, bad) = (left.now(now), bad_left.now(now));
-        let is_new = step.did.iter().any(super::payments::is_booked);
+        let is_new = step.actions.iter().any(super::payments::is_booked);
         match refusal(step) {
             Some(MeshError::PaymentVerificationFailed(PaymentReason::TooManyBad)) => {
                 assert!(*charged || in_common, "I6: node {n} refuses to check what it may");
@@ -294,11 +317,19 @@ impl World {
                 *charged = true;
             }
             Some(_) => {}
-            None if step.did.iter().any(|d| matches!(d, Did::Parked { .. })) => *charged = true,
+            None if step
+                .actions
+                .iter()
+                .any(|d| matches!(d, Action::Verdict(Verdict::Parked { .. }))) =>
+            {
+                *charged = true
+            }
             // A paid one again.
-            None if step.did.iter().any(|d| match d {
-                Did::Forward { priority, .. } => *priority == Priority::Paid && !is_new,
-                Did::Absorbed => true,
+            None if step.actions.iter().any(|d| match d {
+                Action::Verdict(Verdict::Forward { priority, .. }) => {
+                    *priority == Priority::Paid && !is_new
+                }
+                Action::Verdict(Verdict::Absorbed) => true,
                 _ => false,
             }) =>
             {

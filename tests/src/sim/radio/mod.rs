@@ -22,7 +22,7 @@ pub use self::modem::Modem;
 use super::World;
 use super::bytes::{Bytes, Path};
 use super::datagrams::ADDRESS;
-use super::machine::Given;
+use super::machine::Input;
 use super::wires::link_of;
 use super::world::Event;
 use crate::topology::Topology;
@@ -419,8 +419,9 @@ impl World {
                 self.take_frame(conn, side, &bytes);
             } else if self.conns[conn].works() {
                 self.nodes[m].note(&bytes);
-                let given = Given::Received { link: link_of(conn, side), bytes: bytes.clone() };
-                self.input_on(m, given, path.clone());
+                let input =
+                    Input::MessageReceived { link: link_of(conn, side), packet: bytes.clone() };
+                self.input_on(m, input, path.clone());
             }
         }
     }

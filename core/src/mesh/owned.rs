@@ -1,0 +1,434 @@
+//! Inputs and actions that own their bytes, or borrow them for longer than a call: to record,
+//! compare and send what [`api`] lends only until the next input.
+//!
+//! `B` is what holds the bytes: `Vec<u8>`, a shared slice, or `&[u8]` where a recording is
+//! played without memory of its own.
+
+use super::api::{self, Event, LinkCapabilities, Priority, Remedy, Ticket};
+use super::error::MeshError;
+use crate::id::{LinkId, NodeId, Standing};
+use crate::link::fragment::Lane;
+use crate::payment::headers::{HEADER_LEN, KnownHeader};
+use crate::payment::ledger::Record;
+use crate::policy::detect::DetectedProtocol;
+use crate::time::Micros;
+
+/// An [`api::Input`] with bytes of its own. Variants and fields are the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[allow(missing_docs)]
+pub enum Input<B> {
+    PeerConnected {
+        link: LinkId,
+        peer: NodeId,
+        dialed: bool,
+        standing: Standing,
+        capabilities: Option<LinkCapabilities>,
+    },
+    PeerDisconnected {
+        link: LinkId,
+    },
+    MessageReceived {
+        link: LinkId,
+        packet: B,
+    },
+    PaymentVerified {
+        ticket: Ticket,
+        block: Option<KnownHeader>,
+    },
+    Send {
+        destination: NodeId,
+        payload: B,
+        proof: B,
+        unchecked: bool,
+    },
+    Repeat {
+        packet: B,
+    },
+    FindRoute {
+        destination: NodeId,
+    },
+    FindAccepted {
+        destination: NodeId,
+    },
+    Resumed {
+        ticket: Ticket,
+        packet: B,
+    },
+    Timer,
+    WallClock {
+        unix: u64,
+    },
+    BlockHeader {
+        #[cfg_attr(feature = "serde", serde(with = "form::array"))]
+        header: [u8; HEADER_LEN],
+        height: u32,
+    },
+    Persisted {
+        #[cfg_attr(feature = "serde", serde(with = "form::record"))]
+        record: Record,
+    },
+    StoreFailed,
+    InboxFull {
+        source: Option<NodeId>,
+        full: bool,
+    },
+    StoreRecovered,
+    Congestion {
+        link: LinkId,
+        lane: Lane,
+        full: bool,
+    },
+    LinkAlive {
+        link: LinkId,
+        incoming: bool,
+    },
+    LinkMeasured {
+        link: LinkId,
+        quality: u16,
+    },
+}
+
+impl<B: AsRef<[u8]>> Input<B> {
+    /// The packet that the state machine edits in place: give [`input`](Self::input) a copy.
+    /// Empty for inputs that have none.
+    pub fn packet(&self) -> &[u8] {
+        match self {
+            Self::MessageReceived { packet, .. } | Self::Resumed { packet, .. } => packet.as_ref(),
+            _ => &[],
+        }
+    }
+
+    /// The input itself, with a copy of its [`packet`](Self::packet).
+    pub fn input<'a>(&'a self, packet: &'a mut [u8]) -> api::Input<'a> {
+        match self {
+            Self::PeerConnected { link, peer, dialed, standing, capabilities } => {
+                api::Input::PeerConnected {
+                    link: *link,
+                    peer: *peer,
+                    dialed: *dialed,
+                    standing: *standing,
+                    capabilities: *capabilities,
+                }
+            }
+            Self::PeerDisconnected { link } => api::Input::PeerDisconnected { link: *link },
+            Self::MessageReceived { link, .. } => {
+                api::Input::MessageReceived { link: *link, packet }
+            }
+            Self::PaymentVerified { ticket, block } => {
+                api::Input::PaymentVerified { ticket: *ticket, block: *block }
+            }
+            Self::Send { destination, payload, proof, unchecked } => api::Input::Send {
+                destination: *destination,
+                payload: payload.as_ref(),
+                proof: proof.as_ref(),
+                unchecked: *unchecked,
+            },
+            Self::Repeat { packet } => api::Input::Repeat { packet: packet.as_ref() },
+            Self::FindRoute { destination } => api::Input::FindRoute { destination: *destination },
+            Self::FindAccepted { destination } => {
+                api::Input::FindAccepted { destination: *destination }
+            }
+            Self::Resumed { ticket, .. } => api::Input::Resumed { ticket: *ticket, packet },
+            Self::Timer => api::Input::Timer,
+            Self::WallClock { unix } => api::Input::WallClock { unix: *unix },
+            Self::BlockHeader { header, height } => {
+                api::Input::BlockHeader { header, height: *height }
+            }
+            Self::Persisted { record } => api::Input::Persisted { record: *record },
+            Self::StoreFailed => api::Input::StoreFailed,
+            Self::InboxFull { source, full } => {
+                api::Input::InboxFull { source: *source, full: *full }
+            }
+            Self::StoreRecovered => api::Input::StoreRecovered,
+            Self::Congestion { link, lane, full } => {
+                api::Input::Congestion { link: *link, lane: *lane, full: *full }
+            }
+            Self::LinkAlive { link, incoming } => {
+                api::Input::LinkAlive { link: *link, incoming: *incoming }
+            }
+            Self::LinkMeasured { link, quality } => {
+                api::Input::LinkMeasured { link: *link, quality: *quality }
+            }
+        }
+    }
+
+    /// The bytes that a `Range` in an action refers to, where `packet` is the copy given to
+    /// [`input`](Self::input).
+    pub fn given<'a>(&'a self, packet: &'a [u8]) -> &'a [u8] {
+        match self {
+            Self::Send { payload, .. } => payload.as_ref(),
+            Self::Repeat { packet } => packet.as_ref(),
+            _ => packet,
+        }
+    }
+}
+
+impl<'a> From<&'a api::Input<'a>> for Input<&'a [u8]> {
+    fn from(input: &'a api::Input<'a>) -> Self {
+        match input {
+            api::Input::PeerConnected { link, peer, dialed, standing, capabilities } => {
+                Self::PeerConnected {
+                    link: *link,
+                    peer: *peer,
+                    dialed: *dialed,
+                    standing: *standing,
+                    capabilities: *capabilities,
+                }
+            }
+            api::Input::PeerDisconnected { link } => Self::PeerDisconnected { link: *link },
+            api::Input::MessageReceived { link, packet } => {
+                Self::MessageReceived { link: *link, packet }
+            }
+            api::Input::PaymentVerified { ticket, block } => {
+                Self::PaymentVerified { ticket: *ticket, block: *block }
+            }
+            api::Input::Send { destination, payload, proof, unchecked } => {
+                let (destination, unchecked) = (*destination, *unchecked);
+                Self::Send { destination, payload, proof, unchecked }
+            }
+            api::Input::Repeat { packet } => Self::Repeat { packet },
+            api::Input::FindRoute { destination } => Self::FindRoute { destination: *destination },
+            api::Input::FindAccepted { destination } => {
+                Self::FindAccepted { destination: *destination }
+            }
+            api::Input::Resumed { ticket, packet } => Self::Resumed { ticket: *ticket, packet },
+            api::Input::Timer => Self::Timer,
+            api::Input::WallClock { unix } => Self::WallClock { unix: *unix },
+            api::Input::BlockHeader { header, height } => {
+                Self::BlockHeader { header: **header, height: *height }
+            }
+            api::Input::Persisted { record } => Self::Persisted { record: *record },
+            api::Input::StoreFailed => Self::StoreFailed,
+            api::Input::InboxFull { source, full } => {
+                Self::InboxFull { source: *source, full: *full }
+            }
+            api::Input::StoreRecovered => Self::StoreRecovered,
+            api::Input::Congestion { link, lane, full } => {
+                Self::Congestion { link: *link, lane: *lane, full: *full }
+            }
+            api::Input::LinkAlive { link, incoming } => {
+                Self::LinkAlive { link: *link, incoming: *incoming }
+            }
+            api::Input::LinkMeasured { link, quality } => {
+                Self::LinkMeasured { link: *link, quality: *quality }
+            }
+        }
+    }
+}
+
+/// An [`api::Verdict`] with bytes of its own in place of ranges. An error serialises as its
+/// sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[allow(missing_docs)]
+pub enum Verdict<B> {
+    Forward {
+        link: LinkId,
+        priority: Priority,
+        packet: B,
+        after: Option<u64>,
+    },
+    Originate {
+        link: LinkId,
+        priority: Priority,
+        packet: B,
+        sequence: u64,
+        hops: u8,
+        paid: bool,
+        after: Option<u64>,
+    },
+    Deliver {
+        source: NodeId,
+        sequence: u64,
+        payload: B,
+        protocol: DetectedProtocol,
+        earned_msat: u64,
+        after: Option<u64>,
+    },
+    Absorbed,
+    Parked {
+        ticket: Ticket,
+        until: Micros,
+    },
+    Reject {
+        link: Option<LinkId>,
+        #[cfg_attr(feature = "serde", serde(serialize_with = "form::sentence"))]
+        reason: MeshError,
+        remedy: Remedy,
+    },
+}
+
+/// An [`api::Action`] with bytes of its own in place of ranges. An error serialises as its
+/// sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[allow(missing_docs)]
+pub enum Action<B> {
+    Verdict(Verdict<B>),
+    Send {
+        link: LinkId,
+        packet: B,
+        after: Option<u64>,
+    },
+    Resume {
+        ticket: Ticket,
+    },
+    Drop {
+        ticket: Ticket,
+        link: Option<LinkId>,
+        #[cfg_attr(feature = "serde", serde(serialize_with = "form::sentence"))]
+        reason: MeshError,
+    },
+    Publish(Event),
+    Persist {
+        number: u64,
+        #[cfg_attr(feature = "serde", serde(with = "form::record"))]
+        record: Record,
+    },
+    Verify {
+        ticket: Ticket,
+        block_hash: [u8; 32],
+    },
+    Close {
+        link: LinkId,
+        #[cfg_attr(feature = "serde", serde(serialize_with = "form::sentence"))]
+        reason: MeshError,
+    },
+    Wait {
+        until: Option<Micros>,
+    },
+}
+
+impl<B> Action<B> {
+    /// The action with bytes that `own` makes of one part or two. `given` is what its ranges
+    /// refer to ([`Input::given`]).
+    pub fn new(action: api::Action<'_>, given: &[u8], mut own: impl FnMut(&[&[u8]]) -> B) -> Self {
+        match action {
+            api::Action::Verdict(verdict) => Self::Verdict(Verdict::new(verdict, given, own)),
+            api::Action::Send { link, packet, after } => {
+                Self::Send { link, packet: own(&[packet]), after }
+            }
+            api::Action::Resume { ticket } => Self::Resume { ticket },
+            api::Action::Drop { ticket, link, reason } => Self::Drop { ticket, link, reason },
+            api::Action::Publish(event) => Self::Publish(event),
+            api::Action::Persist { number, record } => Self::Persist { number, record },
+            api::Action::Verify { ticket, block_hash } => Self::Verify { ticket, block_hash },
+            api::Action::Close { link, reason } => Self::Close { link, reason },
+            api::Action::Wait { until } => Self::Wait { until },
+        }
+    }
+
+    /// The packet that it sends, and on which link.
+    pub fn sent(&self) -> Option<(LinkId, &B)> {
+        match self {
+            Self::Send { link, packet, .. }
+            | Self::Verdict(
+                Verdict::Forward { link, packet, .. } | Verdict::Originate { link, packet, .. },
+            ) => Some((*link, packet)),
+            _ => None,
+        }
+    }
+}
+
+impl<B> Verdict<B> {
+    fn new(verdict: api::Verdict<'_>, given: &[u8], mut own: impl FnMut(&[&[u8]]) -> B) -> Self {
+        // Ranges are the state machine's own and lie within what was given.
+        let mut part = |head, range| own(&[head, given.get(range).unwrap_or_default()]);
+        match verdict {
+            api::Verdict::Forward { link, priority, packet, after } => {
+                Self::Forward { link, priority, packet: part(&[], packet), after }
+            }
+            api::Verdict::Originate { link, priority, packet, sequence, hops, paid, after } => {
+                let packet = part(packet.head, packet.tail);
+                Self::Originate { link, priority, packet, sequence, hops, paid, after }
+            }
+            api::Verdict::Deliver { source, sequence, payload, protocol, earned_msat, after } => {
+                let payload = part(&[], payload);
+                Self::Deliver { source, sequence, payload, protocol, earned_msat, after }
+            }
+            api::Verdict::Absorbed => Self::Absorbed,
+            api::Verdict::Parked { ticket, until } => Self::Parked { ticket, until },
+            api::Verdict::Reject { link, reason, remedy } => Self::Reject { link, reason, remedy },
+        }
+    }
+}
+
+/// How serde writes what it cannot derive.
+#[cfg(feature = "serde")]
+mod form {
+    use serde::{Deserializer, Serialize, Serializer};
+
+    pub(super) fn sentence<S: Serializer>(
+        error: &super::MeshError,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_str(error)
+    }
+
+    /// Arrays of any length, as bytes.
+    pub(super) mod array {
+        use super::{Deserializer, Serialize, Serializer};
+        use core::fmt;
+        use serde::de::{Error, SeqAccess, Visitor};
+
+        pub(in super::super) fn serialize<S: Serializer>(
+            bytes: &[u8],
+            to: S,
+        ) -> Result<S::Ok, S::Error> {
+            bytes.serialize(to)
+        }
+
+        pub(in super::super) fn deserialize<'de, D: Deserializer<'de>, const N: usize>(
+            from: D,
+        ) -> Result<[u8; N], D::Error> {
+            struct Bytes<const N: usize>;
+            impl<'de, const N: usize> Visitor<'de> for Bytes<N> {
+                type Value = [u8; N];
+
+                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    write!(f, "{N} bytes")
+                }
+
+                fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Self::Value, E> {
+                    bytes.try_into().map_err(|_| E::invalid_length(bytes.len(), &self))
+                }
+
+                fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                    let mut out = [0; N];
+                    for (at, byte) in out.iter_mut().enumerate() {
+                        let next = seq.next_element()?;
+                        *byte = next.ok_or_else(|| A::Error::invalid_length(at, &self))?;
+                    }
+                    match seq.next_element::<u8>()? {
+                        None => Ok(out),
+                        Some(_) => Err(A::Error::invalid_length(N + 1, &self)),
+                    }
+                }
+            }
+            from.deserialize_bytes(Bytes)
+        }
+    }
+
+    /// A record as it is stored, which is all of it.
+    pub(super) mod record {
+        use super::super::Record;
+        use super::{Deserializer, Serializer, array};
+        use crate::payment::ledger::RECORD_LEN;
+        use serde::de::Error;
+
+        pub(in super::super) fn serialize<S: Serializer>(
+            record: &Record,
+            to: S,
+        ) -> Result<S::Ok, S::Error> {
+            array::serialize(&record.encode(), to)
+        }
+
+        pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+            from: D,
+        ) -> Result<Record, D::Error> {
+            let bytes: [u8; RECORD_LEN] = array::deserialize(from)?;
+            Record::decode(&bytes).ok_or_else(|| D::Error::custom("not a record"))
+        }
+    }
+}
