@@ -10,7 +10,7 @@ import re
 import sys
 
 CORE = [
-    ["id", "time", "mode", "tariff", "rng"],
+    ["id", "time", "mode", "tariff", "rng", "token_bucket"],
     ["config", "signature"],
     ["tables"],
     ["wire"],

@@ -25,6 +25,7 @@ pub mod signature;
 pub mod tables;
 pub mod tariff;
 pub mod time;
+pub mod token_bucket;
 pub mod wire;
 
 #[cfg(test)]

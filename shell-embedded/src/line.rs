@@ -6,10 +6,10 @@ use blvm_mesh_core::link::aead::Aead;
 use blvm_mesh_core::link::datagram::{
     DatagramLimits, DatagramLink, LinkMemory, LinkQuality, Role, Sent,
 };
-use blvm_mesh_core::link::fragment::Lane;
+use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::mesh::{MeshError, Priority};
-use blvm_mesh_core::policy::quota::TokenBucket;
 use blvm_mesh_core::time::Micros;
+use blvm_mesh_core::token_bucket::TokenBucket;
 
 /// Packets to be penalised that a line may bring at once, and in each second.
 const PATIENCE: u64 = 64;

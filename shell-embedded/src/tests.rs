@@ -6,7 +6,7 @@ use bitcoin::hashes::Hash;
 use blvm_mesh_core::config::{Config, MeshMode};
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::link::aead::RustCrypto;
-use blvm_mesh_core::link::fragment::Lane;
+use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::mesh::{NetworkReason, PaymentReason, Priority};
 use blvm_mesh_core::payment::headers::HeaderError;
 use blvm_mesh_core::payment::ledger::Record;
@@ -74,7 +74,7 @@ impl Storage for Disk {
 }
 
 #[derive(Debug, PartialEq)]
-enum Did {
+enum Outcome {
     Delivered(NodeId, Vec<u8>),
     SendAgain(Ticket),
     NotSent(MeshError),
@@ -86,18 +86,18 @@ enum Did {
     StoreFailed(StoreError),
 }
 
-fn note(did: &mut Vec<(usize, Did)>, n: usize, what: Happening<'_>) {
+fn note(did: &mut Vec<(usize, Outcome)>, n: usize, what: Happening<'_>) {
     let what = match what {
-        Happening::Deliver { source, payload, .. } => Did::Delivered(source, payload.to_vec()),
-        Happening::SendAgain(ticket) => Did::SendAgain(ticket),
-        Happening::NotSent(_, reason) => Did::NotSent(reason),
-        Happening::Refused { port, reason } => Did::Refused(port, reason),
-        Happening::LinkDown { port, reason } => Did::Down(port, reason),
-        Happening::Event(Event::PeerConnected { peer, .. }) => Did::Up(peer),
-        Happening::Event(Event::PeerDisconnected { peer }) => Did::Gone(peer),
-        Happening::StoreFailed(error) => Did::StoreFailed(error),
+        Happening::Deliver { source, payload, .. } => Outcome::Delivered(source, payload.to_vec()),
+        Happening::SendAgain(ticket) => Outcome::SendAgain(ticket),
+        Happening::NotSent(_, reason) => Outcome::NotSent(reason),
+        Happening::Refused { port, reason } => Outcome::Refused(port, reason),
+        Happening::LinkDown { port, reason } => Outcome::Down(port, reason),
+        Happening::Event(Event::PeerConnected { peer, .. }) => Outcome::Up(peer),
+        Happening::Event(Event::PeerDisconnected { peer }) => Outcome::Gone(peer),
+        Happening::StoreFailed(error) => Outcome::StoreFailed(error),
         Happening::StoreRecovered | Happening::Paid { .. } => return,
-        Happening::Event(event) => Did::Other(event),
+        Happening::Event(event) => Outcome::Other(event),
     };
     did.push((n, what));
 }
@@ -105,7 +105,7 @@ fn note(did: &mut Vec<(usize, Did)>, n: usize, what: Happening<'_>) {
 struct World {
     boards: [TestBoard; 3],
     now: Micros,
-    did: Vec<(usize, Did)>,
+    did: Vec<(usize, Outcome)>,
 }
 
 impl World {
@@ -158,7 +158,7 @@ impl World {
     }
 
     fn ups(&self) -> usize {
-        self.did.iter().filter(|(_, did)| matches!(did, Did::Up(_))).count()
+        self.did.iter().filter(|(_, did)| matches!(did, Outcome::Up(_))).count()
     }
 
     fn round(&mut self) {
@@ -205,7 +205,7 @@ impl World {
             Sent::Searching(ticket) => ticket,
             other => return other,
         };
-        let again = (0, Did::SendAgain(ticket));
+        let again = (0, Outcome::SendAgain(ticket));
         self.run_until("a route is found", |w| w.did.contains(&again));
         self.send(to, payload, unchecked)
     }
@@ -214,7 +214,7 @@ impl World {
         let (a, c) = (self.id(0), self.id(2));
         let sent = self.send_with_search(c, payload, false);
         assert!(matches!(sent, Sent::Queued(_)), "{sent:?}");
-        let delivered = (2, Did::Delivered(a, payload.to_vec()));
+        let delivered = (2, Outcome::Delivered(a, payload.to_vec()));
         self.run_until("delivered", |w| w.did.contains(&delivered));
     }
 }
@@ -237,7 +237,7 @@ fn what_is_unpaid_is_refused() {
     let required = MeshError::from(PaymentReason::Required);
     assert_eq!(w.send_with_search(c, b"data", false), Sent::Refused(required));
     assert!(matches!(w.send(c, b"data", true), Sent::Queued(_)));
-    w.run_until("refused", |w| w.did.contains(&(1, Did::Refused(0, required))));
+    w.run_until("refused", |w| w.did.contains(&(1, Outcome::Refused(0, required))));
     let stats = w.boards[1].mesh().stats();
     assert_eq!((stats.refused_payment, stats.relayed_free, stats.relayed_paid), (1, 0, 0));
     assert_eq!(w.boards[2].mesh().stats().delivered, 0);
@@ -254,7 +254,7 @@ fn garbage_on_the_wire_changes_nothing() {
             wire.borrow_mut().extend(noise);
             w.carries(&noise[..20]);
         }
-        assert!(!w.did.iter().any(|(_, did)| matches!(did, Did::Down(..) | Did::Gone(_))));
+        assert!(!w.did.iter().any(|(_, did)| matches!(did, Outcome::Down(..) | Outcome::Gone(_))));
         assert!(w.boards[at].line(0).unwrap().damaged > 0);
     }
 }
@@ -265,7 +265,7 @@ fn a_port_whose_link_was_closed_is_silent_for_a_while() {
     let reason = NetworkReason::Itself.into();
     w.boards[0].relay.lines[0].down = Some(reason);
     w.round();
-    assert!(w.did.contains(&(0, Did::Down(0, Down::Mesh(reason)))));
+    assert!(w.did.contains(&(0, Outcome::Down(0, Down::Mesh(reason)))));
     assert_eq!(w.boards[0].line(0).unwrap().neighbour, None);
     // A line that nobody reads shows what is sent.
     *w.boards[0].port(0).unwrap() = Uart::default();
@@ -342,14 +342,16 @@ fn a_cut_line_is_noticed_and_taken_up_again() {
     // Queued for this link: it must not go out on the next one.
     assert!(matches!(w.send(b, &[7; 700], false), Sent::Queued(_)));
     // Who sends nothing learns of it when the other comes again.
-    w.run_until("the other is missed", |w| w.did.contains(&(0, Did::Gone(b))));
-    assert!(!w.did.contains(&(1, Did::Gone(a))));
+    w.run_until("the other is missed", |w| w.did.contains(&(0, Outcome::Gone(b))));
+    assert!(!w.did.contains(&(1, Outcome::Gone(a))));
     *w.boards[0].port(0).unwrap() = uart;
     w.run_until("up again", |w| {
-        [(0, Did::Up(b)), (1, Did::Gone(a)), (1, Did::Up(a))].iter().all(|d| w.did.contains(d))
+        [(0, Outcome::Up(b)), (1, Outcome::Gone(a)), (1, Outcome::Up(a))]
+            .iter()
+            .all(|d| w.did.contains(d))
     });
     w.carries(b"data");
-    assert!(!w.did.contains(&(1, Did::Delivered(a, [7; 700].into()))));
+    assert!(!w.did.contains(&(1, Outcome::Delivered(a, [7; 700].into()))));
     assert_eq!(w.boards[1].mesh().stats().delivered, 0);
 }
 
@@ -394,7 +396,7 @@ fn a_line_that_brings_too_much_to_be_penalised_is_dropped() {
         assert!(w.boards[0].relay.lines[0].push(now, Priority::Free, &strayed(n), &[]));
         w.run_until("refused", |w| {
             dropped(w)
-                || w.did.iter().filter(|(_, did)| matches!(did, Did::Refused(0, _))).count()
+                || w.did.iter().filter(|(_, did)| matches!(did, Outcome::Refused(0, _))).count()
                     > refused
         });
         if dropped(&w) {
@@ -406,8 +408,8 @@ fn a_line_that_brings_too_much_to_be_penalised_is_dropped() {
     assert!((64..68).contains(&refused), "{refused}");
 }
 
-fn did_down(did: &Did) -> bool {
-    matches!(did, Did::Down(0, Down::Mesh(_)))
+fn did_down(did: &Outcome) -> bool {
+    matches!(did, Outcome::Down(0, Down::Mesh(_)))
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::node::{Deliveries, Delivery};
 use crate::store::{Store, StoreError};
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::{LinkId, NodeId, Standing};
-use blvm_mesh_core::link::fragment::Lane;
+use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::mesh::{HostMesh, Input, MeshError, Misuse, Quote, Stats};
 use blvm_mesh_core::time::{Micros, SECOND};
 use effects::{Core, Given, Outcome, Unwritten};

@@ -6,7 +6,7 @@ use blvm_mesh_core::link::aead::RustCrypto;
 use blvm_mesh_core::link::datagram::{
     DatagramLimits, DatagramLink, Event, Keys, LinkMemory, MEMORY_OVERHEAD, Role, serial,
 };
-use blvm_mesh_core::link::fragment::Lane;
+use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::mesh::{MeshError, PaymentReason, Priority};
 use blvm_mesh_core::mode::MeshMode;
 use blvm_mesh_tests::payloads::ping;

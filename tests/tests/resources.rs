@@ -11,7 +11,7 @@ use bitcoin::{
 };
 use blvm_mesh_core::config::{Config, MeshMode};
 use blvm_mesh_core::id::{HopId, Network, NodeId};
-use blvm_mesh_core::link::fragment::Lane;
+use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::payment::fee::Tariff;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 use blvm_mesh_core::wire::datagram::{Emit, head_len};

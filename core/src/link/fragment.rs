@@ -14,6 +14,7 @@
 //! Each lane has one packet in assembly at most; the lanes interleave freely, so
 //! that paid traffic need not wait for the end of a large free packet.
 
+use super::lane::Lane;
 use super::transport::{FRAME_OVERHEAD, HEADER_LEN};
 
 /// Bytes of a record's header.
@@ -21,16 +22,6 @@ pub const RECORD_HEADER_LEN: usize = 4;
 
 const MORE: u8 = 1 << 0;
 const PAID: u8 = 1 << 1;
-
-/// Which of a link's two queues a packet belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum Lane {
-    /// Traffic that passes without payment.
-    Free = 0,
-    /// Traffic that paid; it goes first.
-    Paid = 1,
-}
 
 /// What the neighbour's frame holds is not acceptable: close the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror_no_std::Error)]

@@ -2,7 +2,8 @@
 //! bounded memory and a deadline. The format is in [`fragment`](super::fragment).
 
 use super::{
-    fragment::{FragmentError, Lane, Record},
+    fragment::{FragmentError, Record},
+    lane::Lane,
     packet_buffer::{Full, PacketBuffer},
 };
 #[cfg(feature = "alloc")]

@@ -25,6 +25,7 @@ pub mod datagram;
 pub mod fragment;
 pub mod handshake;
 pub mod joiner;
+pub mod lane;
 pub mod packet_buffer;
 pub mod suite;
 pub mod transport;
@@ -290,8 +291,9 @@ impl<A: Aead> Link<A> {
 mod tests {
     use super::{
         aead::RustCrypto,
-        fragment::{FrameBuilder, Lane, Put, Splitter},
+        fragment::{FrameBuilder, Put, Splitter},
         joiner::Joiner,
+        lane::Lane,
         transport::FRAME_OVERHEAD,
         *,
     };

@@ -1,6 +1,6 @@
 //! Which payments a route accepts: what searches collect, and who is believed.
 
-use super::test_world::{Did, Own};
+use super::test_world::{Outcome, Own};
 use super::*;
 use crate::config::MeshMode::{self, BitcoinOnly, Open, PaymentGated};
 use crate::id::Network;
@@ -48,12 +48,12 @@ fn of(min_confirmations: u8, issuers: &[u8]) -> Accepted {
 }
 
 /// Searches from the first node to the last, and lets the search end.
-fn find(w: &mut World) -> Vec<(usize, Did)> {
+fn find(w: &mut World) -> Vec<(usize, Outcome)> {
     let destination = w.id(w.nodes.len() - 1);
     w.give(0, Input::FindAccepted { destination });
     let mut did = w.run();
     (0..70).for_each(|_| did.extend(w.later(SECOND / 10)));
-    did.retain(|(_, did)| matches!(did, Did::Publish(_)));
+    did.retain(|(_, did)| matches!(did, Outcome::Publish(_)));
     did
 }
 
@@ -87,7 +87,7 @@ fn a_search_tells_what_every_node_on_the_route_accepts() {
         let mut w = line(nodes);
         let (destination, hops) = (w.id(nodes.len()), nodes.len() as u8 - 1);
         let found = Event::RouteDiscovered { destination, hops };
-        assert_eq!(find(&mut w), [(0, Did::Publish(found))], "{nodes:?}");
+        assert_eq!(find(&mut w), [(0, Outcome::Publish(found))], "{nodes:?}");
         assert_eq!(told(&w), Some(expected), "{nodes:?}");
     }
 }
@@ -139,7 +139,7 @@ fn of_a_neighbour_nobody_else_is_asked() {
     w.in_flight.clear();
     // It says nothing: the search ends, the neighbour stays, and nobody else is asked.
     let did = w.later(SECOND);
-    assert_eq!(did, [(0, Did::Publish(Event::RouteFailed { destination: to }))]);
+    assert_eq!(did, [(0, Outcome::Publish(Event::RouteFailed { destination: to }))]);
     assert_eq!((told(&w), w.nodes[0].searches()), (None, 0));
     assert_eq!(find(&mut w).len(), 1);
     assert_eq!(told(&w), Some(of(1, &[1])));
@@ -265,7 +265,7 @@ fn who_answers_more_than_a_relay_accepts_is_not_passed_on() {
         out.truncate(n);
         w.in_flight.clear();
         let did = w.receive(1, World::link(1, 2), out);
-        let refused = did == [(1, Did::Reject(RoutingReason::Unsolicited.into()))];
+        let refused = did == [(1, Outcome::Reject(RoutingReason::Unsolicited.into()))];
         assert_eq!((refused, w.in_flight.len()), (!passes, usize::from(passes)), "{told:?}");
     }
     // One that checks nothing has nothing to say about it.
@@ -283,7 +283,7 @@ fn nobody_changes_what_the_destination_signed() {
         let n = reply.write(&mut out).unwrap();
         out.truncate(n);
         let did = w.receive(0, World::link(0, 1), out);
-        assert_eq!(did, [(0, Did::Reject(RoutingReason::ReplySignature.into()))]);
+        assert_eq!(did, [(0, Outcome::Reject(RoutingReason::ReplySignature.into()))]);
         assert_eq!(told(&w), None);
     }
 }

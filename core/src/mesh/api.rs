@@ -1,8 +1,8 @@
 //! What goes into the state machine and what comes out.
 
-use super::error::MeshError;
+use super::error::{MeshError, Remedy};
 use crate::id::{LinkId, NodeId, Standing};
-use crate::link::fragment::Lane;
+use crate::link::lane::Lane;
 use crate::payment::headers::KnownHeader;
 use crate::payment::ledger::Record;
 use crate::policy::detect::DetectedProtocol;
@@ -192,18 +192,6 @@ pub struct Packet<'o> {
     pub head: &'o [u8],
     /// Further bytes, of the input.
     pub tail: Range<usize>,
-}
-
-/// What to do about a neighbour whose packet was rejected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub enum Remedy {
-    /// Nothing: it can happen to an honest neighbour.
-    Ignore,
-    /// Count it: an honest neighbour would not do it often.
-    Penalise,
-    /// Close the link: no honest neighbour does it.
-    Disconnect,
 }
 
 /// What became of an input.

@@ -1,6 +1,6 @@
 //! What a neighbour can make this node compute with payments that do not hold.
 
-use super::test_world::{Did, edit};
+use super::test_world::{Outcome, edit};
 use super::*;
 use crate::config::{Allowance, MeshMode};
 use crate::id::Network;
@@ -101,7 +101,7 @@ fn relay(w: &mut World, way: [usize; 3], number: u8, proof: &[u8]) -> Option<Mes
 fn give(w: &mut World, way: [usize; 3], bytes: Vec<u8>) -> Option<MeshError> {
     let did = w.receive(1, World::link(1, way[0]), bytes);
     did.into_iter().find_map(|(_, d)| match d {
-        Did::Reject(reason) => Some(reason),
+        Outcome::Reject(reason) => Some(reason),
         _ => None,
     })
 }
@@ -192,7 +192,8 @@ fn checked_over_a_new_link(w: &mut World, neighbour: usize, standing: Standing) 
         }
         edit(&mut bytes);
         let did = w.receive(1, link, bytes);
-        let refused = |d: &(usize, Did)| d.1 == Did::Reject(PaymentReason::SourceSignature.into());
+        let refused =
+            |d: &(usize, Outcome)| d.1 == Outcome::Reject(PaymentReason::SourceSignature.into());
         checked += usize::from(did.iter().any(refused));
     }
     w.cut(neighbour, 1);
@@ -262,11 +263,13 @@ fn questions_in_vain_count_too() {
         let bytes = w.packet(&[0, 1, 2], n.into(), &PAYLOAD, &mined.proof);
         let did = w.receive(1, World::link(1, 0), bytes);
         if usize::from(n) >= BURST {
-            let unasked = Did::Reject(PaymentReason::TooManyBad.into());
+            let unasked = Outcome::Reject(PaymentReason::TooManyBad.into());
             assert_eq!(did, [(1, unasked)]);
             continue;
         }
-        let [(1, Did::Parked(ticket)), (1, Did::Ask(..))] = did[..] else { panic!("{did:?}") };
+        let [(1, Outcome::Parked(ticket)), (1, Outcome::Verify(..))] = did[..] else {
+            panic!("{did:?}")
+        };
         // No block, or one that the coin is not in.
         let (time, confirmations) = (NOW as u32, 1);
         let other = KnownHeader { merkle_root: [0; 32], time, confirmations };
@@ -278,7 +281,7 @@ fn questions_in_vain_count_too() {
         };
         let reason = MeshError::from(PaymentReason::from(reason));
         let last = &did.last().unwrap().1;
-        assert!(*last == Did::Reject(reason) || *last == Did::GivenUp(ticket, reason));
+        assert!(*last == Outcome::Reject(reason) || *last == Outcome::Drop(ticket, reason));
     }
 }
 
@@ -367,7 +370,7 @@ fn what_waits_at_the_node_counts_as_asked() {
             let bytes = w.packet(&[0, 1, 2], n.into(), &PAYLOAD, &mined.proof);
             let did = w.receive(1, LinkId(100), bytes);
             tickets.extend(did.iter().filter_map(|(_, d)| match d {
-                Did::Ask(ticket, _) => Some(*ticket),
+                Outcome::Verify(ticket, _) => Some(*ticket),
                 _ => None,
             }));
         }

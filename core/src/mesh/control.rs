@@ -1,7 +1,7 @@
 //! Discovery: requests, replies and errors that come in.
 
-use super::api::{Action, Event, Remedy};
-use super::error::{MeshError, NetworkReason, RoutingReason};
+use super::api::{Action, Event};
+use super::error::{MeshError, NetworkReason, Remedy, RoutingReason};
 use super::relay::all_different;
 use super::{Mesh, Pending, Tables};
 use crate::config::Allowance;

@@ -1,6 +1,5 @@
 //! Why a packet or a payment was refused.
 
-use super::api::Remedy;
 use crate::id::Network;
 use crate::payment::covenant::{CovenantError, TemplateError};
 use crate::payment::headers::HeaderError;
@@ -10,6 +9,18 @@ use crate::payment::reason::Refused;
 use crate::payment::replay::ReplayError;
 use crate::wire::WireError;
 use crate::wire::route_error::Cause;
+
+/// What to do about a neighbour whose packet was rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub enum Remedy {
+    /// Nothing: it can happen to an honest neighbour.
+    Ignore,
+    /// Count it: an honest neighbour would not do it often.
+    Penalise,
+    /// Close the link: no honest neighbour does it.
+    Disconnect,
+}
 
 /// Why an input was refused; each carries a reason that prints as a sentence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror_no_std::Error)]

@@ -2,7 +2,7 @@
 //! stopped.
 
 use super::lightning_tests::{PAYLOAD, any_proof, gated};
-use super::test_world::{Did, Own, set_check};
+use super::test_world::{Outcome, Own, set_check};
 use super::*;
 use crate::config::MeshMode;
 use crate::tables::Boxed;
@@ -76,7 +76,7 @@ fn forged_datagrams_do_not_make_paid_ones_look_old() {
         let paid = w.packet(&way, number, &PAYLOAD, &proof);
         w.receive(1, World::link(1, 0), paid);
         let did = w.run();
-        arrived += did.iter().filter(|(n, d)| *n == 3 && matches!(d, Did::Deliver(..))).count();
+        arrived += did.iter().filter(|(n, d)| *n == 3 && matches!(d, Outcome::Deliver(..))).count();
     }
     assert_eq!(arrived, 20);
 }
@@ -116,8 +116,8 @@ fn only_who_was_sent_a_datagram_reports_that_it_was_stopped() {
 
     // Other neighbours report it, the whole of it known to them: as on their own way, and as
     // on its real one; and the right one reports another number, and another destination.
-    let unsolicited = [(0, Did::Reject(RoutingReason::Unsolicited.into()))];
-    let strayed = [(0, Did::Reject(RoutingReason::WrongNeighbour.into()))];
+    let unsolicited = [(0, Outcome::Reject(RoutingReason::Unsolicited.into()))];
+    let strayed = [(0, Outcome::Reject(RoutingReason::WrongNeighbour.into()))];
     for (from, way, number, expected) in [
         (other, [0, other, 3], number, &unsolicited),
         (4, [0, 4, 3], number, &unsolicited),
@@ -135,7 +135,7 @@ fn only_who_was_sent_a_datagram_reports_that_it_was_stopped() {
     // The right one may, once.
     let report = error(&w, &[0, via, 3], number, via, 0);
     let did = w.receive(0, World::link(0, via), report.clone());
-    assert!(matches!(did[0].1, Did::Publish(Event::DeliveryFailed { .. })), "{did:?}");
+    assert!(matches!(did[0].1, Outcome::Publish(Event::DeliveryFailed { .. })), "{did:?}");
     assert_eq!(w.receive(0, World::link(0, via), report), unsolicited);
 }
 
@@ -151,7 +151,7 @@ fn a_relay_passes_on_reports_from_where_the_datagram_went() {
     w.in_flight.clear();
     let forged = error(&w, &[0, 1, 4, 3], 77, 4, 1);
     let did = w.receive(1, World::link(1, 4), forged);
-    assert_eq!(did, [(1, Did::Reject(RoutingReason::Unsolicited.into()))]);
+    assert_eq!(did, [(1, Outcome::Reject(RoutingReason::Unsolicited.into()))]);
     assert_eq!(w.in_flight.len(), 0);
     let report = error(&w, &[0, 1, 2, 3], 77, 2, 1);
     for goes_on in [1, 0] {

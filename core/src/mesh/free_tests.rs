@@ -1,6 +1,6 @@
 //! Free traffic keeps to what neighbours take, and control packets to what they cost.
 
-use super::test_world::{Did, Own};
+use super::test_world::{Outcome, Own};
 use super::*;
 use crate::config::Allowance;
 use crate::id::Network;
@@ -32,20 +32,20 @@ fn own(w: &World, to: usize, bytes: usize, number: u8) -> Own {
     Own { to, payload: std::vec![number; bytes], proof: Vec::new(), unchecked: false }
 }
 
-fn delivered(did: &[(usize, Did)], at: usize) -> usize {
-    did.iter().filter(|(n, d)| *n == at && matches!(d, Did::Deliver(..))).count()
+fn delivered(did: &[(usize, Outcome)], at: usize) -> usize {
+    did.iter().filter(|(n, d)| *n == at && matches!(d, Outcome::Deliver(..))).count()
 }
 
-fn refused(did: &[(usize, Did)]) -> Vec<MeshError> {
+fn refused(did: &[(usize, Outcome)]) -> Vec<MeshError> {
     let refusals = did.iter().filter_map(|(_, d)| match d {
-        Did::Reject(reason) | Did::GivenUp(_, reason) => Some(*reason),
+        Outcome::Reject(reason) | Outcome::Drop(_, reason) => Some(*reason),
         _ => None,
     });
     refusals.collect()
 }
 
 /// Lets all nodes live in small steps.
-fn live(w: &mut World, span: Micros) -> Vec<(usize, Did)> {
+fn live(w: &mut World, span: Micros) -> Vec<(usize, Outcome)> {
     let (mut did, end) = (Vec::new(), w.now + span);
     while w.now < end {
         did.extend(w.later(10 * MILLISECOND));
@@ -82,7 +82,8 @@ fn who_asks_for_more_than_can_wait_is_told_when_there_is_room() {
         let own = own(&w, 1, 90_000, n);
         last = w.send(0, own);
     }
-    let [(0, Did::Reject(MeshError::NetworkError(NetworkReason::NoRoomFor { millis })))] = last[..]
+    let [(0, Outcome::Reject(MeshError::NetworkError(NetworkReason::NoRoomFor { millis })))] =
+        last[..]
     else {
         panic!("{last:?}");
     };
@@ -127,7 +128,7 @@ fn small_packets_behind_a_relay_do_not_push_out_large_ones() {
         let did = w.later(10 * MILLISECOND);
         large += did
             .iter()
-            .filter(|(n, d)| *n == 3 && matches!(d, Did::Deliver(_, p, _) if p.len() > 300))
+            .filter(|(n, d)| *n == 3 && matches!(d, Outcome::Deliver(_, p, _) if p.len() > 300))
             .count() as u64;
     }
     assert!(large >= 11, "{large} of 12 large ones passed");

@@ -1,11 +1,11 @@
 //! Lightning payments over a relay that forgets, by way of one that checks nothing, and for
 //! a price that has risen.
 
-use super::test_world::{Did, Own};
+use super::test_world::{Outcome, Own};
 use super::*;
 use crate::config::MeshMode;
 use crate::id::Network;
-use crate::link::fragment::Lane;
+use crate::link::lane::Lane;
 use crate::payment::packed::{IssuerHint, pack};
 use crate::payment::proof::LIGHTNING;
 use crate::payment::test_invoice::Recipe;
@@ -139,7 +139,7 @@ fn a_clock_that_is_set_right_later_brings_no_payment_of_the_run_before_back() {
     let packet = |w: &World, number| w.packet(&[0, 1, 2], number, &PAYLOAD, &proof);
     let first = packet(&w, 1);
     let did = w.receive(1, World::link(1, 0), first);
-    assert!(matches!(did[..], [(1, Did::Publish(Event::PaymentVerified { .. }))]), "{did:?}");
+    assert!(matches!(did[..], [(1, Outcome::Publish(Event::PaymentVerified { .. }))]), "{did:?}");
 
     // The first reading after the start is of long ago, the next one is right.
     w.restart(1, 99);
@@ -160,7 +160,7 @@ fn a_clock_that_is_set_right_later_brings_no_payment_of_the_run_before_back() {
     }
     let late = w.packet(&[0, 1, 2], 3, &PAYLOAD, &late);
     let did = w.receive(1, World::link(1, 0), late);
-    assert!(matches!(did[..], [(1, Did::Publish(Event::PaymentVerified { .. }))]), "{did:?}");
+    assert!(matches!(did[..], [(1, Outcome::Publish(Event::PaymentVerified { .. }))]), "{did:?}");
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn a_source_that_paid_an_old_price_does_not_pay_it_again() {
     let stopped = did.iter().any(|(n, did)| {
         let (reporter, cause) = (w.id(2), Cause::AmountTooSmall);
         *n == 0
-            && matches!(did, Did::Publish(Event::DeliveryFailed { destination, reporter: r, cause: c, .. })
+            && matches!(did, Outcome::Publish(Event::DeliveryFailed { destination, reporter: r, cause: c, .. })
                 if (*destination, *r, *c) == (to, reporter, cause))
     });
     assert!(stopped, "{did:?}");
@@ -218,8 +218,8 @@ fn a_full_lane_refuses_only_what_takes_it_and_books_no_payment() {
         w.send(0, own);
         w.run()
     };
-    assert!(free(&mut w).contains(&(2, Did::Deliver(a, verack.into(), 0))));
-    let congested = Did::Reject(NetworkReason::Congested.into());
+    assert!(free(&mut w).contains(&(2, Outcome::Deliver(a, verack.into(), 0))));
+    let congested = Outcome::Reject(NetworkReason::Congested.into());
     let full = |w: &mut World, lane, full| {
         w.give(1, Input::Congestion { link: to_c, lane, full });
     };
@@ -230,12 +230,12 @@ fn a_full_lane_refuses_only_what_takes_it_and_books_no_payment() {
     let first = proof(&w, &[0, 1, 2], 1, NOW, 100_000);
     let packet = w.packet(&[0, 1, 2], 1, &PAYLOAD, &first);
     let did = w.receive(1, b, packet);
-    assert!(matches!(did[..], [(1, Did::Persist(_)), (1, Did::Publish(_))]), "{did:?}");
+    assert!(matches!(did[..], [(1, Outcome::Persist(_)), (1, Outcome::Publish(_))]), "{did:?}");
 
     // What was paid for is refused before it counts, and passes when there is room.
     full(&mut w, Lane::Free, false);
     full(&mut w, Lane::Paid, true);
-    assert!(free(&mut w).contains(&(2, Did::Deliver(a, verack.into(), 0))));
+    assert!(free(&mut w).contains(&(2, Outcome::Deliver(a, verack.into(), 0))));
     let second = proof(&w, &[0, 1, 2], 2, NOW, 100_000);
     let packet = w.packet(&[0, 1, 2], 2, &PAYLOAD, &second);
     let booked = w.disks[1].len();
@@ -255,7 +255,7 @@ fn a_full_lane_refuses_only_what_takes_it_and_books_no_payment() {
     assert_eq!(own(&mut w, &[], &PAYLOAD, true), [(1, congested.clone())]);
     let third = proof(&w, &[1, 2], 3, NOW, 100_000);
     let did = own(&mut w, &third, &PAYLOAD, false);
-    assert!(matches!(did[..], [(1, Did::Persist(_)), (1, Did::Publish(_))]), "{did:?}");
+    assert!(matches!(did[..], [(1, Outcome::Persist(_)), (1, Outcome::Publish(_))]), "{did:?}");
     assert_eq!(own(&mut w, &third, &PAYLOAD, true), []);
     full(&mut w, Lane::Paid, true);
     assert_eq!(own(&mut w, &third, &PAYLOAD, true), [(1, congested)]);

@@ -1,6 +1,6 @@
 //! Who answers when, who is given up, and what hearsay may do.
 
-use super::test_world::{Did, Own};
+use super::test_world::{Outcome, Own};
 use super::*;
 use crate::config::MeshMode;
 use crate::tables::Boxed;
@@ -24,7 +24,7 @@ fn line(count: u8) -> World {
     w
 }
 
-fn send(w: &mut World, to: NodeId, bytes: usize) -> Vec<(usize, Did)> {
+fn send(w: &mut World, to: NodeId, bytes: usize) -> Vec<(usize, Outcome)> {
     let payload = std::vec![7; bytes];
     w.send(0, Own { to, payload, proof: Vec::new(), unchecked: false })
 }
@@ -73,8 +73,8 @@ fn a_slow_link_is_told_of_and_answered_in_its_own_time() {
     assert_eq!(sent_at(&mut w, begin + 5 * SECOND), [answer]);
 }
 
-fn is_gone(did: &[(usize, Did)]) -> bool {
-    did.iter().any(|(_, d)| matches!(d, Did::Publish(Event::PeerDisconnected { .. })))
+fn is_gone(did: &[(usize, Outcome)]) -> bool {
+    did.iter().any(|(_, d)| matches!(d, Outcome::Publish(Event::PeerDisconnected { .. })))
 }
 
 #[test]
@@ -312,8 +312,9 @@ fn hearsay_saves_a_flood_and_a_lie_in_it_only_costs_time() {
     w.lose(1, 5);
     send(&mut w, to, 10);
     assert_eq!(w.in_flight.len(), 1);
-    let arrived =
-        |did: &[(usize, Did)]| did.iter().any(|(n, d)| *n == 4 && matches!(d, Did::Deliver(..)));
+    let arrived = |did: &[(usize, Outcome)]| {
+        did.iter().any(|(n, d)| *n == 4 && matches!(d, Outcome::Deliver(..)))
+    };
     let mut did = w.run();
     assert!(!arrived(&did), "the lie was followed");
     for _ in 0..20 {
@@ -325,5 +326,5 @@ fn hearsay_saves_a_flood_and_a_lie_in_it_only_costs_time() {
     let three = w.id(3);
     send(&mut w, three, 10);
     let did = w.run();
-    assert!(did.iter().any(|(n, d)| *n == 3 && matches!(d, Did::Deliver(..))), "{did:?}");
+    assert!(did.iter().any(|(n, d)| *n == 3 && matches!(d, Outcome::Deliver(..))), "{did:?}");
 }

@@ -64,10 +64,8 @@ mod tests;
 #[cfg(test)]
 mod unchecked_byte_tests;
 
-pub use api::{
-    Action, Event, Input, LinkCapabilities, Misuse, Packet, Priority, Remedy, Ticket, Verdict,
-};
-pub use error::{MeshError, NetworkReason, PaymentReason, RoutingReason};
+pub use api::{Action, Event, Input, LinkCapabilities, Misuse, Packet, Priority, Ticket, Verdict};
+pub use error::{MeshError, NetworkReason, PaymentReason, Remedy, RoutingReason};
 pub use tables::Tables;
 
 use crate::config::Config;

@@ -4,10 +4,10 @@
 //! `B` is what holds the bytes: `Vec<u8>`, a shared slice, or `&[u8]` where a recording is
 //! played without memory of its own.
 
-use super::api::{self, Event, LinkCapabilities, Priority, Remedy, Ticket};
-use super::error::MeshError;
+use super::api::{self, Event, LinkCapabilities, Priority, Ticket};
+use super::error::{MeshError, Remedy};
 use crate::id::{LinkId, NodeId, Standing};
-use crate::link::fragment::Lane;
+use crate::link::lane::Lane;
 use crate::payment::headers::{HEADER_LEN, KnownHeader};
 use crate::payment::ledger::Record;
 use crate::policy::detect::DetectedProtocol;

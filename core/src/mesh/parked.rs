@@ -4,8 +4,8 @@
 //! the bytes come back and are treated as if they had come in just now, or in a
 //! `Drop`.
 
-use super::api::{Action, Remedy, Ticket, Verdict};
-use super::error::{MeshError, NetworkReason, PaymentReason};
+use super::api::{Action, Ticket, Verdict};
+use super::error::{MeshError, NetworkReason, PaymentReason, Remedy};
 use super::relay::Trace;
 use super::{Mesh, Pending};
 use crate::id::{LinkId, NodeId};

@@ -1,6 +1,6 @@
 //! Whose the room is that packets have which wait.
 
-use super::test_world::Did;
+use super::test_world::Outcome;
 use super::*;
 use crate::id::Network;
 use crate::payment::test_covenant::Funded;
@@ -44,9 +44,9 @@ fn ask(w: &mut World, way: [usize; 3], count: u8) -> (usize, usize) {
         let bytes = w.packet(&way, n.into(), &PAYLOAD, &mined.proof);
         let did = w.receive(1, World::link(1, way[0]), bytes);
         match did.last() {
-            Some((1, Did::Ask(..))) => waiting += 1,
+            Some((1, Outcome::Verify(..))) => waiting += 1,
             other => {
-                assert_eq!(other, Some(&(1, Did::Reject(NetworkReason::TooManyParked.into()))))
+                assert_eq!(other, Some(&(1, Outcome::Reject(NetworkReason::TooManyParked.into()))))
             }
         }
     }

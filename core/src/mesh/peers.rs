@@ -1,8 +1,8 @@
 //! Neighbours that come and go.
 
 use super::Mesh;
-use super::api::{Action, Event, LinkCapabilities, Remedy};
-use super::error::{MeshError, NetworkReason};
+use super::api::{Action, Event, LinkCapabilities};
+use super::error::{MeshError, NetworkReason, Remedy};
 use super::timers::hello_timeout;
 use crate::config::{Allowance, FREE_AT_FIRST};
 use crate::id::{LinkId, NodeId, Standing};

@@ -1,6 +1,6 @@
 //! Whose places and allowances are whose.
 
-use super::test_world::Did;
+use super::test_world::Outcome;
 use super::*;
 use crate::id::Network;
 use crate::tables::Heap;
@@ -34,7 +34,7 @@ fn connect(w: &mut World, link: u32, peer: u32, standing: Standing) -> Option<Me
         capabilities: None,
     };
     w.give(0, input).into_iter().find_map(|(_, did)| match did {
-        Did::Reject(reason) => Some(reason),
+        Outcome::Reject(reason) => Some(reason),
         _ => None,
     })
 }
@@ -129,7 +129,7 @@ fn passes(w: &mut World, link: u32, peer: u32, payload: usize) -> usize {
         bytes.extend(&payload);
         let size = bytes.len();
         let did = w.receive(0, LinkId(link), bytes);
-        match did.iter().any(|(_, d)| matches!(d, Did::Deliver(..))) {
+        match did.iter().any(|(_, d)| matches!(d, Outcome::Deliver(..))) {
             true => passed += size,
             false => return passed,
         }

@@ -1,7 +1,7 @@
 //! The destination of a paid datagram tells its source that it has it.
 
 use super::lightning_tests::{NOW, PAYLOAD, any_proof, gated, line};
-use super::test_world::{Did, Own};
+use super::test_world::{Outcome, Own};
 use super::*;
 use crate::config::Allowance;
 use crate::config::MeshMode::{self, Open, PaymentGated};
@@ -35,20 +35,20 @@ fn send(w: &mut World, number: u64) -> (Vec<u8>, u64) {
     (packet, sequence)
 }
 
-fn receipts(did: &[(usize, Did)]) -> Vec<(usize, u64)> {
+fn receipts(did: &[(usize, Outcome)]) -> Vec<(usize, u64)> {
     did.iter()
         .filter_map(|(n, d)| match d {
-            Did::Publish(Event::Delivered { sequence, .. }) => Some((*n, *sequence)),
+            Outcome::Publish(Event::Delivered { sequence, .. }) => Some((*n, *sequence)),
             _ => None,
         })
         .collect()
 }
 
-fn delivered(did: &[(usize, Did)]) -> usize {
-    did.iter().filter(|(_, d)| matches!(d, Did::Deliver(..))).count()
+fn delivered(did: &[(usize, Outcome)]) -> usize {
+    did.iter().filter(|(_, d)| matches!(d, Outcome::Deliver(..))).count()
 }
 
-fn again(w: &mut World, packet: &[u8]) -> Vec<(usize, Did)> {
+fn again(w: &mut World, packet: &[u8]) -> Vec<(usize, Outcome)> {
     w.now += 10 * SECOND;
     let mut did = w.repeat(0, packet);
     did.extend(w.run());
@@ -161,7 +161,7 @@ fn without_room_for_it_there_is_no_receipt() {
     w.give(3, Input::InboxFull { source: None, full: true });
     let did = again(&mut w, &packet);
     assert_eq!((delivered(&did), receipts(&did)), (0, vec![]), "{did:?}");
-    let full = Did::Reject(NetworkReason::InboxFull.into());
+    let full = Outcome::Reject(NetworkReason::InboxFull.into());
     assert!(did.contains(&(3, full)), "{did:?}");
 }
 
@@ -219,7 +219,7 @@ fn a_receipt_is_believed_once_and_only_from_where_the_datagram_went() {
     let (_, sequence) = send(&mut w, 1);
     let packet = w.in_flight.pop_back().unwrap();
     let from = |w: &mut World, link: usize, packet| w.receive(0, World::link(0, link), packet);
-    let unsolicited = [(0, Did::Reject(RoutingReason::Unsolicited.into()))];
+    let unsolicited = [(0, Outcome::Reject(RoutingReason::Unsolicited.into()))];
     // Of another datagram, by a relay, and from another neighbour.
     let forged = receipt(&w, &WAY, sequence ^ 1, 3, 0);
     assert_eq!(from(&mut w, 1, forged), unsolicited);
@@ -242,7 +242,7 @@ fn a_receipt_is_believed_once_and_only_from_where_the_datagram_went() {
     // A relay passes on none about what it did not carry.
     let early = receipt(&w, &WAY, sequence, 3, 1);
     let did = w.receive(1, World::link(1, 2), early.clone());
-    assert_eq!(did, [(1, Did::Reject(RoutingReason::Unsolicited.into()))]);
+    assert_eq!(did, [(1, Outcome::Reject(RoutingReason::Unsolicited.into()))]);
     w.in_flight.push_back(packet);
     let (n, link, bytes) = w.in_flight.pop_front().unwrap();
     w.receive(n, link, bytes);
@@ -263,7 +263,7 @@ fn receipts_of_what_was_carried_need_no_allowance_and_others_do() {
         assert_eq!((delivered(&did), receipts(&did)), (1, vec![(0, sequence)]), "{number}");
     }
     // What nobody sent is charged: no more of it is looked at than may be.
-    let quota = Did::Reject(NetworkReason::ControlQuota.into());
+    let quota = Outcome::Reject(NetworkReason::ControlQuota.into());
     let refused = (0..50u64).any(|number| {
         let forged = receipt(&w, &WAY, number, 3, 0);
         w.receive(0, World::link(0, 1), forged) == [(0, quota.clone())]

@@ -2,12 +2,12 @@
 //! through this node.
 
 use super::Mesh;
-use super::api::{Priority, Remedy, Verdict};
-use super::error::{MeshError, NetworkReason, PaymentReason, RoutingReason};
+use super::api::{Priority, Verdict};
+use super::error::{MeshError, NetworkReason, PaymentReason, Remedy, RoutingReason};
 use super::pay::Admission;
 use crate::config::MAX_HOPS;
 use crate::id::{HopId, LinkId, NodeId};
-use crate::link::fragment::Lane;
+use crate::link::lane::Lane;
 use crate::payment::fee::Party;
 use crate::payment::replay::REPEAT_PAUSE;
 use crate::policy::Classified;

@@ -1,7 +1,7 @@
 //! A paid packet that was stopped on its way after some nodes had booked its payment.
 
 use super::lightning_tests::{PAYLOAD, any_proof, gated};
-use super::test_world::{Did, Own};
+use super::test_world::{Outcome, Own};
 use super::*;
 use crate::payment::replay::REPEATS;
 use crate::tables::Boxed;
@@ -13,19 +13,19 @@ type World = super::test_world::World<Boxed>;
 
 const WAY: [usize; 4] = [0, 1, 2, 3];
 
-fn booked(did: &[(usize, Did)]) -> Vec<usize> {
-    let of = |d: &Did| matches!(d, Did::Publish(Event::PaymentVerified { .. }));
+fn booked(did: &[(usize, Outcome)]) -> Vec<usize> {
+    let of = |d: &Outcome| matches!(d, Outcome::Publish(Event::PaymentVerified { .. }));
     did.iter().filter(|(_, d)| of(d)).map(|(n, _)| *n).collect()
 }
 
-fn delivered(did: &[(usize, Did)]) -> usize {
-    did.iter().filter(|(_, d)| matches!(d, Did::Deliver(..))).count()
+fn delivered(did: &[(usize, Outcome)]) -> usize {
+    did.iter().filter(|(_, d)| matches!(d, Outcome::Deliver(..))).count()
 }
 
-fn refused(did: &[(usize, Did)]) -> Option<MeshError> {
+fn refused(did: &[(usize, Outcome)]) -> Option<MeshError> {
     did.iter().find_map(|(n, d)| match d {
         // The source did not send by itself what is given in its name: no report is for it.
-        Did::Reject(reason) if (*n, *reason) != (0, RoutingReason::Unsolicited.into()) => {
+        Outcome::Reject(reason) if (*n, *reason) != (0, RoutingReason::Unsolicited.into()) => {
             Some(*reason)
         }
         _ => None,
@@ -33,7 +33,7 @@ fn refused(did: &[(usize, Did)]) -> Option<MeshError> {
 }
 
 /// Gives the first relay a packet of the source's, and lets it go on.
-fn give(w: &mut World, packet: &[u8]) -> Vec<(usize, Did)> {
+fn give(w: &mut World, packet: &[u8]) -> Vec<(usize, Outcome)> {
     let mut did = w.receive(1, World::link(1, 0), packet.to_vec());
     did.extend(w.run());
     did
@@ -147,8 +147,9 @@ fn the_source_gives_its_packet_again() {
     w.cut(2, 3);
     w.send(0, Own { to, payload: PAYLOAD.to_vec(), proof: proof.clone(), unchecked: false });
     let packet = w.in_flight.back().expect("it is sent").2.clone();
-    let told = |did: &[(usize, Did)]| {
-        did.iter().any(|(n, d)| *n == 0 && matches!(d, Did::Publish(Event::DeliveryFailed { .. })))
+    let told = |did: &[(usize, Outcome)]| {
+        did.iter()
+            .any(|(n, d)| *n == 0 && matches!(d, Outcome::Publish(Event::DeliveryFailed { .. })))
     };
     assert!(told(&w.run()));
     // Again too early: it is reported again.
@@ -160,7 +161,7 @@ fn the_source_gives_its_packet_again() {
     pause(&mut w);
     assert_eq!(w.repeat(0, &packet), []);
     let did = w.run();
-    assert!(did.contains(&(3, Did::Deliver(me, PAYLOAD.to_vec(), 60_000))), "{did:?}");
+    assert!(did.contains(&(3, Outcome::Deliver(me, PAYLOAD.to_vec(), 60_000))), "{did:?}");
 
     // What is not this node's own, or is not paid for, is not sent so.
     let reason = |w: &mut World, n: usize, packet: &[u8]| {

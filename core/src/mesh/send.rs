@@ -1,12 +1,12 @@
 //! Datagrams of our own, and the searches that they start.
 
-use super::api::{Action, Event, Packet, Priority, Remedy, Verdict};
-use super::error::{MeshError, NetworkReason, PaymentReason, RoutingReason};
+use super::api::{Action, Event, Packet, Priority, Verdict};
+use super::error::{MeshError, NetworkReason, PaymentReason, Remedy, RoutingReason};
 use super::pay::Admission;
 use super::{Mesh, Pending};
 use crate::config::MAX_HOPS;
 use crate::id::{HopId, LinkId, NodeId};
-use crate::link::fragment::Lane;
+use crate::link::lane::Lane;
 use crate::payment::fee::Party;
 use crate::routing::discovery::{Search, Searches, WIDEST};
 use crate::tables::{List, Memory};

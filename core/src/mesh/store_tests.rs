@@ -1,7 +1,7 @@
 //! A store that is lost, fails and works again, as the state machine sees it.
 
 use super::lightning_tests::{NOW, PAYLOAD, World, line, proof, refusal};
-use super::test_world::Did;
+use super::test_world::Outcome;
 use super::*;
 use crate::config::MeshMode;
 use std::vec::Vec;
@@ -15,7 +15,7 @@ fn paid() -> (World, Vec<u8>) {
     let proof = proof(&w, &WAY, 1, NOW - 10, 100_000);
     let packet = w.packet(&WAY, 1, &PAYLOAD, &proof);
     let did = w.receive(1, World::link(1, 0), packet.clone());
-    let [(1, Did::Persist(record)), (1, Did::Publish(event))] = &did[..] else {
+    let [(1, Outcome::Persist(record)), (1, Outcome::Publish(event))] = &did[..] else {
         panic!("{did:?}");
     };
     let Record::Payment(payment) = record else { panic!("{record:?}") };
@@ -45,7 +45,7 @@ fn what_was_spent_before_the_store_was_lost_is_refused_at_each_later_start() {
     assert!(!w.nodes[1].accepts_payments());
     let did = w.give(1, Input::WallClock { unix: NOW });
     let lost = Record::StoreLost(Some(NOW + SKEW));
-    assert_eq!(did, [(1, Did::Persist(lost)), (1, Did::Absorbed)]);
+    assert_eq!(did, [(1, Outcome::Persist(lost)), (1, Outcome::Absorbed)]);
     with_links(&mut w);
     let (reason, remedy) = refusal(&mut w, 1, 0, packet.clone());
     assert_eq!((reason, remedy), (PaymentReason::BeforeStart.into(), Remedy::Ignore));
@@ -55,7 +55,7 @@ fn what_was_spent_before_the_store_was_lost_is_refused_at_each_later_start() {
     w.disks[1].remove(0);
     w.restart(1, 91);
     w.now += SECOND;
-    assert_eq!(w.give(1, Input::WallClock { unix: NOW + 1 }), [(1, Did::Absorbed)]);
+    assert_eq!(w.give(1, Input::WallClock { unix: NOW + 1 }), [(1, Outcome::Absorbed)]);
     with_links(&mut w);
     assert_eq!(refusal(&mut w, 1, 0, packet).0, PaymentReason::BeforeStart.into());
 
@@ -64,7 +64,7 @@ fn what_was_spent_before_the_store_was_lost_is_refused_at_each_later_start() {
     let late = proof(&w, &WAY, 2, NOW + SKEW + 1, 100_000);
     let late = w.packet(&WAY, 2, &PAYLOAD, &late);
     let did = w.receive(1, World::link(1, 0), late);
-    assert!(matches!(did[0], (1, Did::Persist(Record::Payment(_)))), "{did:?}");
+    assert!(matches!(did[0], (1, Outcome::Persist(Record::Payment(_)))), "{did:?}");
 }
 
 #[test]
@@ -95,8 +95,8 @@ fn a_store_that_works_again_lets_payments_in_and_none_a_second_time() {
     assert!(w.nodes[1].accepts_payments());
     // What was refused was not booked; what was accepted stays accepted.
     let did = w.receive(1, World::link(1, 0), other);
-    assert!(matches!(did[0], (1, Did::Persist(Record::Payment(_)))), "{did:?}");
+    assert!(matches!(did[0], (1, Outcome::Persist(Record::Payment(_)))), "{did:?}");
     w.now += 1;
     let did = w.receive(1, World::link(1, 0), packet);
-    assert!(!did.iter().any(|(_, d)| matches!(d, Did::Persist(_))), "{did:?}");
+    assert!(!did.iter().any(|(_, d)| matches!(d, Outcome::Persist(_))), "{did:?}");
 }

@@ -8,21 +8,18 @@ use crate::wire::datagram::Emit;
 use std::collections::{BTreeMap, VecDeque};
 use std::vec::Vec;
 
-/// What a node did, without borrows. Packets that went on are in flight.
+/// What tests look at of an [`owned::Action`]. Packets that were sent are in flight.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Did {
+pub(super) enum Outcome {
     Deliver(NodeId, Vec<u8>, u64),
     Reject(MeshError),
     Publish(Event),
     Persist(Record),
     Absorbed,
-    /// The input waits.
     Parked(Ticket),
-    /// What waited under this ticket was refused.
-    GivenUp(Ticket, MeshError),
+    Drop(Ticket, MeshError),
     Resume(Ticket),
-    /// The node is asked for a block.
-    Ask(Ticket, [u8; 32]),
+    Verify(Ticket, [u8; 32]),
 }
 
 /// A datagram to send.
@@ -55,7 +52,7 @@ pub(super) fn set_check(packet: &mut [u8]) {
     packet[20..24].copy_from_slice(&sum.check().to_le_bytes());
 }
 
-type Trace = Vec<(usize, Did)>;
+type Trace = Vec<(usize, Outcome)>;
 
 pub(super) struct World<M: Owned> {
     pub(super) nodes: Vec<Mesh<M>>,
@@ -168,7 +165,7 @@ impl<M: Owned> World<M> {
         self.asked_back.retain(|(node, _), _| *node != n);
         self.written[n] = 0;
         for record in self.disks[n].clone() {
-            assert_eq!(self.give(n, Input::Persisted { record }), [(n, Did::Absorbed)]);
+            assert_eq!(self.give(n, Input::Persisted { record }), [(n, Outcome::Absorbed)]);
         }
     }
 
@@ -252,59 +249,17 @@ impl<M: Owned> World<M> {
 
     fn drain(&mut self, n: usize, tail: &[u8], mut hold: Option<Held>) -> Trace {
         let (mut did, mut sent, mut verdicts) = (Vec::new(), Vec::new(), 0);
-        let mut note = |what| did.push((n, what));
         loop {
-            match self.nodes[n].poll() {
-                Action::Wait { .. } => break,
-                Action::Send { link, packet, after } => {
-                    assert!(after <= Some(self.written[n]), "before its record");
-                    sent.push((link, packet.to_vec()));
-                }
-                Action::Verdict(verdict) => {
-                    verdicts += 1;
-                    match verdict {
-                        Verdict::Forward { link, packet, after, priority } => {
-                            assert!(after <= Some(self.written[n]), "before its record");
-                            assert!(priority == Priority::Paid || after.is_none());
-                            sent.push((link, tail[packet].to_vec()));
-                        }
-                        Verdict::Originate { link, packet, after, priority, hops, .. } => {
-                            assert!(after <= Some(self.written[n]), "before its record");
-                            assert!(priority == Priority::Paid || after.is_none());
-                            let bytes = [packet.head, &tail[packet.tail]].concat();
-                            assert_eq!(bytes.get(7), Some(&hops));
-                            sent.push((link, bytes));
-                        }
-                        Verdict::Deliver { source, payload, earned_msat, after, .. } => {
-                            assert!(after <= Some(self.written[n]), "before its record");
-                            note(Did::Deliver(source, tail[payload].to_vec(), earned_msat));
-                        }
-                        Verdict::Reject { reason, .. } => note(Did::Reject(reason)),
-                        Verdict::Absorbed => note(Did::Absorbed),
-                        Verdict::Parked { ticket, .. } => {
-                            self.held.insert((n, ticket), hold.take().unwrap());
-                            note(Did::Parked(ticket));
-                        }
-                    }
-                }
-                Action::Drop { ticket, reason, .. } => {
-                    self.held.remove(&(n, ticket)).expect("a ticket ends once");
-                    note(Did::GivenUp(ticket, reason));
-                }
-                Action::Resume { ticket } => {
-                    let held = self.held.remove(&(n, ticket)).expect("a ticket ends once");
-                    self.asked_back.insert((n, ticket), held);
-                    note(Did::Resume(ticket));
-                }
-                Action::Publish(event) => note(Did::Publish(event)),
-                Action::Persist { number, record } => {
-                    self.written[n] += 1;
-                    assert_eq!(number, self.written[n]);
-                    self.disks[n].push(record);
-                    note(Did::Persist(record));
-                }
-                Action::Verify { ticket, block_hash } => note(Did::Ask(ticket, block_hash)),
-                Action::Close { .. } => {}
+            let action = owned::Action::new(self.nodes[n].poll(), tail, |parts| parts.concat());
+            if matches!(action, owned::Action::Wait { .. }) {
+                break;
+            }
+            if let Some((link, bytes)) = action.sent() {
+                sent.push((link, bytes.clone()));
+            }
+            verdicts += usize::from(matches!(action, owned::Action::Verdict(_)));
+            if let Some(outcome) = self.outcome(n, action, &mut hold) {
+                did.push((n, outcome));
             }
         }
         for (link, bytes) in sent {
@@ -316,13 +271,70 @@ impl<M: Owned> World<M> {
         let waiting = self.held.keys().filter(|(node, _)| *node == n).count();
         assert_eq!(self.nodes[n].parked(), waiting, "what waits has a place");
         let asked_back = did.iter().filter_map(|(_, d)| match d {
-            Did::Resume(ticket) => Some(*ticket),
+            Outcome::Resume(ticket) => Some(*ticket),
             _ => None,
         });
         for ticket in asked_back.filter(|_| self.prompt).collect::<Vec<_>>() {
             did.extend(self.hand_back(n, ticket));
         }
         did
+    }
+
+    /// Keeps what the node's shell keeps, and gives what tests look at.
+    fn outcome(
+        &mut self,
+        n: usize,
+        action: owned::Action<Vec<u8>>,
+        hold: &mut Option<Held>,
+    ) -> Option<Outcome> {
+        use owned::{Action, Verdict};
+        let written = self.written[n];
+        let in_time = |after: Option<u64>| assert!(after <= Some(written), "before its record");
+        Some(match action {
+            Action::Send { after, .. } => {
+                in_time(after);
+                return None;
+            }
+            Action::Verdict(Verdict::Forward { after, priority, .. }) => {
+                in_time(after);
+                assert!(priority == Priority::Paid || after.is_none());
+                return None;
+            }
+            Action::Verdict(Verdict::Originate { packet, after, priority, hops, .. }) => {
+                in_time(after);
+                assert!(priority == Priority::Paid || after.is_none());
+                assert_eq!(packet.get(7), Some(&hops));
+                return None;
+            }
+            Action::Close { .. } | Action::Wait { .. } => return None,
+            Action::Verdict(Verdict::Deliver { source, payload, earned_msat, after, .. }) => {
+                in_time(after);
+                Outcome::Deliver(source, payload, earned_msat)
+            }
+            Action::Verdict(Verdict::Reject { reason, .. }) => Outcome::Reject(reason),
+            Action::Verdict(Verdict::Absorbed) => Outcome::Absorbed,
+            Action::Verdict(Verdict::Parked { ticket, .. }) => {
+                self.held.insert((n, ticket), hold.take().unwrap());
+                Outcome::Parked(ticket)
+            }
+            Action::Drop { ticket, reason, .. } => {
+                self.held.remove(&(n, ticket)).expect("a ticket ends once");
+                Outcome::Drop(ticket, reason)
+            }
+            Action::Resume { ticket } => {
+                let held = self.held.remove(&(n, ticket)).expect("a ticket ends once");
+                self.asked_back.insert((n, ticket), held);
+                Outcome::Resume(ticket)
+            }
+            Action::Publish(event) => Outcome::Publish(event),
+            Action::Persist { number, record } => {
+                self.written[n] += 1;
+                assert_eq!(number, self.written[n]);
+                self.disks[n].push(record);
+                Outcome::Persist(record)
+            }
+            Action::Verify { ticket, block_hash } => Outcome::Verify(ticket, block_hash),
+        })
     }
 
     /// Carries packets until none is in flight; control packets leave no trace.
@@ -332,7 +344,7 @@ impl<M: Owned> World<M> {
             self.now += 1;
             did.extend(self.receive(n, link, bytes));
         }
-        did.retain(|(_, d)| *d != Did::Absorbed);
+        did.retain(|(_, d)| *d != Outcome::Absorbed);
         did
     }
 
@@ -343,7 +355,7 @@ impl<M: Owned> World<M> {
             did.extend(self.give(n, Input::Timer));
         }
         did.extend(self.run());
-        did.retain(|(_, d)| *d != Did::Absorbed);
+        did.retain(|(_, d)| *d != Outcome::Absorbed);
         did
     }
 }

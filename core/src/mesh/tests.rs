@@ -1,6 +1,6 @@
 //! The contract, on a few nodes wired to one another.
 
-use super::test_world::{Did, Own};
+use super::test_world::{Outcome, Own};
 use super::*;
 use crate::tables::Boxed;
 use std::vec;
@@ -14,7 +14,7 @@ fn world(mode: crate::config::MeshMode, count: u8) -> World {
     World::new(count, |_| config.clone())
 }
 
-fn send(w: &mut World, n: usize, to: NodeId, payload: &[u8]) -> Vec<(usize, Did)> {
+fn send(w: &mut World, n: usize, to: NodeId, payload: &[u8]) -> Vec<(usize, Outcome)> {
     w.send(n, Own { to, payload: payload.to_vec(), proof: Vec::new(), unchecked: false })
 }
 
@@ -31,16 +31,16 @@ fn a_datagram_finds_its_way_and_arrives() {
     let mut w = line(crate::config::MeshMode::Open, 5);
     let (a, d) = (w.id(0), w.id(4));
     let did = send(&mut w, 0, d, b"hello");
-    assert!(matches!(did[..], [(0, Did::Parked(_))]), "{did:?}");
+    assert!(matches!(did[..], [(0, Outcome::Parked(_))]), "{did:?}");
     let did = w.run();
     assert_eq!(did, [], "the first ring is too narrow");
     let did = w.later(200_000);
-    let found = Did::Publish(Event::RouteDiscovered { destination: d, hops: 3 });
-    let arrived = Did::Deliver(a, b"hello".to_vec(), 0);
-    assert_eq!(did, [(0, found), (0, Did::Resume(Ticket(1))), (4, arrived)]);
+    let found = Outcome::Publish(Event::RouteDiscovered { destination: d, hops: 3 });
+    let arrived = Outcome::Deliver(a, b"hello".to_vec(), 0);
+    assert_eq!(did, [(0, found), (0, Outcome::Resume(Ticket(1))), (4, arrived)]);
     // The way is known now.
     send(&mut w, 0, d, b"again");
-    assert_eq!(w.run(), [(4, Did::Deliver(a, b"again".to_vec(), 0))]);
+    assert_eq!(w.run(), [(4, Outcome::Deliver(a, b"again".to_vec(), 0))]);
     assert_eq!(w.nodes[1].stats().relayed_free, 2);
 }
 
@@ -54,8 +54,8 @@ fn a_search_for_nobody_fails_once_and_the_packet_comes_back() {
     for _ in 0..60 {
         did.extend(w.later(100_000));
     }
-    let no_route = Did::GivenUp(Ticket(1), RoutingReason::NoRoute.into());
-    let failed = Did::Publish(Event::RouteFailed { destination: nobody });
+    let no_route = Outcome::Drop(Ticket(1), RoutingReason::NoRoute.into());
+    let failed = Outcome::Publish(Event::RouteFailed { destination: nobody });
     assert_eq!(did, [(0, failed), (0, no_route)]);
     assert_eq!(w.nodes[0].parked(), 0);
 }
@@ -68,7 +68,7 @@ fn a_broken_link_is_reported_and_another_way_found() {
     }
     let (a, c) = (w.id(0), w.id(2));
     send(&mut w, 0, c, b"one");
-    assert!(w.run().contains(&(2, Did::Deliver(a, b"one".to_vec(), 0))));
+    assert!(w.run().contains(&(2, Outcome::Deliver(a, b"one".to_vec(), 0))));
     let first = w.nodes[0].table().find_route(&c, w.now).unwrap().path()[0];
     let via = if first == w.id(1).hop() { 1 } else { 3 };
     w.cut(via, 2);
@@ -78,7 +78,7 @@ fn a_broken_link_is_reported_and_another_way_found() {
         did.iter().any(|(n, d)| *n == 0
             && matches!(
                 d,
-                Did::Publish(Event::DeliveryFailed {
+                Outcome::Publish(Event::DeliveryFailed {
                     cause: crate::wire::route_error::Cause::NextHopGone,
                     ..
                 })
@@ -86,7 +86,7 @@ fn a_broken_link_is_reported_and_another_way_found() {
         "{did:?}"
     );
     send(&mut w, 0, c, b"three");
-    assert!(w.run().contains(&(2, Did::Deliver(a, b"three".to_vec(), 0))));
+    assert!(w.run().contains(&(2, Outcome::Deliver(a, b"three".to_vec(), 0))));
 }
 
 #[test]
@@ -95,16 +95,16 @@ fn what_is_not_bitcoin_needs_a_payment() {
     let c = w.id(2);
     send(&mut w, 0, c, b"data");
     let did = w.run();
-    assert!(did.contains(&(0, Did::Reject(PaymentReason::Required.into()))), "{did:?}");
+    assert!(did.contains(&(0, Outcome::Reject(PaymentReason::Required.into()))), "{did:?}");
     let payload = b"data".to_vec();
     w.send(0, Own { to: c, payload, proof: Vec::new(), unchecked: true });
     let did = w.run();
-    assert!(did.contains(&(1, Did::Reject(PaymentReason::Required.into()))), "{did:?}");
+    assert!(did.contains(&(1, Outcome::Reject(PaymentReason::Required.into()))), "{did:?}");
     assert!(
         did.iter().any(|(n, d)| *n == 0
             && matches!(
                 d,
-                Did::Publish(Event::DeliveryFailed {
+                Outcome::Publish(Event::DeliveryFailed {
                     cause: crate::wire::route_error::Cause::PaymentRequired,
                     ..
                 })
@@ -153,11 +153,11 @@ fn what_was_asked_too_early_is_found_soon_after() {
     w.wire(0, 1);
     let destination = w.id(2);
     let begun = w.give(0, Input::FindRoute { destination });
-    assert!(begun.iter().all(|(_, did)| !matches!(did, Did::Publish(_))), "{begun:?}");
+    assert!(begun.iter().all(|(_, did)| !matches!(did, Outcome::Publish(_))), "{begun:?}");
     w.wire(1, 2);
     // Nodes that start together are to reach each other within 200 ms.
     let did = w.later(180 * crate::time::MILLISECOND);
-    let found = Did::Publish(Event::RouteDiscovered { destination, hops: 1 });
+    let found = Outcome::Publish(Event::RouteDiscovered { destination, hops: 1 });
     assert!(did.contains(&(0, found)), "{did:?}");
 }
 

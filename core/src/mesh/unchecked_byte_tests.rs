@@ -2,7 +2,7 @@
 //! packet each byte of a valid one is changed, and what still goes on is held against a list.
 //! What is on it is charged to an allowance of the neighbour; nothing else may be.
 
-use super::test_world::{Did, set_check};
+use super::test_world::{Outcome, set_check};
 use super::*;
 use crate::config::MeshMode;
 use crate::id::Network;
@@ -57,7 +57,7 @@ fn give(w: &mut World, n: usize, from: usize, packet: Vec<u8>) -> (bool, Option<
     let did = w.receive(n, World::link(n, from), packet);
     let goes_on = w.in_flight.drain(..).any(|(to, _, bytes)| to != from && bytes[5] == kind);
     let refused = did.into_iter().find_map(|(_, did)| match did {
-        Did::Reject(reason) => Some(reason),
+        Outcome::Reject(reason) => Some(reason),
         _ => None,
     });
     (goes_on, refused)

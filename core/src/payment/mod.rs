@@ -12,6 +12,7 @@ pub mod packed;
 pub mod proof;
 pub mod reason;
 pub mod replay;
+mod symbols;
 pub mod terms;
 pub mod tx;
 pub mod verify;

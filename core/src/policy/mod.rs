@@ -6,7 +6,6 @@
 pub mod allowance;
 pub mod detect;
 pub mod mode;
-pub mod quota;
 pub mod reason;
 
 mod bitcoin;
@@ -35,5 +34,4 @@ mod samples;
 pub use cost::{Class, FreeCost, OwnNetwork};
 pub use detect::{Classified, DetectedProtocol};
 pub use mode::{MeshMode, PolicyConfig, RoutingPolicy, RoutingPolicyEngine};
-pub use quota::{Lane, LaneScheduler, TokenBucket};
 pub use reason::{Reason, Unrecognised};

@@ -2,7 +2,7 @@
 
 use crate::config::fixed::NEIGHBOURS;
 use crate::id::{HopId, LinkId, NodeId, Standing};
-use crate::link::fragment::Lane;
+use crate::link::lane::Lane;
 use crate::payment::fee::Tariff;
 use crate::policy::mode::MeshMode;
 use crate::tables::{List, Memory};

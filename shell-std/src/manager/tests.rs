@@ -9,7 +9,7 @@ use crate::store::STORE_FILE;
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, MerkleBlock, ScriptBuf};
 use blvm_mesh_core::id::{HopId, Network, Standing};
-use blvm_mesh_core::link::fragment::Lane;
+use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::mesh::{Event, NetworkReason, Priority};
 use blvm_mesh_core::payment::covenant::CovenantError;
 use blvm_mesh_core::payment::fee::Party;

@@ -4,9 +4,10 @@ use crate::measure::{Effort, job, line, nanoseconds};
 use blvm_mesh::aead::Ring;
 use blvm_mesh_core::link::{
     aead::{Aead, TAG_LEN},
-    fragment::{FrameBuilder, Lane, Put, Splitter},
+    fragment::{FrameBuilder, Put, Splitter},
     handshake::Secrets,
     joiner::Joiner,
+    lane::Lane,
     packet_buffer::Growable,
     suite::Suite,
     transport::{FRAME_OVERHEAD, MAX_BODY, Receiver, Sender},

@@ -7,7 +7,7 @@ use blvm_mesh_core::link::aead::RustCrypto;
 use blvm_mesh_core::link::datagram::{
     DatagramLimits, DatagramLink, Event, Keys, LinkMemory, MEMORY_OVERHEAD, Role,
 };
-use blvm_mesh_core::link::fragment::Lane;
+use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 use secp256k1::{Keypair, Secp256k1, SignOnly};
 use std::sync::OnceLock;

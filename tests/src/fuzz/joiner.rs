@@ -1,8 +1,8 @@
 //! Frames' bodies with records, against a plain reading of their format.
 
 use super::Choices;
-use blvm_mesh_core::link::fragment::Lane;
 use blvm_mesh_core::link::joiner::{Joiner, Packet};
+use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::link::packet_buffer::{Full, Growable, PacketBuffer};
 
 const MAX_PACKET: usize = 300;

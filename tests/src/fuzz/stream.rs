@@ -3,9 +3,10 @@
 
 use super::Choices;
 use blvm_mesh_core::link::aead::RustCrypto;
-use blvm_mesh_core::link::fragment::{FrameBuilder, Lane, Put, Splitter};
+use blvm_mesh_core::link::fragment::{FrameBuilder, Put, Splitter};
 use blvm_mesh_core::link::handshake::ACT_ONE_LEN;
 use blvm_mesh_core::link::joiner::Joiner;
+use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::link::packet_buffer::Growable;
 use blvm_mesh_core::link::transport::FRAME_OVERHEAD;
 use blvm_mesh_core::link::{Link, LinkLimits, Step};

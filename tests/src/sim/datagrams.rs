@@ -17,7 +17,7 @@ use blvm_mesh_core::link::aead::RustCrypto;
 use blvm_mesh_core::link::datagram::{
     self, DatagramLimits, DatagramLink, Keys, LinkMemory, LinkQuality, MEMORY_OVERHEAD, Role,
 };
-use blvm_mesh_core::link::fragment::Lane;
+use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::link::packet_buffer::Growable;
 use blvm_mesh_core::time::{MILLISECOND, Micros};
 use blvm_mesh_core::wire::Kind;

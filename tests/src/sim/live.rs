@@ -12,7 +12,7 @@ use crate::payloads::ping;
 use crate::rng::Rng;
 use crate::topology::Topology;
 use blvm_mesh_core::id::Network;
-use blvm_mesh_core::link::fragment::Lane;
+use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::mesh::Quote;
 use blvm_mesh_core::payment::fee::FeeDistribution;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};

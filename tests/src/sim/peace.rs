@@ -7,7 +7,7 @@ use super::plan::Fault;
 use super::wires::LinkCode;
 use crate::topology::Topology;
 use blvm_mesh_core::config::{Config, MeshMode};
-use blvm_mesh_core::link::fragment::Lane;
+use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 
 /// Time in which a packet between connected nodes arrives, its search included:

@@ -11,7 +11,7 @@ use super::datagrams::Datagrams;
 use super::stream::Stream;
 use super::world::Event;
 use blvm_mesh_core::id::{LinkId, Standing};
-use blvm_mesh_core::link::fragment::Lane;
+use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 
 /// What carries packets from one end of a connection to the other.

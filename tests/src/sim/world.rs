@@ -14,7 +14,7 @@ use crate::chain::Chain;
 use crate::rng::Rng;
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::{HopId, LinkId, NodeId};
-use blvm_mesh_core::link::fragment::Lane;
+use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::mesh::Ticket;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 use secp256k1::SecretKey;

@@ -15,7 +15,7 @@
 //! Offsets count the bytes of a lane from the beginning of the session and are given by
 //! their lowest 16 bits. A frame without any of it confirms that the session stands.
 
-use crate::link::fragment::Lane;
+use crate::link::lane::Lane;
 
 /// Bytes of the flags.
 pub const FLAGS_LEN: usize = 1;

@@ -54,7 +54,7 @@ pub use outbound::{IN_FLIGHT, QUEUED, Sent};
 pub use outcome::{Down, Event, Ignored, NotQueued};
 pub use quality::LinkQuality;
 
-use super::{aead::Aead, fragment::Lane, packet_buffer::PacketBuffer};
+use super::{aead::Aead, lane::Lane, packet_buffer::PacketBuffer};
 use crate::time::Micros;
 use answer::{Answered, Answers};
 use body::{BY_RANK, Body};

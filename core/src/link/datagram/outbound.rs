@@ -8,7 +8,7 @@ use super::{
     stream::Stretch,
     window::expand,
 };
-use crate::link::{fragment::Lane, packet_buffer::PacketBuffer};
+use crate::link::{lane::Lane, packet_buffer::PacketBuffer};
 use crate::time::Micros;
 
 /// Most chunks that may be in flight.

@@ -1,7 +1,7 @@
 //! Covenant payments on their way through real nodes: known blocks, blocks that the
 //! node is asked for, and everything that can go wrong in between.
 
-use super::test_world::{Did, Own};
+use super::test_world::{Outcome, Own};
 use super::*;
 use crate::config::MeshMode;
 use crate::id::Network;
@@ -89,7 +89,7 @@ fn mined(w: &World, coin: u32) -> Mined {
 }
 
 /// Sends the payload for this proof, which the sender does not check.
-fn send(w: &mut World, from: usize, to: usize, proof: &[u8]) -> Vec<(usize, Did)> {
+fn send(w: &mut World, from: usize, to: usize, proof: &[u8]) -> Vec<(usize, Outcome)> {
     let (to, payload, proof) = (w.id(to), PAYLOAD.to_vec(), proof.to_vec());
     let did = w.send(from, Own { to, payload, proof, unchecked: true });
     assert_eq!(did, []);
@@ -101,7 +101,7 @@ fn packet(w: &World, way: &[usize], sequence: u64, proof: &[u8]) -> Vec<u8> {
     w.packet(way, sequence, &PAYLOAD, proof)
 }
 
-fn give_header(w: &mut World, n: usize, header: &[u8; 80], height: u32) -> Did {
+fn give_header(w: &mut World, n: usize, header: &[u8; 80], height: u32) -> Outcome {
     let did = w.give(n, Input::BlockHeader { header, height });
     let [(_, did)] = &did[..] else { panic!("one action: {did:?}") };
     did.clone()
@@ -109,7 +109,7 @@ fn give_header(w: &mut World, n: usize, header: &[u8; 80], height: u32) -> Did {
 
 fn know(w: &mut World, mined: &Mined) {
     for n in 0..w.nodes.len() {
-        assert_eq!(give_header(w, n, &mined.header, 100), Did::Absorbed);
+        assert_eq!(give_header(w, n, &mined.header, 100), Outcome::Absorbed);
     }
 }
 
@@ -122,14 +122,14 @@ fn answer(
     n: usize,
     ticket: Ticket,
     block: Option<KnownHeader>,
-) -> Vec<(usize, Did)> {
+) -> Vec<(usize, Outcome)> {
     w.give(n, Input::PaymentVerified { ticket, block })
 }
 
 /// The ticket under which a node asks for this block, having parked the packet.
-fn asked(did: &[(usize, Did)], n: usize, mined: &Mined) -> Ticket {
+fn asked(did: &[(usize, Outcome)], n: usize, mined: &Mined) -> Ticket {
     match did {
-        [(a, Did::Parked(ticket)), (b, Did::Ask(for_ticket, hash))]
+        [(a, Outcome::Parked(ticket)), (b, Outcome::Verify(for_ticket, hash))]
             if (*a, *b, for_ticket, *hash) == (n, n, ticket, mined.block_hash) =>
         {
             *ticket
@@ -138,15 +138,15 @@ fn asked(did: &[(usize, Did)], n: usize, mined: &Mined) -> Ticket {
     }
 }
 
-fn booked(did: &[(usize, Did)], n: usize) -> Option<Payment> {
+fn booked(did: &[(usize, Outcome)], n: usize) -> Option<Payment> {
     did.iter().find_map(|(at, d)| match d {
-        Did::Persist(Record::Payment(p)) if *at == n => Some(*p),
+        Outcome::Persist(Record::Payment(p)) if *at == n => Some(*p),
         _ => None,
     })
 }
 
-fn refused(reason: impl Into<MeshError>) -> Did {
-    Did::Reject(reason.into())
+fn refused(reason: impl Into<MeshError>) -> Outcome {
+    Outcome::Reject(reason.into())
 }
 
 fn covenant(e: CovenantError) -> PaymentReason {
@@ -154,9 +154,9 @@ fn covenant(e: CovenantError) -> PaymentReason {
 }
 
 /// Why node 0 was told that its datagram went no further.
-fn told(did: &[(usize, Did)], reporter: NodeId) -> Option<Cause> {
+fn told(did: &[(usize, Outcome)], reporter: NodeId) -> Option<Cause> {
     did.iter().find_map(|(n, d)| match d {
-        Did::Publish(Event::DeliveryFailed { reporter: r, cause, .. })
+        Outcome::Publish(Event::DeliveryFailed { reporter: r, cause, .. })
             if (*n, *r) == (0, reporter) =>
         {
             Some(*cause)
@@ -165,6 +165,6 @@ fn told(did: &[(usize, Did)], reporter: NodeId) -> Option<Cause> {
     })
 }
 
-fn arrived(w: &World) -> (usize, Did) {
-    (2, Did::Deliver(w.id(0), PAYLOAD.to_vec(), DESTINATION))
+fn arrived(w: &World) -> (usize, Outcome) {
+    (2, Outcome::Deliver(w.id(0), PAYLOAD.to_vec(), DESTINATION))
 }

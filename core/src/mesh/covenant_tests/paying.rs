@@ -37,7 +37,7 @@ fn with_a_known_block_it_is_booked_at_every_node_and_delivered() {
             // Who pays broadcasts nothing: the others are paid by it.
             settlement: (role != Party::Source).then_some(end - len..end),
         };
-        assert!(did.contains(&(n, Did::Publish(event))));
+        assert!(did.contains(&(n, Outcome::Publish(event))));
     }
     assert_eq!(SOURCE + RELAY + DESTINATION, AMOUNT_SAT * 1_000);
 }
@@ -50,12 +50,12 @@ fn an_unknown_block_is_asked_for_at_every_node() {
         let did = if n == 1 { send(&mut w, 0, 2, &mined.proof) } else { w.run() };
         let ticket = asked(&did, n, &mined);
         let did = answer(&mut w, n, ticket, Some(block(&mined)));
-        assert_eq!(did[..2], [(n, Did::Absorbed), (n, Did::Resume(ticket))]);
+        assert_eq!(did[..2], [(n, Outcome::Absorbed), (n, Outcome::Resume(ticket))]);
         assert!(booked(&did, n).is_some());
         assert_eq!((n == 2).then(|| arrived(&w)).as_ref(), did.get(4));
         assert_eq!(w.nodes[n].parked(), 0);
         // The same answer once more answers nothing.
-        assert_eq!(answer(&mut w, n, ticket, Some(block(&mined))), [(n, Did::Absorbed)]);
+        assert_eq!(answer(&mut w, n, ticket, Some(block(&mined))), [(n, Outcome::Absorbed)]);
     }
 }
 
@@ -71,11 +71,11 @@ fn an_own_datagram_waits_for_the_answer_too() {
     let ticket = asked(&w.send(0, own(to, false)), 0, &mined);
     let did = answer(&mut w, 0, ticket, None);
     let unknown = MeshError::from(covenant(CovenantError::HeaderUnknown));
-    assert_eq!(did, [(0, Did::Absorbed), (0, Did::GivenUp(ticket, unknown))]);
+    assert_eq!(did, [(0, Outcome::Absorbed), (0, Outcome::Drop(ticket, unknown))]);
 
     let ticket = asked(&w.send(0, own(to, false)), 0, &mined);
     let did = answer(&mut w, 0, ticket, Some(block(&mined)));
-    assert_eq!(did[..2], [(0, Did::Absorbed), (0, Did::Resume(ticket))]);
+    assert_eq!(did[..2], [(0, Outcome::Absorbed), (0, Outcome::Resume(ticket))]);
     assert_eq!(booked(&did, 0).unwrap().share_msat, SOURCE);
     assert_eq!(w.in_flight.len(), 1);
     // The answer was for that one datagram.
@@ -110,7 +110,7 @@ fn a_source_may_send_what_pays_it_less_than_its_share() {
         let did = w.send(0, Own { to, payload, proof, unchecked: false });
         assert_eq!(booked(&did, 0).map(|p| p.share_msat), Some(booked_msat), "{did:?}");
         let did = w.run();
-        assert!(did.iter().any(|d| matches!(d, (2, Did::Deliver(..)))), "{did:?}");
+        assert!(did.iter().any(|d| matches!(d, (2, Outcome::Deliver(..)))), "{did:?}");
     }
 }
 
@@ -148,7 +148,7 @@ fn a_coin_pays_once_on_any_way_and_over_a_restart() {
     w.give(1, Input::WallClock { unix: NOW });
     w.wire(0, 1);
     w.wire(1, 2);
-    assert_eq!(give_header(&mut w, 1, &mined.header, 100), Did::Absorbed);
+    assert_eq!(give_header(&mut w, 1, &mined.header, 100), Outcome::Absorbed);
     assert_eq!(relay(&mut w, &[0, 1, 2], 5, &mined)[0], used);
 }
 
@@ -169,7 +169,7 @@ fn what_the_node_answers_is_held_against_the_proof() {
         lie(&mut block);
         let did = answer(&mut w, 1, ticket, Some(block));
         let refusal = (1, refused(covenant(reason)));
-        assert_eq!(did, [(1, Did::Absorbed), (1, Did::Resume(ticket)), refusal]);
+        assert_eq!(did, [(1, Outcome::Absorbed), (1, Outcome::Resume(ticket)), refusal]);
         let relay = w.id(1);
         assert_eq!(told(&w.run(), relay), Some(cause));
         assert_eq!(w.nodes[1].live_payments(), 0);
@@ -212,7 +212,7 @@ fn headers_do_not_jump_and_a_reorganisation_unmakes_a_payment() {
         let bytes = packet(w, &[0, 1, 2], sequence, &mined.proof);
         w.receive(1, World::link(1, 0), bytes)
     };
-    assert_eq!(give_header(&mut w, 1, &root, 100), Did::Absorbed);
+    assert_eq!(give_header(&mut w, 1, &root, 100), Outcome::Absorbed);
     // A block of a chain of its own, with the coin in it, is not taken.
     let jump = refused(NetworkReason::Header(HeaderError::Disconnected));
     assert_eq!(give_header(&mut w, 1, &stray, 101), jump);
@@ -222,24 +222,24 @@ fn headers_do_not_jump_and_a_reorganisation_unmakes_a_payment() {
     assert_eq!(no_work, refused(NetworkReason::Header(HeaderError::NoWork)));
 
     let unconfirmed = [(1, refused(covenant(CovenantError::Unconfirmed)))];
-    assert_eq!(give_header(&mut w, 1, &mined.header, 101), Did::Absorbed);
+    assert_eq!(give_header(&mut w, 1, &mined.header, 101), Outcome::Absorbed);
     assert_eq!(pay(&mut w, 1, &mined), unconfirmed);
     let above = mine(mined.block_hash, [8; 32], BLOCK_TIME).0;
-    assert_eq!(give_header(&mut w, 1, &above, 102), Did::Absorbed);
+    assert_eq!(give_header(&mut w, 1, &above, 102), Outcome::Absorbed);
     // Another branch with more work leaves the coin out.
     let mut tip = root_hash;
     for height in 101..104 {
         let (header, hash) = mine(tip, [7; 32], BLOCK_TIME);
-        assert_eq!(give_header(&mut w, 1, &header, height), Did::Absorbed);
+        assert_eq!(give_header(&mut w, 1, &header, height), Outcome::Absorbed);
         tip = hash;
     }
     assert_eq!(pay(&mut w, 2, &mined), unconfirmed);
     // The same coin in the new branch, once it is deep enough.
     let mined = funded.mine(tip, BLOCK_TIME);
-    assert_eq!(give_header(&mut w, 1, &mined.header, 104), Did::Absorbed);
+    assert_eq!(give_header(&mut w, 1, &mined.header, 104), Outcome::Absorbed);
     assert_eq!(pay(&mut w, 3, &mined), unconfirmed);
     let above = mine(mined.block_hash, [6; 32], BLOCK_TIME).0;
-    assert_eq!(give_header(&mut w, 1, &above, 105), Did::Absorbed);
+    assert_eq!(give_header(&mut w, 1, &above, 105), Outcome::Absorbed);
     let did = pay(&mut w, 4, &mined);
     assert_eq!(booked(&did, 1).unwrap().share_msat, RELAY);
 }

@@ -55,10 +55,10 @@ fn a_block_that_nobody_knows_is_no_payment_and_the_source_is_told() {
     let ticket = asked(&send(&mut w, 0, 2, &mined.proof), 1, &mined);
     let did = answer(&mut w, 1, ticket, None);
     let unknown = covenant(CovenantError::HeaderUnknown).into();
-    assert_eq!(did, [(1, Did::Absorbed), (1, Did::GivenUp(ticket, unknown))]);
+    assert_eq!(did, [(1, Outcome::Absorbed), (1, Outcome::Drop(ticket, unknown))]);
     let relay = w.id(1);
     assert_eq!(told(&w.run(), relay), Some(Cause::Unconfirmed));
-    assert_eq!(answer(&mut w, 1, ticket, Some(block(&mined))), [(1, Did::Absorbed)]);
+    assert_eq!(answer(&mut w, 1, ticket, Some(block(&mined))), [(1, Outcome::Absorbed)]);
     assert_eq!((w.nodes[1].live_payments(), w.nodes[1].parked()), (0, 0));
 }
 
@@ -70,15 +70,15 @@ fn an_answer_that_comes_too_late_changes_nothing() {
         let ticket = asked(&send(&mut w, 0, 2, &mined.proof), 1, &mined);
         let until = w.now + w.nodes[1].config().timing.verify_timeout;
         w.now = until - 1;
-        assert_eq!(w.give(1, Input::Timer), [(1, Did::Absorbed)]);
+        assert_eq!(w.give(1, Input::Timer), [(1, Outcome::Absorbed)]);
         w.now = until;
-        let late = (1, Did::GivenUp(ticket, PaymentReason::NoAnswer.into()));
+        let late = (1, Outcome::Drop(ticket, PaymentReason::NoAnswer.into()));
         if timer_first {
-            assert_eq!(w.give(1, Input::Timer), [(1, Did::Absorbed), late]);
-            assert_eq!(answer(&mut w, 1, ticket, Some(block(&mined))), [(1, Did::Absorbed)]);
+            assert_eq!(w.give(1, Input::Timer), [(1, Outcome::Absorbed), late]);
+            assert_eq!(answer(&mut w, 1, ticket, Some(block(&mined))), [(1, Outcome::Absorbed)]);
         } else {
             let did = answer(&mut w, 1, ticket, Some(block(&mined)));
-            assert_eq!(did, [(1, Did::Absorbed), late]);
+            assert_eq!(did, [(1, Outcome::Absorbed), late]);
         }
         let relay = w.id(1);
         assert_eq!(told(&w.run(), relay), Some(Cause::Unconfirmed));
@@ -92,10 +92,10 @@ fn a_closed_link_ends_the_waiting() {
     let mined = mined(&w, 1);
     let ticket = asked(&send(&mut w, 0, 2, &mined.proof), 1, &mined);
     let did = w.cut(0, 1);
-    let closed = Did::GivenUp(ticket, NetworkReason::LinkClosed.into());
+    let closed = Outcome::Drop(ticket, NetworkReason::LinkClosed.into());
     assert_eq!(did.iter().filter(|(n, d)| (*n, d) == (1, &closed)).count(), 1);
     assert_eq!(w.nodes[1].parked(), 0);
-    assert_eq!(answer(&mut w, 1, ticket, Some(block(&mined))), [(1, Did::Absorbed)]);
+    assert_eq!(answer(&mut w, 1, ticket, Some(block(&mined))), [(1, Outcome::Absorbed)]);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn a_packet_comes_back_after_its_link_closed() {
 #[test]
 fn two_that_wait_with_one_coin_pay_once() {
     // The same packet was delivered, another one is not paid for.
-    for (sequence, second) in [(7, Did::Absorbed), (8, refused(ReplayError::Used))] {
+    for (sequence, second) in [(7, Outcome::Absorbed), (8, refused(ReplayError::Used))] {
         let mut w = line_of(2, config);
         let mined = funded_for(&w, &[0, 1], 1).mine([0; 32], BLOCK_TIME);
         let [a, b] = [7, sequence].map(|sequence| {
@@ -129,7 +129,7 @@ fn two_that_wait_with_one_coin_pay_once() {
         let did = answer(&mut w, 1, a, Some(block(&mined)));
         assert!(booked(&did, 1).is_some());
         let did = answer(&mut w, 1, b, Some(block(&mined)));
-        assert_eq!(did, [(1, Did::Absorbed), (1, Did::Resume(b)), (1, second)]);
+        assert_eq!(did, [(1, Outcome::Absorbed), (1, Outcome::Resume(b)), (1, second)]);
         assert_eq!(w.nodes[1].live_payments(), 1);
         assert_eq!(w.nodes[1].stats().delivered, 1);
     }
@@ -148,7 +148,7 @@ fn no_neighbour_takes_the_places_of_others() {
         w.receive(1, World::link(1, 0), bytes)
     };
     let full = (1, refused(NetworkReason::TooManyParked));
-    assert!(matches!(from_0(&mut w)[..], [(1, Did::Parked(_)), _]));
+    assert!(matches!(from_0(&mut w)[..], [(1, Outcome::Parked(_)), _]));
     assert!(from_0(&mut w).contains(&full));
     let did = {
         let proof = mined(&w, 9).proof;
@@ -159,14 +159,14 @@ fn no_neighbour_takes_the_places_of_others() {
     // The other neighbour has its place.
     let proof = funded_for(&w, &[2, 1, 0], 2).mine([0; 32], BLOCK_TIME).proof;
     let bytes = packet(&w, &[2, 1, 0], 1, &proof);
-    assert!(matches!(w.receive(1, World::link(1, 2), bytes)[..], [(1, Did::Parked(_)), _]));
+    assert!(matches!(w.receive(1, World::link(1, 2), bytes)[..], [(1, Outcome::Parked(_)), _]));
     // And this node has two.
     let funded = funded_for(&w, &[1, 2], 3);
     for (i, parks) in [(0, true), (1, true), (2, false)] {
         let (to, payload) = (w.id(2), PAYLOAD.to_vec());
         let proof = funded.mine([i; 32], BLOCK_TIME).proof;
         let did = w.send(1, Own { to, payload, proof, unchecked: false });
-        assert_eq!(matches!(did[..], [(1, Did::Parked(_)), _]), parks, "{did:?}");
+        assert_eq!(matches!(did[..], [(1, Outcome::Parked(_)), _]), parks, "{did:?}");
         assert_eq!(did.last() == Some(&full), !parks);
     }
     assert_eq!(w.nodes[1].parked(), 4);
@@ -174,7 +174,7 @@ fn no_neighbour_takes_the_places_of_others() {
     w.cut(0, 1);
     assert_eq!(w.nodes[1].parked(), 3);
     w.wire(0, 1);
-    assert!(matches!(from_0(&mut w)[..], [(1, Did::Parked(_)), _]));
+    assert!(matches!(from_0(&mut w)[..], [(1, Outcome::Parked(_)), _]));
     assert_eq!(from_0(&mut w), [full]);
 }
 
@@ -214,8 +214,8 @@ fn what_comes_back_is_checked_as_what_came_in() {
         answer(&mut w, 1, ticket, Some(block(&coin)));
         let resumed = Input::Resumed { ticket, packet: &mut bytes };
         let did = w.give(1, resumed);
-        assert!(matches!(did[..], [(1, Did::Reject(_))]), "{i}: {did:?}");
-        assert_eq!(did[0].1 == Did::Reject(forged), i == 0);
+        assert!(matches!(did[..], [(1, Outcome::Reject(_))]), "{i}: {did:?}");
+        assert_eq!(did[0].1 == Outcome::Reject(forged), i == 0);
         w.now += SECOND;
         let again = Input::Resumed { ticket, packet: &mut bytes };
         assert_eq!(w.nodes[1].handle(w.now, again), Err(Misuse::UnknownTicket(ticket)));

@@ -1,6 +1,7 @@
 //! Bech32 (BIP 173) without its length limit of 90, as BOLT 11 uses it.
 
 use super::ParseError;
+use crate::payment::symbols::alphabet::symbol;
 
 /// Longest invoice that is read, in characters. The limit of lightning-invoice
 /// and of LND (what fits a QR code).
@@ -8,30 +9,6 @@ pub const MAX_TEXT_LEN: usize = 7089;
 
 /// Symbols of the checksum at the end.
 pub(super) const CHECKSUM_LEN: usize = 6;
-
-const ALPHABET: &[u8; 32] = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l";
-
-/// Value of each ASCII character in either case; 32 and above: not in the alphabet.
-const VALUES: [u8; 128] = {
-    let mut table = [0xff; 128];
-    let mut i = 0;
-    while i < 32 {
-        table[ALPHABET[i] as usize] = i as u8;
-        table[ALPHABET[i].to_ascii_uppercase() as usize] = i as u8;
-        i += 1;
-    }
-    table
-};
-
-/// The symbol (0 to 31) that a character stands for.
-pub(super) fn symbol(character: u8) -> Option<u8> {
-    VALUES.get(usize::from(character)).copied().filter(|v| *v < 32)
-}
-
-/// The lower-case character of a symbol; only the low five bits count.
-pub(super) fn character(symbol: u8) -> u8 {
-    ALPHABET[usize::from(symbol & 31)]
-}
 
 /// What the five bits that leave the checksum register feed back (BIP 173).
 const FEEDBACK: [u32; 32] = {
@@ -127,7 +104,11 @@ mod tests {
             let (hrp, data) = split(text.as_bytes()).expect(text);
             let mut checksum = Checksum::new(hrp);
             data.iter().for_each(|c| checksum.input(symbol(*c).unwrap()));
-            let end: std::vec::Vec<u8> = checksum.finish().into_iter().map(character).collect();
+            let end: std::vec::Vec<u8> = checksum
+                .finish()
+                .into_iter()
+                .map(crate::payment::symbols::alphabet::character)
+                .collect();
             let lower = text.to_ascii_lowercase();
             assert!(lower.as_bytes().ends_with(&end), "{text}");
         }

@@ -41,44 +41,26 @@ mod error;
 mod hrp;
 mod read;
 mod signature;
-mod symbols;
+mod utf8;
 
 #[cfg(test)]
 mod oracle_tests;
 
+pub use super::symbols::field::TERMS_PREFIX;
 pub use bech32::MAX_TEXT_LEN;
 pub use error::{Bolt11Error, ParseError, SemanticError};
 pub use signature::InvoiceSignature;
 
 pub(super) use hrp::{Amount, Hrp};
-pub(super) use read::{Field, Fields, HASH_SYMBOLS, TIMESTAMP_SYMBOLS};
-pub(super) use symbols::Symbols;
+pub(super) use read::{Field, Fields};
 
+use super::symbols::{Bytes, Symbols, alphabet, byte_len};
 use crate::id::Network;
 use secp256k1::{PublicKey, Secp256k1, Verification};
-use symbols::{Bytes, byte_len};
 use thiserror_no_std::Error;
-
-/// What a text description begins with when it commits to payment terms; 64 hex
-/// digits follow, and nothing else (DESIGN section 6, rule 5).
-pub const TERMS_PREFIX: &[u8; 10] = b"blvm-mesh:";
 
 /// Seconds until an invoice expires that does not say (BOLT 11, `x` field).
 pub const DEFAULT_EXPIRY_S: u64 = 3600;
-
-/// Field tags (BOLT 11, "Tagged Fields").
-pub(super) mod tag {
-    pub(crate) const PAYMENT_HASH: u8 = 1;
-    pub(crate) const ROUTE_HINT: u8 = 3;
-    pub(crate) const FEATURES: u8 = 5;
-    pub(crate) const EXPIRY: u8 = 6;
-    pub(crate) const FALLBACK: u8 = 9;
-    pub(crate) const DESCRIPTION: u8 = 13;
-    pub(crate) const PAYMENT_SECRET: u8 = 16;
-    pub(crate) const PAYEE: u8 = 19;
-    pub(crate) const DESCRIPTION_HASH: u8 = 23;
-    pub(crate) const MIN_FINAL_CLTV: u8 = 24;
-}
 
 /// An invoice that is well-formed and keeps the rules of BOLT 11. Its signature
 /// is not checked by reading it.
@@ -187,9 +169,9 @@ impl<'a> Invoice<'a> {
         hrp.as_bytes().iter().copied().chain([b'1']).for_each(&mut put);
         for symbol in self.symbols.chain(self.signature.symbols()) {
             checksum.input(symbol);
-            put(bech32::character(symbol));
+            put(alphabet::character(symbol));
         }
-        checksum.finish().into_iter().map(bech32::character).for_each(&mut put);
+        checksum.finish().into_iter().map(alphabet::character).for_each(&mut put);
         if needed > out.len() { Err(BufferTooSmall { needed }) } else { Ok(needed) }
     }
 

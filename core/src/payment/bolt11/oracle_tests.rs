@@ -1,5 +1,6 @@
 //! The reader against BOLT 11's examples and against LDK's `lightning-invoice`.
 
+use super::super::symbols::field::tag;
 use super::*;
 use crate::payment::test_invoice::{Parts, Recipe, recipe};
 use bitcoin::hashes::Hash;

@@ -1,19 +1,17 @@
 //! The one pass over an invoice's symbols.
 
-use super::symbols::{Bytes, Symbols, Utf8, byte_len};
+use super::utf8::Utf8;
 use super::{
     Bolt11Error, DEFAULT_EXPIRY_S, Description, Hrp, Invoice, InvoiceSignature, MAX_TEXT_LEN,
-    ParseError, SemanticError, TextField, bech32, tag,
+    ParseError, SemanticError, TextField, bech32,
 };
+use crate::payment::symbols::field::{HASH_SYMBOLS, TIMESTAMP_SYMBOLS, tag};
+use crate::payment::symbols::{Bytes, Symbols, byte_len};
 use secp256k1::ecdsa::{RecoverableSignature, RecoveryId};
 use sha2::{Digest, Sha256};
 
 /// Symbols of signature and recovery identifier (520 bits).
 pub(super) const SIGNATURE_SYMBOLS: usize = 104;
-/// Symbols of the timestamp (35 bits).
-pub(crate) const TIMESTAMP_SYMBOLS: usize = 7;
-/// Symbols of a field that holds 32 bytes: `p`, `h`, `s`.
-pub(crate) const HASH_SYMBOLS: usize = 52;
 /// Symbols of a field that holds a compressed key: `n`.
 const KEY_SYMBOLS: usize = 53;
 /// Bytes of one hop in an `r` field.

@@ -17,19 +17,14 @@
 //! text [`TERMS_PREFIX`](super::bolt11::TERMS_PREFIX) and 64 lower-case hex digits. Reading puts the data
 //! back, so that what is hashed is exactly what was signed.
 
-mod unpacker;
 mod writer;
 
-pub(super) use unpacker::Unpacker;
-
-use super::bolt11::{
-    Amount, Bolt11Error, BufferTooSmall, Field, Fields, HASH_SYMBOLS, Hrp, Invoice, ParseError,
-    Symbols, tag,
-};
+use super::bolt11::{Amount, Bolt11Error, BufferTooSmall, Field, Fields, Hrp, Invoice, ParseError};
+use super::symbols::field::{HASH_SYMBOLS, tag};
+use super::symbols::{Splice, Symbols, TERMS_TEXT_SYMBOLS, Unpacker};
 use secp256k1::PublicKey;
 use sha2::{Digest, Sha256};
 use thiserror_no_std::Error;
-use unpacker::{Splice, TERMS_TEXT_SYMBOLS};
 use writer::{Writer, read_leb128};
 
 const RECOVERY_ID: u8 = 0b11;

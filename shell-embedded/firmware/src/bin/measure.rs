@@ -14,7 +14,7 @@ use blvm_mesh_core::link::datagram::serial::{self, Deframer};
 use blvm_mesh_core::link::datagram::{
     DatagramLimits, DatagramLink, Keys, LinkMemory, MEMORY_OVERHEAD, Role,
 };
-use blvm_mesh_core::link::fragment::Lane;
+use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::mesh::{Action, BoardMesh, Input, Tables};
 use blvm_mesh_core::payment::lightning::LightningLimits;
 use blvm_mesh_core::payment::proof::PaymentProof;

@@ -13,7 +13,7 @@ use crate::node::link::egress::{Pushed, RoomAgain};
 use crate::node::progress::{OwnSend, Progress};
 use crate::repeats::patience;
 use blvm_mesh_core::id::{LinkId, NodeId};
-use blvm_mesh_core::link::fragment::Lane;
+use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::mesh::{
     Action, Event, MeshError, Misuse, NetworkReason, PaymentReason, Priority, Remedy, Ticket,
     Verdict,

@@ -6,9 +6,10 @@
 
 use super::fifo::Fifo;
 use super::memory::{Counted, Share};
-use blvm_mesh_core::link::fragment::{FrameBuilder, Lane, Put, Splitter};
+use blvm_mesh_core::link::fragment::{FrameBuilder, Put, Splitter};
+use blvm_mesh_core::link::lane::Lane;
+use blvm_mesh_core::link::lane::LaneScheduler;
 use blvm_mesh_core::mesh::Priority;
-use blvm_mesh_core::policy::quota::{self, LaneScheduler};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Thousandths of a busy link's bytes that free traffic gets for certain.
@@ -436,10 +437,7 @@ impl Queues {
             Some(left.min(room))
         };
         let (paid, free) = (head(&self.paid, Lane::Paid), head(&self.free, Lane::Free));
-        self.scheduler.next(paid, free).map(|lane| match lane {
-            quota::Lane::Paid => Self::queue(Lane::Paid),
-            quota::Lane::Free => Self::queue(Lane::Free),
-        })
+        self.scheduler.next(paid, free).map(Self::queue)
     }
 
     fn queue(lane: Lane) -> (Priority, Lane) {

@@ -377,7 +377,8 @@ impl Deaf {
 
     /// Says all of this at once, in frames of 2,000 bytes, and at last a frame of these records.
     async fn saying(node: &Node, key: SecretKey, packets: &[Vec<u8>], records: &[u8]) -> Self {
-        use blvm_mesh_core::link::fragment::{FrameBuilder, Lane, Put, Splitter};
+        use blvm_mesh_core::link::fragment::{FrameBuilder, Put, Splitter};
+        use blvm_mesh_core::link::lane::Lane;
         use blvm_mesh_core::link::transport::{FRAME_OVERHEAD, HEADER_LEN};
         use smol::io::AsyncWriteExt;
         let link_key = LinkKey::new(&key, PATIENCE);

@@ -5,7 +5,7 @@ use crate::aead::Ring;
 use blvm_mesh_core::id::{LinkId, Standing};
 use blvm_mesh_core::link::datagram::serial::{self, Deframer};
 use blvm_mesh_core::link::datagram::{DatagramLimits, DatagramLink, Keys, LinkMemory, Role};
-use blvm_mesh_core::link::fragment::Lane;
+use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::link::packet_buffer::Growable;
 use blvm_mesh_core::wire::{Header, Kind};
 use secp256k1::{Keypair, PublicKey};

@@ -14,7 +14,8 @@ use blvm_mesh_core::link::datagram::terms::SESSIONS;
 use blvm_mesh_core::link::datagram::{
     DatagramLink, Event, Ignored, LinkMemory, LinkQuality, MEMORY_OVERHEAD, NotQueued, Role,
 };
-use blvm_mesh_core::link::fragment::{FragmentError, Lane};
+use blvm_mesh_core::link::fragment::FragmentError;
+use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::link::packet_buffer::Growable;
 use blvm_mesh_core::mesh::Priority;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};

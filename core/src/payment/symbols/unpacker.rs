@@ -1,13 +1,14 @@
 //! The symbols of a packed invoice, with what was left out put back.
 
-use crate::payment::bolt11::{HASH_SYMBOLS, TERMS_PREFIX, TIMESTAMP_SYMBOLS, tag};
+use super::field::{HASH_SYMBOLS, TERMS_PREFIX, TIMESTAMP_SYMBOLS, tag};
 
 /// Symbols of [`TERMS_PREFIX`] and 64 hex digits.
-pub(super) const TERMS_TEXT_SYMBOLS: usize = ((TERMS_PREFIX.len() + 64) * 8).div_ceil(5);
+pub(in crate::payment) const TERMS_TEXT_SYMBOLS: usize =
+    ((TERMS_PREFIX.len() + 64) * 8).div_ceil(5);
 
 /// Data that is worked out instead of read.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Splice {
+pub(in crate::payment) enum Splice {
     /// 32 bytes.
     Hash([u8; 32]),
     /// [`TERMS_PREFIX`] and the bytes in hex.
@@ -30,7 +31,7 @@ impl Splice {
     }
 
     /// The symbol at a place, with zero bits after the last byte.
-    pub(super) fn symbol(&self, i: usize) -> u8 {
+    pub(in crate::payment) fn symbol(&self, i: usize) -> u8 {
         let (at, shift) = (i * 5 / 8, i * 5 % 8);
         let pair = u16::from_be_bytes([self.byte(at), self.byte(at + 1)]);
         (pair >> (11 - shift) & 31) as u8
@@ -67,7 +68,7 @@ impl Place {
 
 impl<'a> Unpacker<'a> {
     /// Over packed symbols, with the data of each kind of field that is left out.
-    pub(super) fn new(
+    pub(in crate::payment) fn new(
         bytes: &'a [u8],
         payment_hash: Option<[u8; 32]>,
         description_hash: Option<[u8; 32]>,
