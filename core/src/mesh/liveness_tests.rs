@@ -60,9 +60,9 @@ fn a_slow_link_is_told_of_and_answered_in_its_own_time() {
     }
     w.run();
     let told = w.nodes[1].table().neighbours.get(lb).unwrap();
-    assert_eq!((told.max_packet, told.keepalive), (1000, 4 * SECOND));
+    assert_eq!((told.max_packet, told.liveness.theirs()), (1000, 4 * SECOND));
     let told = w.nodes[0].table().neighbours.get(la).unwrap();
-    assert_eq!((told.max_packet, told.keepalive), (65536, KEEPALIVE));
+    assert_eq!((told.max_packet, told.liveness.theirs()), (65536, KEEPALIVE));
     // The hellos are long ago.
     sent_at(&mut w, 10 * SECOND);
     let (to, payload, begin) = (w.id(0), std::vec![7; 10], w.now);

@@ -604,7 +604,7 @@ impl<M: Memory> Mesh<M> {
         }
         if self.wall.unix(self.now).is_none() {
             // Neighbours may wait for the time.
-            self.tables.routing.neighbours.iter_mut().for_each(|n| n.greet_at = 0);
+            self.tables.routing.neighbours.iter_mut().for_each(|n| n.liveness.greet_at(0));
         }
         self.wall.set(self.now, unix);
         self.wake_at(self.next_cleanup.max(self.now));

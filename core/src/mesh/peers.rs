@@ -10,28 +10,17 @@ use crate::payment::fee::Tariff;
 use crate::policy::allowance::Meter;
 use crate::policy::mode::MeshMode;
 use crate::routing::bad_payments::BadPayments;
+use crate::routing::liveness::Liveness;
 use crate::routing::metric::PERFECT_LINK;
 use crate::routing::neighbours::Neighbour;
 use crate::routing::owners::{PLAIN, RARE, WHOLE};
 use crate::routing::table::RoutingTable;
 use crate::tables::Memory;
-use crate::time::{MILLISECOND, Micros, SECOND};
+use crate::time::MILLISECOND;
 use crate::wire::hello::{self, FREE_CLASSES, Hello, Told};
 use crate::wire::route_error;
 use crate::wire::{Header, WireError};
 
-/// A hello is sent again after so many keep-alives, and after this time at the latest.
-const HELLO_EVERY: u64 = 120;
-const HELLO_AT_LATEST: Micros = 60 * SECOND;
-
-/// How long after a hello the next one comes from a node with this keep-alive;
-/// [`Micros::MAX`]: none comes.
-pub(super) fn hello_pause(keepalive: Micros) -> Micros {
-    match keepalive {
-        0 => Micros::MAX,
-        keepalive => keepalive.saturating_mul(HELLO_EVERY).min(HELLO_AT_LATEST).max(keepalive),
-    }
-}
 /// Checks of bad payments that a new owner begins with: what its handshake has cost. With fewer,
 /// a first mistake would stop what holds.
 const CHECKS_AT_FIRST: u64 = 4;
@@ -58,6 +47,7 @@ impl<M: Memory> Mesh<M> {
             max_packet: self.config.max_packet,
             keepalive: self.config.timing.keepalive,
         });
+        let ours_ms = u32::try_from(own.keepalive / MILLISECOND).unwrap_or(u32::MAX);
         let neighbour = Neighbour {
             link,
             node: peer,
@@ -69,16 +59,10 @@ impl<M: Memory> Mesh<M> {
             mode: MeshMode::BitcoinOnly,
             quality: PERFECT_LINK,
             measured: PERFECT_LINK,
-            keepalive: 0,
             own_max_packet: own.max_packet.min(self.config.max_packet),
-            own_keepalive_ms: u32::try_from(own.keepalive / MILLISECOND).unwrap_or(u32::MAX),
             free_full: false,
             paid_full: false,
-            heard: now,
-            sent: now,
-            greet_at: Micros::MAX,
-            owed: Micros::MAX,
-            overdue: Micros::MAX,
+            liveness: Liveness::new(now, ours_ms),
             owner,
             since: now,
             paid: false,
@@ -178,7 +162,8 @@ impl<M: Memory> Mesh<M> {
         let Some(n) = self.tables.routing.neighbours.get_mut(link) else { return };
         let quality = quality.max(PERFECT_LINK);
         if quality.abs_diff(n.measured) >= WORTH_A_HELLO {
-            (n.measured, n.greet_at) = (quality, now);
+            n.measured = quality;
+            n.liveness.greet_at(now);
             self.wake_at(now);
         }
     }
@@ -209,13 +194,8 @@ impl<M: Memory> Mesh<M> {
         let now = self.now;
         let Some(n) = self.tables.routing.neighbours.get_mut(link) else { return };
         let (missing, quality) = (!n.up, n.measured);
-        let (max_packet, keepalive_ms) = (n.own_max_packet, n.own_keepalive_ms);
-        let pause = match missing && keepalive_ms > 0 {
-            true => n.own_keepalive().max(self.config.timing.hop_round_trip),
-            false => hello_pause(n.own_keepalive()),
-        };
-        n.greet_at = now.saturating_add(pause);
-        let again = n.greet_at;
+        let (max_packet, keepalive_ms) = (n.own_max_packet, n.liveness.ours_ms());
+        let again = n.liveness.greet(now, missing, self.config.timing.hop_round_trip);
         self.wake_at(again);
         let issuers = self.config.payment.issuers.iter();
         let unix = self.wall.unix(self.now).and_then(|unix| u32::try_from(unix).ok());
@@ -277,10 +257,10 @@ impl<M: Memory> Mesh<M> {
         n.mode = hello.mode;
         n.tariff = hello.tariff;
         n.quality = hello.quality.max(PERFECT_LINK);
-        n.keepalive = u64::from(hello.keepalive_ms).saturating_mul(MILLISECOND);
+        n.liveness.set_theirs(hello.keepalive_ms);
         let (peer, was_up) = (n.node, core::mem::replace(&mut n.up, true));
         if !was_up {
-            n.greet_at = now.saturating_add(hello_pause(n.own_keepalive()));
+            n.liveness.greeted(now);
         }
         if hello.unix > 0 && self.config.clock_source == Some(peer) && !self.own_clock {
             self.set_wall(hello.unix.into());

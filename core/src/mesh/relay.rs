@@ -55,8 +55,7 @@ impl<M: Memory> Mesh<M> {
         let Some(neighbour) = self.tables.routing.neighbours.get_mut(link) else {
             return self.reject(Some(link), NetworkReason::LinkClosed, Remedy::Ignore);
         };
-        neighbour.heard = now;
-        neighbour.overdue = Micros::MAX;
+        neighbour.liveness.hear(now);
         let up = neighbour.up;
         if let Err(reason) = self.check_size(packet) {
             return self.reject(Some(link), reason, Remedy::Disconnect);

@@ -2,7 +2,6 @@
 
 use super::api::{Action, Event};
 use super::error::NetworkReason;
-use super::peers::hello_pause;
 use super::{Mesh, Pending};
 use crate::config::Timing;
 use crate::id::LinkId;
@@ -19,34 +18,13 @@ const HELLO_TIMEOUT: Micros = 10 * SECOND;
 /// The same where links are slow, in times of a request over a link and back: on a shared
 /// channel all neighbours may greet at once, and links made anew too early fill it for ever.
 const HELLO_ROUND_TRIPS: u64 = 16;
-/// How many times as long as a neighbour said its answer is waited for.
-const PATIENCE: u64 = 3;
-/// Part of a keep-alive for which something just heard stands for an answer. Whoever waits
-/// for one is owed one: what was heard so long ago was sent even longer ago.
-const RECENTLY: u64 = 2;
 /// Payments forgotten in one step, so that no step takes long.
 const CLEANUP_STEP: usize = 256;
 const CLEANUP_INTERVAL: Micros = 60 * SECOND;
 
-/// When a neighbour is given up if nothing more is heard of it.
-fn silent_at(n: &Neighbour, timing: &Timing) -> Micros {
-    let patience = match (n.up, n.keepalive) {
-        (false, _) => hello_timeout(timing),
-        (true, 0) => return Micros::MAX,
-        (true, keepalive) => hello_pause(keepalive).saturating_mul(PATIENCE),
-    };
-    n.heard.saturating_add(patience).min(n.overdue)
-}
-
 /// How long a neighbour may take to say hello.
 pub(super) fn hello_timeout(timing: &Timing) -> Micros {
     timing.hop_round_trip.saturating_mul(HELLO_ROUND_TRIPS).max(HELLO_TIMEOUT)
-}
-
-/// The neighbour must answer, from now on; until when.
-fn await_answer(n: &mut Neighbour, now: Micros) -> Micros {
-    n.overdue = now.saturating_add(n.keepalive.saturating_mul(PATIENCE));
-    n.overdue
 }
 
 impl<M: Memory> Mesh<M> {
@@ -69,9 +47,10 @@ impl<M: Memory> Mesh<M> {
     }
 
     fn next_due(&self) -> Micros {
+        let for_hello = hello_timeout(&self.config.timing);
         let neighbours = self.tables.routing.neighbours.iter();
         let neighbours =
-            neighbours.map(|n| silent_at(n, &self.config.timing).min(n.greet_at).min(n.owed)).min();
+            neighbours.map(|n| n.liveness.silent_at(n.up, for_hello).min(n.liveness.due())).min();
         let cleanup =
             self.tables.replay.next_expiry().is_some() && self.wall.unix(self.now).is_some();
         let times = [self.parked_until(), neighbours, self.tables.searches.next_due()];
@@ -79,34 +58,23 @@ impl<M: Memory> Mesh<M> {
         times.into_iter().flatten().chain(cleanup).min().unwrap_or(Micros::MAX)
     }
 
-    /// Something goes to a neighbour: no answer is owed to it any more. If it is a datagram,
-    /// it must answer, unless something was just heard of it: so it is learned early that the
-    /// link is dead. However much is sent after the first does not put that off; what shows
-    /// that the link is only slow does ([`Self::link_alive`]).
+    /// Something goes to a neighbour.
     pub(super) fn note_sent(&mut self, link: LinkId, datagram: bool) {
-        let now = self.now;
         let Some(n) = self.tables.routing.neighbours.get_mut(link) else { return };
-        (n.sent, n.owed) = (now, Micros::MAX);
-        let heard_recently = n.heard.saturating_add(n.keepalive / RECENTLY) > now;
-        if !datagram || n.keepalive == 0 || n.overdue != Micros::MAX || heard_recently {
-            return;
+        if let Some(overdue) = n.liveness.send(self.now, datagram) {
+            self.wake_at(overdue);
         }
-        let overdue = await_answer(n, now);
-        self.wake_at(overdue);
     }
 
     /// Bytes came on a link, though no whole packet did: its neighbour is there. It is owed a
     /// sign if they are part of a packet of its own. From one that has not said hello they
     /// count for nothing.
     pub(super) fn link_alive(&mut self, link: LinkId, incoming: bool) {
-        let now = self.now;
         self.absorb();
         let Some(n) = self.tables.routing.neighbours.get_mut(link).filter(|n| n.up) else {
             return;
         };
-        n.heard = now;
-        if n.overdue != Micros::MAX {
-            let overdue = await_answer(n, now);
+        if let Some(overdue) = n.liveness.hear_part(self.now) {
             self.wake_at(overdue);
         }
         if incoming {
@@ -114,16 +82,10 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    /// A datagram came from a neighbour, or part of one, which waits for a sign that it did,
-    /// unless it was just sent something.
+    /// A datagram came from a neighbour, or part of one, which waits for a sign that it did.
     pub(super) fn owe_answer(&mut self, link: LinkId) {
-        let now = self.now;
         let Some(n) = self.tables.routing.neighbours.get_mut(link) else { return };
-        let keepalive = n.own_keepalive();
-        let recently = n.sent.saturating_add(keepalive / RECENTLY) > now;
-        if keepalive > 0 && n.owed == Micros::MAX && !recently {
-            n.owed = now.saturating_add(keepalive);
-            let owed = n.owed;
+        if let Some(owed) = n.liveness.owe(self.now) {
             self.wake_at(owed);
         }
     }
@@ -156,7 +118,8 @@ impl<M: Memory> Mesh<M> {
     }
 
     fn drop_silent(&mut self) -> bool {
-        let is_silent = |n: &&Neighbour| silent_at(n, &self.config.timing) <= self.now;
+        let for_hello = hello_timeout(&self.config.timing);
+        let is_silent = |n: &&Neighbour| n.liveness.silent_at(n.up, for_hello) <= self.now;
         let silent = self.tables.routing.neighbours.iter().find(is_silent);
         let Some(link) = silent.map(|n| n.link) else { return false };
         let Some(gone) = self.tables.routing.remove_direct_peer(link) else { return false };
@@ -170,12 +133,10 @@ impl<M: Memory> Mesh<M> {
 
     fn keep_alive(&mut self) -> bool {
         let now = self.now;
-        let due = |n: &&Neighbour| n.greet_at.min(n.owed) <= now;
-        let due = self.tables.routing.neighbours.iter().find(due);
-        let Some((link, greet)) = due.map(|n| (n.link, n.greet_at <= now)) else {
-            return false;
-        };
-        if greet {
+        let due = |n: &&Neighbour| n.liveness.due() <= now;
+        let Some(n) = self.tables.routing.neighbours.iter().find(due) else { return false };
+        let link = n.link;
+        if n.liveness.is_hello_due(now) {
             self.greet(link);
         } else {
             let header = Header { kind: Kind::KeepAlive, flags: 0, hop_limit: 0, sequence: 0 };

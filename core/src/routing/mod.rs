@@ -4,6 +4,7 @@
 pub mod bad_payments;
 pub mod discovery;
 pub mod hearsay;
+pub mod liveness;
 pub mod metric;
 pub mod mirrors;
 pub mod neighbours;

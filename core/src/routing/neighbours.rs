@@ -1,12 +1,13 @@
 //! Neighbours: sorted by link, and found by the short form of their identity.
 
+use super::liveness::Liveness;
 use crate::config::fixed::NEIGHBOURS;
 use crate::id::{HopId, LinkId, NodeId, Standing};
 use crate::link::lane::Lane;
 use crate::payment::fee::Tariff;
 use crate::policy::mode::MeshMode;
 use crate::tables::{List, Memory};
-use crate::time::{MILLISECOND, Micros};
+use crate::time::Micros;
 use core::cmp::Reverse;
 
 /// A neighbour.
@@ -32,28 +33,14 @@ pub struct Neighbour {
     pub quality: u16,
     /// The same, as this node's end of the link has measured it.
     pub measured: u16,
-    /// How soon it answers a datagram, as it said; 0: whenever it likes.
-    pub keepalive: Micros,
     /// Largest packet that this node takes on the link, as told in hellos, in bytes.
     pub own_max_packet: u32,
-    /// How soon this node answers a datagram on the link, as told in hellos, in milliseconds.
-    pub own_keepalive_ms: u32,
     /// Whether the link's queue of free packets is full.
     pub free_full: bool,
     /// Whether the link's queue of paid packets is full.
     pub paid_full: bool,
-    /// When something was last received.
-    pub heard: Micros,
-    /// When something was last sent.
-    pub sent: Micros,
-    /// When it is sent a hello again.
-    pub greet_at: Micros,
-    /// When it must be sent something, because it sent a datagram; [`Micros::MAX`]: need
-    /// not be.
-    pub owed: Micros,
-    /// When it is taken for dead if it does not answer what it was sent;
-    /// [`Micros::MAX`]: nothing is to be answered.
-    pub overdue: Micros,
+    /// Whether it is there.
+    pub liveness: Liveness,
     /// The place of its allowances among all [owners](super::owners).
     pub owner: usize,
     /// Since when the link is there.
@@ -75,11 +62,6 @@ impl Neighbour {
 }
 
 impl Neighbour {
-    /// How soon this node answers a datagram on the link, in microseconds; 0: it need not.
-    pub fn own_keepalive(&self) -> Micros {
-        u64::from(self.own_keepalive_ms).saturating_mul(MILLISECOND)
-    }
-
     /// Whether the link's queue of this lane is full.
     pub fn is_full(&self, lane: Lane) -> bool {
         match lane {

@@ -272,6 +272,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::id::{LinkId, Standing};
     use crate::policy::mode::MeshMode;
+    use crate::routing::liveness::Liveness;
     use crate::tables::Fixed;
 
     const FREE: Tariff = Tariff { base_msat: 0, per_kib_msat: 0 };
@@ -292,16 +293,10 @@ pub(crate) mod tests {
             mode: MeshMode::Open,
             quality: 256,
             measured: 256,
-            keepalive: 0,
             own_max_packet: 0,
-            own_keepalive_ms: 0,
             free_full: false,
             paid_full: false,
-            heard: 0,
-            sent: 0,
-            greet_at: u64::MAX,
-            owed: Micros::MAX,
-            overdue: Micros::MAX,
+            liveness: Liveness::new(0, 0),
             owner: 0,
             since: 0,
             paid: false,

@@ -280,7 +280,7 @@ impl Core {
                         let bytes = [packet.head, tail].concat();
                         if paid {
                             let neighbour = self.mesh.table().neighbours.get(link);
-                            let keepalive = neighbour.map_or(0, |n| n.keepalive);
+                            let keepalive = neighbour.map_or(0, |n| n.liveness.theirs());
                             let patience = patience(bytes.len(), hops, keepalive);
                             self.repeats.keep(now, sequence, bytes.clone(), patience);
                         }

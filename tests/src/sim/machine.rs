@@ -98,7 +98,7 @@ impl Machine {
                 .table()
                 .neighbours
                 .iter()
-                .map(|n| (n.link, n.node, n.up, n.max_packet, n.quality, n.keepalive, (n.free_full, n.paid_full)))
+                .map(|n| (n.link, n.node, n.up, n.max_packet, n.quality, n.liveness.theirs(), (n.free_full, n.paid_full)))
                 .collect(),
             counts: [m.live_payments(), m.parked(), m.searches(), m.relayed_requests()],
             stats: Stats { control: 0, refused: 0, refused_payment: 0, refused_replay: 0, ..m.stats() },

@@ -15,7 +15,8 @@ use blvm_mesh_core::link::datagram::{
     DatagramLimits, DatagramLink, Keys, LinkMemory, MEMORY_OVERHEAD, Role,
 };
 use blvm_mesh_core::link::lane::Lane;
-use blvm_mesh_core::mesh::{Action, BoardMesh, Input, Tables};
+use blvm_mesh_core::mesh::owned::Input;
+use blvm_mesh_core::mesh::{Action, BoardMesh, Tables};
 use blvm_mesh_core::payment::lightning::LightningLimits;
 use blvm_mesh_core::payment::proof::PaymentProof;
 use blvm_mesh_core::payment::replay::ReplayPrevention;

@@ -163,8 +163,8 @@ pub(super) fn sight(mesh: &HostMesh, links: &Links, link: LinkId, now: Micros) -
     Some(Sight {
         taken: sent.bytes,
         queued: sent.waiting as u64,
-        heard: known.heard,
-        keepalive: known.keepalive,
+        heard: known.liveness.heard(),
+        keepalive: known.liveness.theirs(),
         slow: state.is_slow(),
         now,
     })
