@@ -48,7 +48,7 @@ pub mod fixed {
     /// Hops of a route that is remembered.
     pub const ROUTE_HOPS: usize = 16;
     /// Nodes of which it was heard where they are.
-    pub const HEARSAY: usize = 32;
+    pub const ROUTE_HINTS: usize = 32;
     /// Requests of others that are remembered.
     pub const RELAYED_REQUESTS: usize = 16;
     /// Own searches under way.
@@ -97,7 +97,7 @@ pub struct Capacities {
     pub route_hops: usize,
     /// Nodes of which it was heard where they are; a neighbour has an equal share of
     /// them. Full: as relayed requests.
-    pub hearsay: usize,
+    pub route_hints: usize,
     /// Requests of others that are remembered; a neighbour has an equal share
     /// of them. Full: the oldest of one that has more goes, else its own.
     pub relayed_requests: usize,
@@ -129,7 +129,7 @@ impl Capacities {
         shares: 16,
         routes: 4096,
         route_hops: MAX_HOPS,
-        hearsay: 4096,
+        route_hints: 4096,
         relayed_requests: 1024,
         searches: 256,
         accepted: 64,
@@ -149,7 +149,7 @@ impl Capacities {
         shares: fixed::SHARES,
         routes: fixed::ROUTES,
         route_hops: fixed::ROUTE_HOPS,
-        hearsay: fixed::HEARSAY,
+        route_hints: fixed::ROUTE_HINTS,
         relayed_requests: fixed::RELAYED_REQUESTS,
         searches: fixed::SEARCHES,
         accepted: fixed::ACCEPTED,

@@ -17,7 +17,7 @@ use blvm_mesh_core::wire::datagram::{Datagram, Emit};
 use blvm_mesh_core::wire::hello::{Hello, Told};
 use blvm_mesh_core::wire::route_error::{Cause, RouteError};
 use blvm_mesh_core::wire::route_reply::RouteReply;
-use blvm_mesh_core::wire::route_request::{ACCEPTED, HEARSAY, Hop, ROUTES, RouteRequest};
+use blvm_mesh_core::wire::route_request::{ACCEPTED, HINTS, Hop, ROUTES, RouteRequest};
 use blvm_mesh_core::wire::{Header, Kind};
 use document::{example, table};
 
@@ -64,7 +64,7 @@ fn datagram_with_proof() {
 fn route_request() {
     let (header, body) = parsed("RouteRequest", Kind::RouteRequest);
     let expected = RouteRequest {
-        flags: HEARSAY | ROUTES,
+        flags: HINTS | ROUTES,
         hop_limit: 0,
         sequence: 8,
         source: SOURCE.hop(),
@@ -109,7 +109,7 @@ fn route_request_for_payments() {
     let (header, body) = parsed("RouteRequest", Kind::RouteRequest);
     let plain = RouteRequest::parse(header, &body).unwrap();
     let (header, body) = parsed("RouteRequest for payments", Kind::RouteRequest);
-    assert_eq!(header.flags, HEARSAY | ROUTES | ACCEPTED);
+    assert_eq!(header.flags, HINTS | ROUTES | ACCEPTED);
     let [accepted, _] = accepted();
     let expected = RouteRequest { accepted: Some(accepted), ..plain };
     assert_eq!(RouteRequest::parse(header, &body), Ok(expected));
@@ -225,7 +225,7 @@ fn limits_are_those_of_the_configuration() {
         capacity(&|c| c.shares),
         capacity(&|c| c.routes),
         capacity(&|c| c.route_hops),
-        capacity(&|c| c.hearsay),
+        capacity(&|c| c.route_hints),
         same(ROUTES_PER_DESTINATION),
         capacity(&|c| c.relayed_requests),
         capacity(&|c| c.searches),

@@ -234,7 +234,7 @@ fn each_number(config: &mut Config, mut visit: impl FnMut(&mut u64) -> Option<()
         sizes.shares,
         sizes.routes,
         sizes.route_hops,
-        sizes.hearsay,
+        sizes.route_hints,
         sizes.relayed_requests,
         sizes.searches,
         sizes.payments,

@@ -93,8 +93,15 @@ pub fn config(data: &[u8]) -> bool {
     }
     let c = settings.config.capacities;
     assert!(c.seen.is_power_of_two());
-    let all =
-        [c.neighbours, c.routes, c.hearsay, c.relayed_requests, c.searches, c.payments, c.parked];
+    let all = [
+        c.neighbours,
+        c.routes,
+        c.route_hints,
+        c.relayed_requests,
+        c.searches,
+        c.payments,
+        c.parked,
+    ];
     assert!(all.iter().all(|room| *room > 0));
     assert!((1..=64).contains(&settings.shell.threads));
     assert!(settings.shell.queue_bytes >= settings.config.max_packet as usize);

@@ -3,6 +3,7 @@
 use blvm_mesh_core::config::{Capacities, MeshMode};
 use blvm_mesh_core::id::{LinkId, NodeId, Standing};
 use blvm_mesh_core::payment::fee::Tariff;
+use blvm_mesh_core::routing::liveness::Liveness;
 use blvm_mesh_core::routing::neighbours::Neighbour;
 use blvm_mesh_core::routing::table::{Confirmed, RoutingTable};
 use blvm_mesh_core::signature::Identity;
@@ -193,16 +194,10 @@ fn neighbour(link: u32, node: NodeId) -> Neighbour {
         mode: MeshMode::Open,
         quality: 256,
         measured: 256,
-        keepalive: 0,
         own_max_packet: 0,
-        own_keepalive_ms: 0,
         free_full: false,
         paid_full: false,
-        heard: 0,
-        sent: 0,
-        greet_at: u64::MAX,
-        owed: u64::MAX,
-        overdue: u64::MAX,
+        liveness: Liveness::new(0, 0),
         owner: 0,
         since: 0,
         paid: false,

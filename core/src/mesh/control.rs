@@ -15,7 +15,7 @@ use crate::tables::Memory;
 use crate::wire::Header;
 use crate::wire::route_error::{Cause, RouteError};
 use crate::wire::route_reply::{self, RouteReply};
-use crate::wire::route_request::{self, HEARSAY, Hop, ROUTES, RouteRequest};
+use crate::wire::route_request::{self, HINTS, Hop, ROUTES, RouteRequest};
 
 /// A rejection.
 type Refusal = (MeshError, Remedy);
@@ -191,7 +191,7 @@ impl<M: Memory> Mesh<M> {
         match towards {
             Some(Towards { link, left, heard }) => {
                 if heard {
-                    self.doubt_hearsay(request.destination, left);
+                    self.doubt_hint(request.destination, left);
                 }
                 request.hop_limit = left;
                 self.send_control(link, route_request::MAX_LEN, |out| request.write(out));
@@ -222,10 +222,10 @@ impl<M: Memory> Mesh<M> {
         {
             return Some(Towards { link: n.link, left: route.hops.len() as u8, heard: false });
         }
-        if request.flags & HEARSAY == 0 {
+        if request.flags & HINTS == 0 {
             return None;
         }
-        let (link, left) = self.tables.routing.hearsay.way_to(self.now, to)?;
+        let (link, left) = self.tables.routing.hints.way_to(self.now, to)?;
         let n = self.tables.routing.neighbours.get(link).filter(|n| n.up)?;
         (link != from && !travelled(n.node.hop())).then_some(Towards { link, left, heard: true })
     }
@@ -233,16 +233,16 @@ impl<M: Memory> Mesh<M> {
     /// The link on which a node was heard of, and how many links away. It must be heard of
     /// again soon to be believed any longer.
     #[inline(never)]
-    pub(super) fn follow_hearsay(&mut self, node: HopId) -> Option<(LinkId, u8)> {
-        let (link, distance) = self.tables.routing.hearsay.way_to(self.now, node)?;
+    pub(super) fn follow_hint(&mut self, node: HopId) -> Option<(LinkId, u8)> {
+        let (link, distance) = self.tables.routing.hints.way_to(self.now, node)?;
         self.tables.routing.neighbours.get(link).filter(|n| n.up)?;
-        self.doubt_hearsay(node, distance);
+        self.doubt_hint(node, distance);
         Some((link, distance))
     }
 
-    fn doubt_hearsay(&mut self, node: HopId, distance: u8) {
+    fn doubt_hint(&mut self, node: HopId, distance: u8) {
         let time = self.config.timing.hop_round_trip.saturating_mul(u64::from(distance));
-        self.tables.routing.hearsay.doubt(node, self.now.saturating_add(time));
+        self.tables.routing.hints.doubt(node, self.now.saturating_add(time));
     }
 
     /// Remembers that these nodes were heard of on a link, the neighbour first.
@@ -254,9 +254,9 @@ impl<M: Memory> Mesh<M> {
     fn hear_of(&mut self, link: LinkId, node: HopId, distance: u8) {
         let until = self.now.saturating_add(self.config.timing.route_lifetime);
         let routing = &mut self.tables.routing;
-        let share = routing.neighbours.share_of(self.config.capacities.hearsay);
+        let share = routing.neighbours.share_of(self.config.capacities.route_hints);
         if node != self.me.id().hop() && routing.neighbours.by_hop(node).is_none() {
-            routing.hearsay.note(self.now, node, link, distance, until, share);
+            routing.hints.note(self.now, node, link, distance, until, share);
         }
     }
 
@@ -493,7 +493,7 @@ impl<M: Memory> Mesh<M> {
         match error.cause {
             Cause::NextHopGone => {
                 self.tables.routing.remove_link(successor, error.reporter.hop(), error.next);
-                self.tables.routing.hearsay.doubt(error.destination.hop(), self.now);
+                self.tables.routing.hints.doubt(error.destination.hop(), self.now);
             }
             // What it asks for is more than was said when the route was found.
             Cause::AmountTooSmall => {

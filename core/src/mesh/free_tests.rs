@@ -216,8 +216,8 @@ fn requests_with_invented_hops_take_a_small_part_of_a_second() {
         w.nodes[1].receive_for_test(link, bytes, w.now);
     }
     let each = begun.elapsed() / 2_000;
-    std::println!("{each:?} each, with tables that are full: {}", w.nodes[1].hearsay());
-    assert_eq!(w.nodes[1].hearsay(), 4096);
+    std::println!("{each:?} each, with tables that are full: {}", w.nodes[1].route_hints());
+    assert_eq!(w.nodes[1].route_hints(), 4096);
     // Unoptimised; it was 10 ms.
     assert!(each < core::time::Duration::from_millis(3), "{each:?}");
 }

@@ -1,11 +1,11 @@
-//! Who answers when, who is given up, and what hearsay may do.
+//! Who answers when, who is given up, and what route hints may do.
 
 use super::test_world::{Outcome, Own};
 use super::*;
 use crate::config::MeshMode;
 use crate::tables::Boxed;
 use crate::time::{MILLISECOND, SECOND};
-use crate::wire::route_request::{HEARSAY, Hop, ROUTES, RouteRequest};
+use crate::wire::route_request::{HINTS, Hop, ROUTES, RouteRequest};
 use crate::wire::{HEADER_LEN, Header, Kind};
 use std::vec::Vec;
 
@@ -277,7 +277,7 @@ fn a_hello_that_was_lost_is_asked_for() {
 fn told(w: &World, source: HopId, sequence: u64) -> Vec<u8> {
     let hop = Hop { node: w.id(0).hop(), tariff: Default::default() };
     let request = RouteRequest {
-        flags: HEARSAY | ROUTES,
+        flags: HINTS | ROUTES,
         hop_limit: 0,
         sequence,
         source,
@@ -294,7 +294,7 @@ fn told(w: &World, source: HopId, sequence: u64) -> Vec<u8> {
 }
 
 #[test]
-fn hearsay_saves_a_flood_and_a_lie_in_it_only_costs_time() {
+fn a_hint_saves_a_flood_and_a_false_one_only_costs_time() {
     // 0 - 1 - 2 - 3 - 4, and 1 - 5: the liar, who says that 4 is behind him.
     let mut w = line(6);
     w.cut(4, 5);
@@ -307,7 +307,7 @@ fn hearsay_saves_a_flood_and_a_lie_in_it_only_costs_time() {
     lie[at..at + 8].copy_from_slice(&w.id(5).hop().0);
     assert!(crate::wire::header::complete(&mut lie));
     w.receive(1, World::link(1, 5), lie);
-    assert_eq!(w.nodes[1].hearsay(), 1);
+    assert_eq!(w.nodes[1].route_hints(), 1);
     // The liar drops whatever comes.
     w.lose(1, 5);
     send(&mut w, to, 10);

@@ -136,7 +136,7 @@ pub struct Resources {
     /// Their bytes.
     pub parked_bytes: usize,
     /// Nodes of which it was heard where they are.
-    pub hearsay: usize,
+    pub route_hints: usize,
     /// Requests of others that are remembered.
     pub relayed_requests: usize,
     /// Own searches under way.
@@ -490,7 +490,7 @@ impl<M: Memory> Mesh<M> {
             owners: self.tables.routing.owners.len(),
             parked: self.parked(),
             parked_bytes: self.parked_bytes(),
-            hearsay: self.hearsay(),
+            route_hints: self.route_hints(),
             relayed_requests: self.relayed_requests(),
             searches: self.searches(),
             control_left: self.tables.work.left(0, of_all, now),
@@ -534,8 +534,8 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// Nodes now of which it was heard where they are.
-    pub fn hearsay(&self) -> usize {
-        self.tables.routing.hearsay.len()
+    pub fn route_hints(&self) -> usize {
+        self.tables.routing.hints.len()
     }
 
     /// What it takes to send `bytes` of payload to a node by the best route that

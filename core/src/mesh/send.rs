@@ -13,7 +13,7 @@ use crate::tables::{List, Memory};
 use crate::wire::Header;
 use crate::wire::accepted::Accepted;
 use crate::wire::datagram::{self, Datagram, Emit, Signed};
-use crate::wire::route_request::{self, HEARSAY, Hops, ROUTES, RouteRequest};
+use crate::wire::route_request::{self, HINTS, Hops, ROUTES, RouteRequest};
 
 impl<M: Memory> Mesh<M> {
     /// Sends a datagram, or parks it until a route is found.
@@ -224,7 +224,7 @@ impl<M: Memory> Mesh<M> {
         let (now, number) = (self.now, self.rng.u64());
         // Who has a route already wants to know whether there is a better one.
         let heard = match self.tables.routing.find_route(&to, now) {
-            None => self.follow_hearsay(to.hop()),
+            None => self.follow_hint(to.hop()),
             Some(_) => near.map(|link| (link, 0)),
         };
         let far = heard.map_or(0, |(_, distance)| distance);
@@ -236,9 +236,9 @@ impl<M: Memory> Mesh<M> {
             search.width = WIDEST;
         }
         match heard {
-            None => self.ask_ring(to, self.config.timing.first_ring, number, HEARSAY | ROUTES),
+            None => self.ask_ring(to, self.config.timing.first_ring, number, HINTS | ROUTES),
             Some((link, distance)) => {
-                let request = self.request(to, distance, number, HEARSAY | ROUTES);
+                let request = self.request(to, distance, number, HINTS | ROUTES);
                 self.send_control(link, route_request::MAX_LEN, |out| request.write(out));
             }
         }

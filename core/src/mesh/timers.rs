@@ -10,7 +10,7 @@ use crate::routing::discovery::{WIDEST, wider};
 use crate::routing::neighbours::Neighbour;
 use crate::tables::Memory;
 use crate::time::{MILLISECOND, Micros, SECOND};
-use crate::wire::route_request::{HEARSAY, ROUTES};
+use crate::wire::route_request::{HINTS, ROUTES};
 use crate::wire::{HEADER_LEN, Header, Kind, Writer};
 
 /// How long a neighbour may take to say hello at least.
@@ -112,7 +112,7 @@ impl<M: Memory> Mesh<M> {
             let _ = search.numbers.push(number);
             search.until = now.saturating_add(span.max(1));
         }
-        let flags = if wider >= WIDEST { 0 } else { HEARSAY | ROUTES };
+        let flags = if wider >= WIDEST { 0 } else { HINTS | ROUTES };
         self.ask_ring(to, wider, number, flags);
         true
     }

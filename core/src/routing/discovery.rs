@@ -16,7 +16,7 @@ pub struct Search {
     /// who knew the next one could use it first, in this node's name.
     pub numbers: heapless::Vec<u64, RINGS>,
     /// Width of the latest ring, in links; for the first request, which may follow
-    /// hearsay, no more than the configured one.
+    /// route hints, no more than the configured one.
     pub width: u8,
     /// When the latest ring is given up.
     pub until: Micros,

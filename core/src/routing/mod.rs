@@ -3,7 +3,7 @@
 
 pub mod bad_payments;
 pub mod discovery;
-pub mod hearsay;
+pub mod hints;
 pub mod liveness;
 pub mod metric;
 pub mod mirrors;

@@ -1,6 +1,6 @@
 //! Routes: how to reach nodes that are not neighbours, and what it costs.
 
-use super::hearsay::Hearsay;
+use super::hints::RouteHints;
 use super::metric;
 use super::mirrors::Mirrors;
 use super::neighbours::{Neighbour, Neighbours};
@@ -95,7 +95,7 @@ pub struct RoutingTable<M: Memory> {
     routes: M::List<Entry<M>, ROUTES>,
     route_hops: usize,
     /// Where others are said to be.
-    pub hearsay: Hearsay<M>,
+    pub hints: RouteHints<M>,
     /// Allowances of neighbours, also of those that left.
     pub owners: Owners<M>,
     /// What neighbours take free.
@@ -108,7 +108,7 @@ impl<M: Memory> RoutingTable<M> {
         neighbours: Neighbours::EMPTY,
         routes: M::List::EMPTY,
         route_hops: 0,
-        hearsay: Hearsay::EMPTY,
+        hints: RouteHints::EMPTY,
         owners: Owners::EMPTY,
         mirrors: Mirrors::EMPTY,
     };
@@ -118,7 +118,7 @@ impl<M: Memory> RoutingTable<M> {
         self.neighbours.set_capacity(c.neighbours);
         self.routes.set_capacity(c.routes);
         self.route_hops = c.route_hops.min(MAX_HOPS);
-        self.hearsay.prepare(c.hearsay, c.neighbours, secret);
+        self.hints.prepare(c.route_hints, c.neighbours, secret);
         self.owners.set_capacity(c.owners, c.shares);
         self.mirrors.set_capacity(c.neighbours, c.shares);
     }
@@ -132,7 +132,7 @@ impl<M: Memory> RoutingTable<M> {
     /// Takes a neighbour out, and keeps its routes: it has another link.
     pub fn remove_link_of_peer(&mut self, link: crate::id::LinkId) -> Option<Neighbour> {
         let gone = self.neighbours.remove(link)?;
-        self.hearsay.forget_link(link);
+        self.hints.forget_link(link);
         self.mirrors.forget(link);
         self.owners.leave(gone.owner);
         Some(gone)

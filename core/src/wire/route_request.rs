@@ -13,7 +13,7 @@
 //! Numbers of variable length are Bitcoin Core's VARINT (serialize.h).
 //!
 //! The header's sequence is the request's number, its hop limit the width of the ring
-//! that is left. Flags: 1 ([`HEARSAY`]), 2 ([`ROUTES`]), 4 ([`ACCEPTED`]).
+//! that is left. Flags: 1 ([`HINTS`]), 2 ([`ROUTES`]), 4 ([`ACCEPTED`]).
 //!
 //! Eight bytes name a node as well as in data packets: the reply is signed by the whole
 //! identity.
@@ -25,7 +25,7 @@ use crate::id::HopId;
 use crate::tariff::Tariff;
 
 /// Flag: a node that has heard where the destination is sends the request only there.
-pub const HEARSAY: u8 = 1;
+pub const HINTS: u8 = 1;
 /// Flag: a node that has a route to the destination sends the request only along it.
 pub const ROUTES: u8 = 2;
 /// Flag: the packet collects, or tells, which payments every node on the route accepts.
@@ -100,7 +100,7 @@ pub(super) fn put_accepted(w: &mut Writer<'_>, accepted: &Option<Accepted>) -> u
 /// A route request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteRequest {
-    /// [`HEARSAY`] and [`ROUTES`], or less; [`ACCEPTED`] stands with the field `accepted`.
+    /// [`HINTS`] and [`ROUTES`], or less; [`ACCEPTED`] stands with the field `accepted`.
     pub flags: u8,
     /// Rings left: links that it may still cross after the receiver.
     pub hop_limit: u8,
@@ -130,7 +130,7 @@ impl RouteRequest {
         if kind != Kind::RouteRequest {
             return Err(WireError::OtherKind);
         }
-        if flags & !(HEARSAY | ROUTES | ACCEPTED) != 0 {
+        if flags & !(HINTS | ROUTES | ACCEPTED) != 0 {
             return Err(WireError::Flags(flags));
         }
         let mut r = Reader::new(body);

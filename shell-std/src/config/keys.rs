@@ -129,8 +129,8 @@ keys! {
         owners: u32, "neighbours, also gone, whose allowances are remembered"
             => config.capacities.owners, from 1 to 65_536;
         routes: u32, "routes remembered" => config.capacities.routes, from 1 to 1_000_000;
-        hearsay: u32, "reachability hints kept, one per node heard of"
-            => config.capacities.hearsay, from 1 to 1_000_000;
+        route_hints: u32, "hints kept of where nodes are, one per node heard of"
+            => config.capacities.route_hints, from 1 to 1_000_000;
         relayed_requests: u32, "route requests of others remembered"
             => config.capacities.relayed_requests, from 1 to 1_000_000;
         searches: u32, "own searches at once" => config.capacities.searches, from 1 to 65_536;

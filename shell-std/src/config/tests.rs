@@ -75,7 +75,7 @@ fn samples() -> Vec<(&'static str, String, String)> {
                 | "limits.searches"
                 | "limits.parked"
                 | "limits.routes"
-                | "limits.hearsay"
+                | "limits.route_hints"
                 | "limits.relayed_requests"
                 | "timing.reconnect_min_ms" => "77".into(),
                 "limits.max_packet" => "5000".into(),
@@ -145,7 +145,7 @@ fn values_arrive_where_they_belong() {
          plain_rate = 27\nplain_burst = 28\nrare_rate = 29\nrare_burst = 30\n\
          per_prefix = 31\nowners = 32\nbad_payments_rate = 12\n\
          bad_payments_burst = 13\nneighbours = 6\nroutes = 7\n\
-         hearsay = 18\nrelayed_requests = 8\nsearches = 9\npayments = 10\nparked = 11\nseen = 16\n\
+         route_hints = 18\nrelayed_requests = 8\nsearches = 9\npayments = 10\nparked = 11\nseen = 16\n\
          parked_bytes = 6000\nqueue_bytes = 3001\ninbox_bytes = 3002\nstore_cache_bytes = 14\n\
          [timing]\nkeepalive_ms = 15\nhop_round_trip_ms = 16\nfirst_ring = 17\n\
          route_lifetime_ms = 18\nverify_timeout_ms = 19\nhandshake_timeout_ms = 20\n\
@@ -171,7 +171,7 @@ fn values_arrive_where_they_belong() {
     assert_eq!((c.bad_payments.rate, c.bad_payments.burst), (12, 13));
     let k = c.capacities;
     assert_eq!((k.neighbours, k.routes, k.relayed_requests, k.searches), (6, 7, 8, 9));
-    assert_eq!(k.hearsay, 18);
+    assert_eq!(k.route_hints, 18);
     assert_eq!((k.payments, k.parked, k.seen, k.parked_bytes), (10, 11, 16, 6000));
     let t = c.timing;
     assert_eq!((t.keepalive, t.hop_round_trip, t.first_ring), (15_000, 16_000, 17));

@@ -9,7 +9,7 @@ use blvm_mesh_core::tariff::Tariff;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 use blvm_mesh_core::wire::hello::{self, Hello, Told};
 use blvm_mesh_core::wire::route_reply::{self, RouteReply};
-use blvm_mesh_core::wire::route_request::{self, HEARSAY, Hop, ROUTES, RouteRequest};
+use blvm_mesh_core::wire::route_request::{self, HINTS, Hop, ROUTES, RouteRequest};
 use blvm_mesh_tests::rng::Rng;
 use secp256k1::{Keypair, Secp256k1, SecretKey};
 use std::time::{Duration, Instant};
@@ -165,7 +165,7 @@ impl World {
             travelled.push(Hop { node: me.hop(), tariff });
         }
         let request = RouteRequest {
-            flags: HEARSAY | ROUTES,
+            flags: HINTS | ROUTES,
             hop_limit: further,
             sequence,
             source,

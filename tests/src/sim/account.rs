@@ -68,7 +68,7 @@ pub struct Account {
 
 /// Names of the tables in [`Account::peaks`].
 pub const TABLES: [&str; 7] =
-    ["payments", "parked", "routes", "neighbours", "searches", "relayed_requests", "hearsay"];
+    ["payments", "parked", "routes", "neighbours", "searches", "relayed_requests", "route_hints"];
 
 fn print(from: &NodeId, payload: &[u8]) -> u64 {
     let mut h = SipHasher13::new();

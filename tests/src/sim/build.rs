@@ -32,7 +32,7 @@ fn host_tables(nodes: usize, neighbours: usize) -> Capacities {
         owners: 128,
         shares: 4,
         routes: 96,
-        hearsay: 128,
+        route_hints: 128,
         relayed_requests: 128,
         searches: 8,
         parked: 16,
@@ -150,7 +150,7 @@ impl Plan {
         if rng.one_in(2) {
             let tables = &mut c.capacities;
             tables.routes = rng.within(1, 8) as usize;
-            tables.hearsay = rng.within(0, 16) as usize;
+            tables.route_hints = rng.within(0, 16) as usize;
             tables.relayed_requests = rng.within(1, 16) as usize;
             tables.searches = rng.within(1, 4) as usize;
             tables.payments = rng.pick(&[0, 1, 2, 4, 128, 128, 128]);

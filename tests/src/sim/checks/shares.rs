@@ -144,7 +144,7 @@ impl World {
         let c = node.config.capacities;
         let used = crate::either!(&node.machine, m => [
             m.live_payments(), m.parked(), m.table().routes().len(),
-            m.table().neighbours.len(), m.searches(), m.relayed_requests(), m.hearsay(),
+            m.table().neighbours.len(), m.searches(), m.relayed_requests(), m.route_hints(),
         ]);
         let most = [
             c.payments,
@@ -153,7 +153,7 @@ impl World {
             c.neighbours,
             c.searches,
             c.relayed_requests,
-            c.hearsay,
+            c.route_hints,
         ];
         assert!(used.iter().zip(most).all(|(u, m)| *u <= m), "I6: node {n}: {used:?} of {most:?}");
         self.account.peaks.iter_mut().zip(used).for_each(|(peak, used)| *peak = used.max(*peak));

@@ -1,10 +1,10 @@
-//! Where nodes are, as requests and replies that came by tell without proof.
+//! Route hints: where nodes are, as requests and replies that came by tell without proof.
 //!
-//! It saves floods and decides nothing else: the first request of a search goes where the
-//! destination was heard of, and only there. What is said here may be a lie, so it never
-//! makes a route, and further requests of the search do not follow it.
+//! They save floods and decide nothing else: the first request of a search goes where the
+//! destination was heard of, and only there. A hint may be false, so it never makes a route,
+//! and further requests of the search do not follow it.
 
-use crate::config::fixed::{HEARSAY, NEIGHBOURS};
+use crate::config::fixed::{NEIGHBOURS, ROUTE_HINTS};
 use crate::id::{HopId, LinkId};
 use crate::tables::Memory;
 use crate::tables::by_link::{ByLink, Key};
@@ -17,14 +17,14 @@ struct Heard {
     until: Micros,
 }
 
-/// Nodes that are not neighbours.
-pub struct Hearsay<M: Memory>(ByLink<M, Heard, HEARSAY, NEIGHBOURS>);
+/// Hints about nodes that are not neighbours.
+pub struct RouteHints<M: Memory>(ByLink<M, Heard, ROUTE_HINTS, NEIGHBOURS>);
 
 const fn key(node: HopId) -> Key {
     [u64::from_le_bytes(node.0), 0]
 }
 
-impl<M: Memory> Hearsay<M> {
+impl<M: Memory> RouteHints<M> {
     /// An empty table without room.
     pub const EMPTY: Self = Self(ByLink::EMPTY);
 
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn what_is_nearer_or_newer_counts() {
-        let mut h = Hearsay::<Fixed>::EMPTY;
+        let mut h = RouteHints::<Fixed>::EMPTY;
         h.prepare(8, 4, [1; 16]);
         h.note(0, node(1), LinkId(1), 5, 100, 8);
         h.note(10, node(1), LinkId(2), 6, 110, 8);
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn what_was_followed_in_vain_is_forgotten() {
-        let mut h = Hearsay::<Fixed>::EMPTY;
+        let mut h = RouteHints::<Fixed>::EMPTY;
         h.prepare(8, 4, [1; 16]);
         h.note(0, node(1), LinkId(1), 5, 100, 8);
         h.doubt(node(1), 20);
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_talkative_neighbour_displaces_only_what_it_said() {
-        let mut h = Hearsay::<Fixed>::EMPTY;
+        let mut h = RouteHints::<Fixed>::EMPTY;
         h.prepare(8, 4, [1; 16]);
         for n in 0..4 {
             h.note(0, node(n), LinkId(1), 2, 1000, 4);
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_newcomer_displaces_what_is_beyond_a_share_and_not_what_a_quiet_neighbour_said() {
-        let mut h = Hearsay::<Fixed>::EMPTY;
+        let mut h = RouteHints::<Fixed>::EMPTY;
         h.prepare(8, 4, [1; 16]);
         for n in 0..2 {
             h.note(0, node(n), LinkId(1), 2, 1000, 4);
