@@ -143,15 +143,22 @@ fn large_blocks_of_a_real_node_all_arrive() {
         peer.say(NetworkMessage::GetData(vec![Inventory::WitnessBlock(hash)]));
         let hex = hex::encode(&peer.hear("block").bytes);
         assert!(hex.len() > 2 * WITNESS);
-        let send = json!({"destination": destination, "data_hex": hex});
-        // Where there is no room the answer says so, and the same is asked again.
-        while let Err(error) = a.call("meshsendpacket", send.clone()) {
+        // While somebody waits, what a relay had no allowance left for is sent anew: on a busy
+        // machine a block may reach it right behind the one before.
+        let send = json!({"destination": destination, "data_hex": hex, "wait_ms": 10_000});
+        // Where there is no room here the answer says so, and the same is asked again.
+        let fate = loop {
+            let error = match a.call("meshsendpacket", send.clone()) {
+                Ok(fate) => break fate,
+                Err(error) => error,
+            };
             no_room += 1;
             let why = error["message"].as_str().unwrap_or_default();
             assert!(why.contains("at the earliest"), "block {}: {error}", sent.len());
             assert!(start.elapsed().as_secs() < 60, "block {}: {error}", sent.len());
             std::thread::sleep(Duration::from_millis(100));
-        }
+        };
+        assert_eq!(fate["stopped"], Value::Null, "block {}", sent.len());
         sent.push(hex);
     }
     let all_sent = start.elapsed();
@@ -160,7 +167,7 @@ fn large_blocks_of_a_real_node_all_arrive() {
     let all_came = start.elapsed();
     println!("{} arrived in {all_came:.1?}", came.len());
     let refused = relay.call("getstats", json!({})).unwrap()["refused"].take();
-    assert_eq!((came.len(), refused), (BLOCKS, json!({})), "arrived, and refused by the relay");
+    assert_eq!(came.len(), BLOCKS, "the relay refused {refused}");
     // Nobody may have more at once than the burst, and then the rate.
     let bytes = BLOCKS * WITNESS;
     let least = (bytes as u64 - FREE_BURST) as f64 / FREE_RATE as f64;
