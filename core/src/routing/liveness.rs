@@ -96,7 +96,7 @@ impl Liveness {
     /// longer. Returns until when, if it owes anything.
     pub fn hear_part(&mut self, now: Micros) -> Option<Micros> {
         self.heard = now;
-        (self.overdue != Micros::MAX).then(|| self.await_answer(now))
+        self.awaits_answer().then(|| self.await_answer(now))
     }
 
     /// Something was sent, so nothing is owed to the neighbour any more. A datagram it must
@@ -105,10 +105,15 @@ impl Liveness {
     pub fn send(&mut self, now: Micros, datagram: bool) -> Option<Micros> {
         (self.sent, self.owed) = (now, Micros::MAX);
         let heard_recently = self.heard.saturating_add(self.theirs / RECENTLY) > now;
-        if !datagram || self.theirs == 0 || self.overdue != Micros::MAX || heard_recently {
+        if !datagram || self.theirs == 0 || self.awaits_answer() || heard_recently {
             return None;
         }
         Some(self.await_answer(now))
+    }
+
+    /// Whether the neighbour owes an answer.
+    pub fn awaits_answer(&self) -> bool {
+        self.overdue != Micros::MAX
     }
 
     fn await_answer(&mut self, now: Micros) -> Micros {

@@ -2,8 +2,8 @@
 
 use super::egress::*;
 use super::memory::{Budget, Share};
-use blvm_mesh_core::link::fragment::Lane;
 use blvm_mesh_core::link::joiner::{Joiner, Packet};
+use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::link::packet_buffer::Growable;
 use blvm_mesh_core::link::transport::{FRAME_OVERHEAD, HEADER_LEN};
 use blvm_mesh_core::mesh::Priority;

@@ -18,7 +18,7 @@ fn a_link_whose_answer_waits_for_a_busy_engine_is_not_silent() {
         // The answer comes a keep-alive later, and is waited for three times as long.
         let patience = 3 * a.handle().settings().config.timing.keepalive;
         let busy = move |engine: &mut engine::Engine| {
-            let awaited = engine.mesh.table().neighbours.iter().all(|n| n.overdue != Micros::MAX);
+            let awaited = engine.mesh.table().neighbours.iter().all(|n| n.liveness.awaits_answer());
             std::thread::sleep(Duration::from_micros(2 * patience));
             awaited
         };
