@@ -182,9 +182,14 @@ def rows(text, title):
 def check_page():
     text = (SOURCES / "docs" / "ARCHITECTURE.md").read_text()
     bad, root = [], SOURCES / "shell-std" / "src" / "node"
-    named = [sorted(re.findall(r"`(\w+)(?:/|\.rs)`", row[1])) for row in rows(text, "## The std node")]
-    if named[::-1] != [sorted(floor) for floor in NODE]:
-        bad.append("ARCHITECTURE.md: the floors of the std node are others")
+    for title, floors in [("## Rooms", CORE), ("## The std node", NODE)]:
+        named = {}
+        for floor, room, _ in rows(text, title):
+            named.setdefault(int(floor), []).extend(re.findall(r"`(\w+)(?:/|\.rs)`", room))
+        if {n: sorted(names) for n, names in named.items()} != {
+            n: sorted(floor) for n, floor in enumerate(floors, 1)
+        }:
+            bad.append(f"ARCHITECTURE.md: the floors under '{title}' differ from the tree")
     way = [row[0].strip("`") for row in rows(text, "The way of a packet")]
     if not 1 < len(way) <= LONGEST_WAY:
         bad.append(f"ARCHITECTURE.md: the way of a packet has {len(way)} files")

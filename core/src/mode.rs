@@ -3,7 +3,7 @@
 use core::fmt;
 use core::str::FromStr;
 
-/// What a node lets through (DESIGN section 5).
+/// What a node lets through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]

@@ -1,6 +1,5 @@
-//! No heap allocation on the relay path (DESIGN section 10), counted: for what is
-//! relayed and for what is refused, and on a datagram link in fixed memory. Only the first payment takes memory: that of its
-//! whole table.
+//! No heap allocation on the relay path, counted: for what is relayed, for what is refused,
+//! and on a datagram link in fixed memory. Only the first payment allocates: its whole table.
 
 use blvm_mesh_core::link::aead::RustCrypto;
 use blvm_mesh_core::link::datagram::{

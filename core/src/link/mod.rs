@@ -1,4 +1,4 @@
-//! Links: bytes to and from one neighbour (DESIGN section 3). Those over streams are
+//! Links: bytes to and from one neighbour. Those over streams are
 //! here; those over lines that lose frames are in [`datagram`].
 //!
 //! [`Link`] carries out the handshake of BOLT 8 and then turns received bytes into

@@ -57,8 +57,8 @@ struct Learnt {
 }
 
 impl<M: Memory> Mesh<M> {
-    /// Checks the payment in a datagram, all rules of DESIGN section 6, and
-    /// books it. Until everything held, nothing is changed.
+    /// Checks the payment in a datagram against all rules of docs/PROTOCOL.md ("Which payments
+    /// are accepted") and books it. Nothing changes until every check has passed.
     pub(super) fn check_payment(
         &mut self,
         link: Option<LinkId>,

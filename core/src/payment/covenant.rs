@@ -1,6 +1,5 @@
-//! Payment by a BIP 119 template (DESIGN section 6, "Covenant"): one transaction
-//! that is already funded, that nothing but itself can spend the funds of, and
-//! that pays every party of the route its share.
+//! Payment by a BIP 119 template: one transaction, already funded, whose funds nothing else
+//! can spend, and that pays every party of the route its share.
 //!
 //! The template's outputs from `output_index` on belong to the intermediates in
 //! travel order, then to the destination, then, unless that one is the terms

@@ -1,5 +1,4 @@
-//! What a relay asks for, and how one payment is divided among its parties
-//! (DESIGN section 6, "Split").
+//! What a relay charges, and how one payment is divided among its parties.
 //!
 //! 60 % to the destination, 30 % to the intermediates in equal parts, 10 % to
 //! the source; with no intermediate their 30 % returns to the source. Each

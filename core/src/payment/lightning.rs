@@ -1,11 +1,12 @@
-//! Whether a Lightning proof of payment is good here (DESIGN section 6, rules 1 to 5).
+//! Whether a Lightning proof of payment is valid here: rules 1 to 5 of docs/PROTOCOL.md,
+//! "Which payments are accepted".
 //!
-//! In two steps, so that a relay can look into its tables between them:
-//! [`LightningProof::check`] does all that takes hashes only and gives what was
-//! signed; [`Checked::verify_signature`] does the one expensive thing. Until that
+//! In two steps, so that a relay can consult its tables between them:
+//! [`LightningProof::check`] does everything that takes only hashes and returns what was
+//! signed; [`Checked::verify_signature`] does the one expensive step. Until that
 //! has succeeded anybody may have made the proof up, and nothing may change
 //! because of it. Rules 6 and 7 (the packet's signature, replay) and the tariff
-//! are the caller's.
+//! are left to the caller.
 
 use super::bolt11::{Bolt11Error, Invoice, InvoiceSignature};
 use super::packed::{IssuerHint, PackedError, PackedProof};

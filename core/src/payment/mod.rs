@@ -1,4 +1,5 @@
-//! Proofs of payment, checked offline (DESIGN section 6).
+//! Proofs of payment, checked offline. The rules are in docs/PROTOCOL.md, "Which payments
+//! are accepted".
 
 pub mod bolt11;
 pub mod covenant;

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 /// Version of the 60/30/10 split that this crate computes.
 pub const SPLIT_VERSION: u8 = 1;
 
-/// The terms of one payment (DESIGN section 6, rule 5).
+/// The terms that a payment commits to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms<'a> {
     /// Network on which the payment is made.

@@ -5,7 +5,7 @@ use super::reason::{Reason, Unrecognised};
 use super::{bitcoin, stratum, stratum_tlv};
 use crate::id::Network;
 
-/// First bytes of every mesh packet (DESIGN section 4).
+/// First bytes of every mesh packet.
 pub const MESH_MAGIC: [u8; 4] = *b"MESH";
 
 /// Protocol of a payload.

@@ -1,7 +1,7 @@
-//! What goes free and what pays (DESIGN section 5).
+//! What goes free and what pays.
 //!
-//! [`mode`] decides, [`detect`] tells the protocol of a payload with one file
-//! per protocol behind it, [`quota`] bounds what the free lane may carry.
+//! [`mode`] decides, [`detect`] names the protocol of a payload, with one file
+//! per protocol behind it, and [`allowance`] bounds what the free lane may carry.
 
 pub mod allowance;
 pub mod detect;

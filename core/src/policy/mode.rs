@@ -112,7 +112,7 @@ impl RoutingPolicyEngine {
         detect::classify(payload, scope)
     }
 
-    /// What becomes of a payload of this protocol (the table of DESIGN section 5).
+    /// Whether a payload of this protocol goes free, must pay or is refused, by the node's mode.
     pub const fn determine_policy(&self, protocol: DetectedProtocol) -> RoutingPolicy {
         use DetectedProtocol as P;
         match (protocol, self.config.mode) {

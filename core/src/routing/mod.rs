@@ -1,5 +1,4 @@
-//! Who is a neighbour, how to reach the others, and what was here before
-//! (DESIGN section 7).
+//! Neighbours, routes to other nodes, and what has passed through here before.
 
 pub mod bad_payments;
 pub mod discovery;

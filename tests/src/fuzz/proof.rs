@@ -1,5 +1,5 @@
-//! Proofs of payment as a relay checks them: what passes is what the rules of
-//! DESIGN section 6 ask for, read by LDK.
+//! Proofs of payment as a relay checks them: what passes keeps the rules of
+//! docs/PROTOCOL.md, as LDK reads the invoice.
 
 use super::Choices;
 use super::bolt11::signer;

@@ -3,7 +3,7 @@
 //!
 //! [`World`] holds the nodes, the wires or the radio, and one queue of events
 //! ordered by time. Whatever a node is given goes through [`World::input`], and
-//! every answer is held against the invariants of DESIGN section 8 by `checks`.
+//! every answer is held against the invariants of docs/ARCHITECTURE.md by `checks`.
 //! A [`Plan`] says what a world is like; [`Plan::run`] lives it.
 
 mod account;

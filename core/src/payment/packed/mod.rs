@@ -301,7 +301,7 @@ mod tests {
         Ok(())
     }
 
-    /// The budget of DESIGN section 4; also for the greatest amount, time and
+    /// 200 bytes are the budget of a Lightning proof, also for the greatest amount, time and
     /// lifetime that make sense (ten thousand bitcoin, 35 bits, a month), with the
     /// payee's key.
     #[test]

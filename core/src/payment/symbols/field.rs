@@ -1,7 +1,7 @@
 //! What is known of an invoice's fields (BOLT 11) without reading it.
 
 /// What a text description begins with when it commits to payment terms; 64 hex
-/// digits follow, and nothing else (DESIGN section 6, rule 5).
+/// digits follow, and nothing else.
 pub const TERMS_PREFIX: &[u8; 10] = b"blvm-mesh:";
 
 /// Symbols of the timestamp (35 bits).

@@ -1,5 +1,5 @@
-//! The invariants of DESIGN section 8, held against every step by one who sees
-//! the whole world. Each check looks at the node of the step only.
+//! The invariants of docs/ARCHITECTURE.md, held against every step by an observer who
+//! sees the whole world. Each check looks at the node of the step only.
 
 mod paid;
 mod payments;
