@@ -336,20 +336,20 @@ impl Links {
         if let Some(link) = self.links.get_mut(&link) {
             link.received_packets += received.packets;
             link.received_bytes += received.bytes;
-            link.share.treated();
+            link.share.end_event();
             buffer.clear();
             link.carriage.give_back(buffer);
         }
     }
 
-    /// Something was treated that has come on a link and showed that the neighbour is there.
-    pub(crate) fn treated(&self, link: LinkId) {
+    /// An event without packets was handled that proved a link's neighbour alive.
+    pub(crate) fn heard(&self, link: LinkId) {
         if let Some(link) = self.links.get(&link) {
-            link.share.treated();
+            link.share.end_event();
         }
     }
 
-    /// Links on which something has come that the engine has yet to treat.
+    /// Links of which the engine has yet to handle packets, or other signs of life.
     pub(crate) fn awaiting(&self) -> Vec<LinkId> {
         let awaiting = self.links.iter().filter(|(_, link)| link.share.awaits_engine());
         awaiting.map(|(id, _)| *id).collect()

@@ -170,7 +170,7 @@ impl Engine {
                     woken
                 }
             };
-            // Whatever has come counts before time passes for its link: it is treated below.
+            // What has just come still counts as waiting for the engine while time passes.
             let now = self.shell.clock.now();
             self.time(now);
             match woken {
@@ -247,7 +247,7 @@ impl Engine {
                 self.room(now);
             }
             LinkEvent::Alive { link, incoming } => {
-                self.shell.links.treated(link);
+                self.shell.links.heard(link);
                 self.give(now, Input::LinkAlive { link, incoming });
             }
             LinkEvent::Measured { link, quality } => {
@@ -412,7 +412,7 @@ fn drive(
                 shell.until = until;
                 return outcome;
             }
-            Action::Verdict(verdict) => outcome = shell.judged(now, verdict, bytes, origin),
+            Action::Verdict(verdict) => outcome = shell.apply_verdict(now, verdict, bytes, origin),
             action => shell.execute(now, action, bytes, origin),
         }
     }

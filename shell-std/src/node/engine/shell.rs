@@ -37,7 +37,7 @@ pub(crate) enum Origin<'a> {
     Other,
 }
 
-/// What became of an input, as far as something is left to whoever gave it.
+/// What became of an input, where whoever gave it has something left to do.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// Nothing is left to do.
@@ -48,9 +48,9 @@ pub(crate) enum Outcome {
     Dropped(MeshError),
     /// Its bytes are to be kept under this ticket.
     Parked(Ticket),
-    /// It is for this node, and this part of it the payload, which has yet to be put in.
+    /// It is for this node; the range of the input is its payload, which is not copied yet.
     Delivered(Delivery, Range<usize>),
-    /// It was refused, and is no neighbour's. Not counted yet.
+    /// It was refused, and came from no neighbour. Not counted yet.
     Refused(MeshError),
     /// It broke the state machine's contract, which is logged.
     Misused(Misuse),
@@ -181,7 +181,7 @@ impl Shell {
     }
 
     /// Does what a verdict says; tells what is left to whoever gave the input.
-    pub(crate) fn judged(
+    pub(crate) fn apply_verdict(
         &mut self,
         now: Micros,
         verdict: Verdict<'_>,

@@ -54,25 +54,25 @@ impl Engine {
         }
     }
 
-    /// Lets time pass for the state machine, from one deadline to the next. No neighbour is
-    /// silent whose packets wait for this engine, however late it is.
+    /// Lets time pass for the state machine, from one deadline to the next. A neighbour whose
+    /// packets still wait for the engine is not silent, however far behind the engine is.
     fn pass(&mut self, now: Micros) {
         let mut passed = None;
         while let Some(due) = self.shell.until.filter(|due| *due <= now && passed < Some(*due)) {
-            // Time does not go back in an input: nothing was given that is later than this.
+            // Not earlier than the last input: the machine asks only for later times.
             self.vouch(due.saturating_sub(1), false);
             self.give(due, Input::Timer);
             self.settle(due);
             passed = Some(due);
         }
         if self.shell.durable.stalled() {
-            // Whoever waits for an answer is given one though his packets are not treated yet.
+            // Nothing is taken in, but neighbours that wait for an answer get one.
             self.vouch(now, true);
         }
     }
 
-    /// Says which neighbours are there, and perhaps wait for an answer, as their packets show
-    /// that have yet to be treated.
+    /// Reports those neighbours as alive whose packets still wait for the engine; with `incoming`
+    /// they are owed an answer too.
     fn vouch(&mut self, now: Micros, incoming: bool) {
         for link in self.shell.links.awaiting() {
             self.give(now, Input::LinkAlive { link, incoming });

@@ -60,8 +60,8 @@ pub(crate) struct Share {
     read: AtomicU64,
     written: AtomicU64,
     unwritten: AtomicUsize,
-    /// What was handed to the engine and shows that the neighbour is there.
-    untreated: AtomicUsize,
+    /// Events on their way to the engine that prove the neighbour alive.
+    pending: AtomicUsize,
     partial: AtomicBool,
     /// When a packet that is not complete must be; `Micros::MAX`: there is none.
     unfinished: AtomicU64,
@@ -77,7 +77,7 @@ impl Share {
             read: AtomicU64::new(0),
             written: AtomicU64::new(0),
             unwritten: AtomicUsize::new(0),
-            untreated: AtomicUsize::new(0),
+            pending: AtomicUsize::new(0),
             partial: AtomicBool::new(false),
             unfinished: AtomicU64::new(Micros::MAX),
         })
@@ -130,19 +130,19 @@ impl Share {
         self.read.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Something that has come is on its way to the engine.
-    pub(crate) fn note_untreated(&self) {
-        self.untreated.fetch_add(1, Ordering::Relaxed);
+    /// An event that proves the neighbour alive is on its way to the engine.
+    pub(crate) fn begin_event(&self) {
+        self.pending.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The engine has treated one of these.
-    pub(crate) fn treated(&self) {
-        self.untreated.fetch_sub(1, Ordering::Relaxed);
+    /// The engine has handled one of these.
+    pub(crate) fn end_event(&self) {
+        self.pending.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Whether something that has come waits for the engine.
+    /// Whether one of these still waits for the engine.
     pub(crate) fn awaits_engine(&self) -> bool {
-        self.untreated.load(Ordering::Relaxed) > 0
+        self.pending.load(Ordering::Relaxed) > 0
     }
 
     /// Whether part of a frame has come and waits for the rest.

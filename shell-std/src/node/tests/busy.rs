@@ -84,7 +84,7 @@ fn a_node_that_waits_for_its_disk_keeps_its_links_and_is_kept() {
         send(&a, &b, b"while it waits", &[], false).await;
         for _ in 0..30 {
             smol::Timer::after(Duration::from_millis(100)).await;
-            assert_eq!(a.handle().job(opened).await, Ok((1, 1)), "given up by the other");
+            assert_eq!(a.handle().job(opened).await, Ok((1, 1)), "dropped by the other");
         }
         disk.slow.store(false, Ordering::SeqCst);
         assert_eq!(delivery(&b).await.payload, b"while it waits");

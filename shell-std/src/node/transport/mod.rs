@@ -230,10 +230,10 @@ impl LinkReport {
         self.heard(LinkEvent::Alive { link: self.link, incoming }).await
     }
 
-    /// Tells what shows that the neighbour is there, also while the engine is behind. Whoever
-    /// gives up waiting for this gives up the link.
+    /// Sends an event that proves the neighbour alive, and counts it until the engine has handled
+    /// it. To be cancelled only with the link: the count would stay.
     async fn heard(&self, event: LinkEvent) -> Result<(), Stopped> {
-        self.share.note_untreated();
+        self.share.begin_event();
         self.engine.tell(event).await
     }
 
