@@ -124,7 +124,7 @@ fn list<T: Copy>(
     option: &str,
     text: &str,
     all: &[T],
-    name: impl Fn(T) -> String,
+    name: impl Fn(T) -> &'static str,
 ) -> Result<Vec<T>, String> {
     match text {
         "all" => Ok(all.to_vec()),

@@ -4,7 +4,7 @@
 use blvm_mesh_tests::options::{Args, Job};
 use blvm_mesh_tests::rng::Rng;
 use blvm_mesh_tests::sim::hunt::{attempt, compare};
-use blvm_mesh_tests::sim::{Plan, World};
+use blvm_mesh_tests::sim::{Fault, Lie, LinkCode, Plan, World};
 use clap::Parser;
 use std::collections::BTreeSet;
 
@@ -176,4 +176,18 @@ fn no_liar_has_the_key_of_the_issuer() {
             }
         }
     }
+}
+
+/// Plans are given to others as command lines: their names stay as they are documented.
+#[test]
+fn names_are_those_of_the_documentation() {
+    let page = include_str!("../../docs/SIMULATION.md");
+    for name in Lie::ALL.map(Lie::name) {
+        assert!(page.contains(&format!("`{name}`")), "docs/SIMULATION.md lacks {name}");
+    }
+    let faults = Fault::ALL.map(Fault::name);
+    let expected = "cut silent congest restart crash clock drift disk dial leave loss reorder \
+                    duplicate slow tamper reorg idle";
+    assert_eq!(faults.join(" "), expected);
+    assert_eq!(LinkCode::ALL.map(LinkCode::name), ["packets", "stream", "datagrams"]);
 }

@@ -166,7 +166,7 @@ pub fn shrink(mut failure: Box<Failure>, mut tries: usize) -> Box<Failure> {
     }
 }
 
-fn list<T: PartialEq>(some: &[T], all: &[T], name: impl Fn(&T) -> String) -> String {
+fn list<T: PartialEq>(some: &[T], all: &[T], name: impl Fn(&T) -> &'static str) -> String {
     match some {
         [] => "none".to_owned(),
         some if some == all => "all".to_owned(),

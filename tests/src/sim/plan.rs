@@ -68,8 +68,26 @@ impl Fault {
     ];
 
     /// Its name on the command line.
-    pub fn name(self) -> String {
-        format!("{self:?}").to_lowercase()
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cut => "cut",
+            Self::Silent => "silent",
+            Self::Congest => "congest",
+            Self::Restart => "restart",
+            Self::Crash => "crash",
+            Self::Clock => "clock",
+            Self::Drift => "drift",
+            Self::Disk => "disk",
+            Self::Dial => "dial",
+            Self::Leave => "leave",
+            Self::Loss => "loss",
+            Self::Reorder => "reorder",
+            Self::Duplicate => "duplicate",
+            Self::Slow => "slow",
+            Self::Tamper => "tamper",
+            Self::Reorg => "reorg",
+            Self::Idle => "idle",
+        }
     }
 }
 

@@ -31,8 +31,12 @@ impl LinkCode {
     pub const ALL: [Self; 3] = [Self::Packets, Self::Stream, Self::Datagrams];
 
     /// The name on the command line.
-    pub fn name(self) -> String {
-        format!("{self:?}").to_lowercase()
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Packets => "packets",
+            Self::Stream => "stream",
+            Self::Datagrams => "datagrams",
+        }
     }
 }
 

@@ -93,8 +93,32 @@ impl Lie {
     ];
 
     /// Its name on the command line.
-    pub fn name(self) -> String {
-        format!("{self:?}").to_lowercase()
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Forge => "forge",
+            Self::Mangle => "mangle",
+            Self::Tamper => "tamper",
+            Self::Garbage => "garbage",
+            Self::Unpaid => "unpaid",
+            Self::Twice => "twice",
+            Self::Again => "again",
+            Self::Steal => "steal",
+            Self::Errors => "errors",
+            Self::Poison => "poison",
+            Self::Wormhole => "wormhole",
+            Self::Flood => "flood",
+            Self::Hello => "hello",
+            Self::Costume => "costume",
+            Self::HalfOpen => "halfopen",
+            Self::Blackhole => "blackhole",
+            Self::Meddle => "meddle",
+            Self::Clock => "clock",
+            Self::Ride => "ride",
+            Self::Resend => "resend",
+            Self::Frame => "frame",
+            Self::Renew => "renew",
+            Self::Receipt => "receipt",
+        }
     }
 }
 
