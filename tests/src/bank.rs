@@ -166,13 +166,13 @@ impl Bank {
     /// Whether a proof is one for an invoice of this issuer, in either form.
     pub fn is_genuine(&self, hash: &[u8; 32], proof: &[u8]) -> bool {
         let Some(issued) = self.issued.get(hash) else { return false };
-        let whole = || self.lie(hash, issued.preimage, &self.public_key());
+        let whole = || self.packed_proof(hash, issued.preimage, &self.public_key());
         self.genuine(hash).is_some_and(|own| own == proof) || whole() == proof
     }
 
     /// A proof for an invoice with another preimage, and with the hint at a key
     /// that may be another's.
-    pub fn lie(&self, hash: &[u8; 32], preimage: [u8; 32], hint: &PublicKey) -> Vec<u8> {
+    pub fn packed_proof(&self, hash: &[u8; 32], preimage: [u8; 32], hint: &PublicKey) -> Vec<u8> {
         let mut out = vec![0; 1024];
         let text = &self.issued[hash].text;
         let n = pack_whole(text, &preimage, IssuerHint::of(hint), &mut out[1..]);

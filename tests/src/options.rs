@@ -2,7 +2,7 @@
 //! reason before anything is lived.
 
 use crate::sim::radio::Modem;
-use crate::sim::{Fault, Lie, LinkCode, Plan};
+use crate::sim::{Attack, Fault, LinkCode, Plan};
 use crate::topology::{SHAPES, Topology};
 use blvm_mesh_core::time::{Micros, SECOND};
 use clap::{Parser, Subcommand};
@@ -47,10 +47,10 @@ pub struct Args {
     faults: Option<String>,
     /// How many nodes are dishonest.
     #[arg(long, value_name = "N")]
-    liars: Option<usize>,
+    adversaries: Option<usize>,
     /// What they do: `all` or a list.
     #[arg(long, value_name = "LIST")]
-    lies: Option<String>,
+    attacks: Option<String>,
     /// What carries packets on all links: `packets` (the world itself, as authenticated),
     /// `stream` or `datagrams` (the core's link code; on radio only the latter)
     /// [default: packets].
@@ -62,9 +62,10 @@ pub struct Args {
     /// Mean time between two wishes to send, of all nodes together.
     #[arg(long, value_name = "MS")]
     traffic_ms: Option<f64>,
-    /// Mend everything at the end; what is then sent must arrive. On wires only.
+    /// End with a liveness phase: everything is mended, and what is then sent must arrive. On
+    /// wires only.
     #[arg(long)]
-    peace: bool,
+    liveness: bool,
     /// Live N worlds, drawn from N seeds from --seed on; every tenth in either
     /// memory.
     #[arg(long, value_name = "N")]
@@ -88,7 +89,7 @@ pub struct Args {
     /// Write one line per input with its actions; - is standard output.
     #[arg(long, value_name = "FILE")]
     pub trace: Option<String>,
-    /// Draw the mesh at the end: what each link carried, who received, who lies.
+    /// Draw the mesh at the end: what each link carried, who received, who is dishonest.
     #[arg(long, value_name = "FILE")]
     pub svg: Option<String>,
 }
@@ -239,11 +240,11 @@ impl Args {
         if on_radio && code == Some(LinkCode::Stream) {
             return Err("on --radio there are no streams: --links datagrams".into());
         }
-        if on_radio && self.peace {
-            return Err("on --radio nothing is sure to arrive: leave --peace out".into());
+        if on_radio && self.liveness {
+            return Err("on --radio nothing is sure to arrive: leave --liveness out".into());
         }
         // What only wires have makes a drawn world one on wires.
-        let on_wires = radio == Some(None) || self.peace || code == Some(LinkCode::Stream);
+        let on_wires = radio == Some(None) || self.liveness || code == Some(LinkCode::Stream);
         let drawn = self.drawn.or(self.swarm.map(|_| seed));
         let nodes = self.nodes_given()?;
         let shape = if on_radio { "geometric" } else { "random" };
@@ -270,16 +271,16 @@ impl Args {
         if let Some(text) = &self.faults {
             plan.faults = list("--faults", text, &Fault::ALL, Fault::name)?;
         }
-        plan.liars = self.liars.unwrap_or(plan.liars);
-        if let Some(text) = &self.lies {
-            plan.lies = list("--lies", text, &Lie::ALL, Lie::name)?;
-            if plan.liars == 0 && self.swarm.is_none() {
-                return Err("--lies: nobody is dishonest without --liars".into());
+        plan.adversaries = self.adversaries.unwrap_or(plan.adversaries);
+        if let Some(text) = &self.attacks {
+            plan.attacks = list("--attacks", text, &Attack::ALL, Attack::name)?;
+            if plan.adversaries == 0 && self.swarm.is_none() {
+                return Err("--attacks: nobody is dishonest without --adversaries".into());
             }
         }
         plan.code = code.unwrap_or(plan.code);
         plan.covenants = self.covenants.unwrap_or(plan.covenants);
-        plan.peace |= self.peace;
+        plan.liveness |= self.liveness;
         plan.heap = self.heap.or(plan.heap);
         plan.boards = self.boards;
         if plan.varied && plan.boards {
@@ -289,8 +290,11 @@ impl Args {
             Some(_) if nodes.is_none() => FEWEST_DRAWN,
             _ => plan.nodes,
         };
-        if plan.liars > fewest {
-            return Err(format!("--liars: {} are more than {fewest} nodes", plan.liars));
+        if plan.adversaries > fewest {
+            return Err(format!(
+                "--adversaries: {} are more than {fewest} nodes",
+                plan.adversaries
+            ));
         }
         Ok(plan)
     }
@@ -339,7 +343,7 @@ mod tests {
             for plan in [Plan::drawn, Plan::drawn_on_wires, Plan::drawn_on_radio] {
                 let plan = plan(seed);
                 assert_eq!(again(&plan), plan);
-                let other = Plan { nodes: 2, liars: 0, faults: vec![Fault::Cut], ..plan };
+                let other = Plan { nodes: 2, adversaries: 0, faults: vec![Fault::Cut], ..plan };
                 assert_eq!(again(&other), other);
                 let other = Plan { heap: Some(false), traffic_gap: 33_333, ..other };
                 assert_eq!(again(&other), other);
@@ -348,9 +352,9 @@ mod tests {
         let mut calm = Plan::calm(7, 20, "grid");
         calm.traffic_gap = 5 * SECOND;
         assert_eq!(again(&calm), calm);
-        (calm.boards, calm.duration, calm.peace) = (true, 4_234_567, true);
+        (calm.boards, calm.duration, calm.liveness) = (true, 4_234_567, true);
         assert_eq!(again(&calm), calm);
-        (calm.radio, calm.peace, calm.liars) = (Some(Modem::SHORT), false, 3);
+        (calm.radio, calm.liveness, calm.adversaries) = (Some(Modem::SHORT), false, 3);
         assert_eq!(again(&calm), calm);
     }
 
@@ -361,11 +365,11 @@ mod tests {
         assert!(plan("sim --radio 3,9").unwrap_err().contains("7 to 12"));
         for wrong in [
             "sim --nodes 1",
-            "sim --nodes 3 --liars 9",
+            "sim --nodes 3 --adversaries 9",
             "sim --nodes 99999999",
             "sim --swarm 0",
             "sim --swarm 2 --seed 18446744073709551615",
-            "sim --swarm 9 --liars 4",
+            "sim --swarm 9 --adversaries 4",
             "sim --traffic-ms 0",
             "sim --traffic-ms nan",
             "sim --duration inf",
@@ -382,13 +386,13 @@ mod tests {
     #[test]
     fn what_only_wires_have_makes_a_drawn_world_one_on_wires() {
         let radio = (1..).find(|s| Plan::drawn(*s).radio.is_some()).expect("one in twelve");
-        for option in ["--links stream", "--peace", "--radio none"] {
+        for option in ["--links stream", "--liveness", "--radio none"] {
             let plan = plan(&format!("sim --drawn {radio} {option}")).expect(option);
             assert_eq!(plan.radio, None, "{option}");
-            assert!(plan.peace, "{option}");
+            assert!(plan.liveness, "{option}");
         }
         let wired = (1..).find(|s| Plan::drawn(*s).radio.is_none()).expect("most are");
         let plan = plan(&format!("sim --drawn {wired} --radio")).expect("a plan");
-        assert!(plan.radio.is_some() && !plan.peace);
+        assert!(plan.radio.is_some() && !plan.liveness);
     }
 }

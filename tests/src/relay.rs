@@ -57,7 +57,7 @@ impl Relay {
         config.free_burst = u64::MAX;
         let any = Allowance { rate: u64::MAX, burst: u64::MAX };
         config.plain = any;
-        // Each lie is looked at.
+        // Every attack is checked.
         config.bad_payments = any;
         Self::with(mode, config)
     }

@@ -40,7 +40,7 @@ fn config(mode: MeshMode, world: &World) -> Config {
     let mut config = Config::board(Network::Regtest, 8192);
     config.mode = mode;
     config.payment.volatile = false;
-    // Each lie is looked at.
+    // Every attack is checked.
     config.bad_payments = Allowance { rate: u64::MAX, burst: u64::MAX };
     config.timing.keepalive = 0;
     config.payment.issuers.push(world.bank.public_key()).expect("one fits");

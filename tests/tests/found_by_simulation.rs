@@ -90,23 +90,23 @@ fn link_to(w: &World, n: usize, to: usize) -> LinkId {
 /// first, and the true ones were taken for old.
 #[test]
 fn the_number_of_the_next_request_cannot_be_known() {
-    // The relay 1 hears both the source 0 and the liar 3; 2 is looked for.
+    // The relay 1 hears both the source 0 and the adversary 3; 2 is looked for.
     let mut w = line(3, |_, _| {});
     let c = w.nodes[0].config.clone();
-    let liar = w.add_node(c, true);
-    w.wire(1, liar, 1000);
+    let adversary = w.add_node(c, true);
+    w.wire(1, adversary, 1000);
     w.run_for(SECOND);
-    w.nodes[liar].honest = false;
+    w.nodes[adversary].honest = false;
     let (source, nobody) = (w.id(0), NodeId([9; 32]));
-    // The liar hears a request of the source.
+    // The adversary hears a request of the source.
     let did = w.input(0, Input::FindRoute { destination: nobody });
     let heard = requests(&did)[0].sequence;
     w.run_for(6 * SECOND);
     // Every ring was asked; the next numbers follow.
     for n in 4..8 {
-        let forged = request(source, heard.wrapping_add(n), nobody, &[w.id(liar)]);
-        let link = link_to(&w, liar, 1);
-        w.transmit(link, write(&forged).into(), Path::default().then(liar));
+        let forged = request(source, heard.wrapping_add(n), nobody, &[w.id(adversary)]);
+        let link = link_to(&w, adversary, 1);
+        w.transmit(link, write(&forged).into(), Path::default().then(adversary));
     }
     w.run_for(SECOND);
     find(&mut w, 0, 2);

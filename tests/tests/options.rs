@@ -16,10 +16,10 @@ const OPTIONS: [&[&str]; 15] = [
     &["--heap true", "--heap false"],
     &["--boards"],
     &["--compare"],
-    &["--peace"],
+    &["--liveness"],
     &["--topology star", "--topology moving", "--topology line", "--topology FILE"],
     &["--nodes 12"],
-    &["--liars 2", "--liars 2 --lies all", "--lies forge,flood,halfopen"],
+    &["--adversaries 2", "--adversaries 2 --attacks all", "--attacks forge,flood,halfopen"],
     &["--faults none", "--faults all"],
     &["--covenants", "--covenants false"],
     &["--traffic-ms 700"],
@@ -99,7 +99,7 @@ fn every_combination_is_lived_or_refused_with_the_reason() {
             }
         }
     }
-    // Lies need liars, whatever else there is.
+    // Attacks need adversaries, whatever else there is.
     let lone = |[a, b]: &[(usize, usize); 2]| [a, b].contains(&&(9, 3));
     open.retain(|pair| !lone(pair));
     let (mut rng, mut lived) = (Rng::new(26), 0);
@@ -153,25 +153,24 @@ fn what_was_a_false_alarm_holds_or_is_refused() {
     ] {
         live(words).unwrap_or_else(|failure| panic!("{words}: {failure}"));
     }
-    for words in ["sim --swarm 0", "sim --drawn 990017 --radio --peace"] {
+    for words in ["sim --swarm 0", "sim --drawn 990017 --radio --liveness"] {
         assert!(job(words).is_err(), "{words}");
     }
 }
 
-/// The banks of liars had keys of 8 bits: one of them was the world's own, and another none.
+/// The banks of adversaries had keys of 8 bits: one of them was the world's own, and another none.
 #[test]
 fn no_liar_has_the_key_of_the_issuer() {
-    let words =
-        "sim --nodes 300 --topology star --liars 300 --lies unpaid --duration 20 --traffic-ms 5000";
+    let words = "sim --nodes 300 --topology star --adversaries 300 --attacks unpaid --duration 20 --traffic-ms 5000";
     let Job::One(plan) = job(words).expect("a job").1 else { panic!("one world") };
     for seed in 1..4 {
-        let plan = Plan { seed, lie_gap: 4_000, liars: 0, ..plan.clone() };
+        let plan = Plan { seed, attack_gap: 4_000, adversaries: 0, ..plan.clone() };
         let mut life = blvm_mesh_tests::sim::live::Life::new(&plan).expect("a world");
         life.world.run_for(1_000_000);
-        for liar in [199, 255] {
-            life.world.nodes[liar].honest = false;
+        for adversary in [199, 255] {
+            life.world.nodes[adversary].honest = false;
             for _ in 0..40 {
-                life.world.attack(liar, blvm_mesh_tests::sim::Lie::Unpaid);
+                life.world.attack(adversary, blvm_mesh_tests::sim::Attack::Unpaid);
                 life.world.run_for(50_000);
             }
         }

@@ -33,10 +33,10 @@ const BURST: u64 = 8 * 1024 * 1024;
 const MB: u64 = 1_000_000;
 
 /// Nodes in a row as [`line`] makes them, of which some are not honest.
-fn row(count: usize, liars: &[usize], adjust: impl Fn(usize, &mut Config)) -> World {
+fn row(count: usize, adversaries: &[usize], adjust: impl Fn(usize, &mut Config)) -> World {
     let mut w = line(count, adjust);
     w.watch = 0;
-    liars.iter().for_each(|n| w.nodes[*n].honest = false);
+    adversaries.iter().for_each(|n| w.nodes[*n].honest = false);
     w
 }
 
@@ -217,12 +217,12 @@ fn forged_packets_in_a_victims_name_do_not_stop_its_paid_ones() {
     // 0 pays, over 1 and 2, to 3; 4 is a neighbour of 1, and says that 0 sends by way of it.
     let mut w = row(4, &[], |_, _| {});
     let c = config(&w);
-    let liar = w.add_node(c, true);
-    w.nodes[liar].honest = false;
-    w.wire(1, liar, MILLISECOND);
+    let adversary = w.add_node(c, true);
+    w.nodes[adversary].honest = false;
+    w.wire(1, adversary, MILLISECOND);
     w.run_for(SECOND);
     find(&mut w, 0, 3);
-    let false_way: Vec<HopId> = [liar, 1, 2].map(|n| w.id(n).hop()).to_vec();
+    let false_way: Vec<HopId> = [adversary, 1, 2].map(|n| w.id(n).hop()).to_vec();
     let key = w.nodes[0].key;
     for n in 0..20u64 {
         let payload = vec![n as u8; 40];
@@ -232,8 +232,8 @@ fn forged_packets_in_a_victims_name_do_not_stop_its_paid_ones() {
         let hops = false_way.clone();
         let forged = Parts { hops, proof: Vec::new(), payload: ping(n), ..paid.clone() };
         w.checks.free.insert(forged.payload.clone());
-        let link = w.link(liar, 1).expect("a link");
-        w.transmit(link, forged.sign(&key).into(), Path::default().then(liar));
+        let link = w.link(adversary, 1).expect("a link");
+        w.transmit(link, forged.sign(&key).into(), Path::default().then(adversary));
         w.run_for(20 * MILLISECOND);
         let link = w.link(0, 1).expect("a link");
         w.transmit(link, paid.sign(&key).into(), Path::default().then(0));
@@ -250,9 +250,9 @@ fn an_error_counts_from_the_link_that_the_datagram_took() {
     // 0 sends to 2 over 1; 3 is another neighbour of 0, and knows all that there is to know.
     let mut w = row(3, &[], |_, _| {});
     let c = config(&w);
-    let liar = w.add_node(c, true);
-    w.nodes[liar].honest = false;
-    w.wire(0, liar, MILLISECOND);
+    let adversary = w.add_node(c, true);
+    w.nodes[adversary].honest = false;
+    w.wire(0, adversary, MILLISECOND);
     w.run_for(SECOND);
     find(&mut w, 0, 2);
     w.carried = Some(Vec::new());
@@ -260,9 +260,11 @@ fn an_error_counts_from_the_link_that_the_datagram_took() {
     w.run_for(100 * MILLISECOND);
     let sent = w.carried.take().expect("it is kept");
     let sent = sent.iter().find_map(|c| Parts::of(&c.bytes)).expect("a datagram");
-    for (hops, reporter) in
-        [(vec![w.id(liar).hop()], liar), (vec![w.id(liar).hop(), w.id(1).hop()], 1), (sent.hops, 1)]
-    {
+    for (hops, reporter) in [
+        (vec![w.id(adversary).hop()], adversary),
+        (vec![w.id(adversary).hop(), w.id(1).hop()], 1),
+        (sent.hops, 1),
+    ] {
         let error = RouteError {
             hop_limit: hops.iter().position(|h| *h == w.id(reporter).hop()).unwrap_or(0) as u8,
             sequence: sent.sequence,
@@ -276,7 +278,7 @@ fn an_error_counts_from_the_link_that_the_datagram_took() {
         let mut bytes = vec![0; 600];
         let len = error.write(&mut bytes).expect("room");
         bytes.truncate(len);
-        let link = w.link(0, liar).expect("a link");
+        let link = w.link(0, adversary).expect("a link");
         let did = w.input(0, Input::MessageReceived { link, packet: bytes.into() });
         let refused = did.iter().any(|d| matches!(d, Action::Verdict(Verdict::Reject { .. })));
         assert!(refused, "{did:?}");
@@ -395,14 +397,14 @@ fn mesh(shape: &Topology, latency: Micros) -> World {
 fn a_flood_of_requests_costs_the_mesh_little_and_stops_no_search() {
     let shape = Topology::shape("random", 100, &mut Rng::new(12)).expect("a shape");
     let mut w = mesh(&shape, 5 * MILLISECOND);
-    let (liar, rate, time) = (17, 69_000, 5 * SECOND);
+    let (adversary, rate, time) = (17, 69_000, 5 * SECOND);
     let calm = w.account.control_bytes;
     w.run_for(time);
     let calm = w.account.control_bytes - calm;
-    w.nodes[liar].honest = false;
+    w.nodes[adversary].honest = false;
     let mut rng = Rng::new(5);
-    let me = w.id(liar);
-    let links = w.links(liar);
+    let me = w.id(adversary);
+    let links = w.links(adversary);
     let before = (w.account.control_bytes, w.account.discoveries.len(), w.account.failed_searches);
     let (mut sent, mut asked, start) = (0u64, 0u64, w.now);
     while w.now < start + time {
@@ -428,7 +430,7 @@ fn a_flood_of_requests_costs_the_mesh_little_and_stops_no_search() {
         let len = request.write(&mut bytes).expect("room");
         bytes.truncate(len);
         let (link, _) = links[rng.index(links.len())];
-        w.transmit(link, bytes.into(), Path::default().then(liar));
+        w.transmit(link, bytes.into(), Path::default().then(adversary));
         sent += len as u64;
         let due = start + sent * SECOND / rate;
         w.run_for(due.saturating_sub(w.now));
@@ -436,7 +438,7 @@ fn a_flood_of_requests_costs_the_mesh_little_and_stops_no_search() {
         while asked < (w.now - start) / (100 * MILLISECOND) {
             asked += 1;
             let (a, b) = (rng.index(100), rng.index(100));
-            if a != b && a != liar && b != liar {
+            if a != b && a != adversary && b != adversary {
                 let to = w.id(b);
                 w.input(a, Input::FindRoute { destination: to });
             }
@@ -481,7 +483,7 @@ fn forged_proofs_over_an_open_relay_leave_honest_ones_their_checks() {
     let terms = OwnTerms { source: w.id(1), quota: 30, ..terms(&w, 0, 4, 30) };
     let hash = own.issue(terms, 1_000_000, w.unix(), 600);
     let preimage = own.issued[&hash].preimage;
-    let forged = own.lie(&hash, preimage, &w.bank.public_key());
+    let forged = own.packed_proof(&hash, preimage, &w.bank.public_key());
     for n in 0..50u8 {
         pour(&mut w, [1, 2], 100 * MILLISECOND, 150_000, |_| {
             let proof = forged.clone();

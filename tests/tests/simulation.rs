@@ -30,7 +30,7 @@ const HAPPENS: &[&str] = &[
     "doubled on a wire",
     "floors",
     "found",
-    "free in peace",
+    "free in the liveness phase",
     "half-open handshakes",
     "handshakes",
     "handshakes that took too long",
@@ -40,17 +40,17 @@ const HAPPENS: &[&str] = &[
     "meddled with",
     "moves",
     "not found",
-    "not payable in peace",
+    "not payable in the liveness phase",
     "overtaken on a wire",
     "paid by covenant",
-    "paid in peace",
+    "paid in the liveness phase",
     "relayed for a payment",
     "relayed free",
     "reorganisations",
     "restarts",
     "receipts believed",
     "receipts that are true",
-    "rightly refused in peace",
+    "rightly refused in the liveness phase",
     "swallowed",
     "tampered with on a wire",
     "through a wormhole",
@@ -136,7 +136,7 @@ fn scenarios() {
                 assert!(all || shape == "line" || shape == "moving", "{shape}: {}", calm.summary);
             }
             plan.faults = Fault::ALL.to_vec();
-            (plan.liars, plan.covenants) = (4, true);
+            (plan.adversaries, plan.covenants) = (4, true);
             plan.code = if radio { LinkCode::Datagrams } else { LinkCode::Stream };
             let troubled = world(&plan);
             assert_ne!(calm.trace, troubled.trace);
@@ -190,7 +190,7 @@ fn recorded_inputs_have_the_same_actions_in_either_memory() {
 fn the_summary_has_every_number_and_they_agree() {
     let mut plan = Plan::calm(3, 12, "grid");
     plan.traffic_gap = SECOND / 5;
-    (plan.liars, plan.duration) = (2, 20 * SECOND);
+    (plan.adversaries, plan.duration) = (2, 20 * SECOND);
     let s = world(&plan).summary;
     let number = |key: &str| s[key].as_f64().unwrap_or_else(|| panic!("{key}: {s:#}"));
     for key in ["events", "inputs", "control_bytes_per_node_second", "data_bytes_per_node_second"] {

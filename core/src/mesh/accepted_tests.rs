@@ -256,7 +256,7 @@ fn who_answers_more_than_a_relay_accepts_is_not_passed_on() {
         let mut w = line(&[relay, GATED]);
         let mut reply = reply_to(&mut w, 1);
         assert_eq!(reply.accepted, Some(of(3, &[1])));
-        // The destination lies.
+        // The destination misreports.
         reply.accepted = Some(told.clone());
         let me = Identity::new(&w.nodes[2].secp, &World::key(2));
         reply.signature = me.sign(&w.nodes[2].secp, &reply.sighash());

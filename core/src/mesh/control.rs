@@ -25,12 +25,12 @@ struct Towards {
     link: LinkId,
     /// How many links it may still cross from there.
     left: u8,
-    /// Whether its destination was only heard of there.
+    /// Whether only a route hint points there.
     heard: bool,
 }
 
-/// So many copies of a request that is sent on count as much as its own bytes: what they cost
-/// is little next to what was looked up for the first.
+/// Sending this many copies of a request counts as much as its own bytes: they cost little
+/// compared with the look-ups for the first.
 const COPIES: u64 = 4;
 
 fn ignore(reason: RoutingReason) -> Refusal {
@@ -42,8 +42,8 @@ fn penalise(reason: RoutingReason) -> Refusal {
 }
 
 impl<M: Memory> Mesh<M> {
-    /// Charges a control packet to the neighbour's allowance, to the part of the hop before
-    /// it; `None`: the neighbour made the packet.
+    /// Charges a control packet to the neighbour's allowance, to the share of the hop before it;
+    /// `None`: the neighbour made the packet.
     pub(super) fn charge(
         &mut self,
         link: LinkId,
@@ -57,8 +57,8 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    /// Takes work for control packets from a neighbour's allowance and from that of all
-    /// neighbours; true if taken.
+    /// Charges work for control packets to a neighbour's allowance and to the budget of all
+    /// neighbours; true if both cover it.
     pub(super) fn take_control(&mut self, link: LinkId, before: Option<HopId>, work: u64) -> bool {
         self.take_work(link, before, &[(CONTROL, self.config.control, work)])
     }
@@ -86,7 +86,7 @@ impl<M: Memory> Mesh<M> {
         there
     }
 
-    /// Takes what it costs to send a request of this size to all neighbours but one.
+    /// Charges sending a request of this size to all neighbours but one.
     fn take_flood(&mut self, link: LinkId, before: Option<HopId>, request: &RouteRequest) -> bool {
         let links = self.tables.routing.neighbours.len().saturating_sub(1) as u64;
         let collected = request.accepted.as_ref().map_or(0, |accepted| accepted.wire_len());
@@ -137,8 +137,8 @@ impl<M: Memory> Mesh<M> {
         let tariff = self.config.payment.tariff;
         let cost = metric::cost(request.quality, &request.hops, tariff);
         let last = request.flags == 0;
-        // Who asks pays for the answer's signature: for making it here, or for a part of what
-        // checking it takes when it comes back.
+        // The neighbour that asks pays for the answer's signature: for making it here, or for a
+        // part of what checking it costs on the way back.
         let (wanted, work) = match request.destination == me {
             true => {
                 let wanted = self.tables.requests.would_answer(source, sequence, link, cost, last);
@@ -158,8 +158,8 @@ impl<M: Memory> Mesh<M> {
         if let Some(accepted) = &mut request.accepted {
             accepted.narrow(&self.own_accepted());
         }
-        // Where it goes is known before anything is remembered of it: what is refused here may
-        // come on another way.
+        // Where it goes is decided before anything is remembered: a request refused here may come
+        // by another path.
         let towards = match request.destination == me {
             true => None,
             false => self.direction(link, &request),
@@ -185,8 +185,8 @@ impl<M: Memory> Mesh<M> {
         Ok(())
     }
 
-    /// Passes a request on: where the way to its destination is known, or was heard of,
-    /// only there, else to everybody.
+    /// Passes a request on: towards the destination alone where a route or a hint is known, else
+    /// to everybody.
     fn pass_request(&mut self, from: LinkId, towards: Option<Towards>, mut request: RouteRequest) {
         match towards {
             Some(Towards { link, left, heard }) => {
@@ -212,7 +212,7 @@ impl<M: Memory> Mesh<M> {
         let travelled = |hop: HopId| {
             hop == request.source || request.hops.iter().any(|travelled| travelled.node == hop)
         };
-        // A neighbour is who it is, whatever the request allows.
+        // A neighbour is known for sure, whatever the request allows.
         let route = self.tables.routing.way_to(to, self.now);
         let route = route.filter(|r| r.hops.is_empty() || request.flags & ROUTES != 0);
         if let Some(route) = route
@@ -230,8 +230,8 @@ impl<M: Memory> Mesh<M> {
         (link != from && !travelled(n.node.hop())).then_some(Towards { link, left, heard: true })
     }
 
-    /// The link on which a node was heard of, and how many links away. It must be heard of
-    /// again soon to be believed any longer.
+    /// The link that a route hint names, and the distance in links. The node must be heard of
+    /// again soon, or the hint is dropped.
     #[inline(never)]
     pub(super) fn follow_hint(&mut self, node: HopId) -> Option<(LinkId, u8)> {
         let (link, distance) = self.tables.routing.hints.way_to(self.now, node)?;
@@ -245,7 +245,7 @@ impl<M: Memory> Mesh<M> {
         self.tables.routing.hints.doubt(node, self.now.saturating_add(time));
     }
 
-    /// Remembers that these nodes were heard of on a link, the neighbour first.
+    /// Notes a route hint for each of these nodes, the neighbour first.
     fn hear(&mut self, link: LinkId, nodes: impl Iterator<Item = HopId>) {
         nodes.zip(1..).skip(1).for_each(|(node, distance)| self.hear_of(link, node, distance));
     }
@@ -322,7 +322,7 @@ impl<M: Memory> Mesh<M> {
                 if !self.tables.requests.contains(reply.source, reply.sequence) {
                     return Err(ignore(RoutingReason::Unsolicited));
                 }
-                // What this node asks for must be in the reply as it said it.
+                // The reply must state this node's own tariff unchanged.
                 let tariff = self.config.payment.tariff;
                 let accepted = reply.accepted.as_mut();
                 if reply.hops.get(at).is_none_or(|h| h.tariff != tariff)
@@ -361,7 +361,8 @@ impl<M: Memory> Mesh<M> {
     /// Remembers the route from here on: the hops from `behind`.
     fn learn(&mut self, destination: NodeId, reply: &RouteReply, behind: usize) {
         let hops = reply.hops.get(behind..).unwrap_or_default();
-        // What lies before this node is not part of its route: in proportion.
+        // The part before this node does not belong to its route: quality is scaled in
+        // proportion.
         let links = reply.hops.len() as u32 + 1;
         let quality = reply.quality / links * (hops.len() as u32 + 1);
         let expires_at = self.now.saturating_add(self.config.timing.route_lifetime);
@@ -374,7 +375,7 @@ impl<M: Memory> Mesh<M> {
     fn found(&mut self, destination: NodeId, reply: &RouteReply) {
         let Some(search) = self.tables.searches.get_mut(&destination) else { return };
         if !core::mem::replace(&mut search.found, true) {
-            // What was known before may be gone, and must not win by its cost.
+            // Routes known before may be gone, and must not win by their cost.
             self.tables.routing.forget(&destination);
             let hops = reply.hops.len() as u8;
             self.act(Action::Publish(Event::RouteDiscovered { destination, hops }));
@@ -382,9 +383,9 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    /// Whether the reporter lies behind this node on the datagram's way, the hop named after
-    /// it behind that one, and whoever is known by its whole identity is called by it. Only
-    /// the destination says that a datagram was delivered.
+    /// Whether the reporter is behind this node on the datagram's route and the hop named after
+    /// it is the next one, each matching its whole identity where that is known. Only the
+    /// destination may report that a datagram was delivered.
     fn could_report(&self, link: LinkId, error: &RouteError, behind: usize) -> bool {
         let nodes = error.hops.get(behind..).unwrap_or_default();
         let end = error.destination.hop();
@@ -400,8 +401,8 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    /// Whether the datagram that an error is about went on the link on which the error
-    /// comes, and no error about it came yet. Only what has a proof is said to be delivered.
+    /// Whether the datagram that an error is about was sent on the link on which the error comes,
+    /// and no error about it has come yet. Receipts are valid only for datagrams with a proof.
     fn went(&mut self, link: LinkId, error: &RouteError, own: bool) -> bool {
         match own {
             true => take_went(&mut self.tables.sent, link, error),
@@ -410,8 +411,8 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// A datagram went no further, or was delivered. `Some`: the packet goes on to that
-    /// neighbour. It costs an allowance only if it is not believed: whoever sends a datagram
-    /// on gets one report about it.
+    /// neighbour. It is charged only if it is not believed: each datagram that was sent on
+    /// entitles the neighbour to one report.
     #[inline(never)]
     pub(super) fn route_error(
         &mut self,
@@ -443,8 +444,8 @@ impl<M: Memory> Mesh<M> {
         Ok(to)
     }
 
-    /// Whether an error is believed, and the neighbour to which it goes on, if it is not for
-    /// this node.
+    /// Whether an error is believed, and the neighbour to which it goes on, if it is not for this
+    /// node.
     fn way_of_error(
         &mut self,
         link: LinkId,
@@ -482,10 +483,10 @@ impl<M: Memory> Mesh<M> {
         Ok(to)
     }
 
-    /// Forgets the routes that end where an error says.
+    /// Forgets the routes that an error makes invalid.
     fn learn_of(&mut self, link: LinkId, before: HopId, error: &RouteError) -> Result<(), Refusal> {
         let Some(successor) = self.node_at(link).map(|n| n.hop()) else { return Ok(()) };
-        // All routes are looked at.
+        // All routes are checked.
         let looks = matches!(error.cause, Cause::NextHopGone | Cause::AmountTooSmall);
         if looks && !self.take_control(link, Some(before), self.config.signature_work) {
             return Err((NetworkReason::ControlQuota.into(), Remedy::Ignore));
@@ -495,11 +496,11 @@ impl<M: Memory> Mesh<M> {
                 self.tables.routing.remove_link(successor, error.reporter.hop(), error.next);
                 self.tables.routing.hints.doubt(error.destination.hop(), self.now);
             }
-            // What it asks for is more than was said when the route was found.
+            // The hop charges more than it said when the route was found.
             Cause::AmountTooSmall => {
                 self.tables.routing.remove_node(successor, error.reporter.hop());
             }
-            // It was said to accept more.
+            // The hop accepts less than it said.
             #[cfg(feature = "alloc")]
             Cause::IssuerUnknown | Cause::CovenantInactive if error.source == self.me.id() => {
                 self.forget_accepted(&error.destination, &error.hops);

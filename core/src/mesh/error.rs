@@ -28,13 +28,13 @@ pub enum MeshError {
     /// The neighbour or the link is at fault, or has no room.
     #[error("{0}")]
     NetworkError(#[from] NetworkReason),
-    /// The payment does not hold.
+    /// The payment is invalid.
     #[error("{0}")]
     PaymentVerificationFailed(#[from] PaymentReason),
     /// The payment was used before, or cannot be remembered.
     #[error("{0}")]
     ReplayDetected(#[from] ReplayError),
-    /// There is no way to the destination, or the packet strayed from its own.
+    /// There is no route to the destination, or the packet strayed from its own.
     #[error("{0}")]
     RoutingError(#[from] RoutingReason),
 }
@@ -91,31 +91,31 @@ pub enum NetworkReason {
     /// Nothing was heard for too long.
     #[error("nothing was heard from the neighbour for too long")]
     Silent,
-    /// The neighbour's allowance of free traffic is used up.
+    /// The neighbour has used up its allowance of free traffic.
     #[error("the neighbour's allowance of free traffic is used up")]
     QuotaExceeded,
     /// The queue of the link to the next hop is full.
     #[error("the queue of the link to the next hop is full; send again later")]
     Congested,
-    /// Nobody fetches what is delivered to this node.
+    /// The inbox of this node is full.
     #[error("nobody at this node fetches what was paid for, and its room is taken")]
     InboxFull,
-    /// The next hop takes no more free traffic now.
+    /// The next hop accepts no more free traffic now.
     #[error("the next hop takes no more free traffic at present")]
     NextHopQuota,
-    /// A neighbour takes no more free traffic of this node's own for so long.
+    /// The neighbour accepts no more free traffic from this node until the time given.
     #[error("the neighbour takes this free packet in {millis} ms at the earliest")]
     NoRoomFor {
         /// Time until it does, in milliseconds.
         millis: u64,
     },
-    /// The neighbour takes less free traffic at once than the packet has.
+    /// The packet is larger than the burst of free traffic that the neighbour accepts.
     #[error("the packet is larger than what the neighbour takes free at once")]
     LargerThanAllowance,
-    /// A block header that does not hold.
+    /// A block header is invalid.
     #[error("{0}")]
     Header(#[from] HeaderError),
-    /// The neighbour's allowance of control traffic is used up.
+    /// The neighbour has used up its allowance of control packets.
     #[error("the neighbour's allowance of control traffic is used up")]
     ControlQuota,
     /// Too many packets wait for an answer.
@@ -143,7 +143,7 @@ pub enum RoutingReason {
         /// What the next hop accepts.
         max: u32,
     },
-    /// This node is not where the packet says that it should be now.
+    /// The packet is not meant to be at this node now, by its hop limit and route.
     #[error("this node is not the next hop on the route of the packet")]
     NotOurTurn,
     /// The packet did not come from the hop before us on its route.
@@ -152,19 +152,19 @@ pub enum RoutingReason {
     /// A node is on the route twice.
     #[error("a node is on the packet's route twice")]
     Loop,
-    /// The packet was here before.
+    /// The packet has been here before.
     #[error("the packet has passed here before (duplicate)")]
     Duplicate,
-    /// The request was seen before, or is our own.
+    /// The request has been seen before, or is our own.
     #[error("the route request was seen before")]
     KnownRequest,
-    /// A reply or an error that answers nothing that passed here.
+    /// A reply or an error that answers nothing sent through here.
     #[error("this reply or error answers no packet that passed here")]
     Unsolicited,
     /// The destination did not sign the reply.
     #[error("the destination did not sign the route reply")]
     ReplySignature,
-    /// The hop limit is used up.
+    /// The hop limit is exhausted.
     #[error("the hop limit of the packet is used up")]
     HopLimit,
     /// The route has more hops than this node remembers.
@@ -194,8 +194,8 @@ impl From<WireError> for MeshError {
 }
 
 impl MeshError {
-    /// What to do about a neighbour that passed on a datagram which is refused
-    /// for this: it is counted where an honest relay would have refused it too.
+    /// What to do about a neighbour that passed on a datagram refused for this reason. It is
+    /// penalised where an honest relay would have refused the datagram too.
     pub(super) fn remedy_for_payment(&self) -> Remedy {
         let forged = [
             Cause::ProofMalformed,
@@ -210,7 +210,7 @@ impl MeshError {
         }
     }
 
-    /// Whether a signature was checked to find this out.
+    /// Whether finding this out took a signature check.
     pub(super) fn cost_a_signature(&self) -> bool {
         use PaymentReason as P;
         matches!(
@@ -221,7 +221,7 @@ impl MeshError {
         )
     }
 
-    /// What the source of a datagram is told, where it is told anything.
+    /// The cause reported to the source of a datagram, if one is reported.
     pub fn cause(&self) -> Option<Cause> {
         use PaymentReason as P;
         Some(match self {

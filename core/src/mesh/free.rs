@@ -1,5 +1,5 @@
-//! What goes free, within whose allowance: the neighbour's that brings it, and what the next one
-//! said that it takes.
+//! What goes free, and within which allowances: that of the neighbour that brings it, and what
+//! the next neighbour has said that it accepts.
 
 use super::Mesh;
 use super::error::{MeshError, NetworkReason};
@@ -19,7 +19,7 @@ use crate::wire::hello::FREE_CLASSES;
 /// Longest time that a datagram of this node's own waits for room at its first hop.
 const PATIENCE: Micros = 60 * SECOND;
 
-/// What a free datagram takes of what a neighbour said.
+/// What a free datagram uses of the allowance that a neighbour announced.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Onward {
     to: LinkId,
@@ -28,7 +28,7 @@ pub(super) struct Onward {
 }
 
 impl<M: Memory> Mesh<M> {
-    /// Takes a free datagram's bytes from its neighbour's allowances; true if taken.
+    /// Charges a free datagram to its neighbour's allowances; true if they cover it.
     pub(super) fn take_free(
         &mut self,
         link: LinkId,
@@ -51,7 +51,7 @@ impl<M: Memory> Mesh<M> {
         there
     }
 
-    /// What a datagram from a neighbour takes at the next one, if it goes free there and here.
+    /// What a datagram from a neighbour uses at the next one, if it goes free at both.
     pub(super) fn onward(
         &self,
         from: LinkId,
@@ -85,20 +85,20 @@ impl<M: Memory> Mesh<M> {
         (mode == MeshMode::Open || recognised).then(|| free_amounts(mode, size, found.cost))
     }
 
-    /// Whether the next neighbour takes it now.
+    /// Whether the next neighbour accepts it now.
     pub(super) fn has_room(&mut self, onward: Onward) -> bool {
         let Onward { to, sender, amounts } = onward;
         self.tables.routing.mirrors.has(to, sender, amounts, self.now)
     }
 
-    /// It goes there.
+    /// Counts it as sent there.
     pub(super) fn take_room(&mut self, onward: Onward) {
         let Onward { to, sender, amounts } = onward;
         self.tables.routing.mirrors.take(to, sender, amounts, self.now);
     }
 
-    /// What a datagram of this node's own takes at its first hop, if it goes free; it waits
-    /// until there is room, `Err(None)`: it is parked.
+    /// What a datagram of this node's own uses at its first hop, if it goes free. It waits until
+    /// there is room: `Err(None)` means that it is parked.
     pub(super) fn room_for_own(
         &mut self,
         destination: NodeId,
@@ -125,7 +125,7 @@ impl<M: Memory> Mesh<M> {
             return Ok(Some(onward));
         }
         if last.is_none() {
-            // So that others who send through here leave it some.
+            // Leaves a part to others who send through this node.
             self.has_room(onward);
         }
         let wait = at.saturating_sub(now);
@@ -139,16 +139,17 @@ impl<M: Memory> Mesh<M> {
     }
 }
 
-/// Whom the neighbour that brings a datagram has it from; itself, where it is the source.
+/// The node from which the neighbour that brings a datagram has it; the neighbour itself if it is
+/// the source.
 pub(super) fn before_the_neighbour(datagram: &Datagram<'_>) -> HopId {
     let place = datagram.hops().len().saturating_sub(usize::from(datagram.hop_limit));
     let before = place.checked_sub(2).and_then(|at| datagram.hops().nth(at));
     before.unwrap_or(datagram.source.hop())
 }
 
-/// What a free datagram of this size takes from the allowances of all bytes, of those without
-/// work and of rare ones. What is around its payload is made without work. In mode open
-/// nothing is looked at.
+/// What a free datagram of this size uses of the allowances for all bytes, for those without work
+/// and for rare ones. Everything around its payload counts as without work. In mode open nothing
+/// is classified.
 pub(super) fn free_amounts(mode: MeshMode, size: usize, cost: FreeCost) -> [u64; 3] {
     let (plain, rare) = match mode {
         MeshMode::Open => (0, 0),

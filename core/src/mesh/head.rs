@@ -1,5 +1,5 @@
-//! The bytes that the state machine writes itself: in front of a payload, or a whole
-//! packet of the mesh.
+//! The bytes that the state machine writes itself: what precedes a payload, or a whole control
+//! packet.
 
 use super::{Mesh, Pending};
 use crate::id::LinkId;
@@ -30,7 +30,7 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    /// Sends a packet of the mesh itself on a link.
+    /// Sends a control packet on a link.
     pub(super) fn send_control<E>(
         &mut self,
         link: LinkId,

@@ -295,20 +295,20 @@ fn told(w: &World, source: HopId, sequence: u64) -> Vec<u8> {
 
 #[test]
 fn a_hint_saves_a_flood_and_a_false_one_only_costs_time() {
-    // 0 - 1 - 2 - 3 - 4, and 1 - 5: the liar, who says that 4 is behind him.
+    // 0 - 1 - 2 - 3 - 4, and 1 - 5: the adversary, who claims that 4 is behind him.
     let mut w = line(6);
     w.cut(4, 5);
     w.wire(1, 5);
     let to = w.id(4);
-    let mut lie = told(&w, to.hop(), 77);
+    let mut forged = told(&w, to.hop(), 77);
     // The same told by 5, of itself.
     let by = w.id(0).hop();
-    let at = lie.windows(8).position(|b| b == by.0).unwrap();
-    lie[at..at + 8].copy_from_slice(&w.id(5).hop().0);
-    assert!(crate::wire::header::complete(&mut lie));
-    w.receive(1, World::link(1, 5), lie);
+    let at = forged.windows(8).position(|b| b == by.0).unwrap();
+    forged[at..at + 8].copy_from_slice(&w.id(5).hop().0);
+    assert!(crate::wire::header::complete(&mut forged));
+    w.receive(1, World::link(1, 5), forged);
     assert_eq!(w.nodes[1].route_hints(), 1);
-    // The liar drops whatever comes.
+    // The adversary drops whatever comes.
     w.lose(1, 5);
     send(&mut w, to, 10);
     assert_eq!(w.in_flight.len(), 1);
@@ -316,7 +316,7 @@ fn a_hint_saves_a_flood_and_a_false_one_only_costs_time() {
         did.iter().any(|(n, d)| *n == 4 && matches!(d, Outcome::Deliver(..)))
     };
     let mut did = w.run();
-    assert!(!arrived(&did), "the lie was followed");
+    assert!(!arrived(&did), "the false hint was followed");
     for _ in 0..20 {
         did.extend(w.later(100 * MILLISECOND));
     }

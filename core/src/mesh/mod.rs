@@ -14,9 +14,10 @@
 //! inputs, same actions, on every target and with either memory. What a peer
 //! sends never becomes an `Err`: it is rejected, with a reason and a remedy.
 //!
-//! This file keeps the parts together and sends each input to the file that
-//! treats it (never inlined: on a board the deepest call, a payment's check, must
-//! not stand on what the others need); `relay.rs` is where a datagram goes through.
+//! This file holds the parts together and sends each input to the file that handles it;
+//! `relay.rs` is the path of a datagram. Those functions are `#[inline(never)]`, which bounds the
+//! peak stack on boards: the deepest call, checking a payment, then does not share a frame with
+//! the others.
 
 mod accepted;
 pub mod api;

@@ -1,8 +1,7 @@
-//! Packets that wait: for a route, or for what the node knows of a block.
+//! Packets that wait: for a route, or for what the node knows about a block.
 //!
-//! The shell keeps their bytes. Each ticket ends once: in a `Resume`, whereupon
-//! the bytes come back and are treated as if they had come in just now, or in a
-//! `Drop`.
+//! The shell keeps their bytes. Each ticket ends once: in a `Resume`, after which the bytes come
+//! back and are treated as if they had just arrived, or in a `Drop`.
 
 use super::api::{Action, Ticket, Verdict};
 use super::error::{MeshError, NetworkReason, PaymentReason, Remedy};
@@ -23,7 +22,7 @@ pub(super) enum Awaits {
     Route(NodeId),
     /// The node's answer about the block with this hash.
     Answer([u8; 32]),
-    /// To be handed back, with what the node answered. The ticket is used up.
+    /// To be handed back, with the node's answer. The ticket is used up.
     Return([u8; 32], KnownHeader),
     /// Room at the first hop, for a datagram of this node's own.
     Room { destination: NodeId, to: LinkId, len: usize, plain: bool },
@@ -47,9 +46,9 @@ pub(super) struct Parked {
 #[derive(Debug, Clone)]
 pub(super) struct From {
     link: LinkId,
-    /// The link was closed; its number may be another's by now.
+    /// The link was closed; its number may since have been given to another.
     closed: bool,
-    /// Who is told if it is refused.
+    /// Who is told if the packet is refused.
     trace: Trace,
 }
 
@@ -74,7 +73,8 @@ impl<M: Memory> Mesh<M> {
             datagram::head_len(datagram.hops().len(), datagram.signed.map_or(0, |s| s.proof.len()));
         let bytes = bytes.saturating_add(datagram.payload.len());
         let ticket = self.park(Awaits::Answer(hash), from, until, bytes)?;
-        // Whatever waits counts: no more is asked at once than may be asked in vain.
+        // Parked packets count too: no more questions may be open at once than may be asked in
+        // vain.
         if let Some(link) = link {
             self.charge_check(link, datagram);
         }
@@ -82,15 +82,14 @@ impl<M: Memory> Mesh<M> {
         Ok(())
     }
 
-    /// Parks a datagram of our own until the search for a route ends, and with it
-    /// the waiting.
+    /// Parks a datagram of our own until the search for a route ends.
     pub(super) fn await_route(&mut self, to: NodeId, bytes: usize) -> Result<(), MeshError> {
         self.park(Awaits::Route(to), None, Micros::MAX, bytes).map(|_| ())
     }
 
-    /// Keeps a place for a packet that waits, and room for its bytes. Half of the places and
-    /// of the room are this node's own; the other half its neighbours have in equal shares, at
-    /// least one place and one packet each.
+    /// Reserves a place for a packet that waits, and room for its bytes. Half of the places and
+    /// of the room belongs to this node; its neighbours have the other half in equal shares, of
+    /// at least one place and one packet each.
     pub(super) fn park(
         &mut self,
         awaits: Awaits,
@@ -101,7 +100,7 @@ impl<M: Memory> Mesh<M> {
         let half = self.tables.parked.capacity().div_ceil(2);
         let room = self.config.capacities.parked_bytes.div_ceil(2);
         let link = from.as_ref().map(|from| from.link);
-        // Places and bytes of all that are in the same half, and of the same link among them.
+        // Places and bytes taken in the same half, and by the same link.
         let (mut all, mut own) = ((0usize, bytes), (0usize, bytes));
         for parked in self.tables.parked.iter().filter(|p| p.from.is_some() == link.is_some()) {
             all = (all.0.saturating_add(1), all.1.saturating_add(parked.bytes));
@@ -128,11 +127,11 @@ impl<M: Memory> Mesh<M> {
         Ok(ticket)
     }
 
-    /// The node answered what it knows of a block.
+    /// The node has answered what it knows about a block.
     pub(super) fn answer(&mut self, ticket: Ticket, block: Option<KnownHeader>) {
         self.absorb();
         let now = self.now;
-        // What is over its time is refused next, whatever is answered now.
+        // A packet past its deadline is refused next, whatever the answer.
         let waiting = |p: &&mut Parked| p.ticket == ticket && p.until > now;
         let Some(parked) = self.tables.parked.iter_mut().find(waiting) else { return };
         let Awaits::Answer(hash) = parked.awaits else { return };
@@ -142,7 +141,7 @@ impl<M: Memory> Mesh<M> {
                 parked.until = now.saturating_add(self.config.timing.verify_timeout);
                 self.act(Action::Resume { ticket });
             }
-            // The node was asked in vain: what was charged for it stays so.
+            // The question was in vain, so its charge stands.
             None => {
                 self.give_up(ticket, PaymentReason::from(CovenantError::HeaderUnknown).into());
             }
@@ -160,19 +159,19 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    /// When the first parked packet is over its time.
+    /// The deadline of the packet that expires first.
     pub(super) fn parked_until(&self) -> Option<Micros> {
         self.tables.parked.iter().map(|p| p.until).min()
     }
 
-    /// Gives one packet up that is over its time; false if there is none.
+    /// Gives up one packet past its deadline; false if there is none.
     pub(super) fn give_up_parked(&mut self) -> bool {
         let late = |p: &&Parked| p.until <= self.now;
         let Some(Parked { ticket, awaits, from, .. }) = self.tables.parked.iter().find(late) else {
             return false;
         };
         let ticket = *ticket;
-        // The node did not answer: nobody else is to blame.
+        // The node did not answer: no neighbour is to blame.
         let asked =
             from.as_ref().filter(|from| !from.closed).map(|From { link, trace, .. }| {
                 (
@@ -181,7 +180,7 @@ impl<M: Memory> Mesh<M> {
                 )
             });
         match awaits {
-            // Its bytes were asked back and never came: nobody waits any more.
+            // Its bytes were asked for and never came back: nobody waits any more.
             Awaits::Return(..) | Awaits::Turn { .. } => {
                 self.tables.parked.retain(|p| p.ticket != ticket);
             }
@@ -225,7 +224,7 @@ impl<M: Memory> Mesh<M> {
         Some(Action::Drop { ticket, link: Some(link), reason })
     }
 
-    /// Takes out one packet that waits for a route to a node.
+    /// Takes one packet out that waits for a route to a node.
     pub(super) fn unpark_for(&mut self, to: NodeId) -> Option<Ticket> {
         let at = self.tables.parked.iter().position(|p| p.awaits == Awaits::Route(to))?;
         self.tables.parked.take(at).map(|p| p.ticket)
@@ -241,8 +240,7 @@ impl<M: Memory> Mesh<M> {
         self.tables.parked.iter().position(|p| p.ticket == ticket && returning(p))
     }
 
-    /// A parked packet comes back: it is treated as if it came in just now, with
-    /// the block known.
+    /// A parked packet comes back: it is treated as if it had just arrived, with the block known.
     #[inline(never)]
     pub(super) fn resume(&mut self, ticket: Ticket, packet: &mut [u8]) {
         let place = self.place_of_returning(ticket);
@@ -255,7 +253,7 @@ impl<M: Memory> Mesh<M> {
         if from.closed {
             return self.reject(Some(link), NetworkReason::LinkClosed, Remedy::Ignore);
         }
-        // Other bytes than were parked are the shell's fault, not the neighbour's.
+        // Bytes other than those parked are the shell's fault, not the neighbour's.
         let header = match self.check_size(packet).and_then(|()| Ok(Header::parse(packet)?.0)) {
             Ok(header) => header,
             Err(e) => return self.reject(Some(link), e, Remedy::Ignore),
@@ -265,8 +263,8 @@ impl<M: Memory> Mesh<M> {
         self.answered = None;
     }
 
-    /// What the node answered about a block for a datagram of our own, which is
-    /// given once more. It counts once.
+    /// The node's answer about a block, for a datagram of our own that is given again. It is used
+    /// once.
     pub(super) fn take_answer(&mut self, hash: &[u8; 32]) -> Option<([u8; 32], KnownHeader)> {
         let at = self.tables.parked.iter().position(|p| {
             p.from.is_none() && matches!(p.awaits, Awaits::Return(about, _) if about == *hash)
@@ -277,14 +275,15 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    /// Whether a datagram of this node's own has waited for room and comes back; it counts once.
+    /// Whether a datagram of this node's own has waited for room and comes back. The answer is
+    /// used once.
     pub(super) fn take_turn(&mut self, to: &NodeId, bytes: usize) -> bool {
         let its = |p: &Parked| matches!(p.awaits, Awaits::Turn { destination, len } if destination == *to && len == bytes);
         let at = self.tables.parked.iter().position(its);
         at.and_then(|at| self.tables.parked.take(at)).is_some()
     }
 
-    /// When the last of those has its turn that wait for room at a neighbour.
+    /// When the last of the packets that wait for room at a neighbour has its turn.
     pub(super) fn last_waiting(&self, link: LinkId, of_plain: bool) -> Option<Micros> {
         let of = |p: &&Parked| matches!(p.awaits, Awaits::Room { to, plain, .. } if to == link && plain == of_plain);
         self.tables.parked.iter().filter(of).map(|p| p.until).max()

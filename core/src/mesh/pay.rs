@@ -1,4 +1,4 @@
-//! Payments: what they are checked against, and what is booked.
+//! Payments: how they are checked, and what is booked.
 
 use super::Mesh;
 use super::api::{Action, Event};
@@ -20,7 +20,7 @@ use core::cell::Cell;
 use core::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
-/// On what ground a datagram passes.
+/// Why a datagram may pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Admission {
     /// Free of charge.
@@ -33,12 +33,12 @@ pub(super) enum Admission {
         /// This node's share, in millisatoshi.
         share_msat: u64,
     },
-    /// For a payment that was booked when the same packet came first.
+    /// For a payment that was booked when the same packet first came.
     Again {
-        /// Number of the latest record, behind that of the payment.
+        /// Number of the latest record, which is not older than the payment's.
         record: Option<u64>,
     },
-    /// The same, and it was delivered by this run of the node.
+    /// As above, and this run of the node has already delivered it.
     Delivered {
         /// As above.
         record: Option<u64>,
@@ -47,12 +47,12 @@ pub(super) enum Admission {
     Parked,
 }
 
-/// What is found out on the way through the checks of a payment.
+/// What the checks of a payment find out on the way.
 #[derive(Debug, Default)]
 struct Learnt {
-    /// What the source signed, where that was checked.
+    /// What the source signed, if that has been checked.
     sighash: Cell<Option<[u8; 32]>>,
-    /// Key of the payment, where it was used before.
+    /// Replay key of the payment, if it has been used before.
     used: Cell<Option<[u8; 32]>>,
 }
 
@@ -96,7 +96,8 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    /// A packet shows a payment that was used: it passes again if it was used for it.
+    /// A packet carries a payment that has been used. It passes again if it is the packet that
+    /// the payment was used for.
     #[inline(never)]
     fn again(
         &mut self,
@@ -123,8 +124,8 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    /// The fingerprint of a paid packet of a neighbour's. The signature is part of it: it need
-    /// not be checked again then.
+    /// The fingerprint of a paid packet from a neighbour. It covers the signature, which
+    /// therefore need not be checked again.
     fn paid_packet(
         &self,
         link: Option<LinkId>,
@@ -143,7 +144,7 @@ impl<M: Memory> Mesh<M> {
         PaidPacket::of(h.finish())
     }
 
-    /// Whom a neighbour's datagram is charged to if its payment is bad.
+    /// Who is charged if the payment in a neighbour's datagram is bad.
     pub(super) fn charged(
         &self,
         link: LinkId,
@@ -170,8 +171,8 @@ impl<M: Memory> Mesh<M> {
         self.charged(link, &datagram.source, datagram.hops(), datagram.hop_limit)
     }
 
-    /// Whether a neighbour's datagram may cause a check that costs: a signature, or a
-    /// question to the node.
+    /// Whether a neighbour's datagram may cause a costly check: a signature, or a question to the
+    /// node.
     fn may_cost_a_check(&self, link: Option<LinkId>, datagram: &Datagram<'_>) -> bool {
         let RoutingTable { neighbours, owners, .. } = &self.tables.routing;
         let owner = |link| owners.bad_payments(neighbours.get(link)?.owner);
@@ -188,7 +189,7 @@ impl<M: Memory> Mesh<M> {
         owners.bad_payments_mut(neighbours.get(link)?.owner)
     }
 
-    /// A datagram has caused such a check in vain, or waits for the node's answer.
+    /// A datagram caused such a check in vain, or waits for the node's answer.
     pub(super) fn charge_check(&mut self, link: LinkId, datagram: &Datagram<'_>) {
         let (now, allowed) = (self.now, self.config.bad_payments);
         let charged = self.charged_for(link, datagram);
@@ -197,7 +198,7 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    /// The node was asked, and whose datagram it was is not to blame.
+    /// The node was asked, and the datagram's sender is not to blame.
     pub(super) fn give_check_back(&mut self, link: LinkId, charged: Charged) {
         let (now, allowed) = (self.now, self.config.bad_payments);
         if let Some(left) = self.bad_payments_of(link) {
@@ -205,7 +206,7 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    /// The payment in a neighbour's datagram holds.
+    /// The payment in a neighbour's datagram is valid.
     fn held(&mut self, link: Option<LinkId>, datagram: &Datagram<'_>) {
         let Some(link) = link else { return };
         let (now, asked) = (self.now, self.answered.is_some());
@@ -218,8 +219,8 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    /// A neighbour's datagram is refused for this: if that cost a check it is charged, and
-    /// if it was charged for a question and is not to blame, that is given back.
+    /// A neighbour's datagram is refused for this reason. If that took a costly check, it is
+    /// charged; if it was charged for a question and is not to blame, the charge is given back.
     pub(super) fn count_refusal(
         &mut self,
         link: LinkId,
@@ -269,7 +270,7 @@ impl<M: Memory> Mesh<M> {
         let claim = Claim {
             terms: &terms,
             party,
-            // A sender does not charge himself.
+            // A sender is not charged for its own datagrams.
             price_msat: match party {
                 Party::Source => 0,
                 _ => self.config.payment.tariff.price(quota),
@@ -284,7 +285,8 @@ impl<M: Memory> Mesh<M> {
                 .inspect_err(|_| learnt.used.set(Some(*key)))?;
             replay.check_room(expires_at)
         };
-        // Before the issuer's signature, so that nobody's name is used up by others.
+        // Before the issuer's signature, so that nobody can use up another node's allowance in
+        // its name.
         let authentic = || match party {
             Party::Source => Ok(()),
             _ if !self.may_cost_a_check(link, datagram) => Err(PaymentReason::TooManyBad),
@@ -297,12 +299,12 @@ impl<M: Memory> Mesh<M> {
         Ok(verify(proof, &claim, &self.config.payment, &self.secp, is_new, authentic, block)?)
     }
 
-    /// Whether what a source pays for has no room here.
+    /// Whether there is no room for what this source pays for.
     fn is_inbox_full(&self, source: &NodeId) -> bool {
         self.inbox_full || self.tables.full_sources.contains(source)
     }
 
-    /// Books a payment that holds. It is recorded before the packet leaves.
+    /// Books a valid payment. It is recorded before the packet leaves.
     fn book(
         &mut self,
         party: Party,
@@ -315,7 +317,7 @@ impl<M: Memory> Mesh<M> {
         }
         let Verified { key, method, amount_msat, share_msat, expires_at } = payment;
         self.tables.replay.accept_for(key, expires_at, packet, self.now)?;
-        // It must be forgotten some day, also if nothing else wakes this node.
+        // It must be forgotten some day, even if nothing else wakes this node.
         self.wake_at(self.next_cleanup.max(self.now));
         let source = datagram.source;
         let after = (!self.config.payment.volatile).then(|| {
@@ -342,7 +344,7 @@ impl<M: Memory> Mesh<M> {
             settlement: (method == Method::Covenant && party != Party::Source)
                 .then(|| datagram.proof_range()),
         }));
-        // What a payer keeps of his own payment is no income.
+        // What a payer keeps of its own payment is not income.
         if party != Party::Source {
             self.stats.earned_msat = self.stats.earned_msat.saturating_add(share_msat);
         }

@@ -21,11 +21,11 @@ use crate::wire::hello::{self, FREE_CLASSES, Hello, Told};
 use crate::wire::route_error;
 use crate::wire::{Header, WireError};
 
-/// Checks of bad payments that a new owner begins with: what its handshake has cost. With fewer,
-/// a first mistake would stop what holds.
+/// Checks of bad payments that a new owner starts with: what its handshake has cost. With fewer,
+/// a first mistake would stop valid payments.
 const CHECKS_AT_FIRST: u64 = 4;
 
-/// A change of a link's quality of which its neighbour is told, in 1/256 transmissions.
+/// A change of a link's quality that is worth telling its neighbour, in 1/256 transmissions.
 const WORTH_A_HELLO: u16 = 32;
 
 impl<M: Memory> Mesh<M> {
@@ -72,13 +72,13 @@ impl<M: Memory> Mesh<M> {
             return self.reject(Some(link), NetworkReason::TooManyNeighbours, Remedy::Disconnect);
         }
         self.absorb();
-        // Nothing that this neighbour sends makes the head grow: it may be told of an error.
+        // Nothing that this neighbour sends makes the head grow, so errors can be reported to it.
         self.reserve_head(route_error::MAX_LEN);
         self.greet(link);
         self.wake_at(now.saturating_add(hello_timeout(&self.config.timing)));
     }
 
-    /// The place of a neighbour's allowances, which it may have had before.
+    /// The place of a neighbour's allowances, which may be there from before.
     fn allowances_of(&mut self, peer: NodeId, standing: Standing) -> usize {
         let (now, config) = (self.now, &self.config);
         let bad = config.bad_payments;
@@ -91,7 +91,7 @@ impl<M: Memory> Mesh<M> {
         })
     }
 
-    /// Whether there is a place for a neighbour; a stranger that has it is sent away.
+    /// Makes room for a neighbour if it can; a stranger in its place is disconnected.
     fn make_place(&mut self, standing: Standing) -> Result<(), NetworkReason> {
         let neighbours = &self.tables.routing.neighbours;
         if let Standing::Stranger { prefix } = standing
@@ -102,7 +102,8 @@ impl<M: Memory> Mesh<M> {
         if !neighbours.is_full() {
             return Ok(());
         }
-        // A newcomer takes a newcomer's place, and nobody's who has proven useful.
+        // A newcomer takes the place of another newcomer, never of a neighbour that has proven
+        // useful.
         let least = neighbours.least_useful_stranger();
         let least = least.filter(|n| standing == Standing::Own || !n.paid);
         let link = least.ok_or(NetworkReason::TooManyNeighbours)?.link;
@@ -116,8 +117,7 @@ impl<M: Memory> Mesh<M> {
         Ok(())
     }
 
-    /// Whether a new link to a neighbour is to be kept; another one that it
-    /// replaces is closed.
+    /// Whether a new link to a neighbour is kept; the one that it replaces is closed.
     fn make_way(&mut self, peer: NodeId, dialed: bool) -> Result<(), NetworkReason> {
         if peer == self.me.id() {
             return Err(NetworkReason::Itself);
@@ -126,9 +126,9 @@ impl<M: Memory> Mesh<M> {
         if other.node != peer {
             return Err(NetworkReason::HopIdTaken);
         }
-        // Of two links that both ends opened at the same time both ends keep the
-        // one that the smaller identity opened. A second one opened from the same
-        // end replaces a first that is dead.
+        // Of two links that both ends opened at the same time, both ends keep the one that the
+        // smaller identity opened. A second one opened from the same end replaces a first that is
+        // dead.
         let opened_by_smaller = dialed == (self.me.id() < peer);
         if other.dialed != dialed && !opened_by_smaller {
             return Err(NetworkReason::OtherLinkKept);
@@ -148,7 +148,7 @@ impl<M: Memory> Mesh<M> {
     #[inline(never)]
     pub(super) fn disconnect(&mut self, link: LinkId) {
         self.absorb();
-        // The link may have been closed by this node, which then forgot it.
+        // This node may have closed the link itself and forgotten it.
         let Some(gone) = self.tables.routing.remove_direct_peer(link) else { return };
         if gone.up {
             self.act(Action::Publish(Event::PeerDisconnected { peer: gone.node }));
@@ -156,7 +156,7 @@ impl<M: Memory> Mesh<M> {
         self.give_up_from(link);
     }
 
-    /// Takes what a link has measured. Its neighbour is told of what matters.
+    /// Takes what a link has measured. Its neighbour is told if it matters.
     pub(super) fn measured(&mut self, link: LinkId, quality: u16) {
         let now = self.now;
         let Some(n) = self.tables.routing.neighbours.get_mut(link) else { return };
@@ -168,7 +168,7 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    /// What a neighbour may send free: its part, where several have allowances in common.
+    /// What a neighbour may send free: its part, if several share the allowances.
     fn told_to(&self, link: LinkId) -> [Told; FREE_CLASSES] {
         let (now, config) = (self.now, &self.config);
         let RoutingTable { neighbours, owners, .. } = &self.tables.routing;
@@ -215,7 +215,7 @@ impl<M: Memory> Mesh<M> {
         self.send_control(link, hello::MAX_LEN, |out| hello.write(out));
     }
 
-    /// A neighbour has nothing to say but that it is there.
+    /// A keep-alive: the neighbour says that it is there, and nothing else.
     pub(super) fn is_there(
         &mut self,
         link: LinkId,

@@ -1,5 +1,4 @@
-//! Packets that come in: which kind they are, and the way of a datagram
-//! through this node.
+//! Packets that come in: their kind, and the path of a datagram through this node.
 
 use super::Mesh;
 use super::api::{Priority, Verdict};
@@ -21,11 +20,11 @@ use crate::wire::header::lower_hop_limit;
 use crate::wire::route_error::{self, Cause, RouteError};
 use crate::wire::{Header, Kind, WireError};
 
-/// For how long, and up to twice as long, a second copy of a signed datagram is refused where
-/// nobody keeps payments: together no longer than whoever repeats it must pause.
+/// For how long, and up to twice as long, a second copy of a signed datagram is refused by nodes
+/// that keep no payments: together no longer than a repeating source must pause.
 const COPIES: Micros = REPEAT_PAUSE / 2;
 
-/// What it takes to tell a datagram's source that it was stopped here.
+/// What is needed to tell a datagram's source that it was stopped here.
 #[derive(Debug, Clone)]
 pub(super) struct Trace {
     pub(super) source: NodeId,
@@ -117,7 +116,7 @@ impl<M: Memory> Mesh<M> {
         };
         let Datagram { source, destination, sequence, .. } = &datagram;
         let name = self.tables.seen.name(source, destination, *sequence, datagram.hops());
-        // A paid one may come again where nobody keeps payments, but not at once.
+        // Where no payments are kept, a paid one may come again, but not at once.
         let repeats = datagram.signed.is_some() && datagram.hop_limit > 0;
         let span = if repeats { 1 + self.now / COPIES } else { 0 };
         let check = check_of(packet);
@@ -128,8 +127,8 @@ impl<M: Memory> Mesh<M> {
             Ok(next) => next,
             Err((reason, remedy)) => return self.refuse(link, &datagram, reason, remedy),
         };
-        // Where no payments are kept, what ended here is remembered where none of the traffic
-        // that passes overwrites it.
+        // Where no payments are kept, datagrams that end here are remembered where passing
+        // traffic does not overwrite them.
         let ends = matches!(next, Next::Deliver) && datagram.signed.is_some();
         let ended = (ends && self.config.mode == MeshMode::Open).then(|| {
             let sent = &self.tables.sent;
@@ -208,7 +207,8 @@ impl<M: Memory> Mesh<M> {
                 };
                 self.stats.delivered = self.stats.delivered.wrapping_add(1);
                 self.verdict(verdict);
-                // It came, so its receipt may go: that is smaller, and there is one for each.
+                // There is one receipt for each datagram, and it is smaller: no allowance is
+                // needed.
                 if ends {
                     self.report(link, Trace::of(&datagram), Cause::Delivered, after);
                 }
@@ -229,7 +229,7 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    /// Where a datagram goes, if it came the right way and can go on.
+    /// Where a datagram goes, if it came by its route and can go on.
     fn next(
         &mut self,
         link: LinkId,
@@ -241,7 +241,7 @@ impl<M: Memory> Mesh<M> {
         let me = self.me.id();
         let count = datagram.hops().len();
         let limit = usize::from(datagram.hop_limit);
-        // The hop limit tells the place: after the last hop it is 0.
+        // The hop limit gives the place on the route: after the last hop it is 0.
         let Some(place) = count.checked_sub(limit) else {
             return Err(strayed(RoutingReason::NotOurTurn));
         };
@@ -265,8 +265,8 @@ impl<M: Memory> Mesh<M> {
         if !all_different(datagram.hops().chain(ends)) {
             return Err(strayed(RoutingReason::Loop));
         }
-        // Where payments are kept they tell whether a paid one may come again; what ends here
-        // is told of again.
+        // Where payments are kept, they tell whether a paid datagram may come again; what ends
+        // here is reported again.
         let gated = self.config.mode == MeshMode::PaymentGated;
         let is_kept = datagram.signed.is_some() && (gated || here.is_none());
         if !is_kept && came.into_iter().any(|came| self.tables.seen.contains(came)) {
@@ -288,7 +288,7 @@ impl<M: Memory> Mesh<M> {
             let max = to.max_packet;
             return Err(ignore(RoutingReason::TooLargeForHop { size, max }.into()));
         }
-        // What has no proof can only go free: its payload need not be read to refuse it.
+        // Without a proof it can only go free: the payload need not be read to refuse it.
         if to.is_full(Lane::Free) && (to.is_full(Lane::Paid) || datagram.signed.is_none()) {
             return Err(ignore(NetworkReason::Congested.into()));
         }
@@ -296,8 +296,8 @@ impl<M: Memory> Mesh<M> {
         Ok(Next::Relay { link: to.link, place })
     }
 
-    /// The protocol of a payload and the classes of its bytes, where the mode makes a
-    /// difference of them. In mode open they decide nothing: it is not looked at.
+    /// The protocol of a payload and the classes of its bytes, if they matter in this mode. In
+    /// mode open they decide nothing and are not determined.
     pub(super) fn class_that_decides(&self, payload: &[u8]) -> Classified {
         match self.config.mode {
             MeshMode::Open => self.policy.unread(payload.len()),
@@ -305,8 +305,8 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    /// Whether the queue that a datagram of this protocol takes at a link is full. Asked before
-    /// anything is taken for the datagram: an allowance or a payment.
+    /// Whether the queue that a datagram of this protocol would take at a link is full. Asked
+    /// before an allowance or a payment is charged for the datagram.
     pub(super) fn is_full(&self, link: LinkId, protocol: DetectedProtocol) -> bool {
         let lane = match self.policy.determine_policy(protocol) {
             RoutingPolicy::Free => Lane::Free,
@@ -316,9 +316,9 @@ impl<M: Memory> Mesh<M> {
         self.tables.routing.neighbours.get(link).is_some_and(|n| n.is_full(lane))
     }
 
-    /// Whether a datagram may pass: free of charge and within the allowance, or
-    /// for a payment that holds, which is then booked. With a proof it passes for
-    /// that alone, also where it would go free without.
+    /// Whether a datagram may pass: free of charge and within the allowance, or for a valid
+    /// payment, which is then booked. With a proof it passes for its payment alone, even if it
+    /// could go free without.
     pub(super) fn admit(
         &mut self,
         link: Option<LinkId>,
@@ -330,7 +330,7 @@ impl<M: Memory> Mesh<M> {
         let policy = self.policy.determine_policy(found.protocol);
         if datagram.signed.is_some() {
             match (self.config.mode, party, policy) {
-                // It checks nothing, and carries everything.
+                // A node in this mode checks nothing and carries everything.
                 (MeshMode::Open, ..) => {}
                 (mode @ MeshMode::BitcoinOnly, ..) => {
                     return Err(PaymentReason::ModeTakesNone(mode).into());
@@ -338,7 +338,7 @@ impl<M: Memory> Mesh<M> {
                 (_, Party::Source, RoutingPolicy::Free) => {
                     return Err(PaymentReason::NotNeeded.into());
                 }
-                // Nobody carries for free what he has not checked.
+                // Nobody carries unchecked proofs for free.
                 _ => return self.check_payment(link, party, datagram),
             }
         }
@@ -354,8 +354,8 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    /// What to do about a neighbour whose datagram is refused for its payment: in another mode
-    /// than payment_gated it checks none, and answers for its own datagrams only.
+    /// What to do about a neighbour whose datagram is refused for its payment. In modes other
+    /// than payment_gated a neighbour checks no payments, and answers for its own datagrams only.
     fn remedy_for_payment(&self, link: LinkId, source: &NodeId, reason: &MeshError) -> Remedy {
         let neighbour = self.tables.routing.neighbours.get(link);
         match neighbour.is_some_and(|n| n.mode == MeshMode::PaymentGated || n.node == *source) {
@@ -364,8 +364,8 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    /// Refuses a datagram and tells its source why, through the neighbour that
-    /// it came from, as far as that one's control allowance goes.
+    /// Refuses a datagram and tells its source why, through the neighbour that it came from,
+    /// within that neighbour's control allowance.
     pub(super) fn refuse(
         &mut self,
         link: LinkId,
@@ -386,7 +386,8 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    /// A datagram with a proof came again that was delivered: its source missed the receipt.
+    /// A datagram with a proof that was already delivered came again: its source missed the
+    /// receipt.
     #[inline(never)]
     fn ended_before(&mut self, link: LinkId, datagram: &Datagram<'_>, after: Option<u64>) {
         self.absorb();
@@ -396,8 +397,8 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    /// Takes what a report costs from the allowance of the neighbour that brought a datagram;
-    /// true if taken.
+    /// Charges a report to the allowance of the neighbour that brought the datagram; true if it
+    /// is covered.
     fn may_report(&mut self, link: LinkId, trace: &Trace) -> bool {
         let Trace { source, hop_limit, hops, .. } = trace;
         let place = hops.len().saturating_sub(usize::from(*hop_limit));

@@ -139,7 +139,7 @@ impl<M: Memory> Mesh<M> {
         Ok(())
     }
 
-    /// Sends an own paid datagram once more, as it was.
+    /// Sends an own paid datagram again, unchanged.
     #[inline(never)]
     pub(super) fn repeat(&mut self, packet: &[u8]) {
         if let Err(reason) = self.send_again(packet) {
@@ -189,7 +189,7 @@ impl<M: Memory> Mesh<M> {
         Ok(())
     }
 
-    /// Searches a route, or says at once that there is one; with `accepted` it asks as well
+    /// Searches for a route, or says at once that there is one; with `accepted` it also asks
     /// which payments are accepted on it.
     #[inline(never)]
     pub(super) fn find(&mut self, to: NodeId, accepted: bool) {
@@ -213,8 +213,8 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    /// Begins a search and sends its first ring; for a neighbour, which is on this link, only to
-    /// it. A search that is under way begins anew.
+    /// Begins a search and sends its first ring; for a neighbour, which is on this link, to that
+    /// neighbour only. A search that is under way starts again.
     fn search(
         &mut self,
         to: NodeId,
@@ -222,7 +222,7 @@ impl<M: Memory> Mesh<M> {
         near: Option<LinkId>,
     ) -> Result<(), MeshError> {
         let (now, number) = (self.now, self.rng.u64());
-        // Who has a route already wants to know whether there is a better one.
+        // A source that has a route already wants to know whether there is a better one.
         let heard = match self.tables.routing.find_route(&to, now) {
             None => self.follow_hint(to.hop()),
             Some(_) => near.map(|link| (link, 0)),

@@ -19,26 +19,26 @@ use crate::routing::seen::Seen;
 use crate::routing::table::RoutingTable;
 use crate::tables::{List, Memory};
 
-/// The tables of one state machine. On a board they are a static value,
-/// [`Tables::EMPTY`], that is lent to it.
+/// The tables of one state machine. On a board they are a static value, [`Tables::EMPTY`], that
+/// is lent to it.
 pub struct Tables<M: Memory> {
     pub(super) routing: RoutingTable<M>,
     pub(super) searches: Searches<M>,
     pub(super) requests: RelayedRequests<M>,
-    /// What own routes accept as payment, the newest last. Boards ask nobody, and have no flash
-    /// for it.
+    /// What own routes accept as payment, the newest last. None on boards: they send no such
+    /// searches and have no flash for it.
     #[cfg(feature = "alloc")]
     pub(super) accepted: M::List<Told<M>, ACCEPTED>,
     pub(super) seen: Seen<M>,
-    /// This node's own datagrams: no traffic of others makes it forget them.
+    /// This node's own datagrams: traffic of others cannot push them out.
     pub(super) sent: Seen<M, SENT>,
     pub(super) replay: ReplayPrevention<M>,
     pub(super) headers: HeaderStore<M>,
     pub(super) parked: M::List<Parked, PARKED>,
-    /// Sources whose paid datagrams for this node find no room.
+    /// Sources whose share of the inbox is full.
     pub(super) full_sources: M::List<NodeId, FULL_SOURCES>,
-    /// Work for packets of the mesh itself, which all neighbours share.
-    /// One kind is used. As many as the owners have, so that a board has the code but once.
+    /// The budget for control packets that all neighbours share. Only one of the kinds is used;
+    /// having as many as the owners means that a board has the code only once.
     pub(super) work: Shared<M, KINDS>,
     /// What is to be carried out before the next input.
     pub(super) queue: heapless::Deque<Pending, 8>,

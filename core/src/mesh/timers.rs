@@ -1,4 +1,4 @@
-//! What happens because time passed.
+//! What becomes due as time passes.
 
 use super::api::{Action, Event};
 use super::error::NetworkReason;
@@ -13,10 +13,10 @@ use crate::time::{MILLISECOND, Micros, SECOND};
 use crate::wire::route_request::{HINTS, ROUTES};
 use crate::wire::{HEADER_LEN, Header, Kind, Writer};
 
-/// How long a neighbour may take to say hello at least.
+/// The least time that a neighbour is given to say hello.
 const HELLO_TIMEOUT: Micros = 10 * SECOND;
-/// The same where links are slow, in times of a request over a link and back: on a shared
-/// channel all neighbours may greet at once, and links made anew too early fill it for ever.
+/// The same where links are slow, in round trips of a request over a link: on a shared channel
+/// all neighbours may say hello at once, and reconnecting too early would keep it full for ever.
 const HELLO_ROUND_TRIPS: u64 = 16;
 /// Payments forgotten in one step, so that no step takes long.
 const CLEANUP_STEP: usize = 256;
@@ -33,7 +33,7 @@ impl<M: Memory> Mesh<M> {
         self.next_timer = self.next_timer.min(at);
     }
 
-    /// Does one thing that is due; false if nothing was, and the next time is set.
+    /// Does one thing that is due. False if nothing was; then the next time is set.
     pub(super) fn fire(&mut self) -> bool {
         let done = self.give_up_parked()
             || self.widen_ring()
@@ -58,7 +58,7 @@ impl<M: Memory> Mesh<M> {
         times.into_iter().flatten().chain(cleanup).min().unwrap_or(Micros::MAX)
     }
 
-    /// Something goes to a neighbour.
+    /// Something is sent to a neighbour.
     pub(super) fn note_sent(&mut self, link: LinkId, datagram: bool) {
         let Some(n) = self.tables.routing.neighbours.get_mut(link) else { return };
         if let Some(overdue) = n.liveness.send(self.now, datagram) {
@@ -66,8 +66,8 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    /// Bytes came on a link, though no whole packet did: its neighbour is there. It is owed a
-    /// sign if they are part of a packet of its own. From one that has not said hello they
+    /// Bytes came on a link, though no whole packet: its neighbour is there. If they are part of
+    /// a packet, the neighbour is owed a sign of life. From one that has not said hello they
     /// count for nothing.
     pub(super) fn link_alive(&mut self, link: LinkId, incoming: bool) {
         self.absorb();
@@ -82,7 +82,7 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    /// A datagram came from a neighbour, or part of one, which waits for a sign that it did.
+    /// A datagram or part of one came from a neighbour, which waits for a sign that it arrived.
     pub(super) fn owe_answer(&mut self, link: LinkId) {
         let Some(n) = self.tables.routing.neighbours.get_mut(link) else { return };
         if let Some(owed) = n.liveness.owe(self.now) {
@@ -93,7 +93,7 @@ impl<M: Memory> Mesh<M> {
     fn widen_ring(&mut self) -> bool {
         let Some(search) = self.tables.searches.due(self.now) else { return false };
         let (to, width, found) = (search.destination, search.width, search.found);
-        // Without neighbours nobody hears a wider one either.
+        // Without neighbours nobody hears a wider ring either.
         let alone = self.tables.routing.neighbours.next_live(None).is_none();
         if found || alone || width >= WIDEST {
             self.tables.searches.end(&to);

@@ -1,12 +1,12 @@
-//! How many payments a neighbour may pass on that turn out bad by a check that costs: a
-//! signature, or a question to the node.
+//! How many payments a neighbour may pass on that prove bad only by a costly check: a signature,
+//! or a question to the node.
 //!
-//! A neighbour answers for its own datagrams. Of those that it relays a part may be forged
-//! that it cannot check, and whoever forges them must not take what others need. So each is
-//! charged to the node before the neighbour on its way, which an honest neighbour vouches
-//! for: these share the allowance in equal parts, and a source that has paid here before, on
-//! the same way, has a part of its own. Strangers of one prefix have these parts in common, and
-//! what they send of their own takes one of them too. All of it belongs to an owner of allowances
+//! A neighbour answers for its own datagrams. Among those that it relays, some may be forged in
+//! ways that it cannot check, and the forger must not use up what others need. So each is charged
+//! to the node before the neighbour on its route, which an honest neighbour has verified: these
+//! nodes share the allowance in equal parts, and a source that has paid here before, by the same
+//! path, has a part of its own. Strangers of one prefix share these parts, and their own
+//! datagrams use one of them too. All of it belongs to an owner of allowances
 //! ([`owners`](super::owners)) and outlasts the link. Bounded memory, constant time.
 
 use super::seen::Name;
@@ -14,21 +14,21 @@ use crate::config::Allowance;
 use crate::policy::allowance::Meter;
 use crate::time::{MILLISECOND, Micros};
 
-/// Parts that the nodes behind a neighbour share; which one is whose is secret.
+/// Parts that the nodes behind a neighbour share; which part belongs to whom is secret.
 const PARTS: usize = 8;
-/// Sources that have paid by way of a neighbour and have a part of their own.
+/// Sources that have paid via a neighbour and have a part of their own.
 const KNOWN: usize = 8;
 
-/// Who is charged for a datagram of a neighbour's.
+/// Who is charged for a neighbour's datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Charged {
     /// The neighbour: it is the source.
     Neighbour,
     /// A node behind it.
     Behind {
-        /// The node before the neighbour on the datagram's way.
+        /// The node before the neighbour on the datagram's route.
         before: Name,
-        /// Source and way up to here.
+        /// Source and path up to here.
         source: Name,
     },
 }
@@ -41,13 +41,12 @@ pub struct BadPayments {
     known: [(u32, Part); KNOWN],
 }
 
-/// What a part may have, and how soon.
+/// Burst and rate of a part.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
     /// Time between two for one part, in milliseconds.
     pause: u32,
-    /// How far a part can be from whole: as long as it takes until all that it may have at
-    /// once has come.
+    /// How far a part can be from whole: the time in which its burst comes back.
     most_ahead: u32,
 }
 
@@ -57,7 +56,7 @@ impl Pace {
         let parts = PARTS as u64;
         let pause = parts.saturating_mul(1000).checked_div(allowed.rate).unwrap_or(u64::MAX);
         let burst = allowed.burst.div_ceil(parts).clamp(1, 1 << 16);
-        // A part is never further from whole than half of what the clock can tell.
+        // A part is never further from whole than half the range of the clock.
         let pause = pause.min(u64::from(u32::MAX >> 1) / burst) as u32;
         Self { pause, most_ahead: pause.saturating_mul(burst as u32) }
     }
@@ -65,7 +64,7 @@ impl Pace {
     /// How far a part is from whole.
     fn ahead(self, part: Part, now: Micros) -> u32 {
         let ahead = part.0.wrapping_sub(millis(now));
-        // More than it can be: a time long ago.
+        // More than possible: a time long past.
         if ahead > self.most_ahead { 0 } else { ahead }
     }
 }
@@ -83,10 +82,10 @@ impl BadPayments {
     pub const WHOLE: Self =
         Self { own: Meter::WHOLE, parts: [Part(0); PARTS], known: [(0, Part(0)); KNOWN] };
 
-    /// What an owner may have from now on, with `at_first` of its own at most.
+    /// Sets the limits of an owner from now on, with at most `at_first` of its own to begin with.
     pub fn new(allowed: Allowance, at_first: u64, now: Micros) -> Self {
         let Pace { pause, most_ahead } = Pace::of(allowed);
-        // One each: else a first mistake of a new neighbour would stop what holds.
+        // At least one each: else a first mistake of a new neighbour would stop valid payments.
         let part = Part(millis(now).wrapping_add(most_ahead.saturating_sub(pause)));
         Self {
             own: Meter::holding(allowed, at_first, now),
@@ -95,7 +94,7 @@ impl BadPayments {
         }
     }
 
-    /// Whether nothing is charged any more, so that its owner can be forgotten.
+    /// Whether all charges have been paid off, so that the owner can be forgotten.
     pub fn is_whole(&self, allowed: Allowance, now: Micros) -> bool {
         let pace = Pace::of(allowed);
         let mut parts = self.parts.iter().chain(self.known.iter().map(|(_, part)| part));
@@ -106,7 +105,7 @@ impl BadPayments {
         usize::try_from(name.0.checked_rem(of as u64).unwrap_or(0)).unwrap_or(0)
     }
 
-    /// The print of a source that is known; never that of an empty place.
+    /// The fingerprint of a known source; never that of an empty place.
     fn print(source: Name) -> u32 {
         ((source.0 >> 32) as u32).max(1)
     }
@@ -135,7 +134,7 @@ impl BadPayments {
         }
     }
 
-    /// Whether another one may be checked.
+    /// Whether another payment may be checked.
     pub fn may(&self, allowed: Allowance, charged: Charged, now: Micros) -> bool {
         match charged {
             Charged::Neighbour => self.own.left(allowed, now) > 0,
@@ -147,7 +146,7 @@ impl BadPayments {
         }
     }
 
-    /// One was checked in vain, or a question waits for its answer.
+    /// A payment was checked in vain, or a question waits for its answer.
     pub fn charge(&mut self, allowed: Allowance, charged: Charged, now: Micros) {
         match charged {
             Charged::Neighbour => drop(self.own.try_take(allowed, 1, now)),
@@ -159,7 +158,7 @@ impl BadPayments {
         }
     }
 
-    /// What was charged for a question that was not in vain.
+    /// Gives back the charge for a question that was not in vain.
     pub fn give_back(&mut self, allowed: Allowance, charged: Charged, now: Micros) {
         match charged {
             Charged::Neighbour => self.own.give_back(allowed, 1),
@@ -171,7 +170,7 @@ impl BadPayments {
         }
     }
 
-    /// A payment held: its source has a part of its own from now on.
+    /// A payment was valid: its source has a part of its own from now on.
     pub fn held(&mut self, charged: Charged, now: Micros) {
         let Charged::Behind { source, .. } = charged else { return };
         let print = Self::print(source);

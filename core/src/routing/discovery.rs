@@ -1,4 +1,4 @@
-//! Searches for routes: our own, and what was heard of others'.
+//! Searches for routes: our own, and the requests of others.
 
 use crate::config::fixed::{NEIGHBOURS, RELAYED_REQUESTS, SEARCHES};
 use crate::config::{MAX_HOPS, ROUTES_PER_DESTINATION, Timing};
@@ -12,13 +12,13 @@ use crate::time::{Micros, SECOND};
 pub struct Search {
     /// Who is looked for.
     pub destination: NodeId,
-    /// Numbers of its requests, one for each ring. They are drawn, not counted:
-    /// who knew the next one could use it first, in this node's name.
+    /// Numbers of its requests, one for each ring. They are random: whoever could predict the
+    /// next one could use it first, in this node's name.
     pub numbers: heapless::Vec<u64, RINGS>,
-    /// Width of the latest ring, in links; for the first request, which may follow
-    /// route hints, no more than the configured one.
+    /// Width of the latest ring, in links; for the first request, which may follow route hints,
+    /// at most the configured width.
     pub width: u8,
-    /// When the latest ring is given up.
+    /// When the latest ring times out.
     pub until: Micros,
     /// Whether it asks which payments the route accepts.
     pub accepted: bool,
@@ -28,14 +28,13 @@ pub struct Search {
 
 /// Widest ring: the longest route.
 pub const WIDEST: u8 = MAX_HOPS as u8 + 1;
-/// Most rings of a search: each is [`WIDER`] times as wide as the one before, up to the
-/// widest.
+/// Most rings of a search: each is [`WIDER`] times as wide as the one before, up to the widest.
 const RINGS: usize = WIDEST.ilog(WIDER) as usize + 2;
 const WIDER: u8 = 4;
-/// How long a request of another node is remembered; no ring is waited for so long.
+/// How long a request of another node is remembered; no ring waits that long.
 const REMEMBERED: Micros = 60 * SECOND;
 
-/// The ring after one of this width: the widest, where that is not much wider.
+/// The ring after one of this width; the widest if that is not much wider.
 pub fn wider(width: u8) -> u8 {
     let wider = width.saturating_mul(WIDER);
     if wider >= WIDEST / 2 { WIDEST } else { wider }
@@ -45,7 +44,7 @@ pub fn wider(width: u8) -> u8 {
 pub struct Searches<M: Memory>(M::List<Search, SEARCHES>);
 
 impl<M: Memory> Searches<M> {
-    /// An empty table without room.
+    /// An empty table without capacity.
     pub const EMPTY: Self = Self(M::List::EMPTY);
 
     /// Makes room for `capacity` searches at a time.
@@ -63,8 +62,8 @@ impl<M: Memory> Searches<M> {
         self.0.get_mut(at)
     }
 
-    /// Begins a search with its first request, which has this number and goes so many
-    /// links far; it may ask what is `accepted` as payment. `None` if there is no room.
+    /// Begins a search. Its first request has this number and travels this many links; it may ask
+    /// what is `accepted` as payment. `None` if there is no room.
     pub fn begin(
         &mut self,
         destination: NodeId,
@@ -75,7 +74,7 @@ impl<M: Memory> Searches<M> {
         timing: &Timing,
     ) -> Option<()> {
         let width = timing.first_ring.clamp(1, WIDEST);
-        // Three quarters of the time: most that are found so near are found soon, and the
+        // Three quarters of the time: most destinations that are this near answer soon, and the
         // next ring costs little more. Nodes that start together ask too early.
         let links = u64::from(far.max(width));
         let time = timing.hop_round_trip.saturating_mul(links) / 4 * 3;
@@ -89,7 +88,7 @@ impl<M: Memory> Searches<M> {
         Some(())
     }
 
-    /// A search whose ring is over at `now`.
+    /// A search whose ring has timed out at `now`.
     pub fn due(&self, now: Micros) -> Option<&Search> {
         self.0.iter().find(|s| s.until <= now)
     }
@@ -100,7 +99,7 @@ impl<M: Memory> Searches<M> {
         self.0.take(at)
     }
 
-    /// Whether no more fits.
+    /// Whether the table is full.
     pub fn is_full(&self) -> bool {
         self.0.is_full()
     }
@@ -115,26 +114,26 @@ impl<M: Memory> Searches<M> {
         self.0.is_empty()
     }
 
-    /// When the next ring is over.
+    /// When the next ring times out.
     pub fn next_due(&self) -> Option<Micros> {
         self.0.iter().map(|s| s.until).min()
     }
 }
 
-/// A request of another node that came by.
+/// A request of another node that passed here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Relayed {
     heard: Micros,
-    /// Links on which it was answered, where this node is the destination.
+    /// Links on which it was answered, if this node is the destination.
     answered: heapless::Vec<LinkId, ROUTES_PER_DESTINATION>,
     /// Cost of the cheapest route among them.
     cheapest: u64,
 }
 
-/// What a request is to this node.
+/// Whether a request is new to this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Novelty {
-    /// It was not here before and is now remembered.
+    /// It is new, and now remembered.
     New,
     /// It was here before.
     Known,
@@ -148,16 +147,17 @@ const fn key(source: HopId, sequence: u64) -> Key {
 }
 
 impl<M: Memory> RelayedRequests<M> {
-    /// An empty table without room.
+    /// An empty table without capacity.
     pub const EMPTY: Self = Self(ByLink::EMPTY);
 
-    /// Makes room for `capacity` requests from so many neighbours; hashed with a secret.
+    /// Makes room for `capacity` requests from up to `neighbours` neighbours; hashed with a
+    /// secret.
     pub fn prepare(&mut self, capacity: usize, neighbours: usize, secret: [u8; 16]) {
         self.0.prepare(capacity, neighbours, secret);
     }
 
-    /// Remembers a request that came on a link. A link that has `share` of them
-    /// loses its own oldest; else, in a full table, one that is closed or has most does.
+    /// Remembers a request that came on a link. A link that has its `share` of them loses its own
+    /// oldest; else, in a full table, a closed link or the one with most does.
     pub fn note(
         &mut self,
         source: HopId,
@@ -179,20 +179,19 @@ impl<M: Memory> RelayedRequests<M> {
         Novelty::New
     }
 
-    /// A link is gone. What came on it is known as long as there is room.
+    /// A link is gone. Its requests are remembered as long as there is room.
     pub fn close(&mut self, link: LinkId) {
         self.0.close(link);
     }
 
-    /// Whether a request was here.
+    /// Whether a request was here before.
     pub fn contains(&self, source: HopId, sequence: u64) -> bool {
         self.0.get(&key(source, sequence)).is_some()
     }
 
-    /// Whether a request is to be answered on a link, on which it came over a route of
-    /// this cost: the first is, and a few that are cheaper. In the `last` ring so is one
-    /// on each other link: a neighbour may have lied about the cost of the first, or drop
-    /// the answer.
+    /// Whether to answer a request on a link, on which it came over a route of this cost: the
+    /// first is answered, and a few that are cheaper. In the `last` ring, so is one on each other
+    /// link: a neighbour may have misreported the cost of the first, or drop the answer.
     pub fn would_answer(
         &self,
         source: HopId,

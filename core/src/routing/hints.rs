@@ -1,8 +1,8 @@
-//! Route hints: where nodes are, as requests and replies that came by tell without proof.
+//! Route hints: where nodes may be, as passing requests and replies say without proof.
 //!
-//! They save floods and decide nothing else: the first request of a search goes where the
-//! destination was heard of, and only there. A hint may be false, so it never makes a route,
-//! and further requests of the search do not follow it.
+//! They save floods and decide nothing else: the first request of a search goes where a hint for
+//! the destination points, and only there. A hint may be false, so it never makes a route, and
+//! further requests of the search do not follow it.
 
 use crate::config::fixed::{NEIGHBOURS, ROUTE_HINTS};
 use crate::id::{HopId, LinkId};
@@ -10,7 +10,7 @@ use crate::tables::Memory;
 use crate::tables::by_link::{ByLink, Key};
 use crate::time::Micros;
 
-/// What was heard about a node.
+/// A hint about one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Heard {
     distance: u8,
@@ -25,18 +25,18 @@ const fn key(node: HopId) -> Key {
 }
 
 impl<M: Memory> RouteHints<M> {
-    /// An empty table without room.
+    /// An empty table without capacity.
     pub const EMPTY: Self = Self(ByLink::EMPTY);
 
-    /// Makes room for `capacity` nodes, heard of from so many neighbours; hashed with a
-    /// secret.
+    /// Makes room for `capacity` nodes, heard of from up to `neighbours` neighbours; hashed with
+    /// a secret.
     pub fn prepare(&mut self, capacity: usize, neighbours: usize, secret: [u8; 16]) {
         self.0.prepare(capacity, neighbours, secret);
     }
 
-    /// Remembers until then that a node was heard of on a link, so many links away. What
-    /// is nearer and not too old stays. In a full table what is oldest goes: of the same
-    /// link, if that one has its `share` of the table already, else of the one that has most.
+    /// Notes until `until` that a node was heard of on a link, `links` links away. A hint that is
+    /// nearer and not too old stays. In a full table the oldest is evicted: of the same link if
+    /// that has its `share` of the table already, else of the link that has most.
     pub fn note(
         &mut self,
         now: Micros,
@@ -60,14 +60,14 @@ impl<M: Memory> RouteHints<M> {
         }
     }
 
-    /// On which link a node was heard of, and how many links away.
+    /// The link on which a node was heard of, and how many links away it is.
     pub fn way_to(&self, now: Micros, node: HopId) -> Option<(LinkId, u8)> {
         let (link, heard) = self.0.get(&key(node))?;
         link.filter(|_| now < heard.until).map(|link| (link, heard.distance))
     }
 
-    /// Something goes where the node was heard of. Unless it is heard of again until
-    /// then, it is not there.
+    /// A request follows a hint. Unless the node is heard of again by `until`, the hint is
+    /// dropped.
     pub fn doubt(&mut self, node: HopId, until: Micros) {
         if let Some(heard) = self.0.get_mut(&key(node)) {
             heard.until = heard.until.min(until);
@@ -75,12 +75,12 @@ impl<M: Memory> RouteHints<M> {
         }
     }
 
-    /// Forgets what was heard on a link, which is gone.
+    /// Forgets what was heard on a link that is gone.
     pub fn forget_link(&mut self, link: LinkId) {
         self.0.forget(link);
     }
 
-    /// Nodes that were heard of.
+    /// How many hints there are.
     pub fn len(&self) -> usize {
         self.0.len()
     }

@@ -1,23 +1,23 @@
-//! Whether a neighbour is there: what it was sent and has sent, and what that makes due.
+//! Whether a neighbour is alive: what was exchanged with it, and what that makes due.
 //!
-//! Each end says in its hello how soon it answers a datagram (its keep-alive). Who sends a
-//! datagram waits for an answer three times as long, then takes the link for dead; any packet is
-//! an answer, and one that was sent just before counts too. Hellos come again now and then, so
-//! that a neighbour without traffic is known to be there as well.
+//! Each end says in its hello how soon it answers a datagram (its keep-alive). The sender of a
+//! datagram waits three times as long for an answer, then takes the link for dead. Any packet is
+//! an answer, even one sent just before. Hellos are repeated now and then, so that a neighbour
+//! without traffic is known to be alive as well.
 
 use crate::time::{MILLISECOND, Micros, SECOND};
 
-/// How many times as long as a neighbour said its answer is waited for.
+/// An answer is awaited for this many times the neighbour's keep-alive.
 const PATIENCE: u64 = 3;
-/// Part of a keep-alive for which something just heard stands for an answer. Whoever waits
-/// for one is owed one: what was heard so long ago was sent even longer ago.
+/// The part of a keep-alive during which a packet just heard counts as an answer. Whoever waits
+/// for an answer is owed one: what was heard that long ago was sent even earlier.
 const RECENTLY: u64 = 2;
-/// A hello is sent again after so many keep-alives, and after this time at the latest.
+/// A hello is repeated after this many keep-alives, and after this time at the latest.
 const HELLO_EVERY: u64 = 120;
 const HELLO_AT_LATEST: Micros = 60 * SECOND;
 
-/// How long after a hello the next one comes from a node with this keep-alive;
-/// [`Micros::MAX`]: none comes.
+/// How long after a hello the next one comes from a node with this keep-alive; [`Micros::MAX`]:
+/// never.
 fn hello_pause(keepalive: Micros) -> Micros {
     match keepalive {
         0 => Micros::MAX,
@@ -32,23 +32,24 @@ pub struct Liveness {
     heard: Micros,
     /// When something was last sent.
     sent: Micros,
-    /// When it is sent a hello again.
+    /// When the next hello to it is due.
     greet_at: Micros,
-    /// When it must be sent something, because it sent a datagram; [`Micros::MAX`]: need
-    /// not be.
+    /// When it must be sent something because it sent a datagram; [`Micros::MAX`]: nothing is
+    /// owed.
     owed: Micros,
-    /// When it is taken for dead if it does not answer what it was sent;
-    /// [`Micros::MAX`]: nothing is to be answered.
+    /// When it is taken for dead if it does not answer what it was sent; [`Micros::MAX`]: no
+    /// answer is awaited.
     overdue: Micros,
-    /// How soon it answers a datagram, as it said; 0: whenever it likes.
+    /// How soon it answers a datagram, by its hello, in microseconds; 0: no promise.
     theirs: Micros,
-    /// How soon this node answers one on the link, as it says, in milliseconds; 0: the same.
+    /// How soon this node answers one on the link, by its own hello, in milliseconds; 0: no
+    /// promise.
     ours_ms: u32,
 }
 
 impl Liveness {
-    /// Of a link that came up now, on which this node answers so soon (milliseconds; 0: it need
-    /// not). Nothing is due.
+    /// For a link that comes up now, on which this node answers within `ours_ms` milliseconds (0:
+    /// no promise). Nothing is due.
     pub const fn new(now: Micros, ours_ms: u32) -> Self {
         let never = Micros::MAX;
         Self {
@@ -67,13 +68,12 @@ impl Liveness {
         self.heard
     }
 
-    /// How soon the neighbour answers a datagram, as it said, in microseconds; 0: whenever it
-    /// likes.
+    /// How soon the neighbour answers a datagram, by its hello, in microseconds; 0: no promise.
     pub fn theirs(&self) -> Micros {
         self.theirs
     }
 
-    /// How soon this node answers a datagram on the link, in milliseconds; 0: it need not.
+    /// How soon this node answers a datagram on the link, in milliseconds; 0: no promise.
     pub fn ours_ms(&self) -> u32 {
         self.ours_ms
     }
@@ -82,7 +82,7 @@ impl Liveness {
         u64::from(self.ours_ms).saturating_mul(MILLISECOND)
     }
 
-    /// The neighbour has said how soon it answers.
+    /// The neighbour's hello says how soon it answers.
     pub fn set_theirs(&mut self, milliseconds: u32) {
         self.theirs = u64::from(milliseconds).saturating_mul(MILLISECOND);
     }
@@ -92,16 +92,16 @@ impl Liveness {
         (self.heard, self.overdue) = (now, Micros::MAX);
     }
 
-    /// Part of a packet came, or another sign that the neighbour is there: what it owes may take
-    /// longer. Returns until when, if it owes anything.
+    /// Part of a packet came, or another sign of life: the deadline for the neighbour's answer
+    /// moves. Returns the new deadline if an answer is awaited.
     pub fn hear_part(&mut self, now: Micros) -> Option<Micros> {
         self.heard = now;
         self.awaits_answer().then(|| self.await_answer(now))
     }
 
-    /// Something was sent, so nothing is owed to the neighbour any more. A datagram it must
-    /// answer, unless something was just heard of it; however much is sent after the first does
-    /// not put that off. Returns until when it must, if that is new.
+    /// Something was sent, so nothing is owed to the neighbour any more. A datagram must be
+    /// answered, unless something was just heard; sending more does not put the first deadline
+    /// off. Returns the deadline if it is new.
     pub fn send(&mut self, now: Micros, datagram: bool) -> Option<Micros> {
         (self.sent, self.owed) = (now, Micros::MAX);
         let heard_recently = self.heard.saturating_add(self.theirs / RECENTLY) > now;
@@ -121,8 +121,8 @@ impl Liveness {
         self.overdue
     }
 
-    /// The neighbour waits for a sign that something of its own came, unless it was just sent
-    /// something. Returns until when it is owed, if that is new.
+    /// The neighbour waits for a sign that something of its own arrived, unless it was just sent
+    /// something. Returns when that is due, if this is new.
     pub fn owe(&mut self, now: Micros) -> Option<Micros> {
         let ours = self.ours();
         let sent_recently = self.sent.saturating_add(ours / RECENTLY) > now;
@@ -133,8 +133,8 @@ impl Liveness {
         Some(self.owed)
     }
 
-    /// A hello goes out. The next one follows soon where the neighbour's own is `missing`, at
-    /// the earliest after `round_trip`. Returns when.
+    /// A hello goes out. The next one follows soon if the neighbour's own is `missing`, at the
+    /// earliest after `round_trip`. Returns when.
     pub fn greet(&mut self, now: Micros, missing: bool, round_trip: Micros) -> Micros {
         let pause = match missing && self.ours_ms > 0 {
             true => self.ours().max(round_trip),
@@ -144,28 +144,28 @@ impl Liveness {
         self.greet_at
     }
 
-    /// A hello is due at this time.
+    /// Sets when a hello is due.
     pub fn greet_at(&mut self, at: Micros) {
         self.greet_at = at;
     }
 
-    /// The neighbour's first hello came: it need not be asked for one any more.
+    /// The neighbour's first hello came: no need to prompt it any more.
     pub fn greeted(&mut self, now: Micros) {
         self.greet_at = now.saturating_add(hello_pause(self.ours()));
     }
 
-    /// When the neighbour is next to be sent something.
+    /// When something must next be sent to the neighbour.
     pub fn due(&self) -> Micros {
         self.greet_at.min(self.owed)
     }
 
-    /// Whether that is a hello, at a time at which something is due.
+    /// Whether that is a hello, given that something is due now.
     pub fn is_hello_due(&self, now: Micros) -> bool {
         self.greet_at <= now
     }
 
-    /// When the neighbour is given up if nothing more is heard of it. Before its hello came
-    /// (`up`) it has `for_hello`.
+    /// When the neighbour is given up if nothing more is heard of it. Before its hello came (`up`
+    /// is false) it has `for_hello`.
     pub fn silent_at(&self, up: bool, for_hello: Micros) -> Micros {
         let patience = match (up, self.theirs) {
             (false, _) => for_hello,

@@ -1,4 +1,4 @@
-//! What a route costs, as one number to compare routes by.
+//! The cost of a route: one number to compare routes by.
 
 use crate::config::MAX_HOPS;
 use crate::payment::fee::{Tariff, amount_for};
@@ -10,16 +10,16 @@ pub const PERFECT_LINK: u16 = 256;
 /// How many millisatoshi a sender pays to save one transmission.
 const MSAT_PER_TRANSMISSION: u64 = 1000;
 
-/// Cost of a route in 1/256 transmissions: its links' expected transmissions,
-/// plus the price of 1 KiB on it at 1,000 msat for one transmission.
+/// Cost of a route, in 1/256 transmissions: the ETX of its links, plus the price of 1 KiB on it
+/// at 1,000 msat per transmission.
 pub fn cost(quality: u32, hops: &[Hop], destination: Tariff) -> u64 {
     let price = amount(hops.iter().map(|h| h.tariff), destination, 1024).unwrap_or(u64::MAX);
     let price = price.saturating_mul(u64::from(PERFECT_LINK)) / MSAT_PER_TRANSMISSION;
     price.saturating_add(u64::from(quality))
 }
 
-/// Smallest amount that covers every tariff on a route for `bytes` of payload,
-/// in millisatoshi; `None` if no amount does.
+/// Smallest amount, in millisatoshi, that covers every tariff on a route for `bytes` of payload;
+/// `None` if no amount does.
 pub fn amount(hops: impl Iterator<Item = Tariff>, destination: Tariff, bytes: u64) -> Option<u64> {
     let prices: heapless::Vec<u64, MAX_HOPS> =
         hops.take(MAX_HOPS).map(|tariff| tariff.price(bytes)).collect();

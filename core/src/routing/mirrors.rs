@@ -1,5 +1,5 @@
-//! What neighbours said that they take free, and what of it was used: so that nothing is sent
-//! that they would refuse.
+//! What neighbours said that they accept free of charge, and how much of it is used, so that
+//! nothing is sent that they would refuse.
 
 use super::owners::{PLAIN, WHOLE};
 use crate::config::Allowance;
@@ -10,11 +10,11 @@ use crate::tables::{List, Memory};
 use crate::time::Micros;
 use crate::wire::hello::{FREE_CLASSES, Told};
 
-/// Part of a second for which more is left than is sent: frames that left apart may arrive
+/// The part of a second's allowance that is kept in reserve: frames that left apart may arrive
 /// together.
 const JITTER: u64 = 20;
 
-/// What one neighbour takes.
+/// What one neighbour accepts.
 struct Mirror<M: Memory> {
     link: LinkId,
     limits: [Allowance; FREE_CLASSES],
@@ -24,10 +24,10 @@ struct Mirror<M: Memory> {
 /// Who wants to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sender {
-    /// This node itself. It is slower than it may be, so that relays further on, to which
-    /// the same was said, have room whenever it has.
+    /// This node itself. It sends more slowly than it may, so that relays further on with the
+    /// same allowance have room whenever it has.
     Itself(u64),
-    /// Somebody else, with the key of his share.
+    /// Somebody else, with the key of its share.
     Other(u64),
 }
 
@@ -38,7 +38,7 @@ pub struct Mirrors<M: Memory> {
 }
 
 impl<M: Memory> Mirrors<M> {
-    /// An empty table without room.
+    /// An empty table without capacity.
     pub const EMPTY: Self = Self { mirrors: M::List::EMPTY, shares: 0 };
 
     /// Makes room for so many neighbours, each with so many that share.
@@ -51,8 +51,8 @@ impl<M: Memory> Mirrors<M> {
         self.mirrors.binary_search_by_key(&link, |m| m.link)
     }
 
-    /// A neighbour has said what it takes. What is left counts the first time only: later it
-    /// may have been said before what is on its way.
+    /// A neighbour has said what it accepts. What is left counts only the first time: later
+    /// statements may be older than what is in flight.
     pub fn tell(&mut self, link: LinkId, told: &[Told; FREE_CLASSES], now: Micros) {
         let limits = told.map(|t| t.limit());
         match self.place(link) {
@@ -100,8 +100,8 @@ impl<M: Memory> Mirrors<M> {
         })
     }
 
-    /// Whether the neighbour takes so much of each class now. Room is kept for who is refused
-    /// and has taken less than his part.
+    /// Whether the neighbour accepts so much of each class now. Room is reserved for a sender
+    /// that is refused and has taken less than its share.
     pub fn has(
         &mut self,
         link: LinkId,
@@ -131,7 +131,7 @@ impl<M: Memory> Mirrors<M> {
         })
     }
 
-    /// The time that these bytes take of this node's own.
+    /// The time that these bytes take of this node's own share.
     pub fn span(&self, link: LinkId, amounts: [u64; FREE_CLASSES]) -> Micros {
         let Some(m) = self.place(link).ok().and_then(|at| self.mirrors.get(at)) else { return 0 };
         let wanted = Self::wanted(m.limits, Sender::Itself(0), amounts);
@@ -151,7 +151,7 @@ impl<M: Memory> Mirrors<M> {
             .for_each(|(kind, limit, n, _)| m.used.take(kind, limit, sender.key(), n, now));
     }
 
-    /// What of the free bytes is left for this neighbour, all and those without work.
+    /// What is left of the free bytes for this neighbour: of all, and of those without work.
     pub fn left(&self, link: LinkId, now: Micros) -> Option<[u64; 2]> {
         let m = self.mirrors.get(self.place(link).ok()?)?;
         let [whole, plain, _] = m.limits;

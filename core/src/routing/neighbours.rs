@@ -25,33 +25,33 @@ pub struct Neighbour {
     pub up: bool,
     /// Largest packet that it accepts, in bytes.
     pub max_packet: u32,
-    /// What it takes for relaying.
+    /// What it charges for relaying.
     pub tariff: Tariff,
-    /// What goes free with it.
+    /// Its mode: what it lets through free.
     pub mode: MeshMode,
-    /// Expected transmissions per packet over the link, in 1/256, as it said.
+    /// ETX of the link, in 1/256, as the neighbour says.
     pub quality: u16,
-    /// The same, as this node's end of the link has measured it.
+    /// The same, as measured at this end of the link.
     pub measured: u16,
-    /// Largest packet that this node takes on the link, as told in hellos, in bytes.
+    /// Largest packet that this node accepts on the link, as its hellos say, in bytes.
     pub own_max_packet: u32,
     /// Whether the link's queue of free packets is full.
     pub free_full: bool,
     /// Whether the link's queue of paid packets is full.
     pub paid_full: bool,
-    /// Whether it is there.
+    /// What is known of its liveness.
     pub liveness: Liveness,
     /// The place of its allowances among all [owners](super::owners).
     pub owner: usize,
-    /// Since when the link is there.
+    /// When the link came up.
     pub since: Micros,
-    /// Whether it has brought a packet that was paid for.
+    /// Whether it has ever brought a paid packet.
     pub paid: bool,
 }
 
 impl Neighbour {
-    /// Whose part of its allowances a packet takes that came to it from `before`. Of whom a
-    /// stranger has a packet nobody has verified.
+    /// Whose share of its allowances pays for a packet that came to it from `before`. Nobody has
+    /// verified from whom a stranger has a packet.
     pub fn share_of(&self, before: HopId) -> u64 {
         let hop = match self.standing {
             Standing::Own => before,
@@ -86,7 +86,7 @@ pub struct Neighbours<M: Memory> {
 }
 
 impl<M: Memory> Neighbours<M> {
-    /// An empty table without room.
+    /// An empty table without capacity.
     pub const EMPTY: Self = Self { by_link: M::List::EMPTY, by_hop: M::List::EMPTY };
 
     /// Makes room for `capacity` neighbours.
@@ -115,26 +115,26 @@ impl<M: Memory> Neighbours<M> {
         self.iter().filter(|n| n.standing == Standing::Stranger { prefix }).count()
     }
 
-    /// The stranger that is missed least: one that never brought a paid packet before one
-    /// that did, then the youngest.
+    /// The least useful stranger: one that never brought a paid packet before one that did, then
+    /// the youngest.
     pub fn least_useful_stranger(&self) -> Option<&Neighbour> {
         let strangers = self.iter().filter(|n| n.standing != Standing::Own);
         strangers.min_by_key(|n| (n.paid, Reverse((n.since, n.link))))
     }
 
-    /// The neighbour whose identity begins so, whether its hello came or not.
+    /// The neighbour whose identity begins like this, whether its hello came or not.
     pub fn by_hop(&self, hop: HopId) -> Option<&Neighbour> {
         let at = self.by_hop.binary_search_by_key(&hop, |(h, _)| *h).ok()?;
         self.get(self.by_hop.get(at)?.1)
     }
 
-    /// The neighbour whose identity begins so, if its hello came.
+    /// The neighbour whose identity begins like this, if its hello came.
     pub fn live(&self, hop: HopId) -> Option<&Neighbour> {
         self.by_hop(hop).filter(|n| n.up)
     }
 
-    /// Adds a neighbour; gives it back when there is no room or when its link or
-    /// the beginning of its identity is taken.
+    /// Adds a neighbour; gives it back if there is no room or if its link or the beginning of its
+    /// identity is taken.
     #[allow(clippy::result_large_err)]
     pub fn insert(&mut self, neighbour: Neighbour) -> Result<(), Neighbour> {
         let (link, hop) = (neighbour.link, neighbour.node.hop());
@@ -148,7 +148,7 @@ impl<M: Memory> Neighbours<M> {
         Ok(())
     }
 
-    /// Takes the neighbour at a link out.
+    /// Removes the neighbour at a link.
     pub fn remove(&mut self, link: LinkId) -> Option<Neighbour> {
         let at = self.place(link).ok()?;
         let gone = self.by_link.take(at)?;
@@ -172,12 +172,12 @@ impl<M: Memory> Neighbours<M> {
         self.by_link.get(from..)?.iter().find(|n| n.up)
     }
 
-    /// Neighbours now.
+    /// How many neighbours there are.
     pub fn len(&self) -> usize {
         self.by_link.len()
     }
 
-    /// An equal share of so many places of a table for each neighbour.
+    /// An equal share for each neighbour of a table with so many places.
     pub fn share_of(&self, places: usize) -> usize {
         places / self.len().max(1)
     }
@@ -187,7 +187,7 @@ impl<M: Memory> Neighbours<M> {
         self.by_link.is_empty()
     }
 
-    /// Whether no more fits.
+    /// Whether the table is full.
     pub fn is_full(&self) -> bool {
         self.by_link.is_full()
     }

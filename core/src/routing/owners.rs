@@ -1,8 +1,8 @@
-//! Whose allowances are whose: kept by identity, so that a new link brings no new ones.
+//! Who owns which allowances: kept by identity, so that reconnecting brings no new ones.
 //!
-//! An own neighbour has allowances of its own; strangers of one address prefix have them in
-//! common. Who left is forgotten only once all of his are whole again: then nothing is gained
-//! by it. Where there is no such place, newcomers have allowances in common.
+//! An own neighbour has its own allowances; strangers of one address prefix share theirs. An
+//! owner that left is forgotten only once all of its allowances are whole again, so that nothing
+//! is gained by being forgotten. If no place is free, newcomers share one.
 
 use super::bad_payments::BadPayments;
 use crate::config::Allowance;
@@ -14,13 +14,13 @@ use crate::time::Micros;
 
 /// All free bytes.
 pub const WHOLE: usize = 0;
-/// Free bytes behind which no work stands.
+/// Free bytes without work behind them.
 pub const PLAIN: usize = 1;
-/// Free bytes of commands of which a node sends little.
+/// Free bytes of commands that are seldom sent.
 pub const RARE: usize = 2;
-/// Work for packets of the mesh itself, in bytes or what costs as much.
+/// Work for control packets, in bytes or their equivalent.
 pub const CONTROL: usize = 3;
-/// Searches that go through the whole mesh.
+/// Searches through the whole mesh.
 pub const WIDE: usize = 4;
 /// How many kinds there are.
 pub const KINDS: usize = 5;
@@ -30,16 +30,16 @@ pub const KINDS: usize = 5;
 enum Owner {
     Node(NodeId),
     Prefix(u64),
-    /// Whoever found no place.
+    /// Everybody for whom no place was free.
     Anybody,
 }
 
 struct Account<M: Memory> {
     owner: Owner,
-    /// Neighbours that draw on it now.
+    /// Neighbours that use it now.
     links: usize,
     allowances: Shared<M, KINDS>,
-    /// Payments that do not hold which it may still pass on.
+    /// Its allowance of bad payments.
     bad_payments: BadPayments,
 }
 
@@ -50,7 +50,7 @@ pub struct Owners<M: Memory> {
 }
 
 impl<M: Memory> Owners<M> {
-    /// Nobody, without room.
+    /// No owners, and no capacity.
     pub const EMPTY: Self = Self { accounts: M::List::EMPTY, shares: 0 };
 
     /// Makes room for so many owners, each with so many that share.
@@ -59,8 +59,8 @@ impl<M: Memory> Owners<M> {
         self.shares = shares;
     }
 
-    /// A neighbour comes. Gives the place of its allowances; `new` sets those that were not
-    /// known, of which `bad` is that of bad payments.
+    /// A neighbour comes. Returns the place of its allowances; `new` sets up those that were not
+    /// known, with `bad` for bad payments.
     pub fn enter(
         &mut self,
         node: NodeId,
@@ -87,7 +87,7 @@ impl<M: Memory> Owners<M> {
             }
             return self.count(at);
         }
-        // The last place is everybody's.
+        // The last place is shared by all.
         let last = self.accounts.capacity().saturating_sub(1);
         let owner = if self.accounts.len() < last { owner } else { Owner::Anybody };
         if let Some(at) = known(owner) {
@@ -118,17 +118,17 @@ impl<M: Memory> Owners<M> {
         self.accounts.get(place).map(|a| &a.allowances)
     }
 
-    /// The same, to draw on.
+    /// The same, to charge.
     pub fn get_mut(&mut self, place: usize) -> Option<&mut Shared<M, KINDS>> {
         self.accounts.get_mut(place).map(|a| &mut a.allowances)
     }
 
-    /// The bad payments that are left at a place.
+    /// The allowance of bad payments at a place.
     pub fn bad_payments(&self, place: usize) -> Option<&BadPayments> {
         self.accounts.get(place).map(|a| &a.bad_payments)
     }
 
-    /// The same, to draw on.
+    /// The same, to charge.
     pub fn bad_payments_mut(&mut self, place: usize) -> Option<&mut BadPayments> {
         self.accounts.get_mut(place).map(|a| &mut a.bad_payments)
     }
@@ -138,7 +138,7 @@ impl<M: Memory> Owners<M> {
         self.accounts.get(place).map_or(0, |a| a.links)
     }
 
-    /// Owners that are remembered.
+    /// How many owners are remembered.
     pub fn len(&self) -> usize {
         self.accounts.len()
     }

@@ -1,10 +1,10 @@
-//! Datagrams that were here lately, as fingerprints in a small array.
+//! Recent datagrams, as fingerprints in a small array.
 //!
-//! A datagram leaves two: one of what it is, by which a second copy is known, and one of its
-//! name and the link on which it went, by which a report of what became of it is believed. A name is everything that says whose datagram it is and which
-//! way it takes: nobody who is not on that way can make one that is taken for another's.
-//! Forgetting is harmless: a payment is guarded by its own table, and a route by its hop
-//! limit.
+//! A datagram leaves two: one of its contents, which identifies a second copy, and one of its
+//! name and the link on which it left, by which a report about it is believed. A name covers
+//! everything that says whose datagram it is and which route it takes: nobody off that route can
+//! forge one that is taken for another's. Forgetting is harmless: payments have their own table,
+//! and routes their hop limit.
 
 use crate::config::fixed::SEEN;
 use crate::id::{HopId, LinkId, NodeId};
@@ -17,12 +17,12 @@ use siphasher::sip::SipHasher13;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Name(pub(super) u64);
 
-/// What is remembered of a datagram. The lowest bit tells the two sorts apart, so that in a
-/// table of two slots or more what went does not overwrite what came.
+/// What is remembered of a datagram. The lowest bit tells the two sorts apart, so that in a table
+/// of two slots or more, sent datagrams do not overwrite received ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Print(u64);
 
-/// Tells the sorts of fingerprints apart.
+/// Distinguishes the sorts of fingerprints.
 const CAME: u8 = 1;
 const WENT: u8 = 2;
 const WENT_PAID: u8 = 3;
@@ -34,11 +34,10 @@ pub struct Seen<M: Memory, const N: usize = SEEN> {
 }
 
 impl<M: Memory, const N: usize> Seen<M, N> {
-    /// Remembers nothing.
+    /// An empty table.
     pub const EMPTY: Self = Self { slots: M::List::EMPTY, key: [0; 16] };
 
-    /// Makes room for `capacity` fingerprints; an old one is overwritten. `key` is
-    /// secret.
+    /// Makes room for `capacity` fingerprints; an old one is overwritten. `key` is secret.
     pub fn prepare(&mut self, capacity: usize, key: [u8; 16]) {
         self.key = key;
         self.slots.set_capacity(capacity);
@@ -61,9 +60,9 @@ impl<M: Memory, const N: usize> Seen<M, N> {
         Name(h.finish())
     }
 
-    /// What a datagram of this name leaves that came, in a span of time that has a number: by
-    /// its name it came from one neighbour only, over whatever link. Its check stands for what
-    /// it carries, and the signature, where there is one.
+    /// The fingerprint of a received datagram with this name, in a numbered span of time: by its
+    /// name it came from one neighbour only, over whatever link. Its check stands for its
+    /// contents and, if there is one, the signature.
     pub fn came(&self, name: Name, check: u32, datagram: &Datagram<'_>, span: u64) -> Print {
         let mut h = SipHasher13::new_with_key(&self.key);
         h.write_u8(CAME);
@@ -76,8 +75,8 @@ impl<M: Memory, const N: usize> Seen<M, N> {
         Print(h.finish() & !1)
     }
 
-    /// What a datagram of this name leaves that went on a link, with a proof or without: only
-    /// what is paid for has a receipt.
+    /// The fingerprint of a datagram with this name that was sent on a link, with a proof or
+    /// without: only paid ones have receipts.
     pub fn went(&self, link: LinkId, name: Name, paid: bool) -> Print {
         let mut h = SipHasher13::new_with_key(&self.key);
         h.write_u8(if paid { WENT_PAID } else { WENT });
@@ -98,14 +97,14 @@ impl<M: Memory, const N: usize> Seen<M, N> {
         print.0 != 0 && self.slot(print).is_some_and(|slot| *slot == print.0)
     }
 
-    /// Records what a datagram left.
+    /// Records a fingerprint.
     pub fn insert(&mut self, print: Print) {
         if let Some(slot) = self.slot(print) {
             *slot = print.0;
         }
     }
 
-    /// Forgets it, if it was recorded and not overwritten since; true if so.
+    /// Removes it; true if it was recorded and not overwritten since.
     pub fn take(&mut self, print: Print) -> bool {
         let there = self.contains(print);
         if there && let Some(slot) = self.slot(print) {

@@ -13,20 +13,20 @@ use crate::tables::{List, Memory};
 use crate::time::Micros;
 use crate::wire::route_request::Hop;
 
-/// A route to a node that is not a neighbour, or to one.
+/// A route to another node, neighbour or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route<'t> {
-    /// Where it leads.
+    /// Its destination.
     pub destination: NodeId,
     /// Intermediate nodes in travel order, with their tariffs; none for a neighbour.
     pub hops: &'t [(HopId, Tariff)],
-    /// What the destination takes for receiving.
+    /// What the destination charges for receiving.
     pub tariff: Tariff,
     /// Largest packet that all nodes on it accept, in bytes.
     pub min_packet: u32,
     /// Its cost; see [`metric::cost`].
     pub cost: u64,
-    /// When it must be asked for again.
+    /// When it expires.
     pub expires_at: Micros,
 }
 
@@ -36,13 +36,13 @@ impl Route<'_> {
         self.hops.iter().take(MAX_HOPS).map(|(h, _)| *h).collect()
     }
 
-    /// The first node on the way.
+    /// The first node on the route.
     pub fn first(&self) -> HopId {
         self.hops.first().map_or(self.destination.hop(), |(hop, _)| *hop)
     }
 
-    /// Smallest amount that pays for `bytes` of payload on this route, in
-    /// millisatoshi; `None` if no amount does.
+    /// Smallest amount that pays for `bytes` of payload on this route, in millisatoshi; `None` if
+    /// no amount does.
     pub fn amount_for(&self, bytes: u64) -> Option<u64> {
         metric::amount(self.hops.iter().map(|(_, tariff)| *tariff), self.tariff, bytes)
     }
@@ -53,24 +53,24 @@ impl Route<'_> {
     }
 }
 
-/// A route as a destination confirmed it, to be remembered.
+/// A route as its destination confirmed it, to be remembered.
 #[derive(Debug, Clone, Copy)]
 pub struct Confirmed<'r> {
-    /// Where it leads.
+    /// Its destination.
     pub destination: NodeId,
     /// Intermediate nodes in travel order.
     pub hops: &'r [Hop],
-    /// What the destination takes for receiving.
+    /// What the destination charges for receiving.
     pub tariff: Tariff,
     /// Largest packet that all nodes on it accept, in bytes.
     pub min_packet: u32,
-    /// Sum of the expected transmissions of its links, in 1/256.
+    /// Quality: the sum of its links' ETX, in 1/256.
     pub quality: u32,
-    /// When it must be asked for again.
+    /// When it expires.
     pub expires_at: Micros,
 }
 
-/// A route that is remembered.
+/// A route in the table.
 struct Entry<M: Memory> {
     destination: NodeId,
     hops: M::List<(HopId, Tariff), ROUTE_HOPS>,
@@ -94,16 +94,16 @@ pub struct RoutingTable<M: Memory> {
     /// Sorted by destination and cost.
     routes: M::List<Entry<M>, ROUTES>,
     route_hops: usize,
-    /// Where others are said to be.
+    /// Where others may be.
     pub hints: RouteHints<M>,
-    /// Allowances of neighbours, also of those that left.
+    /// Allowances of neighbours, including those that left.
     pub owners: Owners<M>,
-    /// What neighbours take free.
+    /// What neighbours accept free of charge.
     pub mirrors: Mirrors<M>,
 }
 
 impl<M: Memory> RoutingTable<M> {
-    /// An empty table without room.
+    /// An empty table without capacity.
     pub const EMPTY: Self = Self {
         neighbours: Neighbours::EMPTY,
         routes: M::List::EMPTY,
@@ -129,7 +129,7 @@ impl<M: Memory> RoutingTable<M> {
         self.neighbours.insert(neighbour)
     }
 
-    /// Takes a neighbour out, and keeps its routes: it has another link.
+    /// Removes a neighbour and keeps its routes: it has another link.
     pub fn remove_link_of_peer(&mut self, link: crate::id::LinkId) -> Option<Neighbour> {
         let gone = self.neighbours.remove(link)?;
         self.hints.forget_link(link);
@@ -138,7 +138,7 @@ impl<M: Memory> RoutingTable<M> {
         Some(gone)
     }
 
-    /// Takes a neighbour out, and with it every route that begins with it.
+    /// Removes a neighbour, and with it every route that begins with it.
     pub fn remove_direct_peer(&mut self, link: crate::id::LinkId) -> Option<Neighbour> {
         let gone = self.remove_link_of_peer(link)?;
         let hop = gone.node.hop();
@@ -146,15 +146,15 @@ impl<M: Memory> RoutingTable<M> {
         Some(gone)
     }
 
-    /// The cheapest way to a node at `now`: the link to a neighbour, else a
-    /// route whose first hop is a live neighbour.
+    /// The cheapest route to a node at `now`: the link to a neighbour, else a route whose first
+    /// hop is a live neighbour.
     pub fn find_route(&self, destination: &NodeId, now: Micros) -> Option<Route<'_>> {
         let hop = destination.hop();
         let neighbour = self.neighbour(hop).filter(|route| route.destination == *destination);
         neighbour.or_else(|| self.usable(hop, now).find(|r| r.destination == *destination))
     }
 
-    /// The same to a node of which only the beginning of the identity is known.
+    /// The same for a node of which only the beginning of the identity is known.
     pub fn way_to(&self, destination: HopId, now: Micros) -> Option<Route<'_>> {
         self.neighbour(destination).or_else(|| self.usable(destination, now).next())
     }
@@ -196,10 +196,10 @@ impl<M: Memory> RoutingTable<M> {
         hops <= self.route_hops
     }
 
-    /// Remembers a route, unless it is to a neighbour or has too many hops. Of those to
-    /// one destination the cheapest [`ROUTES_PER_DESTINATION`] stay. In a full table the
-    /// one that expires first makes room: of those through the same neighbour, if that
-    /// one has its share of the table already.
+    /// Remembers a route, unless it is to a neighbour or has too many hops. Of those to one
+    /// destination the cheapest [`ROUTES_PER_DESTINATION`] stay. In a full table the one that
+    /// expires first is evicted: among those through the same neighbour, if that neighbour has
+    /// its share of the table already.
     pub fn add_route(&mut self, new: Confirmed<'_>, now: Micros) {
         let Some(first) = new.hops.first().map(|hop| hop.node) else { return };
         if !self.fits(new.hops.len()) {
@@ -232,7 +232,7 @@ impl<M: Memory> RoutingTable<M> {
         let Confirmed { tariff, min_packet, expires_at, .. } = new;
         let mut hops = M::List::EMPTY;
         hops.set_capacity(self.route_hops);
-        // Both fit: it was looked at, and one was just taken out where there was no room.
+        // Both fit: this was checked, and one was just removed if there was no room.
         for hop in new.hops {
             let _ = hops.try_push((hop.node, hop.tariff));
         }
@@ -245,9 +245,9 @@ impl<M: Memory> RoutingTable<M> {
         self.routes.retain(|r| r.destination != *destination)
     }
 
-    /// Forgets every route that begins with the neighbour `first` and uses the
-    /// link from one node to another; returns how many. Whoever says that a link
-    /// is gone is believed for routes through himself only.
+    /// Forgets every route that begins with the neighbour `first` and uses the link from one node
+    /// to another; returns how many. A neighbour that reports a broken link is believed only
+    /// about routes through itself.
     pub fn remove_link(&mut self, first: HopId, from: HopId, to: HopId) -> usize {
         self.routes.retain(|r| r.route().first() != first || !r.route().uses(from, to))
     }
@@ -370,7 +370,7 @@ pub(crate) mod tests {
         }
         assert_eq!(t.routes().len(), 5);
         assert!(t.routes().all(|r| r.destination != node(1) && r.destination != node(2)));
-        // The same path again is renewed, not doubled.
+        // The same route again is renewed, not doubled.
         add(&mut t, 4, &[9], 7, 500);
         assert_eq!(t.routes().filter(|r| r.destination == node(4)).count(), 1);
     }

@@ -1,4 +1,4 @@
-//! What single steps cost, as ratios against the budgets of the design.
+//! What single steps cost, as ratios, against the budgets in README.md.
 //!
 //! `cargo bench -p blvm-mesh-tests --bench budgets`; `-- --quick` takes a second or two
 //! and shows only that it works. A missed budget is no failure: a busy machine misses

@@ -5,7 +5,7 @@ use super::Choices;
 use crate::packet::refix;
 use crate::rng::Rng;
 use crate::sim::live::Life;
-use crate::sim::{Fault, Input, Lie, Line, LinkCode, Path, Plan};
+use crate::sim::{Attack, Fault, Input, Line, LinkCode, Path, Plan};
 use blvm_mesh_core::time::{MILLISECOND, SECOND};
 
 /// Nodes in the mesh.
@@ -30,7 +30,7 @@ pub fn target(data: &[u8]) -> bool {
         (_, true) => LinkCode::Datagrams,
         _ => LinkCode::Packets,
     };
-    plan.liars = usize::from(how >> 5 & 3).min(2);
+    plan.adversaries = usize::from(how >> 5 & 3).min(2);
     plan.faults = Fault::ALL.into_iter().filter(|f| *f != Fault::Drift || how & 128 != 0).collect();
     plan.keepalive_ms = [0, 500, 5000, 60_000][shape as usize >> 2 & 3];
     plan.lifetime = if how & 4 != 0 { 20 } else { 300 };
@@ -75,7 +75,7 @@ fn live(plan: &Plan, mut choices: Choices<'_>) -> (bool, u128) {
 fn step(life: &mut Life<'_>, choices: &mut Choices<'_>) {
     let [what, who, x, y] = choices.array();
     let (a, b) = (usize::from(who & 3), usize::from(who >> 2 & 3));
-    let liar = (0..NODES).map(|n| (n + a) % NODES).find(|n| !life.world.nodes[*n].honest);
+    let adversary = (0..NODES).map(|n| (n + a) % NODES).find(|n| !life.world.nodes[*n].honest);
     // What a step leaves open is drawn anew for it.
     life.rng = Rng::new(u64::from_le_bytes([what, who, x, y, 0, 0, 0, 0]));
     life.world.rng = life.rng.fork("world");
@@ -88,8 +88,8 @@ fn step(life: &mut Life<'_>, choices: &mut Choices<'_>) {
         4 | 5 if a != b => drop(life.pay_for(a, b)),
         6 => life.suffer(Fault::ALL[usize::from(x) % Fault::ALL.len()], a, y.into()),
         7 => {
-            if let Some(liar) = liar {
-                w.attack(liar, Lie::ALL[usize::from(x) % Lie::ALL.len()]);
+            if let Some(adversary) = adversary {
+                w.attack(adversary, Attack::ALL[usize::from(x) % Attack::ALL.len()]);
             }
         }
         8 => life.block(),
@@ -97,8 +97,8 @@ fn step(life: &mut Life<'_>, choices: &mut Choices<'_>) {
         10 => pay_again(life, a, x),
         11 => {
             let bytes = choices.take(usize::from(y) * 2).to_vec();
-            if let Some(liar) = liar {
-                make_up(life, liar, x.into(), bytes);
+            if let Some(adversary) = adversary {
+                make_up(life, adversary, x.into(), bytes);
             }
         }
         _ => w.change_lines(|line| {
@@ -125,13 +125,13 @@ fn pay_again(life: &mut Life<'_>, n: usize, which: u8) {
     w.input(n, Input::Send { destination: to, payload, proof: proof.into(), unchecked: true });
 }
 
-/// A liar sends bytes as a packet.
-fn make_up(life: &mut Life<'_>, liar: usize, which: usize, mut bytes: Vec<u8>) {
-    let links = life.world.links(liar);
+/// An adversary sends bytes as a packet.
+fn make_up(life: &mut Life<'_>, adversary: usize, which: usize, mut bytes: Vec<u8>) {
+    let links = life.world.links(adversary);
     let Some((link, _)) = links.get(which % links.len().max(1)) else { return };
     if let Some(start) = bytes.first_chunk_mut() {
         *start = *b"MESH\x01";
     }
     refix(&mut bytes);
-    life.world.transmit(*link, bytes.into(), Path::default().then(liar));
+    life.world.transmit(*link, bytes.into(), Path::default().then(adversary));
 }

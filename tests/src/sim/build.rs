@@ -1,7 +1,7 @@
 //! Makes the world of a plan.
 
 use super::World;
-use super::forge::Lie;
+use super::forge::Attack;
 use super::machine::Input;
 use super::plan::{Fault, Plan};
 use super::radio::Medium;
@@ -73,12 +73,12 @@ impl Plan {
         if self.has(Fault::Tamper) {
             world.tamper_ppm = 2_000;
         }
-        if self.liars > 0 {
+        if self.adversaries > 0 {
             let often = if self.varied { rng.pick(&[2, 5, 10]) } else { 2 };
-            world.blackhole = if self.lies.contains(&Lie::Blackhole) { often } else { 0 };
-            world.meddling = self.lies.contains(&Lie::Meddle);
+            world.blackhole = if self.attacks.contains(&Attack::Blackhole) { often } else { 0 };
+            world.meddling = self.attacks.contains(&Attack::Meddle);
         }
-        for _ in 0..self.liars {
+        for _ in 0..self.adversaries {
             let n = rng.index(shape.nodes);
             world.nodes[n].honest = false;
         }
@@ -158,7 +158,7 @@ impl Plan {
             // What came last is always known: the other slot is for what went.
             tables.seen = rng.pick(&[2, 8, 256]);
         }
-        // Most lies are looked at; some neighbours used their allowance up.
+        // Most attacks are checked; some neighbours have used their allowance up.
         c.bad_payments = match rng.one_in(3) {
             true => Allowance { rate: 1, burst: 1 },
             false => Allowance { rate: u64::MAX, burst: u64::MAX },

@@ -1,7 +1,7 @@
 //! Hunts for plans in which an invariant does not hold, and makes them small.
 
 use super::World;
-use super::forge::Lie;
+use super::forge::Attack;
 use super::live::Life;
 use super::machine::Input;
 use super::plan::{Fault, Plan};
@@ -110,7 +110,7 @@ fn simpler(plan: &Plan) -> Vec<Plan> {
     let mut with = |change: &dyn Fn(&mut Plan)| {
         let mut other = plan.clone();
         change(&mut other);
-        other.liars = other.liars.min(other.nodes.saturating_sub(2));
+        other.adversaries = other.adversaries.min(other.nodes.saturating_sub(2));
         out.push(other);
     };
     // A file has the nodes that it has.
@@ -121,7 +121,7 @@ fn simpler(plan: &Plan) -> Vec<Plan> {
     };
     with(&|p| fewer(p, |n| n / 2));
     with(&|p| p.duration /= 2);
-    with(&|p| p.liars = 0);
+    with(&|p| p.adversaries = 0);
     with(&|p| p.faults.clear());
     with(&|p| p.code = LinkCode::Packets);
     with(&|p| p.covenants = false);
@@ -130,14 +130,14 @@ fn simpler(plan: &Plan) -> Vec<Plan> {
             p.faults.remove(i);
         });
     }
-    if plan.liars > 0 {
-        for i in 0..plan.lies.len() {
+    if plan.adversaries > 0 {
+        for i in 0..plan.attacks.len() {
             with(&|p| {
-                p.lies.remove(i);
+                p.attacks.remove(i);
             });
         }
     }
-    with(&|p| p.liars = p.liars.saturating_sub(1));
+    with(&|p| p.adversaries = p.adversaries.saturating_sub(1));
     with(&|p| fewer(p, |n| n - 1));
     with(&|p| p.duration = p.duration * 7 / 8);
     out.retain(|p| p != plan);
@@ -185,9 +185,9 @@ impl Plan {
         out += &format!(" --nodes {} --topology {}", self.nodes, self.topology);
         out += &format!(" --duration {}", self.duration as f64 / SECOND as f64);
         out += &format!(" --faults {}", list(&self.faults, &Fault::ALL, |f| f.name()));
-        out += &format!(" --liars {}", self.liars);
-        if self.liars > 0 {
-            out += &format!(" --lies {}", list(&self.lies, &Lie::ALL, |l| l.name()));
+        out += &format!(" --adversaries {}", self.adversaries);
+        if self.adversaries > 0 {
+            out += &format!(" --attacks {}", list(&self.attacks, &Attack::ALL, |l| l.name()));
         }
         match self.radio {
             Some(modem) => {
@@ -199,8 +199,8 @@ impl Plan {
             None => {}
         }
         out += &format!(" --traffic-ms {}", self.traffic_gap as f64 / 1000.0);
-        if self.peace {
-            out += " --peace";
+        if self.liveness {
+            out += " --liveness";
         }
         out += &format!(" --links {} --covenants {}", self.code.name(), self.covenants);
         if let Some(heap) = self.heap.filter(|heap| self.varied || !heap) {

@@ -1,4 +1,4 @@
-//! Lives a plan: traffic, faults and lies, and a peace at the end in which
+//! Lives a plan: traffic, faults and attacks, and a liveness phase at the end in which
 //! everything must work.
 
 use super::World;
@@ -20,7 +20,7 @@ use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 /// Why the driver is called.
 const TRAFFIC: u32 = 0;
 const FAULT: u32 = 1;
-const LIE: u32 = 2;
+const ATTACK: u32 = 2;
 const BLOCK: u32 = 3;
 const MOVE: u32 = 4;
 const PROGRESS: u32 = 5;
@@ -71,8 +71,8 @@ impl Plan {
             life.world.trace.write_to(lines);
         }
         life.pass(progress);
-        if self.peace {
-            life.peace();
+        if self.liveness {
+            life.liveness_phase();
         }
         Ok(life)
     }
@@ -117,7 +117,8 @@ impl<'a> Life<'a> {
         let mut end = self.world.now + self.plan.duration;
         let mut calls = vec![TRAFFIC, PROGRESS];
         calls.extend((!self.plan.faults.is_empty()).then_some(FAULT));
-        calls.extend((self.plan.liars > 0 && !self.plan.lies.is_empty()).then_some(LIE));
+        calls
+            .extend((self.plan.adversaries > 0 && !self.plan.attacks.is_empty()).then_some(ATTACK));
         calls.extend(self.plan.covenants.then_some(BLOCK));
         calls.extend((self.plan.topology == "moving").then_some(MOVE));
         for call in calls {
@@ -125,7 +126,7 @@ impl<'a> Life<'a> {
         }
         while let Some(call) = self.world.next_call(end) {
             let again = match call {
-                TRAFFIC | FAULT | LIE if self.quiet_until > self.world.now => {
+                TRAFFIC | FAULT | ATTACK if self.quiet_until > self.world.now => {
                     self.quiet_until - self.world.now
                 }
                 TRAFFIC => {
@@ -136,9 +137,9 @@ impl<'a> Life<'a> {
                     self.fault();
                     self.gap(self.plan.fault_gap)
                 }
-                LIE => {
-                    self.lie();
-                    self.gap(self.plan.lie_gap)
+                ATTACK => {
+                    self.attack();
+                    self.gap(self.plan.attack_gap)
                 }
                 BLOCK => {
                     self.block();
@@ -328,12 +329,12 @@ impl<'a> Life<'a> {
         }
     }
 
-    fn lie(&mut self) {
+    fn attack(&mut self) {
         let w = &mut self.world;
         let bad: Vec<usize> = (0..w.nodes.len()).filter(|n| !w.nodes[*n].honest).collect();
         if !bad.is_empty() {
-            let (m, lie) = (self.rng.pick(&bad), self.rng.pick(&self.plan.lies));
-            w.attack(m, lie);
+            let (m, attack) = (self.rng.pick(&bad), self.rng.pick(&self.plan.attacks));
+            w.attack(m, attack);
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a world is like: everything that is chosen before it begins.
 
-use super::forge::Lie;
+use super::forge::Attack;
 use super::radio::Modem;
 use super::wires::LinkCode;
 use crate::rng::Rng;
@@ -100,7 +100,7 @@ pub struct Plan {
     pub nodes: usize,
     /// A shape of [`crate::topology::SHAPES`], or a file.
     pub topology: String,
-    /// How long it lives, without the peace at its end.
+    /// How long it lives, without the liveness phase at its end.
     pub duration: Micros,
     /// The modem, where all links are radio.
     pub radio: Option<Modem>,
@@ -113,11 +113,11 @@ pub struct Plan {
     /// Mean time between two faults.
     pub fault_gap: Micros,
     /// How many nodes are dishonest.
-    pub liars: usize,
+    pub adversaries: usize,
     /// What they do.
-    pub lies: Vec<Lie>,
-    /// Mean time between two lies.
-    pub lie_gap: Micros,
+    pub attacks: Vec<Attack>,
+    /// Mean time between two attacks.
+    pub attack_gap: Micros,
     /// Mean time between two wishes to send, of all nodes together.
     pub traffic_gap: Micros,
     /// Weights of a free packet, a paid one, a search, and a burst.
@@ -140,7 +140,7 @@ pub struct Plan {
     /// Longest silence on a link, in milliseconds; 0: for ever.
     pub keepalive_ms: u64,
     /// Whether everything is mended at the end and what is then sent must arrive.
-    pub peace: bool,
+    pub liveness: bool,
     /// Whether the nodes' inputs are recorded.
     pub record: bool,
     /// At every how many received packets all tables are compared; 0: never.
@@ -160,9 +160,9 @@ impl Plan {
             code: LinkCode::Packets,
             faults: Vec::new(),
             fault_gap: SECOND,
-            liars: 0,
-            lies: Lie::ALL.to_vec(),
-            lie_gap: 200 * MILLISECOND,
+            adversaries: 0,
+            attacks: Attack::ALL.to_vec(),
+            attack_gap: 200 * MILLISECOND,
             traffic_gap: 100 * SECOND / nodes.max(1) as u64,
             traffic: [2, 1, 0, 0],
             covenants: false,
@@ -173,7 +173,7 @@ impl Plan {
             skew: 10,
             answer_time: 20 * MILLISECOND,
             keepalive_ms: 0,
-            peace: false,
+            liveness: false,
             record: false,
             watch: 64,
         }
@@ -206,12 +206,14 @@ impl Plan {
         let of = some(&mut rng);
         let mut more = Rng::new(seed).fork("more");
         let mut newer = Rng::new(seed).fork("newer lies");
-        let lies = Lie::ALL.into_iter().filter(|lie| match lie {
-            Lie::Blackhole | Lie::Meddle | Lie::Clock => more.one_in(2),
-            Lie::Ride | Lie::Resend | Lie::Frame | Lie::Renew | Lie::Receipt => newer.one_in(2),
+        let attacks = Attack::ALL.into_iter().filter(|attack| match attack {
+            Attack::Blackhole | Attack::Meddle | Attack::Clock => more.one_in(2),
+            Attack::Ride | Attack::Resend | Attack::Frame | Attack::Renew | Attack::Receipt => {
+                newer.one_in(2)
+            }
             _ => rng.below(4) < of,
         });
-        let lies = lies.collect();
+        let attacks = attacks.collect();
         // Of packets that wait long there are many at once, and some wait too long.
         let answers = [20 * MILLISECOND, 20 * MILLISECOND, 2 * SECOND, 15 * SECOND];
         let answer_time = Rng::new(seed).fork("answers").pick(&answers);
@@ -228,9 +230,9 @@ impl Plan {
             },
             faults,
             fault_gap: rng.pick(&[200, 500, 2000]) * MILLISECOND,
-            liars: (rng.below(3) as usize).min(nodes - 2),
-            lies,
-            lie_gap: rng.pick(&[50, 200, 1000]) * MILLISECOND,
+            adversaries: (rng.below(3) as usize).min(nodes - 2),
+            attacks,
+            attack_gap: rng.pick(&[50, 200, 1000]) * MILLISECOND,
             traffic_gap: rng.pick(&[50, 100, 200]) * MILLISECOND,
             traffic: [1 + rng.below(3), rng.within(2, 8), rng.below(3), rng.below(2)],
             covenants: rng.one_in(3),
@@ -240,7 +242,7 @@ impl Plan {
             skew: rng.pick(&[2, 10]),
             answer_time,
             keepalive_ms: rng.pick(&[0, 500, 1000, 5000]),
-            peace: true,
+            liveness: true,
             watch: 1,
             ..Self::calm(seed, nodes, "random")
         };
@@ -260,7 +262,7 @@ impl Plan {
                 LinkCode::Stream => LinkCode::Packets,
                 code => code,
             },
-            peace: false,
+            liveness: false,
             duration: 4 * self.duration,
             traffic_gap: 10 * self.traffic_gap,
             ..self

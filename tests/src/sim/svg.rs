@@ -1,7 +1,7 @@
-//! The mesh, drawn: how much each link carried, who received, who lies.
+//! The mesh, drawn: how much each link carried, who received, who is dishonest.
 //!
 //! What says much is dark, also without colour: links by width and lightness of one hue,
-//! liars by their shape. Nodes are where they are if the topology knows, else where forces
+//! adversaries by their shape. Nodes are where they are if the topology knows, else where forces
 //! put them.
 
 use super::World;
@@ -18,7 +18,7 @@ const TITLE: f64 = 60.0;
 const LEGEND: f64 = 80.0;
 /// Letters of the command in a line below the title.
 const COLUMNS: usize = 140;
-/// Nodes whose names are all written; of more only the largest hubs' and the liars'.
+/// Nodes whose names are all written; of more only the largest hubs' and the adversaries'.
 const NAMED: usize = 80;
 /// Names that are written in a larger mesh.
 const SOME: usize = 24;
@@ -123,7 +123,7 @@ impl Drawing {
 }
 
 /// Draws a world at its end. A link is the wider and darker the more it carried, a node the
-/// larger the more was delivered to it; liars are black diamonds.
+/// larger the more was delivered to it; adversaries are black diamonds.
 pub fn draw(world: &World, topology: &Topology, plan: &Plan) -> String {
     let at = match topology.placed || world.radio.is_some() {
         true => topology.positions.clone(),
@@ -173,7 +173,7 @@ pub fn draw(world: &World, topology: &Topology, plan: &Plan) -> String {
         line += word;
         line += " ";
     }
-    // What carried much lies upon what carried little.
+    // Busy links are drawn over quiet ones.
     let mut order: Vec<_> = load.into_iter().collect();
     order.sort_by_key(|(_, bytes)| *bytes);
     for ((a, b), carried) in order {
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_drawing_says_what_it_shows_and_names_whom() {
-        let plan = Plan { liars: 2, duration: 2_000_000, ..Plan::calm(4, 30, "tree") };
+        let plan = Plan { adversaries: 2, duration: 2_000_000, ..Plan::calm(4, 30, "tree") };
         let text = drawn(&plan);
         for words in ["30 nodes, 29 links", "bytes carried", "delivered to it", ">dishonest<"] {
             assert!(text.contains(words), "{words}");
@@ -256,7 +256,7 @@ mod tests {
             assert!(text.contains(&format!(">{n}</text>")), "{n} has no name");
         }
         assert!(!text.contains("NaN") && !text.contains("inf"));
-        // One of each pair of liars at least, and the one in the legend.
+        // One of each pair of adversaries at least, and the one in the legend.
         assert!(text.matches("<path").count() >= 2);
         let many = drawn(&Plan { duration: 100_000, ..Plan::calm(4, 200, "random") });
         let names = many.matches("</text>").count() / 2;

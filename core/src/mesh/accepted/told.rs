@@ -1,4 +1,4 @@
-//! What the answers to own searches told of their routes, for quotes.
+//! What the answers to own searches said about payments on their routes, for quotes.
 
 use super::super::Mesh;
 use crate::config::fixed::ROUTE_HOPS;
@@ -8,7 +8,7 @@ use crate::time::Micros;
 use crate::wire::accepted::Accepted;
 use crate::wire::route_reply::RouteReply;
 
-/// What an own route accepts, as its destination told.
+/// What an own route accepts, as stated by its destination.
 pub(in super::super) struct Told<M: Memory> {
     destination: NodeId,
     hops: M::List<HopId, ROUTE_HOPS>,
@@ -23,10 +23,10 @@ impl<M: Memory> Told<M> {
 }
 
 impl<M: Memory> Mesh<M> {
-    /// Payments that every node accepts on the route to a node that is best now, behind this
-    /// one: by the newest answer to an own [`Input::FindAccepted`](super::super::Input). `None`:
-    /// no answer told it of this route. A relay may have lied: then a node that accepts less
-    /// refuses the payment.
+    /// Payments that every node accepts on the route to a node that is best now, by the newest
+    /// answer to an own [`Input::FindAccepted`](super::super::Input). `None`: no answer was about
+    /// this route. A relay may have misreported; then a node that accepts less refuses the
+    /// payment.
     pub fn accepted(&self, destination: &NodeId) -> Option<&Accepted> {
         let route = self.tables.routing.find_route(destination, self.now)?;
         let hops = || route.hops.iter().map(|(hop, _)| *hop);
@@ -34,7 +34,7 @@ impl<M: Memory> Mesh<M> {
         told.rev().find(|told| told.is_of(destination, hops())).map(|told| &told.accepted)
     }
 
-    /// Remembers what the end of an own search told of its route.
+    /// Remembers what the answer to an own search says about its route.
     pub(in super::super) fn keep_accepted(&mut self, destination: NodeId, reply: &RouteReply) {
         let Some(accepted) = &reply.accepted else { return };
         let told = &mut self.tables.accepted;
@@ -49,11 +49,11 @@ impl<M: Memory> Mesh<M> {
             let _ = hops.try_push(hop);
         }
         let until = self.now.saturating_add(self.config.timing.route_lifetime);
-        // In the tables of boards there is room for none.
+        // In the tables of boards there is no room for any.
         let _ = told.try_push(Told { destination, hops, accepted: accepted.clone(), until });
     }
 
-    /// A node on a route refused a payment that it was said to accept: forgets what was told.
+    /// A node on a route refused a payment that it was said to accept: forgets the answer.
     pub(in super::super) fn forget_accepted(&mut self, destination: &NodeId, hops: &[HopId]) {
         self.tables.accepted.retain(|told| !told.is_of(destination, hops.iter().copied()));
     }

@@ -154,19 +154,19 @@ fn a_coin_pays_once_on_any_way_and_over_a_restart() {
 
 #[test]
 fn what_the_node_answers_is_held_against_the_proof() {
-    type Lie = (fn(&mut KnownHeader), CovenantError, Cause);
-    let lies: [Lie; 4] = [
+    type Forgery = (fn(&mut KnownHeader), CovenantError, Cause);
+    let forgeries: [Forgery; 4] = [
         (|b| b.merkle_root[0] ^= 1, CovenantError::NotInBlock, Cause::CovenantInvalid),
         (|b| b.confirmations = 0, CovenantError::Unconfirmed, Cause::Unconfirmed),
         (|b| b.time -= 86_400, CovenantError::TooOld, Cause::Expired),
         (|b| b.time += 9_000, CovenantError::FromFuture, Cause::CovenantInvalid),
     ];
-    for (lie, reason, cause) in lies {
+    for (forge, reason, cause) in forgeries {
         let mut w = line();
         let mined = mined(&w, 1);
         let ticket = asked(&send(&mut w, 0, 2, &mined.proof), 1, &mined);
         let mut block = block(&mined);
-        lie(&mut block);
+        forge(&mut block);
         let did = answer(&mut w, 1, ticket, Some(block));
         let refusal = (1, refused(covenant(reason)));
         assert_eq!(did, [(1, Outcome::Absorbed), (1, Outcome::Resume(ticket)), refusal]);

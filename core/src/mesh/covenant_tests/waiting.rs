@@ -38,8 +38,8 @@ fn an_answer_for_an_own_datagram_serves_that_one_only_and_not_for_ever() {
     let shared = mined(&w, 4);
     let ticket = asked(&w.send(0, Own { to, ..own(&shared) }), 0, &shared);
     answer(&mut w, 0, ticket, Some(block(&shared)));
-    let lies = packet(&w, &[1, 0], 7, &shared.proof);
-    let did = w.receive(0, World::link(0, 1), lies);
+    let forged = packet(&w, &[1, 0], 7, &shared.proof);
+    let did = w.receive(0, World::link(0, 1), forged);
     assert_eq!(did, [(0, refused(covenant(TemplateError::TermsNotBound.into())))]);
     w.in_flight.clear();
     // Never given again: after a while the answer is not good any more.

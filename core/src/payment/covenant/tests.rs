@@ -1,4 +1,4 @@
-//! Honest proofs for every party of every route, and every lie once.
+//! Honest proofs for every party of every route, and every forgery once.
 
 use super::template::MAX_MONEY;
 use super::*;
@@ -240,12 +240,12 @@ fn replay_key_is_the_coin() {
 }
 
 /// How to break one rule, after which the funds are locked and mined anew.
-type Lie = (CovenantError, fn(&mut Payment));
+type Forgery = (CovenantError, fn(&mut Payment));
 
 #[test]
 fn every_rule_broken_in_the_template() {
     use CovenantError::*;
-    let lies: &[Lie] = &[
+    let forgeries: &[Forgery] = &[
         (Template(TemplateError::Version), |p| p.template.version = Version(4)),
         (Template(TemplateError::Version), |p| p.template.version = Version(-1)),
         (Template(TemplateError::InputCount), |p| {
@@ -290,12 +290,12 @@ fn every_rule_broken_in_the_template() {
         (NotActive, |p| p.rules = CovenantRules::new(Network::Mainnet)),
     ];
     for wrapped in [false, true] {
-        for (i, (reason, lie)) in lies.iter().enumerate() {
+        for (i, (reason, forge)) in forgeries.iter().enumerate() {
             let mut p = Payment::honest(2, Party::Intermediate(1), 100_000, wrapped, true);
             assert!(p.run().is_ok());
-            lie(&mut p);
+            forge(&mut p);
             p.lock();
-            assert_eq!(p.run(), Err(*reason), "lie {i}");
+            assert_eq!(p.run(), Err(*reason), "forgery {i}");
         }
     }
 }
@@ -303,7 +303,7 @@ fn every_rule_broken_in_the_template() {
 #[test]
 fn every_rule_broken_in_funding_block_and_time() {
     use CovenantError::*;
-    let lies: &[Lie] = &[
+    let forgeries: &[Forgery] = &[
         // A template that was not the one locked to.
         (TemplateHash, |p| *p.value(0) -= Amount::from_sat(1)),
         (TemplateHash, |p| p.template.input[0].sequence = Sequence::MAX),
@@ -344,10 +344,10 @@ fn every_rule_broken_in_funding_block_and_time() {
         (TooOld, |p| p.now = u64::MAX),
     ];
     for wrapped in [false, true] {
-        for (i, (reason, lie)) in lies.iter().enumerate() {
+        for (i, (reason, forge)) in forgeries.iter().enumerate() {
             let mut p = Payment::honest(2, Party::Intermediate(1), 100_000, wrapped, true);
-            lie(&mut p);
-            assert_eq!(p.run(), Err(*reason), "lie {i}");
+            forge(&mut p);
+            assert_eq!(p.run(), Err(*reason), "forgery {i}");
         }
     }
 }

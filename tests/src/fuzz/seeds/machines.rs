@@ -17,7 +17,7 @@ pub(super) fn seeds() -> Vec<Seed> {
         ("mesh", "streams", mesh(17, 4, FREE)),
         ("mesh", "paid", mesh(2, 0, PAID)),
         ("mesh", "faults", mesh(0x84, 5, &faults())),
-        ("mesh", "lies", mesh(0x22, 1, &lies())),
+        ("mesh", "attacks", mesh(0x22, 1, &attacks())),
         ("mesh", "covenants", mesh(8, 0, COVENANTS)),
         ("rpc", "info", br#"{"jsonrpc":"2.0","id":1,"method":"getinfo"}"#.to_vec()),
         ("rpc", "batch", BATCH.to_vec()),
@@ -88,9 +88,9 @@ fn faults() -> Vec<[u8; 4]> {
     FREE.iter().copied().chain(lossy).chain(steps).collect()
 }
 
-/// Lies of every kind, while others pay.
-fn lies() -> Vec<[u8; 4]> {
-    let each = |lie| [[7, 0, lie, 0], [5, 0b1100, lie, 0], [0, 0, 150, 1]];
+/// Every attack, while others pay.
+fn attacks() -> Vec<[u8; 4]> {
+    let each = |n| [[7, 0, n, 0], [5, 0b1100, n, 0], [0, 0, 150, 1]];
     (0..15).flat_map(each).collect()
 }
 

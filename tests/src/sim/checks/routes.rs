@@ -65,7 +65,7 @@ impl World {
         self.checks.count(if receipt { "receipts believed" } else { "errors believed" });
     }
 
-    /// What its destination is said to have was handed over there, unless a liar is on the way.
+    /// What its destination is said to have was handed over there, unless an adversary is on the way.
     pub(super) fn receipts_are_true(&mut self, n: usize, step: &Step) {
         for did in &step.actions {
             let Action::Publish(Event::Delivered { sequence, destination }) = did else { continue };

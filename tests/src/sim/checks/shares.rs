@@ -116,7 +116,7 @@ fn refusal(step: &Step) -> Option<MeshError> {
     })
 }
 
-/// Tells packets apart: by number and check, which a liar can make the same, and by all of
+/// Tells packets apart: by number and check, which an adversary can make the same, and by all of
 /// their bytes.
 fn prints_of(packet: &[u8]) -> [u64; 2] {
     [&packet[..HEADER_LEN], packet].map(|bytes| {

@@ -1,4 +1,4 @@
-//! Lies about routes and neighbours.
+//! False control packets: about routes and neighbours.
 
 use super::super::World;
 use super::super::bytes::{Bytes, Path};
@@ -41,22 +41,22 @@ impl World {
         vec![out]
     }
 
-    /// Two liars pass to each other, over no link of the mesh, what came by, and
+    /// Two adversaries pass to each other, over no link of the mesh, what came by, and
     /// send it on as if they were neighbours.
     pub(super) fn wormhole(&mut self, m: usize) {
-        let liars: Vec<usize> =
+        let adversaries: Vec<usize> =
             (0..self.nodes.len()).filter(|n| *n != m && !self.nodes[*n].honest).collect();
         let Some(newest) = self.nodes[m].tap.len().checked_sub(1) else { return };
-        if liars.is_empty() {
+        if adversaries.is_empty() {
             return;
         }
-        let (other, at) = (self.rng.pick(&liars), newest - self.rng.index(newest.min(4) + 1));
+        let (other, at) = (self.rng.pick(&adversaries), newest - self.rng.index(newest.min(4) + 1));
         let packet = self.nodes[m].tap[at].clone();
         let request = Header::parse(&packet).and_then(|(h, body)| RouteRequest::parse(h, body));
         let packet = match request {
             // As a request that both have passed on.
             Ok(mut request) => {
-                request.accepted = self.lie_about_payments(&request.accepted);
+                request.accepted = self.misreport_payments(&request.accepted);
                 for n in [m, other] {
                     let node = self.id(n).hop();
                     if request.hops.iter().all(|h| h.node != node) {
@@ -153,8 +153,8 @@ impl World {
         hops
     }
 
-    /// A lie about what all nodes on a route accept as payment, where that is told.
-    fn lie_about_payments(&mut self, told: &Option<Accepted>) -> Option<Accepted> {
+    /// A false statement of what all nodes on a route accept as payment, where there is one.
+    fn misreport_payments(&mut self, told: &Option<Accepted>) -> Option<Accepted> {
         told.as_ref()?;
         let random = self.rng.bytes32();
         let issuers = random.as_chunks().0.iter().copied().collect();
@@ -176,7 +176,7 @@ impl World {
             return Vec::new();
         }
         let request = requests[self.rng.index(requests.len())].clone();
-        let accepted = self.lie_about_payments(&request.accepted);
+        let accepted = self.misreport_payments(&request.accepted);
         let secp = Secp256k1::new();
         let me = Identity::new(&secp, &self.nodes[m].key);
         let mut hops = request.hops;
@@ -232,7 +232,7 @@ impl World {
                 },
                 min_packet: self.rng.draw() as u32,
                 quality: self.rng.draw() as u32,
-                accepted: self.lie_about_payments(&asks.then_some(Accepted::ANY)),
+                accepted: self.misreport_payments(&asks.then_some(Accepted::ANY)),
                 hops: if own { Hops::new() } else { self.hops(m) },
             };
             let mut packet = vec![0; 2000];

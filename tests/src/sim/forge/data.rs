@@ -176,13 +176,13 @@ impl World {
                 let hash = own.issue(terms, amount, unix, lifetime);
                 let preimage = own.issued[&hash].preimage;
                 let hint = if self.rng.one_in(2) { accepted } else { own.public_key() };
-                own.lie(&hash, preimage, &hint)
+                own.packed_proof(&hash, preimage, &hint)
             }
             // A real invoice that was not paid.
             1 => {
                 let hash = self.bank.issue(terms, amount, unix, lifetime);
                 let preimage = self.rng.bytes32();
-                self.bank.lie(&hash, preimage, &accepted)
+                self.bank.packed_proof(&hash, preimage, &accepted)
             }
             // Paid too little, too early, or for too long ago.
             2 => self.bank.proof(terms, self.rng.clone().within(1, 900), unix, lifetime),
@@ -226,7 +226,7 @@ impl World {
         if self.rng.one_in(2) {
             // With the terms in it that were paid for, whatever it goes with.
             let preimage = self.bank.issued[&hash].preimage;
-            parts.proof = self.bank.lie(&hash, preimage, &self.bank.public_key());
+            parts.proof = self.bank.packed_proof(&hash, preimage, &self.bank.public_key());
         }
         let key = self.nodes[m].key;
         self.nodes[m].paid.push(parts.clone());

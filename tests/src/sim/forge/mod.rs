@@ -9,9 +9,9 @@ pub use parts::{Parts, seal};
 use super::World;
 use super::bytes::Path;
 
-/// What a liar does.
+/// What an adversary does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Lie {
+pub enum Attack {
     /// Packets that came by, with other sources, sequences, hops; and routes with a
     /// loop.
     Forge,
@@ -34,7 +34,7 @@ pub enum Lie {
     Errors,
     /// False hops and costs in replies, in the name of others or his own.
     Poison,
-    /// A link between two liars that is none.
+    /// A link between two adversaries that is none.
     Wormhole,
     /// Floods of requests, in his own name and in those of others.
     Flood,
@@ -64,7 +64,7 @@ pub enum Lie {
     Receipt,
 }
 
-impl Lie {
+impl Attack {
     /// All of them.
     pub const ALL: [Self; 23] = [
         Self::Forge,
@@ -124,36 +124,36 @@ impl Lie {
 
 impl World {
     /// One bad deed of a node: packets on its links that no honest node sends.
-    pub fn attack(&mut self, m: usize, lie: Lie) {
+    pub fn attack(&mut self, m: usize, attack: Attack) {
         let links = self.links(m);
         if links.is_empty() {
             return;
         }
         let (link, victim) = self.rng.pick(&links);
-        let packets = match lie {
-            Lie::Forge => [self.edited(m, true), self.looped(m, victim)].concat(),
-            Lie::Mangle => self.edited(m, false),
-            Lie::Tamper => self.every_byte(m),
-            Lie::Garbage => self.garbage(),
-            Lie::Unpaid => self.unpaid(m, victim),
-            Lie::Twice => self.twice(m, victim),
-            Lie::Again => self.again(m),
-            Lie::Steal => self.stolen(m, victim),
-            Lie::Errors => self.errors(m, victim),
-            Lie::Poison => self.replies(m, victim),
-            Lie::Wormhole => return self.wormhole(m),
-            Lie::Flood => self.requests(m),
-            Lie::Hello => self.hellos(),
-            Lie::Costume => self.costume(m, victim),
-            Lie::HalfOpen => return self.half_open(m, victim),
-            Lie::Clock => self.dated(m, victim),
-            Lie::Ride => self.riding(m, victim),
-            Lie::Resend => self.resent(m, victim),
-            Lie::Frame => self.framed(m),
-            Lie::Receipt => self.receipts(m, victim),
-            Lie::Renew => return self.come_again(m, victim),
+        let packets = match attack {
+            Attack::Forge => [self.edited(m, true), self.looped(m, victim)].concat(),
+            Attack::Mangle => self.edited(m, false),
+            Attack::Tamper => self.every_byte(m),
+            Attack::Garbage => self.garbage(),
+            Attack::Unpaid => self.unpaid(m, victim),
+            Attack::Twice => self.twice(m, victim),
+            Attack::Again => self.again(m),
+            Attack::Steal => self.stolen(m, victim),
+            Attack::Errors => self.errors(m, victim),
+            Attack::Poison => self.replies(m, victim),
+            Attack::Wormhole => return self.wormhole(m),
+            Attack::Flood => self.requests(m),
+            Attack::Hello => self.hellos(),
+            Attack::Costume => self.costume(m, victim),
+            Attack::HalfOpen => return self.half_open(m, victim),
+            Attack::Clock => self.dated(m, victim),
+            Attack::Ride => self.riding(m, victim),
+            Attack::Resend => self.resent(m, victim),
+            Attack::Frame => self.framed(m),
+            Attack::Receipt => self.receipts(m, victim),
+            Attack::Renew => return self.come_again(m, victim),
             // Done when something is to be passed on.
-            Lie::Blackhole | Lie::Meddle => return,
+            Attack::Blackhole | Attack::Meddle => return,
         };
         self.checks.count("attacks");
         self.checks.lied.insert(m);

@@ -1,4 +1,4 @@
-//! The peace at the end of a world: faults and lies stop, everything is mended,
+//! The liveness phase at the end of a world: faults and attacks stop, everything is mended,
 //! and what is sent between connected nodes must arrive within [`IN_TIME`].
 
 use super::live::Life;
@@ -17,7 +17,7 @@ pub const IN_TIME: Micros = 6 * SECOND;
 const PAIRS: usize = 6;
 
 impl Life<'_> {
-    pub(super) fn peace(&mut self) {
+    pub(super) fn liveness_phase(&mut self) {
         self.mend();
         let w = &mut self.world;
         w.run_for(40 * SECOND);
@@ -52,11 +52,11 @@ impl Life<'_> {
             self.world.run_for(IN_TIME);
             let id = self.world.id(n);
             let landed = self.world.account.has_landed(&id, &payload);
-            assert!(landed, "liveness: in peace a free packet from {n} to {to} is lost");
-            self.world.checks.count("free in peace");
+            assert!(landed, "liveness: a free packet from {n} to {to} is lost");
+            self.world.checks.count("free in the liveness phase");
             // The smallest tables have room for one payment.
             if !std::mem::replace(&mut paid, true) {
-                self.pay_in_peace(n, to);
+                self.pay_in_liveness_phase(n, to);
             }
         }
     }
@@ -75,10 +75,10 @@ impl Life<'_> {
             w.join(n);
             w.nodes[n].armed = None;
             // From its start on it is held to the invariants.
-            let liar = !std::mem::replace(&mut w.nodes[n].honest, true);
+            let adversary = !std::mem::replace(&mut w.nodes[n].honest, true);
             // Whose clock was ahead takes no payment of before that time, until it starts anew.
             let ahead = clocks && w.nodes[n].config.payment.volatile;
-            if w.nodes[n].disk_broken || liar || ahead {
+            if w.nodes[n].disk_broken || adversary || ahead {
                 w.restart(n);
             }
             w.set_clock(n, 0);
@@ -109,7 +109,7 @@ impl Life<'_> {
         Topology { links: links.collect(), ..self.topology.clone() }
     }
 
-    fn pay_in_peace(&mut self, n: usize, to: usize) {
+    fn pay_in_liveness_phase(&mut self, n: usize, to: usize) {
         let id = self.world.id(to);
         self.world.input(n, Input::FindRoute { destination: id });
         let found = (0..60).any(|_| {
@@ -117,7 +117,7 @@ impl Life<'_> {
             let local = self.world.nodes[n].local(self.world.now);
             self.world.nodes[n].machine.path(&id, local).is_some()
         });
-        assert!(found, "liveness: in peace {n} finds no way to {to}");
+        assert!(found, "liveness: {n} finds no way to {to}");
         let paid = self.pay_for(n, to);
         // Also until the search gives its place back.
         self.world.run_for(IN_TIME);
@@ -130,16 +130,16 @@ impl Life<'_> {
         let route: Vec<usize> = [n].into_iter().chain(relays).chain([to]).collect();
         let id = w.id(n);
         if w.account.has_landed(&id, &payload) {
-            w.checks.count("paid in peace");
+            w.checks.count("paid in the liveness phase");
         } else if w.checks.refused.contains(&key) {
             // The smallest tables are full of what a covenant paid, or forgot
             // what expires later: each such refusal was held against the truth.
-            w.checks.count("rightly refused in peace");
+            w.checks.count("rightly refused in the liveness phase");
         } else {
             let takes = |n: &usize| takes_payment(&w.nodes[*n].config);
             let all = route.iter().all(takes);
-            assert!(!all, "liveness: in peace a paid packet on {route:?} is lost");
-            w.checks.count("not payable in peace");
+            assert!(!all, "liveness: a paid packet on {route:?} is lost");
+            w.checks.count("not payable in the liveness phase");
         }
     }
 }
