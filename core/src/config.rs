@@ -1,4 +1,4 @@
-//! Limits and settings: every capacity of the project is owned here.
+//! Limits and settings: every capacity of the project is defined here.
 
 use crate::id::{Network, NodeId};
 pub use crate::mode::MeshMode;
@@ -16,18 +16,18 @@ pub const MAX_ISSUERS: usize = 8;
 pub const MAX_HEAD: usize = 24 * 1024;
 /// Most bytes of a script that a node is paid to.
 pub const MAX_SCRIPT: usize = 42;
-/// Sources that a shell may say have taken their share of the room for paid deliveries. Where
-/// there are more it says that all is full.
+/// Sources that a shell may report as having used their share of the inbox. If there are more, it
+/// reports the whole inbox as full.
 pub const FULL_SOURCES: usize = 64;
 /// Routes remembered to one destination.
 pub const ROUTES_PER_DESTINATION: usize = 3;
 
-/// Lowest difficulty of the main network from which on headers and blocks may use the
-/// whole free allowance: mining one to carry other bytes costs more than paying for them.
+/// Lowest difficulty on mainnet from which headers and blocks may use the whole free allowance:
+/// mining one to carry other bytes costs more than paying for them.
 pub const MAINNET_MIN_DIFFICULTY: u64 = 1_000_000;
 
-/// The same for a node's own network, unless configured: whatever signet and regtest
-/// allow, where work is nothing that anybody pays for.
+/// The same for a node's own network, unless configured: whatever signet and regtest allow, where
+/// work costs next to nothing.
 pub const fn min_difficulty(network: Network) -> u64 {
     match network {
         Network::Mainnet | Network::Testnet3 | Network::Testnet4 => MAINNET_MIN_DIFFICULTY,
@@ -39,21 +39,21 @@ pub const fn min_difficulty(network: Network) -> u64 {
 pub mod fixed {
     /// Neighbours.
     pub const NEIGHBOURS: usize = 8;
-    /// Owners of allowances: neighbours, and those who left with theirs not whole.
+    /// Owners of allowances: neighbours, and those that left with an allowance not yet whole.
     pub const OWNERS: usize = 10;
-    /// Those behind a neighbour who have a part of its allowances each.
+    /// Nodes behind a neighbour that have a share of its allowances each.
     pub const SHARES: usize = 2;
     /// Routes.
     pub const ROUTES: usize = 20;
     /// Hops of a route that is remembered.
     pub const ROUTE_HOPS: usize = 16;
-    /// Nodes of which it was heard where they are.
+    /// Route hints.
     pub const ROUTE_HINTS: usize = 32;
     /// Requests of others that are remembered.
     pub const RELAYED_REQUESTS: usize = 16;
     /// Own searches under way.
     pub const SEARCHES: usize = 4;
-    /// Own routes of which it is remembered which payments they accept.
+    /// Own routes whose accepted payments are remembered.
     pub const ACCEPTED: usize = 0;
     /// Live payments.
     pub const PAYMENTS: usize = 128;
@@ -68,42 +68,40 @@ pub mod fixed {
     pub const HEAD: usize = 2048;
     /// Block headers kept.
     pub const HEADERS: usize = 16;
-    /// As [`FULL_SOURCES`](super::FULL_SOURCES): a board relays, and has no room of its own.
+    /// As [`FULL_SOURCES`](super::FULL_SOURCES): a board relays, and has no inbox of its own.
     pub const FULL_SOURCES: usize = 0;
 }
 
-/// Capacities of the tables. Where a table is full its owner's rule applies:
-/// it is named with each field.
+/// Capacities of the tables. Each field names the rule that applies when its table is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capacities {
-    /// Neighbours. Full: a new one takes the place of the stranger that is missed least,
-    /// which is one that never brought a paid packet, then the youngest. An own one takes
-    /// any stranger's; without a stranger to go a new link is refused.
+    /// Neighbours. Full: a new one takes the place of the least useful stranger, which is one
+    /// that never brought a paid packet, then the youngest. An own neighbour takes any stranger's
+    /// place; if no stranger can go, a new link is refused.
     pub neighbours: usize,
     /// Strangers of one address prefix among them; more are refused.
     pub per_prefix: usize,
-    /// Owners of allowances: own neighbours, and address prefixes of strangers, also when they
-    /// are gone. Full: one whose allowances are whole is forgotten; without one, newcomers
-    /// have allowances in common.
+    /// Owners of allowances: own neighbours, and address prefixes of strangers, including those
+    /// that left. Full: an owner whose allowances are whole is forgotten; if there is none,
+    /// newcomers share allowances.
     pub owners: usize,
-    /// Those behind a neighbour who have a part of its allowances each; more have parts in
-    /// common.
+    /// Nodes behind a neighbour that have a share of its allowances each; more of them have
+    /// shares in common.
     pub shares: usize,
-    /// Routes. Full: the one that expires first goes; through a neighbour that has
-    /// its equal share already, its own.
+    /// Routes. Full: the one that expires first is evicted; of a neighbour that has its equal
+    /// share already, one of its own.
     pub routes: usize,
-    /// Hops of a route that is remembered, at most [`MAX_HOPS`]. Longer routes are
-    /// relayed and not remembered; a search that finds only such a one fails.
+    /// Hops of a remembered route, at most [`MAX_HOPS`]. Longer routes are relayed and not
+    /// remembered; a search that finds only such a route fails.
     pub route_hops: usize,
-    /// Nodes of which it was heard where they are; a neighbour has an equal share of
-    /// them. Full: as relayed requests.
+    /// Route hints; each neighbour has an equal share of them. Full: as relayed requests.
     pub route_hints: usize,
-    /// Requests of others that are remembered; a neighbour has an equal share
-    /// of them. Full: the oldest of one that has more goes, else its own.
+    /// Requests of others that are remembered; each neighbour has an equal share of them. Full:
+    /// the oldest of a neighbour that has more is evicted, else its own.
     pub relayed_requests: usize,
     /// Own searches under way. Full: a new one is refused.
     pub searches: usize,
-    /// Own routes of which it is remembered which payments they accept. Full: the oldest goes.
+    /// Own routes whose accepted payments are remembered. Full: the oldest is evicted.
     pub accepted: usize,
     /// Live payments. Full: new payments are refused, none is forgotten.
     pub payments: usize,
@@ -111,12 +109,12 @@ pub struct Capacities {
     pub parked: usize,
     /// Bytes of these packets, which the shell keeps. Full: a new one is refused.
     pub parked_bytes: usize,
-    /// Block headers. Full: the one that came first goes.
+    /// Block headers. Full: the one that came first is evicted.
     pub headers: usize,
     /// Fingerprints of recent datagrams, a power of two. An old one is overwritten.
     pub seen: usize,
-    /// Fingerprints of own datagrams, a power of two. An old one is overwritten, and a report
-    /// that it was stopped is not believed then.
+    /// Fingerprints of own datagrams, a power of two. An old one is overwritten; a report that
+    /// its datagram was stopped is then not believed.
     pub sent: usize,
 }
 
@@ -162,15 +160,15 @@ impl Capacities {
     };
 }
 
-/// How long things take and last.
+/// Timing: how long things take and last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
-    /// How soon a datagram is answered, if with nothing else then with a keep-alive; 0:
-    /// never. A neighbour that lets three times as long as it said pass is taken for
-    /// dead. A hello is sent again every 120 times as long, but each minute at least.
+    /// How soon a datagram is answered, with a keep-alive if with nothing else, in microseconds;
+    /// 0: no promise. A neighbour that lets three times its keep-alive pass is taken for dead. A
+    /// hello is repeated after 120 times as long, and at least each minute.
     pub keepalive: Micros,
-    /// Time allowed for a request to cross a link and the reply to come back. A neighbour
-    /// may take 16 times as long to say hello, and 10 s at least.
+    /// Time allowed for a request to cross a link and the reply to come back. A neighbour may
+    /// take 16 times as long to say hello, and at least 10 s.
     pub hop_round_trip: Micros,
     /// Width of the first ring, in links. Each further ring is four times as wide.
     pub first_ring: u8,
@@ -191,15 +189,15 @@ impl Timing {
     };
 }
 
-/// Free bytes that a new identity or address prefix begins with; the rest comes at the rate.
+/// Free bytes that a new identity or address prefix starts with; the rest comes at the rate.
 pub const FREE_AT_FIRST: u64 = 64 * 1024;
 
-/// How often something may happen, or how much of it.
+/// A limit: how often something may happen, or how much of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allowance {
     /// Times, or bytes, per second on average.
     pub rate: u64,
-    /// Times, or bytes, at once after a pause; with 0 never.
+    /// Times, or bytes, at once after a pause; 0: never.
     pub burst: u64,
 }
 
@@ -220,8 +218,8 @@ pub struct PaymentRules {
     pub payout_script: heapless::Vec<u8, MAX_SCRIPT>,
     /// Confirmations that a covenant's funding transaction needs.
     pub min_confirmations: u32,
-    /// Whether the shell keeps no records over a restart. Then only payments
-    /// dated after the start are accepted.
+    /// Whether the shell keeps no records over a restart. Then only payments dated after the
+    /// start are accepted.
     pub volatile: bool,
 }
 
@@ -243,13 +241,13 @@ pub struct Config {
     pub free_rate: u64,
     /// Free traffic accepted at once after a pause, in bytes.
     pub free_burst: u64,
-    /// Free traffic behind whose bytes no proof of work stands, as part of that. In mode
-    /// open, which looks at nothing, it does not count.
+    /// Free traffic without proof of work, as part of that. Not counted in mode open, which
+    /// classifies nothing.
     pub plain: Allowance,
-    /// The same of commands of which a node sends little, as part of that again.
+    /// The same for commands that are seldom sent, again as part of that.
     pub rare: Allowance,
-    /// Work that a neighbour may cause by packets of the mesh itself: their bytes, and
-    /// what else costs as much as so many bytes.
+    /// Work that a neighbour may cause by control packets: their bytes, and other work converted
+    /// to bytes.
     pub control: Allowance,
     /// The same for all neighbours together.
     pub control_of_all: Allowance,
@@ -257,19 +255,19 @@ pub struct Config {
     pub signature_work: u64,
     /// Searches that a neighbour may send through the whole mesh.
     pub wide_searches: Allowance,
-    /// Lowest difficulty on the node's own network from which on headers and blocks may
-    /// use all of that; 0 for whatever the network allows. Of other networks only the
-    /// main one's work counts, from [`MAINNET_MIN_DIFFICULTY`] on.
+    /// Lowest difficulty on the node's own network from which headers and blocks may use all of
+    /// that; 0 for whatever the network allows. Of other networks, only mainnet's work counts,
+    /// from [`MAINNET_MIN_DIFFICULTY`] on.
     pub min_difficulty: u64,
-    /// Payments that a neighbour may pass on and that turn out bad only by a check
-    /// that costs: a signature, or a question to the node. Beyond that its paid
-    /// datagrams are refused unchecked. What holds costs it nothing.
+    /// Payments that a neighbour may pass on and that prove bad only by a costly check: a
+    /// signature, or a question to the node. Beyond that its paid datagrams are refused
+    /// unchecked. Valid payments cost it nothing.
     pub bad_payments: Allowance,
     /// Rules for payments.
     pub payment: PaymentRules,
-    /// The neighbour whose hello sets the wall clock, where the shell sets none.
+    /// The neighbour whose hello sets the wall clock, if the shell sets none.
     pub clock_source: Option<NodeId>,
-    /// Times.
+    /// Timing.
     pub timing: Timing,
     /// Table sizes.
     pub capacities: Capacities,

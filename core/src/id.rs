@@ -1,4 +1,4 @@
-//! Who is who: node identities, hop identifiers, links and networks.
+//! Identities: nodes, hops, links and networks.
 
 use core::fmt;
 use secp256k1::PublicKey;
@@ -33,15 +33,15 @@ impl NodeId {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct HopId(pub [u8; 8]);
 
-/// A link to one neighbour, numbered by the shell. A number is not used again for another
-/// connection before all others were.
+/// A link to one neighbour, numbered by the shell. A number is reused only after all others have
+/// been used.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct LinkId(pub u32);
 
 impl LinkId {
-    /// The number for the next link: behind this one, and around at the end of the range,
-    /// but none that is `taken`. Fewer links than there are numbers must be taken.
+    /// The number for the next link: the next higher one that is not `taken`, wrapping around at
+    /// the end of the range. There must be more numbers than taken links.
     pub fn next(self, taken: impl Fn(Self) -> bool) -> Self {
         let mut next = Self(self.0.wrapping_add(1));
         while taken(next) {
@@ -51,18 +51,18 @@ impl LinkId {
     }
 }
 
-/// What a neighbour is to this node. Own neighbours come before strangers wherever room or
-/// an allowance is shared out.
+/// What a neighbour is to this node. Own neighbours come before strangers wherever room or an
+/// allowance is shared.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Standing {
-    /// Configured here, or dialled by this node. Whoever is at the other end of a serial or
-    /// radio line is too.
+    /// Configured here, or dialled by this node; also whoever is at the other end of a serial or
+    /// radio line.
     Own,
     /// Anybody else.
     Stranger {
-        /// Stands for the prefix of the address that it came from: of IPv4 the first 24
-        /// bits, of IPv6 the first 48. Addresses of one prefix are taken for one owner's.
+        /// Identifies the prefix of the address that it came from: of IPv4 the first 24 bits, of
+        /// IPv6 the first 48. Addresses of one prefix count as one owner's.
         prefix: u64,
     },
 }

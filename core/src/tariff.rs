@@ -1,8 +1,8 @@
-//! What a node asks for.
+//! What a node charges.
 
 const KIB: u64 = 1024;
 
-/// What one node asks for carrying a payload.
+/// What one node charges for carrying a payload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Tariff {

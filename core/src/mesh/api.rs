@@ -1,4 +1,4 @@
-//! What goes into the state machine and what comes out.
+//! Inputs and actions of the state machine.
 
 use super::error::{MeshError, Remedy};
 use crate::id::{LinkId, NodeId, Standing};
@@ -10,24 +10,24 @@ use crate::time::Micros;
 use crate::wire::route_error::Cause;
 use core::ops::Range;
 
-/// Names a packet or a search that waits; given out by the state machine.
+/// Names a packet or a search that waits; assigned by the state machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Ticket(pub u64);
 
-/// What a link can do that other links of this node cannot: its neighbour is told with the hello.
+/// How a link differs from this node's other links. Its neighbour learns of it by the hello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct LinkCapabilities {
     /// Largest packet that the link carries here, header included, in bytes; at most
     /// [`Config::max_packet`](crate::config::Config::max_packet) counts.
     pub max_packet: u32,
-    /// How soon a datagram is answered on it, in microseconds; 0: it need not be. On a slow
-    /// link, how long its largest packet takes.
+    /// How soon a datagram is answered on it, in microseconds; 0: no promise. On a slow link, how
+    /// long its largest packet takes.
     pub keepalive: Micros,
 }
 
-/// What goes in. Each input gets one [`Action::Verdict`] among the actions that follow.
+/// An input. Each leads to exactly one [`Action::Verdict`] among the actions that follow.
 #[derive(Debug)]
 pub enum Input<'a> {
     /// A link is up and its neighbour authenticated.
@@ -40,7 +40,7 @@ pub enum Input<'a> {
         dialed: bool,
         /// Whether the neighbour is configured or dialled, or a stranger.
         standing: Standing,
-        /// What the link can do; `None`: what the configuration says of all links.
+        /// What the link can do; `None`: what the configuration says for all links.
         capabilities: Option<LinkCapabilities>,
     },
     /// A link is gone.
@@ -48,8 +48,8 @@ pub enum Input<'a> {
         /// The link.
         link: LinkId,
     },
-    /// A whole packet came in on a link. It is edited in place where it is
-    /// relayed; a `Range` in an action refers to these bytes.
+    /// A whole packet came in on a link. It is edited in place if it is relayed; a `Range` in an
+    /// action refers to these bytes.
     MessageReceived {
         /// The link.
         link: LinkId,
@@ -60,7 +60,7 @@ pub enum Input<'a> {
     PaymentVerified {
         /// The ticket of the question.
         ticket: Ticket,
-        /// What the node knows of the block, `None` if nothing.
+        /// What the node knows about the block; `None` if nothing.
         block: Option<KnownHeader>,
     },
     /// Send a datagram of our own. A `Range` in an action refers to `payload`.
@@ -71,15 +71,15 @@ pub enum Input<'a> {
         payload: &'a [u8],
         /// Encoded proof of payment ([`crate::payment::proof`]), or empty.
         proof: &'a [u8],
-        /// Send even what this node itself would refuse, to try a relay.
+        /// Send even what this node itself would refuse, to test a relay.
         unchecked: bool,
     },
-    /// Send an own paid datagram again, byte for byte as it left: after a pause of
-    /// [`REPEAT_PAUSE`](crate::payment::replay::REPEAT_PAUSE), at most
-    /// [`REPEATS`](crate::payment::replay::REPEATS) times, the nodes on its way carry it
-    /// without another payment. What was stopped for a cause that
-    /// [passes](Cause::passes) is worth it, and what of which nothing was heard for long:
-    /// neither [`Event::Delivered`] nor [`Event::DeliveryFailed`].
+    /// Send an own paid datagram again, byte for byte as it left. After a pause of
+    /// [`REPEAT_PAUSE`](crate::payment::replay::REPEAT_PAUSE), and at most
+    /// [`REPEATS`](crate::payment::replay::REPEATS) times, the nodes on its route carry it
+    /// without another payment. That is worthwhile for datagrams that were stopped for a cause
+    /// that [passes](Cause::passes), and for those of which nothing was heard for long: neither
+    /// [`Event::Delivered`] nor [`Event::DeliveryFailed`].
     Repeat {
         /// The whole packet: `head` and `tail` of the [`Verdict::Originate`] that sent it.
         packet: &'a [u8],
@@ -89,9 +89,9 @@ pub enum Input<'a> {
         /// To whom.
         destination: NodeId,
     },
-    /// The same, and learn which payments all nodes on the route accept: then
-    /// [`Mesh::accepted`](super::Mesh::accepted) tells it. A neighbour is asked too, and nobody
-    /// but it. Nodes that do not know this search do not answer it.
+    /// The same, and learn which payments all nodes on the route accept:
+    /// [`Mesh::accepted`](super::Mesh::accepted) then returns it. If the destination is a
+    /// neighbour, it alone is asked. Nodes that do not know this search do not answer it.
     FindAccepted {
         /// To whom.
         destination: NodeId,
@@ -105,34 +105,33 @@ pub enum Input<'a> {
     },
     /// Time has passed.
     Timer,
-    /// The wall clock's reading, in seconds since 1970. Without one no payment
-    /// is accepted. From then on no hello sets the clock.
+    /// A reading of the wall clock. Without one no payment is accepted. From then on no hello
+    /// sets the clock.
     WallClock {
         /// Seconds since 1970.
         unix: u64,
     },
-    /// A block header that the node holds for part of the best chain.
+    /// A block header that the node considers part of the best chain.
     BlockHeader {
         /// The header.
         header: &'a [u8; 80],
         /// Its height.
         height: u32,
     },
-    /// A record that is on disk, read back at the start, before any link.
+    /// A record read back from disk at the start, before any link.
     Persisted {
         /// The record.
         record: Record,
     },
-    /// A record could not be written: no payment is accepted until
-    /// [`Input::StoreRecovered`]. What carries the record's number in `after` goes on
-    /// waiting for it: payments that were accepted stay accepted.
+    /// A record could not be written: no payment is accepted until [`Input::StoreRecovered`].
+    /// Actions that carry the record's number in `after` keep waiting for it, and accepted
+    /// payments stay accepted.
     StoreFailed,
-    /// What is paid for and waits for whoever is to get it here has taken its room, or has room
-    /// again. While it is full, paid datagrams for this node are refused before they are
-    /// booked.
+    /// The room for paid deliveries that nobody has fetched yet is full, or has room again. While
+    /// it is full, paid datagrams for this node are refused before they are booked.
     InboxFull {
-        /// Whose share of the room it is, at most [`FULL_SOURCES`] at once; `None`: the room
-        /// itself, which is then full for all.
+        /// The source whose share of the room is meant, at most [`FULL_SOURCES`] at once; `None`:
+        /// all of the room, which is then full for everybody.
         ///
         /// [`FULL_SOURCES`]: crate::config::FULL_SOURCES
         source: Option<NodeId>,
@@ -141,8 +140,8 @@ pub enum Input<'a> {
     },
     /// Every record given so far is on disk, and more can be written.
     StoreRecovered,
-    /// The queue of a link's lane has filled up or has room again. What would go there is
-    /// refused while it is full, a paid packet before its payment is booked.
+    /// The queue of a link's lane has filled up or has room again. While it is full, packets for
+    /// it are refused, a paid one before its payment is booked.
     Congestion {
         /// The link.
         link: LinkId,
@@ -151,19 +150,19 @@ pub enum Input<'a> {
         /// Whether it is full.
         full: bool,
     },
-    /// Bytes came on a link though no packet is complete: its neighbour is not dead, only
-    /// slow. A shell should say so where a packet can take longer than the neighbour takes to
-    /// answer, some four times in that time, and must not where bytes do not show that the
-    /// neighbour is there. A shell that is behind says so, before time passes, of each link
-    /// whose packets it has yet to give.
+    /// Bytes came on a link though no packet is complete: its neighbour is slow, not dead. A
+    /// shell should report this where a packet can take longer than the neighbour's keep-alive,
+    /// some four times per keep-alive, and must not where bytes do not prove that the neighbour
+    /// is there. A shell that is behind reports it, before time passes, for each link whose
+    /// packets it has yet to hand over.
     LinkAlive {
         /// The link.
         link: LinkId,
-        /// Whether part of a packet came, and not only a sign of life: then the neighbour is
-        /// owed one, as if the packet had come.
+        /// Whether part of a packet came, and not only a sign of life: then the neighbour is owed
+        /// one, as if the packet had come.
         incoming: bool,
     },
-    /// What a link has measured; the neighbour is told with another hello, if it matters.
+    /// A new measurement of a link; if it matters, the neighbour is sent another hello.
     LinkMeasured {
         /// The link.
         link: LinkId,
@@ -172,11 +171,11 @@ pub enum Input<'a> {
     },
 }
 
-/// Which queue a packet takes at the link.
+/// Which queue of the link a packet goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Priority {
-    /// Packets of the mesh itself; they are few and small.
+    /// Control packets; they are few and small.
     Control,
     /// Paid for.
     Paid,
@@ -184,8 +183,8 @@ pub enum Priority {
     Free,
 }
 
-/// An own datagram to send: `head` followed by the bytes at `tail` of the input just
-/// handled, the payload given with [`Input::Send`] or the packet given with [`Input::Repeat`].
+/// An own datagram to send: `head`, then the bytes at `tail` of the input just handled, which is
+/// the payload of [`Input::Send`] or the packet of [`Input::Repeat`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packet<'o> {
     /// First bytes, written by the state machine. Empty for a packet that is repeated.
@@ -226,11 +225,11 @@ pub enum Verdict<'o> {
         /// Number of the record that must be durable before this is done.
         after: Option<u64>,
     },
-    /// A datagram for this node. One that was paid for comes once in each run of the node, and
-    /// may come again in the next one, which does not know whether this one had done with it:
-    /// who must not act on it twice knows it by its source and number.
+    /// A datagram for this node. A paid one is delivered once in each run of the node, and may be
+    /// again in the next run, which does not know whether this one was done with it: an
+    /// application that must not act on it twice recognises it by its source and number.
     Deliver {
-        /// Who sent it. Proven only where it was paid for.
+        /// Who sent it. Proven only if it was paid for.
         source: NodeId,
         /// Its number.
         sequence: u64,
@@ -243,15 +242,14 @@ pub enum Verdict<'o> {
         /// Number of the record that must be durable before this is done.
         after: Option<u64>,
     },
-    /// A packet of the mesh itself, or an event: it is done with.
+    /// A control packet, or an event: nothing more comes of it.
     Absorbed,
     /// Keep the input's bytes under this ticket until [`Action::Resume`] or
     /// [`Action::Drop`] names it: one of them does, once.
     Parked {
         /// The ticket.
         ticket: Ticket,
-        /// When one of them follows at the latest; `u64::MAX` where the end of a
-        /// search decides.
+        /// When one of them follows at the latest; `u64::MAX` if the end of a search decides.
         until: Micros,
     },
     /// It was refused.
@@ -265,30 +263,30 @@ pub enum Verdict<'o> {
     },
 }
 
-/// What comes out.
+/// An action for the shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action<'o> {
     /// What became of the input: there is one for each.
     Verdict(Verdict<'o>),
-    /// Send a packet of the mesh itself on a link, before what is paid or free.
+    /// Send a control packet on a link, ahead of paid and free ones.
     Send {
         /// The link.
         link: LinkId,
         /// The packet.
         packet: &'o [u8],
-        /// Number of the record that must be durable before this is done: a receipt waits for
-        /// it as what was paid for does.
+        /// Number of the record that must be durable before this is done: a receipt waits for it
+        /// as the delivery does.
         after: Option<u64>,
     },
-    /// Hand the bytes under this ticket back, now: a received packet as
-    /// [`Input::Resumed`], an own one as the same [`Input::Send`] once more. After
-    /// [`verify_timeout`](crate::config::Timing::verify_timeout) the answer is
-    /// forgotten and the ticket is not known any more.
+    /// Hand the bytes under this ticket back, now: a received packet as [`Input::Resumed`], an
+    /// own one as the same [`Input::Send`] again. After
+    /// [`verify_timeout`](crate::config::Timing::verify_timeout) the answer is forgotten and the
+    /// ticket no longer known.
     Resume {
         /// The ticket.
         ticket: Ticket,
     },
-    /// Forget the bytes under this ticket: what they were is refused.
+    /// Forget the bytes under this ticket: they are refused.
     Drop {
         /// The ticket.
         ticket: Ticket,
@@ -297,9 +295,9 @@ pub enum Action<'o> {
         /// Why.
         reason: MeshError,
     },
-    /// Tell whoever subscribed.
+    /// Tell the subscribers.
     Publish(Event),
-    /// Make this record durable. What carries its number in `after` waits for it.
+    /// Make this record durable. Actions that carry its number in `after` wait for it.
     Persist {
         /// Number of the record, counting up from 1.
         number: u64,
@@ -327,7 +325,7 @@ pub enum Action<'o> {
     },
 }
 
-/// Something that others may want to know.
+/// What subscribers are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Event {
@@ -365,25 +363,25 @@ pub enum Event {
         amount_msat: u64,
         /// Our share, in millisatoshi.
         share_msat: u64,
-        /// Number of the record that must be durable before anybody is told, and before
-        /// it is counted anywhere; `None` where no records are kept.
+        /// Number of the record that must be durable before anybody is told, and before it is
+        /// counted anywhere; `None` if no records are kept.
         #[cfg_attr(feature = "serde", serde(skip))]
         after: Option<u64>,
-        /// Where the proof of a covenant is in the input that brought it: this node is paid once
-        /// the transaction in it is broadcast, which nobody else need do. `None` for other
-        /// payments, and for what this node pays.
+        /// Where the proof of a covenant is in the input that brought it. This node is paid once
+        /// the transaction in it is broadcast, which nobody else has to do. `None` for other
+        /// payments, and for those that this node makes.
         #[cfg_attr(feature = "serde", serde(skip))]
         settlement: Option<Range<usize>>,
     },
-    /// A datagram that we sent with a proof of payment was delivered, says its destination,
-    /// or a relay that pretends so. It need not be repeated.
+    /// A datagram that we sent with a proof of payment was delivered, according to its
+    /// destination or to a relay that pretends to be it. It need not be repeated.
     Delivered {
         /// Its number.
         sequence: u64,
         /// Who has it.
         destination: NodeId,
     },
-    /// A datagram that we sent was stopped on the way.
+    /// A datagram that we sent was stopped on its route.
     DeliveryFailed {
         /// Its number.
         sequence: u64,
@@ -396,7 +394,7 @@ pub enum Event {
     },
 }
 
-/// The caller broke the contract. Nothing was changed.
+/// The caller broke the contract. Nothing has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror_no_std::Error)]
 pub enum Misuse {
     /// `handle` was called before `poll` had returned `Wait`.
@@ -411,14 +409,14 @@ pub enum Misuse {
     /// No packet waits under this ticket.
     #[error("no packet waits under ticket {0:?}")]
     UnknownTicket(Ticket),
-    /// An input has caused more than the queue of actions holds: a defect of the state machine,
-    /// which does nothing more. Restart the node.
+    /// An input caused more actions than the queue holds: a defect of the state machine, which
+    /// does nothing more. Restart the node.
     #[error("more followed from an input than the state machine can hold; restart the node")]
     QueueOverflow,
     /// Records are to be restored before the first link.
     #[error("records must be restored before the first link is connected")]
     TooLateToRestore,
-    /// No more sources are remembered: the shell is to say that all is full.
+    /// No more sources are remembered: the shell must report the whole inbox as full.
     #[error("no more sources can be said to have taken their share of the inbox")]
     TooManyFullSources,
 }

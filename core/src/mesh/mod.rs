@@ -109,20 +109,20 @@ pub struct Stats {
     pub delivered: u64,
     /// Own datagrams sent.
     pub sent: u64,
-    /// Packets of the mesh itself received.
+    /// Control packets received.
     pub control: u64,
     /// Inputs refused because of the neighbour, the link or the route.
     pub refused: u64,
-    /// Datagrams refused because their payment did not hold or lacked.
+    /// Datagrams refused for a missing or invalid payment.
     pub refused_payment: u64,
-    /// Datagrams refused because their payment had been used.
+    /// Datagrams refused because their payment had been used before.
     pub refused_replay: u64,
-    /// Shares of others' accepted payments, in millisatoshi, also of those whose record is not
-    /// durable yet.
+    /// Shares of others' accepted payments, in millisatoshi, including those whose record is not
+    /// yet durable.
     pub earned_msat: u64,
 }
 
-/// What of this node's resources is taken now; what there is of each says [`Config`].
+/// What is in use of this node's resources; [`Config`] has the capacities.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Resources {
@@ -130,23 +130,23 @@ pub struct Resources {
     pub own_neighbours: usize,
     /// Strangers among the neighbours.
     pub strangers: usize,
-    /// Owners of allowances, gone ones included.
+    /// Owners of allowances, including those that left.
     pub owners: usize,
     /// Packets that wait for an answer, a route or room.
     pub parked: usize,
     /// Their bytes.
     pub parked_bytes: usize,
-    /// Nodes of which it was heard where they are.
+    /// Route hints kept.
     pub route_hints: usize,
-    /// Requests of others that are remembered.
+    /// Requests of others kept.
     pub relayed_requests: usize,
     /// Own searches under way.
     pub searches: usize,
-    /// Work for control packets of all neighbours that is left, in bytes.
+    /// What is left of the budget for control packets of all neighbours, in bytes.
     pub control_left: u64,
 }
 
-/// A route and its price, as a sender needs them to have an invoice written.
+/// A route and its price: what a sender needs to have an invoice written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quote {
     /// Intermediate nodes in travel order.
@@ -167,7 +167,7 @@ pub struct Quote {
 enum Pending {
     /// An action that needs nothing of the state machine's memory.
     Act(Action<'static>),
-    /// A packet of the mesh itself, which is in `head`.
+    /// A control packet, which is in `head`.
     Send { link: LinkId, after: Option<u64> },
     /// An own datagram whose head is in `head`.
     Originate {
@@ -189,49 +189,47 @@ enum Pending {
     Closed(LinkId),
 }
 
-/// The state machine of one node. See the module's text for the contract.
+/// The state machine of one node. The [module](self) describes the contract.
 pub struct Mesh<M: Memory> {
     config: Config,
     secp: Secp256k1<All>,
     me: Identity,
     now: Micros,
     wall: WallClock,
-    /// The shell has set it, so that no neighbour may.
+    /// Whether the shell has set the clock; then no neighbour may.
     own_clock: bool,
-    /// Payments dated at or before this are not accepted: what was is not known. Where this
-    /// run does not know it, that is when the clock was first set, by the monotonic one, and
-    /// the latest that this can have been, with the skew allowed.
+    /// Payments dated at or before this are refused, because earlier records are unknown. If the
+    /// date is not known yet: when the clock was first set, by the monotonic one, and the latest
+    /// that this can have been, with the skew allowed.
     not_before: Option<(Micros, u64)>,
-    /// The store was lost, and this run is to write when.
+    /// The store was lost, and this run must record when.
     store_lost: bool,
     store_failed: bool,
     inbox_full: bool,
-    /// Not every record of the store had room.
+    /// There was not room for every record of the store.
     not_restored: bool,
     tables: M::Held<Tables<M>>,
     policy: RoutingPolicyEngine,
     head_len: usize,
     next_timer: Micros,
     next_ticket: u64,
-    /// Draws the numbers of requests and of own datagrams: nobody can tell the next one.
+    /// Draws the numbers of requests and of own datagrams, which nobody can predict.
     rng: Rng,
-    /// Of the fingerprints of paid packets: the same in every run of this node.
+    /// Keys the fingerprints of paid packets: the same in every run of this node.
     packet_key: [u8; 16],
     records: u64,
     next_cleanup: Micros,
     draining: bool,
-    /// The queue was too short for what an input caused.
+    /// The queue was too short for the actions of an input.
     overflowed: bool,
-    /// While a packet is treated that was parked for it: a block and what the node
-    /// answered about it.
+    /// While a packet is handled that was parked for it: a block and the node's answer about it.
     answered: Option<([u8; 32], KnownHeader)>,
     stats: Stats,
 }
 
 impl<M: Memory> Mesh<M> {
-    /// A node with this identity and with tables of its own. The seed must be
-    /// secret and never be used for another run: sequence numbers and table keys
-    /// come from it.
+    /// A node with this identity and with tables of its own. The seed must be secret and never be
+    /// used for another run: sequence numbers and table keys derive from it.
     pub fn new(config: Config, key: SecretKey, seed: [u8; 32]) -> Self
     where
         M: Owned,
@@ -239,7 +237,7 @@ impl<M: Memory> Mesh<M> {
         Self::with_tables(M::hold(Tables::EMPTY), config, key, seed)
     }
 
-    /// The same with tables that are lent, as they were in [`Tables::EMPTY`].
+    /// The same with tables that are lent, in the state of [`Tables::EMPTY`].
     pub fn with_tables(
         mut tables: M::Held<Tables<M>>,
         config: Config,
@@ -287,8 +285,11 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    /// Takes one input in. `now` is monotonic; [`Self::poll`] must have returned
-    /// [`Action::Wait`] before. An `Err` changed nothing.
+    /// Takes one input. `now` is monotonic; [`Self::poll`] must have returned [`Action::Wait`]
+    /// before.
+    ///
+    /// # Errors
+    /// [`Misuse`] if the caller broke the contract. Nothing has changed then.
     pub fn handle(&mut self, now: Micros, input: Input<'_>) -> Result<(), Misuse> {
         if self.overflowed {
             return Err(Misuse::QueueOverflow);
@@ -358,7 +359,7 @@ impl<M: Memory> Mesh<M> {
                     Some(source) => {
                         let sources = &mut self.tables.full_sources;
                         sources.retain(|s| *s != source);
-                        // That there is room for one more was looked at above.
+                        // There is room for one more: checked above.
                         let _ = if full { sources.try_push(source) } else { Ok(()) };
                     }
                 }
@@ -383,7 +384,7 @@ impl<M: Memory> Mesh<M> {
         Ok(())
     }
 
-    /// The next thing to do. Call until [`Action::Wait`].
+    /// The next action. Call until [`Action::Wait`].
     pub fn poll(&mut self) -> Action<'_> {
         loop {
             let Some(pending) = self.tables.queue.pop_front() else {
@@ -465,7 +466,7 @@ impl<M: Memory> Mesh<M> {
         *self.me.public_key()
     }
 
-    /// Its context for signatures, with which its shell may make keys for links.
+    /// Its context for signatures, which its shell may use to make keys for links.
     pub fn secp(&self) -> &Secp256k1<All> {
         &self.secp
     }
@@ -480,7 +481,7 @@ impl<M: Memory> Mesh<M> {
         self.stats
     }
 
-    /// What is taken of this node's resources.
+    /// What is in use of this node's resources.
     pub fn resources(&self) -> Resources {
         let neighbours = &self.tables.routing.neighbours;
         let own = neighbours.iter().filter(|n| n.standing == Standing::Own).count();
@@ -503,8 +504,8 @@ impl<M: Memory> Mesh<M> {
         &self.tables.routing
     }
 
-    /// Whether paid datagrams have a chance: the wall clock is set, the store works, and
-    /// an issuer or covenants are configured.
+    /// Whether paid datagrams can be accepted: the wall clock is set, the store works, and an
+    /// issuer or covenants are configured.
     pub fn accepts_payments(&self) -> bool {
         let rules = &self.config.payment;
         self.wall.unix(self.now).is_some()
@@ -519,28 +520,28 @@ impl<M: Memory> Mesh<M> {
         self.wall.unix(self.now)
     }
 
-    /// Payments that are remembered now.
+    /// Live payments.
     pub fn live_payments(&self) -> usize {
         self.tables.replay.len()
     }
 
-    /// Own searches under way now.
+    /// Own searches under way.
     pub fn searches(&self) -> usize {
         self.tables.searches.len()
     }
 
-    /// Requests of others that are remembered now.
+    /// Requests of others that are remembered.
     pub fn relayed_requests(&self) -> usize {
         self.tables.requests.len()
     }
 
-    /// Nodes now of which it was heard where they are.
+    /// Route hints that are kept.
     pub fn route_hints(&self) -> usize {
         self.tables.routing.hints.len()
     }
 
-    /// What it takes to send `bytes` of payload to a node by the best route that
-    /// is known now. `None` without a route, or if no amount pays for it.
+    /// What it takes to send `bytes` of payload to a node by the best route known now. `None`
+    /// without a route, or if no amount pays for it.
     pub fn quote(&self, destination: &NodeId, bytes: u64) -> Option<Quote> {
         let route = self.tables.routing.find_route(destination, self.now)?;
         let hops = route.path();
@@ -557,8 +558,8 @@ impl<M: Memory> Mesh<M> {
         Some(Quote { hops, min_packet: route.min_packet, amount_msat, shares, terms_hash })
     }
 
-    /// What was paid for by this and ended here could not be handed over, because its record
-    /// was not written: when it comes again, it is delivered.
+    /// A delivery paid for by this payment could not be handed over, because its record was not
+    /// written: when it comes again, it is delivered.
     pub fn not_delivered(&mut self, payment: &[u8; 32]) {
         self.tables.replay.not_delivered(payment);
     }
@@ -568,8 +569,8 @@ impl<M: Memory> Mesh<M> {
     }
 
     fn push(&mut self, pending: Pending) {
-        // An input causes at most as many entries as fit: see `queue`. If not, what is lost may
-        // be a payment's record: this node does nothing more.
+        // An input causes at most as many entries as fit: see `queue`. Otherwise a payment's
+        // record might be lost: this node does nothing more.
         self.overflowed |= self.tables.queue.push_back(pending).is_err();
     }
 
@@ -577,7 +578,7 @@ impl<M: Memory> Mesh<M> {
         self.verdict(Verdict::Reject { link, reason: reason.into(), remedy });
     }
 
-    /// The input is done with.
+    /// The input is done.
     fn absorb(&mut self) {
         self.verdict(Verdict::Absorbed);
     }
@@ -611,9 +612,9 @@ impl<M: Memory> Mesh<M> {
         self.wake_at(self.next_cleanup.max(self.now));
     }
 
-    /// What is dated before the start is not known: notes when that was.
+    /// Payments dated before the start are unknown: notes when that was.
     fn date_start(&mut self, unix: u64) {
-        // The readings before may have been too early: the latest start counts.
+        // Earlier readings may have been too low: the latest start counts.
         let (first, latest) = self.not_before.unwrap_or((self.now, 0));
         let start = unix.saturating_sub(self.now.saturating_sub(first) / SECOND);
         let start = start.saturating_add(self.config.payment.future_skew);
@@ -627,8 +628,8 @@ impl<M: Memory> Mesh<M> {
         match record {
             Record::Floor(unix) => self.tables.replay.restore_floor(unix),
             Record::Payment(p) => {
-                // A record that no longer fits cannot be forgotten either: no
-                // payment is accepted then.
+                // A record that does not fit cannot be forgotten either: no payment is accepted
+                // then.
                 let accepted = self.tables.replay.restore(p.key, p.expires_at, p.packet);
                 self.not_restored |= accepted == Err(ReplayError::TableFull);
             }
@@ -647,7 +648,7 @@ impl<M: Memory> Mesh<M> {
     }
 }
 
-/// What fingerprints of paid packets are made with, from this node's own secret.
+/// The key of the fingerprints of paid packets, from this node's own secret.
 fn packet_key(key: &SecretKey) -> [u8; 16] {
     let hash =
         Sha256::new().chain_update(b"blvm-mesh/paid packet").chain_update(key.secret_bytes());

@@ -1,36 +1,37 @@
-//! Allowances that belong to somebody: how much each may still cause of each kind, shared
-//! fairly among those behind him.
+//! Allowances with an owner: how much of each kind a neighbour may still cause, shared fairly
+//! among the nodes behind it.
 //!
-//! An allowance of `rate` a second and `burst` at once is kept as one time, the moment at
-//! which it is whole again (the generic cell rate algorithm, ITU-T I.371). So it takes eight
-//! bytes, and whoever's allowances are all whole can be forgotten without a loss to anybody.
+//! An allowance of `rate` per second and `burst` at once is kept as one time, the moment at which
+//! it is whole again (the generic cell rate algorithm, ITU-T I.371). So it takes eight bytes, and
+//! an owner whose allowances are all whole can be forgotten without loss to anybody.
 //!
-//! Behind a neighbour are others, and one of them must not use up what all have. Each of them
-//! has a debt: what it took, paid off at an equal part of the rate. Who is in debt leaves half
-//! of the burst to who is not; so a large packet of a modest sender finds room, however many
-//! small ones of a greedy one come between. The key of a share is chosen by the caller such
-//! that an honest neighbour has verified it: the hop before it on the packet's way.
+//! One node behind a neighbour must not use up what all of them have. Each has a debt: what it
+//! took, paid off at an equal part of the rate. Nodes in debt leave half of the burst to those
+//! that are not; so a large packet of a modest sender finds room, however many small ones of a
+//! greedy sender come between. The caller chooses the key of a share such that an honest
+//! neighbour has verified it: the hop before it on the packet's route.
 
 use crate::config::Allowance;
 use crate::config::fixed::SHARES;
 use crate::tables::{List, Memory};
 use crate::time::Micros;
 
-/// Parts of a microsecond in which times are kept, so that single bytes count.
+/// Fractions of a microsecond in which times are kept, so that single bytes count.
 const PARTS: u64 = 1 << 10;
-/// The same in a second; under 2^30.
+/// The same per second; under 2^30.
 const SECOND: u64 = 1_000_000 * PARTS;
-/// Highest rate, a second; more counts as that.
+/// Highest rate per second; higher ones are capped.
 const MAX_RATE: u64 = 1 << 44;
-/// How long room is kept for who waits for it, beyond the time until it is there.
+/// How long room stays reserved for a waiting sender, beyond the time at which it becomes
+/// available.
 const WANTED: Micros = 1_000_000;
 
-/// The time in which `amount` comes, in parts, rounded up.
+/// The time in which `amount` accrues, in parts, rounded up.
 fn span(amount: u64, rate: u64) -> u64 {
     let rate = rate.clamp(1, MAX_RATE);
     // A division costs a board some hundred instructions.
     let (seconds, left) = if amount < rate { (0, amount) } else { (amount / rate, amount % rate) };
-    // Under 2^34 times 2^30; where it is more, the last bits do not count.
+    // Under 2^34 times 2^30; beyond that the last bits do not count.
     let rest = match 30u32.saturating_sub(left.leading_zeros()) {
         0 => (left * SECOND).div_ceil(rate),
         cut => ((left >> cut) + 1).saturating_mul(SECOND).div_ceil((rate >> cut).max(1)),
@@ -38,12 +39,12 @@ fn span(amount: u64, rate: u64) -> u64 {
     seconds.saturating_mul(SECOND).saturating_add(rest.min(SECOND))
 }
 
-/// The time in which `amount` comes.
+/// The time in which `amount` accrues.
 pub fn span_micros(amount: u64, limit: Allowance) -> Micros {
     span(amount, limit.rate).div_ceil(PARTS)
 }
 
-/// One allowance: how much is left of it, as the time when it is whole again.
+/// One allowance: how much is left of it, kept as the time when it is whole again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Meter {
     whole_at: u64,
@@ -53,19 +54,19 @@ impl Meter {
     /// A whole one.
     pub const WHOLE: Self = Self { whole_at: 0 };
 
-    /// One of which no more than `level` is left.
+    /// One with at most `level` left.
     #[inline(never)]
     pub fn holding(limit: Allowance, level: u64, now: Micros) -> Self {
         let missing = limit.burst.saturating_sub(level);
         Self { whole_at: parts(now).saturating_add(span(missing, limit.rate)) }
     }
 
-    /// Whether nothing was taken that has not come back.
+    /// Whether everything taken has accrued again.
     pub const fn is_whole(&self, now: Micros) -> bool {
         self.whole_at <= parts(now)
     }
 
-    /// When `amount` is there, if nothing is taken before; `None`: never.
+    /// When `amount` is available, if nothing is taken before; `None`: never.
     pub fn ready_at(&self, limit: Allowance, amount: u64, now: Micros) -> Option<Micros> {
         if amount > limit.burst || (limit.rate == 0 && amount > 0) {
             return None;
@@ -88,7 +89,7 @@ impl Meter {
         limit.burst.saturating_sub(seconds.saturating_mul(rate).saturating_add(part))
     }
 
-    /// Takes an amount; what is not there is owed.
+    /// Takes an amount, going into debt if it is not there.
     pub fn take(&mut self, limit: Allowance, amount: u64, now: Micros) {
         self.whole_at = self.after(limit, amount, now);
     }
@@ -120,11 +121,11 @@ const fn parts(at: Micros) -> u64 {
     at.saturating_mul(PARTS)
 }
 
-/// One of those who share an allowance.
+/// One of those that share an allowance.
 #[derive(Debug, Clone, Copy)]
 struct Share<const KINDS: usize> {
     key: u64,
-    /// When what it took of each kind is paid off by its part of the rate.
+    /// When its debt of each kind is paid off by its part of the rate.
     paid_at: [Micros; KINDS],
 }
 
@@ -138,7 +139,7 @@ impl<const KINDS: usize> Share<KINDS> {
     }
 }
 
-/// Room that somebody waits for who is not in debt.
+/// Room reserved for a sender that is not in debt.
 #[derive(Debug, Clone, Copy)]
 struct Want {
     kind: usize,
@@ -147,8 +148,8 @@ struct Want {
     until: Micros,
 }
 
-/// Allowances of `KINDS` kinds with one owner, and who shares them. Each call takes the same
-/// time, whatever the keys.
+/// Allowances of `KINDS` kinds with one owner, and those that share them. Each call takes the
+/// same time, whatever the keys.
 pub struct Shared<M: Memory, const KINDS: usize> {
     meters: [Meter; KINDS],
     want: Option<Want>,
@@ -161,7 +162,7 @@ impl<M: Memory, const KINDS: usize> Shared<M, KINDS> {
     pub const EMPTY: Self =
         Self { meters: [Meter::WHOLE; KINDS], want: None, shares: M::List::EMPTY };
 
-    /// Whole allowances that are shared by at most so many; more have parts in common.
+    /// Whole allowances shared by at most `shares`; more of them have shares in common.
     pub fn new(shares: usize) -> Self {
         let mut new = Self::EMPTY;
         new.prepare(shares);
@@ -191,11 +192,11 @@ impl<M: Memory, const KINDS: usize> Shared<M, KINDS> {
         self.meters.get(kind).map_or(0, |m| m.left(limit, now))
     }
 
-    /// The place of a key; `None`: it has none, and there is one for it.
+    /// The place of a key; `None`: it has none yet, and one is free.
     fn place(&self, key: u64, now: Micros) -> Option<usize> {
         let found = self.shares.iter().position(|s| s.key == key);
         let free = || !self.shares.is_full() || self.shares.iter().any(|s| s.owes_nothing(now));
-        // Where all places are taken it has one in common with another.
+        // If all places are taken it shares one with another key.
         let common = || usize::try_from(key.checked_rem(self.shares.len() as u64)?).ok();
         found.or_else(|| if free() { None } else { common() })
     }
@@ -228,13 +229,13 @@ impl<M: Memory, const KINDS: usize> Shared<M, KINDS> {
             true => (limit.burst / 2).max(wanted.map_or(0, |w| w.amount)),
             false => 0,
         };
-        // What is larger than the rest may still have all, once it is whole.
+        // An amount larger than the rest may still take everything, once it is whole.
         let needed = amount.saturating_add(kept).min(limit.burst.max(amount));
         meter.ready_at(limit, needed, now)
     }
 
     /// Whether this share may take `amount` now. If it is refused and not in debt, room is
-    /// kept for it for a while.
+    /// reserved for it for a while.
     pub fn has(
         &mut self,
         kind: usize,
@@ -258,7 +259,7 @@ impl<M: Memory, const KINDS: usize> Shared<M, KINDS> {
         }
     }
 
-    /// Takes `amount`, for which [`has`](Self::has) was asked.
+    /// Takes `amount`, which [`has`](Self::has) has granted.
     pub fn take(&mut self, kind: usize, limit: Allowance, key: u64, amount: u64, now: Micros) {
         let span = span(amount, limit.rate);
         if let Some(meter) = self.meters.get_mut(kind) {

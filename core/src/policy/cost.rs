@@ -1,13 +1,13 @@
-//! What the bytes of a free payload cost whoever made them: what the free
-//! lane's allowances are drawn on by.
+//! What the bytes of a free payload cost their maker: this decides which free allowances they
+//! use.
 
 use super::command::Command;
 use super::work::Chain;
 use crate::config::{MAINNET_MIN_DIFFICULTY, min_difficulty};
 use crate::id::Network;
 
-/// Bytes of a payload by class, message by message, a message's header with it.
-/// They sum to the length of the payload.
+/// Bytes of a payload by class, message by message, headers included. They sum to the length of
+/// the payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FreeCost {
     /// Bytes that are bound to proof of work: `headers`, `block` and `merkleblock` of
@@ -15,7 +15,7 @@ pub struct FreeCost {
     pub worked: usize,
     /// Bytes that anybody can make up.
     pub plain: usize,
-    /// The same, in commands of which a node sends little.
+    /// The same, in commands that are seldom sent.
     pub rare: usize,
 }
 
@@ -50,11 +50,11 @@ impl FreeCost {
 /// Class of one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// Proof of work that costs real money stands behind every byte.
+    /// Every byte is bound to proof of work that costs real money.
     Worked,
-    /// Nothing stands behind it.
+    /// No work is behind it.
     Plain,
-    /// Nothing does, and a node sends little of it.
+    /// No work is behind it, and it is seldom sent.
     Rare,
 }
 
@@ -76,8 +76,8 @@ impl OwnNetwork {
         Self { network, magic: network.magic(), min_difficulty: min_difficulty(network) }
     }
 
-    /// The chain whose messages begin like this. Of others than the own one work counts
-    /// only where it costs money, which is the main network: else whoever has worthless
+    /// The chain whose messages begin with this magic. On networks other than the node's own,
+    /// work counts only where it costs money, which is mainnet: otherwise anybody with worthless
     /// blocks of a test network would have the whole allowance everywhere.
     pub(super) fn chain_of(&self, magic: &[u8; 4]) -> Option<Chain> {
         if *magic == self.magic {

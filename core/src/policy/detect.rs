@@ -1,4 +1,4 @@
-//! Tells the protocol of a payload as it stands at the mesh's edge, in clear.
+//! Recognises the protocol of a payload at the mesh's edge, in the clear.
 
 use super::cost::{Class, FreeCost, OwnNetwork};
 use super::reason::{Reason, Unrecognised};
@@ -18,7 +18,7 @@ pub enum DetectedProtocol {
     CommonsGovernance,
     /// One or more whole Stratum V2 frames.
     StratumV2,
-    /// Begins with the magic of mesh packets. The rest is not looked at here.
+    /// Begins with the magic of mesh packets. The rest is not checked here.
     MeshPacket,
     /// Everything else, and anything encrypted.
     Unknown,
@@ -34,7 +34,7 @@ impl DetectedProtocol {
         Self::Unknown,
     ];
 
-    /// The name that users and programs are given.
+    /// The name that users and programs see.
     pub const fn name(self) -> &'static str {
         match self {
             Self::BitcoinP2P => "BitcoinP2P",
@@ -46,7 +46,7 @@ impl DetectedProtocol {
     }
 }
 
-/// A payload's protocol, and the classes of its bytes where it goes free.
+/// A payload's protocol, and the classes of its bytes if it goes free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Classified {
     /// Protocol of the whole payload.
@@ -62,7 +62,7 @@ impl Classified {
     }
 }
 
-/// What to recognise besides the rules that always hold.
+/// What to recognise beyond the rules that always hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scope {
     /// The node's own network: its messages are recognised in any case, and its proof of

@@ -34,9 +34,9 @@ impl<M: Memory> RouteHints<M> {
         self.0.prepare(capacity, neighbours, secret);
     }
 
-    /// Notes until `until` that a node was heard of on a link, `links` links away. A hint that is
-    /// nearer and not too old stays. In a full table the oldest is evicted: of the same link if
-    /// that has its `share` of the table already, else of the link that has most.
+    /// Notes until `until` that a node was heard of on a link, `distance` links away. A hint that
+    /// is nearer and not too old stays. In a full table the oldest is evicted: of the same link
+    /// if that has its `share` of the table already, else of the link that has most.
     pub fn note(
         &mut self,
         now: Micros,

@@ -1,8 +1,8 @@
 //! A bounded map of what was heard on links, in which each link has a share.
 //!
-//! Keys are chosen by peers, so they are found by a hash with a secret key, and what was
-//! heard on one link hangs in a list, the oldest first. Every look-up and every change takes
-//! the same time, but for one look at each link where the table is full.
+//! Keys are chosen by peers, so they are found by a hash with a secret key. The entries of one
+//! link form a list, the oldest first. Every look-up and every change takes constant time, except
+//! for one look at each link when the table is full.
 
 use super::{List, Memory};
 use crate::id::LinkId;
@@ -58,7 +58,7 @@ pub struct ByLink<M: Memory, V, const N: usize, const L: usize> {
 }
 
 impl<M: Memory, V, const N: usize, const L: usize> ByLink<M, V, N, L> {
-    /// An empty map without room.
+    /// An empty map without capacity.
     pub const EMPTY: Self = Self {
         slots: M::List::EMPTY,
         heads: M::List::EMPTY,
@@ -139,8 +139,8 @@ impl<M: Memory, V, const N: usize, const L: usize> ByLink<M, V, N, L> {
         at.and_then(|at| self.links.get(at)).map_or(0, |(_, ends)| ends.len.into())
     }
 
-    /// Hangs a slot into the list of a link, as the newest or as the oldest; if there is no
-    /// room for another link, among those of closed ones.
+    /// Adds a slot to the list of a link, as the newest or as the oldest; if there is no room for
+    /// another link, to the list of closed ones.
     fn hang(&mut self, at: u16, link: Option<LinkId>, newest: bool) {
         let link = if self.ends(link).is_some() { link } else { None };
         let Some(ends) = self.ends(link) else { return };
@@ -183,7 +183,7 @@ impl<M: Memory, V, const N: usize, const L: usize> ByLink<M, V, N, L> {
         }
     }
 
-    /// Says that an entry was heard again, on this link: it is its newest.
+    /// An entry was heard again, on this link: it becomes its newest.
     pub fn renew(&mut self, key: &Key, link: LinkId) {
         if let Some(at) = self.find(key) {
             self.unhang(at);
@@ -222,12 +222,13 @@ impl<M: Memory, V, const N: usize, const L: usize> ByLink<M, V, N, L> {
         self.len = self.len.saturating_sub(1);
         if let Some(slot) = self.slot_mut(at) {
             (slot.value, slot.next) = (None, free);
-            // No key is looked for in a free slot: no chain leads to it.
+            // No key is looked up in a free slot: no chain leads to it.
             (slot.before, slot.after) = (NONE, NONE);
         }
     }
 
-    /// Removes the oldest of a link as long as it may go, two at most.
+    /// Removes the oldest entries of a link, and of closed ones, while they may go: a few at a
+    /// time.
     pub fn expire(&mut self, link: LinkId, may_go: impl Fn(&V) -> bool) {
         for link in [Some(link), None, Some(link)] {
             if let Some(first) = self.ends(link).map(|ends| ends.first)
@@ -245,8 +246,8 @@ impl<M: Memory, V, const N: usize, const L: usize> ByLink<M, V, N, L> {
         }
     }
 
-    /// Adds what is not there yet. In a full table the oldest of a closed link goes; else of
-    /// the same link, if it has `share` already; else of the one that has most.
+    /// Adds a new entry. In a full table the oldest of a closed link is evicted; else of the same
+    /// link, if it has `share` already; else of the one that has most.
     pub fn insert(&mut self, key: Key, link: LinkId, value: V, share: usize) {
         if self.slots.capacity() == 0 {
             return;
@@ -287,7 +288,7 @@ impl<M: Memory, V, const N: usize, const L: usize> ByLink<M, V, N, L> {
         self.hang(at, Some(link), true);
     }
 
-    /// A link is gone. What was heard on it is the first to go.
+    /// A link is gone. Its entries are evicted first.
     pub fn close(&mut self, link: LinkId) {
         while let Some(first) = self.take_first(link) {
             self.unhang(first);
@@ -296,7 +297,7 @@ impl<M: Memory, V, const N: usize, const L: usize> ByLink<M, V, N, L> {
         self.links.retain(|(l, _)| *l != link);
     }
 
-    /// A link is gone, and so is what was heard on it.
+    /// A link is gone, and its entries with it.
     pub fn forget(&mut self, link: LinkId) {
         while let Some(first) = self.take_first(link) {
             self.remove(first);
