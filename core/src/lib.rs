@@ -53,11 +53,11 @@
 //!     }
 //! }
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # fn main() -> Result<(), Misuse> {
 //! let config = Config { mode: MeshMode::Open, ..Config::host(Network::Regtest) };
-//! let key = |byte| SecretKey::from_byte_array([byte; 32]);
-//! let mut alice = HostMesh::new(config.clone(), key(1)?, [1; 32]);
-//! let mut bob = HostMesh::new(config, key(2)?, [2; 32]);
+//! let key = |byte| SecretKey::from_byte_array([byte; 32]).expect("a number in range");
+//! let mut alice = HostMesh::new(config.clone(), key(1), [1; 32]);
+//! let mut bob = HostMesh::new(config, key(2), [2; 32]);
 //!
 //! // A handshake has proved both identities.
 //! let up = |peer, dialed| Input::PeerConnected {

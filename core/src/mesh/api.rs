@@ -89,9 +89,9 @@ pub enum Input<'a> {
         /// To whom.
         destination: NodeId,
     },
-    /// The same, and learn which payments all nodes on the route accept:
-    /// [`Mesh::accepted`](super::Mesh::accepted) then returns it. If the destination is a
-    /// neighbour, it alone is asked. Nodes that do not know this search do not answer it.
+    /// The same, and learn which payments all nodes on the route accept: `Mesh::accepted` (on
+    /// hosts) then returns it. If the destination is a neighbour, it alone is asked. Nodes that
+    /// do not know this search do not answer it.
     FindAccepted {
         /// To whom.
         destination: NodeId,

@@ -5,9 +5,9 @@
 //! hears somebody. A frame is received where its power is at least four times
 //! (6 dB) that of all others heard at any time while it lasts, and the receiver
 //! did not send meanwhile. Power falls with the third power of the distance; what
-//! is too weak to be received disturbs up to [`REACH`] times the range. A packet for
+//! is too weak to be received disturbs up to `REACH` times the range. A packet for
 //! several neighbours is sent once and not acknowledged. One for a single neighbour
-//! is: a frame that was lost is sent again up to [`TRIES`] times, after a pause that
+//! is: a frame that was lost is sent again up to `TRIES` times, after a pause that
 //! doubles; the time of the acknowledgement is added to the frame's, and an
 //! acknowledgement is never lost.
 //! Links carry packets that are authenticated already: the link layer's handshake
