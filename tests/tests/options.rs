@@ -4,7 +4,7 @@
 use blvm_mesh_tests::options::{Args, Job};
 use blvm_mesh_tests::rng::Rng;
 use blvm_mesh_tests::sim::hunt::{attempt, compare};
-use blvm_mesh_tests::sim::{Fault, Lie, LinkCode, Plan, World};
+use blvm_mesh_tests::sim::{Attack, Fault, LinkCode, Plan, World};
 use clap::Parser;
 use std::collections::BTreeSet;
 
@@ -181,7 +181,7 @@ fn no_liar_has_the_key_of_the_issuer() {
 #[test]
 fn names_are_those_of_the_documentation() {
     let page = include_str!("../../docs/SIMULATION.md");
-    for name in Lie::ALL.map(Lie::name) {
+    for name in Attack::ALL.map(Attack::name) {
         assert!(page.contains(&format!("`{name}`")), "docs/SIMULATION.md lacks {name}");
     }
     let faults = Fault::ALL.map(Fault::name);
