@@ -1,11 +1,13 @@
-//! Payment-gated Bitcoin mesh relay: the daemon's parts, and the library that a
-//! host node embeds.
+//! Payment-gated Bitcoin mesh relay: the library that a host node embeds, and the daemon's parts.
+//!
+//! A host node with connections of its own starts at [`manager`]; a program that runs the daemon's
+//! node inside itself, with its transports, store and RPC, starts at [`node`].
 
 pub mod address;
 pub mod aead;
-pub mod bench;
+mod bench;
 pub mod chain;
-pub mod cli;
+mod cli;
 pub mod config;
 pub mod covenant;
 mod date;
@@ -21,8 +23,12 @@ pub mod manager;
 #[cfg(test)]
 mod names_tests;
 pub mod node;
-pub mod private_file;
+mod private_file;
 mod regtest;
 mod repeats;
 pub mod rpc;
 pub mod store;
+
+/// The whole command line, for the program's `main`.
+#[doc(hidden)]
+pub use cli::main;

@@ -1,7 +1,7 @@
-//! The command line's entrance; all of it is in [`blvm_mesh::cli`].
+//! The program: runs the command line of the library.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    blvm_mesh::cli::main()
+    blvm_mesh::main()
 }

@@ -45,13 +45,13 @@ impl PrivateFileError {
 
 /// Makes a directory that only its owner may enter, with its parents, where it
 /// is not there yet.
-pub fn create_dir(path: &Path) -> Result<(), PrivateFileError> {
+pub(crate) fn create_dir(path: &Path) -> Result<(), PrivateFileError> {
     let result = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     result.map_err(at(path))
 }
 
 /// Permission bits of a file or directory.
-pub fn rights(path: &Path) -> Result<u32, PrivateFileError> {
+pub(crate) fn rights(path: &Path) -> Result<u32, PrivateFileError> {
     Ok(fs::metadata(path).map_err(at(path))?.mode() & 0o777)
 }
 
@@ -69,7 +69,7 @@ pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// [`PrivateFileError::TooOpen`] where they can.
-pub fn read(path: &Path) -> Result<Vec<u8>, PrivateFileError> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, PrivateFileError> {
     let file = File::open(path).map_err(at(path))?;
     let mode = file.metadata().map_err(at(path))?.mode() & 0o777;
     if mode & 0o077 != 0 {
@@ -85,7 +85,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, PrivateFileError> {
 ///
 /// # Errors
 /// [`PrivateFileError::Exists`] where it is there; it is left as it is.
-pub fn create(path: &Path, bytes: &[u8]) -> Result<(), PrivateFileError> {
+pub(crate) fn create(path: &Path, bytes: &[u8]) -> Result<(), PrivateFileError> {
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(|e| at(path)(e.into()))?;
     let mut name = path.file_name().unwrap_or_default().to_os_string();

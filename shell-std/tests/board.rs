@@ -6,7 +6,7 @@ mod program;
 use bitcoin::hashes::Hash;
 use blvm_mesh_core::id::Network;
 use blvm_mesh_tests::board::{Machine, hold, image, sizes};
-use blvm_mesh_tests::payloads::bitcoin_message;
+use blvm_mesh_tests::packets::payloads::bitcoin_message;
 use program::program;
 use serde_json::Value;
 use std::io::{Read, Write};

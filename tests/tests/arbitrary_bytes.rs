@@ -5,9 +5,9 @@ use blvm_mesh_core::config::MeshMode;
 use blvm_mesh_core::mesh::MeshError;
 use blvm_mesh_core::wire::{HEADER_LEN, Kind};
 use blvm_mesh_tests::either;
-use blvm_mesh_tests::packet::refix;
+use blvm_mesh_tests::packets::edit::refix;
+use blvm_mesh_tests::scenarios::story::Story;
 use blvm_mesh_tests::sim::{Action, Carried, Verdict};
-use blvm_mesh_tests::story::Story;
 use proptest::prelude::*;
 use proptest::sample::Index;
 

@@ -11,8 +11,8 @@ use blvm_mesh_core::tables::Boxed;
 use blvm_mesh_core::time::Micros;
 use blvm_mesh_embedded::recording::{Moment, Recording, trace, write_start};
 use blvm_mesh_tests::board::hold;
-use blvm_mesh_tests::payloads::version_message;
-use blvm_mesh_tests::relay::{FROM, KEY, Relay, SEED, secret};
+use blvm_mesh_tests::packets::payloads::version_message;
+use blvm_mesh_tests::scenarios::relay::{FROM, KEY, Relay, SEED, secret};
 use blvm_mesh_tests::sim::{Input, Plan};
 
 use std::path::{Path, PathBuf};

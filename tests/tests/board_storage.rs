@@ -10,7 +10,7 @@ use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::time::MILLISECOND;
 use blvm_mesh_core::wire::route_error::Cause;
 use blvm_mesh_embedded::{Board, BoardMemory, Happening, Port, Role, Sent, Storage, StoreError};
-use blvm_mesh_tests::invoice::Order;
+use blvm_mesh_tests::payments::invoice::Order;
 use secp256k1::{Secp256k1, SecretKey};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -254,7 +254,7 @@ fn a_board_whose_store_cannot_be_read_refuses_payments_and_relays() {
     let proof = w.order(&[7; 200]).proof();
     w.send(&[7; 200], &proof);
     w.until("refused", |w| w.seen.contains(&Seen::Failed(Cause::StoreFailed)));
-    let ping = blvm_mesh_tests::payloads::ping(1);
+    let ping = blvm_mesh_tests::packets::payloads::ping(1);
     w.send(&ping, &[]);
     w.until("delivered", |w| w.seen.contains(&Seen::Delivered(ping.len())));
 }

@@ -4,9 +4,9 @@
 use blvm_mesh_core::time::{Micros, SECOND};
 use blvm_mesh_tests::rng::Rng;
 use blvm_mesh_tests::sim::radio::Modem;
+use blvm_mesh_tests::sim::tables::discover;
+use blvm_mesh_tests::sim::topology::Topology;
 use blvm_mesh_tests::sim::{Plan, World};
-use blvm_mesh_tests::tables::discover;
-use blvm_mesh_tests::topology::Topology;
 
 /// Time in which others came to 95 %, and their control bytes per second and node.
 const OTHERS: [(&str, usize, Option<Micros>, Option<f64>); 3] = [

@@ -12,8 +12,8 @@ use blvm_mesh_core::time::SECOND;
 use blvm_mesh_core::wire::Header;
 use blvm_mesh_core::wire::route_reply::RouteReply;
 use blvm_mesh_core::wire::route_request::{Hop, Hops, RouteRequest};
-use blvm_mesh_tests::payloads::ping;
-use blvm_mesh_tests::scenario::{find, line, pay_and_send, refusal};
+use blvm_mesh_tests::packets::payloads::ping;
+use blvm_mesh_tests::scenarios::{find, line, pay_and_send, refusal};
 use blvm_mesh_tests::sim::{Action, Input, Path, World};
 
 /// The share of a packet relayed before was told again with the next delivery.

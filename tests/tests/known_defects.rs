@@ -16,10 +16,10 @@ use blvm_mesh_core::wire::datagram::Datagram;
 use blvm_mesh_core::wire::route_error::Cause;
 use blvm_mesh_core::wire::{Header, Kind};
 use blvm_mesh_tests::either;
-use blvm_mesh_tests::invoice::Order;
-use blvm_mesh_tests::packet::{HOP_LIMIT, SEQUENCE, refix};
+use blvm_mesh_tests::packets::edit::{HOP_LIMIT, SEQUENCE, refix};
+use blvm_mesh_tests::payments::invoice::Order;
+use blvm_mesh_tests::scenarios::story::{Log, START, Story};
 use blvm_mesh_tests::sim::{Action, Carried, Verdict};
-use blvm_mesh_tests::story::{Log, START, Story};
 use secp256k1::Secp256k1;
 use std::time::{Duration, Instant};
 

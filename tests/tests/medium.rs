@@ -243,7 +243,7 @@ fn a_stream_that_is_tampered_with_is_closed_and_carries_nothing_false() {
 
 #[test]
 fn a_crash_leaves_a_prefix_of_the_writes() {
-    use blvm_mesh_tests::scenario::{find, line, pay};
+    use blvm_mesh_tests::scenarios::{find, line, pay};
     let mut kept = [0; 4];
     for round in 0..8 {
         let mut w = line(2, |_, _| {});

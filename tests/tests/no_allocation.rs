@@ -8,8 +8,8 @@ use blvm_mesh_core::link::datagram::{
 use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::mesh::{MeshError, PaymentReason, Priority};
 use blvm_mesh_core::mode::MeshMode;
-use blvm_mesh_tests::payloads::ping;
-use blvm_mesh_tests::relay::{Relay, Verdict};
+use blvm_mesh_tests::packets::payloads::ping;
+use blvm_mesh_tests::scenarios::relay::{Relay, Verdict};
 use secp256k1::{Keypair, Secp256k1, SignOnly};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -100,7 +100,7 @@ fn forged_proofs() {
         for at in 0..64 + proof.len() {
             let mut forged = good.clone();
             forged[good.len() - OTHER.len() - proof.len() - 64 + at] ^= 1;
-            blvm_mesh_tests::packet::refix(&mut forged);
+            blvm_mesh_tests::packets::edit::refix(&mut forged);
             let (verdict, allocations) = counted(&mut relay, forged);
             let Verdict::Refused(reason) = verdict else { panic!("byte {at}: {verdict:?}") };
             assert_eq!(allocations, 0, "byte {at}: {reason}");

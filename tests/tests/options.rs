@@ -1,9 +1,9 @@
 //! Every combination of the simulator's options is lived or refused at once, with the
 //! reason.
 
-use blvm_mesh_tests::options::{Args, Job};
 use blvm_mesh_tests::rng::Rng;
 use blvm_mesh_tests::sim::hunt::{attempt, compare};
+use blvm_mesh_tests::sim::options::{Args, Job};
 use blvm_mesh_tests::sim::{Attack, Fault, LinkCode, Plan, World};
 use clap::Parser;
 use std::collections::BTreeSet;

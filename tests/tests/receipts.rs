@@ -3,7 +3,7 @@
 
 use blvm_mesh_core::mesh::Event;
 use blvm_mesh_core::time::{MILLISECOND, SECOND};
-use blvm_mesh_tests::scenario::{find, line, pay};
+use blvm_mesh_tests::scenarios::{find, line, pay};
 use blvm_mesh_tests::sim::{Action, Crash, Verdict, World};
 
 /// Pays for some datagrams from the first node to the last, and returns what they carry.

@@ -17,13 +17,13 @@ use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 use blvm_mesh_core::wire::datagram::{Emit, head_len};
 use blvm_mesh_core::wire::route_error::{Cause, RouteError};
 use blvm_mesh_core::wire::route_request::{Hop, RouteRequest};
-use blvm_mesh_tests::bank::{Bank, OwnTerms};
-use blvm_mesh_tests::payloads::{bitcoin_message, ping};
+use blvm_mesh_tests::packets::payloads::{bitcoin_message, ping};
+use blvm_mesh_tests::payments::bank::{Bank, OwnTerms};
 use blvm_mesh_tests::rng::Rng;
-use blvm_mesh_tests::scenario::{config, find, line, pay, terms};
+use blvm_mesh_tests::scenarios::{config, find, line, pay, terms};
 use blvm_mesh_tests::sim::forge::{Parts, seal};
+use blvm_mesh_tests::sim::topology::Topology;
 use blvm_mesh_tests::sim::{Action, Crash, Input, Path, Verdict, World};
-use blvm_mesh_tests::topology::Topology;
 
 /// What else is free, a second and neighbour.
 const FREE: u64 = 256 * 1024;

@@ -3,8 +3,8 @@
 use blvm_mesh_core::time::SECOND;
 use blvm_mesh_tests::sim::hunt::{attempt, compare, shrink};
 use blvm_mesh_tests::sim::radio::Modem;
+use blvm_mesh_tests::sim::topology::SHAPES;
 use blvm_mesh_tests::sim::{Fault, LinkCode, Machine, Plan, Report};
-use blvm_mesh_tests::topology::SHAPES;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -5,9 +5,9 @@ use blvm_mesh_core::config::MeshMode;
 use blvm_mesh_core::mesh::Event;
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::time::SECOND;
-use blvm_mesh_tests::invoice::Order;
+use blvm_mesh_tests::payments::invoice::Order;
+use blvm_mesh_tests::scenarios::story::{Log, START, Story};
 use blvm_mesh_tests::sim::{Action, Input, Verdict};
-use blvm_mesh_tests::story::{Log, START, Story};
 use secp256k1::SecretKey;
 
 /// A log as it would be told; the numbers of messages and identities left out.

@@ -4,8 +4,8 @@ use blvm_mesh_core::config::{Config, MeshMode};
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::time::{MILLISECOND, SECOND};
 use blvm_mesh_tests::rng::Rng;
+use blvm_mesh_tests::sim::topology::{Topology, all};
 use blvm_mesh_tests::sim::{Input, Plan, World};
-use blvm_mesh_tests::topology::{Topology, all};
 use std::collections::BTreeMap;
 use std::path::Path;
 

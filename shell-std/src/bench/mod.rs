@@ -7,8 +7,8 @@ mod result;
 mod sink;
 
 pub(crate) use generator::Plan;
-pub use message::Protocol;
-pub use result::Outcome;
+pub(crate) use message::Protocol;
+pub(crate) use result::Outcome;
 
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::mesh::MeshError;

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 /// What a command found out.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// Whether it is a yes.
     pub yes: bool,
     /// Whether neither yes nor no can be said: exit code 3.
@@ -26,7 +26,7 @@ pub struct Answer {
 /// Why a command gives no answer: exit code 2.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Failure(pub String);
+pub(crate) struct Failure(pub String);
 
 macro_rules! failure_from {
     ($($error:ty),*) => {$(
@@ -41,12 +41,12 @@ failure_from!(ConfigError, IdentityError, IssuerError, StoreError, io::Error, se
 
 impl Answer {
     /// A yes.
-    pub fn yes(json: impl Serialize, text: impl Into<String>) -> Result<Self, Failure> {
+    pub(crate) fn yes(json: impl Serialize, text: impl Into<String>) -> Result<Self, Failure> {
         Ok(Self { yes: true, unknown: false, json: serde_json::to_value(json)?, text: text.into() })
     }
 
-    /// A clean no.
-    pub fn no(json: impl Serialize, text: impl Into<String>) -> Result<Self, Failure> {
+    /// A negative result.
+    pub(crate) fn no(json: impl Serialize, text: impl Into<String>) -> Result<Self, Failure> {
         Ok(Self {
             yes: false,
             unknown: false,
@@ -56,17 +56,17 @@ impl Answer {
     }
 
     /// Neither yes nor no: what was asked for is under way, and how it ends was not seen.
-    pub fn unknown(json: impl Serialize, text: impl Into<String>) -> Result<Self, Failure> {
+    pub(crate) fn unknown(json: impl Serialize, text: impl Into<String>) -> Result<Self, Failure> {
         Ok(Self { yes: false, unknown: true, json: serde_json::to_value(json)?, text: text.into() })
     }
 
     /// What is left to say after a command has printed by itself.
-    pub fn printed(yes: bool) -> Self {
+    pub(crate) fn printed(yes: bool) -> Self {
         Self { yes, unknown: false, json: Value::Null, text: String::new() }
     }
 
-    /// A node's refusal is a clean no; what kept it from answering is not.
-    pub fn refused(error: ClientError) -> Result<Self, Failure> {
+    /// A node's refusal is a negative result; a failure to answer is not.
+    pub(crate) fn refused(error: ClientError) -> Result<Self, Failure> {
         let text = error.to_string();
         match error.is_refusal() {
             true => Self::no(json!({"error": {"code": 1, "message": text}}), format!("no: {text}")),

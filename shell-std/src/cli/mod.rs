@@ -1,7 +1,7 @@
 //! The command line: one file per group of commands.
 //!
 //! A command gives an [`Answer`] or a [`Failure`]; here they become text or JSON
-//! and an exit code: 0 yes, 1 a clean no, 2 anything that kept it from answering.
+//! and an exit code: 0 yes, 1 negative result, 2 no answer.
 
 mod answer;
 mod bench;
@@ -24,14 +24,14 @@ mod rpc;
 mod run;
 mod traffic;
 
-pub use answer::{Answer, Failure};
+pub(crate) use answer::{Answer, Failure};
 
 use clap::{Parser, Subcommand};
 use global::Global;
 use std::process::ExitCode;
 
 const AFTER: &str = "\
-Exit code: 0 yes, 1 a clean no (refused, not verified, nothing there), 2 bad usage or no answer,
+Exit code: 0 yes, 1 negative result (refused, not verified, nothing there), 2 bad usage or no answer,
 3 sent, but what became of it is not known (send).
 Settings come from flags, then environment variables (BLVM_MESH_...), then the configuration
 file (<data_dir>/mesh.toml), then defaults; `blvm-mesh run --help` lists them.";
@@ -42,7 +42,7 @@ file (<data_dir>/mesh.toml), then defaults; `blvm-mesh run --help` lists them.";
 /// for a proof of payment that it checks by itself.
 #[derive(Debug, Parser)]
 #[command(name = "blvm-mesh", version, after_help = AFTER, max_term_width = 100)]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]

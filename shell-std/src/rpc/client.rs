@@ -42,7 +42,7 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// Whether it is a clean no of the node.
+    /// Whether the node answered with a negative result.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Rpc(error) if error.code == RpcError::REFUSED)
     }

@@ -53,7 +53,7 @@ impl RpcError {
     pub const INVALID_PARAMS: i64 = -32602;
     /// The node could not answer.
     pub const INTERNAL: i64 = -32603;
-    /// A clean no: the node refused, or there is no route.
+    /// A negative result: the node refused, or there is no route.
     pub const REFUSED: i64 = 1;
     /// The node stops.
     pub const STOPPING: i64 = 2;

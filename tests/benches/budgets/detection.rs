@@ -4,7 +4,7 @@ use crate::measure::{Effort, job, line, nanoseconds};
 use bitcoin::hashes::Hash;
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::policy::{DetectedProtocol, MeshMode, PolicyConfig, RoutingPolicyEngine};
-use blvm_mesh_tests::payloads::bitcoin_message;
+use blvm_mesh_tests::packets::payloads::bitcoin_message;
 use sha2::{Digest, Sha256};
 use std::hint::black_box;
 

@@ -5,7 +5,7 @@ use crate::measure::{Effort, job, line, nanoseconds};
 use blvm_mesh_core::id::{HopId, Network, NodeId};
 use blvm_mesh_core::payment::bolt11::Invoice;
 use blvm_mesh_core::payment::lightning::{LightningLimits, LightningProof};
-use blvm_mesh_tests::bank::{Bank, OwnTerms};
+use blvm_mesh_tests::payments::bank::{Bank, OwnTerms};
 use lightning_invoice::Bolt11Invoice;
 use secp256k1::{Message, Secp256k1, ecdsa::Signature};
 use std::hint::black_box;

@@ -1,10 +1,10 @@
 //! The simulator's command line. `--help` says what it can do, `docs/SIMULATION.md`
 //! how to use it.
 
-use blvm_mesh_tests::options::{Args, Job};
 use blvm_mesh_tests::sim::hunt::{Failure, attempt, attempt_live, compare, shrink};
+use blvm_mesh_tests::sim::options::{Args, Job};
+use blvm_mesh_tests::sim::tables;
 use blvm_mesh_tests::sim::{Plan, Report, World, svg};
-use blvm_mesh_tests::tables;
 use clap::Parser;
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write, stderr, stdout};

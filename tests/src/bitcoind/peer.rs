@@ -2,7 +2,7 @@
 //! says.
 
 use super::{Bitcoind, PATIENCE};
-use crate::payloads::bitcoin_message;
+use crate::packets::payloads::bitcoin_message;
 use bitcoin::consensus::{deserialize, serialize};
 use bitcoin::p2p::address::Address;
 use bitcoin::p2p::message::{NetworkMessage, RawNetworkMessage};

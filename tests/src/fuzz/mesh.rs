@@ -2,7 +2,7 @@
 //! checked after every step, and what waits must come to an end.
 
 use super::Choices;
-use crate::packet::refix;
+use crate::packets::edit::refix;
 use crate::rng::Rng;
 use crate::sim::live::Life;
 use crate::sim::{Attack, Fault, Input, Line, LinkCode, Path, Plan};

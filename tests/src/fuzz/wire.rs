@@ -1,6 +1,6 @@
 //! Packets of every kind: read and written again they are the same bytes.
 
-use crate::packet::refix;
+use crate::packets::edit::refix;
 use blvm_mesh_core::wire::datagram::{Datagram, Emit, head_len};
 use blvm_mesh_core::wire::header::{HEADER_LEN, Header, Kind, lower_hop_limit};
 use blvm_mesh_core::wire::hello::{self, Hello};

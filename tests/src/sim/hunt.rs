@@ -7,7 +7,7 @@ use super::machine::Input;
 use super::plan::{Fault, Plan};
 use super::report::Report;
 use super::wires::LinkCode;
-use crate::topology::SHAPES;
+use crate::sim::topology::SHAPES;
 use blvm_mesh_core::time::{Micros, SECOND};
 use std::cell::RefCell;
 use std::io::Write;

@@ -2,7 +2,7 @@
 //! from its middle outwards, and forces pull linked nodes together and push all apart
 //! (Fruchterman and Reingold, "Graph drawing by force-directed placement", 1991).
 
-use crate::topology::Topology;
+use crate::sim::topology::Topology;
 use std::collections::{BTreeMap, VecDeque};
 use std::f64::consts::TAU;
 

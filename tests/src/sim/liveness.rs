@@ -5,7 +5,7 @@ use super::live::Life;
 use super::machine::Input;
 use super::plan::Fault;
 use super::wires::LinkCode;
-use crate::topology::Topology;
+use crate::sim::topology::Topology;
 use blvm_mesh_core::config::{Config, MeshMode};
 use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};

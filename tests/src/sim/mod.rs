@@ -2,9 +2,9 @@
 //! asks for it the production link code, unmodified, in virtual time.
 //!
 //! [`World`] holds the nodes, the wires or the radio, and one queue of events
-//! ordered by time. Whatever a node is given goes through [`World::input`], and
-//! every answer is held against the invariants of docs/ARCHITECTURE.md by `checks`.
-//! A [`Plan`] says what a world is like; [`Plan::run`] lives it.
+//! ordered by time. Every input of a node goes through [`World::input`], and
+//! every answer is checked against the invariants of docs/ARCHITECTURE.md by `checks`.
+//! A [`Plan`] describes a world; [`Plan::run`] runs it.
 
 mod account;
 mod build;
@@ -18,6 +18,7 @@ pub mod live;
 pub mod liveness;
 mod machine;
 mod node;
+pub mod options;
 pub mod plan;
 mod queue;
 pub mod radio;
@@ -25,6 +26,8 @@ pub mod report;
 mod shell;
 mod stream;
 pub mod svg;
+pub mod tables;
+pub mod topology;
 mod trace;
 mod wires;
 mod world;

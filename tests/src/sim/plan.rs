@@ -98,7 +98,7 @@ pub struct Plan {
     pub seed: u64,
     /// Number of nodes. A topology read from a file has its own.
     pub nodes: usize,
-    /// A shape of [`crate::topology::SHAPES`], or a file.
+    /// A shape of [`crate::sim::topology::SHAPES`], or a file.
     pub topology: String,
     /// How long it lives, without the liveness phase at its end.
     pub duration: Micros,

@@ -7,7 +7,7 @@
 use super::World;
 use super::layout::layout;
 use super::plan::Plan;
-use crate::topology::Topology;
+use crate::sim::topology::Topology;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 

@@ -318,7 +318,7 @@ fn what_was_paid_while_the_disk_was_slow_finds_room_at_the_link() {
         linked(&a, &b).await;
         linked(&c, &b).await;
         let (to, source) = (c.handle().id(), service(&a));
-        // More than the queue bears, all before the first of them may go on.
+        // More than fits into the queue, all before the first of them may go on.
         disk.slow.store(true, Ordering::SeqCst);
         for n in 0..12 {
             let paid = proof(&source, to, 6000).await;

@@ -67,7 +67,7 @@ pub(crate) struct Neighbour {
     pub(crate) limits: Limits,
 }
 
-/// What a link bears.
+/// Limits of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
     /// Bounds of its queues.

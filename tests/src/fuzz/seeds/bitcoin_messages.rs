@@ -1,7 +1,7 @@
 //! Messages of Bitcoin's P2P protocol, transactions, headers and Merkle trees.
 
 use super::Seed;
-use crate::payloads::{bitcoin_message, ping};
+use crate::packets::payloads::{bitcoin_message, ping};
 use bitcoin::bip152::{BlockTransactions, BlockTransactionsRequest};
 use bitcoin::bip158::{FilterHash, FilterHeader};
 use bitcoin::block::Header;

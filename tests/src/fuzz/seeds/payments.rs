@@ -5,7 +5,7 @@ use crate::fuzz::bolt11::signer;
 use crate::fuzz::covenant_payment::pay;
 use crate::fuzz::packed::TERMS;
 use crate::fuzz::proof::{NOW, terms};
-use crate::invoice::{Order, older_key, sign};
+use crate::payments::invoice::{Order, older_key, sign};
 use bitcoin::hashes::{Hash, sha256};
 use bitcoin::secp256k1 as older;
 use blvm_mesh_core::payment::packed::{IssuerHint, pack};

@@ -1,7 +1,7 @@
 //! Packets of every kind, Stratum V2 frames, private TLV, records, and boards' configurations.
 
 use super::Seed;
-use crate::payloads::ping;
+use crate::packets::payloads::ping;
 use blvm_mesh_core::board::{BoardConfig, MAX_LEN, MAX_LINES};
 use blvm_mesh_core::config::MAX_ISSUERS;
 use blvm_mesh_core::id::{HopId, Network, NodeId};

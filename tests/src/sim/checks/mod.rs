@@ -13,7 +13,7 @@ pub(super) use shares::Shares;
 use super::World;
 use super::bytes::Path;
 use super::machine::{Action, Input, Step, Verdict};
-use crate::bank::OwnTerms;
+use crate::payments::bank::OwnTerms;
 use blvm_mesh_core::config::MAX_HOPS;
 use blvm_mesh_core::id::{HopId, LinkId, NodeId};
 use blvm_mesh_core::mesh::{Event, Priority};

@@ -3,7 +3,7 @@
 use super::super::World;
 use super::super::machine::{Action, Input, Step, Verdict};
 use super::Passed;
-use crate::bank::OwnTerms;
+use crate::payments::bank::OwnTerms;
 use bitcoin::consensus::deserialize;
 use bitcoin::hashes::{Hash, sha256};
 use bitcoin::p2p::Magic;

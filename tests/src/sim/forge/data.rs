@@ -3,8 +3,8 @@
 use super::super::World;
 use super::super::bytes::Path;
 use super::{Parts, seal};
-use crate::bank::Bank;
-use crate::payloads::{bitcoin_message, ping};
+use crate::packets::payloads::{bitcoin_message, ping};
+use crate::payments::bank::Bank;
 use crate::rng::Rng;
 use blvm_mesh_core::id::{Network, NodeId};
 use blvm_mesh_core::wire::HEADER_LEN;

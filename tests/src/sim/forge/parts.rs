@@ -1,6 +1,6 @@
 //! Datagrams taken apart and put together by whoever likes.
 
-use crate::bank::OwnTerms;
+use crate::payments::bank::OwnTerms;
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::{HopId, NodeId};
 use blvm_mesh_core::signature::Identity;

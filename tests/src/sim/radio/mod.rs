@@ -25,7 +25,7 @@ use super::datagrams::ADDRESS;
 use super::machine::Input;
 use super::wires::link_of;
 use super::world::Event;
-use crate::topology::Topology;
+use crate::sim::topology::Topology;
 use blvm_mesh_core::time::{Micros, SECOND};
 use std::collections::{BTreeMap, VecDeque};
 

@@ -167,7 +167,7 @@ fn free_and_paid_packets_cross_a_bad_line_that_is_cut_and_comes_back() {
         assert_eq!((at_b.state, at_b.dialed, at_b.address), {
             (PeerState::Up, true, lines[1].to_string())
         });
-        assert_eq!(at_b.hello.unwrap().max_packet, 512 * 1024, "what the line bears");
+        assert_eq!(at_b.hello.unwrap().max_packet, 512 * 1024, "the packet limit of the line");
         let (received, sent) = (at_a.received.bytes, at_b.sent.bytes);
         assert!(received > 74_000 && sent > 74_000, "{received} received, {sent} sent");
         let line = stats_of_line(&b).await;

@@ -2,8 +2,8 @@
 //! reason before anything is lived.
 
 use crate::sim::radio::Modem;
+use crate::sim::topology::{SHAPES, Topology};
 use crate::sim::{Attack, Fault, LinkCode, Plan};
-use crate::topology::{SHAPES, Topology};
 use blvm_mesh_core::time::{Micros, SECOND};
 use clap::{Parser, Subcommand};
 

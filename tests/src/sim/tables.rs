@@ -1,8 +1,8 @@
 //! What the simulator measures and prints as tables.
 
 use crate::rng::Rng;
+use crate::sim::topology::{self, Topology};
 use crate::sim::{Input, Line, Plan, World, percentile};
-use crate::topology::{self, Topology};
 use blvm_mesh_core::config::{Config, MAX_HOPS, MeshMode};
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};

@@ -1,7 +1,7 @@
 //! A simulated regtest chain: blocks with real proof of work, in which coins that
 //! are locked by a template hash (BIP 119) are confirmed, and reorganisations.
 
-use crate::bank::OwnTerms;
+use crate::payments::bank::OwnTerms;
 use crate::rng::Rng;
 use bitcoin::absolute::LockTime;
 use bitcoin::block::{Header, Version};

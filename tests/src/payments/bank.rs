@@ -1,6 +1,6 @@
 //! An issuer of invoices, and the one who sees every payment that was made.
 
-use crate::invoice::sign;
+use crate::payments::invoice::sign;
 use bitcoin::hashes::{Hash, sha256};
 use blvm_mesh_core::id::{HopId, Network, NodeId};
 use blvm_mesh_core::payment::packed::{IssuerHint, pack, pack_whole};

@@ -1,6 +1,6 @@
 //! One relay between two ends that are only keys: what it does with single packets.
 
-use crate::bank::{Bank, OwnTerms};
+use crate::payments::bank::{Bank, OwnTerms};
 use crate::sim;
 use blvm_mesh_core::config::{Allowance, Config};
 use blvm_mesh_core::id::{LinkId, Network, NodeId, Standing};

@@ -1,8 +1,8 @@
 //! A world told step by step: each call gives what the nodes did.
 
-use crate::bank::{Issued, OwnTerms};
-use crate::chain::payout_script;
-use crate::invoice::Order;
+use crate::payments::bank::{Issued, OwnTerms};
+use crate::payments::chain::payout_script;
+use crate::payments::invoice::Order;
 use crate::sim::{Action, BASE_UNIX, Carried, Input, Verdict, World};
 use blvm_mesh_core::config::{Allowance, Config, MeshMode};
 use blvm_mesh_core::id::{LinkId, Network, NodeId};

@@ -1,6 +1,9 @@
 //! Small worlds for tests that know what is to happen.
 
-use crate::bank::OwnTerms;
+pub mod relay;
+pub mod story;
+
+use crate::payments::bank::OwnTerms;
 use crate::sim::{Action, Input, Verdict, World};
 use blvm_mesh_core::config::{Config, MeshMode};
 use blvm_mesh_core::id::Network;

@@ -1,0 +1,4 @@
+//! Packets and payloads made for tests.
+
+pub mod edit;
+pub mod payloads;
