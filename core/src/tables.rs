@@ -20,6 +20,9 @@ pub trait List<T>: DerefMut<Target = [T]> {
     /// Most items that it can hold.
     fn capacity(&self) -> usize;
     /// Puts an item at `index`, moving the rest up; gives it back when full.
+    ///
+    /// # Errors
+    /// The item, if the list is full or the index beyond its end.
     fn try_insert(&mut self, index: usize, item: T) -> Result<(), T>;
     /// Takes the item at `index` out, moving the rest down.
     fn take(&mut self, index: usize) -> Option<T>;
@@ -27,6 +30,9 @@ pub trait List<T>: DerefMut<Target = [T]> {
     /// Takes the memory for all items now, where it grows.
     fn reserve(&mut self) {}
     /// Adds an item at the end; gives it back when full.
+    ///
+    /// # Errors
+    /// The item, if the list is full.
     fn try_push(&mut self, item: T) -> Result<(), T> {
         self.try_insert(self.len(), item)
     }
@@ -50,6 +56,9 @@ pub trait Map<V> {
     /// Looks an entry up, to change its value.
     fn get_mut(&mut self, key: &[u8; 32]) -> Option<&mut V>;
     /// Adds an entry; gives the value back when full or when the key is there.
+    ///
+    /// # Errors
+    /// The value, if the map is full or has the key.
     fn try_insert(&mut self, key: [u8; 32], value: V) -> Result<(), V>;
     /// Takes an entry out.
     fn remove(&mut self, key: &[u8; 32]) -> Option<V>;
@@ -65,6 +74,9 @@ pub trait Map<V> {
 
 /// Adds an item to a list kept as a binary heap with the smallest item first;
 /// gives it back when the list is full.
+///
+/// # Errors
+/// The item, if the list is full.
 pub fn heap_push<T: Ord>(heap: &mut impl List<T>, item: T) -> Result<(), T> {
     heap.try_push(item)?;
     let mut at = heap.len().saturating_sub(1);

@@ -42,6 +42,9 @@ pub enum IdentityError {
 
 impl Identity {
     /// A new key from the system's randomness, on no disk.
+    ///
+    /// # Errors
+    /// [`IdentityError`]: the system gives no random bytes.
     pub fn generate() -> Result<Self, IdentityError> {
         loop {
             let mut bytes = [0; 32];
@@ -60,6 +63,9 @@ impl Identity {
     }
 
     /// Reads the key in this file.
+    ///
+    /// # Errors
+    /// [`IdentityError`]: the file cannot be read, is open to others, or holds no key.
     pub fn load(path: &Path) -> Result<Self, IdentityError> {
         let bytes = private_file::read(path)?;
         let text = std::str::from_utf8(&bytes).unwrap_or_default().trim_end();
@@ -71,6 +77,10 @@ impl Identity {
 
     /// Makes a new key and writes it into a new file, with the directories that
     /// lead there.
+    ///
+    /// # Errors
+    /// [`IdentityError`]: the file exists or cannot be written, or the system gives no random
+    /// bytes.
     pub fn create(path: &Path) -> Result<Self, IdentityError> {
         if let Some(dir) = path.parent() {
             private_file::create_dir(dir)?;
@@ -88,6 +98,9 @@ impl Identity {
     }
 
     /// Reads the key in this file, or makes it where there is none.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load) and [`create`](Self::create).
     pub fn load_or_create(path: &Path) -> Result<Self, IdentityError> {
         match Self::load(path) {
             Err(IdentityError::File(e)) if e.is_not_found() => {}

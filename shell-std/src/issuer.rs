@@ -71,6 +71,9 @@ pub struct Issuer {
 
 impl Issuer {
     /// Reads the key in this file, or makes it (mode 0600) where there is none.
+    ///
+    /// # Errors
+    /// [`IssuerError`]: the key can be neither read nor made.
     pub fn load_or_create(path: &Path) -> Result<Self, IssuerError> {
         Ok(Self { key: Identity::load_or_create(path)? })
     }

@@ -195,6 +195,9 @@ pub struct Accepted {
 
 /// Checks everything about a proof but the block header. Reads nothing but its
 /// arguments and changes nothing; the cheap rules come first.
+///
+/// # Errors
+/// [`CovenantError`]: the rule that the proof breaks.
 pub fn check(
     proof: &CovenantProof<'_>,
     claim: &Claim<'_>,
@@ -247,6 +250,10 @@ impl Checked {
     /// Holds the proof against what is known of its block: from a
     /// [`HeaderStore`](super::headers::HeaderStore), or from the operator's
     /// node. `now` is in Unix seconds; a node without a clock must not accept.
+    ///
+    /// # Errors
+    /// [`CovenantError`]: the block is unknown, too young, too old or another one, or the
+    /// Merkle path is wrong.
     pub fn confirm(
         &self,
         block: Option<&KnownHeader>,

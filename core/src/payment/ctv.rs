@@ -6,6 +6,9 @@ use sha2::{Digest, Sha256};
 /// The hash that a locking script of BIP 119 commits to, for a serialised
 /// transaction (with or without witness) that spends it by its input
 /// `input_index`. The index is hashed as it is, present or not, as in the BIP.
+///
+/// # Errors
+/// [`TxError`]: the bytes are no transaction.
 pub fn ctv_hash(tx_bytes: &[u8], input_index: u32) -> Result<[u8; 32], TxError> {
     TxView::parse(tx_bytes).map(|tx| template_hash(&tx, input_index))
 }

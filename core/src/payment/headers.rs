@@ -88,6 +88,9 @@ impl<M: Memory> HeaderStore<M> {
     /// Checks a header and keeps it. `height` is what the supplier says it is,
     /// used if no header before it has one. Returns the block's hash, in internal
     /// byte order; a header already kept changes nothing.
+    ///
+    /// # Errors
+    /// [`HeaderError`]: its target or work is invalid, or it follows no known header.
     pub fn insert(
         &mut self,
         header: &[u8; HEADER_LEN],

@@ -156,6 +156,9 @@ impl LightningProof<'_> {
     /// ([`Terms::hash`](super::terms::Terms::hash)), `wall_clock` the time in seconds
     /// since 1970, if this node knows it. An invoice is valid from its timestamp,
     /// less the skew allowed, until one second before it expires.
+    ///
+    /// # Errors
+    /// [`LightningError`]: the rule that the proof breaks.
     pub fn check(
         &self,
         terms_hash: &[u8; 32],
@@ -214,6 +217,9 @@ impl LightningProof<'_> {
 impl Checked {
     /// Whether the invoice or the hint names one of `issuers`, or neither names anybody: what
     /// can be told without a signature.
+    ///
+    /// # Errors
+    /// [`LightningError`]: no issuer is accepted, or another one is named.
     pub fn names_issuer_of(&self, issuers: &[PublicKey]) -> Result<(), LightningError> {
         if issuers.is_empty() {
             return Err(LightningError::NoIssuers);
@@ -234,6 +240,9 @@ impl Checked {
     ///
     /// One ECDSA verification where the invoice or the hint names the key (one for
     /// each issuer that shares the hint, of 65,536); one recovery where neither does.
+    ///
+    /// # Errors
+    /// [`LightningError`]: none of them signed it.
     pub fn verify_signature<C: Verification>(
         &self,
         secp: &Secp256k1<C>,

@@ -30,6 +30,10 @@ pub enum MerkleError {
 /// The answer means that the transaction is in a block with this root, provided
 /// that the transaction is not 64 bytes long without its witness: such a one is
 /// also an inner node (the caller must look, it is not visible from here).
+///
+/// # Errors
+/// [`MerkleError`]: the siblings are no whole hashes or too many, or the position does not fit
+/// them.
 pub fn root_of(txid: [u8; 32], position: u32, siblings: &[u8]) -> Result<[u8; 32], MerkleError> {
     let (paths, rest) = (siblings.chunks_exact(32), siblings.len() % 32);
     if rest != 0 || paths.len() > MAX_SIBLINGS {

@@ -21,6 +21,9 @@ pub enum PaymentProof<'a> {
 
 impl<'a> PaymentProof<'a> {
     /// Reads the bytes that a packet carries. What is in them is checked later.
+    ///
+    /// # Errors
+    /// [`PaymentReason`]: the kind is unknown, or a covenant proof is malformed.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, PaymentReason> {
         match bytes.split_first() {
             Some((&LIGHTNING, rest)) => Ok(Self::Lightning(LightningProof::Packed(rest))),

@@ -145,6 +145,9 @@ impl<M: Memory> ReplayPrevention<M> {
     /// Whether a payment is new. `source` and `sequence` name the packet that
     /// spends it and take no part in the decision: under another name or number
     /// the payment is the same.
+    ///
+    /// # Errors
+    /// [`ReplayError`]: the payment was used before.
     pub fn check_replay(
         &self,
         proof: &[u8; 32],
@@ -159,11 +162,17 @@ impl<M: Memory> ReplayPrevention<M> {
 
     /// Records a payment that was verified. It is kept until `expires_at`
     /// (seconds since 1970). No packet may come again for it.
+    ///
+    /// # Errors
+    /// [`ReplayError`]: it is known, forgotten, or there is no room.
     pub fn accept(&mut self, proof: [u8; 32], expires_at: u64) -> Result<(), ReplayError> {
         self.accept_for(proof, expires_at, PaidPacket::NONE, 0)
     }
 
     /// The same for a packet that is carried at `now` and may come again.
+    ///
+    /// # Errors
+    /// As [`accept`](Self::accept).
     pub fn accept_for(
         &mut self,
         proof: [u8; 32],
@@ -177,6 +186,9 @@ impl<M: Memory> ReplayPrevention<M> {
 
     /// Records a payment that was read back from the store, with what was
     /// [kept](PaidPacket::kept) of its packet.
+    ///
+    /// # Errors
+    /// [`ReplayError`]: it is known, forgotten, or there is no room.
     pub fn restore(
         &mut self,
         proof: [u8; 32],
@@ -244,6 +256,9 @@ impl<M: Memory> ReplayPrevention<M> {
 
     /// Whether [`Self::accept`] would take a new payment that is to be kept until
     /// `expires_at` (seconds since 1970). Looks nothing up and changes nothing.
+    ///
+    /// # Errors
+    /// [`ReplayError`]: it would be forgotten already, or there is no room.
     pub fn check_room(&self, expires_at: u64) -> Result<(), ReplayError> {
         if expires_at <= self.floor {
             return Err(ReplayError::Forgotten { floor: self.floor });

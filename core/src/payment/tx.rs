@@ -72,6 +72,9 @@ pub struct TxOut<'a> {
 
 impl<'a> TxView<'a> {
     /// Reads all of `bytes` as one transaction.
+    ///
+    /// # Errors
+    /// [`TxError`]: it is cut short, malformed, or bytes are left over.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, TxError> {
         let mut r = Reader(bytes);
         let version = r.u32()?;

@@ -65,6 +65,9 @@ pub enum Outcome {
 /// its source's, who is charged for what follows.
 /// `block` looks a block up; where it knows none, the answer is
 /// [`Outcome::NeedsBlock`].
+///
+/// # Errors
+/// [`Refused`]: the first rule that the payment breaks.
 pub fn verify<C: Verification>(
     proof: &PaymentProof<'_>,
     claim: &Claim<'_>,

@@ -87,11 +87,17 @@ impl Default for Scope {
 /// Never gives `Ok(Unknown)`. Takes no memory; the work is one pass over the
 /// bytes for structure and one for the checksum, and for blocks two more for
 /// the two Merkle trees.
+///
+/// # Errors
+/// [`Unrecognised`]: the first rule that is broken, and its offset.
 pub fn explain(bytes: &[u8], scope: Scope) -> Result<DetectedProtocol, Unrecognised> {
     classify(bytes, scope).map(|found| found.protocol)
 }
 
 /// As [`explain`], with the classes of the bytes.
+///
+/// # Errors
+/// As [`explain`].
 pub fn classify(bytes: &[u8], scope: Scope) -> Result<Classified, Unrecognised> {
     let plain = |protocol| Ok(Classified::of(protocol, Class::Plain, bytes.len()));
     if bytes.is_empty() {

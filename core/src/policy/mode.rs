@@ -73,6 +73,9 @@ impl RoutingPolicyEngine {
 
     /// As [`detect_protocol`](Self::detect_protocol), with the reason why a
     /// payload is `Unknown` as its error.
+    ///
+    /// # Errors
+    /// [`Unrecognised`]: the first rule that is broken, and its offset.
     pub fn explain(&self, payload: &[u8]) -> Result<DetectedProtocol, Unrecognised> {
         self.classify(payload).map(|found| found.protocol)
     }
@@ -81,6 +84,9 @@ impl RoutingPolicyEngine {
     /// tell what the free lane's allowances are charged where the payload goes free.
     /// In mode open the operator gave the whole allowance to everything: all bytes
     /// are worked.
+    ///
+    /// # Errors
+    /// As [`explain`](Self::explain).
     pub fn classify(&self, payload: &[u8]) -> Result<Classified, Unrecognised> {
         let mut found = self.look(payload)?;
         if self.config.mode == MeshMode::Open {

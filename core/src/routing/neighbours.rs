@@ -135,6 +135,9 @@ impl<M: Memory> Neighbours<M> {
 
     /// Adds a neighbour; gives it back if there is no room or if its link or the beginning of its
     /// identity is taken.
+    ///
+    /// # Errors
+    /// The neighbour that was not added.
     #[allow(clippy::result_large_err)]
     pub fn insert(&mut self, neighbour: Neighbour) -> Result<(), Neighbour> {
         let (link, hop) = (neighbour.link, neighbour.node.hop());

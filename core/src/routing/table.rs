@@ -124,6 +124,9 @@ impl<M: Memory> RoutingTable<M> {
     }
 
     /// Adds a neighbour; gives it back as [`Neighbours::insert`] does.
+    ///
+    /// # Errors
+    /// The neighbour that was not added.
     #[allow(clippy::result_large_err)]
     pub fn add_direct_peer(&mut self, neighbour: Neighbour) -> Result<(), Neighbour> {
         self.neighbours.insert(neighbour)

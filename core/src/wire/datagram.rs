@@ -62,6 +62,9 @@ pub struct Datagram<'a> {
 
 impl<'a> Datagram<'a> {
     /// Reads a body whose header was checked.
+    ///
+    /// # Errors
+    /// [`WireError`]: another kind of packet, or the first field that is wrong.
     pub fn parse(header: Header, body: &'a [u8]) -> Result<Self, WireError> {
         if header.kind != Kind::Datagram {
             return Err(WireError::OtherKind);
@@ -171,6 +174,9 @@ impl Emit<'_> {
     /// Writes everything before the payload into `out`; the payload is sent
     /// behind it. `signature` is called with the hash to sign where there is a
     /// proof. Returns the bytes written.
+    ///
+    /// # Errors
+    /// [`WireError`]: a field is out of its bounds, or `out` too small.
     pub fn write(
         &self,
         hops: &[HopId],

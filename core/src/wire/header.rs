@@ -101,6 +101,9 @@ pub struct Header {
 impl Header {
     /// Checks a whole packet (magic, version, kind, length, check) and returns
     /// its header and body.
+    ///
+    /// # Errors
+    /// [`WireError`]: the first field that is wrong.
     pub fn parse(packet: &[u8]) -> Result<(Self, &[u8]), WireError> {
         let (head, body) = packet
             .split_first_chunk::<HEADER_LEN>()

@@ -120,6 +120,9 @@ pub struct Hello {
 
 impl Hello {
     /// Reads a body whose header was checked.
+    ///
+    /// # Errors
+    /// [`WireError`]: another kind of packet, or the first field that is wrong.
     pub fn parse(header: Header, body: &[u8]) -> Result<Self, WireError> {
         if header.kind != Kind::Hello {
             return Err(WireError::OtherKind);
@@ -165,6 +168,9 @@ impl Hello {
     }
 
     /// Writes the packet into `out`; returns its length.
+    ///
+    /// # Errors
+    /// [`WireError`]: a field is out of its bounds, or `out` too small.
     pub fn write(&self, out: &mut [u8]) -> Result<usize, WireError> {
         let mut w = Writer::new(out);
         w.put(&[self.network as u8, self.mode as u8]).put(&self.quality.to_le_bytes());

@@ -118,6 +118,9 @@ pub struct RouteError {
 
 impl RouteError {
     /// Reads a body whose header was checked.
+    ///
+    /// # Errors
+    /// [`WireError`]: another kind of packet, or the first field that is wrong.
     pub fn parse(header: Header, body: &[u8]) -> Result<Self, WireError> {
         if header.kind != Kind::RouteError {
             return Err(WireError::OtherKind);
@@ -142,6 +145,9 @@ impl RouteError {
     }
 
     /// Writes the packet into `out`; returns its length.
+    ///
+    /// # Errors
+    /// [`WireError`]: a field is out of its bounds, or `out` too small.
     pub fn write(&self, out: &mut [u8]) -> Result<usize, WireError> {
         let mut w = Writer::new(out);
         w.put(&self.source.0).put(&self.destination.0).put(&self.reporter.0).put(&self.next.0);

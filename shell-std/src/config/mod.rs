@@ -172,6 +172,10 @@ impl Sources {
     }
 
     /// Reads and checks everything.
+    ///
+    /// # Errors
+    /// [`ConfigError`]: the file cannot be read, or a value is wrong; it names file, line or
+    /// variable.
     pub fn load(&self) -> Result<Settings, ConfigError> {
         let given = self.overrides.iter().rev().find(|o| o.key == "data_dir");
         let data_dir = match given {

@@ -42,6 +42,9 @@ text_value!(SignetMagic([u8; 4]), parse_signet_challenge);
 text_value!(Issuer(PublicKey), parse_issuer);
 
 /// The mode with this name.
+///
+/// # Errors
+/// The modes that there are.
 pub fn parse_mode(text: &str) -> Result<MeshMode, String> {
     let found = MeshMode::ALL.into_iter().find(|m| m.name() == text);
     let allowed = MeshMode::ALL.map(MeshMode::name).join(", ");
@@ -49,6 +52,9 @@ pub fn parse_mode(text: &str) -> Result<MeshMode, String> {
 }
 
 /// The network with this name.
+///
+/// # Errors
+/// The networks that there are.
 pub fn parse_network(text: &str) -> Result<Network, String> {
     let found = Network::ALL.into_iter().find(|n| n.name() == text);
     let allowed = Network::ALL.map(Network::name).join(", ");
@@ -56,6 +62,9 @@ pub fn parse_network(text: &str) -> Result<Network, String> {
 }
 
 /// The first bytes of messages of the signet with this challenge, a script in hex.
+///
+/// # Errors
+/// Why it is no challenge.
 pub fn parse_signet_challenge(text: &str) -> Result<[u8; 4], String> {
     // Bitcoin Core, MAX_SCRIPT_SIZE.
     match hex::decode(text) {

@@ -67,6 +67,9 @@ struct Response {
 impl Client {
     /// Connects to the node that serves this socket. Neither this nor an answer is waited for
     /// longer than `patience`, and the time that a request waits by itself.
+    ///
+    /// # Errors
+    /// [`ClientError`]: nobody serves the socket, or not in time.
     pub fn connect(path: &Path, patience: Duration) -> Result<Self, ClientError> {
         // There is no `connect` with a deadline for these sockets, and it waits where the
         // server accepts nothing: the thread is left behind then.
@@ -89,6 +92,9 @@ impl Client {
     }
 
     /// Asks and waits for the answer. `T` is the type that belongs to the request.
+    ///
+    /// # Errors
+    /// [`ClientError`]: the node refused, did not answer in time, or not with a `T`.
     pub fn call<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T, ClientError> {
         self.last_id += 1;
         let id = Value::from(self.last_id);

@@ -64,6 +64,9 @@ pub struct Server {
 
 impl Server {
     /// Makes the socket; takes the place of one that nobody serves any more.
+    ///
+    /// # Errors
+    /// [`BindError`]: another node serves it, or it cannot be made.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
         let at = |error| BindError::Io { path: path.into(), error };
         match path.symlink_metadata() {

@@ -248,6 +248,9 @@ impl Store {
 
     /// What the state machine must be told at its start: the floor and that a store was
     /// lost, where it is so, then every payment that has not expired by the floor.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the store cannot be read, now or at an item.
     pub fn restore(
         &self,
     ) -> Result<impl Iterator<Item = Result<Record, StoreError>> + use<'_>, StoreError> {

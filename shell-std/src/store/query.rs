@@ -13,6 +13,9 @@ const MAX_ENTRIES: usize = 10_000;
 impl Store {
     /// Answers `getledger`. Without a range of time the totals are looked up;
     /// with one they are summed over it.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the store cannot be read.
     pub fn ledger(&self, query: &GetLedger) -> Result<Ledger, StoreError> {
         let limit = query.limit.min(MAX_ENTRIES);
         let whole = query.since.is_none() && query.until.is_none();
@@ -50,6 +53,9 @@ impl Store {
 
     /// Payments accepted from `since` on and before `until` (seconds since
     /// 1970), the oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the store cannot be read.
     pub fn payments(
         &self,
         since: Option<u64>,

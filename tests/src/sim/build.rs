@@ -45,6 +45,9 @@ fn host_tables(nodes: usize, neighbours: usize) -> Capacities {
 
 impl Plan {
     /// The topology of this plan.
+    ///
+    /// # Errors
+    /// There is no such topology.
     pub fn shape(&self) -> Result<Topology, String> {
         let mut rng = Rng::new(self.seed).fork("topology");
         match Topology::shape(&self.topology, self.nodes, &mut rng) {
@@ -55,6 +58,9 @@ impl Plan {
     }
 
     /// The world before its first event, with its topology.
+    ///
+    /// # Errors
+    /// There is no such topology.
     pub fn build(&self) -> Result<(World, Topology), String> {
         let shape = self.shape()?;
         let mut world = World::new(self.seed);

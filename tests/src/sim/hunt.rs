@@ -71,6 +71,9 @@ pub fn attempt(plan: &Plan, progress: &mut dyn FnMut(&World)) -> Result<Report, 
 }
 
 /// The same; the world at its end. `lines` is written one for each input.
+///
+/// # Errors
+/// The failure of a world that does not hold.
 pub fn attempt_live<'a>(
     plan: &'a Plan,
     progress: &mut dyn FnMut(&World),

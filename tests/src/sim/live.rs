@@ -56,11 +56,17 @@ pub struct Life<'a> {
 impl Plan {
     /// Lives the plan; panics where an invariant does not hold. `progress` is told
     /// the time now and then.
+    ///
+    /// # Errors
+    /// There is no such topology.
     pub fn run(&self, progress: &mut dyn FnMut(&World)) -> Result<Report, String> {
         self.live(progress, None).map(|life| Report::of(&life.world, self))
     }
 
     /// The same; the world at its end. `lines` is written one for each input.
+    ///
+    /// # Errors
+    /// There is no such topology, or the trace cannot be written.
     pub fn live(
         &self,
         progress: &mut dyn FnMut(&World),
@@ -80,6 +86,9 @@ impl Plan {
 
 impl<'a> Life<'a> {
     /// A world about to begin.
+    ///
+    /// # Errors
+    /// There is no such topology.
     pub fn new(plan: &'a Plan) -> Result<Self, String> {
         let (world, topology) = plan.build()?;
         let rng = Rng::new(plan.seed).fork("life");

@@ -107,6 +107,9 @@ impl Machine {
 
     /// Gives an input and drains the actions. With `watch` it is found out
     /// whether the input changed anything.
+    ///
+    /// # Errors
+    /// [`Misuse`]: the input breaks the contract.
     pub fn step(&mut self, now: Micros, input: &Input, watch: bool) -> Result<Step, Misuse> {
         let before = watch.then(|| self.state());
         let mut packet = input.packet().to_vec();

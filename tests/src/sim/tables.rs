@@ -154,6 +154,9 @@ const PINGS: usize = 200;
 const SEEDS: u64 = 8;
 
 /// Prints the table of discovery.
+///
+/// # Errors
+/// A world that could not be built or did not hold.
 pub fn discovery() -> Result<ExitCode, String> {
     let shape = |name: &str, nodes| {
         let shape = Topology::shape(name, nodes, &mut Rng::new(1));
@@ -212,6 +215,9 @@ pub fn cpu_seconds() -> Option<f64> {
 
 /// Prints the table of growth: worlds of 10 simulated seconds, 20 payloads wished
 /// for each second, whatever the number of nodes.
+///
+/// # Errors
+/// A world that could not be built or did not hold.
 pub fn growth(sizes: &[usize]) -> Result<ExitCode, String> {
     println!("| nodes | start, s | then, s | x real time | events | arrived | memory, MiB |");
     println!("|---|---|---|---|---|---|---|");

@@ -139,6 +139,9 @@ impl Topology {
 
     /// Reads a file: `{"nodes": n, "links": [[a, b, quality, quality back], ..]}`; it may
     /// also have `"positions": [[x, y], ..]` in any unit and `"names": ["..", ..]`.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is no topology.
     pub fn read(path: &Path) -> Result<Self, String> {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;

@@ -110,6 +110,9 @@ pub struct BufferTooSmall {
 impl<'a> Invoice<'a> {
     /// Reads an invoice as wallets write it, in lower or upper case. A leading
     /// `lightning:` is not part of it.
+    ///
+    /// # Errors
+    /// [`Bolt11Error`]: the text is no invoice, or one that BOLT 11 forbids.
     pub fn from_text(text: &'a str) -> Result<Self, Bolt11Error> {
         let (hrp, data) = bech32::split(text.as_bytes())?;
         let hrp = Hrp::parse(hrp)?;
@@ -138,6 +141,9 @@ impl<'a> Invoice<'a> {
     }
 
     /// See [`InvoiceSignature::verify_by`].
+    ///
+    /// # Errors
+    /// As there.
     pub fn verify_by<C: Verification>(
         &self,
         secp: &Secp256k1<C>,
@@ -147,6 +153,9 @@ impl<'a> Invoice<'a> {
     }
 
     /// See [`InvoiceSignature::recover_payee`].
+    ///
+    /// # Errors
+    /// As there.
     pub fn recover_payee<C: Verification>(
         &self,
         secp: &Secp256k1<C>,
@@ -155,6 +164,9 @@ impl<'a> Invoice<'a> {
     }
 
     /// Writes the invoice as text in lower case and returns its length.
+    ///
+    /// # Errors
+    /// [`BufferTooSmall`]: the text does not fit into `out`.
     pub fn write_text(&self, out: &mut [u8]) -> Result<usize, BufferTooSmall> {
         let hrp = self.hrp.text();
         let mut checksum = bech32::Checksum::new(hrp.as_bytes());

@@ -26,6 +26,9 @@ impl InvoiceSignature {
     /// With an `n` field the key must be that of the field, and `s` must be low;
     /// without one a high `s` is as good, because recovery accepts it (BOLT 11,
     /// "Requirements", and its example "high-S signature").
+    ///
+    /// # Errors
+    /// [`SemanticError`]: the signature is not by this key.
     pub fn verify_by<C: Verification>(
         &self,
         secp: &Secp256k1<C>,
@@ -46,6 +49,9 @@ impl InvoiceSignature {
     /// The key that signed the invoice: that of the `n` field if the signature is
     /// by it, else the key recovered from the signature. Slower than
     /// [`Self::verify_by`], and says nothing about whom one trusts.
+    ///
+    /// # Errors
+    /// [`SemanticError`]: the signature is not by the named key, or no key can be recovered.
     pub fn recover_payee<C: Verification>(
         &self,
         secp: &Secp256k1<C>,

@@ -66,6 +66,9 @@ pub struct CovenantProof<'a> {
 
 impl<'a> CovenantProof<'a> {
     /// Reads all of `bytes` as one proof.
+    ///
+    /// # Errors
+    /// [`ProofError`]: it is cut short, too long, or bytes are left over.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ProofError> {
         let mut rest = bytes;
         let output_index = u16::from_le_bytes(array(&mut rest)?);
@@ -90,6 +93,9 @@ impl<'a> CovenantProof<'a> {
     }
 
     /// Writes the proof to the start of `out` and returns its length.
+    ///
+    /// # Errors
+    /// [`ProofError`]: a part is too long, or `out` too small.
     pub fn emit(&self, out: &mut [u8]) -> Result<usize, ProofError> {
         let template = len_field(self.template, MAX_TEMPLATE).ok_or(ProofError::LongTemplate)?;
         let funding = len_field(self.funding, MAX_FUNDING).ok_or(ProofError::LongFunding)?;

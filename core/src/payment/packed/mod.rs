@@ -83,6 +83,9 @@ pub enum PackError {
 
 /// Packs an invoice that commits to the terms with this hash, with its preimage,
 /// into `out`, and returns the length. The signature is not checked.
+///
+/// # Errors
+/// [`PackError`]: the invoice is invalid, or `out` too small.
 pub fn pack(
     invoice: &str,
     preimage: &[u8; 32],
@@ -104,6 +107,9 @@ pub fn pack(
 
 /// Packs any invoice with any preimage, leaving nothing out: it reads the same
 /// whatever the terms are.
+///
+/// # Errors
+/// [`PackError`]: the invoice is invalid, or `out` too small.
 pub fn pack_whole(
     invoice: &str,
     preimage: &[u8; 32],
@@ -126,6 +132,9 @@ pub struct PackedProof<'a> {
 
 impl<'a> PackedProof<'a> {
     /// Checks the fixed part. The invoice is read by [`Self::invoice`].
+    ///
+    /// # Errors
+    /// [`PackedError`]: the fixed part is cut short, or a flag or prefix is unknown.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, PackedError> {
         use PackedError::{TooShort, UnknownFlag, UnknownPrefix};
         let ([flags, prefix], rest) = bytes.split_first_chunk().ok_or(TooShort)?;
@@ -161,6 +170,9 @@ impl<'a> PackedProof<'a> {
     }
 
     /// Reads the invoice, with this hash of the terms put where one was left out.
+    ///
+    /// # Errors
+    /// [`Bolt11Error`]: the fields make no valid invoice.
     pub fn invoice(&self, terms_hash: &[u8; 32]) -> Result<Invoice<'a>, Bolt11Error> {
         let omitted = |flag: u8| self.flags & flag != 0;
         let unpacker = Unpacker::new(
@@ -174,6 +186,9 @@ impl<'a> PackedProof<'a> {
     }
 
     /// Writes the invoice as wallets know it into `out` and returns its length.
+    ///
+    /// # Errors
+    /// [`PackError`]: the fields make no valid invoice, or `out` is too small.
     pub fn unpack_text(&self, terms_hash: &[u8; 32], out: &mut [u8]) -> Result<usize, PackError> {
         Ok(self.invoice(terms_hash)?.write_text(out)?)
     }
