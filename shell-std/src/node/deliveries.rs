@@ -1,10 +1,10 @@
 //! Datagrams for this node that wait to be fetched.
 //!
-//! Paid and free ones wait apart. Free ones have what room is left, and when that is taken the
-//! source that has most of it loses its oldest. A paid one is never dropped: while their room
-//! is taken the state machine refuses further ones before it books them, and tells the sender.
-//! A source has its share of that room while it has as much as is left: so one alone takes half
-//! of it, two a third each, and whoever comes later finds room.
+//! Paid and free ones wait apart. Free ones use the room that is left, and when there is none,
+//! the source that has most of it loses its oldest. A paid one is never dropped: while their room
+//! is full, the state machine refuses further ones before it books them, and tells the sender. A
+//! source may add while it has less than is left: alone it takes half of the room, two a third
+//! each, and later sources still find room.
 
 use blvm_mesh_core::config::FULL_SOURCES;
 use blvm_mesh_core::id::NodeId;
@@ -31,7 +31,7 @@ pub struct Delivery {
     pub payload: Vec<u8>,
 }
 
-/// The queue, shared by the engine and whoever fetches.
+/// The queue, shared by the engine and its readers.
 #[derive(Debug)]
 pub struct Deliveries {
     queue: Mutex<Queue>,
@@ -45,15 +45,15 @@ struct Queue {
     paid: Lane,
     free: Lane,
     next: u64,
-    /// What the state machine was told of the room for paid ones.
+    /// What the state machine has been told about the room for paid ones.
     full: Full,
     dropped: u64,
     dropped_bytes: u64,
-    /// Of the drops, how many were logged.
+    /// How many of the drops were logged.
     told: u64,
 }
 
-/// Whose paid datagrams find no room.
+/// Sources whose share of the room for paid datagrams is full.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 struct Full {
     all: bool,
@@ -65,10 +65,10 @@ struct Full {
 struct Lane {
     waiting: BTreeMap<u64, Delivery>,
     sources: HashMap<NodeId, Source>,
-    /// Sources by what they take, for the largest.
+    /// Sources by the room that they take, to find the largest.
     by_taken: BTreeSet<(usize, NodeId)>,
     bytes: usize,
-    /// Bytes and places, as [`Deliveries::takes`] counts them, with those still to come.
+    /// Bytes and places, as [`Deliveries::takes`] counts them, including those still to come.
     taken: usize,
 }
 
@@ -78,7 +78,7 @@ struct Source {
     taken: usize,
 }
 
-/// What a datagram takes: an empty one too.
+/// Room that a datagram takes, even an empty one.
 fn size(payload: usize) -> usize {
     payload.saturating_add(size_of::<Delivery>())
 }
@@ -109,7 +109,7 @@ impl Lane {
         Some(delivery)
     }
 
-    /// Takes room for one that is still to come.
+    /// Reserves room for one that is still to come.
     fn expect(&mut self, source: NodeId, takes: usize) {
         self.taken = self.taken.saturating_add(takes);
         self.change(source, |s| s.taken = s.taken.saturating_add(takes));
@@ -160,23 +160,23 @@ impl Deliveries {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What one takes of the room: its bytes, and at least its place.
+    /// Room that one takes: its bytes, and at least its place.
     fn takes(&self, payload: usize) -> usize {
         size(payload).max(self.most_bytes / MOST)
     }
 
-    /// Keeps room for a datagram that waits for its record to be durable.
+    /// Reserves room for a datagram that waits for its record to be durable.
     pub(crate) fn expect(&self, source: NodeId, payload: usize) {
         self.lock().paid.expect(source, self.takes(payload));
     }
 
-    /// It is not waited for any longer.
+    /// Releases it: the datagram will not come.
     pub(crate) fn expect_no_more(&self, source: NodeId, payload: usize) {
         self.lock().paid.give_back(source, self.takes(payload));
     }
 
-    /// What is to be told to the state machine of the room for paid ones, half of all, since
-    /// it was asked last.
+    /// What the state machine must be told about the room for paid ones, which is half of all,
+    /// since the last call.
     pub(crate) fn changes(&self) -> Vec<Input<'static>> {
         let mut queue = self.lock();
         let left = (self.most_bytes / 2).saturating_sub(queue.paid.taken);
@@ -192,7 +192,8 @@ impl Deliveries {
         }
         let before = std::mem::replace(&mut queue.full, full.clone());
         let all = (before.all != full.all).then_some((None, full.all));
-        // Those that have room again first: so never more are full than can be remembered.
+        // First those that have room again, so that there are never more full ones than can be
+        // remembered.
         let again = before.sources.difference(&full.sources).map(|s| (Some(*s), false));
         let newly = full.sources.difference(&before.sources).map(|s| (Some(*s), true));
         if full.all && !before.all {
@@ -225,7 +226,7 @@ impl Deliveries {
         while queue.len() > MOST
             || queue.paid.bytes.saturating_add(queue.free.bytes) > self.most_bytes
         {
-            // The newest stays if it is alone: it was too large for all that is kept.
+            // The newest stays if it is alone: it was larger than all that is kept.
             if queue.len() <= 1 {
                 break;
             }
@@ -234,7 +235,7 @@ impl Deliveries {
             queue.dropped = queue.dropped.saturating_add(1);
             queue.dropped_bytes = queue.dropped_bytes.saturating_add(old.payload.len() as u64);
         }
-        // A full channel means that somebody is being woken already.
+        // A full channel means that a reader is being woken already.
         let _ = self.arrived.try_send(());
     }
 
@@ -275,12 +276,12 @@ impl Deliveries {
         [&queue.paid, &queue.free].map(|lane| (lane.waiting.len(), lane.bytes))
     }
 
-    /// Free datagrams that nobody fetched and that had to make room.
+    /// Free datagrams that were dropped because nobody fetched them.
     pub fn dropped(&self) -> u64 {
         self.lock().dropped
     }
 
-    /// Logs what had to make room since the last time.
+    /// Logs how many were dropped since the last time.
     pub(crate) fn report(&self) {
         let (more, dropped, bytes) = {
             let mut queue = self.lock();

@@ -8,12 +8,12 @@
 //!                                  durable (group commit)
 //! ```
 //!
-//! Tasks of the transport do the crypto, one task owns the state machine. The engine waits for
-//! nobody: a neighbour that does not read fills its own queue and nothing else, and a look-up
-//! of a block (`chain`) its own packet.
+//! Tasks of the transport encrypt and decrypt; one task owns the state machine. The engine waits
+//! for nobody: a neighbour that does not read fills only its own queue, and a look-up of a block
+//! (`chain`) delays only its own packet.
 //!
 //! Five floors, each of which knows only those below (`tests/check-floors.py`): this file,
-//! `requests/`, `engine/`, `transport/`, and what they all use.
+//! `requests/`, `engine/`, `transport/`, and what they share.
 
 mod clock;
 mod deliveries;
@@ -59,15 +59,14 @@ use std::time::Duration;
 use transport::all::{Listeners, Transports};
 use transport::{LinkKey, Pauses, ToEngine, Ways};
 
-/// What may wait for the engine, of links and of clients. Readers have two buffers each, and
-/// wait.
+/// Inputs that may wait for the engine, from links and from clients. Readers have two buffers
+/// each, and wait.
 const MOST_WAITING: usize = 1024;
-/// Links that may be there besides the neighbours: they are refused by the state
-/// machine, which says why.
+/// Links that may exist beyond the neighbours: the state machine refuses them and says why.
 const SPARE_LINKS: usize = 8;
-/// A link whose neighbour takes nothing for so long is closed.
+/// A link whose neighbour does not read for so long is closed.
 const STALLED: Micros = 30 * SECOND;
-/// How long a node that stops waits for the store, and then for its links.
+/// How long a stopping node waits for the store, and then for its links.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A running node.
@@ -90,13 +89,13 @@ pub enum StartError {
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         error: io::Error,
     },
     /// The system gives no random bytes.
     #[error("the system gives no random bytes: {0}")]
     Random(getrandom::Error),
-    /// The state machine did not take what the store remembers.
+    /// The state machine rejected a record from the store.
     #[error("what the store remembers was not taken: {0}")]
     Restore(Misuse),
     /// The store could not be read.
@@ -108,8 +107,8 @@ pub enum StartError {
 }
 
 impl Node {
-    /// Starts a node: `remembered` is what its store holds, and further records
-    /// are committed to `store`. Its tasks run on `executor`.
+    /// Starts a node: `remembered` is what its store holds, and further records are committed to
+    /// `store`. Its tasks run on `executor`.
     ///
     /// # Errors
     /// Any: then nothing is left running.
@@ -214,8 +213,8 @@ impl Node {
         &self.handle
     }
 
-    /// Stops: takes nothing more in, makes durable what waits for that, sends
-    /// what is queued, and gives up after two seconds.
+    /// Stops: accepts nothing more, waits until everything pending is durable, sends what is
+    /// queued, and gives up after two seconds.
     pub async fn stop(mut self) {
         self.around.clear();
         self.transports.take_no_more();
@@ -259,7 +258,7 @@ fn mesh(settings: &Settings, key: &SecretKey) -> Result<HostMesh, StartError> {
     Ok(HostMesh::new(settings.config.clone(), *key, seed))
 }
 
-/// Tells the state machine what it must not forget, before any link is there.
+/// Gives the state machine its records, before the first link.
 fn restore<E: std::fmt::Display>(
     engine: &mut Engine,
     remembered: impl Iterator<Item = Result<Record, E>>,

@@ -12,10 +12,9 @@ pub(crate) struct OwnSend {
     pub(crate) payload: Vec<u8>,
     pub(crate) proof: Vec<u8>,
     pub(crate) unchecked: bool,
-    /// Who wants to know. What happens later than that he stops listening is
-    /// not told.
+    /// Who wants to know. Whatever happens after the receiver is dropped is not reported.
     pub(crate) progress: smol::channel::Sender<Progress>,
-    /// Until when he waits, by the node's clock; 0: not at all.
+    /// Until when the client waits, by the node's clock; 0: not at all.
     pub(crate) until: Micros,
     /// How often it was sent anew.
     pub(crate) retries: u8,
@@ -28,9 +27,9 @@ impl OwnSend {
     }
 }
 
-/// What became of a datagram of our own. There is one `Sent` or `Refused`, and
-/// after `Sent` there may be `Repeating` and `Repeated`, a few times, and at last `Delivered` or
-/// `Stopped`. A free one that is sent anew has another `Sent`, or `Refused`, after `Repeating`.
+/// What became of a datagram of our own. There is one `Sent` or `Refused`; after `Sent` there may
+/// be `Repeating` and `Repeated`, a few times, and finally `Delivered` or `Stopped`. A free one
+/// that is sent anew has another `Sent`, or `Refused`, after `Repeating`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// It is on its way.
@@ -42,30 +41,30 @@ pub enum Progress {
     },
     /// This node did not send it.
     Refused(MeshError),
-    /// A relay says that it stopped it, for a cause that may be over soon. It will be sent
-    /// again, without another payment if it is paid for.
+    /// A relay reports that it stopped the datagram, for a cause that may pass. It will be sent
+    /// again, without another payment if it is a paid one.
     Repeating {
-        /// Who says so.
+        /// The reporter.
         reporter: NodeId,
         /// Why.
         cause: Cause,
-        /// Which repeat it will be, from 1; of what is paid for at most
+        /// Which repeat it will be, from 1; a paid one has at most
         /// [`REPEATS`](blvm_mesh_core::payment::replay::REPEATS).
         repeat: u8,
     },
-    /// It is paid for and sent again: it was stopped, or nothing was heard of it.
+    /// It is a paid one and is sent again: it was stopped, or nothing was heard of it.
     Repeated {
         /// Which repeat it is, as above.
         repeat: u8,
     },
-    /// It is paid for, and its destination says that it has it.
+    /// It is a paid one, and its destination confirms that it was delivered.
     Delivered {
         /// How often it had been sent again by then.
         repeats: u8,
     },
-    /// A relay says that it stopped it.
+    /// A relay reports that it stopped it.
     Stopped {
-        /// Who says so.
+        /// The reporter.
         reporter: NodeId,
         /// Why.
         cause: Cause,

@@ -1,13 +1,13 @@
-//! The threads that the tasks run on.
+//! The threads that tasks run on.
 
 use smol::Executor;
 use smol::future::{or, yield_now};
 use std::future::Future;
 use std::sync::Arc;
 
-/// Tasks that are polled before sockets are looked at again. Left alone, busy
-/// tasks would keep the thread from its sockets, and a helper thread of the
-/// reactor would take over, at the price of switching between the two.
+/// Tasks that are polled before sockets are checked again. Otherwise busy tasks would keep the
+/// thread from its sockets, and a helper thread of the reactor would take over, at the cost of
+/// switching between the two.
 const TASKS_PER_LOOK: usize = 4;
 
 /// Runs a future on this thread, and the executor's tasks on this and

@@ -1,4 +1,4 @@
-//! What the dialers last met with, for those who ask.
+//! The latest results of the dialers, for status reports.
 
 use blvm_mesh_core::id::NodeId;
 use std::collections::HashMap;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// How long the same failure of the same neighbour is not logged again.
 const QUIET: Duration = Duration::from_secs(600);
-/// And how long another one is not.
+/// How long another failure is not.
 const OTHER: Duration = Duration::from_secs(10);
 
 /// The last failure of each configured neighbour that is not connected.
@@ -20,13 +20,13 @@ pub(crate) struct DialStatus {
 struct Failure {
     at: Instant,
     error: String,
-    /// When one was logged, and how many there were since.
+    /// When one was last logged, and how many there were since.
     logged: Option<Instant>,
     silent: u64,
 }
 
 impl DialStatus {
-    /// What the dialers and the engine tell of these neighbours, and of no others.
+    /// What the dialers and the engine report about these neighbours, and no others.
     pub(crate) fn new(configured: impl Iterator<Item = NodeId>) -> Self {
         let now = Instant::now();
         let none =
@@ -34,8 +34,8 @@ impl DialStatus {
         Self { failures: Mutex::new(configured.map(none).collect()) }
     }
 
-    /// Notes why there is no link with a configured neighbour, and logs it: the first,
-    /// another reason, and then every ten minutes.
+    /// Notes why there is no link with a configured neighbour, and logs it: the first time, for a
+    /// new reason, and then every ten minutes.
     pub(crate) fn failed(&self, peer: NodeId, address: &str, error: String) {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(failure) = failures.get_mut(&peer) else { return };

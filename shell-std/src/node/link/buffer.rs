@@ -1,27 +1,27 @@
-//! Whole packets that came in on a link, and their memory, on its way between the link's
-//! reader and the engine.
+//! Whole packets received on a link, and their memory, on its way between the link's reader and
+//! the engine.
 
 use super::memory::{Counted, Share};
 use std::sync::Arc;
 
-/// Buffers that go round between a link's reader and the engine.
+/// Buffers that circulate between a link's reader and the engine.
 pub(crate) const BUFFERS: usize = 2;
 /// Bytes of a buffer that a link has in any case.
 pub(crate) const SMALL: usize = 2 * 1024;
-/// Memory that a link keeps for the next packet that is put together.
+/// Memory that a link keeps for the next packet that comes in parts.
 pub(crate) const KEEP: usize = 128 * 1024;
 
-/// Places of packets whose memory a link has in any case, and those whose memory is kept.
+/// Packets whose positions a link has memory for in any case, and those whose memory is kept.
 const FEW_PLACES: usize = 64;
 const KEPT_PLACES: usize = 4096;
-/// Memory that an allocation takes besides.
+/// Overhead of an allocation.
 const OVERHEAD: usize = 64;
 
-/// Received bytes, the whole packets among them, and packets that were put together.
+/// Received bytes, the whole packets among them, and packets that were joined from parts.
 pub(crate) struct Buffer {
     pub(crate) bytes: Vec<u8>,
     pub(crate) packets: Packets,
-    /// What is more than every link has.
+    /// Memory beyond what every link has.
     counted: Counted,
 }
 
@@ -72,7 +72,7 @@ impl Packets {
 }
 
 impl Buffer {
-    /// A buffer of so many bytes that every link has.
+    /// A buffer of the size that every link has.
     pub(crate) fn new(len: usize, share: Arc<Share>) -> Self {
         let counted = Counted::nothing(share);
         Self { bytes: vec![0; len], packets: Packets::default(), counted }
@@ -117,7 +117,7 @@ impl Buffer {
         self.counted.set(self.memory());
     }
 
-    /// Puts a copy of one packet into it and nothing else. What a large one took is not kept
+    /// Puts a copy of one packet into it and nothing else. Memory of a large packet is not kept
     /// for a small one.
     pub(crate) fn put(&mut self, packet: &[u8]) {
         self.clear();
@@ -140,7 +140,7 @@ impl Buffer {
         }
     }
 
-    /// Forgets the packets, and gives back memory that is not worth being kept for others.
+    /// Forgets the packets, and releases memory that is not worth keeping.
     pub(crate) fn clear(&mut self) {
         let Packets { places, apart } = &mut self.packets;
         places.clear();
@@ -152,7 +152,7 @@ impl Buffer {
         self.count();
     }
 
-    /// Memory of packets that were put together, for others.
+    /// Memory of joined packets, to be reused.
     pub(crate) fn take_spare(&mut self) -> Option<Vec<u8>> {
         let spare = self.packets.places.is_empty().then(|| self.packets.apart.pop())?;
         self.count();
@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(buffer.take_spare(), some(b"second"));
         assert_eq!((share.used(), buffer.take_spare()), (0, None));
 
-        // However short packets are, what is noted of them is bounded and counted.
+        // However short packets are, the list of them is bounded and counted.
         (0..10 * KEPT_PLACES).for_each(|_| buffer.packets.push_within(0, 1));
         buffer.count();
         assert!(share.used() >= 10 * KEPT_PLACES * size_of::<Place>());

@@ -1,4 +1,4 @@
-//! What waits to be sent on one link: three queues, each with a bound of its own in bytes.
+//! What waits to be sent on one link: three queues, each with its own bound in bytes.
 //!
 //! The engine puts packets in and never waits; the link's writer takes whole
 //! frames out. Packets are copied in, so that a slow neighbour holds exactly the
@@ -12,38 +12,39 @@ use blvm_mesh_core::link::lane::LaneScheduler;
 use blvm_mesh_core::mesh::Priority;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Thousandths of a busy link's bytes that free traffic gets for certain.
+/// Share of a busy link that free traffic is guaranteed, in thousandths of the bytes.
 const FREE_SHARE: u16 = 250;
-/// Bytes of control packets that wait however little memory is left: a hello must go.
+/// Bytes of control packets that may wait however little memory is left: a hello must go out.
 const LEAST_CONTROL: usize = 2 * 1024;
-/// Bytes that a link must be able to take again before its lanes count as not full.
+/// Bytes that a link must have room for again before its lanes count as not full.
 const WORTH_TELLING: usize = 32 * 1024;
 
 /// Bounds of a queue, in bytes of packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct EgressLimits {
-    /// From here on a lane is full: the state machine sends nothing more on it.
+    /// High-water mark: from here on a lane is full, and the state machine sends nothing more on
+    /// it.
     pub(crate) high: usize,
-    /// At or below this it has room again.
+    /// Low-water mark: at or below this it has room again.
     pub(crate) low: usize,
-    /// What control packets may take, beside the lanes.
+    /// Room for control packets, beside the lanes.
     pub(crate) control: usize,
     /// Largest packet.
     pub(crate) max_packet: usize,
 }
 
-/// What [`Egress::push`] did.
+/// The result of [`Egress::push`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pushed {
     /// The packet waits.
     Queued,
     /// The packet waits, and now its lane is full.
     Full,
-    /// The packet was not taken: no room, or the link is closing.
+    /// The packet was not taken: there is no room, or the link is closing.
     Refused,
 }
 
-/// What became of a packet that [`Egress::hand_out`] gave.
+/// What became of a packet from [`Egress::hand_out`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Given {
     /// It is on its way.
@@ -54,7 +55,7 @@ pub(crate) enum Given {
     NoRoom,
 }
 
-/// Lanes that were full and have room now.
+/// Lanes that were full and have room again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct RoomAgain {
     free: bool,
@@ -95,7 +96,7 @@ struct Queues {
     splitter: Splitter,
     /// A control packet is half written on this lane.
     control_on: Option<Lane>,
-    /// Bytes of paid packets that wait for something else first, and have their room here.
+    /// Bytes of paid packets that wait for their records and have room reserved here.
     reserved: usize,
     free_full: bool,
     paid_full: bool,
@@ -142,7 +143,7 @@ impl Egress {
         q.note_full(&self.limits, &self.share, priority, Pushed::Queued)
     }
 
-    /// Keeps room for a paid packet of so many bytes that must wait for something else first.
+    /// Reserves room for a paid packet that must wait for its record first.
     pub(crate) fn reserve(&self, len: usize) -> Pushed {
         let mut q = self.lock();
         if !q.admits(&self.limits, &self.share, Priority::Paid, len) {
@@ -153,7 +154,7 @@ impl Egress {
         q.note_full(&self.limits, &self.share, Priority::Paid, Pushed::Queued)
     }
 
-    /// Puts a paid packet into its queue for which room was kept.
+    /// Puts a paid packet into its queue for which room was reserved.
     pub(crate) fn push_reserved(&self, packet: &[u8]) -> Pushed {
         let mut q = self.lock();
         q.reserved = q.reserved.saturating_sub(packet.len());
@@ -165,7 +166,7 @@ impl Egress {
         Pushed::Queued
     }
 
-    /// Gives back the room for a paid packet that will not come.
+    /// Releases the room of a paid packet that will not come.
     pub(crate) fn give_back(&self, len: usize) -> RoomAgain {
         let mut q = self.lock();
         q.reserved = q.reserved.saturating_sub(len);
@@ -173,8 +174,8 @@ impl Egress {
         q.room_again(self.limits.low, &self.share)
     }
 
-    /// Lanes that have room because others gave memory back. Memory that was kept and not
-    /// used for a while is given back too.
+    /// Lanes that have room because others released memory. Memory that was kept and not used for
+    /// a while is released too.
     pub(crate) fn look(&self) -> RoomAgain {
         let mut q = self.lock();
         if q.bytes() == 0 {
@@ -192,17 +193,17 @@ impl Egress {
 
     /// Tells the writer that something waits.
     pub(crate) fn wake(&self) {
-        // A full channel means that the writer is to wake up already.
+        // A full channel means that the writer is being woken already.
         let _ = self.wake.try_send(());
     }
 
-    /// Takes nothing more; the writer ends when everything is written.
+    /// Accepts nothing more; the writer ends when everything is written.
     pub(crate) fn finish(&self) {
         self.lock().closing = true;
         self.wake();
     }
 
-    /// Until there is something to send; `false` if there never will be.
+    /// Waits until there is something to send; `false` if there never will be.
     pub(crate) async fn ready(&self) -> bool {
         loop {
             {
@@ -274,7 +275,7 @@ impl Egress {
         q.room_again(self.limits.low, &self.share)
     }
 
-    /// Until packets were put in, or the link is to finish.
+    /// Waits until packets were put in, or the link is to finish.
     pub(crate) async fn woken(&self) {
         // Both ends of the channel are in `self`.
         let _ = self.woken.recv().await;
@@ -303,9 +304,9 @@ impl Queues {
         self.paid.bytes().saturating_add(self.reserved)
     }
 
-    /// Whether there is room for a packet of so many bytes: one largest packet over the mark
-    /// of its lane is the most. Control packets share no lane's room. A paid packet that the
-    /// state machine was let to book is taken even if memory has become scarce since.
+    /// Whether there is room for a packet of this size: a lane may exceed its mark by one largest
+    /// packet. Control packets share no lane's room. A paid packet that the state machine was
+    /// allowed to book is taken even if memory has become scarce since.
     fn admits(&self, limits: &EgressLimits, share: &Share, priority: Priority, len: usize) -> bool {
         let EgressLimits { high, control, max_packet, .. } = *limits;
         let over = high.saturating_add(max_packet);

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-/// Bytes of a chunk at least, and at most; a larger packet gets one of its own.
+/// Smallest and largest chunk, in bytes; a larger packet gets a chunk of its own.
 const SMALLEST: usize = 1024;
 const CHUNK: usize = 144 * 1024;
 /// Empty chunks that are kept for reuse.
@@ -33,7 +33,7 @@ impl Fifo {
         self.memory
     }
 
-    /// Gives back the memory that is kept for what may come.
+    /// Releases the memory that is kept for reuse.
     pub(crate) fn trim(&mut self) {
         self.memory -= self.spares.drain(..).map(|spare| spare.capacity()).sum::<usize>();
         self.spares = Vec::new();
@@ -69,8 +69,8 @@ impl Fifo {
         self.chunks.back().is_some_and(|c| c.capacity() - c.len() >= PREFIX + len)
     }
 
-    /// Bytes of a chunk that is to take a packet: as much again as waits, so that a queue of
-    /// little takes little.
+    /// Size of a chunk for the next packet: as much again as waits, so that a short queue takes
+    /// little.
     fn chunk_for(&self, len: usize) -> usize {
         self.bytes.clamp(SMALLEST, CHUNK).max(PREFIX + len)
     }
@@ -97,7 +97,7 @@ impl Fifo {
             self.at = 0;
             let Some(mut chunk) = self.chunks.pop_front() else { return };
             chunk.clear();
-            // The larger ones are kept: they are what a busy queue needs again.
+            // The larger ones are kept: a busy queue needs those again.
             let has_room = self.spares.len() < SPARES;
             if let Some(small) = self.spares.iter_mut().min_by_key(|spare| spare.capacity())
                 && (small.capacity()..=CHUNK).contains(&chunk.capacity())

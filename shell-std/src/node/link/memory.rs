@@ -1,11 +1,10 @@
-//! The memory of links: one budget of bytes for all of them, of which no link takes what the
+//! The memory of links: one budget of bytes for all of them, so that no link takes what the
 //! others need.
 //!
-//! A link may have as much as is left when it asks ("dynamic threshold", as in switches that
-//! share one memory among their ports): alone it gets half of the budget, and many greedy ones
-//! get the same little part each, with one such part left over. A quarter is kept for the
-//! links with this node's own neighbours. Before its hello a link has a few KiB, which are not
-//! counted.
+//! A link may have as much as is left when it asks ("dynamic threshold", as in switches whose
+//! ports share a memory): alone it gets half of the budget, and many greedy ones get equal small
+//! parts, with one such part left over. A quarter is reserved for the links with this node's own
+//! neighbours. Before its hello a link has a few KiB, which are not counted.
 
 use blvm_mesh_core::time::Micros;
 use std::sync::Arc;
@@ -38,7 +37,7 @@ impl Budget {
         self.most.load(Ordering::Relaxed)
     }
 
-    /// Bytes too many in use for links that make no progress to stay.
+    /// Bytes in use beyond which links without progress are closed.
     pub(crate) fn scarce(&self) -> usize {
         self.used().saturating_sub(self.bytes / 2)
     }
@@ -49,8 +48,8 @@ impl Budget {
     }
 }
 
-/// A link's part of the budget, and what shows that it makes progress. All that a link has
-/// goes back when the last that works for it is done.
+/// A link's part of the budget, and its progress. Everything that a link has is released when the
+/// last task that serves it is done.
 #[derive(Debug)]
 pub(crate) struct Share {
     budget: Arc<Budget>,
@@ -63,7 +62,7 @@ pub(crate) struct Share {
     /// Events on their way to the engine that prove the neighbour alive.
     pending: AtomicUsize,
     partial: AtomicBool,
-    /// When a packet that is not complete must be; `Micros::MAX`: there is none.
+    /// When an incomplete packet must be complete; `Micros::MAX`: there is none.
     unfinished: AtomicU64,
 }
 
@@ -98,19 +97,19 @@ impl Share {
         bytes == 0 || self.used().saturating_add(bytes) <= left
     }
 
-    /// Whether the link has no more than it may have.
+    /// Whether the link is within its limit.
     pub(crate) fn is_within(&self) -> bool {
         self.used() <= self.budget.part(self.own).saturating_sub(self.budget.used())
     }
 
-    /// Takes bytes, whether it may have them or not.
+    /// Takes bytes, even beyond the limit.
     pub(crate) fn take(&self, bytes: usize) {
         self.used.fetch_add(bytes, Ordering::Relaxed);
         let used = self.budget.used.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         self.budget.most.fetch_max(used, Ordering::Relaxed);
     }
 
-    /// Gives bytes back that were taken.
+    /// Releases bytes.
     pub(crate) fn give(&self, bytes: usize) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
         self.budget.used.fetch_sub(bytes, Ordering::Relaxed);
@@ -164,7 +163,7 @@ impl Share {
         self.is_partial() || self.unfinished.load(Ordering::Relaxed) != Micros::MAX
     }
 
-    /// Whether the time of a packet that is not complete is over.
+    /// Whether an incomplete packet is past its deadline.
     pub(crate) fn is_overdue(&self, now: Micros) -> bool {
         self.unfinished.load(Ordering::Relaxed) <= now
     }
@@ -209,8 +208,8 @@ impl Counted {
         Self { share, bytes: 0 }
     }
 
-    /// Counts so many bytes from now on, if the link may have them. Two that ask at once may
-    /// both get what is left once.
+    /// Counts so many bytes from now on, if the link may have them. Two that ask at the same time
+    /// may both get what is left once.
     pub(crate) fn try_set(&mut self, bytes: usize) -> bool {
         let may = self.share.may_take(bytes.saturating_sub(self.bytes));
         if may {

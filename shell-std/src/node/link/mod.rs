@@ -1,5 +1,5 @@
-//! What every link has, whatever carries it: its queues, its part of the memory, and the
-//! buffers that hold what it received.
+//! What every link has, whatever its transport: its queues, its part of the memory, and the
+//! buffers for what it received.
 
 pub(crate) mod buffer;
 pub(crate) mod egress;

@@ -1,4 +1,4 @@
-//! Questions and orders to a running node.
+//! Requests to a running node.
 
 use super::super::clock::Clock;
 use super::super::deliveries::Deliveries;
@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 #[error("the node is stopping")]
 pub struct Gone;
 
-/// Asks and orders; cheap to clone. Every answer comes from the task that owns the
+/// Sends requests to the node; cheap to clone. Every answer comes from the task that owns the
 /// state machine, between two packets.
 #[derive(Clone)]
 pub struct NodeHandle {
@@ -39,24 +39,24 @@ pub struct NodeHandle {
     pub(in crate::node) clock: Clock,
 }
 
-/// What may be told of one datagram before it is listened to.
+/// News of one datagram that may queue up before it is read.
 const REPORTS: usize = 4 + 2 * REPEATS as usize;
 
-/// What became of a datagram, as far as it was waited for.
+/// What became of a datagram while it was waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fate {
-    /// Sent or refused by this node; if it was sent anew, the last time.
+    /// Sent or refused by this node; for one that was sent anew, the last time.
     pub first: Progress,
-    /// Whether its destination says that it has it, which is only said of what is paid for.
+    /// Whether its destination confirmed it, which happens only for paid ones.
     pub delivered: bool,
     /// A relay's report that it was stopped for good, if one came in time.
     pub stopped: Option<Progress>,
-    /// Whether it was waited for as long as a report can take, and the neighbour that took
-    /// the datagram has answered since. Without a report nobody has refused it then.
+    /// Whether the wait lasted as long as a report can take, and the neighbour that took the
+    /// datagram has answered since. If there is no report then, nobody has refused it.
     pub settled: bool,
     /// How often it was sent again.
     pub repeats: u8,
-    /// The last report in time for which it is sent again, if there was one.
+    /// The last report, in time, for which it is sent again, if there was one.
     pub repeating: Option<Progress>,
 }
 
@@ -70,14 +70,14 @@ impl Fate {
 /// What the sender of a datagram hears.
 enum Heard {
     Report(Progress),
-    /// Nobody reports any more.
+    /// There will be no more news.
     Nobody,
     /// No report can come any more; whether the neighbour has answered.
     Calm(bool),
     Late,
 }
 
-/// Pause between looks at a link.
+/// Interval at which a link is checked.
 const LOOK: Duration = Duration::from_millis(10);
 
 impl NodeHandle {
@@ -91,12 +91,12 @@ impl NodeHandle {
         self.public_key
     }
 
-    /// Where the node listens, with the port that it really got.
+    /// Where the node listens, with the actual port.
     pub fn listen_addr(&self) -> Option<SocketAddr> {
         self.listen_addr
     }
 
-    /// What the node was told at its start.
+    /// The settings that the node started with.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
@@ -111,15 +111,16 @@ impl NodeHandle {
         &self.deliveries
     }
 
-    /// Sends a datagram; waits until it is on its way or refused, and then for what becomes of
-    /// it, up to `wait`.
+    /// Sends a datagram; waits until it is on its way or refused, and then for news of it, up to
+    /// `wait`.
     ///
-    /// Of what is paid for the destination's receipt or a relay's report ends the wait. Of what
-    /// is free a report does, or that none came in the time that it can take: that is
+    /// For a paid one, the destination's receipt or a relay's report ends the wait. For a free
+    /// one, a report does, or that none came in the time that it can take: that is
     /// [`hop_round_trip`](blvm_mesh_core::config::Timing::hop_round_trip) for each link, from
     /// when the first link has taken it, and until the neighbour has answered, which it does
     /// within its keep-alive; over a serial line at least the neighbour's keep-alive. A free
-    /// datagram that was stopped because a hop took no more free traffic is sent anew meanwhile.
+    /// datagram that was stopped because a hop accepted no more free traffic is meanwhile sent
+    /// anew.
     ///
     /// # Errors
     /// [`Gone`].
@@ -143,7 +144,7 @@ impl NodeHandle {
             return Ok(fate);
         }
         let trip = Duration::from_micros(self.settings.config.timing.hop_round_trip);
-        // Each node writes down first what is paid for.
+        // Each node first writes down what is paid for.
         let factor = if paid { 2 } else { 1 };
         let settling = |hops: u8| {
             let span = if covenant { wait } else { trip * (u32::from(hops) + 1) * factor };
@@ -187,7 +188,7 @@ impl NodeHandle {
                     fate.settled = false;
                     return Ok(fate);
                 }
-                // What a relay stopped this node itself cannot send again.
+                // What a relay stopped for a passing cause, this node cannot send again itself.
                 Heard::Report(Progress::Refused(_)) => {
                     if let Some(Progress::Repeating { reporter, cause, repeat }) = fate.repeating {
                         let repeats = repeat.saturating_sub(1);
@@ -211,9 +212,9 @@ impl NodeHandle {
         }
     }
 
-    /// Waits until the link towards a node has taken what is queued on it now, its neighbour
-    /// was heard after that, and `span` has passed. `None` if the link ends before, or the
-    /// neighbour need not answer.
+    /// Waits until the link towards a node has taken what is queued on it now, its neighbour was
+    /// heard after that, and `span` has passed. `None` if the link ends before, or the neighbour
+    /// need not answer.
     async fn settle(&self, destination: NodeId, span: Duration) -> Option<()> {
         let link = self.ask(|who| Command::LinkTowards(destination, who)).await.ok()??;
         let look = || async move { self.ask(|who| Command::Sight(link, who)).await.ok().flatten() };
@@ -225,17 +226,18 @@ impl NodeHandle {
             sight = look().await?;
         }
         let (handed, since) = (sight.now, Instant::now());
-        // Who has just sent something need not answer: that much before is soon enough.
+        // A neighbour that has just sent something need not answer: being heard that much earlier
+        // counts.
         let heard = |sight: &Sight| sight.heard.saturating_add(sight.keepalive / 2) >= handed;
         while since.elapsed() < span || (sight.keepalive > 0 && !heard(&sight)) {
             smol::Timer::after(LOOK).await;
             sight = look().await?;
         }
-        // From one that never answers nothing can be learnt.
+        // Nothing can be learnt from one that never answers.
         (sight.keepalive > 0).then_some(())
     }
 
-    /// Looks for a route, even where one is known.
+    /// Searches for a route, even if one is known.
     ///
     /// # Errors
     /// [`Gone`].
@@ -243,8 +245,8 @@ impl NodeHandle {
         self.find(destination, false).await
     }
 
-    /// The same, and asks all nodes on the route which payments they accept: whoever tells it
-    /// afterwards is [`HostMesh::accepted`](blvm_mesh_core::mesh::Mesh::accepted).
+    /// The same, and asks all nodes on the route which payments they accept:
+    /// [`HostMesh::accepted`](blvm_mesh_core::mesh::Mesh::accepted) then tells.
     ///
     /// # Errors
     /// [`Gone`].
@@ -282,9 +284,9 @@ impl NodeHandle {
         self.ask(|done| Command::BenchSink(on, done)).await
     }
 
-    /// Measures the way to another node, whose sink must be on, for so long.
-    /// `window` is how many bytes may be on the way; 0: one packet at a time.
-    /// `None` while another trial is under way.
+    /// Measures throughput to another node, whose sink must be on, for so long. `window` is how
+    /// many bytes may be in flight; 0: one packet at a time. `None` while another trial is
+    /// running.
     ///
     /// # Errors
     /// [`Gone`].
@@ -299,7 +301,7 @@ impl NodeHandle {
         let duration = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let plan = Plan { destination, protocol, size, duration, window };
         let mut trial = [0; 8];
-        // Without random bytes trials merely are not told apart as well.
+        // Without random bytes, trials are merely harder to tell apart.
         let _ = getrandom::fill(&mut trial);
         let trial = u64::from_le_bytes(trial);
         let Some(figures) = self.ask(|who| Command::Bench(plan, trial, who)).await? else {
@@ -308,7 +310,7 @@ impl NodeHandle {
         figures.recv().await.map(Some).map_err(|_| Gone)
     }
 
-    /// Gives the engine a command that has an answer, and waits for that.
+    /// Gives the engine a command that has an answer, and waits for it.
     pub(in crate::node) async fn ask<T>(
         &self,
         command: impl FnOnce(smol::channel::Sender<T>) -> Command,

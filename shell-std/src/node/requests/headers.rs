@@ -1,4 +1,4 @@
-//! Block headers that the operator gives.
+//! Block headers given by the operator.
 
 use super::super::engine::Command;
 use super::Service;

@@ -1,4 +1,4 @@
-//! Answers to what is asked over the socket.
+//! Answers to requests over the socket.
 
 pub(super) mod handle;
 mod headers;
@@ -54,8 +54,8 @@ impl From<Gone> for RpcError {
 }
 
 impl Service {
-    /// Answers for `node`. With an `issuer`, `meshrequesthopinvoice` gives out
-    /// invoices that count as paid.
+    /// Answers for `node`. With an `issuer`, `meshrequesthopinvoice` issues invoices that count
+    /// as paid.
     pub fn new(
         node: NodeHandle,
         ledgers: Arc<dyn Ledgers>,
@@ -139,7 +139,7 @@ impl Service {
         route.map(|route| FoundRoute { route, took_us }).ok_or(RpcError::no_route(destination))
     }
 
-    /// A quote needs a route: looks for one where none is known.
+    /// A quote needs a route: searches for one if none is known.
     async fn ensure_route(&self, destination: NodeId) -> Result<(), RpcError> {
         if self.route(destination).await?.is_some() || self.node.find_route(destination).await? {
             return Ok(());

@@ -23,9 +23,9 @@ const EXPIRY: u64 = 3600;
 /// (BOLT 11, QR codes), and most are a twentieth of that.
 const MOST_PROOF: usize = 8192;
 
-/// Bytes of a packed Lightning proof, ordinarily.
+/// Typical size of a packed Lightning proof, in bytes.
 const USUAL_PROOF: usize = 200;
-/// Least that is mined and relayed, in satoshi per 1,000 virtual bytes.
+/// Lowest fee rate that is mined and relayed, in satoshi per 1,000 virtual bytes.
 const FEE_RATE: u64 = 1_000;
 
 impl Service {
@@ -134,8 +134,8 @@ impl Service {
         })
     }
 
-    /// The proof as a packet carries it. With `unchecked` what is wrong with it is for the
-    /// nodes on the route to say.
+    /// The proof as a packet carries it. With `unchecked`, errors in it are left to the nodes on
+    /// the route.
     pub(super) async fn encode_proof(
         &self,
         destination: NodeId,
@@ -164,8 +164,8 @@ impl Service {
                     let text = self.quoted.explain(&proof.invoice, destination, bytes, &hops);
                     return Err(RpcError::refused(text));
                 }
-                // One that commits to something else can be sent as well; it is
-                // refused where it is checked.
+                // A proof that commits to something else can be sent as well; it is refused where
+                // it is checked.
                 let packed = match packed {
                     Err(PackError::OtherTerms | PackError::PreimageMismatch) => {
                         packed::pack_whole(&proof.invoice, &proof.preimage, hint, room)
@@ -182,7 +182,7 @@ impl Service {
         Ok(out)
     }
 
-    /// Hash of the terms of sending so much by the route known now.
+    /// Hash of the terms for sending so much by the route known now.
     async fn terms_hash(
         &self,
         destination: NodeId,
@@ -197,8 +197,8 @@ impl Service {
         }))
     }
 
-    /// Looks for a route and for what it accepts, where either is not known. A route of which
-    /// no answer came stays one.
+    /// Searches for a route and for what it accepts, if either is not known. A route that gave no
+    /// answer is still a route.
     async fn ensure_accepted(&self, destination: NodeId) -> Result<(), RpcError> {
         let known = self.node.ask(|who| Command::Accepts(destination, who)).await?;
         if known.is_some()
@@ -211,12 +211,12 @@ impl Service {
     }
 }
 
-/// Most bytes of payload on a route of so many hops beside a Lightning proof.
+/// Largest payload on a route of so many hops beside a Lightning proof, in bytes.
 fn most_bytes(hops: usize, min_packet: u32) -> u64 {
     u64::from(min_packet).saturating_sub(head_len(hops, USUAL_PROOF) as u64)
 }
 
-/// Whose signature it is: the key in the invoice's signature.
+/// Who signed it: the key recovered from the invoice's signature.
 fn issuer_hint(invoice: &str) -> Result<IssuerHint, RpcError> {
     let wrong = |e: &dyn std::fmt::Display| RpcError::refused(format!("the invoice: {e}"));
     let invoice = Invoice::from_text(invoice).map_err(|e| wrong(&e))?;

@@ -1,11 +1,11 @@
-//! The quotes that were given, to tell what is wrong with a payment for another one.
+//! Quotes that were given, to explain what is wrong with a payment made for another one.
 
 use blvm_mesh_core::id::{HopId, NodeId};
 use blvm_mesh_core::payment::bolt11::Invoice;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Quotes that are remembered; the oldest go.
+/// Quotes that are remembered; the oldest are evicted.
 const MOST: usize = 256;
 
 /// Quotes given since the start.
@@ -35,7 +35,7 @@ impl Quoted {
         all.push_back(terms);
     }
 
-    /// What differs between what an invoice is for and what is to be sent.
+    /// How the terms of an invoice differ from what is to be sent.
     pub(super) fn explain(
         &self,
         invoice: &str,

@@ -1,4 +1,4 @@
-//! What the node knows of itself, its neighbours and its routes.
+//! What the node reports about itself, its neighbours and its routes.
 
 use super::super::engine::Command;
 use super::Service;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 #[cfg(test)]
 pub(crate) use super::tcp::shake_hands;
 
-/// What listens already, so that a node that cannot does not start.
+/// Listeners opened early, so that a node that cannot listen does not start.
 #[derive(Default)]
 pub(crate) struct Listeners {
     tcp: Option<Async<TcpListener>>,
@@ -29,7 +29,7 @@ impl Listeners {
         Ok(Self { tcp: settings.listen_addr.map(bind).transpose()? })
     }
 
-    /// Where it is listened, with the port that was really got.
+    /// Where it listens, with the actual port.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         self.tcp.as_ref().and_then(|listener| listener.get_ref().local_addr().ok())
     }
@@ -44,7 +44,7 @@ pub(crate) struct Transports {
 }
 
 impl Transports {
-    /// Starts all; what they tell is in the status.
+    /// Starts all; what they report is in the status.
     pub(crate) fn start(
         listeners: Listeners,
         settings: &Settings,
@@ -55,13 +55,13 @@ impl Transports {
         (Self { newcomers, _lines: lines }, TransportStatus { half_open, lines: status.into() })
     }
 
-    /// Makes no new links. Those that are there stay.
+    /// Makes no new links. Existing ones stay.
     pub(crate) fn take_no_more(&mut self) {
         self.newcomers.clear();
     }
 }
 
-/// How the transports are, for those who ask; cheap to clone.
+/// The state of the transports, for status reports; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct TransportStatus {
     half_open: Arc<HalfOpen>,

@@ -9,7 +9,7 @@ use smol::future::or;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 
-/// Packets that are on their way.
+/// Packets that may be in flight.
 const ON_THE_WAY: usize = 64;
 
 /// What joins two nodes; dropping it cuts them.
@@ -106,7 +106,7 @@ impl End {
     }
 }
 
-/// Offers a link with somebody who sends nothing but this; tells if it was too long.
+/// Offers a link with somebody who sends nothing but this; tells whether it was too long.
 pub(crate) async fn is_too_long(ways: &Ways, remote: PublicKey, packet: &[u8]) -> bool {
     let offered = ways.engine.offer(neighbour(remote, true, 1 << 20)).await;
     let Ok(Some(mut accepted)) = offered else { return false };

@@ -1,4 +1,4 @@
-//! What carries links: the seam between the engine and the ways to a neighbour.
+//! Transports: the seam between the engine and what carries links.
 //!
 //! ```text
 //! carrier                                              engine
@@ -8,9 +8,9 @@
 //! what is to be sent        <-- Outlet: queues --      is told of room
 //! ```
 //!
-//! A carrier is a file or folder here. It authenticates neighbours, and moves packets
-//! between its wire and the ends that the engine gives it. [`all`] starts them all. Nothing
-//! outside of this folder knows which of them there are.
+//! A carrier is a file or folder here. It authenticates neighbours, and moves packets between its
+//! wire and the ends that the engine gives it. [`all`] starts them all. Nothing outside this
+//! folder knows which there are.
 
 pub(crate) mod all;
 mod backoff;
@@ -38,7 +38,7 @@ use smol::channel::{Receiver, Sender};
 use std::convert::Infallible;
 use std::sync::Arc;
 
-/// What carriers need of the node; cheap to clone.
+/// What carriers need from the node; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Ways {
     pub(crate) engine: ToEngine,
@@ -46,23 +46,23 @@ pub(crate) struct Ways {
     pub(crate) clock: Clock,
     /// Who has a link: nobody else is dialled.
     pub(crate) presence: Arc<Presence>,
-    /// Where it is noted why there is no link.
+    /// Records why there is no link.
     pub(crate) dials: Arc<DialStatus>,
     pub(crate) pauses: Pauses,
     pub(crate) executor: Arc<Executor<'static>>,
 }
 
-/// Longest packet before the hello was taken, in bytes: a hello is shorter.
+/// Longest packet before the hello was accepted, in bytes: a hello is shorter.
 const LONGEST_HELLO: usize = 1024;
 
-/// Who has proven his key, and what leads to him.
+/// A neighbour that has proven its key, and how it is reached.
 pub(crate) struct Neighbour {
     pub(crate) public_key: PublicKey,
-    /// What leads to him, for those who ask.
+    /// The address to show.
     pub(crate) address: String,
     /// Whether this node dialled.
     pub(crate) dialed: bool,
-    /// What the way he came says of him, whoever he is.
+    /// Whether its address marks it as an own neighbour or a stranger.
     pub(crate) standing: Standing,
     pub(crate) limits: Limits,
 }
@@ -72,10 +72,10 @@ pub(crate) struct Neighbour {
 pub(crate) struct Limits {
     /// Bounds of its queues.
     pub(crate) egress: EgressLimits,
-    /// Longest silence before its neighbour is greeted, in microseconds, where answers take
-    /// longer than the node's configuration has it; 0: none.
+    /// Keep-alive of this link, in microseconds, if answers take longer than the node's
+    /// configuration says; 0: none.
     pub(crate) keepalive: Option<Micros>,
-    /// Whether the carrier finds out by itself that nobody takes what is sent.
+    /// Whether the carrier itself notices that the neighbour is not reading.
     pub(crate) is_watched: bool,
 }
 
@@ -86,7 +86,7 @@ impl Limits {
     }
 }
 
-/// What the engine is told of links.
+/// What carriers tell the engine.
 pub(crate) enum LinkEvent {
     /// Here is a neighbour.
     Offered(Box<Offer>),
@@ -104,7 +104,7 @@ pub(crate) enum LinkEvent {
     Measured { link: LinkId, quality: u16 },
 }
 
-/// Whole packets that came in on a link at once.
+/// Whole packets that came in on a link together.
 pub(crate) struct Batch {
     pub(crate) link: LinkId,
     pub(crate) buffer: Buffer,
@@ -114,14 +114,14 @@ pub(crate) struct Batch {
 #[derive(Debug)]
 pub(crate) struct Stopped;
 
-/// The way to the engine, for those who carry links; cheap to clone.
+/// The carriers' way to the engine; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct ToEngine {
     events: Sender<LinkEvent>,
 }
 
 impl ToEngine {
-    /// The way, and where the engine takes what comes on it: at most so many that wait.
+    /// The sending end, and where the engine receives: at most so many events wait.
     pub(crate) fn new(most: usize) -> (Self, Receiver<LinkEvent>) {
         let (events, told) = smol::channel::bounded(most);
         (Self { events }, told)
@@ -144,7 +144,7 @@ impl ToEngine {
     }
 }
 
-/// A link that the engine may take; dropping it declines.
+/// A link that the engine may accept; dropping it declines.
 pub(crate) struct Offer {
     pub(crate) neighbour: Neighbour,
     accepted: Sender<Accepted>,
@@ -152,7 +152,7 @@ pub(crate) struct Offer {
 }
 
 impl Offer {
-    /// Takes the link under this number; `None` if the carrier is gone.
+    /// Accepts the link under this number; `None` if the carrier is gone.
     pub(crate) fn accept(
         self,
         link: LinkId,
@@ -174,7 +174,7 @@ impl Offer {
     }
 }
 
-/// What the engine has of the carrier of an open link; dropping it ends the link.
+/// The engine's end of an open link; dropping it ends the link.
 pub(crate) struct Carriage {
     returned: Sender<Buffer>,
     sent: Receiver<Infallible>,
@@ -182,7 +182,7 @@ pub(crate) struct Carriage {
 }
 
 impl Carriage {
-    /// Gives back what packets were handed over in.
+    /// Gives a buffer back in which packets were handed over.
     pub(crate) fn give_back(&self, buffer: Buffer) {
         // There are never more buffers than places.
         let _ = self.returned.try_send(buffer);
@@ -190,7 +190,7 @@ impl Carriage {
 
     /// Waits until everything is sent that was in the queues when they were told to finish.
     pub(crate) async fn all_sent(self) {
-        // Nothing comes: this ends when the carrier has no more to send.
+        // Nothing is received: this ends when the carrier has no more to send.
         let _ = self.sent.recv().await;
     }
 }
@@ -202,17 +202,17 @@ pub(crate) struct Accepted {
     ended: Ended,
 }
 
-/// Tells when the engine has closed a link: its carrier ends then.
+/// Tells when the engine has closed a link; its carrier then ends.
 struct Ended(Receiver<Infallible>);
 
 impl Ended {
     async fn wait(&self) {
-        // Nothing comes: this ends when the engine drops the link.
+        // Nothing is received: this ends when the engine drops the link.
         let _ = self.0.recv().await;
     }
 }
 
-/// What is told of one link.
+/// What a carrier tells about one link.
 #[derive(Clone)]
 struct LinkReport {
     link: LinkId,
@@ -254,38 +254,37 @@ impl LinkReport {
     }
 }
 
-/// Where packets go in that came on a link: whole ones, and before the hello was taken one at
-/// a time, each of which waits for the engine.
+/// Where a carrier puts received packets: whole ones, and before the hello was accepted one at a
+/// time, each of which waits for the engine.
 struct Inlet {
     report: LinkReport,
     share: Arc<Share>,
     max_packet: usize,
     buffers: Receiver<Buffer>,
-    /// Buffers that there are.
+    /// How many buffers there are.
     made: usize,
 }
 
-/// Why a packet was not taken.
+/// Why a packet was not accepted.
 enum NotTaken {
     /// The engine has closed the link, or has ended.
     Closed,
-    /// It is longer than is taken now.
+    /// It is longer than is accepted now.
     TooLong(FragmentError),
 }
 
 impl Inlet {
-    /// Whether the hello was taken. Until then packets go by [`put`](Self::put).
+    /// Whether the hello was accepted. Until then packets go through [`put`](Self::put).
     fn is_up(&self) -> bool {
         self.share.is_up()
     }
 
-    /// Longest packet that is taken now, in bytes.
+    /// Longest packet that is accepted now, in bytes.
     fn longest_packet(&self) -> usize {
         if self.is_up() { self.max_packet } else { LONGEST_HELLO }
     }
 
-    /// A buffer to be filled. While all are with the engine it is behind, and so the
-    /// neighbour waits.
+    /// An empty buffer. While all are with the engine, it is behind, and the neighbour must wait.
     async fn buffer(&mut self, len: usize) -> Result<Buffer, Stopped> {
         match self.buffers.try_recv() {
             Ok(buffer) => Ok(buffer),
@@ -297,7 +296,7 @@ impl Inlet {
         }
     }
 
-    /// Gives up the buffer that the engine has given back, if there is one.
+    /// Drops the buffer that the engine has given back, if there is one.
     fn forget_spare(&mut self) {
         self.made -= self.buffers.try_recv().map_or(0, |_| 1);
     }
@@ -309,8 +308,8 @@ impl Inlet {
         self.report.heard(LinkEvent::Batch(batch)).await
     }
 
-    /// Hands a copy of one packet over. Before the hello was taken it waits for the engine,
-    /// as that may be the hello.
+    /// Hands a copy of one packet over. Before the hello was accepted it waits for the engine, as
+    /// this may be the hello.
     async fn put(&mut self, packet: &[u8]) -> Result<(), NotTaken> {
         let (is_up, max) = (self.is_up(), self.longest_packet());
         if packet.len() > max {
@@ -333,11 +332,12 @@ impl From<Stopped> for NotTaken {
     }
 }
 
-/// Where packets come out that are to be sent on a link.
+/// Where a carrier takes the packets to be sent on a link.
 struct Outlet {
     report: LinkReport,
     egress: Arc<Egress>,
     share: Arc<Share>,
-    /// To be dropped or closed when all is sent that was there when the link was told to finish.
+    /// Dropped or closed when everything is sent that was queued when the link was told to
+    /// finish.
     all_sent: Sender<Infallible>,
 }

@@ -1,4 +1,4 @@
-//! One open line: moves bytes, frames and packets until it breaks off.
+//! One open line: moves bytes, frames and packets until the line fails.
 
 use super::super::backoff::Backoff;
 use super::super::{Accepted, Limits, Neighbour, NotTaken, Stopped};
@@ -26,13 +26,13 @@ use std::time::Duration;
 
 /// Memory that a lane keeps for the next packet.
 const KEEP: usize = 4 * 1024;
-/// Bytes that are read from the line at once.
+/// Bytes read from the line at once.
 const READ: usize = 4 * 1024;
-/// So much ahead of the line its device is given bytes: timers are not exact.
+/// How far ahead of the line its device is given bytes: timers are not exact.
 const AHEAD: Micros = 5 * MILLISECOND;
-/// How often the engine is told that the neighbour is there.
+/// How often the engine is told that the neighbour is alive.
 const SIGN: Micros = 500 * MILLISECOND;
-/// How often it is said that nobody answers.
+/// How often it is logged that nobody answers.
 const NO_ANSWER: Micros = 10 * SECOND;
 
 /// The task's state while the line is open.
@@ -45,16 +45,16 @@ pub(super) struct Driver<'l> {
     ignored: u64,
     /// Room for a frame.
     frame: Vec<u8>,
-    /// A frame as it goes on the line, and how much of it has gone.
+    /// A frame as it goes on the line, and how much of it is written.
     out: Vec<u8>,
     written: usize,
     /// When the line will have carried what was written.
     free_at: Micros,
     open: Option<Open>,
     backoff: Backoff,
-    /// When it is to be said that nobody answers.
+    /// When to log that nobody answers.
     complain_at: Micros,
-    /// Why nobody answers, if what came in shows it.
+    /// Why nobody answers, if received bytes show it.
     hint: Option<String>,
 }
 
@@ -64,7 +64,7 @@ struct Open {
     since: Micros,
     /// Something was queued on it: the hello.
     spoke: bool,
-    /// The neighbour has the hello: before that it takes nothing else.
+    /// The neighbour has the hello: before that it accepts nothing else.
     greeted: bool,
     quality: LinkQuality,
     /// When the engine is next told that the neighbour is there.
@@ -106,7 +106,7 @@ impl<'l> Driver<'l> {
         }
     }
 
-    /// Runs until the line breaks off; tells why. A link that is open then is reported.
+    /// Runs until the line fails; returns why. An open link is reported.
     pub(super) async fn run(mut self) -> PortError {
         let mut buffer = vec![0; READ];
         let error = loop {
@@ -123,14 +123,14 @@ impl<'l> Driver<'l> {
     async fn turn(&mut self, buffer: &mut [u8]) -> Result<(), PortError> {
         self.feed().await?;
         let deadline = self.transmit();
-        // What has timed out may have ended the link.
+        // A timeout may have ended the link.
         self.deliver().await?;
         self.measure().await;
         self.tell();
         match self.wait(buffer, deadline).await? {
             Woken::Read(len) => {
                 self.receive(buffer.get(..len).unwrap_or_default()).await?;
-                // However much comes in, others get their turn.
+                // However much comes in, other tasks get their turn.
                 yield_now().await;
             }
             Woken::Written(len) => self.written += len,
@@ -145,11 +145,11 @@ impl<'l> Driver<'l> {
         Ok(())
     }
 
-    /// Tells the engine how good the line is, where that has changed.
+    /// Tells the engine the quality of the line, if it has changed.
     async fn measure(&mut self) {
         let Some(open) = &mut self.open else { return };
         let Some(quality) = open.quality.update(self.link.sent()) else { return };
-        // A node that stops does not want to know, but its last words are still sent.
+        // A stopping node does not want to know, but its last packets are still sent.
         let _ = open.ends.outlet.report.measured(quality).await;
     }
 
@@ -177,7 +177,7 @@ impl<'l> Driver<'l> {
             };
             or(closed, packets).await
         };
-        // None of them may keep the others from their turn.
+        // None of these may keep the others from their turn.
         race(race(engine, write), race(time, read)).await
     }
 
@@ -198,16 +198,16 @@ impl<'l> Driver<'l> {
         Ok(())
     }
 
-    /// The neighbour has sent a frame: acknowledgements too show that it is there, while a
-    /// packet takes long. They are owed nothing, or they would never end.
+    /// The neighbour has sent a frame. Even an acknowledgement shows that it is alive while a
+    /// packet takes long. Acknowledgements are owed no answer, or there would be no end to them.
     async fn alive(&mut self, now: Micros) {
         let Some(open) = self.open.as_mut().filter(|open| now >= open.alive_at) else { return };
         open.alive_at = now.saturating_add(SIGN);
-        // A node that stops does not want to know, but its last words are still sent.
+        // A stopping node does not want to know, but its last packets are still sent.
         let _ = open.ends.outlet.report.alive(false).await;
     }
 
-    /// Keeps what explains why no link comes about.
+    /// Keeps what explains why no link comes up.
     fn note(&mut self, ignored: Ignored) {
         tracing::trace!(line = %self.line.line, "ignored a frame: {ignored}");
         match ignored {
@@ -241,7 +241,7 @@ impl<'l> Driver<'l> {
         }
     }
 
-    /// The neighbour does what it must not: the link ends.
+    /// The neighbour broke the protocol: the link ends.
     async fn give_up(&mut self, error: FragmentError) -> Result<(), PortError> {
         self.link.close();
         let Some(open) = self.open.take() else { return Ok(()) };
@@ -256,7 +256,7 @@ impl<'l> Driver<'l> {
                 let Some(open) = self.open.take() else { return Ok(()) };
                 open.ends.outlet.report.down(reason.to_string()).await?;
                 match self.link.neighbour() {
-                    // The neighbour began anew: that link comes up next.
+                    // The neighbour started a new session: that link comes up next.
                     Some(_) => Ok(()),
                     None => self.after(&open).await,
                 }
@@ -301,7 +301,7 @@ impl<'l> Driver<'l> {
         }
     }
 
-    /// A link has ended: who dials waits before he does so again.
+    /// A link has ended: the dialling side waits before it dials again.
     async fn after(&mut self, open: &Open) -> Result<(), PortError> {
         let lasted = self.line.ways.clock.now().saturating_sub(open.since);
         self.rest(Duration::from_micros(lasted)).await
@@ -309,7 +309,7 @@ impl<'l> Driver<'l> {
 
     async fn rest(&mut self, lasted: Duration) -> Result<(), PortError> {
         self.line.status.linked(false);
-        // What the link has to say of this is known here.
+        // The link's own reason is known here.
         while self.link.poll_event().is_some() {}
         if self.line.remote.is_some() {
             let pause = self.backoff.after(Some(lasted));
@@ -398,7 +398,7 @@ impl<'l> Driver<'l> {
         self.link.poll_timeout().unwrap_or(Micros::MAX).max(now.saturating_add(MILLISECOND))
     }
 
-    /// Notes what was counted, and now and then that nobody answers.
+    /// Records the counters, and now and then that nobody answers.
     fn tell(&mut self) {
         let (sent, damaged, ignored) = (self.link.sent(), self.deframer.damaged(), self.ignored);
         self.line.status.counted(Counts { sent, damaged, ignored }, self.link.round_trip());

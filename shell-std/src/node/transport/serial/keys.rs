@@ -1,4 +1,4 @@
-//! This node's keys, as the handshakes of a line ask for them.
+//! This node's keys, as handshakes on a line need them.
 
 use super::super::LinkKey;
 use blvm_mesh_core::link::datagram::Keys;
@@ -16,8 +16,8 @@ impl Keys for LineKeys {
 
     fn ephemeral(&mut self) -> Keypair {
         loop {
-            // The system gave random bytes when the node started. Without them there is
-            // nothing better than to wait: any other key would give the link away.
+            // The system had random bytes when the node started. Without them it is best to wait:
+            // any other key would expose the link.
             if let Ok(pair) = self.0.ephemeral() {
                 return pair;
             }

@@ -1,5 +1,4 @@
-//! What a serial line can bear: its limits follow from its speed, so that nobody has to
-//! choose them.
+//! Limits of a serial line: they follow from its speed, so that nobody has to choose them.
 
 use crate::address::SerialLine;
 use crate::node::link::egress::EgressLimits;
@@ -9,17 +8,17 @@ use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 
 /// Bits on a line for a byte: a start bit, eight of data, a stop bit.
 const BITS_PER_BYTE: u64 = 10;
-/// A line over TCP is taken to be as fast: 1 Mbit/s, in bytes per second.
+/// The assumed speed of a line over TCP: 1 Mbit/s, in bytes per second.
 const TCP_RATE: u64 = 100_000;
 /// How long the largest packet may take on the line.
 const LONGEST_PACKET: Micros = 15 * SECOND;
 /// Largest packet on any line, and on one so slow that it takes longer.
 const PACKET_RANGE: (u64, u64) = (4 * 1024, 512 * 1024);
-/// How long a frame takes on the line, at most: nothing passes it.
+/// How long a frame may occupy the line: nothing overtakes it.
 const LONGEST_FRAME: Micros = 50 * MILLISECOND;
 /// Smallest and largest frame of this side, in bytes.
 const FRAME_RANGE: (u64, u64) = (128, 1024);
-/// Shortest silence after which a neighbour is greeted. It is given up after three.
+/// Shortest keep-alive. A neighbour is given up after three.
 const SHORTEST_KEEPALIVE: Micros = SECOND;
 /// How long packets may wait for the line before it counts as full.
 const FULL: Micros = 3 * SECOND;
@@ -27,13 +26,13 @@ const FULL: Micros = 3 * SECOND;
 /// Limits of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LineLimits {
-    /// Bytes per second that the line carries; `None` where something else holds back.
+    /// Bytes per second that the line carries; `None` where something else paces it.
     pub(crate) rate: Option<u64>,
     pub(crate) datagram: DatagramLimits,
     pub(crate) egress: EgressLimits,
-    /// Bytes of a lane that are on their way before more is taken out of the queues.
+    /// Bytes of a lane in flight before more is taken from the queues.
     pub(crate) ahead: usize,
-    /// Longest silence before the neighbour is greeted again; 0: none.
+    /// Keep-alive of the link; 0: none.
     pub(crate) keepalive: Micros,
 }
 
@@ -85,8 +84,8 @@ impl LineLimits {
         }
     }
 
-    /// How long to leave the line to so many bytes: a little longer than they take, as
-    /// clocks of lines differ by up to 2 %, and what a device cannot send piles up in it.
+    /// How long to leave so many bytes to the line: a little longer than they take, as clocks of
+    /// lines differ by up to 2 %, and a device queues what it cannot send.
     pub(crate) fn takes(&self, bytes: usize) -> Micros {
         match self.rate {
             Some(rate) => (bytes as u64).saturating_mul(SECOND / 98 * 100) / rate.max(1),

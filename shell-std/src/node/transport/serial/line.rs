@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// A line and what its task needs of the node.
 pub(super) struct Line {
     pub(super) line: SerialLine,
-    /// Who is dialled; `None`: whoever comes is answered.
+    /// Who is dialled; `None`: whoever connects is answered.
     pub(super) remote: Option<PublicKey>,
     pub(super) limits: LineLimits,
     pub(super) status: Arc<LineStatus>,

@@ -6,8 +6,8 @@
 //!    +---- packets, up and down --------+-+---- bytes between zeros <-- port
 //! ```
 //!
-//! A line has one neighbour. Who has its key dials; who has none listens. The line
-//! stays open when the link ends, and is opened anew when it breaks off.
+//! A line has one neighbour. The end that has the other's key dials; the other listens. The line
+//! stays open when the link ends, and is reopened when it fails.
 
 mod driver;
 mod keys;
@@ -31,7 +31,7 @@ use smol::Task;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Starts the tasks of all lines, and tells what becomes of each.
+/// Starts the tasks of all lines, and reports what becomes of each.
 pub(super) fn start(settings: &Settings, ways: &Ways) -> (Vec<Task<()>>, Vec<Arc<LineStatus>>) {
     let start = |(line, remote): (&SerialLine, Option<PublicKey>)| {
         let status = Arc::new(LineStatus::new(line.clone(), remote.is_some()));

@@ -1,4 +1,4 @@
-//! The bytes of a serial line: a device, or a TCP server that stands for one.
+//! The bytes of a serial line: a device, or a TCP server that stands in for one.
 
 use crate::address::SerialLine;
 use smol::Async;
@@ -55,10 +55,10 @@ impl Port {
         match line {
             SerialLine::Device { path, baud } => {
                 let (name, baud) = (path.clone(), *baud);
-                // Setting a device up may wait for bytes that it still has to send.
+                // Configuring a device may wait for bytes that it still has to send.
                 let open = smol::unblock(move || {
                     let port = serial2::SerialPort::open(name, baud)?;
-                    // What came before the node listened is old.
+                    // Bytes from before the node listened are stale.
                     port.discard_buffers()?;
                     Async::new(File::from(OwnedFd::from(port)))
                 });
@@ -86,12 +86,12 @@ impl Port {
         }
     }
 
-    /// Waits for bytes; at least one was read. Nothing is lost where this is given up.
+    /// Waits for bytes; at least one was read. Cancelling it loses nothing.
     pub(crate) async fn read(&self, buffer: &mut [u8]) -> Result<usize, PortError> {
         match self {
             Self::Device(file) => match { file }.read(buffer).await {
                 Ok(0) => Err(PortError::Gone),
-                // What Linux says of an adapter that was pulled out.
+                // Linux's answer for an adapter that was pulled out.
                 Err(error) if error.raw_os_error() == Some(EIO) => Err(PortError::Gone),
                 other => Ok(other?),
             },
@@ -102,8 +102,7 @@ impl Port {
         }
     }
 
-    /// Waits until bytes can be written; at least one was. Nothing was where this is given
-    /// up.
+    /// Waits until bytes can be written; at least one was. Cancelling it has written nothing.
     pub(crate) async fn write(&self, bytes: &[u8]) -> Result<usize, PortError> {
         let written = match self {
             Self::Device(file) => { file }.write(bytes).await,
@@ -117,5 +116,5 @@ impl Port {
     }
 }
 
-/// The number that Unix systems have in common for a failure of the device.
+/// The number that all Unix systems use for a failure of the device.
 const EIO: i32 = 5;

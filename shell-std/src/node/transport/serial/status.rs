@@ -1,4 +1,4 @@
-//! What becomes of a line, for those who ask.
+//! The state of lines, for status reports.
 
 use crate::address::SerialLine;
 use crate::rpc::types::{LineState, LineStats};
@@ -6,7 +6,7 @@ use blvm_mesh_core::link::datagram::Sent;
 use blvm_mesh_core::time::Micros;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The state of one line, shared by its task and whoever asks.
+/// The state of one line, shared by its task and its readers.
 #[derive(Debug)]
 pub(crate) struct LineStatus {
     line: SerialLine,
@@ -19,13 +19,13 @@ struct Seen {
     open: bool,
     up: bool,
     error: Option<String>,
-    /// Of the lines before the present one.
+    /// Of earlier openings of the line.
     past: Counts,
     now: Counts,
     round_trip: Option<Micros>,
 }
 
-/// What was counted on a line.
+/// Counters of a line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) sent: Sent,
@@ -71,12 +71,12 @@ impl LineStatus {
         }
     }
 
-    /// What is wrong, though the line is open.
+    /// What is wrong although the line is open.
     pub(crate) fn warn(&self, error: &str) {
         self.lock().error = Some(error.to_owned());
     }
 
-    /// The line cannot be used; tells whether that is news.
+    /// The line cannot be used; returns whether that is news.
     pub(crate) fn failed(&self, error: &str) -> bool {
         let mut seen = self.lock();
         let news = seen.open || seen.error.as_deref() != Some(error);

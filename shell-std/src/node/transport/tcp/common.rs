@@ -1,4 +1,4 @@
-//! What the two tasks of a connection have in common.
+//! What the two tasks of a connection share.
 
 use super::super::{NotTaken, Stopped};
 use blvm_mesh_core::link::fragment::FragmentError;
@@ -6,7 +6,7 @@ use blvm_mesh_core::link::transport::TransportError;
 use std::io;
 use std::time::Duration;
 
-/// A larger buffer is given back when it was not needed for so long.
+/// A larger buffer is released when it was not needed for so long.
 pub(super) const IDLE: Duration = Duration::from_secs(1);
 
 /// Why a link ended.
@@ -53,7 +53,7 @@ impl From<Stopped> for LinkEnd {
     }
 }
 
-/// What a future gives, unless it takes longer.
+/// The result of a future, unless it takes longer.
 pub(super) async fn in_time<T>(time: Duration, work: impl Future<Output = T>) -> Option<T> {
     let late = async {
         smol::Timer::after(time).await;

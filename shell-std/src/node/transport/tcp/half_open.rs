@@ -1,6 +1,6 @@
-//! Accepted connections that have not proven yet who they are: few from each address prefix,
-//! and a bound on all. Where there is no place for one more, the oldest of the prefix that has
-//! the most goes: whoever means it is done within a round trip or two.
+//! Accepted connections whose other end has not yet proven its key: few from each address prefix,
+//! and a bound on all. If there is no place for another, the oldest of the prefix with the most
+//! is closed: an honest peer is done within a round trip or two.
 
 use smol::Task;
 use std::collections::BTreeMap;
@@ -9,14 +9,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Such connections of one prefix, so that one owner of addresses cannot take all places.
 const MOST_OF_PREFIX: usize = 16;
 
-/// What became of connections that did not complete their handshakes.
+/// Counts of connections that did not complete their handshakes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     /// Under way now.
     pub(crate) now: usize,
     /// Closed for a newer one of the same prefix.
     pub(crate) of_prefix: u64,
-    /// Closed for a newer one where all places were taken.
+    /// Closed for a newer one when all places were taken.
     pub(crate) of_all: u64,
     /// Closed because they took too long.
     pub(crate) late: u64,
@@ -47,8 +47,8 @@ impl HalfOpen {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a connection from this prefix in; gives its number, and what goes for it:
-    /// that connection is closed when the value is dropped.
+    /// Takes a connection from this prefix in; returns its number, and the connection that has to
+    /// go for it, which is closed when the value is dropped.
     pub(crate) fn enter(&self, prefix: u64) -> (u64, Option<Task<()>>) {
         let mut table = self.lock();
         let goes = if table.of(prefix).count() >= MOST_OF_PREFIX {
@@ -117,12 +117,12 @@ mod tests {
         let prefixes = || -> Vec<u64> {
             half_open.lock().entries.values().map(|(prefix, _)| *prefix).collect()
         };
-        // One owner has his part, whatever he tries.
+        // One owner keeps its part, whatever it tries.
         (0..1000).for_each(|_| drop(half_open.enter(1)));
         assert_eq!(prefixes(), [1; MOST_OF_PREFIX]);
         (0..1000).for_each(|_| drop(half_open.enter(2)));
         let (honest, _) = half_open.enter(7);
-        // And with many prefixes one that has a single connection stays.
+        // And with many prefixes, one that has a single connection stays.
         for i in 0..1000 {
             half_open.enter(100 + i % 20);
         }

@@ -1,5 +1,5 @@
-//! The handshake of BOLT 8 over TCP: from a connection to a link with a neighbour
-//! who has proven his key.
+//! The handshake of BOLT 8 over TCP: from a connection to a link with a neighbour that has proven
+//! its key.
 
 use super::super::LinkKey;
 use crate::aead::Ring;
@@ -16,7 +16,7 @@ use std::time::Duration;
 /// Most bytes that an act of the handshake has.
 const LONGEST_ACT: usize = 66;
 
-/// How long whoever connects may take for the first act: it waits for nothing of this node.
+/// How long the connecting side may take for the first act: it waits for nothing of this node.
 const FIRST_ACT: Duration = Duration::from_secs(2);
 
 /// A connection whose other end has proven its key, and the keys for its frames.
@@ -83,7 +83,7 @@ impl LinkKey {
         self.finish(stream, address, link, true).await
     }
 
-    /// Lets whoever connected prove who he is.
+    /// Lets the connecting side prove its key.
     pub(super) async fn accept(
         &self,
         stream: Async<TcpStream>,
@@ -112,7 +112,7 @@ impl LinkKey {
             match link.receive(0, act).map_err(ConnectError::Link)? {
                 Step::NeedBytes(need) => {
                     drop(_permit);
-                    // Exactly what is needed: what follows belongs to the frames.
+                    // Exactly what is needed: further bytes belong to frames.
                     let missing = buf.get_mut(have..need).unwrap_or_default();
                     let mut reader = &stream;
                     let read = reader.read_exact(missing);
@@ -174,6 +174,6 @@ fn limits() -> LinkLimits {
 }
 
 fn tune(stream: &Async<TcpStream>) -> io::Result<()> {
-    // Frames are packed by the writer already: nothing is to wait for more.
+    // The writer packs frames already: nothing should wait for more.
     stream.get_ref().set_nodelay(true)
 }

@@ -12,8 +12,8 @@ use std::time::Duration;
 /// Pause after a connection could not be accepted.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Accepts until the task is dropped. Each handshake ends within its time, or when there is
-/// no place for it any more.
+/// Accepts until the task is dropped. Each handshake ends within its time, or when its place is
+/// taken.
 pub(super) async fn accept(
     listener: Async<TcpListener>,
     half_open: Arc<HalfOpen>,

@@ -34,7 +34,7 @@ const MOST_HANDSHAKES: usize = 256;
 /// Bytes of control packets that may wait on a link.
 const CONTROL: usize = 128 * 1024;
 
-/// Starts to listen, and to dial who is reached by TCP: the tasks that make new links.
+/// Starts listening, and dialling the neighbours reached by TCP: the tasks that make new links.
 pub(super) fn start(
     listener: Option<Async<TcpListener>>,
     settings: &Settings,
@@ -59,7 +59,7 @@ pub(super) fn start(
     (tasks, half_open)
 }
 
-/// Connects with a key of one's own, and shakes hands.
+/// Connects with a key of its own, and shakes hands.
 #[cfg(test)]
 pub(crate) async fn shake_hands(
     key: &super::LinkKey,

@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 const READ_BUFFER: usize = 3 * (MAX_BODY + FRAME_OVERHEAD);
 /// How long a link waits that may not have more memory now.
 const NO_MEMORY: Duration = Duration::from_millis(20);
-/// How often the engine is told that a frame is coming in, where one takes so long: the time
-/// in which a neighbour answers is longer.
+/// How often the engine is told that a frame is coming in, if one takes this long; the keep-alive
+/// is longer.
 const SIGN: Duration = Duration::from_millis(100);
 /// Time in which a packet that comes in parts must be complete.
 const JOIN_TIMEOUT: Micros = 60 * SECOND;
@@ -32,7 +32,7 @@ const JOIN_TIMEOUT: Micros = 60 * SECOND;
 /// Reads and decrypts until the link ends. Whole packets are handed to the engine, as many as
 /// came in at once; it gives the buffers back.
 ///
-/// Buffers are small at first, grow with what comes and are given back when nothing does.
+/// Buffers are small at first, grow with what comes in and are released when nothing does.
 pub(super) async fn run(
     stream: Arc<Async<TcpStream>>,
     receiver: Receiver<Ring>,
@@ -59,9 +59,9 @@ struct Reader {
     buffer: Buffer,
     /// Bytes in the buffer that were read.
     end: usize,
-    /// Nothing was read since memory for packets to come was given back.
+    /// Nothing was read since memory for later packets was released.
     is_trimmed: bool,
-    /// Since when bytes of a frame come that is not complete, or the engine was told of it.
+    /// Since when an incomplete frame is coming in, or since the engine was last told.
     partial: Option<Instant>,
 }
 
@@ -123,14 +123,14 @@ impl Reader {
                 false => self.hand_over(is_full, unpacked.bytes).await?,
             }
             while self.joiner.memory() > KEEP && !self.inlet.share.is_within() {
-                // The engine closes links that hold some and do nothing, or this one.
+                // The engine closes links that hold memory and make no progress, or this one.
                 self.inlet.report.starved().await?;
                 Timer::after(NO_MEMORY).await;
             }
         }
     }
 
-    /// Reads at least one byte. Memory that was not needed for a while is given back.
+    /// Reads at least one byte. Memory that was not needed for a while is released.
     async fn fill(&mut self) -> Result<(), LinkEnd> {
         loop {
             let is_idle = self.end == 0 && self.buffer.memory() > 0;
@@ -180,7 +180,7 @@ impl Reader {
             let mut records = self.joiner.records(now, body)?;
             while let Some(packet) = records.next()? {
                 if !self.inlet.is_up() {
-                    // Others may be longer, once this one was taken.
+                    // Later packets may be longer, once this one was accepted.
                     self.inlet.put(packet.bytes).await?;
                     unpacked.has_handed_over = true;
                     records.set_max_packet(self.inlet.longest_packet());
@@ -208,11 +208,12 @@ impl Reader {
                 let larger = 2 * self.buffer.bytes.len();
                 self.buffer.try_grow(larger.min(READ_BUFFER));
             }
-            // However much comes in, others get their turn.
+            // However much comes in, other tasks get their turn.
             yield_now().await;
             return Ok(());
         }
-        // Not proven to be the neighbour's yet. Others' bytes end the link with this frame.
+        // Not yet proven to come from the neighbour. A stranger's bytes end the link with this
+        // frame.
         if self.partial.get_or_insert_with(Instant::now).elapsed() >= SIGN {
             self.partial = Some(Instant::now());
             self.inlet.report.alive(true).await?;
@@ -238,7 +239,7 @@ impl Reader {
         self.joined.set(self.joiner.memory());
         let bytes = &self.buffer.bytes;
         let rest = bytes.get(start..self.end).unwrap_or_default();
-        // What is there of the next frame must have room, and more of it.
+        // The bytes of the next frame need room, and the rest of it too.
         let wanted = if is_full { 2 * bytes.len() } else { bytes.len() };
         if is_full || rest.len() >= next.bytes.len() {
             next.try_grow(wanted.min(READ_BUFFER));
