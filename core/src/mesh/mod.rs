@@ -33,6 +33,7 @@ mod relay;
 mod send;
 mod tables;
 mod timers;
+mod work;
 
 #[cfg(test)]
 mod accepted_tests;
