@@ -158,14 +158,10 @@ impl Write for Text {
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
-    fn borrow<const N: usize>(&mut self) -> Option<&'a [u8; N]> {
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (field, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
-        Some(field)
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.borrow().copied()
+        Some(*field)
     }
 
     fn number(&mut self) -> Option<u64> {

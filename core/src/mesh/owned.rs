@@ -164,59 +164,6 @@ impl<B: AsRef<[u8]>> Input<B> {
     }
 }
 
-impl<'a> From<&'a api::Input<'a>> for Input<&'a [u8]> {
-    fn from(input: &'a api::Input<'a>) -> Self {
-        match input {
-            api::Input::PeerConnected { link, peer, dialed, standing, capabilities } => {
-                Self::PeerConnected {
-                    link: *link,
-                    peer: *peer,
-                    dialed: *dialed,
-                    standing: *standing,
-                    capabilities: *capabilities,
-                }
-            }
-            api::Input::PeerDisconnected { link } => Self::PeerDisconnected { link: *link },
-            api::Input::MessageReceived { link, packet } => {
-                Self::MessageReceived { link: *link, packet }
-            }
-            api::Input::PaymentVerified { ticket, block } => {
-                Self::PaymentVerified { ticket: *ticket, block: *block }
-            }
-            api::Input::Send { destination, payload, proof, unchecked } => {
-                let (destination, unchecked) = (*destination, *unchecked);
-                Self::Send { destination, payload, proof, unchecked }
-            }
-            api::Input::Repeat { packet } => Self::Repeat { packet },
-            api::Input::FindRoute { destination } => Self::FindRoute { destination: *destination },
-            api::Input::FindAccepted { destination } => {
-                Self::FindAccepted { destination: *destination }
-            }
-            api::Input::Resumed { ticket, packet } => Self::Resumed { ticket: *ticket, packet },
-            api::Input::Timer => Self::Timer,
-            api::Input::WallClock { unix } => Self::WallClock { unix: *unix },
-            api::Input::BlockHeader { header, height } => {
-                Self::BlockHeader { header: **header, height: *height }
-            }
-            api::Input::Persisted { record } => Self::Persisted { record: *record },
-            api::Input::StoreFailed => Self::StoreFailed,
-            api::Input::InboxFull { source, full } => {
-                Self::InboxFull { source: *source, full: *full }
-            }
-            api::Input::StoreRecovered => Self::StoreRecovered,
-            api::Input::Congestion { link, lane, full } => {
-                Self::Congestion { link: *link, lane: *lane, full: *full }
-            }
-            api::Input::LinkAlive { link, incoming } => {
-                Self::LinkAlive { link: *link, incoming: *incoming }
-            }
-            api::Input::LinkMeasured { link, quality } => {
-                Self::LinkMeasured { link: *link, quality: *quality }
-            }
-        }
-    }
-}
-
 /// An [`api::Verdict`] with bytes of its own in place of ranges. An error serialises as its
 /// sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
