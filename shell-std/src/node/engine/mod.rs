@@ -33,6 +33,7 @@ use super::transport::{Batch, Carriage, LinkEvent};
 use crate::bench::{self, Bench, Plan};
 use crate::rpc::types::{Peer, Route, RouteAccepts, Stats};
 use blvm_mesh_core::id::{LinkId, NodeId};
+use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::mesh::{Action, HostMesh, Input, MeshError, Misuse, Ticket};
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::time::Micros;
@@ -241,11 +242,7 @@ impl Engine {
             }
             LinkEvent::Starved { link } => self.starved(now, link),
             LinkEvent::Down { link, reason } => self.close(now, link, &reason),
-            LinkEvent::Room { link, lane } => {
-                self.give(now, Input::Congestion { link, lane, full: false });
-                self.settle(now);
-                self.room(now);
-            }
+            LinkEvent::Room { link, lane } => self.lane_has_room(now, link, lane),
             LinkEvent::Alive { link, incoming } => {
                 self.shell.links.heard(link);
                 self.give(now, Input::LinkAlive { link, incoming });
@@ -275,14 +272,9 @@ impl Engine {
 
     fn packet(&mut self, now: Micros, link: LinkId, packet: &mut [u8]) {
         let input = Input::MessageReceived { link, packet: &mut *packet };
-        match self.drive(now, input, Origin::Other) {
-            Outcome::Parked(ticket) => {
-                self.shell.park(ticket, Waiting::Packet(link, packet.to_vec()));
-            }
-            Outcome::Delivered(delivery, payload) => {
-                self.delivered(now, delivery, packet.get(payload));
-            }
-            _ => {}
+        let outcome = self.drive(now, input, Origin::Other);
+        if let Some(ticket) = self.received(now, outcome, packet) {
+            self.shell.park(ticket, Waiting::Packet(link, packet.to_vec()));
         }
         if packet.get(KIND) == Some(&(Kind::Hello as u8)) {
             self.shell.links.note_hello(link, packet);
@@ -327,19 +319,26 @@ impl Engine {
         match self.shell.parked.take(ticket) {
             Some(Waiting::Packet(link, mut packet)) => {
                 let input = Input::Resumed { ticket, packet: &mut packet };
-                match self.drive(now, input, Origin::Other) {
-                    Outcome::Parked(ticket) => {
-                        self.shell.park(ticket, Waiting::Packet(link, packet));
-                    }
-                    Outcome::Delivered(delivery, payload) => {
-                        self.delivered(now, delivery, packet.get(payload));
-                    }
-                    _ => {}
+                let outcome = self.drive(now, input, Origin::Other);
+                if let Some(ticket) = self.received(now, outcome, &packet) {
+                    self.shell.park(ticket, Waiting::Packet(link, packet));
                 }
             }
             Some(Waiting::Own(own)) => self.send(now, own),
             // It was dropped, with a reason, when there was no room for it.
             None => {}
+        }
+    }
+
+    /// Acts on what became of a received packet; `Some`: it is to be kept under this ticket.
+    fn received(&mut self, now: Micros, outcome: Outcome, packet: &[u8]) -> Option<Ticket> {
+        match outcome {
+            Outcome::Parked(ticket) => Some(ticket),
+            Outcome::Delivered(delivery, payload) => {
+                self.delivered(now, delivery, packet.get(payload));
+                None
+            }
+            _ => None,
         }
     }
 
@@ -350,6 +349,13 @@ impl Engine {
             delivery.payload = payload.to_vec();
             self.shell.deliver(delivery);
         }
+    }
+
+    /// A link's lane has room again: the state machine may send on it, and what waited goes.
+    fn lane_has_room(&mut self, now: Micros, link: LinkId, lane: Lane) {
+        self.give(now, Input::Congestion { link, lane, full: false });
+        self.settle(now);
+        self.room(now);
     }
 
     /// Says whether paid datagrams for this node have room, where that has changed.

@@ -135,12 +135,11 @@ pub(super) fn quote(
     now: Micros,
 ) -> Option<Priced> {
     let route = mesh.table().find_route(destination, now)?;
-    let path = route.path();
-    let next = path.first().copied().unwrap_or(destination.hop());
+    let next = route.first();
     let link = mesh.table().neighbours.live(next).and_then(|n| links.get(n.link));
     Some(Priced {
         quote: mesh.quote(destination, bytes),
-        hops: path.len(),
+        hops: route.hops.len(),
         prices_msat: route.hops.iter().map(|(_, tariff)| tariff.price(bytes)).collect(),
         last_price_msat: route.tariff.price(bytes),
         next: (next, link.map(|link| link.issuers.clone())),
@@ -152,8 +151,7 @@ pub(super) fn quote(
 /// The link that a datagram to a node takes now.
 pub(super) fn link_towards(mesh: &HostMesh, destination: &NodeId, now: Micros) -> Option<LinkId> {
     let route = mesh.table().find_route(destination, now)?;
-    let first = route.path().first().copied().unwrap_or(destination.hop());
-    mesh.table().neighbours.live(first).map(|neighbour| neighbour.link)
+    mesh.table().neighbours.live(route.first()).map(|neighbour| neighbour.link)
 }
 
 /// How a link stands.

@@ -46,9 +46,7 @@ impl Engine {
             self.overdue(now);
             for (link, room) in self.shell.links.look() {
                 for lane in room.lanes() {
-                    self.give(now, Input::Congestion { link, lane, full: false });
-                    self.settle(now);
-                    self.room(now);
+                    self.lane_has_room(now, link, lane);
                 }
             }
         }

@@ -7,8 +7,7 @@
 use super::fifo::Fifo;
 use super::memory::{Counted, Share};
 use blvm_mesh_core::link::fragment::{FrameBuilder, Put, Splitter};
-use blvm_mesh_core::link::lane::Lane;
-use blvm_mesh_core::link::lane::LaneScheduler;
+use blvm_mesh_core::link::lane::{Lane, LaneScheduler};
 use blvm_mesh_core::mesh::Priority;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
