@@ -7,11 +7,11 @@ use blvm_mesh_core::id::{HopId, LinkId, Network, NodeId, Standing};
 use blvm_mesh_core::mesh::{Action, HostMesh, Input, MeshError, NetworkReason, Verdict};
 use blvm_mesh_core::tariff::Tariff;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
-use blvm_mesh_core::wire::hello::{self, Hello, Told};
 use blvm_mesh_core::wire::route_reply::{self, RouteReply};
 use blvm_mesh_core::wire::route_request::{self, HINTS, Hop, ROUTES, RouteRequest};
 use blvm_mesh_tests::rng::Rng;
-use secp256k1::{Keypair, Secp256k1, SecretKey};
+use blvm_mesh_tests::scenarios::relay::{hello, secret};
+use secp256k1::{Keypair, Secp256k1};
 use std::time::{Duration, Instant};
 
 /// Neighbours that send as much as they may.
@@ -63,31 +63,17 @@ struct World {
 impl World {
     fn new() -> Self {
         let secp = Secp256k1::new();
-        let secret = |n| SecretKey::from_byte_array([n; 32]).expect("a small number is a key");
         let keys = (0..=ASKS).map(|n| Keypair::from_secret_key(&secp, &secret(n + 2))).collect();
         let mut config = Config::host(Network::Regtest);
         config.timing.keepalive = 0;
         let mesh = HostMesh::new(config, secret(1), [1; 32]);
         let mut w = Self { mesh, keys, rng: Rng::new(7), now: 0, spent: Duration::ZERO };
-        let hello = Hello {
-            missing: false,
-            network: Network::Regtest,
-            mode: w.mesh.config().mode,
-            quality: 256,
-            max_packet: 1 << 20,
-            tariff: Tariff::default(),
-            keepalive_ms: 0,
-            unix: 0,
-            free: [Told::ANY; 3],
-            issuers: Default::default(),
-        };
+        let hello = hello(w.mesh.config().mode);
         for n in 0..=ASKS {
             let (link, peer) = (LinkId(n.into()), w.id(n));
             let standing = Standing::Own;
             w.give(Input::PeerConnected { link, peer, dialed: true, standing, capabilities: None });
-            let mut bytes = vec![0; hello::MAX_LEN];
-            let len = hello.write(&mut bytes).expect("room");
-            assert_eq!(w.receive(n, bytes.get_mut(..len).expect("as written")), None);
+            assert_eq!(w.receive(n, &mut hello.clone()), None);
         }
         w
     }

@@ -44,6 +44,26 @@ pub const SEED: [u8; 32] = [2; 32];
 pub const FROM: LinkId = LinkId(1);
 const TO: LinkId = LinkId(2);
 
+/// The hello of a neighbour in this mode, which takes whatever it is sent.
+pub fn hello(mode: MeshMode) -> Vec<u8> {
+    let hello = Hello {
+        missing: false,
+        network: Network::Regtest,
+        mode,
+        quality: 256,
+        max_packet: 1 << 20,
+        tariff: Tariff::default(),
+        keepalive_ms: 0,
+        unix: 0,
+        free: [Told::ANY; 3],
+        issuers: Default::default(),
+    };
+    let mut bytes = vec![0; hello::MAX_LEN];
+    let len = hello.write(&mut bytes).expect("room for a hello");
+    bytes.truncate(len);
+    bytes
+}
+
 /// A key made from a small number.
 pub fn secret(n: u8) -> SecretKey {
     SecretKey::from_byte_array([n; 32]).expect("a small number is a key")
@@ -80,26 +100,12 @@ impl Relay {
 
     /// Its inputs until both links are up: a clock, neighbours, and their hellos.
     pub fn opening(&self) -> Vec<sim::Input> {
-        let hello = Hello {
-            missing: false,
-            network: Network::Regtest,
-            mode: self.mesh.config().mode,
-            quality: 256,
-            max_packet: 1 << 20,
-            tariff: Tariff::default(),
-            keepalive_ms: 0,
-            unix: 0,
-            free: [Told::ANY; 3],
-            issuers: Default::default(),
-        };
+        let hello = hello(self.mesh.config().mode);
         let mut inputs = vec![sim::Input::WallClock { unix: NOW }];
         for (link, peer) in [(FROM, self.source()), (TO, self.destination)] {
             let (dialed, standing, capabilities) = (true, Standing::Own, None);
             inputs.push(sim::Input::PeerConnected { link, peer, dialed, standing, capabilities });
-            let mut bytes = vec![0; hello::MAX_LEN];
-            let n = hello.write(&mut bytes).expect("room for a hello");
-            bytes.truncate(n);
-            inputs.push(sim::Input::MessageReceived { link, packet: bytes.into() });
+            inputs.push(sim::Input::MessageReceived { link, packet: hello[..].into() });
         }
         inputs
     }
