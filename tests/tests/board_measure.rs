@@ -111,6 +111,18 @@ fn a_recording_reads_back_as_it_was_written() {
 }
 
 #[test]
+fn the_image_signs_as_published() {
+    let Some(image) = image() else { return };
+    let signed = run(&image, "sign", "sign", &[]);
+    // BIP 340, test vector 0; RFC 6979 on secp256k1 with the key 1 and "Satoshi Nakamoto".
+    let bip_340 = "e907831f80848d1069a5371b402410364bdf1c5f8307b0084c55f1ce2dca8215\
+                   25f66a4a85ea8b71e482a74f382d2ce5ebeee8fdb2172f477df4900d310536c0";
+    let rfc_6979 = "934b1ea10a4b3c1757e2b0c017d0b6143ce3c9a7e6a4a49860d7a6ab210ee3d8\
+                    2442ce9d2b916064108014783e923ec36b49743e2ffa1c4496f01a512aafd9e5";
+    assert_eq!(signed, [format!("BIP 340: {bip_340}"), format!("RFC 6979: {rfc_6979}")]);
+}
+
+#[test]
 fn the_image_does_what_a_host_does() {
     for seed in [2000, 2003] {
         let recording = life(seed);

@@ -37,6 +37,12 @@ pub fn heap_used() -> usize {
     HEAP.used()
 }
 
+/// One block of SHA-256, for libsecp256k1 (`c/one_sha256.h`).
+#[unsafe(no_mangle)]
+extern "C" fn blvm_mesh_sha256_compress(state: &mut [u32; 8], block: &[u8; 64]) {
+    sha2::block_api::compress256(state, core::slice::from_ref(block));
+}
+
 /// What unused stack is filled with.
 const PAINT: u32 = 0xa5a5_a5a5;
 /// Bytes below the stack pointer that painting leaves alone: its own frame.

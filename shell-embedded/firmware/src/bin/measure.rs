@@ -2,7 +2,7 @@
 //!
 //! The debugger puts the recording ([`blvm_mesh_embedded::recording`]) with its length in
 //! front, as 32 bits, to [`RECORDING`], and says on the command line which of both: `trace`
-//! or `count`. With QEMU's `-icount shift=0` one instruction takes
+//! or `count`. With `sign` the image needs none and signs what published vectors sign. With QEMU's `-icount shift=0` one instruction takes
 //! a nanosecond, so that the timer counts instructions, the same at every run.
 #![no_std]
 #![no_main]
@@ -30,7 +30,8 @@ use blvm_mesh_firmware::semihosting::{command_line, exit};
 use blvm_mesh_firmware::{init_heap, log};
 use core::hint::black_box;
 use cortex_m_rt::entry;
-use secp256k1::{Keypair, Secp256k1, Verification};
+use secp256k1::{Keypair, Message, Secp256k1, Verification};
+use sha2::{Digest, Sha256};
 use static_cell::ConstStaticCell;
 
 /// Where the recording is: in memory that the image does not use.
@@ -293,15 +294,43 @@ fn count(mesh: &mut BoardMesh, mut recording: Recording<'_>, room: &mut [u8]) ->
     Some(())
 }
 
+/// The first test vector of BIP 340 and a well-known one of RFC 6979, both of whose nonces
+/// come from SHA-256.
+fn sign() -> Option<()> {
+    let secp = Secp256k1::new();
+    let keypair = |n| {
+        let mut key = [0; 32];
+        key[31] = n;
+        Keypair::from_seckey_byte_array(&secp, key).ok()
+    };
+    let signature = secp.sign_schnorr_with_aux_rand(&[0; 32], &keypair(3)?, &[0; 32]);
+    log_hex("BIP 340:", &signature.to_byte_array());
+    let message = Message::from_digest(Sha256::digest("Satoshi Nakamoto").into());
+    let signature = secp.sign_ecdsa(message, &keypair(1)?.secret_key());
+    log_hex("RFC 6979:", &signature.serialize_compact());
+    Some(())
+}
+
+fn log_hex(name: &str, bytes: &[u8; 64]) {
+    let (words, _) = bytes.as_chunks();
+    let [a, b, c, d, e, f, g, h] =
+        core::array::from_fn(|at| words.get(at).map_or(0, |word| u64::from_be_bytes(*word)));
+    log!("{name} {a:016x}{b:016x}{c:016x}{d:016x}{e:016x}{f:016x}{g:016x}{h:016x}");
+}
+
 #[entry]
 fn main() -> ! {
     init_heap();
+    let mut line = [0; 64];
+    let command = command_line(&mut line);
+    if command.contains("sign") {
+        exit(sign().is_some());
+    }
     let Some(recording) = Recording::read(recording()) else { fail("there is no recording") };
     let mut room = [0; 4096];
     let Recording { config, key, seed, .. } = recording.clone();
     let mut mesh = BoardMesh::with_tables(TABLES.take(), config, key, seed);
-    let mut line = [0; 64];
-    if command_line(&mut line).contains("count") {
+    if command.contains("count") {
         match count(&mut mesh, recording, &mut room) {
             Some(()) => exit(true),
             None => fail("a measurement failed"),
