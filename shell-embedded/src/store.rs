@@ -1,20 +1,16 @@
 //! What a board keeps over a restart: the records of accepted payments, in flash.
 //!
-//! [`FlashStore`] keeps them in any NOR flash of the `embedded-storage` traits. Each record
-//! has a slot; a slot is used again once its payment is forgotten by a floor that is in
-//! flash too. `sequential-storage` spreads the wear and bears a cut of the power between
-//! any two writes.
+//! [`FlashStore`] keeps them in any NOR flash of the `embedded-storage` traits, one behind the
+//! other, and bears a cut of the power anywhere. A payment is kept until a floor that is in flash
+//! too forgets it.
+
+mod ring;
 
 use blvm_mesh_core::config::fixed::PAYMENTS;
-use blvm_mesh_core::payment::ledger::{RECORD_LEN, Record};
-use core::future::Future;
+use blvm_mesh_core::payment::ledger::Record;
 use core::ops::Range;
-use core::pin::pin;
-use core::task::{Context, Poll, Waker};
-use embedded_storage::nor_flash::{ErrorType, NorFlash};
-use embedded_storage_async::nor_flash as asynchronous;
-use sequential_storage::cache::{Cache, Uncached};
-use sequential_storage::map::{MapConfig, MapStorage};
+use embedded_storage::nor_flash::NorFlash;
+use ring::Ring;
 
 /// Keeps records over a restart.
 pub trait Storage {
@@ -54,19 +50,12 @@ pub enum StoreError {
     Full,
 }
 
-/// Key of the floor; payments have their slot's number.
-const FLOOR: u16 = u16::MAX;
-/// Key of the time up to which nothing is known.
-const LOST: u16 = u16::MAX - 1;
-/// Bytes to work in: a key and a record, in whole words of at most 32 bytes.
-const ROOM: usize = 160;
-
 /// Records in a range of NOR flash.
 pub struct FlashStore<F: NorFlash> {
-    map: MapStorage<u16, Blocking<F>, Cache<Uncached, Uncached, Uncached, u16>>,
-    /// When the payment of each slot expires; 0: the slot is free.
-    slots: [u64; PAYMENTS],
-    floor: u64,
+    ring: Ring<F>,
+    newest: Newest,
+    /// Payments that are still to be kept, and perhaps more.
+    live: usize,
 }
 
 impl<F: NorFlash> FlashStore<F> {
@@ -76,134 +65,95 @@ impl<F: NorFlash> FlashStore<F> {
     /// # Errors
     /// [`StoreError::TooSmall`].
     pub fn new(flash: F, range: Range<u32>) -> Result<Self, StoreError> {
-        let word = F::WRITE_SIZE.max(F::READ_SIZE).max(1);
-        let item = (Map::<F>::item_overhead_size() as usize)
-            .saturating_add((RECORD_LEN + 2).next_multiple_of(word));
-        let per_page = F::ERASE_SIZE.saturating_sub(2 * word) / item.max(1);
-        let pages = range.len() / F::ERASE_SIZE.max(1);
-        if range.is_empty() {
-            return Err(StoreError::TooSmall);
-        }
-        let config = MapConfig::try_new(range).map_err(|_| StoreError::TooSmall)?;
-        // The map needs one page to move into, and one of half used items.
-        if pages.saturating_sub(2).saturating_mul(per_page) <= PAYMENTS {
-            return Err(StoreError::TooSmall);
-        }
-        let map = MapStorage::new(Blocking(flash), config, Cache::new_uncached());
-        Ok(Self { map, slots: [0; PAYMENTS], floor: 0 })
+        // The floor and what was lost are records too.
+        let ring = Ring::new(flash, range, PAYMENTS + 2).ok_or(StoreError::TooSmall)?;
+        Ok(Self { ring, newest: Newest::default(), live: usize::MAX })
     }
 
-    fn read(&mut self, key: u16) -> Result<Option<Record>, StoreError> {
-        let mut room = Room([0; ROOM]);
-        match now(self.map.fetch_item::<[u8; RECORD_LEN]>(&mut room.0, &key))? {
-            None => Ok(None),
-            Some(bytes) => Record::decode(&bytes).ok_or(StoreError::Corrupted).map(Some),
+    /// Finds the end, and what decides which payments are to be kept.
+    fn open(&mut self) -> Result<(), StoreError> {
+        self.ring.open()?;
+        let Self { ring, newest, live } = self;
+        (*newest, *live) = (Newest::default(), usize::MAX);
+        ring.each(&mut |bytes| {
+            newest.note(&Record::decode(bytes).ok_or(StoreError::Corrupted)?);
+            Ok(())
+        })
+    }
+
+    /// Gives the payments that are to be kept.
+    fn payments(&mut self, each: &mut dyn FnMut(Record)) -> Result<(), StoreError> {
+        let Self { ring, newest, live } = self;
+        *live = 0;
+        ring.each(&mut |bytes| {
+            let record = Record::decode(bytes).ok_or(StoreError::Corrupted)?;
+            if matches!(record, Record::Payment(_)) && newest.wants(&record) {
+                *live += 1;
+                each(record);
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The newest records of those kinds of which only the newest counts.
+#[derive(Clone, Copy, Default)]
+struct Newest {
+    floor: Option<u64>,
+    lost: Option<Option<u64>>,
+}
+
+impl Newest {
+    fn note(&mut self, record: &Record) {
+        match record {
+            Record::Floor(unix) => self.floor = Some(*unix),
+            Record::StoreLost(before) => self.lost = Some(*before),
+            Record::Payment(_) => {}
+        }
+    }
+
+    /// Whether a record is still to be kept.
+    fn wants(&self, record: &Record) -> bool {
+        match record {
+            Record::Floor(unix) => self.floor == Some(*unix),
+            Record::StoreLost(before) => self.lost == Some(*before),
+            Record::Payment(payment) => payment.expires_at > self.floor.unwrap_or(0),
         }
     }
 }
 
-type Map<F> = MapStorage<u16, Blocking<F>, Cache<Uncached, Uncached, Uncached, u16>>;
-
 impl<F: NorFlash> Storage for FlashStore<F> {
     fn load(&mut self, each: &mut dyn FnMut(Record)) -> Result<(), StoreError> {
-        let mut empty = true;
-        for key in [FLOOR, LOST] {
-            let Some(record) = self.read(key)? else { continue };
-            if let Record::Floor(floor) = record {
-                self.floor = floor;
-            }
-            each(record);
-            empty = false;
-        }
-        for at in 0..PAYMENTS {
-            let Some(record) = self.read(at as u16)? else { continue };
-            let Record::Payment(payment) = record else { return Err(StoreError::Corrupted) };
-            if payment.expires_at > self.floor {
-                each(record);
-            }
-            if let Some(slot) = self.slots.get_mut(at) {
-                *slot = payment.expires_at;
-            }
-            empty = false;
-        }
-        if empty {
+        self.open()?;
+        let Newest { floor, lost } = self.newest;
+        let (floor, lost) = (floor.map(Record::Floor), lost.map(Record::StoreLost));
+        floor.into_iter().chain(lost).for_each(&mut *each);
+        self.payments(each)?;
+        if floor.is_none() && lost.is_none() && self.live == 0 {
             each(Record::StoreLost(None));
         }
         Ok(())
     }
 
     fn write(&mut self, record: &Record) -> Result<(), StoreError> {
-        let free = |slots: &[u64], floor| slots.iter().position(|expires| *expires <= floor);
-        let key = match record {
-            Record::Floor(_) => FLOOR,
-            Record::StoreLost(_) => LOST,
-            Record::Payment(_) => free(&self.slots, self.floor).ok_or(StoreError::Full)? as u16,
-        };
-        let mut room = Room([0; ROOM]);
-        now(self.map.store_item(&mut room.0, &key, &record.encode()))?;
-        match record {
-            Record::Floor(floor) => self.floor = *floor,
-            Record::StoreLost(_) => {}
-            Record::Payment(payment) => {
-                if let Some(slot) = self.slots.get_mut(usize::from(key)) {
-                    *slot = payment.expires_at;
-                }
+        if !self.ring.is_open() {
+            self.open()?;
+        }
+        if matches!(record, Record::Payment(_)) {
+            if self.live >= PAYMENTS {
+                self.payments(&mut |_| ())?;
             }
+            if self.live >= PAYMENTS {
+                return Err(StoreError::Full);
+            }
+            self.live += 1;
         }
+        let Self { ring, newest, .. } = self;
+        ring.add(&record.encode(), &|bytes| {
+            Record::decode(bytes).is_none_or(|record| newest.wants(&record))
+        })?;
+        newest.note(record);
         Ok(())
-    }
-}
-
-/// Buffers of a flash driver may need an alignment.
-#[repr(align(4))]
-struct Room([u8; ROOM]);
-
-/// Waits for what never waits: the flash below answers at once.
-fn now<T, E>(
-    future: impl Future<Output = Result<T, sequential_storage::Error<E>>>,
-) -> Result<T, StoreError> {
-    let mut future = pin!(future);
-    let mut context = Context::from_waker(Waker::noop());
-    loop {
-        if let Poll::Ready(done) = future.as_mut().poll(&mut context) {
-            return done.map_err(|error| match error {
-                sequential_storage::Error::Corrupted { .. } => StoreError::Corrupted,
-                sequential_storage::Error::FullStorage => StoreError::Full,
-                _ => StoreError::Flash,
-            });
-        }
-    }
-}
-
-/// A flash that answers at once, for a library that could wait.
-struct Blocking<F>(F);
-
-impl<F: NorFlash> ErrorType for Blocking<F> {
-    type Error = F::Error;
-}
-
-impl<F: NorFlash> asynchronous::ReadNorFlash for Blocking<F> {
-    const READ_SIZE: usize = F::READ_SIZE;
-
-    async fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), F::Error> {
-        self.0.read(offset, bytes)
-    }
-
-    fn capacity(&self) -> usize {
-        self.0.capacity()
-    }
-}
-
-impl<F: NorFlash> asynchronous::NorFlash for Blocking<F> {
-    const WRITE_SIZE: usize = F::WRITE_SIZE;
-    const ERASE_SIZE: usize = F::ERASE_SIZE;
-
-    async fn erase(&mut self, from: u32, to: u32) -> Result<(), F::Error> {
-        self.0.erase(from, to)
-    }
-
-    async fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), F::Error> {
-        self.0.write(offset, bytes)
     }
 }
 
@@ -212,9 +162,9 @@ mod tests {
     use super::*;
     use blvm_mesh_core::id::NodeId;
     use blvm_mesh_core::payment::fee::Party;
-    use blvm_mesh_core::payment::ledger::{Method, Payment};
+    use blvm_mesh_core::payment::ledger::{Method, Payment, RECORD_LEN};
     use blvm_mesh_core::payment::replay::PaidPacket;
-    use embedded_storage::nor_flash::{NorFlashErrorKind, ReadNorFlash};
+    use embedded_storage::nor_flash::{ErrorType, NorFlashErrorKind, ReadNorFlash};
     use std::collections::BTreeSet;
     use std::vec::Vec;
 
@@ -350,20 +300,16 @@ mod tests {
     /// are. `done` are the records before it, which are in the flash.
     fn cut_everywhere(before: &Flash, done: &[Record], record: &Record, next: &Record) -> u64 {
         let (least, most) = (live(done.iter()), live(done.iter().chain([record])));
-        let (slots, floor) = {
-            let mut flash = before.clone();
-            let mut s = store(&mut flash);
-            s.load(&mut |_| ()).unwrap();
-            (s.slots, s.floor)
-        };
         let mut points = 0;
         loop {
             let mut flash = Flash { left: points, ..before.clone() };
             let mut s = store(&mut flash);
-            (s.slots, s.floor) = (slots, floor);
             if s.write(record).is_ok() {
                 return points;
             }
+            // A second cut, while the first is mended.
+            flash.left = points % 2;
+            let _ = store(&mut flash).load(&mut |_| ());
             flash.left = u64::MAX;
             let (mut s, mut after) = (store(&mut flash), BTreeSet::new());
             s.load(&mut |record| assert!(after.insert(record.encode()))).unwrap();
