@@ -10,8 +10,8 @@ import re
 import sys
 
 CORE = [
-    ["id", "time", "mode", "tariff", "rng", "token_bucket"],
-    ["config", "signature"],
+    ["id", "time", "mode", "tariff", "rng", "token_bucket", "hash"],
+    ["config", "signature", "block"],
     ["tables"],
     ["wire"],
     ["link"],

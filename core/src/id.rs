@@ -116,14 +116,8 @@ impl Network {
     }
 
     /// Bitcoin P2P message start bytes, in the order in which they are sent.
-    pub const fn magic(self) -> [u8; 4] {
-        match self {
-            Self::Mainnet => [0xf9, 0xbe, 0xb4, 0xd9],
-            Self::Testnet3 => [0x0b, 0x11, 0x09, 0x07],
-            Self::Testnet4 => [0x1c, 0x16, 0x3f, 0x28],
-            Self::Signet => [0x0a, 0x03, 0xcf, 0x40],
-            Self::Regtest => [0xfa, 0xbf, 0xb5, 0xda],
-        }
+    pub fn magic(self) -> [u8; 4] {
+        bitcoin::Network::from(self).magic().to_bytes()
     }
 
     /// The same of a signet with this challenge: the first four bytes of the double
@@ -165,6 +159,18 @@ impl Network {
             Self::Testnet4 => "testnet4",
             Self::Signet => "signet",
             Self::Regtest => "regtest",
+        }
+    }
+}
+
+impl From<Network> for bitcoin::Network {
+    fn from(network: Network) -> Self {
+        match network {
+            Network::Mainnet => Self::Bitcoin,
+            Network::Testnet3 => Self::Testnet,
+            Network::Testnet4 => Self::Testnet4,
+            Network::Signet => Self::Signet,
+            Network::Regtest => Self::Regtest,
         }
     }
 }

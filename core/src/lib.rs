@@ -101,8 +101,10 @@ extern crate alloc;
 /// The version of the crate whose keys the interfaces here take.
 pub use secp256k1;
 
+mod block;
 pub mod board;
 pub mod config;
+mod hash;
 pub mod id;
 pub mod link;
 pub mod mesh;

@@ -1,4 +1,4 @@
-//! The template hash of OP_CHECKTEMPLATEVERIFY (BIP 119).
+//! The template hash of OP_CHECKTEMPLATEVERIFY (BIP 119), which `bitcoin` does not have.
 
 use super::tx::{TxError, TxView};
 use sha2::{Digest, Sha256};

@@ -5,13 +5,13 @@
 //! difficulty is the one that the chain demands takes the whole chain to know:
 //! headers must come from the operator's own node.
 
-use super::tx::sha256d;
+pub use crate::block::HEADER_LEN;
+use crate::block::{Proven, Unproven, prove};
 use crate::config::fixed::HEADERS;
 use crate::id::Network;
 use crate::tables::{List, Memory};
-
-/// Length of a serialised block header.
-pub const HEADER_LEN: usize = 80;
+use bitcoin::hashes::Hash;
+use bitcoin::{BlockHash, Target, TxMerkleNode};
 
 /// What is known of a block: from a [`HeaderStore`], or as the operator's node
 /// answers.
@@ -45,14 +45,14 @@ pub enum HeaderError {
 
 #[derive(Clone, Debug)]
 struct Entry {
-    hash: [u8; 32],
-    merkle_root: [u8; 32],
+    hash: BlockHash,
+    merkle_root: TxMerkleNode,
     time: u32,
     height: Option<u32>,
     /// Work from the first header kept, itself included.
     work: u128,
-    /// Insertion number of the previous block's header.
-    parent: Option<u64>,
+    /// How many headers before it the previous block's was inserted; 0: that is not kept.
+    parent: u32,
 }
 
 /// The last headers, in a ring. When it is full the one that was inserted first
@@ -63,20 +63,20 @@ pub struct HeaderStore<M: Memory> {
     next: u64,
     /// Insertion number of the header with most work; the first of equals.
     tip: Option<u64>,
-    /// Greatest target allowed, big-endian.
-    limit: [u8; 32],
+    network: Network,
 }
 
 impl<M: Memory> HeaderStore<M> {
     /// An empty store that accepts no header yet.
-    pub const EMPTY: Self = Self { ring: M::List::EMPTY, next: 0, tip: None, limit: [0; 32] };
+    pub const EMPTY: Self =
+        Self { ring: M::List::EMPTY, next: 0, tip: None, network: Network::Mainnet };
 
     /// Empties the store and makes room for `capacity` headers, 1 at least, that
     /// carry the network's least work or more.
     pub fn prepare(&mut self, capacity: usize, network: Network) {
         self.clear();
         self.ring.set_capacity(capacity.max(1));
-        self.limit = target(pow_limit(network)).unwrap_or_default();
+        self.network = network;
     }
 
     /// Forgets every header; the next one starts a new window.
@@ -96,42 +96,40 @@ impl<M: Memory> HeaderStore<M> {
         header: &[u8; HEADER_LEN],
         height: Option<u32>,
     ) -> Result<[u8; 32], HeaderError> {
-        let h = Fields::of(header);
-        let target = target(h.bits).filter(|t| *t <= self.limit).ok_or(HeaderError::BadTarget)?;
-        let hash = sha256d([header]);
-        let mut number = hash;
-        number.reverse();
-        if number > target {
-            return Err(HeaderError::NoWork);
-        }
+        let Proven { header, hash } = prove(header, self.network).map_err(|why| match why {
+            Unproven::Target => HeaderError::BadTarget,
+            Unproven::Work => HeaderError::NoWork,
+        })?;
+        let known = hash.to_byte_array();
         if self.find(&hash).is_some() {
-            return Ok(hash);
+            return Ok(known);
         }
-        let parent = self.find(&h.previous);
-        if parent.is_none() && !self.ring.is_empty() {
+        let parent = self.find(&header.prev_blockhash);
+        if parent.is_none() && !(self.ring.is_empty() && self.ring.capacity() > 0) {
             return Err(HeaderError::Disconnected);
         }
-        let mut work = work(h.bits);
-        let mut height = height;
+        let (mut work, mut height) = (work_of(header.target()), height);
         if let Some((_, p)) = parent {
             work = p.work.saturating_add(work);
             height = p.height.and_then(|h| h.checked_add(1)).or(height);
         }
-        let parent = parent.map(|(number, _)| number);
-        self.push(Entry { hash, merkle_root: h.merkle_root, time: h.time, height, work, parent });
-        Ok(hash)
+        let parent = parent.and_then(|(number, _)| u32::try_from(self.next - number).ok());
+        let (merkle_root, time) = (header.merkle_root, header.time);
+        let parent = parent.unwrap_or_default();
+        self.push(Entry { hash, merkle_root, time, height, work, parent });
+        Ok(known)
     }
 
     /// What is known of a block by its hash, in internal byte order.
     pub fn get(&self, block_hash: &[u8; 32]) -> Option<KnownHeader> {
-        let (number, e) = self.find(block_hash)?;
-        let confirmations = self.depth(number);
-        Some(KnownHeader { merkle_root: e.merkle_root, time: e.time, confirmations })
+        let (number, e) = self.find(&BlockHash::from_byte_array(*block_hash))?;
+        let (merkle_root, confirmations) = (e.merkle_root.to_byte_array(), self.depth(number));
+        Some(KnownHeader { merkle_root, time: e.time, confirmations })
     }
 
     /// Hash of the best block, in internal byte order, and its height if known.
     pub fn tip(&self) -> Option<([u8; 32], Option<u32>)> {
-        self.entry(self.tip?).map(|e| (e.hash, e.height))
+        self.entry(self.tip?).map(|e| (e.hash.to_byte_array(), e.height))
     }
 
     /// Number of headers kept.
@@ -160,7 +158,7 @@ impl<M: Memory> HeaderStore<M> {
         (self.next.saturating_sub(self.ring.len() as u64)..self.next).rev()
     }
 
-    fn find(&self, hash: &[u8; 32]) -> Option<(u64, &Entry)> {
+    fn find(&self, hash: &BlockHash) -> Option<(u64, &Entry)> {
         self.numbers()
             .filter_map(|number| self.entry(number).map(|e| (number, e)))
             .find(|(_, e)| e.hash == *hash)
@@ -172,7 +170,8 @@ impl<M: Memory> HeaderStore<M> {
         let mut depth = 1;
         let mut at = self.tip;
         while let Some(here) = at.filter(|here| *here > number) {
-            at = self.entry(here).and_then(|e| e.parent);
+            let parent = self.entry(here).map(|e| u64::from(e.parent)).filter(|back| *back > 0);
+            at = parent.and_then(|back| here.checked_sub(back));
             depth += 1;
         }
         if at == Some(number) { depth } else { 0 }
@@ -196,28 +195,6 @@ impl<M: Memory> HeaderStore<M> {
     }
 }
 
-/// The parts of a header that are looked at.
-struct Fields {
-    previous: [u8; 32],
-    merkle_root: [u8; 32],
-    time: u32,
-    bits: u32,
-}
-
-impl Fields {
-    fn of(header: &[u8; HEADER_LEN]) -> Self {
-        fn at<const K: usize>(header: &[u8; HEADER_LEN], offset: usize) -> [u8; K] {
-            core::array::from_fn(|i| header.get(offset + i).copied().unwrap_or_default())
-        }
-        Self {
-            previous: at(header, 4),
-            merkle_root: at(header, 36),
-            time: u32::from_le_bytes(at(header, 68)),
-            bits: u32::from_le_bytes(at(header, 72)),
-        }
-    }
-}
-
 /// The easiest target of a network, as `nBits` (`powLimit` in Bitcoin Core's
 /// chain parameters).
 pub const fn pow_limit(network: Network) -> u32 {
@@ -228,50 +205,21 @@ pub const fn pow_limit(network: Network) -> u32 {
     }
 }
 
-/// Hashes that it takes to find a block, for an `nBits` that stands for a target: 2^256
-/// divided by the target, at most 2^128 - 1. Bitcoin Core divides by one more, which
-/// makes a difference of one at most above a target of 2^128.
-fn work(bits: u32) -> u128 {
-    let [exponent, high, middle, low] = bits.to_be_bytes();
-    let mantissa = u32::from_be_bytes([0, high, middle, low]);
-    // The target is the mantissa times 2^(8 * (exponent - 3)). Long division, bit by bit.
-    let bits_left = (256u32 + 24).saturating_sub(8 * u32::from(exponent));
-    let (mut quotient, mut rest) = (0u128, 1u32);
-    for _ in 0..bits_left {
-        rest <<= 1;
-        quotient = quotient.saturating_mul(2);
-        if rest >= mantissa {
-            rest -= mantissa;
-            quotient = quotient.saturating_add(1);
+/// Hashes that it takes to meet a target, at most 2^128 - 1.
+fn work_of(target: Target) -> u128 {
+    let work = target.to_work().to_be_bytes();
+    match work.split_first_chunk::<16>() {
+        Some((high, low)) if *high == [0; 16] => {
+            low.first_chunk().map_or(u128::MAX, |low| u128::from_be_bytes(*low))
         }
+        _ => u128::MAX,
     }
-    quotient
-}
-
-/// The target that `nBits` stands for, big-endian. `None` if it is zero,
-/// negative, or larger than 256 bits.
-fn target(bits: u32) -> Option<[u8; 32]> {
-    let [exponent, mantissa @ ..] = bits.to_be_bytes();
-    if mantissa[0] & 0x80 != 0 {
-        return None;
-    }
-    // The exponent is the length in bytes of a number that begins with the mantissa.
-    let mut number = [0; 32];
-    for (i, byte) in mantissa.into_iter().enumerate() {
-        let significance = i32::from(exponent) - 1 - i as i32;
-        // Digits behind the point are cut off.
-        if byte != 0 && significance >= 0 {
-            *number.iter_mut().rev().nth(significance as usize)? = byte;
-        }
-    }
-    (number != [0; 32]).then_some(number)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::tables::Fixed;
-    use bitcoin::{CompactTarget, Target};
     use proptest::prelude::*;
     use std::vec::Vec as StdVec;
 
@@ -300,9 +248,7 @@ mod tests {
         h[72..76].copy_from_slice(&bits.to_le_bytes());
         for nonce in 0u32.. {
             h[76..].copy_from_slice(&nonce.to_le_bytes());
-            let mut hash = sha256d([&h]);
-            hash.reverse();
-            if hash <= target(bits).unwrap() {
+            if prove(&h, Network::Regtest).is_ok() {
                 break;
             }
         }
@@ -312,20 +258,6 @@ mod tests {
         let mut store = HeaderStore::EMPTY;
         store.prepare(capacity, network);
         store
-    }
-
-    proptest! {
-        #[test]
-        fn work_is_the_library_s(exponent in 0x13u32..=0x20, mantissa in 1u32..0x80_0000) {
-            let bits = exponent << 24 | mantissa;
-            let target = Target::from_compact(CompactTarget::from_consensus(bits));
-            let theirs = target.to_work().to_be_bytes();
-            let (high, low) = theirs.split_at(16);
-            prop_assume!(high == [0; 16]);
-            let theirs = u128::from_be_bytes(low.try_into().unwrap());
-            // The library divides by the target and one.
-            prop_assert!(work(bits) - theirs <= 1, "{} and {theirs}", work(bits));
-        }
     }
 
     const EASY: u32 = 0x207f_ffff;
@@ -420,21 +352,6 @@ mod tests {
     }
 
     proptest! {
-        /// Where the `bitcoin` crate's number does not lose digits, ours is the same.
-        #[test]
-        fn target_agrees_with_oracle(exponent in 0..=34u32, mantissa in 0..=0xff_ffffu32) {
-            let bits = exponent << 24 | mantissa;
-            let ours = target(bits);
-            // Core: negative if the sign bit is set; overflow if a digit falls off the left.
-            let significant = (4 - mantissa.leading_zeros() / 8) + exponent;
-            if mantissa > 0x7f_ffff || mantissa == 0 || significant > 32 + 3 {
-                prop_assert_eq!(ours, None);
-            } else {
-                let oracle = Target::from_compact(CompactTarget::from_consensus(bits)).to_be_bytes();
-                prop_assert_eq!(ours, (oracle != [0; 32]).then_some(oracle));
-            }
-        }
-
         #[test]
         fn arbitrary_headers(headers in prop::collection::vec(prop::collection::vec(any::<u8>(), 80), 0..8)) {
             let mut store = store_of(2, Network::Regtest);

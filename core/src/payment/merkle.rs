@@ -1,8 +1,10 @@
 //! Where a transaction stands in a block: the Merkle path of its identity.
 //!
-//! Hashes are in internal byte order, the reverse of how they are printed.
+//! Hashes are in internal byte order, the reverse of how they are printed. `bitcoin` finds the root
+//! of a list of transactions, and has no paths.
 
-use super::tx::{TxView, sha256d};
+use super::tx::TxView;
+use crate::hash::{double_sha256, parent};
 use heapless::Vec;
 
 /// Most siblings on a path. A block's own limits allow for 17.
@@ -53,7 +55,7 @@ pub fn root_of(txid: [u8; 32], position: u32, siblings: &[u8]) -> Result<[u8; 32
         if TxView::parse(&node).is_ok() {
             return Err(MerkleError::TransactionAsNode);
         }
-        hash = sha256d([&node]);
+        hash = double_sha256(&node);
         place >>= 1;
     }
     if place == 0 { Ok(hash) } else { Err(MerkleError::OutsideTree) }
@@ -84,7 +86,7 @@ pub fn branch(txids: &mut [[u8; 32]], position: usize) -> Option<Branch> {
         let above = row.len().div_ceil(2);
         for i in 0..above {
             let (left, right) = (row.get(2 * i)?, row.get((2 * i + 1).min(last))?);
-            let node = sha256d([&left[..], &right[..]]);
+            let node = parent(left, right);
             *row.get_mut(i)? = node;
         }
         row = row.get_mut(..above)?;
@@ -172,7 +174,7 @@ mod tests {
         let right: [u8; 32] = right.try_into().unwrap();
         assert_eq!(root_of(right, 1, &left), Err(MerkleError::TransactionAsNode));
         // The honest use of the same transaction is not affected.
-        let txid = sha256d([&left_half_free]);
+        let txid = double_sha256(&left_half_free);
         assert!(root_of(txid, 1, &[7; 32]).is_ok());
     }
 
@@ -187,7 +189,7 @@ mod tests {
             bit in 0..8u8,
         ) {
             let txids: StdVec<[u8; 32]> =
-                (0..leaves as u32).map(|i| sha256d([&seed[..], &i.to_le_bytes()])).collect();
+                (0..leaves as u32).map(|i| crate::hash::double_sha256_parts(&[&seed[..], &i.to_le_bytes()])).collect();
             let oracle = merkle_tree::calculate_root(txids.iter().map(|t| Txid::from_byte_array(*t)));
             let root = oracle.unwrap().to_byte_array();
             let at = at.index(leaves);

@@ -3,9 +3,10 @@
 //! Accepts what a block can hold: the network serialisation without witness or
 //! with it (BIP 144), canonical length prefixes, at least one input and one
 //! output, nothing after the end. Memory use is constant; time is linear in the
-//! bytes given, whatever the counts in them claim.
+//! bytes given, whatever the counts in them claim. The transactions of `bitcoin` own their
+//! parts, which takes an allocator.
 
-use sha2::{Digest, Sha256};
+use crate::hash::double_sha256_parts;
 
 /// Why bytes are not a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror_no_std::Error)]
@@ -178,15 +179,12 @@ impl<'a> TxView<'a> {
     /// The transaction's identity in internal byte order: double SHA-256 of the
     /// serialisation without witness.
     pub fn txid(&self) -> [u8; 32] {
-        sha256d([&self.version.to_le_bytes()[..], self.body, &self.lock_time.to_le_bytes()])
+        double_sha256_parts(&[
+            &self.version.to_le_bytes()[..],
+            self.body,
+            &self.lock_time.to_le_bytes(),
+        ])
     }
-}
-
-/// SHA-256 of SHA-256 of the parts, one after the other.
-pub(super) fn sha256d<const N: usize>(parts: [&[u8]; N]) -> [u8; 32] {
-    let mut h = Sha256::new();
-    parts.iter().for_each(|p| h.update(p));
-    Sha256::digest(h.finalize()).into()
 }
 
 /// The part of `before` that has been read when `after` is what remains of it.

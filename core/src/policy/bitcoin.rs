@@ -3,11 +3,11 @@
 use super::command::{Command, Kind};
 use super::cost::{FreeCost, OwnNetwork};
 use super::detect::{Classified, DetectedProtocol};
-use super::hash::double_sha256;
 use super::reader::Reader;
 use super::reason::{Reason, Unrecognised};
 use super::work::Chain;
 use super::{governance, messages};
+use crate::hash::double_sha256;
 
 /// Checksum of an empty payload: a verack needs no hashing.
 const EMPTY_CHECKSUM: [u8; 4] = [0x5d, 0xf6, 0xe0, 0xe2];

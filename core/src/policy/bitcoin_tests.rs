@@ -7,15 +7,16 @@ use crate::id::Network;
 use proptest::prelude::*;
 use std::vec::Vec;
 
-const ENGINE: RoutingPolicyEngine =
-    RoutingPolicyEngine::new(PolicyConfig::new(MeshMode::PaymentGated, Network::Mainnet));
+fn engine() -> RoutingPolicyEngine {
+    RoutingPolicyEngine::new(PolicyConfig::new(MeshMode::PaymentGated, Network::Mainnet))
+}
 
 fn explain(payload: &[u8]) -> Result<DetectedProtocol, Unrecognised> {
-    ENGINE.explain(payload)
+    engine().explain(payload)
 }
 
 fn is_free_bitcoin(payload: &[u8]) -> bool {
-    ENGINE.detect_protocol(payload) == DetectedProtocol::BitcoinP2P
+    engine().detect_protocol(payload) == DetectedProtocol::BitcoinP2P
 }
 
 /// A payload in a right regtest frame.
@@ -37,7 +38,7 @@ fn genesis_blocks_are_free_on_their_own_network() {
     let real = bytes(GENESIS);
     assert!(is_free_bitcoin(&frame(Network::Mainnet, b"block", &real)));
     for network in Network::ALL {
-        let oracle = super::work::tests::oracle_network(network);
+        let oracle = bitcoin::Network::from(network);
         let block = bitcoin::consensus::serialize(&bitcoin::constants::genesis_block(oracle));
         assert_eq!(
             explain(&frame(network, b"block", &block)),
@@ -108,11 +109,11 @@ fn every_command_is_recognised_and_one_byte_off_is_not() {
 fn magic_and_command_alone_are_not_bitcoin() {
     for (_, message) in good_messages() {
         for cut in [1, 4, 16, 20, 23] {
-            assert_eq!(ENGINE.detect_protocol(&message[..cut]), DetectedProtocol::Unknown);
+            assert_eq!(engine().detect_protocol(&message[..cut]), DetectedProtocol::Unknown);
         }
         let mut padded = message[..16].to_vec();
         padded.resize(64, 0);
-        assert_eq!(ENGINE.detect_protocol(&padded), DetectedProtocol::Unknown);
+        assert_eq!(engine().detect_protocol(&padded), DetectedProtocol::Unknown);
     }
 }
 
@@ -393,7 +394,7 @@ proptest! {
 
     #[test]
     fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        ENGINE.detect_protocol(&bytes);
+        engine().detect_protocol(&bytes);
     }
 
     #[test]

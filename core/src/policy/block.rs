@@ -1,17 +1,20 @@
 //! Blocks and what speaks of them: `block`, `headers`, `merkleblock`,
 //! `cmpctblock`, `blocktxn`. Every header brings its proof of work. Where all
-//! bytes of a message hang on it, true says that the work counts.
+//! bytes of a message hang on it, true says that the work counts. The blocks of `bitcoin` own
+//! their parts, and its Merkle trees are over all leaves at once: both take an allocator.
 
-use super::hash::{double_sha256_parts, parent};
 use super::reader::Reader;
 use super::reason::{Reason, Unrecognised};
 use super::transaction::Transaction;
 use super::work::{Chain, check_work};
+use crate::hash::{double_sha256_parts, parent};
+use bitcoin::hashes::Hash;
+use bitcoin::{BlockHash, Weight};
 
 type Result<T> = core::result::Result<T, Unrecognised>;
 
-/// Most weight of a block, in the units of BIP 141.
-const MAX_WEIGHT: usize = 4_000_000;
+/// Most weight of a block.
+const MAX_WEIGHT: usize = Weight::MAX_BLOCK.to_wu() as usize;
 
 /// Most transactions in a block: a transaction that does anything has 60 bytes
 /// without its witness, 240 units of weight.
@@ -61,7 +64,7 @@ pub(super) fn check_block(reader: &mut Reader<'_>, chain: Chain) -> Result<bool>
     }
     reader.finish()?;
     let root = txids.root().ok_or(Reason::MerkleDuplicate.at(start.at()))?;
-    if root != merkle_root(header) {
+    if root != proof.header.merkle_root.to_byte_array() {
         return Err(Reason::MerkleRoot.at(start.at().saturating_add(36)));
     }
     let Some(witness) = coinbase.witness() else { return Ok(proof.counts) };
@@ -81,7 +84,7 @@ fn commits_to(coinbase: &Transaction<'_>, witness: &[u8], wtxids: MerkleTree) ->
     let [1, 32, reserved @ ..] = witness else { return false };
     match (commitment, wtxids.root()) {
         (Some(commitment), Some(root)) => {
-            reserved.len() == 32 && double_sha256_parts([&root, reserved, &[]]) == commitment
+            reserved.len() == 32 && double_sha256_parts(&[&root, reserved]) == commitment
         }
         _ => false,
     }
@@ -89,12 +92,13 @@ fn commits_to(coinbase: &Transaction<'_>, witness: &[u8], wtxids: MerkleTree) ->
 
 /// `headers`: each meets its own target and follows the one before.
 pub(super) fn check_headers(reader: &mut Reader<'_>, chain: Chain) -> Result<bool> {
-    let mut previous: Option<[u8; 32]> = None;
+    let mut previous: Option<BlockHash> = None;
     let mut counts = true;
     for _ in 0..reader.count(2_000)? {
         let at = reader.at();
         let header: &[u8; 80] = reader.array()?;
-        if previous.is_some_and(|hash| header.get(4..36) != Some(&hash)) {
+        let follows = |hash: BlockHash| header.get(4..36) == Some(&hash.to_byte_array());
+        if !previous.is_none_or(follows) {
             return Err(Reason::NotContinuous.at(at.saturating_add(4)));
         }
         let proof = check_work(header, chain, at)?;
@@ -128,7 +132,7 @@ pub(super) fn check_merkle_block(reader: &mut Reader<'_>, chain: Chain) -> Resul
     // A tree over n leaves has at most 2 n + 15 nodes with their flags.
     let flags = reader.var_bytes_up_to(total.saturating_mul(2).saturating_add(15).div_ceil(8))?;
     let root = partial_root(total, hashes, Flags { bytes: flags, used: 0 }, hashes_at)?;
-    if root != merkle_root(header) {
+    if root != proof.header.merkle_root.to_byte_array() {
         return Err(Reason::MerkleRoot.at(start.at().saturating_add(36)));
     }
     Ok(proof.counts)
@@ -214,10 +218,6 @@ fn read_index(reader: &mut Reader<'_>, next: &mut u32, limit: u32) -> Result<u32
         }
         _ => start.fail(Reason::Value("transaction index")),
     }
-}
-
-fn merkle_root(header: &[u8; 80]) -> [u8; 32] {
-    header.get(36..68).and_then(|root| root.try_into().ok()).unwrap_or_default()
 }
 
 /// A Merkle tree that takes its leaves in turn and keeps one hash per level.

@@ -72,7 +72,7 @@ pub struct OwnNetwork {
 
 impl OwnNetwork {
     /// A network with its usual settings.
-    pub const fn new(network: Network) -> Self {
+    pub fn new(network: Network) -> Self {
         Self { network, magic: network.magic(), min_difficulty: min_difficulty(network) }
     }
 

@@ -13,7 +13,6 @@ mod block;
 mod command;
 mod cost;
 mod governance;
-mod hash;
 mod messages;
 mod reader;
 mod stratum;

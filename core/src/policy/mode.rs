@@ -38,7 +38,7 @@ pub struct PolicyConfig {
 
 impl PolicyConfig {
     /// The usual settings: messages of any network, no private TLV.
-    pub const fn new(mode: MeshMode, network: Network) -> Self {
+    pub fn new(mode: MeshMode, network: Network) -> Self {
         Self {
             mode,
             own: OwnNetwork::new(network),

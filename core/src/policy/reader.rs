@@ -1,4 +1,5 @@
-//! Reads fields off a payload: checked, allocation-free, knowing its place.
+//! Reads fields off a payload: checked, allocation-free, knowing its place. The decoders of
+//! `bitcoin` copy what they read.
 
 use super::reason::{Reason, Unrecognised};
 

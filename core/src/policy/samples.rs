@@ -2,7 +2,6 @@
 //! written by the `bitcoin` crate.
 
 use super::command::Command;
-use super::work::tests::oracle_network;
 use crate::id::Network;
 use bitcoin::consensus::{deserialize, serialize};
 use bitcoin::hashes::{Hash, sha256d};
@@ -153,7 +152,7 @@ pub(super) fn frame(network: Network, command: &[u8], payload: &[u8]) -> Vec<u8>
 /// A message as the `bitcoin` crate writes it.
 pub(super) fn written(network: Network, message: NetworkMessage) -> Vec<u8> {
     let magic = Magic::from_bytes(network.magic());
-    assert_eq!(magic, Magic::from(oracle_network(network)));
+    assert_eq!(magic, Magic::from(bitcoin::Network::from(network)));
     serialize(&RawNetworkMessage::new(magic, message))
 }
 

@@ -1,18 +1,16 @@
-//! Walks over a transaction without taking memory for it.
+//! Walks over a transaction without taking memory for it; the decoder of `bitcoin` allocates.
 //!
 //! [`Transaction::decode`] accepts what the `bitcoin` crate's consensus decoder
 //! accepts (BIP 144); [`Transaction::check`] adds the rules of Bitcoin Core's
 //! `CheckTransaction` that need nothing but the transaction, except the search
 //! for inputs that are spent twice.
 
-use super::hash::{double_sha256, double_sha256_parts};
 use super::reader::Reader;
 use super::reason::{Reason, Unrecognised};
+use crate::hash::{double_sha256, double_sha256_parts};
+use bitcoin::Amount;
 
 type Result<T> = core::result::Result<T, Unrecognised>;
-
-/// All bitcoin there will ever be, in satoshis.
-pub(super) const MAX_MONEY: u64 = 21_000_000 * 100_000_000;
 
 /// What a walk over a transaction found out.
 pub(super) struct Transaction<'a> {
@@ -140,7 +138,9 @@ impl<'a> Transaction<'a> {
     /// Hash of the transaction without its witnesses.
     pub(super) fn txid(&self) -> [u8; 32] {
         match (self.witness, self.bytes.first_chunk::<4>(), self.bytes.last_chunk::<4>()) {
-            (Some(_), Some(version), Some(lock)) => double_sha256_parts([version, self.body, lock]),
+            (Some(_), Some(version), Some(lock)) => {
+                double_sha256_parts(&[version, self.body, lock])
+            }
             _ => double_sha256(self.bytes),
         }
     }
@@ -169,7 +169,7 @@ pub(super) fn walk_outputs(reader: &mut Reader<'_>, count: u64) -> Result<bool> 
         sum = sum.saturating_add(reader.u64()?);
         reader.var_bytes()?;
     }
-    Ok(sum <= MAX_MONEY)
+    Ok(sum <= Amount::MAX_MONEY.to_sat())
 }
 
 /// Hash of zeros and index 0xffffffff.
@@ -194,6 +194,8 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
     use std::vec::Vec;
+
+    const MAX_MONEY: u64 = 21_000_000 * 100_000_000;
 
     fn decode(bytes: &[u8]) -> Result<(Transaction<'_>, usize)> {
         let mut reader = Reader::new(bytes, 0);

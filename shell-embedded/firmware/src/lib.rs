@@ -22,7 +22,7 @@ static __INTERRUPTS: [unsafe extern "C" fn(); 48] = [DefaultHandler; 48];
 static HEAP: LlffHeap = LlffHeap::empty();
 
 /// Bytes of heap: the context of secp256k1, made at the start and never freed.
-pub const HEAP_SIZE: usize = 1024;
+pub const HEAP_SIZE: usize = 512;
 
 /// Prepares the heap. Call it once, first.
 pub fn init_heap() {

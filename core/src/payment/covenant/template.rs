@@ -6,13 +6,8 @@
 //! carrying an unlocking script that fails, or outputs that nodes do not relay.
 
 use crate::payment::tx::{TxOut, TxView};
-
-/// Satoshi that can exist.
-pub const MAX_MONEY: u64 = 2_100_000_000_000_000;
-/// Bit of a sequence number that turns a relative lock time off (BIP 68).
-const SEQUENCE_LOCK_DISABLED: u32 = 1 << 31;
-const OP_RETURN: u8 = 0x6a;
-const PUSH_32: u8 = 0x20;
+use bitcoin::opcodes::all::{OP_PUSHBYTES_32, OP_RETURN};
+use bitcoin::{Amount, Script, Sequence, WitnessVersion};
 
 /// Why a template is not accepted, whatever it pays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror_no_std::Error)]
@@ -58,44 +53,24 @@ pub enum TemplateError {
 pub fn terms_script(terms_hash: &[u8; 32]) -> [u8; 34] {
     let mut script = [0; 34];
     let (head, hash) = script.split_at_mut(2);
-    head.copy_from_slice(&[OP_RETURN, PUSH_32]);
+    head.copy_from_slice(&[OP_RETURN.to_u8(), OP_PUSHBYTES_32.to_u8()]);
     hash.copy_from_slice(terms_hash);
     script
 }
 
-/// Least value, in satoshi, of an output with this script that nodes relay: what it costs to
-/// spend it at Bitcoin Core's `DUST_RELAY_TX_FEE` of 3,000 sat per 1,000 virtual bytes
-/// (`GetDustThreshold` in its policy.cpp). 0 for data, which nobody spends.
+/// Least value, in satoshi, of an output with this script that nodes relay. 0 for data, which
+/// nobody spends.
 pub fn dust_limit(script: &[u8]) -> u64 {
-    /// Outpoint, length of the script, sequence; with it a signature and a key.
-    const SPENDING: u64 = 32 + 4 + 1 + 4;
-    const SIGNATURE_AND_KEY: u64 = 107;
-    let is_witness_program = matches!(
-        script,
-        [0x00 | 0x51..=0x60, len @ 2..=40, program @ ..] if program.len() == usize::from(*len)
-    );
-    let spending = match script.first() {
-        Some(&OP_RETURN) => return 0,
-        _ if is_witness_program => SPENDING + SIGNATURE_AND_KEY / 4,
-        _ => SPENDING + SIGNATURE_AND_KEY,
-    };
-    let len = script.len() as u64;
-    let prefix = match len {
-        0..=0xfc => 1,
-        0xfd..=0xffff => 3,
-        _ => 5,
-    };
-    // Scripts are far shorter than 2^32 bytes.
-    3 * (8 + prefix + len + spending)
+    Script::from_bytes(script).minimal_non_dust().to_sat()
 }
 
 /// Whether an output carries data and pays nobody.
 pub(super) fn is_data(output: &TxOut<'_>) -> bool {
-    output.script_pubkey.first() == Some(&OP_RETURN)
+    Script::from_bytes(output.script_pubkey).is_op_return()
 }
 
 /// Checks everything about a template but who is paid how much. Returns the sum
-/// of its outputs in satoshi, at most [`MAX_MONEY`].
+/// of its outputs in satoshi, at most [`Amount::MAX_MONEY`].
 pub(super) fn check_form(
     template: &TxView<'_>,
     terms_hash: &[u8; 32],
@@ -110,15 +85,15 @@ pub(super) fn check_form(
     if !input.script_sig.is_empty() {
         return Err(TemplateError::ScriptSig);
     }
-    if template.lock_time() != 0 || input.sequence & SEQUENCE_LOCK_DISABLED == 0 {
+    if template.lock_time() != 0 || Sequence(input.sequence).is_relative_lock_time() {
         return Err(TemplateError::Locked);
     }
     let bound = terms_script(terms_hash);
     let (mut sum, mut bindings) = (0u64, 0u32);
     for output in template.outputs() {
-        // At most u16::MAX outputs, each at most MAX_MONEY: the sum cannot overflow.
+        // At most u16::MAX outputs, each at most all there are: the sum cannot overflow.
         sum = sum.saturating_add(output.value);
-        if sum > MAX_MONEY {
+        if sum > Amount::MAX_MONEY.to_sat() {
             return Err(TemplateError::AmountTooLarge);
         }
         if is_data(&output) {
@@ -142,12 +117,11 @@ pub(super) fn check_form(
 /// signature operations: pay to public key hash, to script hash (BIP 16), and to
 /// witness programs (BIP 141; version 0 in its two defined lengths).
 fn is_standard_payment(script: &[u8]) -> bool {
-    match script {
-        [0x76, 0xa9, 20, hash @ .., 0x88, 0xac] => hash.len() == 20,
-        [0xa9, 20, hash @ .., 0x87] => hash.len() == 20,
-        [0x00, len, program @ ..] => matches!(len, 20 | 32) && program.len() == usize::from(*len),
-        [0x51..=0x60, len @ 2..=40, program @ ..] => program.len() == usize::from(*len),
-        _ => false,
+    let script = Script::from_bytes(script);
+    match script.witness_version() {
+        Some(WitnessVersion::V0) => script.is_p2wpkh() || script.is_p2wsh(),
+        Some(_) => true,
+        None => script.is_p2pkh() || script.is_p2sh(),
     }
 }
 

@@ -1,6 +1,5 @@
 //! Honest proofs for every party of every route, and every forgery once.
 
-use super::template::MAX_MONEY;
 use super::*;
 use crate::id::{HopId, NodeId};
 use crate::payment::ctv::ctv_hash;
@@ -269,7 +268,7 @@ fn every_rule_broken_in_the_template() {
         (Template(TemplateError::TermsNotBound), |p| p.bind()),
         (Template(TemplateError::TermsNotBound), |p| p.hops.swap(0, 1)),
         (Template(TemplateError::AmountTooLarge), |p| *p.value(0) = Amount::from_sat(u64::MAX)),
-        (Template(TemplateError::AmountTooLarge), |p| *p.value(0) = Amount::from_sat(MAX_MONEY)),
+        (Template(TemplateError::AmountTooLarge), |p| *p.value(0) = Amount::MAX_MONEY),
         (OutputMissing, |p| p.output_index = u16::MAX),
         // Its last window ends at the terms.
         (OutputMissing, |p| p.output_index = 3),

@@ -1,5 +1,8 @@
 //! Bitcoin's double SHA-256.
 //!
+//! `bitcoin` has its own SHA-256, which takes no hardware on most processors and would be a second
+//! one in an image for boards; so hashes are made here, with `sha2`.
+//!
 //! The second hash is over 32 bytes, which fill one block: that block is
 //! written out here, because for small messages the buffering around it costs
 //! half as much as the hashing.
@@ -8,19 +11,19 @@ use sha2::block_api::compress256;
 use sha2::{Digest, Sha256};
 
 /// SHA-256 of SHA-256.
-pub(super) fn double_sha256(bytes: &[u8]) -> [u8; 32] {
+pub(crate) fn double_sha256(bytes: &[u8]) -> [u8; 32] {
     again(Sha256::digest(bytes).into())
 }
 
-/// SHA-256 of SHA-256 of three parts put together.
-pub(super) fn double_sha256_parts(parts: [&[u8]; 3]) -> [u8; 32] {
+/// SHA-256 of SHA-256 of parts put together.
+pub(crate) fn double_sha256_parts(parts: &[&[u8]]) -> [u8; 32] {
     let mut first = Sha256::new();
-    parts.into_iter().for_each(|part| first.update(part));
+    parts.iter().for_each(|part| first.update(part));
     again(first.finalize().into())
 }
 
 /// SHA-256 of SHA-256 of two hashes: their parent in a Merkle tree.
-pub(super) fn parent(left: &[u8; 32], right: &[u8; 32]) -> [u8; 32] {
+pub(crate) fn parent(left: &[u8; 32], right: &[u8; 32]) -> [u8; 32] {
     /// FIPS 180-4, section 5.1.1: the end of a message of 64 bytes.
     const END: [u8; 64] = {
         let mut block = [0; 64];
@@ -84,7 +87,7 @@ mod tests {
             let [a, b] = cut.map(|at| at.index(bytes.len() + 1));
             let (a, b) = (a.min(b), a.max(b));
             let parts = [&bytes[..a], &bytes[a..b], &bytes[b..]];
-            prop_assert_eq!(double_sha256_parts(parts), oracle(&bytes));
+            prop_assert_eq!(double_sha256_parts(&parts), oracle(&bytes));
         }
     }
 }
