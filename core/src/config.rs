@@ -68,6 +68,14 @@ pub mod fixed {
     pub const HEAD: usize = 2048;
     /// Block headers kept.
     pub const HEADERS: usize = 16;
+    /// Flows.
+    pub const FLOWS: usize = 16;
+    /// Hash heads of flows, two for each.
+    pub const FLOW_HEADS: usize = 2 * FLOWS;
+    /// Accounts of sources.
+    pub const ACCOUNTS: usize = 16;
+    /// Tickets that are valid.
+    pub const TICKETS: usize = 16;
     /// As [`FULL_SOURCES`](super::FULL_SOURCES): a board relays, and has no inbox of its own.
     pub const FULL_SOURCES: usize = 0;
 }
@@ -105,6 +113,14 @@ pub struct Capacities {
     pub accepted: usize,
     /// Live payments. Full: new payments are refused, none is forgotten.
     pub payments: usize,
+    /// Flows. Full, or where a neighbour has its equal share: a new one is refused.
+    pub flows: usize,
+    /// Accounts of sources. Full: one that is used up, or whose time is over, is forgotten; if
+    /// there is none, a new source is refused.
+    pub accounts: usize,
+    /// Tickets for invoices, paid or not, that have not expired; each neighbour has an equal
+    /// share of those not paid. Full: none is issued.
+    pub tickets: usize,
     /// Packets that wait for an answer, a route or room. Full: a new one is refused.
     pub parked: usize,
     /// Bytes of these packets, which the shell keeps. Full: a new one is refused.
@@ -132,6 +148,9 @@ impl Capacities {
         searches: 256,
         accepted: 64,
         payments: 1_000_000,
+        flows: 16_384,
+        accounts: 16_384,
+        tickets: 4_096,
         parked: 1024,
         parked_bytes: 64 * 1024 * 1024,
         // Three days: covenants are accepted for one.
@@ -152,6 +171,9 @@ impl Capacities {
         searches: fixed::SEARCHES,
         accepted: fixed::ACCEPTED,
         payments: fixed::PAYMENTS,
+        flows: fixed::FLOWS,
+        accounts: fixed::ACCOUNTS,
+        tickets: fixed::TICKETS,
         parked: fixed::PARKED,
         parked_bytes: 64 * 1024,
         headers: fixed::HEADERS,
@@ -223,6 +245,16 @@ pub struct PaymentRules {
     pub volatile: bool,
 }
 
+/// Rules for flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlowRules {
+    /// Bytes that a flow draws from its source's account at a time: what a crash of this node may
+    /// cost the source, for each flow.
+    pub reservation: u64,
+    /// Days after the last payment when what is left on an account is forfeited; 0: never.
+    pub account_days: u64,
+}
+
 /// The whole configuration of the state machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -265,6 +297,8 @@ pub struct Config {
     pub bad_payments: Allowance,
     /// Rules for payments.
     pub payment: PaymentRules,
+    /// Rules for flows.
+    pub flows: FlowRules,
     /// The neighbour whose hello sets the wall clock, if the shell sets none.
     pub clock_source: Option<NodeId>,
     /// Timing.
@@ -314,6 +348,7 @@ impl Config {
                 min_confirmations: if matches!(network, Network::Regtest) { 1 } else { 6 },
                 volatile: false,
             },
+            flows: FlowRules { reservation: 1024 * 1024, account_days: 90 },
             clock_source: None,
             timing: Timing::HOST,
             capacities: Capacities::HOST,
@@ -330,6 +365,7 @@ impl Config {
         config.control_of_all = Allowance { rate: 128 * 1024, burst: 512 * 1024 };
         config.signature_work = 8 * 1024;
         config.payment.volatile = true;
+        config.flows.reservation = 64 * 1024;
         config
     }
 }

@@ -105,6 +105,7 @@ mod block;
 pub mod board;
 pub mod config;
 mod hash;
+pub mod flow;
 pub mod id;
 pub mod link;
 pub mod mesh;

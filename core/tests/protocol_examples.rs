@@ -13,7 +13,7 @@ use blvm_mesh_core::payment::covenant::CovenantRules;
 use blvm_mesh_core::tariff::Tariff;
 use blvm_mesh_core::time::MILLISECOND;
 use blvm_mesh_core::wire::accepted::Accepted;
-use blvm_mesh_core::wire::datagram::{Datagram, Emit};
+use blvm_mesh_core::wire::datagram::{Datagram, Emit, Form};
 use blvm_mesh_core::wire::hello::{Hello, Told};
 use blvm_mesh_core::wire::route_error::{Cause, RouteError};
 use blvm_mesh_core::wire::route_reply::RouteReply;
@@ -46,8 +46,14 @@ fn datagram() {
     assert_eq!(read.hops().collect::<Vec<_>>(), [RELAY.hop()]);
     assert_eq!((read.payload, read.signed), (&b"hello"[..], None));
     let mut out = [0; 200];
-    let emit =
-        Emit { hop_limit: 1, sequence: 7, source: SOURCE, destination: DESTINATION, proof: None };
+    let emit = Emit {
+        hop_limit: 1,
+        sequence: 7,
+        source: SOURCE,
+        destination: DESTINATION,
+        proof: None,
+        form: Form::Plain,
+    };
     let n = emit.write(&[RELAY.hop()], b"hello", &mut out, |_| [0; 64]).unwrap();
     assert_eq!([&out[..n], b"hello"].concat(), example("Datagram"));
 }

@@ -96,7 +96,7 @@ pub(crate) mod tests {
     use bitcoin::hashes::Hash;
     use bitcoin::{BlockHash, CompactTarget, Target, TxMerkleNode};
     use blvm_mesh_core::id::NodeId;
-    use blvm_mesh_core::wire::datagram::{Emit, head_len};
+    use blvm_mesh_core::wire::datagram::{Emit, Form, head_len};
     use std::vec::Vec;
 
     pub(crate) fn mined(previous: BlockHash, time: u32, bits: u32) -> Block {
@@ -137,7 +137,8 @@ pub(crate) mod tests {
     fn packet(blocks: &[Block]) -> Vec<u8> {
         let payload = message(blocks);
         let (source, destination) = (NodeId([1; 32]), NodeId([2; 32]));
-        let emit = Emit { hop_limit: 0, sequence: 1, source, destination, proof: None };
+        let emit =
+            Emit { hop_limit: 0, sequence: 1, source, destination, proof: None, form: Form::Plain };
         let mut out = std::vec![0; head_len(0, 0)];
         emit.write(&[], &payload, &mut out, |_| [0; 64]).unwrap();
         out.extend(payload);

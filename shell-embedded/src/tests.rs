@@ -11,7 +11,7 @@ use blvm_mesh_core::mesh::{NetworkReason, PaymentReason, Priority};
 use blvm_mesh_core::payment::headers::HeaderError;
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
-use blvm_mesh_core::wire::datagram::{Emit, head_len};
+use blvm_mesh_core::wire::datagram::{Emit, Form, head_len};
 use secp256k1::{Secp256k1, SecretKey};
 use std::boxed::Box;
 use std::cell::RefCell;
@@ -379,8 +379,14 @@ fn a_stopped_line_fills_the_queue_and_is_then_congested() {
 /// A datagram that nobody may send to a board whose neighbour asks for it.
 fn strayed(n: u8) -> Vec<u8> {
     let id = |n: u8| NodeId([n; 32]);
-    let emit =
-        Emit { hop_limit: 1, sequence: n.into(), source: id(n), destination: id(9), proof: None };
+    let emit = Emit {
+        hop_limit: 1,
+        sequence: n.into(),
+        source: id(n),
+        destination: id(9),
+        proof: None,
+        form: Form::Plain,
+    };
     let mut packet = std::vec![0; head_len(1, 0)];
     emit.write(&[id(8).hop()], &[], &mut packet, |_| [0; 64]).unwrap();
     packet

@@ -10,7 +10,7 @@ use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::link::transport::{MAX_BODY, Receiver, Sender};
 use blvm_mesh_core::link::{Link, LinkLimits, Step};
 use blvm_mesh_core::mesh::{Action, HostMesh, Input};
-use blvm_mesh_core::wire::datagram::{Emit, head_len};
+use blvm_mesh_core::wire::datagram::{Emit, Form, head_len};
 use program::program;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -171,7 +171,14 @@ impl Attacker {
     /// A datagram to another of the node's neighbours.
     fn datagram(&self, node: &Node, to: NodeId, sequence: u64) -> Vec<u8> {
         let hops = [NodeId::from_public_key(&node.public_key).hop()];
-        let emit = Emit { hop_limit: 1, sequence, source: self.id(), destination: to, proof: None };
+        let emit = Emit {
+            hop_limit: 1,
+            sequence,
+            source: self.id(),
+            destination: to,
+            proof: None,
+            form: Form::Plain,
+        };
         let head = head_len(1, 0);
         let (mut packet, payload) = (vec![0; PACKET], vec![3; PACKET - head]);
         emit.write(&hops, &payload, &mut packet[..head], |_| [0; 64]).unwrap();

@@ -14,7 +14,7 @@ use blvm_mesh_core::id::{HopId, Network, NodeId};
 use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::payment::fee::Tariff;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
-use blvm_mesh_core::wire::datagram::{Emit, head_len};
+use blvm_mesh_core::wire::datagram::{Emit, Form, head_len};
 use blvm_mesh_core::wire::route_error::{Cause, RouteError};
 use blvm_mesh_core::wire::route_request::{Hop, RouteRequest};
 use blvm_mesh_tests::packets::payloads::{bitcoin_message, ping};
@@ -166,7 +166,8 @@ fn what_is_not_checked_does_not_ride_free() {
     let verack = bitcoin_message(Network::Regtest, "verack", &[]);
     let got = carried(&mut w, route, 2 * SECOND, 14 * MB, |n| {
         let proof = Some((&public, &proof[..]));
-        let emit = Emit { hop_limit: 1, sequence: n, source, destination, proof };
+        let emit =
+            Emit { hop_limit: 1, sequence: n, source, destination, proof, form: Form::Plain };
         let mut packet = vec![0; head_len(1, 20_000)];
         emit.write(&[relay], &verack, &mut packet, |_| [0; 64]).expect("room");
         packet.extend(&verack);

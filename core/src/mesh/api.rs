@@ -63,6 +63,17 @@ pub enum Input<'a> {
         /// What the node knows about the block; `None` if nothing.
         block: Option<KnownHeader>,
     },
+    /// The invoice that [`Action::Invoice`] asked for.
+    #[cfg(feature = "flows")]
+    Invoice {
+        /// The ticket of the question, which has not been dropped.
+        ticket: Ticket,
+        /// The packet that waits under it, as it was given.
+        packet: &'a [u8],
+        /// The invoice as text (BOLT 11), over the amount that was asked for; empty: there is
+        /// none.
+        invoice: &'a [u8],
+    },
     /// Send a datagram of our own. A `Range` in an action refers to `payload`.
     Send {
         /// Who is to get it.
@@ -311,6 +322,21 @@ pub enum Action<'o> {
         /// Hash of the block, in the order of its bytes.
         block_hash: [u8; 32],
     },
+    /// Have an invoice written by this node's own Lightning node. The request waits under this
+    /// ticket until it comes ([`Input::Invoice`]), or until it is dropped.
+    #[cfg(feature = "flows")]
+    Invoice {
+        /// Ticket for the answer.
+        ticket: Ticket,
+        /// Who will pay it.
+        source: NodeId,
+        /// The bytes that it buys.
+        bytes: u64,
+        /// Its amount, in millisatoshi: whole satoshi.
+        amount_msat: u64,
+        /// How long it should be valid, in seconds.
+        expiry_s: u32,
+    },
     /// Close a link: it is silent, or its neighbour has a better one.
     Close {
         /// The link.
@@ -372,6 +398,22 @@ pub enum Event {
         /// payments, and for those that this node makes.
         #[cfg_attr(feature = "serde", serde(skip))]
         settlement: Option<Range<usize>>,
+    },
+    /// A source has paid for bytes of its flows.
+    #[cfg(feature = "flows")]
+    BytesSold {
+        /// Who has paid.
+        source: NodeId,
+        /// Payment hash of the invoice.
+        payment_hash: [u8; 32],
+        /// Bytes that it bought.
+        bytes: u64,
+        /// What it paid, in millisatoshi.
+        amount_msat: u64,
+        /// Number of the record that must be durable before anybody is told; `None` if no records
+        /// are kept.
+        #[cfg_attr(feature = "serde", serde(skip))]
+        after: Option<u64>,
     },
     /// A datagram that we sent with a proof of payment was delivered, according to its
     /// destination or to a relay that pretends to be it. It need not be repeated.

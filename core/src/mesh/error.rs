@@ -1,5 +1,7 @@
 //! Why a packet or a payment was refused.
 
+use crate::flow::table::FlowTableError;
+use crate::flow::tickets::TicketError;
 use crate::id::Network;
 use crate::payment::covenant::{CovenantError, TemplateError};
 use crate::payment::headers::HeaderError;
@@ -173,6 +175,15 @@ pub enum RoutingReason {
     /// Too many searches are under way.
     #[error("too many route searches are under way (limits.searches); try again later")]
     TooManySearches,
+    /// No flow with this number passes from this neighbour.
+    #[error("no flow with this number passes from this neighbour")]
+    FlowUnknown,
+    /// There is no room for another flow.
+    #[error("{0}")]
+    FlowTable(#[from] FlowTableError),
+    /// The destination takes no flows.
+    #[error("this node takes no flows")]
+    NoFlows,
     /// A relay stopped the packet.
     #[error("a relay stopped the packet: {0}")]
     Stopped(Cause),
@@ -235,6 +246,9 @@ impl MeshError {
             Self::NetworkError(_) => return None,
             Self::RoutingError(RoutingReason::NextHopGone) => Cause::NextHopGone,
             Self::RoutingError(RoutingReason::TooLargeForHop { .. }) => Cause::TooLarge,
+            Self::RoutingError(RoutingReason::FlowUnknown) => Cause::FlowUnknown,
+            Self::RoutingError(RoutingReason::FlowTable(_)) => Cause::FlowTableFull,
+            Self::RoutingError(RoutingReason::NoFlows) => Cause::NoFlows,
             Self::RoutingError(_) => return None,
             Self::ReplayDetected(ReplayError::TableFull) => Cause::TableFull,
             Self::ReplayDetected(ReplayError::Forgotten { .. }) => Cause::Expired,
@@ -261,6 +275,13 @@ impl MeshError {
                 P::StoreFailed => Cause::StoreFailed,
                 P::NoAnswer => Cause::Unconfirmed,
                 P::TooManyBad => Cause::TooManyBad,
+                P::Ticket(TicketError::Forged) => Cause::TicketInvalid,
+                P::Ticket(TicketError::Expired) => Cause::Expired,
+                P::Ticket(TicketError::Used) => Cause::Replay,
+                P::Ticket(TicketError::TooManyUnpaid | TicketError::NoRoom) => Cause::TableFull,
+                P::NothingLeft => Cause::NothingLeft,
+                P::OldOpen => Cause::OldOpen,
+                P::NoInvoice => Cause::NoInvoice,
             },
         })
     }

@@ -6,7 +6,7 @@ use super::test_world::{Outcome, Own, set_check};
 use super::*;
 use crate::config::MeshMode;
 use crate::tables::Boxed;
-use crate::wire::datagram::Emit;
+use crate::wire::datagram::{Emit, Form};
 use crate::wire::header::lower_hop_limit;
 use crate::wire::route_error::{self, Cause, RouteError};
 use std::vec;
@@ -27,7 +27,7 @@ fn unsigned(w: &World, way: &[usize], sequence: u64, at: u8) -> Vec<u8> {
     let hops: Vec<HopId> = hops.iter().map(|n| w.id(*n).hop()).collect();
     let (source, destination) = (w.id(*from), w.id(*to));
     let hop_limit = hops.len() as u8 - at;
-    let emit = Emit { hop_limit, sequence, source, destination, proof: None };
+    let emit = Emit { hop_limit, sequence, source, destination, proof: None, form: Form::Plain };
     let mut out = vec![0; 1000];
     let n = emit.write(&hops, b"forged", &mut out, |_| [0; 64]).unwrap();
     [&out[..n], b"forged"].concat()

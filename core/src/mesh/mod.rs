@@ -20,9 +20,13 @@
 //! the others.
 
 mod accepted;
+#[cfg(feature = "flows")]
+mod accounts;
 pub mod api;
 mod control;
 pub mod error;
+#[cfg(feature = "flows")]
+mod flows;
 mod free;
 mod head;
 pub mod owned;
@@ -41,6 +45,8 @@ mod accepted_tests;
 mod bad_payment_tests;
 #[cfg(test)]
 mod covenant_tests;
+#[cfg(all(test, feature = "flows"))]
+mod flow_tests;
 #[cfg(test)]
 mod forgery_tests;
 #[cfg(test)]
@@ -83,6 +89,11 @@ use crate::routing::table::RoutingTable;
 use crate::signature::Identity;
 use crate::tables::{List, Memory, Owned};
 use crate::time::{Micros, SECOND, WallClock};
+#[cfg(feature = "flows")]
+use crate::{
+    flow::{accounts::Account, table::Flow, tickets::TicketError},
+    payment::ledger::{AccountState, Credit},
+};
 use core::ops::Range;
 use secp256k1::{All, Secp256k1, SecretKey};
 use sha2::{Digest, Sha256};
@@ -219,6 +230,12 @@ pub struct Mesh<M: Memory> {
     /// Keys the fingerprints of paid packets: the same in every run of this node.
     packet_key: [u8; 16],
     records: u64,
+    /// The latest run of tickets in the store.
+    #[cfg(feature = "flows")]
+    last_run: u32,
+    /// Record of this run, once it has issued a ticket.
+    #[cfg(feature = "flows")]
+    run_record: Option<u64>,
     next_cleanup: Micros,
     draining: bool,
     /// The queue was too short for the actions of an input.
@@ -249,6 +266,12 @@ impl<M: Memory> Mesh<M> {
         let mut secp = Secp256k1::new();
         secp.seeded_randomize(&rng.bytes());
         tables.prepare(&config, &mut rng);
+        #[cfg(feature = "flows")]
+        tables.prepare_flows(
+            &config,
+            &mut Rng::new(&seed, "flows"),
+            secret(&key, b"blvm-mesh/ticket"),
+        );
         let policy = RoutingPolicyEngine::new(PolicyConfig {
             private_stratum_tlv: config.private_stratum_tlv,
             own: OwnNetwork {
@@ -277,6 +300,10 @@ impl<M: Memory> Mesh<M> {
             rng,
             packet_key: packet_key(&key),
             records: 0,
+            #[cfg(feature = "flows")]
+            last_run: 0,
+            #[cfg(feature = "flows")]
+            run_record: None,
             next_cleanup: 0,
             draining: false,
             overflowed: false,
@@ -313,6 +340,10 @@ impl<M: Memory> Mesh<M> {
             Input::Resumed { ticket, .. } if !self.is_returning(*ticket) => {
                 return Err(Misuse::UnknownTicket(*ticket));
             }
+            #[cfg(feature = "flows")]
+            Input::Invoice { ticket, .. } if !self.awaits_invoice(*ticket) => {
+                return Err(Misuse::UnknownTicket(*ticket));
+            }
             Input::InboxFull { source: Some(source), full: true }
                 if self.tables.full_sources.is_full()
                     && !self.tables.full_sources.contains(source) =>
@@ -329,7 +360,13 @@ impl<M: Memory> Mesh<M> {
                 self.send(destination, payload, proof, unchecked);
             }
             Input::Repeat { packet } => self.repeat(packet),
+            #[cfg(feature = "flows")]
+            Input::Invoice { ticket, packet, invoice } => {
+                self.invoice_written(ticket, packet, invoice);
+            }
             Input::PeerConnected { link, peer, dialed, standing, capabilities } => {
+                #[cfg(feature = "flows")]
+                self.begin_run();
                 self.connect((link, peer), dialed, standing, capabilities);
             }
             Input::PeerDisconnected { link } => self.disconnect(link),
@@ -521,6 +558,24 @@ impl<M: Memory> Mesh<M> {
         self.wall.unix(self.now)
     }
 
+    /// What a source has at this node.
+    #[cfg(feature = "flows")]
+    pub fn account(&self, source: &NodeId) -> Option<&Account> {
+        self.tables.accounts.get(source)
+    }
+
+    /// All accounts.
+    #[cfg(feature = "flows")]
+    pub fn accounts(&self) -> impl Iterator<Item = (&NodeId, &Account)> {
+        self.tables.accounts.iter()
+    }
+
+    /// Flows that pass here.
+    #[cfg(feature = "flows")]
+    pub fn flows(&self) -> impl Iterator<Item = &Flow> {
+        self.tables.flows.iter().map(|(_, flow)| flow)
+    }
+
     /// Live payments.
     pub fn live_payments(&self) -> usize {
         self.tables.replay.len()
@@ -634,6 +689,21 @@ impl<M: Memory> Mesh<M> {
                 let accepted = self.tables.replay.restore(p.key, p.expires_at, p.packet);
                 self.not_restored |= accepted == Err(ReplayError::TableFull);
             }
+            #[cfg(feature = "flows")]
+            Record::Run(run) => self.last_run = self.last_run.max(run),
+            #[cfg(feature = "flows")]
+            Record::Account(AccountState { source, account }) => {
+                self.not_restored |= !self.tables.accounts.restore(&source, account);
+            }
+            #[cfg(feature = "flows")]
+            Record::Credit(Credit { payment_hash, run, issued, source, account, .. }) => {
+                self.last_run = self.last_run.max(run);
+                self.not_restored |= !self.tables.accounts.restore(&source, account);
+                let restored = self.tables.tickets.restore(payment_hash, run, issued);
+                self.not_restored |= restored == Err(TicketError::NoRoom);
+            }
+            #[cfg(not(feature = "flows"))]
+            Record::Run(_) | Record::Account(_) | Record::Credit(_) => {}
             Record::StoreLost(None) => {
                 self.store_lost = true;
                 if let Some(unix) = self.wall.unix(self.now) {
@@ -651,10 +721,13 @@ impl<M: Memory> Mesh<M> {
 
 /// The key of the fingerprints of paid packets, from this node's own secret.
 fn packet_key(key: &SecretKey) -> [u8; 16] {
-    let hash =
-        Sha256::new().chain_update(b"blvm-mesh/paid packet").chain_update(key.secret_bytes());
-    let hash: [u8; 32] = hash.finalize().into();
     let mut short = [0; 16];
-    short.iter_mut().zip(hash).for_each(|(s, h)| *s = h);
+    let long = secret(key, b"blvm-mesh/paid packet");
+    short.iter_mut().zip(long).for_each(|(s, h)| *s = h);
     short
+}
+
+/// A secret for one purpose, from this node's own.
+fn secret(key: &SecretKey, purpose: &[u8]) -> [u8; 32] {
+    Sha256::new().chain_update(purpose).chain_update(key.secret_bytes()).finalize().into()
 }

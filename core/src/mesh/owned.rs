@@ -36,6 +36,12 @@ pub enum Input<B> {
         ticket: Ticket,
         block: Option<KnownHeader>,
     },
+    #[cfg(feature = "flows")]
+    Invoice {
+        ticket: Ticket,
+        packet: B,
+        invoice: B,
+    },
     Send {
         destination: NodeId,
         payload: B,
@@ -118,6 +124,12 @@ impl<B: AsRef<[u8]>> Input<B> {
             Self::PaymentVerified { ticket, block } => {
                 api::Input::PaymentVerified { ticket: *ticket, block: *block }
             }
+            #[cfg(feature = "flows")]
+            Self::Invoice { ticket, packet, invoice } => api::Input::Invoice {
+                ticket: *ticket,
+                packet: packet.as_ref(),
+                invoice: invoice.as_ref(),
+            },
             Self::Send { destination, payload, proof, unchecked } => api::Input::Send {
                 destination: *destination,
                 payload: payload.as_ref(),
@@ -237,6 +249,14 @@ pub enum Action<B> {
         ticket: Ticket,
         block_hash: [u8; 32],
     },
+    #[cfg(feature = "flows")]
+    Invoice {
+        ticket: Ticket,
+        source: NodeId,
+        bytes: u64,
+        amount_msat: u64,
+        expiry_s: u32,
+    },
     Close {
         link: LinkId,
         #[cfg_attr(feature = "serde", serde(serialize_with = "form::sentence"))]
@@ -261,6 +281,10 @@ impl<B> Action<B> {
             api::Action::Publish(event) => Self::Publish(event),
             api::Action::Persist { number, record } => Self::Persist { number, record },
             api::Action::Verify { ticket, block_hash } => Self::Verify { ticket, block_hash },
+            #[cfg(feature = "flows")]
+            api::Action::Invoice { ticket, source, bytes, amount_msat, expiry_s } => {
+                Self::Invoice { ticket, source, bytes, amount_msat, expiry_s }
+            }
             api::Action::Close { link, reason } => Self::Close { link, reason },
             api::Action::Wait { until } => Self::Wait { until },
         }

@@ -22,12 +22,27 @@ pub(super) enum Awaits {
     Route(NodeId),
     /// The node's answer about the block with this hash.
     Answer([u8; 32]),
+    /// An invoice that the shell has written.
+    #[cfg(feature = "flows")]
+    Invoice,
     /// To be handed back, with the node's answer. The ticket is used up.
     Return([u8; 32], KnownHeader),
     /// Room at the first hop, for a datagram of this node's own.
     Room { destination: NodeId, to: LinkId, len: usize, plain: bool },
     /// To be handed back, because there is room. The ticket is used up.
     Turn { destination: NodeId, len: usize },
+}
+
+impl Awaits {
+    /// Whether a neighbour's packet waits for the shell's answer.
+    fn is_about_neighbours(&self) -> bool {
+        match self {
+            Self::Answer(_) => true,
+            #[cfg(feature = "flows")]
+            Self::Invoice => true,
+            _ => false,
+        }
+    }
 }
 
 /// A place in the table.
@@ -45,11 +60,11 @@ pub(super) struct Parked {
 /// Whom a parked packet came from.
 #[derive(Debug, Clone)]
 pub(super) struct From {
-    link: LinkId,
+    pub(super) link: LinkId,
     /// The link was closed; its number may since have been given to another.
-    closed: bool,
+    pub(super) closed: bool,
     /// Who is told if the packet is refused.
-    trace: Trace,
+    pub(super) trace: Trace,
 }
 
 impl Parked {
@@ -194,6 +209,8 @@ impl<M: Memory> Mesh<M> {
                 self.wake_at(until);
                 self.act(Action::Resume { ticket });
             }
+            #[cfg(feature = "flows")]
+            Awaits::Invoice => self.give_up(ticket, PaymentReason::NoInvoice.into()),
             _ => {
                 if let Some((link, charged)) = asked {
                     self.give_check_back(link, charged);
@@ -216,7 +233,7 @@ impl<M: Memory> Mesh<M> {
     /// Refuses one packet that waits for an answer and came over a closed link.
     pub(super) fn give_up_closed(&mut self, link: LinkId) -> Option<Action<'static>> {
         let at = self.tables.parked.iter().position(|p| {
-            matches!(p.awaits, Awaits::Answer(_))
+            p.awaits.is_about_neighbours()
                 && p.from.as_ref().is_some_and(|from| from.closed && from.link == link)
         })?;
         let ticket = self.tables.parked.take(at)?.ticket;
@@ -287,6 +304,20 @@ impl<M: Memory> Mesh<M> {
     pub(super) fn last_waiting(&self, link: LinkId, of_plain: bool) -> Option<Micros> {
         let of = |p: &&Parked| matches!(p.awaits, Awaits::Room { to, plain, .. } if to == link && plain == of_plain);
         self.tables.parked.iter().filter(of).map(|p| p.until).max()
+    }
+
+    /// Whether a request for an invoice waits under this ticket.
+    #[cfg(feature = "flows")]
+    pub(super) fn awaits_invoice(&self, ticket: Ticket) -> bool {
+        self.tables.parked.iter().any(|p| p.ticket == ticket && p.awaits == Awaits::Invoice)
+    }
+
+    /// Takes out a request that waited for an invoice; who brought it.
+    #[cfg(feature = "flows")]
+    pub(super) fn take_waiting_for_invoice(&mut self, ticket: Ticket) -> Option<From> {
+        let its = |p: &Parked| p.ticket == ticket && p.awaits == Awaits::Invoice;
+        let at = self.tables.parked.iter().position(its)?;
+        self.tables.parked.take(at)?.from
     }
 
     fn waiting(&self) -> impl Iterator<Item = &Parked> {

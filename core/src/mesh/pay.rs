@@ -173,7 +173,7 @@ impl<M: Memory> Mesh<M> {
 
     /// Whether a neighbour's datagram may cause a costly check: a signature, or a question to the
     /// node.
-    fn may_cost_a_check(&self, link: Option<LinkId>, datagram: &Datagram<'_>) -> bool {
+    pub(super) fn may_cost_a_check(&self, link: Option<LinkId>, datagram: &Datagram<'_>) -> bool {
         let RoutingTable { neighbours, owners, .. } = &self.tables.routing;
         let owner = |link| owners.bad_payments(neighbours.get(link)?.owner);
         // It was charged when the node was asked.

@@ -121,6 +121,7 @@ fn passes(w: &mut World, link: u32, peer: u32, payload: usize) -> usize {
             source: node(peer),
             destination: to,
             proof: None,
+            form: crate::wire::datagram::Form::Plain,
         };
         let payload = std::vec![number as u8; payload];
         let mut bytes = std::vec![0; 200];

@@ -16,6 +16,8 @@ use crate::routing::seen::Print;
 use crate::tables::Memory;
 use crate::time::Micros;
 use crate::wire::datagram::Datagram;
+#[cfg(feature = "flows")]
+use crate::wire::datagram::FLAG_ACCOUNT;
 use crate::wire::header::lower_hop_limit;
 use crate::wire::route_error::{self, Cause, RouteError};
 use crate::wire::{Header, Kind, WireError};
@@ -42,7 +44,7 @@ impl Trace {
 }
 
 /// Where a datagram goes from here.
-enum Next {
+pub(super) enum Next {
     Deliver,
     Relay { link: LinkId, place: u8 },
 }
@@ -67,6 +69,11 @@ impl<M: Memory> Mesh<M> {
             return self.reject(Some(link), NetworkReason::NoHello, Remedy::Disconnect);
         }
         let result = match header.kind {
+            #[cfg(feature = "flows")]
+            Kind::Datagram if header.flags == FLAG_ACCOUNT => {
+                self.owe_answer(link);
+                return self.account_message(link, header, packet);
+            }
             Kind::Datagram => {
                 self.owe_answer(link);
                 return self.datagram(link, header, packet);
@@ -80,7 +87,18 @@ impl<M: Memory> Mesh<M> {
             Kind::RouteError => {
                 self.route_error(link, header, body).map(|to| self.pass_on(to, packet))
             }
-            Kind::Open | Kind::Data | Kind::Ack | Kind::Close => {
+            #[cfg(feature = "flows")]
+            Kind::Open => {
+                self.owe_answer(link);
+                return self.open_flow(link, header, packet);
+            }
+            #[cfg(feature = "flows")]
+            Kind::Opened | Kind::Data | Kind::Close | Kind::FlowError => {
+                self.owe_answer(link);
+                return self.flow_packet(link, header, packet);
+            }
+            #[allow(unreachable_patterns)]
+            Kind::Open | Kind::Data | Kind::Ack | Kind::Close | Kind::Opened | Kind::FlowError => {
                 Err((NetworkReason::NoFlows.into(), Remedy::Ignore))
             }
         };
@@ -230,7 +248,7 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// Where a datagram goes, if it came by its route and can go on.
-    fn next(
+    pub(super) fn next(
         &mut self,
         link: LinkId,
         datagram: &Datagram<'_>,
@@ -427,7 +445,7 @@ impl<M: Memory> Mesh<M> {
 }
 
 /// The check in a packet's header.
-fn check_of(packet: &[u8]) -> u32 {
+pub(super) fn check_of(packet: &[u8]) -> u32 {
     let check = packet.get(crate::wire::HEADER_LEN - 4..).and_then(|b| b.first_chunk());
     check.map_or(0, |check| u32::from_le_bytes(*check))
 }

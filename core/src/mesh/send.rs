@@ -12,7 +12,7 @@ use crate::routing::discovery::{Search, Searches, WIDEST};
 use crate::tables::{List, Memory};
 use crate::wire::Header;
 use crate::wire::accepted::Accepted;
-use crate::wire::datagram::{self, Datagram, Emit, Signed};
+use crate::wire::datagram::{self, Datagram, Emit, Form, Signed};
 use crate::wire::route_request::{self, HINTS, Hops, ROUTES, RouteRequest};
 
 impl<M: Memory> Mesh<M> {
@@ -81,6 +81,7 @@ impl<M: Memory> Mesh<M> {
                 proof,
             }),
             payload,
+            form: Form::Plain,
         };
         let mut onward = None;
         let admission = match unchecked {
@@ -117,6 +118,7 @@ impl<M: Memory> Mesh<M> {
             source: me,
             destination,
             proof: (!proof.is_empty()).then_some((&public_key, proof)),
+            form: Form::Plain,
         };
         self.reserve_head(head);
         let Self { tables, me, secp, .. } = self;

@@ -8,6 +8,8 @@ use super::parked::Parked;
 use crate::config::fixed::ACCEPTED;
 use crate::config::fixed::{FULL_SOURCES, HEAD, PARKED, SENT};
 use crate::config::{self, Config, MAX_HEAD};
+#[cfg(feature = "flows")]
+use crate::flow::{accounts::Accounts, table::FlowTable, tickets::Tickets};
 use crate::id::NodeId;
 use crate::payment::headers::HeaderStore;
 use crate::payment::replay::ReplayPrevention;
@@ -33,6 +35,12 @@ pub struct Tables<M: Memory> {
     /// This node's own datagrams: traffic of others cannot push them out.
     pub(super) sent: Seen<M, SENT>,
     pub(super) replay: ReplayPrevention<M>,
+    #[cfg(feature = "flows")]
+    pub(super) tickets: Tickets<M>,
+    #[cfg(feature = "flows")]
+    pub(super) accounts: Accounts<M>,
+    #[cfg(feature = "flows")]
+    pub(super) flows: FlowTable<M>,
     pub(super) headers: HeaderStore<M>,
     pub(super) parked: M::List<Parked, PARKED>,
     /// Sources whose share of the inbox is full.
@@ -57,6 +65,12 @@ impl<M: Memory> Tables<M> {
         seen: Seen::EMPTY,
         sent: Seen::EMPTY,
         replay: ReplayPrevention::EMPTY,
+        #[cfg(feature = "flows")]
+        tickets: Tickets::EMPTY,
+        #[cfg(feature = "flows")]
+        accounts: Accounts::EMPTY,
+        #[cfg(feature = "flows")]
+        flows: FlowTable::EMPTY,
         headers: HeaderStore::EMPTY,
         parked: M::List::EMPTY,
         full_sources: M::List::EMPTY,
@@ -81,6 +95,18 @@ impl<M: Memory> Tables<M> {
         self.full_sources.set_capacity(config::FULL_SOURCES);
         self.work.prepare(c.shares);
         self.head.set_capacity(MAX_HEAD);
+    }
+}
+
+#[cfg(feature = "flows")]
+impl<M: Memory> Tables<M> {
+    /// Makes room for flows as configured. `rng` is another one than that of the other tables,
+    /// whose numbers are the same with flows and without; `ticket_key` is the same in every run.
+    pub(super) fn prepare_flows(&mut self, config: &Config, rng: &mut Rng, ticket_key: [u8; 32]) {
+        let c = config.capacities;
+        self.tickets.prepare(c.tickets, ticket_key);
+        self.accounts.set_capacity(c.accounts);
+        self.flows.prepare(c.flows, table_key(rng));
     }
 }
 

@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::wire::checksum::Sum;
-use crate::wire::datagram::Emit;
+use crate::wire::datagram::{Emit, Form};
 use std::collections::{BTreeMap, VecDeque};
 use std::vec::Vec;
 
@@ -20,6 +20,7 @@ pub(super) enum Outcome {
     Drop(Ticket, MeshError),
     Resume(Ticket),
     Verify(Ticket, [u8; 32]),
+    Invoice(Ticket, u64, u64),
 }
 
 /// A datagram to send.
@@ -188,6 +189,7 @@ impl<M: Owned> World<M> {
             source: me.id(),
             destination: self.id(*to),
             proof: Some((me.public_key(), proof)),
+            form: Form::Plain,
         };
         let mut out = std::vec![0; 4096];
         let n = emit.write(&hops, payload, &mut out, |hash| me.sign(&secp, hash)).unwrap();
@@ -201,7 +203,8 @@ impl<M: Owned> World<M> {
         let hops: Vec<HopId> = hops.iter().map(|n| self.id(*n).hop()).collect();
         let (source, destination) = (self.id(*from), self.id(*to));
         let hop_limit = hops.len() as u8;
-        let emit = Emit { hop_limit, sequence, source, destination, proof: None };
+        let emit =
+            Emit { hop_limit, sequence, source, destination, proof: None, form: Form::Plain };
         let mut out = std::vec![0; 1000];
         let n = emit.write(&hops, payload, &mut out, |_| [0; 64]).unwrap();
         [&out[..n], payload].concat()
@@ -245,6 +248,17 @@ impl<M: Owned> World<M> {
                 self.drain(n, &packet, Some(Held::Packet(link, as_given)))
             }
         }
+    }
+
+    /// Gives the invoice that a node asked for, or none.
+    #[cfg(feature = "flows")]
+    pub(super) fn invoice(&mut self, n: usize, ticket: Ticket, invoice: &[u8]) -> Trace {
+        let Some(Held::Packet(_, packet)) = self.held.remove(&(n, ticket)) else {
+            panic!("no packet waits for this invoice")
+        };
+        let input = Input::Invoice { ticket, packet: &packet, invoice };
+        self.nodes[n].handle(self.now, input).unwrap();
+        self.drain(n, &packet, None)
     }
 
     fn drain(&mut self, n: usize, tail: &[u8], mut hold: Option<Held>) -> Trace {
@@ -332,6 +346,9 @@ impl<M: Owned> World<M> {
                 assert_eq!(number, self.written[n]);
                 self.disks[n].push(record);
                 Outcome::Persist(record)
+            }
+            Action::Invoice { ticket, bytes, amount_msat, .. } => {
+                Outcome::Invoice(ticket, bytes, amount_msat)
             }
             Action::Verify { ticket, block_hash } => Outcome::Verify(ticket, block_hash),
         })

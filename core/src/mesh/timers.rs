@@ -39,6 +39,7 @@ impl<M: Memory> Mesh<M> {
             || self.widen_ring()
             || self.drop_silent()
             || self.keep_alive()
+            || self.end_idle_flow()
             || self.forget_payments();
         if !done {
             self.next_timer = self.next_due();
@@ -55,6 +56,8 @@ impl<M: Memory> Mesh<M> {
             self.tables.replay.next_expiry().is_some() && self.wall.unix(self.now).is_some();
         let times = [self.parked_until(), neighbours, self.tables.searches.next_due()];
         let cleanup = cleanup.then_some(self.next_cleanup);
+        #[cfg(feature = "flows")]
+        let cleanup = cleanup.into_iter().chain(self.tables.flows.next_look());
         times.into_iter().flatten().chain(cleanup).min().unwrap_or(Micros::MAX)
     }
 
@@ -143,6 +146,11 @@ impl<M: Memory> Mesh<M> {
             self.send_control(link, HEADER_LEN, |out| Writer::new(out).finish(header, &[]));
         }
         true
+    }
+
+    #[cfg(not(feature = "flows"))]
+    fn end_idle_flow(&mut self) -> bool {
+        false
     }
 
     fn forget_payments(&mut self) -> bool {

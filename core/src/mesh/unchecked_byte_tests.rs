@@ -8,7 +8,7 @@ use crate::config::MeshMode;
 use crate::id::Network;
 use crate::tables::Boxed;
 use crate::time::SECOND;
-use crate::wire::datagram::{Emit, FLAG_PROOF};
+use crate::wire::datagram::{Emit, FLAG_PROOF, Form};
 use crate::wire::header::lower_hop_limit;
 use crate::wire::route_error::{Cause, RouteError};
 use crate::wire::route_request::{self, RouteRequest};
@@ -42,7 +42,7 @@ fn free(w: &World, way: &[usize], sequence: u64, payload: &[u8]) -> Vec<u8> {
     let hops: Vec<HopId> = hops.iter().map(|n| w.id(*n).hop()).collect();
     let (source, destination) = (w.id(*from), w.id(*to));
     let hop_limit = hops.len() as u8;
-    let emit = Emit { hop_limit, sequence, source, destination, proof: None };
+    let emit = Emit { hop_limit, sequence, source, destination, proof: None, form: Form::Plain };
     let mut out = vec![0; 1000];
     let n = emit.write(&hops, payload, &mut out, |_| [0; 64]).unwrap();
     [&out[..n], payload].concat()

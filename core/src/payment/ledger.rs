@@ -6,7 +6,8 @@
 
 use super::fee::Party;
 use super::replay::PaidPacket;
-use crate::id::NodeId;
+use crate::flow::accounts::Account;
+use crate::id::{HopId, NodeId};
 
 /// How a payment was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +61,42 @@ pub enum Record {
     /// at or before this time (seconds since 1970) are refused. `None` until the node has
     /// learned the time; it then writes the record anew.
     StoreLost(Option<u64>),
+    /// What a source has at this node.
+    Account(AccountState),
+    /// A source has paid for bytes of its flows.
+    Credit(Credit),
+    /// Tickets are issued in the run with this number, which is higher than those before.
+    Run(u32),
+}
+
+/// The account of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct AccountState {
+    /// Whose it is.
+    pub source: NodeId,
+    /// What it holds.
+    pub account: Account,
+}
+
+/// A paid ticket, and the account that it was credited to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Credit {
+    /// Payment hash of the ticket's invoice.
+    pub payment_hash: [u8; 32],
+    /// Run in which the ticket was issued.
+    pub run: u32,
+    /// When, in seconds since that run began.
+    pub issued: u32,
+    /// What was paid, in millisatoshi.
+    pub amount_msat: u64,
+    /// When the ticket was taken, in seconds since 1970; 0 if that was not known.
+    pub accepted_at: u64,
+    /// Who has paid.
+    pub source: NodeId,
+    /// The account of the source from then on.
+    pub account: Account,
 }
 
 /// Bytes of an encoded [`Record`].
@@ -76,6 +113,19 @@ impl Record {
                 let known = u8::from(before.is_some());
                 put.bytes(&[3, known, 0, 0]).bytes(&before.unwrap_or_default().to_le_bytes())
             }
+            Self::Account(AccountState { source, account }) => {
+                put.bytes(&[4, 0, 0, 0]).bytes(&source.0).account(account)
+            }
+            Self::Credit(c) => put
+                .bytes(&[5, 0, 0, 0])
+                .bytes(&c.source.0)
+                .account(&c.account)
+                .bytes(&c.payment_hash)
+                .bytes(&c.run.to_le_bytes())
+                .bytes(&c.issued.to_le_bytes())
+                .bytes(&c.amount_msat.to_le_bytes())
+                .bytes(&c.accepted_at.to_le_bytes()),
+            Self::Run(run) => put.bytes(&[6, 0, 0, 0]).bytes(&run.to_le_bytes()),
             Self::Payment(p) => {
                 let (role, index) = match p.role {
                     Party::Source => (0, 0),
@@ -108,6 +158,10 @@ impl Record {
                 (3, 0, 0) if clean => Some(Self::StoreLost(None)),
                 _ => None,
             };
+        }
+        if matches!(*kind, 4..=6) {
+            let clean = [*method, *role, *index] == [0; 3];
+            return decode_flows(*kind, rest).filter(|_| clean);
         }
         if *kind != 2 {
             return None;
@@ -160,6 +214,55 @@ fn split(bytes: &[u8; 8]) -> (u64, u64) {
     (both & LATEST, both >> (64 - HALF_BITS))
 }
 
+/// A record about flows, without its first four bytes.
+fn decode_flows(kind: u8, rest: &[u8]) -> Option<Record> {
+    let (record, rest) = match kind {
+        6 => {
+            let (run, rest) = rest.split_first_chunk()?;
+            (Record::Run(u32::from_le_bytes(*run)), rest)
+        }
+        _ => {
+            let (source, rest) = rest.split_first_chunk::<32>()?;
+            let (account, rest) = rest.split_first_chunk::<40>()?;
+            let (source, account) = (NodeId(*source), decode_account(account)?);
+            if kind == 4 {
+                (Record::Account(AccountState { source, account }), rest)
+            } else {
+                let (payment_hash, rest) = rest.split_first_chunk::<32>()?;
+                let (run, rest) = rest.split_first_chunk()?;
+                let (issued, rest) = rest.split_first_chunk()?;
+                let (amount_msat, rest) = rest.split_first_chunk()?;
+                let (accepted_at, rest) = rest.split_first_chunk()?;
+                let credit = Credit {
+                    payment_hash: *payment_hash,
+                    run: u32::from_le_bytes(*run),
+                    issued: u32::from_le_bytes(*issued),
+                    amount_msat: u64::from_le_bytes(*amount_msat),
+                    accepted_at: u64::from_le_bytes(*accepted_at),
+                    source,
+                    account,
+                };
+                (Record::Credit(credit), rest)
+            }
+        }
+    };
+    rest.iter().all(|byte| *byte == 0).then_some(record)
+}
+
+fn decode_account(bytes: &[u8; 40]) -> Option<Account> {
+    let (fields, _) = bytes.as_chunks::<8>();
+    let [bought, drawn, open_number, open_from, ends] = fields else { return None };
+    let number = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
+    let open_from = HopId(*open_from);
+    Some(Account::restored(
+        number(bought),
+        number(drawn),
+        number(open_number),
+        open_from,
+        number(ends),
+    ))
+}
+
 struct Put<'a> {
     out: &'a mut [u8; RECORD_LEN],
     at: usize,
@@ -173,6 +276,15 @@ impl Put<'_> {
         }
         self.at = end;
         self
+    }
+
+    fn account(&mut self, account: &Account) -> &mut Self {
+        let Account { bought, drawn, open_number, open_from, ends, .. } = account;
+        self.bytes(&bought.to_le_bytes())
+            .bytes(&drawn.to_le_bytes())
+            .bytes(&open_number.to_le_bytes())
+            .bytes(&open_from.0)
+            .bytes(&ends.to_le_bytes())
     }
 }
 
@@ -192,13 +304,20 @@ mod tests {
                 packet: PaidPacket(n[4]).kept(),
             };
             let lost = [Record::StoreLost(None), Record::StoreLost(Some(n[1]))];
-            for r in [Record::Payment(p), Record::Floor(n[0])].into_iter().chain(lost) {
+            let account = Account::restored(n[0], n[1], n[2], HopId(n[3].to_le_bytes()), n[4]);
+            let (source, run, issued) = (NodeId(ids[1]), n[0] as u32, n[1] as u32);
+            let flows = [
+                Record::Account(AccountState { source, account }),
+                Record::Credit(Credit { payment_hash: ids[0], run, issued, amount_msat: n[2], accepted_at: n[3], source, account }),
+                Record::Run(run),
+            ];
+            for r in [Record::Payment(p), Record::Floor(n[0])].into_iter().chain(lost).chain(flows) {
                 prop_assert_eq!(Record::decode(&r.encode()), Some(r));
             }
         }
 
         #[test]
-        fn what_is_read_is_what_would_be_written(bytes in prop::collection::vec(any::<u8>(), RECORD_LEN), kind in 0u8..5, small: [u8; 3], plain: bool) {
+        fn what_is_read_is_what_would_be_written(bytes in prop::collection::vec(any::<u8>(), RECORD_LEN), kind in 0u8..8, small: [u8; 3], plain: bool) {
             let mut b: [u8; RECORD_LEN] = bytes.try_into().unwrap();
             b[0] = kind;
             for (b, s) in b[1..4].iter_mut().zip(small) { *b = s % 3; }

@@ -4,6 +4,7 @@ use super::covenant::CovenantError;
 use super::lightning::LightningError;
 use super::replay::ReplayError;
 use crate::config::MeshMode;
+use crate::flow::tickets::TicketError;
 
 /// Why a packet is not carried for want of a payment that holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror_no_std::Error)]
@@ -59,6 +60,18 @@ pub enum PaymentReason {
     /// The store failed.
     #[error("the store failed, so no payment is accepted")]
     StoreFailed,
+    /// A ticket is not issued or not taken.
+    #[error("{0}")]
+    Ticket(#[from] TicketError),
+    /// The source has no bytes left on its account.
+    #[error("nothing is left of what the source has bought at this node")]
+    NothingLeft,
+    /// A later Open of the source was taken, or this one from another neighbour.
+    #[error("a later Open of the source was taken, or this one from another neighbour")]
+    OldOpen,
+    /// No invoice was written.
+    #[error("this node could not have an invoice written")]
+    NoInvoice,
     /// The node gave no answer in time.
     #[error("the Bitcoin node did not say in time whether the funding transaction is confirmed")]
     NoAnswer,

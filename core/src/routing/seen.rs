@@ -118,7 +118,7 @@ impl<M: Memory, const N: usize> Seen<M, N> {
 mod tests {
     use super::*;
     use crate::tables::Fixed;
-    use crate::wire::datagram::Signed;
+    use crate::wire::datagram::{Form, Signed};
 
     const A: NodeId = NodeId([3; 32]);
     const B: NodeId = NodeId([4; 32]);
@@ -132,7 +132,9 @@ mod tests {
 
     fn datagram<'a>(signed: Option<Signed<'a>>) -> Datagram<'a> {
         let (source, destination, hops) = (A, B, &HOPS[..]);
-        Datagram { hop_limit: 1, sequence: 7, source, destination, hops, signed, payload: &[] }
+        let (hop_limit, sequence, payload) = (1, 7, &[][..]);
+        let form = Form::Plain;
+        Datagram { hop_limit, sequence, source, destination, hops, signed, payload, form }
     }
 
     fn name(seen: &Seen<Fixed>, source: NodeId, to: NodeId, number: u64, hops: &[[u8; 8]]) -> Name {

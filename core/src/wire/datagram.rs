@@ -20,6 +20,21 @@ use sha2::{Digest, Sha256};
 
 /// Flag: a public key, a signature and a proof of payment are there.
 pub const FLAG_PROOF: u8 = 1;
+/// Flag: the payload is an [account message](super::account), which is carried as a control
+/// packet is. Not together with a proof.
+pub const FLAG_ACCOUNT: u8 = 2;
+
+/// What a packet in the form of a datagram is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Form {
+    /// A datagram of a user.
+    #[default]
+    Plain,
+    /// A datagram with [`FLAG_ACCOUNT`].
+    Account,
+    /// An Open: its proof is the [terms](super::flow::OpenTerms) of a flow.
+    Open,
+}
 
 /// Bytes before the hops.
 const FIXED: usize = 32 + 32 + 4;
@@ -58,6 +73,8 @@ pub struct Datagram<'a> {
     pub signed: Option<Signed<'a>>,
     /// What is carried.
     pub payload: &'a [u8],
+    /// What it is.
+    pub form: Form,
 }
 
 impl<'a> Datagram<'a> {
@@ -66,12 +83,13 @@ impl<'a> Datagram<'a> {
     /// # Errors
     /// [`WireError`]: another kind of packet, or the first field that is wrong.
     pub fn parse(header: Header, body: &'a [u8]) -> Result<Self, WireError> {
-        if header.kind != Kind::Datagram {
-            return Err(WireError::OtherKind);
-        }
-        if header.flags & !FLAG_PROOF != 0 {
-            return Err(WireError::Flags(header.flags));
-        }
+        let form = match (header.kind, header.flags) {
+            (Kind::Datagram, 0 | FLAG_PROOF) => Form::Plain,
+            (Kind::Datagram, FLAG_ACCOUNT) => Form::Account,
+            (Kind::Open, FLAG_PROOF) => Form::Open,
+            (Kind::Datagram | Kind::Open, flags) => return Err(WireError::Flags(flags)),
+            _ => return Err(WireError::OtherKind),
+        };
         let mut r = Reader::new(body);
         let source = NodeId(*r.array()?);
         let destination = NodeId(*r.array()?);
@@ -95,7 +113,11 @@ impl<'a> Datagram<'a> {
             false => None,
         };
         let Header { hop_limit, sequence, .. } = header;
-        Ok(Self { hop_limit, sequence, source, destination, hops, signed, payload: r.rest() })
+        let payload = r.rest();
+        if form == Form::Open && !payload.is_empty() {
+            return Err(WireError::Trailing(payload.len()));
+        }
+        Ok(Self { hop_limit, sequence, source, destination, hops, signed, payload, form })
     }
 
     /// Intermediate nodes in travel order.
@@ -134,6 +156,7 @@ impl<'a> Datagram<'a> {
             source: self.source,
             destination: self.destination,
             proof: Some((public_key, proof)),
+            form: self.form,
         }
     }
 }
@@ -151,16 +174,19 @@ pub struct Emit<'a> {
     pub destination: NodeId,
     /// Public key of the source and a proof of payment.
     pub proof: Option<(&'a [u8; 33], &'a [u8])>,
+    /// What it is. An Open has a proof and no payload.
+    pub form: Form,
 }
 
 impl Emit<'_> {
     fn header(&self) -> Header {
-        Header {
-            kind: Kind::Datagram,
-            flags: if self.proof.is_some() { FLAG_PROOF } else { 0 },
-            hop_limit: self.hop_limit,
-            sequence: self.sequence,
-        }
+        let (kind, flags) = match self.form {
+            Form::Plain if self.proof.is_none() => (Kind::Datagram, 0),
+            Form::Plain => (Kind::Datagram, FLAG_PROOF),
+            Form::Account => (Kind::Datagram, FLAG_ACCOUNT),
+            Form::Open => (Kind::Open, FLAG_PROOF),
+        };
+        Header { kind, flags, hop_limit: self.hop_limit, sequence: self.sequence }
     }
 
     fn proof_len(&self) -> Result<u16, WireError> {
@@ -250,7 +276,7 @@ mod tests {
         fn round_trip(sequence: u64, ids: [[u8; 32]; 2], hops in prop::collection::vec(any::<[u8; 8]>(), 0..=MAX_HOPS), proof in prop::option::of(prop::collection::vec(any::<u8>(), 1..300)), payload in prop::collection::vec(any::<u8>(), 0..300)) {
             let hops: Vec<HopId> = hops.into_iter().map(HopId).collect();
             let key = [2; 33];
-            let d = Emit { hop_limit: hops.len() as u8, sequence, source: NodeId(ids[0]), destination: NodeId(ids[1]), proof: proof.as_deref().map(|p| (&key, p)) };
+            let d = Emit { hop_limit: hops.len() as u8, sequence, source: NodeId(ids[0]), destination: NodeId(ids[1]), proof: proof.as_deref().map(|p| (&key, p)), form: Form::Plain };
             let (bytes, signed) = write(&d, &hops, &payload);
             if proof.is_none() {
                 prop_assert!(bytes.len() <= 96 + 8 * hops.len() + payload.len(), "budget");
@@ -270,7 +296,7 @@ mod tests {
         #[test]
         fn the_signature_covers_all_but_hop_limit_and_itself(at in any::<prop::sample::Index>(), bit in 0u8..8) {
             let hops = [HopId([1; 8]), HopId([2; 8])];
-            let d = Emit { hop_limit: 2, sequence: 5, source: NodeId([3; 32]), destination: NodeId([4; 32]), proof: Some((&[2; 33], &[9; 40])) };
+            let d = Emit { hop_limit: 2, sequence: 5, source: NodeId([3; 32]), destination: NodeId([4; 32]), proof: Some((&[2; 33], &[9; 40])), form: Form::Plain };
             let (bytes, signed) = write(&d, &hops, b"payload");
             let mut other = bytes.clone();
             let i = at.index(bytes.len());
@@ -287,8 +313,9 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes(flags in 0u8..2, body in prop::collection::vec(any::<u8>(), 0..300)) {
-            let _ = Datagram::parse(Header { kind: Kind::Datagram, flags, hop_limit: 0, sequence: 0 }, &body);
+        fn any_bytes(open: bool, flags in 0u8..4, body in prop::collection::vec(any::<u8>(), 0..300)) {
+            let kind = if open { Kind::Open } else { Kind::Datagram };
+            let _ = Datagram::parse(Header { kind, flags, hop_limit: 0, sequence: 0 }, &body);
         }
     }
 
@@ -311,6 +338,8 @@ mod tests {
         body[65] = 0;
         body[66] = 1;
         assert_eq!(Datagram::parse(h, &body), Err(WireError::Field("proof length")));
-        assert_eq!(Datagram::parse(Header { flags: 2, ..h }, &body), Err(WireError::Flags(2)));
+        assert_eq!(Datagram::parse(Header { flags: 3, ..h }, &body), Err(WireError::Flags(3)));
+        let account = Datagram::parse(Header { flags: FLAG_ACCOUNT, ..h }, &body);
+        assert_eq!(account.map(|d| d.form), Ok(Form::Account));
     }
 }

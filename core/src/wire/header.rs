@@ -36,18 +36,22 @@ pub enum Kind {
     RouteReply = 3,
     /// A hop that is gone, or a packet that was refused.
     RouteError = 4,
-    /// Opens a paid flow. Reserved.
+    /// Opens a flow.
     Open = 5,
-    /// Data on a flow. Reserved.
+    /// Carries sealed data on a flow.
     Data = 6,
-    /// Acknowledges data of a flow. Reserved.
+    /// Acknowledges data of a flow that is not sealed. Reserved.
     Ack = 7,
-    /// Closes a flow. Reserved.
+    /// Closes a flow.
     Close = 8,
     /// What a neighbour is and takes.
     Hello = 9,
     /// Says that the sender is there, where it has nothing else to say.
     KeepAlive = 10,
+    /// The destination's answer to an Open.
+    Opened = 11,
+    /// Says why a flow does not go on.
+    FlowError = 12,
 }
 
 impl Kind {
@@ -64,6 +68,8 @@ impl Kind {
             8 => Self::Close,
             9 => Self::Hello,
             10 => Self::KeepAlive,
+            11 => Self::Opened,
+            12 => Self::FlowError,
             _ => return None,
         })
     }
@@ -81,6 +87,8 @@ impl Kind {
             Self::Close => "Close",
             Self::Hello => "Hello",
             Self::KeepAlive => "KeepAlive",
+            Self::Opened => "Opened",
+            Self::FlowError => "FlowError",
         }
     }
 }
@@ -252,7 +260,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn round_trip(kind in 1u8..=10, flags: u8, hop_limit: u8, sequence: u64, body in prop::collection::vec(any::<u8>(), 0..100)) {
+        fn round_trip(kind in 1u8..=12, flags: u8, hop_limit: u8, sequence: u64, body in prop::collection::vec(any::<u8>(), 0..100)) {
             let h = Header { kind: Kind::from_u8(kind).unwrap(), flags, hop_limit, sequence };
             let mut p = packet(h, &body);
             prop_assert_eq!(Header::parse(&p), Ok((h, &body[..])));

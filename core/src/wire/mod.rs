@@ -2,8 +2,10 @@
 //! No state. All numbers are little-endian. `docs/PROTOCOL.md` shows the bytes.
 
 pub mod accepted;
+pub mod account;
 pub mod checksum;
 pub mod datagram;
+pub mod flow;
 pub mod header;
 pub mod hello;
 pub mod route_error;
@@ -105,6 +107,10 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn u32(&mut self) -> Result<u32, WireError> {
         Ok(u32::from_le_bytes(*self.array()?))
+    }
+
+    pub(crate) fn u64(&mut self) -> Result<u64, WireError> {
+        Ok(u64::from_le_bytes(*self.array()?))
     }
 
     /// A number as Bitcoin Core's VARINT (serialize.h), 1 to 5 bytes: seven bits each,

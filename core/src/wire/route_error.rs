@@ -93,6 +93,13 @@ causes! {
     Dust = 24, "the covenant has an output below the dust limit of its script";
     NextHopQuota = 25, "the next hop takes no more free traffic at present";
     Delivered = 26, "none: it was paid for and is delivered";
+    NothingLeft = 27, "nothing is left of what the source has bought at the relay";
+    OldOpen = 28, "a later Open of the source was taken, or this one from another neighbour";
+    TicketInvalid = 29, "the relay did not issue the ticket, or the preimage is not that of its invoice";
+    NoInvoice = 30, "the relay could not have an invoice written";
+    FlowUnknown = 31, "the relay knows no such flow";
+    FlowTableFull = 32, "the relay has no room for another flow";
+    NoFlows = 33, "the destination takes no flows";
 }
 
 /// A route error.

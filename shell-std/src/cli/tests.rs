@@ -298,7 +298,7 @@ fn ctv_hash_of_a_transaction() {
 #[test]
 fn decode_shows_every_field_or_says_what_is_wrong() {
     use blvm_mesh_core::id::{HopId, NodeId};
-    use blvm_mesh_core::wire::datagram::{Emit, head_len};
+    use blvm_mesh_core::wire::datagram::{Emit, Form, head_len};
     let secp = secp256k1::Secp256k1::new();
     let secret = secp256k1::SecretKey::from_byte_array([3; 32]).unwrap();
     let me = blvm_mesh_core::signature::Identity::new(&secp, &secret);
@@ -308,6 +308,7 @@ fn decode_shows_every_field_or_says_what_is_wrong() {
         source: me.id(),
         destination: NodeId([4; 32]),
         proof: Some((me.public_key(), &[9; 40])),
+        form: Form::Plain,
     };
     let mut packet = vec![0; head_len(1, 40)];
     let sign = |hash: &[u8; 32]| me.sign(&secp, hash);

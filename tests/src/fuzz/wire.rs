@@ -72,6 +72,7 @@ fn datagram(d: &Datagram<'_>, len: usize) -> Vec<u8> {
         source: d.source,
         destination: d.destination,
         proof: d.signed.map(|s| (s.public_key, s.proof)),
+        form: d.form,
     };
     let head = head_len(d.hops().len(), d.signed.map_or(0, |s| s.proof.len()));
     assert_eq!(d.payload_range(len), head..len);

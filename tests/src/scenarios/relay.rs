@@ -7,7 +7,7 @@ use blvm_mesh_core::id::{LinkId, Network, NodeId, Standing};
 use blvm_mesh_core::mesh::{self, Action, HostMesh, Input, MeshError, Priority};
 use blvm_mesh_core::mode::MeshMode;
 use blvm_mesh_core::tariff::Tariff;
-use blvm_mesh_core::wire::datagram::{Emit, head_len};
+use blvm_mesh_core::wire::datagram::{Emit, Form, head_len};
 use blvm_mesh_core::wire::hello::{self, Hello, Told};
 use secp256k1::{Keypair, Secp256k1, SecretKey};
 
@@ -140,6 +140,7 @@ impl Relay {
             source: self.source(),
             destination: self.destination,
             proof: (!proof.is_empty()).then_some((&public, proof)),
+            form: Form::Plain,
         };
         let mut packet = vec![0; head_len(1, proof.len())];
         let sign = |hash: &[u8; 32]| {

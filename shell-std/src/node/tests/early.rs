@@ -1,13 +1,13 @@
 //! What a neighbour sends with its hello, without one, and before it does what it must not.
 
 use super::*;
-use blvm_mesh_core::wire::datagram::{Emit, head_len};
+use blvm_mesh_core::wire::datagram::{Emit, Form, head_len};
 
 /// A datagram to a neighbour.
 fn datagram(key: u8, to: &Node, sequence: u64, payload: usize) -> Vec<u8> {
     let source = NodeId::from_public_key(&secret(key).public_key(&Default::default()));
     let destination = to.handle().id();
-    let emit = Emit { hop_limit: 0, sequence, source, destination, proof: None };
+    let emit = Emit { hop_limit: 0, sequence, source, destination, proof: None, form: Form::Plain };
     let head = head_len(0, 0);
     let (mut packet, payload) = (vec![0; head + payload], vec![3; payload]);
     emit.write(&[], &payload, &mut packet[..head], |_| [0; 64]).unwrap();

@@ -13,7 +13,7 @@ use blvm_mesh_core::payment::replay::PaidPacket;
 use blvm_mesh_core::tariff::Tariff;
 use blvm_mesh_core::wire::WireError;
 use blvm_mesh_core::wire::accepted::Accepted;
-use blvm_mesh_core::wire::datagram::Emit;
+use blvm_mesh_core::wire::datagram::{Emit, Form};
 use blvm_mesh_core::wire::hello::{Hello, Told};
 use blvm_mesh_core::wire::route_error::{Cause, RouteError};
 use blvm_mesh_core::wire::route_reply::RouteReply;
@@ -38,6 +38,7 @@ fn datagram(proof: Option<&[u8]>, hops: &[HopId]) -> Vec<u8> {
         source: SOURCE,
         destination: DESTINATION,
         proof: proof.map(|proof| (&[2; 33], proof)),
+        form: Form::Plain,
     };
     let payload = ping(5);
     let head = written(|out| emit.write(hops, &payload, out, |_| [8; 64]));

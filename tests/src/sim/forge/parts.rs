@@ -5,7 +5,7 @@ use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::{HopId, NodeId};
 use blvm_mesh_core::signature::Identity;
 use blvm_mesh_core::wire::checksum::Sum;
-use blvm_mesh_core::wire::datagram::{Datagram, Emit};
+use blvm_mesh_core::wire::datagram::{Datagram, Emit, Form};
 use blvm_mesh_core::wire::{HEADER_LEN, Header};
 use secp256k1::Secp256k1;
 
@@ -67,6 +67,7 @@ impl Parts {
             source: self.source,
             destination: self.destination,
             proof: (!self.proof.is_empty()).then_some((me.public_key(), &self.proof[..])),
+            form: Form::Plain,
         };
         let mut out = vec![0; 400 + self.proof.len()];
         let hops = &self.hops[..self.hops.len().min(16)];

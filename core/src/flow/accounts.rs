@@ -1,0 +1,299 @@
+//! Accounts: the bytes that sources have bought at this node.
+//!
+//! Bytes move from an account to a flow before they are used, and what is left comes back when
+//! the flow is closed; what had moved at a crash is lost to the source, at most one reservation a
+//! flow. Each change of an account is made durable before what follows from it.
+
+use crate::config::fixed::ACCOUNTS;
+use crate::id::{HopId, NodeId};
+use crate::tables::{List, Memory};
+
+/// What a source has at this node. All of it but `unpaid` and `flows` is kept over a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Account {
+    /// Bytes bought so far.
+    pub bought: u64,
+    /// Bytes of them that flows have drawn and not given back.
+    pub drawn: u64,
+    /// Opens up to this number are refused, but for the latest one from `open_from`.
+    pub open_number: u64,
+    /// The neighbour from which that Open came; zeros once its flow was closed.
+    pub open_from: HopId,
+    /// When what is left is forfeited, in seconds since 1970; 0: never.
+    pub ends: u64,
+    /// Its tickets that are not paid.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    unpaid: u16,
+    /// Its flows.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    flows: u16,
+}
+
+impl Account {
+    /// An account with nothing else than what is kept over a restart.
+    pub fn restored(
+        bought: u64,
+        drawn: u64,
+        open_number: u64,
+        open_from: HopId,
+        ends: u64,
+    ) -> Self {
+        Self { bought, drawn, open_number, open_from, ends, unpaid: 0, flows: 0 }
+    }
+
+    /// Bytes that flows may still draw.
+    pub fn left(&self) -> u64 {
+        self.bought.saturating_sub(self.drawn)
+    }
+
+    /// Whether an Open with this number from this neighbour is a new one, or the latest again.
+    pub fn takes_open(&self, number: u64, from: HopId) -> bool {
+        number > self.open_number || (number == self.open_number && from == self.open_from)
+    }
+
+    fn is_in_use(&self, unix: Option<u64>) -> bool {
+        let ended = self.ends != 0 && unix.is_some_and(|unix| unix >= self.ends);
+        self.unpaid > 0 || self.flows > 0 || (self.left() > 0 && !ended)
+    }
+}
+
+/// The accounts of all sources. Full: one without bytes, tickets or flows, or whose time is over,
+/// is forgotten; if there is none, no ticket is issued to a new source.
+pub struct Accounts<M: Memory>(M::List<(NodeId, Account), ACCOUNTS>);
+
+impl<M: Memory> Accounts<M> {
+    /// An empty table without room.
+    pub const EMPTY: Self = Self(M::List::EMPTY);
+
+    /// Makes room for so many accounts.
+    pub fn set_capacity(&mut self, capacity: usize) {
+        self.0.set_capacity(capacity);
+    }
+
+    fn place(&self, source: &NodeId) -> Result<usize, usize> {
+        self.0.binary_search_by(|(s, _)| s.cmp(source))
+    }
+
+    /// The account of a source.
+    pub fn get(&self, source: &NodeId) -> Option<&Account> {
+        self.0.get(self.place(source).ok()?).map(|(_, account)| account)
+    }
+
+    fn get_mut(&mut self, source: &NodeId) -> Option<&mut Account> {
+        let at = self.place(source).ok()?;
+        self.0.get_mut(at).map(|(_, account)| account)
+    }
+
+    /// The account of a source, a new one if it has none; `None` if there is no room. `unix` is
+    /// the time in seconds since 1970, if it is known.
+    fn open(&mut self, source: &NodeId, unix: Option<u64>) -> Option<&mut Account> {
+        if self.place(source).is_err() {
+            if self.0.is_full() {
+                let unused = self.0.iter().position(|(_, a)| !a.is_in_use(unix))?;
+                self.0.take(unused);
+            }
+            let at = self.place(source).err()?;
+            self.0.try_insert(at, (*source, Account::default())).ok()?;
+        }
+        self.get_mut(source)
+    }
+
+    /// Puts back what the store kept; false if there is no room.
+    pub fn restore(&mut self, source: &NodeId, kept: Account) -> bool {
+        let Some(account) = self.open(source, None) else { return false };
+        *account = kept;
+        true
+    }
+
+    /// Keeps a place for what a ticket will buy, and notes the source's latest Open number; false
+    /// if there is no room.
+    pub fn keep_place(&mut self, source: &NodeId, unix: Option<u64>) -> bool {
+        let Some(account) = self.open(source, unix) else { return false };
+        account.unpaid = account.unpaid.saturating_add(1);
+        true
+    }
+
+    /// A ticket has expired without being paid. Sources are told apart by their first bytes.
+    pub fn drop_place(&mut self, source: HopId) {
+        let start = self.0.partition_point(|(s, _)| s.hop() < source);
+        let of_source = self.0.iter_mut().skip(start).take_while(|(s, _)| s.hop() == source);
+        if let Some((_, account)) = of_source.filter(|(_, a)| a.unpaid > 0).next() {
+            account.unpaid -= 1;
+        }
+    }
+
+    /// A source has paid for bytes; `kept`: its ticket's place was kept in this run. Its account
+    /// then; `None` if there is no room.
+    pub fn credit(
+        &mut self,
+        source: &NodeId,
+        bytes: u64,
+        open_number: u64,
+        ends: u64,
+        unix: Option<u64>,
+        kept: bool,
+    ) -> Option<Account> {
+        let account = self.open(source, unix)?;
+        account.bought = account.bought.saturating_add(bytes);
+        if open_number > account.open_number {
+            account.open_number = open_number;
+            account.open_from = HopId::default();
+        }
+        account.ends = account.ends.max(ends);
+        account.unpaid = account.unpaid.saturating_sub(kept.into());
+        Some(*account)
+    }
+
+    /// A flow was opened by this Open.
+    pub fn opened(&mut self, source: &NodeId, number: u64, from: HopId) {
+        if let Some(account) = self.get_mut(source) {
+            account.open_number = number;
+            account.open_from = from;
+            account.flows = account.flows.saturating_add(1);
+        }
+    }
+
+    /// Moves up to `bytes` from an account to a flow; returns how many.
+    pub fn draw(&mut self, source: &NodeId, bytes: u64) -> u64 {
+        let Some(account) = self.get_mut(source) else { return 0 };
+        let bytes = bytes.min(account.left());
+        account.drawn = account.drawn.saturating_add(bytes);
+        bytes
+    }
+
+    /// A flow has ended and gives back what it did not use; if it was `closed`, its Open is not
+    /// taken again. The account then.
+    pub fn end_flow(
+        &mut self,
+        source: &NodeId,
+        unused: u64,
+        open_number: u64,
+        closed: bool,
+    ) -> Option<Account> {
+        let account = self.get_mut(source)?;
+        account.drawn = account.drawn.saturating_sub(unused);
+        account.flows = account.flows.saturating_sub(1);
+        if closed && account.open_number == open_number {
+            account.open_from = HopId::default();
+        }
+        Some(*account)
+    }
+
+    /// All accounts.
+    pub fn iter(&self) -> impl Iterator<Item = (&NodeId, &Account)> {
+        self.0.iter().map(|(source, account)| (source, account))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tables::Fixed;
+    use proptest::prelude::*;
+
+    const A: NodeId = NodeId([1; 32]);
+
+    fn accounts(capacity: usize) -> Accounts<Fixed> {
+        let mut accounts = Accounts::EMPTY;
+        accounts.set_capacity(capacity);
+        accounts
+    }
+
+    fn node(n: u8) -> NodeId {
+        NodeId([n; 32])
+    }
+
+    #[test]
+    fn bytes_move_to_flows_and_back() {
+        let mut a = accounts(2);
+        assert_eq!(a.draw(&A, 1), 0);
+        assert!(a.keep_place(&A, None));
+        assert_eq!(a.credit(&A, 1_000, 0, 0, None, true).unwrap().left(), 1_000);
+        a.opened(&A, 1, HopId([2; 8]));
+        assert_eq!(a.draw(&A, 600), 600);
+        assert_eq!(a.draw(&A, 600), 400);
+        assert_eq!(a.draw(&A, 600), 0);
+        assert_eq!(a.end_flow(&A, 150, 1, true).unwrap().left(), 150);
+        assert_eq!(a.draw(&A, 600), 150);
+    }
+
+    #[test]
+    fn an_open_is_taken_in_order_or_again_from_where_it_came() {
+        let mut a = accounts(2);
+        let (x, y) = (HopId([7; 8]), HopId([8; 8]));
+        a.credit(&A, 1_000, 5, 0, None, false);
+        let takes = |a: &Accounts<Fixed>, number, from| a.get(&A).unwrap().takes_open(number, from);
+        assert!(!takes(&a, 5, x), "an Open of before the payment");
+        assert!(takes(&a, 6, x));
+        a.opened(&A, 6, x);
+        assert!(takes(&a, 6, x) && !takes(&a, 6, y) && !takes(&a, 5, x) && takes(&a, 7, y));
+        a.end_flow(&A, 0, 6, false);
+        assert!(takes(&a, 6, x), "it may be opened again after it was idle");
+        a.end_flow(&A, 0, 6, true);
+        assert!(!takes(&a, 6, x), "not after Close");
+        a.opened(&A, 7, x);
+        a.end_flow(&A, 0, 6, true);
+        assert!(takes(&a, 7, x), "an older flow's Close is none of its business");
+        a.credit(&A, 1, 7, 0, None, false);
+        assert!(takes(&a, 7, x), "nor is a payment");
+    }
+
+    #[test]
+    fn a_full_table_forgets_only_what_nobody_misses() {
+        let mut a = accounts(4);
+        a.credit(&node(1), 10, 0, 0, None, false);
+        a.credit(&node(2), 10, 0, 500, None, false);
+        a.keep_place(&node(3), None);
+        a.credit(&node(4), 10, 0, 0, None, false);
+        a.opened(&node(4), 1, HopId([9; 8]));
+        a.draw(&node(4), 10);
+        assert!(!a.keep_place(&node(5), None) && !a.keep_place(&node(5), Some(499)));
+        assert!(a.keep_place(&node(5), Some(500)), "what was left of 2 is forfeited");
+        assert_eq!(a.get(&node(2)), None);
+        assert!(!a.keep_place(&node(6), Some(500)));
+        a.drop_place(node(3).hop());
+        assert!(a.keep_place(&node(6), Some(500)));
+        assert!(a.get(&node(3)).is_none() && a.get(&node(1)).is_some());
+        a.end_flow(&node(4), 0, 1, true);
+        assert!(a.keep_place(&node(7), Some(500)), "4 has used everything");
+        assert_eq!((a.len(), a.get(&node(4))), (4, None));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_drawn_that_was_not_bought(steps in prop::collection::vec((0u8..4, 0u8..3, 0u64..1_000), 0..80)) {
+            let mut a = accounts(2);
+            let mut bought = [0u64; 3];
+            let mut held = [0u64; 3];
+            for (what, who, bytes) in steps {
+                let (source, i) = (node(who), usize::from(who));
+                match what {
+                    0 if a.credit(&source, bytes, 0, 0, None, false).is_some() => bought[i] += bytes,
+                    1 => held[i] += a.draw(&source, bytes),
+                    2 => {
+                        let back = bytes.min(held[i]);
+                        if a.end_flow(&source, back, 0, true).is_some() {
+                            held[i] -= back;
+                        }
+                    }
+                    _ => {}
+                }
+                prop_assert!(held[i] <= bought[i]);
+                if let Some(account) = a.get(&source) {
+                    prop_assert!(account.drawn <= account.bought);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,459 @@
+//! Tickets: what a node promises with an invoice, and keeps a place for.
+//!
+//! A ticket is a MAC over what is bought, for how much, by whom, and the payment hash. Whoever
+//! shows it with the preimage has paid: no signature is checked, no invoice is read, and no
+//! wall clock is needed, for a ticket's age counts in seconds of the run that issued it. It lives
+//! [`LIFETIME_S`], is taken once, and in the run after its own during the first [`LIFETIME_S`].
+
+use crate::config::fixed::TICKETS;
+use crate::id::{HopId, NodeId};
+use crate::tables::{List, Memory};
+use crate::time::{Micros, SECOND};
+use crate::wire::account::Ticket;
+use hkdf::hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+
+/// How long a ticket is valid, in seconds.
+pub const LIFETIME_S: u32 = 15 * 60;
+/// Most tickets of a source that are not yet paid.
+pub const UNPAID_PER_SOURCE: usize = 4;
+
+/// Why a ticket is not issued or not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror_no_std::Error)]
+pub enum TicketError {
+    /// There are too many tickets that are not yet paid: of the source, of the neighbour that
+    /// brings the request, or in all.
+    #[error("too many invoices wait for their payment; pay them, or ask again in 15 minutes")]
+    TooManyUnpaid,
+    /// This node did not issue it for this source and payment hash.
+    #[error("this node did not issue the ticket, or the preimage is not that of its invoice")]
+    Forged,
+    /// It is older than [`LIFETIME_S`], or of an earlier run than the last.
+    #[error("the ticket has expired")]
+    Expired,
+    /// It was taken before.
+    #[error("the ticket was used before")]
+    Used,
+    /// There is no room to remember that it was taken.
+    #[error("there is no room to remember another payment, so none is accepted")]
+    NoRoom,
+}
+
+/// What is remembered of a ticket while it is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Issued {
+    payment_hash: [u8; 32],
+    run: u32,
+    issued: u32,
+    /// The neighbour that brought the request, and who pays; zeros once it is paid.
+    neighbour: HopId,
+    source: HopId,
+    paid: bool,
+}
+
+/// What an invoice is to buy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sale {
+    /// Bytes.
+    pub bytes: u64,
+    /// Price, in millisatoshi.
+    pub amount_msat: u64,
+    /// The source's latest Open number.
+    pub open_number: u64,
+}
+
+/// Tickets that are valid, by payment hash: those not yet paid, whose place is kept, and those
+/// paid, which are not taken again.
+pub struct Tickets<M: Memory> {
+    /// Sorted by payment hash.
+    issued: M::List<Issued, TICKETS>,
+    key: [u8; 32],
+    run: u32,
+    /// When this run began.
+    began: Micros,
+    /// When the latest ticket was issued that was paid in the last run, in seconds of that run.
+    /// What was paid much earlier is no longer known.
+    latest: u32,
+}
+
+impl<M: Memory> Tickets<M> {
+    /// An empty table without room.
+    pub const EMPTY: Self =
+        Self { issued: M::List::EMPTY, key: [0; 32], run: 0, began: 0, latest: 0 };
+
+    /// Makes room for `capacity` valid tickets. The key is secret and the same in every run.
+    pub fn prepare(&mut self, capacity: usize, key: [u8; 32]) {
+        self.issued.set_capacity(capacity);
+        self.key = key;
+    }
+
+    /// Begins a run: tickets of `run` are issued from now on, and those of the run before are
+    /// still taken. Call it after the records are restored.
+    pub fn begin(&mut self, now: Micros, run: u32) {
+        self.run = run;
+        self.began = now;
+        self.issued.retain(|t| t.run.checked_add(1) == Some(run));
+        self.latest = self.issued.iter().map(|t| t.issued).max().unwrap_or_default();
+    }
+
+    /// The number of this run.
+    pub fn run(&self) -> u32 {
+        self.run
+    }
+
+    /// Remembers a ticket that was paid, from the store.
+    ///
+    /// # Errors
+    /// [`TicketError::NoRoom`]: there are more than ever were valid at a time.
+    pub fn restore(
+        &mut self,
+        payment_hash: [u8; 32],
+        run: u32,
+        issued: u32,
+    ) -> Result<(), TicketError> {
+        // Records come in the order of payment: at this one, those had expired.
+        self.issued.retain(|t| match run.checked_sub(t.run) {
+            None => true,
+            Some(0) => t.issued.saturating_add(LIFETIME_S) > issued,
+            Some(1) => issued < LIFETIME_S,
+            Some(_) => false,
+        });
+        self.insert(Issued::paid(payment_hash, run, issued))
+    }
+
+    fn seconds(&self, now: Micros) -> u32 {
+        u32::try_from(now.saturating_sub(self.began) / SECOND).unwrap_or(u32::MAX)
+    }
+
+    fn is_valid(&self, now: Micros, run: u32, issued: u32) -> bool {
+        let now = self.seconds(now);
+        match self.run.checked_sub(run) {
+            Some(0) => issued <= now && now - issued < LIFETIME_S,
+            Some(1) => now < LIFETIME_S && issued.saturating_add(LIFETIME_S) > self.latest,
+            _ => false,
+        }
+    }
+
+    /// Forgets tickets that have expired; `unpaid` is told the source of each that was not paid.
+    pub fn expire(&mut self, now: Micros, mut unpaid: impl FnMut(HopId)) {
+        let mut at = 0;
+        while let Some(ticket) = self.issued.get(at).copied() {
+            if self.is_valid(now, ticket.run, ticket.issued) {
+                at += 1;
+                continue;
+            }
+            self.issued.take(at);
+            if !ticket.paid {
+                unpaid(ticket.source);
+            }
+        }
+    }
+
+    /// When the next ticket expires, at the latest.
+    pub fn next_expiry(&self, now: Micros) -> Option<Micros> {
+        let seconds = u64::from(LIFETIME_S);
+        (!self.issued.is_empty()).then(|| now.saturating_add(seconds.saturating_mul(SECOND)))
+    }
+
+    /// Whether a ticket may be issued to a source that asks through this neighbour, whose share
+    /// of unpaid tickets is `share`.
+    ///
+    /// # Errors
+    /// [`TicketError::TooManyUnpaid`].
+    pub fn may_issue(
+        &self,
+        neighbour: HopId,
+        source: HopId,
+        share: usize,
+    ) -> Result<(), TicketError> {
+        let count =
+            |is: &dyn Fn(&Issued) -> bool| self.issued.iter().filter(|t| !t.paid && is(t)).count();
+        let full = self.issued.is_full()
+            || count(&|t| t.neighbour == neighbour) >= share
+            || count(&|t| t.source == source) >= UNPAID_PER_SOURCE;
+        if full { Err(TicketError::TooManyUnpaid) } else { Ok(()) }
+    }
+
+    /// Issues a ticket for the invoice with this payment hash and keeps a place for it.
+    ///
+    /// # Errors
+    /// [`TicketError::NoRoom`], or [`TicketError::Used`]: the payment hash is not new.
+    pub fn issue(
+        &mut self,
+        now: Micros,
+        neighbour: HopId,
+        source: &NodeId,
+        payment_hash: [u8; 32],
+        sale: Sale,
+    ) -> Result<Ticket, TicketError> {
+        let (run, issued) = (self.run, self.seconds(now));
+        let Sale { bytes, amount_msat, open_number } = sale;
+        let mut ticket = Ticket { run, issued, bytes, amount_msat, open_number, mac: [0; 16] };
+        let mac: [u8; 32] = self.mac(&ticket, source, &payment_hash).finalize().into_bytes().into();
+        ticket.mac.iter_mut().zip(mac).for_each(|(short, byte)| *short = byte);
+        let paid = Issued::paid(payment_hash, run, issued);
+        self.insert(Issued { neighbour, source: source.hop(), paid: false, ..paid })?;
+        Ok(ticket)
+    }
+
+    /// Whether a ticket was paid with this preimage and may be taken; its payment hash.
+    ///
+    /// # Errors
+    /// [`TicketError`].
+    pub fn check(
+        &self,
+        now: Micros,
+        source: &NodeId,
+        ticket: &Ticket,
+        preimage: &[u8; 32],
+    ) -> Result<[u8; 32], TicketError> {
+        if !self.is_valid(now, ticket.run, ticket.issued) {
+            return Err(TicketError::Expired);
+        }
+        let payment_hash: [u8; 32] = Sha256::digest(preimage).into();
+        let mac = self.mac(ticket, source, &payment_hash);
+        mac.verify_truncated_left(&ticket.mac).map_err(|_| TicketError::Forged)?;
+        match self.find(&payment_hash) {
+            Ok(at) if self.issued.get(at).is_none_or(|t| t.paid) => Err(TicketError::Used),
+            Err(_) if self.issued.is_full() => Err(TicketError::NoRoom),
+            _ => Ok(payment_hash),
+        }
+    }
+
+    /// A ticket that [was checked](Self::check) is taken. Whether it is one of this run that was
+    /// not paid before.
+    pub fn take(&mut self, payment_hash: [u8; 32], ticket: &Ticket) -> bool {
+        let paid = Issued::paid(payment_hash, ticket.run, ticket.issued);
+        let at = self.find(&payment_hash).ok();
+        match at.and_then(|at| self.issued.get_mut(at)) {
+            Some(known) => !core::mem::replace(known, paid).paid,
+            None => {
+                // There is room: see `check`.
+                let _ = self.insert(paid);
+                false
+            }
+        }
+    }
+
+    /// A ticket that [was taken](Self::take) could not be credited.
+    pub fn untake(&mut self, payment_hash: &[u8; 32]) {
+        if let Ok(at) = self.find(payment_hash) {
+            self.issued.take(at);
+        }
+    }
+
+    /// Tickets that are remembered.
+    pub fn len(&self) -> usize {
+        self.issued.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.issued.is_empty()
+    }
+
+    fn find(&self, payment_hash: &[u8; 32]) -> Result<usize, usize> {
+        self.issued.binary_search_by(|t| t.payment_hash.cmp(payment_hash))
+    }
+
+    fn insert(&mut self, ticket: Issued) -> Result<(), TicketError> {
+        match self.find(&ticket.payment_hash) {
+            Ok(_) => Err(TicketError::Used),
+            Err(at) => self.issued.try_insert(at, ticket).map_err(|_| TicketError::NoRoom),
+        }
+    }
+
+    fn mac(&self, ticket: &Ticket, source: &NodeId, payment_hash: &[u8; 32]) -> Hmac<Sha256> {
+        Hmac::new_from_slice(&self.key)
+            .expect("HMAC takes keys of any length")
+            .chain_update(ticket.fields())
+            .chain_update(source.0)
+            .chain_update(payment_hash)
+    }
+}
+
+impl Issued {
+    fn paid(payment_hash: [u8; 32], run: u32, issued: u32) -> Self {
+        let nobody = HopId([0; 8]);
+        Self { payment_hash, run, issued, neighbour: nobody, source: nobody, paid: true }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tables::Fixed;
+    use proptest::prelude::*;
+
+    const SALE: Sale = Sale { bytes: 65_536, amount_msat: 50_000, open_number: 3 };
+    const SOURCE: NodeId = NodeId([1; 32]);
+    const MINUTE: Micros = 60 * SECOND;
+
+    fn tickets() -> Tickets<Fixed> {
+        let mut tickets = Tickets::EMPTY;
+        tickets.prepare(8, [9; 32]);
+        tickets.begin(5 * SECOND, 1);
+        tickets
+    }
+
+    fn hash(preimage: u8) -> [u8; 32] {
+        Sha256::digest([preimage; 32]).into()
+    }
+
+    fn hop(n: u8) -> HopId {
+        HopId([n; 8])
+    }
+
+    fn issue(t: &mut Tickets<Fixed>, now: Micros, preimage: u8) -> Ticket {
+        t.issue(now, hop(2), &SOURCE, hash(preimage), SALE).unwrap()
+    }
+
+    #[test]
+    fn a_ticket_is_taken_once_with_its_preimage_and_by_its_source() {
+        let mut t = tickets();
+        let ticket = issue(&mut t, MINUTE, 7);
+        assert_eq!(t.check(MINUTE, &SOURCE, &ticket, &[8; 32]), Err(TicketError::Forged));
+        assert_eq!(t.check(MINUTE, &NodeId([2; 32]), &ticket, &[7; 32]), Err(TicketError::Forged));
+        let cheaper = [
+            Ticket { bytes: 1 << 40, ..ticket },
+            Ticket { amount_msat: 1, ..ticket },
+            Ticket { open_number: 0, ..ticket },
+            Ticket { issued: 54, ..ticket },
+        ];
+        for forged in cheaper {
+            assert_eq!(t.check(MINUTE, &SOURCE, &forged, &[7; 32]), Err(TicketError::Forged));
+        }
+        assert_eq!(t.check(MINUTE, &SOURCE, &ticket, &[7; 32]), Ok(hash(7)));
+        assert!(t.take(hash(7), &ticket));
+        assert_eq!(t.check(MINUTE, &SOURCE, &ticket, &[7; 32]), Err(TicketError::Used));
+        assert_eq!(t.issue(MINUTE, hop(2), &SOURCE, hash(7), SALE), Err(TicketError::Used));
+    }
+
+    #[test]
+    fn it_expires_and_only_then_is_it_forgotten() {
+        let mut t = tickets();
+        let ticket = issue(&mut t, MINUTE, 7);
+        let paid = issue(&mut t, MINUTE, 8);
+        assert!(t.take(hash(8), &paid));
+        let end = MINUTE + u64::from(LIFETIME_S) * SECOND;
+        let mut unpaid = std::vec::Vec::new();
+        t.expire(end - 1, |source| unpaid.push(source));
+        assert_eq!(t.check(end - 1, &SOURCE, &ticket, &[7; 32]), Ok(hash(7)));
+        assert_eq!(t.check(end - 1, &SOURCE, &paid, &[8; 32]), Err(TicketError::Used));
+        assert_eq!(t.len(), 2);
+        t.expire(end, |source| unpaid.push(source));
+        assert_eq!((t.len(), unpaid), (0, std::vec![SOURCE.hop()]));
+        assert_eq!(t.check(end, &SOURCE, &ticket, &[7; 32]), Err(TicketError::Expired));
+        assert_eq!(t.check(end, &SOURCE, &paid, &[8; 32]), Err(TicketError::Expired));
+        assert_eq!(t.next_expiry(end), None);
+    }
+
+    #[test]
+    fn the_next_run_takes_it_for_a_while_and_the_one_after_it_does_not() {
+        let mut t = tickets();
+        let unpaid = issue(&mut t, 20 * MINUTE, 7);
+        let paid = issue(&mut t, 20 * MINUTE, 8);
+        let old = issue(&mut t, MINUTE, 6);
+        t.take(hash(8), &paid);
+        let mut next = Tickets::<Fixed>::EMPTY;
+        next.prepare(8, [9; 32]);
+        next.restore(hash(8), paid.run, paid.issued).unwrap();
+        next.begin(0, 2);
+        assert_eq!(next.check(SECOND, &SOURCE, &paid, &[8; 32]), Err(TicketError::Used));
+        assert_eq!(next.check(SECOND, &SOURCE, &unpaid, &[7; 32]), Ok(hash(7)));
+        assert_eq!(next.check(SECOND, &SOURCE, &old, &[6; 32]), Err(TicketError::Expired));
+        let late = u64::from(LIFETIME_S) * SECOND;
+        assert_eq!(next.check(late, &SOURCE, &unpaid, &[7; 32]), Err(TicketError::Expired));
+        assert!(!next.take(hash(7), &unpaid), "not one of this run");
+        assert_eq!(next.check(SECOND, &SOURCE, &unpaid, &[7; 32]), Err(TicketError::Used));
+        next.begin(0, 3);
+        assert_eq!(next.check(SECOND, &SOURCE, &unpaid, &[7; 32]), Err(TicketError::Expired));
+    }
+
+    #[test]
+    fn no_source_and_no_neighbour_takes_all_places() {
+        let mut t = tickets();
+        for n in 0..UNPAID_PER_SOURCE as u8 {
+            assert_eq!(t.may_issue(hop(2), SOURCE.hop(), 6), Ok(()));
+            issue(&mut t, MINUTE, n);
+        }
+        assert_eq!(t.may_issue(hop(3), SOURCE.hop(), 6), Err(TicketError::TooManyUnpaid));
+        let other = NodeId([4; 32]);
+        for n in 4..6 {
+            assert_eq!(t.may_issue(hop(2), other.hop(), 6), Ok(()));
+            t.issue(MINUTE, hop(2), &other, hash(n), SALE).unwrap();
+        }
+        assert_eq!(t.may_issue(hop(2), other.hop(), 6), Err(TicketError::TooManyUnpaid));
+        assert_eq!(t.may_issue(hop(3), other.hop(), 6), Ok(()));
+        let paid = issue(&mut t, MINUTE, 6);
+        t.take(hash(6), &paid);
+        t.issue(MINUTE, hop(3), &other, hash(7), SALE).unwrap();
+        assert_eq!(t.may_issue(hop(3), HopId([8; 8]), 6), Err(TicketError::TooManyUnpaid), "full");
+        assert_eq!(t.check(MINUTE, &SOURCE, &paid, &[6; 32]), Err(TicketError::Used));
+    }
+
+    #[test]
+    fn a_full_table_takes_what_it_promised_and_nothing_else() {
+        let mut before = tickets();
+        let promised = issue(&mut before, MINUTE, 100);
+        let mut t = tickets();
+        t.begin(0, 2);
+        let sources = (0..8).map(|n| NodeId([n; 32]));
+        let issued: std::vec::Vec<_> = sources
+            .map(|source| {
+                (source, t.issue(MINUTE, hop(2), &source, hash(source.0[0]), SALE).unwrap())
+            })
+            .collect();
+        assert_eq!(t.check(MINUTE, &SOURCE, &promised, &[100; 32]), Err(TicketError::NoRoom));
+        for (source, ticket) in issued {
+            let preimage = [source.0[0]; 32];
+            assert!(t.check(MINUTE, &source, &ticket, &preimage).is_ok());
+            assert!(t.take(hash(source.0[0]), &ticket));
+        }
+    }
+
+    proptest! {
+        /// Over restarts at any moments, and whatever of the old is dropped from the store, no
+        /// ticket is taken twice.
+        #[test]
+        fn no_ticket_is_taken_twice(steps in prop::collection::vec((0u8..10, 0u64..400), 1..60)) {
+            let mut t = tickets();
+            let (mut now, mut run) = (5 * SECOND, 1u32);
+            let mut all: std::vec::Vec<(u8, Ticket, bool)> = std::vec::Vec::new();
+            let mut store: std::vec::Vec<([u8; 32], u32, u32)> = std::vec::Vec::new();
+            for (what, seconds) in steps {
+                now += seconds * SECOND;
+                t.expire(now, |_| {});
+                match what {
+                    0..4 => {
+                        let preimage = all.len() as u8;
+                        if t.may_issue(hop(2), SOURCE.hop(), 8).is_ok() {
+                            all.push((preimage, issue(&mut t, now, preimage), false));
+                        }
+                    }
+                    4..9 => {
+                        for (preimage, ticket, taken) in &mut all {
+                            if let Ok(hash) = t.check(now, &SOURCE, ticket, &[*preimage; 32]) {
+                                prop_assert!(!*taken);
+                                t.take(hash, ticket);
+                                store.push((hash, ticket.run, ticket.issued));
+                                *taken = true;
+                                break;
+                            }
+                        }
+                    }
+                    _ => {
+                        run += 1;
+                        now = seconds * SECOND;
+                        t = Tickets::EMPTY;
+                        t.prepare(8, [9; 32]);
+                        for (hash, run, issued) in &store {
+                            prop_assert_eq!(t.restore(*hash, *run, *issued), Ok(()));
+                        }
+                        t.begin(now, run);
+                    }
+                }
+            }
+        }
+    }
+}
