@@ -85,31 +85,42 @@ impl<M: Memory> Accounts<M> {
         self.0.get_mut(at).map(|(_, account)| account)
     }
 
-    /// The account of a source, a new one if it has none; `None` if there is no room. `unix` is
-    /// the time in seconds since 1970, if it is known.
-    fn open(&mut self, source: &NodeId, unix: Option<u64>) -> Option<&mut Account> {
-        if self.place(source).is_err() {
-            if self.0.is_full() {
-                let unused = self.0.iter().position(|(_, a)| !a.is_in_use(unix))?;
-                self.0.take(unused);
-            }
-            let at = self.place(source).err()?;
+    /// Makes room for the account of a source, at the time `unix` in seconds since 1970, if that
+    /// is known. `Some`: the account of this other source was forgotten for it, which must be
+    /// recorded.
+    pub fn make_room(&mut self, source: &NodeId, unix: Option<u64>) -> Option<NodeId> {
+        if !self.0.is_full() || self.place(source).is_ok() {
+            return None;
+        }
+        let unused = self.0.iter().position(|(_, a)| !a.is_in_use(unix))?;
+        self.0.take(unused).map(|(source, _)| source)
+    }
+
+    /// The account of a source, a new one if it has none; `None` if there is no
+    /// [room](Self::make_room).
+    fn open(&mut self, source: &NodeId) -> Option<&mut Account> {
+        if let Err(at) = self.place(source) {
             self.0.try_insert(at, (*source, Account::default())).ok()?;
         }
         self.get_mut(source)
     }
 
-    /// Puts back what the store kept; false if there is no room.
+    /// Puts back what the store kept, or forgets what it did not keep; false if there is no room.
     pub fn restore(&mut self, source: &NodeId, kept: Account) -> bool {
-        let Some(account) = self.open(source, None) else { return false };
+        if kept == Account::default() {
+            if let Ok(at) = self.place(source) {
+                self.0.take(at);
+            }
+            return true;
+        }
+        let Some(account) = self.open(source) else { return false };
         *account = kept;
         true
     }
 
-    /// Keeps a place for what a ticket will buy, and notes the source's latest Open number; false
-    /// if there is no room.
-    pub fn keep_place(&mut self, source: &NodeId, unix: Option<u64>) -> bool {
-        let Some(account) = self.open(source, unix) else { return false };
+    /// Keeps a place for what a ticket will buy; false if there is no [room](Self::make_room).
+    pub fn keep_place(&mut self, source: &NodeId) -> bool {
+        let Some(account) = self.open(source) else { return false };
         account.unpaid = account.unpaid.saturating_add(1);
         true
     }
@@ -124,17 +135,16 @@ impl<M: Memory> Accounts<M> {
     }
 
     /// A source has paid for bytes; `kept`: its ticket's place was kept in this run. Its account
-    /// then; `None` if there is no room.
+    /// then; `None` if there is no [room](Self::make_room).
     pub fn credit(
         &mut self,
         source: &NodeId,
         bytes: u64,
         open_number: u64,
         ends: u64,
-        unix: Option<u64>,
         kept: bool,
     ) -> Option<Account> {
-        let account = self.open(source, unix)?;
+        let account = self.open(source)?;
         account.bought = account.bought.saturating_add(bytes);
         if open_number > account.open_number {
             account.open_number = open_number;
@@ -218,8 +228,8 @@ mod tests {
     fn bytes_move_to_flows_and_back() {
         let mut a = accounts(2);
         assert_eq!(a.draw(&A, 1), 0);
-        assert!(a.keep_place(&A, None));
-        assert_eq!(a.credit(&A, 1_000, 0, 0, None, true).unwrap().left(), 1_000);
+        assert!(a.keep_place(&A));
+        assert_eq!(a.credit(&A, 1_000, 0, 0, true).unwrap().left(), 1_000);
         a.opened(&A, 1, HopId([2; 8]));
         assert_eq!(a.draw(&A, 600), 600);
         assert_eq!(a.draw(&A, 600), 400);
@@ -232,7 +242,7 @@ mod tests {
     fn an_open_is_taken_in_order_or_again_from_where_it_came() {
         let mut a = accounts(2);
         let (x, y) = (HopId([7; 8]), HopId([8; 8]));
-        a.credit(&A, 1_000, 5, 0, None, false);
+        a.credit(&A, 1_000, 5, 0, false);
         let takes = |a: &Accounts<Fixed>, number, from| a.get(&A).unwrap().takes_open(number, from);
         assert!(!takes(&a, 5, x), "an Open of before the payment");
         assert!(takes(&a, 6, x));
@@ -245,29 +255,45 @@ mod tests {
         a.opened(&A, 7, x);
         a.end_flow(&A, 0, 6, true);
         assert!(takes(&a, 7, x), "an older flow's Close is none of its business");
-        a.credit(&A, 1, 7, 0, None, false);
+        a.credit(&A, 1, 7, 0, false);
         assert!(takes(&a, 7, x), "nor is a payment");
     }
 
     #[test]
     fn a_full_table_forgets_only_what_nobody_misses() {
         let mut a = accounts(4);
-        a.credit(&node(1), 10, 0, 0, None, false);
-        a.credit(&node(2), 10, 0, 500, None, false);
-        a.keep_place(&node(3), None);
-        a.credit(&node(4), 10, 0, 0, None, false);
+        a.credit(&node(1), 10, 0, 0, false);
+        a.credit(&node(2), 10, 0, 500, false);
+        a.keep_place(&node(3));
+        a.credit(&node(4), 10, 0, 0, false);
         a.opened(&node(4), 1, HopId([9; 8]));
         a.draw(&node(4), 10);
-        assert!(!a.keep_place(&node(5), None) && !a.keep_place(&node(5), Some(499)));
-        assert!(a.keep_place(&node(5), Some(500)), "what was left of 2 is forfeited");
-        assert_eq!(a.get(&node(2)), None);
-        assert!(!a.keep_place(&node(6), Some(500)));
+        let keep = |a: &mut Accounts<Fixed>, n, unix| {
+            let forgotten = a.make_room(&node(n), unix);
+            (a.keep_place(&node(n)), forgotten)
+        };
+        assert_eq!(keep(&mut a, 5, None), (false, None));
+        assert_eq!(keep(&mut a, 5, Some(499)), (false, None));
+        let forfeited = keep(&mut a, 5, Some(500));
+        assert_eq!(forfeited, (true, Some(node(2))), "what was left of 2 is forfeited");
+        assert_eq!(keep(&mut a, 6, Some(500)), (false, None));
         a.drop_place(node(3).hop());
-        assert!(a.keep_place(&node(6), Some(500)));
-        assert!(a.get(&node(3)).is_none() && a.get(&node(1)).is_some());
+        assert_eq!(keep(&mut a, 6, Some(500)), (true, Some(node(3))));
+        assert_eq!(a.make_room(&node(1), Some(500)), None, "it has one");
         a.end_flow(&node(4), 0, 1, true);
-        assert!(a.keep_place(&node(7), Some(500)), "4 has used everything");
+        let used_up = keep(&mut a, 7, Some(500));
+        assert_eq!(used_up, (true, Some(node(4))), "4 has used everything");
         assert_eq!((a.len(), a.get(&node(4))), (4, None));
+    }
+
+    #[test]
+    fn what_the_store_forgot_is_no_account() {
+        let mut a = accounts(1);
+        let kept = Account::restored(9, 3, 1, HopId([1; 8]), 0);
+        assert!(a.restore(&A, kept) && !a.restore(&node(2), kept));
+        assert!(a.restore(&A, Account::default()) && a.is_empty());
+        assert!(a.restore(&node(2), kept));
+        assert_eq!(a.get(&node(2)), Some(&kept));
     }
 
     proptest! {
@@ -279,7 +305,7 @@ mod tests {
             for (what, who, bytes) in steps {
                 let (source, i) = (node(who), usize::from(who));
                 match what {
-                    0 if a.credit(&source, bytes, 0, 0, None, false).is_some() => bought[i] += bytes,
+                    0 if a.credit(&source, bytes, 0, 0, false).is_some() => bought[i] += bytes,
                     1 => held[i] += a.draw(&source, bytes),
                     2 => {
                         let back = bytes.min(held[i]);

@@ -12,7 +12,7 @@ use crate::flow::accounts::Account;
 use crate::flow::tickets::{LIFETIME_S, Sale, TicketError};
 use crate::id::{HopId, LinkId, NodeId};
 use crate::payment::bolt11;
-use crate::payment::ledger::{Credit, Record};
+use crate::payment::ledger::{AccountState, Credit, Record};
 use crate::signature;
 use crate::tables::Memory;
 use crate::wire::account::{self, Balance, Invoice, InvoiceRequest, Message, Pay};
@@ -194,9 +194,9 @@ impl<M: Memory> Mesh<M> {
             amount_msat: request.amount_msat,
             open_number: request.open_number,
         };
-        let unix = self.wall.unix(self.now);
+        self.make_room(&source);
         let Tables { tickets, accounts, .. } = &mut *self.tables;
-        if !accounts.keep_place(&source, unix) {
+        if !accounts.keep_place(&source) {
             return Err(PaymentReason::from(TicketError::NoRoom).into());
         }
         let issued = tickets.issue(self.now, neighbour, &source, read.payment_hash, sale);
@@ -263,9 +263,10 @@ impl<M: Memory> Mesh<M> {
             (Some(unix), days) if days > 0 => unix.saturating_add(days.saturating_mul(DAY_S)),
             _ => 0,
         };
+        self.make_room(&source);
         let Tables { tickets, accounts, .. } = &mut *self.tables;
         let kept = tickets.take(payment_hash, ticket);
-        let account = accounts.credit(&source, ticket.bytes, ticket.open_number, ends, unix, kept);
+        let account = accounts.credit(&source, ticket.bytes, ticket.open_number, ends, kept);
         // A place was kept; where it was not, the ticket is of the run before and may be shown
         // again when there is one.
         let Some(account) = account else {
@@ -293,6 +294,15 @@ impl<M: Memory> Mesh<M> {
         self.absorb();
         self.send_balance(link, datagram, after);
         Ok(())
+    }
+
+    /// Makes room for the account of a source, if that is possible.
+    fn make_room(&mut self, source: &NodeId) {
+        let unix = self.wall.unix(self.now);
+        if let Some(source) = self.tables.accounts.make_room(source, unix) {
+            let account = Account::default();
+            self.keep(Record::Account(AccountState { source, account }));
+        }
     }
 
     /// Makes a record durable where records are kept; its number.

@@ -11,7 +11,9 @@ use blvm_mesh_core::policy::DetectedProtocol;
 use blvm_mesh_core::policy::detect::{Scope, explain};
 use blvm_mesh_core::signature;
 use blvm_mesh_core::wire::accepted::Accepted;
-use blvm_mesh_core::wire::datagram::{Datagram, Signed};
+use blvm_mesh_core::wire::account::{Message, Ticket};
+use blvm_mesh_core::wire::datagram::{Datagram, Form, Signed};
+use blvm_mesh_core::wire::flow::{self, FlowError, OpenTerms};
 use blvm_mesh_core::wire::hello::Hello;
 use blvm_mesh_core::wire::route_error::RouteError;
 use blvm_mesh_core::wire::route_reply::RouteReply;
@@ -63,7 +65,14 @@ fn decode(packet: &[u8]) -> Result<Map<String, Value>, WireError> {
     fields.put("sequence", header.sequence);
     fields.put("length", body.len());
     match header.kind {
-        Kind::Datagram => datagram(&mut fields, &Datagram::parse(header, body)?),
+        Kind::Datagram => {
+            let datagram = Datagram::parse(header, body)?;
+            signed(&mut fields, &datagram);
+            match datagram.form {
+                Form::Account => account_message(&mut fields, &Message::parse(datagram.payload)?),
+                _ => payload(&mut fields, &datagram),
+            }
+        }
         Kind::RouteRequest => {
             let r = RouteRequest::parse(header, body)?;
             fields.put("source", r.source.to_string());
@@ -96,6 +105,20 @@ fn decode(packet: &[u8]) -> Result<Map<String, Value>, WireError> {
             fields.put("cause", r.cause.to_string());
             fields.put("hops", r.hops.iter().map(ToString::to_string).collect::<Vec<_>>());
         }
+        Kind::FlowError => {
+            let e = FlowError::parse(header, body)?;
+            fields.put("reporter", e.reporter.to_string());
+            fields.put("cause", e.cause.to_string());
+        }
+        Kind::Open => {
+            let open = Datagram::parse(header, body)?;
+            signed(&mut fields, &open);
+            terms(&mut fields, &open)?;
+        }
+        Kind::Opened | Kind::Data | Kind::Close => {
+            flow::check_body(header, body)?;
+            fields.put("body", hex::encode(body));
+        }
         Kind::Hello => {
             let h = Hello::parse(header, body)?;
             fields.put("yours_is_missing", h.missing);
@@ -109,15 +132,16 @@ fn decode(packet: &[u8]) -> Result<Map<String, Value>, WireError> {
             fields.put("issuers", h.issuers.iter().map(hex::encode).collect::<Vec<_>>());
         }
         Kind::KeepAlive => {}
-        Kind::Open | Kind::Data | Kind::Ack | Kind::Close => {
-            fields.put("note", "the number is reserved for flows; nothing is defined yet");
+        Kind::Ack => {
+            fields.put("note", "the number is reserved for flows that are not sealed; nothing is defined yet");
             fields.put("body", hex::encode(body));
         }
     }
     Ok(fields.0)
 }
 
-fn datagram(fields: &mut Fields, d: &Datagram<'_>) {
+/// What every packet in the form of a datagram has.
+fn signed(fields: &mut Fields, d: &Datagram<'_>) {
     fields.ends(&d.source, &d.destination);
     fields.put("hops", d.hops().map(|h| h.to_string()).collect::<Vec<_>>());
     if let (Some(Signed { public_key, signature, proof }), Some(hash)) = (d.signed, d.sighash()) {
@@ -126,8 +150,13 @@ fn datagram(fields: &mut Fields, d: &Datagram<'_>) {
         fields.put("key_is_sources", NodeId::from_compressed(public_key) == d.source);
         fields.put("signature", hex::encode(signature));
         fields.put("signature_valid", signature::verify(&secp, public_key, &hash, signature));
-        fields.put("proof", proof_fields(proof));
+        if d.form == Form::Plain {
+            fields.put("proof", proof_fields(proof));
+        }
     }
+}
+
+fn payload(fields: &mut Fields, d: &Datagram<'_>) {
     let (protocol, reason) = match explain(d.payload, Scope::default()) {
         Ok(protocol) => (protocol.name(), None),
         Err(why) => (DetectedProtocol::Unknown.name(), Some(why.to_string())),
@@ -138,6 +167,62 @@ fn datagram(fields: &mut Fields, d: &Datagram<'_>) {
         fields.put("payload_reason", reason);
     }
     fields.put("payload", hex::encode(d.payload));
+}
+
+/// The terms of an Open.
+fn terms(fields: &mut Fields, open: &Datagram<'_>) -> Result<(), WireError> {
+    let terms = OpenTerms::parse(open.signed.map_or(&[], |signed| signed.proof))?;
+    let number = flow::number(&open.source, &open.destination, &terms.random);
+    fields.put("random", hex::encode(terms.random));
+    fields.put("number_is_flows", number == open.sequence);
+    fields.put("open_number", terms.open_number);
+    fields.put("max_bytes", terms.max_bytes);
+    fields.put("idle_s", terms.idle_s);
+    fields.put("act_one", hex::encode(terms.act));
+    Ok(())
+}
+
+fn account_message(fields: &mut Fields, message: &Message<'_>) {
+    match message {
+        Message::InvoiceRequest(m) => {
+            fields.put("message", "InvoiceRequest");
+            fields.put("bytes", m.bytes);
+            fields.put("amount_msat", m.amount_msat);
+            fields.put("open_number", m.open_number);
+            fields.put("public_key", hex::encode(m.public_key));
+            fields.put("signature", hex::encode(m.signature));
+        }
+        Message::Invoice(m) => {
+            fields.put("message", "Invoice");
+            fields.put("request", m.request);
+            fields.put("ticket", ticket_fields(&m.ticket));
+            fields.put("invoice", String::from_utf8_lossy(m.invoice));
+            fields.put("public_key", hex::encode(m.public_key));
+            fields.put("signature", hex::encode(m.signature));
+        }
+        Message::Pay(m) => {
+            fields.put("message", "Pay");
+            fields.put("ticket", ticket_fields(&m.ticket));
+            fields.put("preimage", hex::encode(m.preimage));
+        }
+        Message::Balance(m) => {
+            fields.put("message", "Balance");
+            fields.put("answers", m.answers);
+            fields.put("bought", m.bought);
+            fields.put("drawn", m.drawn);
+        }
+    }
+}
+
+fn ticket_fields(ticket: &Ticket) -> Value {
+    json!({
+        "run": ticket.run,
+        "issued": ticket.issued,
+        "bytes": ticket.bytes,
+        "amount_msat": ticket.amount_msat,
+        "open_number": ticket.open_number,
+        "mac": hex::encode(ticket.mac),
+    })
 }
 
 fn proof_fields(proof: &[u8]) -> Value {

@@ -245,7 +245,8 @@ impl House {
         let mut signals = Signals::new([Signal::Int, Signal::Term, Signal::Hup])?;
         let remembered = store.restore()?;
         let key = identity.secret_key();
-        let node = Node::start(&settings, key, store.clone(), remembered, &executor)
+        let sells = issuer.clone();
+        let node = Node::start(&settings, key, store.clone(), remembered, sells, &executor)
             .map_err(|e| Failure(e.to_string()))?;
         let handle = node.handle().clone();
         announce(&ready(&settings, &identity, handle.listen_addr()), json)?;

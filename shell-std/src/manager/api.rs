@@ -55,6 +55,13 @@ pub trait NodeAPI: Send + Sync + 'static {
     /// `None` if nothing.
     fn block<'a>(&'a self, hash: &'a [u8; 32]) -> BoxFuture<'a, Option<KnownHeader>>;
 
+    /// An invoice of the host's Lightning node over this amount in millisatoshi, valid for so many
+    /// seconds: it sells bytes of flows. `None`: there is none, and nothing is sold.
+    fn invoice(&self, amount_msat: u64, expiry_s: u32) -> BoxFuture<'_, Option<String>> {
+        let _ = (amount_msat, expiry_s);
+        Box::pin(async { None })
+    }
+
     /// Gives the host's node a transaction to broadcast: the one that pays this node for a
     /// covenant that it accepted. It may come again after a restart.
     fn broadcast<'a>(

@@ -94,6 +94,11 @@ pub(super) enum Effect {
         ticket: Ticket,
         block: [u8; 32],
     },
+    Invoice {
+        ticket: Ticket,
+        amount_msat: u64,
+        expiry_s: u32,
+    },
     Close {
         link: LinkId,
         reason: MeshError,
@@ -351,6 +356,9 @@ impl Core {
                     Effect::Publish(event)
                 }
                 Action::Persist { number, record } => Effect::Persist { number, record },
+                Action::Invoice { ticket, amount_msat, expiry_s, .. } => {
+                    Effect::Invoice { ticket, amount_msat, expiry_s }
+                }
                 Action::Verify { ticket, block_hash } => Effect::Ask { ticket, block: block_hash },
                 Action::Close { link, reason } => Effect::Close { link, reason },
             };
@@ -394,7 +402,10 @@ impl MeshManager {
                 Effect::Send { after: Some(_), .. }
                 | Effect::Deliver { after: Some(_), .. }
                 | Effect::Settle { after: Some(_), .. }
-                | Effect::Publish(Event::PaymentVerified { after: Some(_), .. }) => {
+                | Effect::Publish(
+                    Event::PaymentVerified { after: Some(_), .. }
+                    | Event::BytesSold { after: Some(_), .. },
+                ) => {
                     paid.push(effect);
                 }
                 other => self.perform_one(other).await,
@@ -522,6 +533,19 @@ impl MeshManager {
                 let block = self.api.block(&block).await;
                 let told = self.give(|core, now| {
                     let input = Input::PaymentVerified { ticket, block };
+                    core.give(now, input).map_err(super::ManagerError::Misuse)
+                });
+                self.log(told);
+            }
+            Effect::Invoice { ticket, amount_msat, expiry_s } => {
+                let invoice = self.api.invoice(amount_msat, expiry_s).await;
+                let told = self.give(|core, now| {
+                    // A request that was dropped meanwhile needs none.
+                    let Some(Waiting::Packet(_, packet)) = core.unpark(ticket) else {
+                        return Ok(());
+                    };
+                    let invoice = invoice.as_deref().unwrap_or_default().as_bytes();
+                    let input = Input::Invoice { ticket, packet: &packet, invoice };
                     core.give(now, input).map_err(super::ManagerError::Misuse)
                 });
                 self.log(told);

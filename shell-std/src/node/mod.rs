@@ -45,6 +45,7 @@ use blvm_mesh_core::time::{Micros, SECOND};
 use clock::Clock;
 use engine::chain::{Answer, Chain};
 use engine::durable::{self, Durable};
+use engine::invoices::Invoices;
 use engine::links::{LinkSettings, Links};
 use engine::shell::Shell;
 use engine::{Command, Engine};
@@ -108,7 +109,7 @@ pub enum StartError {
 
 impl Node {
     /// Starts a node: `remembered` is what its store holds, and further records are committed to
-    /// `store`. Its tasks run on `executor`.
+    /// `store`. With an `issuer` it sells bytes of flows. Its tasks run on `executor`.
     ///
     /// # Errors
     /// Any: then nothing is left running.
@@ -117,6 +118,7 @@ impl Node {
         key: &SecretKey,
         store: impl Commit,
         remembered: impl Iterator<Item = Result<Record, E>>,
+        issuer: Option<Arc<dyn Issue>>,
         executor: &Arc<Executor<'static>>,
     ) -> Result<Self, StartError> {
         let clock = Clock::new();
@@ -159,7 +161,22 @@ impl Node {
                 Chain::default()
             }
         };
-        let shell = Shell::new(links, Durable::new(records), chain, deliveries.clone());
+        let invoices = match issuer {
+            Some(issuer) => {
+                let commands = commands.clone();
+                let tell = move |ticket, invoice| {
+                    let told = Command::InvoiceWritten(ticket, invoice);
+                    let commands = commands.clone();
+                    async move { commands.send(told).await.is_ok() }
+                };
+                let (invoices, task) = Invoices::start(issuer, tell, executor);
+                around.push(task);
+                invoices
+            }
+            None => Invoices::default(),
+        };
+        let durable = Durable::new(records);
+        let shell = Shell::new(links, durable, chain, invoices, deliveries.clone());
         let bench = Bench::new(settings.config.magic, settings.shell.bench_sink);
         let mut engine = Engine::new(mesh, shell, bench, events, told, committed);
         restore(&mut engine, remembered)?;

@@ -8,7 +8,10 @@
 //! | `totals` | role | payments, amounts, shares; sums over `ledger` |
 //! | `meta` | name | version of this layout; the floor; when a store was lost |
 //! | `owner` | `node` | identity of the node |
+//!
+//! and what [`flows`] keeps.
 
+mod flows;
 mod make;
 mod of_node;
 mod query;
@@ -185,6 +188,7 @@ impl Store {
             tx.open_table(LEDGER)?;
             tx.open_table(LIVE)?;
             tx.open_table(TOTALS)?;
+            flows::prepare(tx)?;
             let mut meta = tx.open_table(META)?;
             let found = meta.get(LAYOUT)?.map(|v| v.value());
             if found.is_none() {
@@ -247,17 +251,19 @@ impl Store {
     }
 
     /// What the state machine must be told at its start: the floor and that a store was
-    /// lost, where it is so, then every payment that has not expired by the floor.
+    /// lost, where it is so, then every payment that has not expired by the floor, then what
+    /// flows need.
     ///
     /// # Errors
     /// [`StoreError`]: the store cannot be read, now or at an item.
     pub fn restore(
         &self,
     ) -> Result<impl Iterator<Item = Result<Record, StoreError>> + use<'_>, StoreError> {
-        let (floor, lost, live) = self.read(|tx| {
+        let (floor, lost, live, flows) = self.read(|tx| {
             let meta = tx.open_table(META)?;
             let number = |name| Ok::<_, redb::Error>(meta.get(name)?.map(|v| v.value()));
-            Ok((number(FLOOR)?, number(LOST)?, tx.open_table(LIVE)?.range::<Key>(..)?))
+            let live = tx.open_table(LIVE)?.range::<Key>(..)?;
+            Ok((number(FLOOR)?, number(LOST)?, live, flows::restore(self, tx)?))
         })?;
         let live = live.map(move |row| {
             let (_, bytes) = row.map_err(|e| self.fault(e.into()))?;
@@ -265,7 +271,7 @@ impl Store {
         });
         let lost = lost.map(|unix| Record::StoreLost(Some(unix).filter(|unix| *unix != UNDATED)));
         let first = floor.map(Record::Floor).into_iter().chain(lost);
-        Ok(first.map(Ok).chain(live))
+        Ok(first.map(Ok).chain(live).chain(flows))
     }
 
     /// Makes records durable, all or none: when this returns they are on disk.
@@ -334,6 +340,9 @@ impl Store {
                         if meta.get(LOST)?.is_none_or(|v| v.value() < before) {
                             meta.insert(LOST, before)?;
                         }
+                    }
+                    Record::Account(_) | Record::Credit(_) | Record::Run(_) => {
+                        flows::write(tx, &mut meta, record)?;
                     }
                 }
             }

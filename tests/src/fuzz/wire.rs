@@ -2,6 +2,7 @@
 
 use crate::packets::edit::refix;
 use blvm_mesh_core::wire::datagram::{Datagram, Emit, head_len};
+use blvm_mesh_core::wire::flow::{self, FLOW_ERROR_LEN, FlowError, OpenTerms};
 use blvm_mesh_core::wire::header::{HEADER_LEN, Header, Kind, lower_hop_limit};
 use blvm_mesh_core::wire::hello::{self, Hello};
 use blvm_mesh_core::wire::route_error::{self, RouteError};
@@ -40,7 +41,21 @@ fn packet(bytes: &[u8]) -> bool {
         }),
         Kind::RouteError => RouteError::parse(header, body)
             .map(|p| written(route_error::MAX_LEN, |out| p.write(out))),
-        Kind::KeepAlive | Kind::Open | Kind::Data | Kind::Ack | Kind::Close => return true,
+        Kind::Open => Datagram::parse(header, body).map(|d| {
+            let terms = d.signed.map(|s| OpenTerms::parse(s.proof));
+            if let Some(Ok(terms)) = terms {
+                assert_eq!(d.signed.map(|s| s.proof), Some(&terms.bytes()[..]));
+            }
+            datagram(&d, bytes.len())
+        }),
+        Kind::FlowError => FlowError::parse(header, body).map(|error| {
+            written(FLOW_ERROR_LEN, |out| error.write(header.sequence, header.hop_limit, out))
+        }),
+        Kind::Opened | Kind::Data | Kind::Close => flow::check_body(header, body).map(|()| {
+            let Header { kind, sequence, hop_limit, .. } = header;
+            written(bytes.len(), |out| flow::write(kind, sequence, hop_limit, body, out))
+        }),
+        Kind::KeepAlive | Kind::Ack => return true,
     };
     let Ok(again) = again else { return false };
     // A hello has no use for the hop limit and the sequence: they are not kept.

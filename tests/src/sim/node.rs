@@ -221,7 +221,7 @@ impl Node {
             self.disk.retain(|r| match r {
                 Record::Payment(p) => p.expires_at > floor,
                 Record::Floor(_) => false,
-                Record::StoreLost(_) => true,
+                _ => true,
             });
         }
         if let Record::StoreLost(_) = record {

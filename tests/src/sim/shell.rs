@@ -127,6 +127,13 @@ impl World {
                     self.at(self.now + late, Event::Answer { node: n, boot, ticket, hash });
                 }
                 Action::Wait { until } => self.wake(n, *until),
+                // No node of the simulation has a Lightning node of its own.
+                Action::Invoice { ticket, .. } => {
+                    let held = self.nodes[n].parked.remove(ticket).expect("a parked packet");
+                    let Input::MessageReceived { packet, .. } = held.input else { continue };
+                    let (ticket, invoice) = (*ticket, super::bytes::Bytes::from(Vec::new()));
+                    todo.push_back((Input::Invoice { ticket, packet, invoice }, held.path));
+                }
                 Action::Publish(MeshEvent::DeliveryFailed { sequence, cause, .. }) => {
                     let kept = self.nodes[n].own_paid.get(sequence);
                     match kept.filter(|kept| cause.passes() && kept.times < REPEATS) {

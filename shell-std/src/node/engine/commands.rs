@@ -25,6 +25,10 @@ impl Engine {
                 answer(&refused, self.headers(now, &headers, height));
             }
             Command::LookedUp(hash, block) => self.looked_up(&hash, &block),
+            Command::InvoiceWritten(ticket, invoice) => {
+                self.shell.todo.push_back(FollowUp::Invoice(ticket, invoice));
+                self.settle(now);
+            }
             Command::BenchSink(on, done) => {
                 self.bench.set_sink(on);
                 answer(&done, ());

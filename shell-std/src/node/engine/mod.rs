@@ -15,6 +15,7 @@ pub(crate) mod chain;
 mod commands;
 pub(crate) mod conduct;
 pub(crate) mod durable;
+pub(crate) mod invoices;
 pub(crate) mod links;
 mod own;
 mod parked;
@@ -62,6 +63,8 @@ pub(crate) enum Command {
     Headers { headers: Vec<[u8; 80]>, height: u32, refused: Sender<Option<(usize, MeshError)>> },
     /// A look-up in the chain has ended.
     LookedUp(chain::BlockHash, chain::Answer),
+    /// The invoice that a request waits for was written, or there is none.
+    InvoiceWritten(Ticket, Option<String>),
     /// Turn the sink for trials on or off.
     BenchSink(bool, Sender<()>),
     /// Begin a trial with this number: where its figures come, or nothing if one is under way.
@@ -304,6 +307,7 @@ impl Engine {
                 FollowUp::Block(ticket, block) => {
                     self.give(now, Input::PaymentVerified { ticket, block });
                 }
+                FollowUp::Invoice(ticket, invoice) => self.invoice(now, ticket, invoice),
                 FollowUp::Close(link, reason) => self.close(now, link, &reason),
                 FollowUp::Inbox => self.tell_inbox(now),
                 FollowUp::Stopped { sequence, reporter, cause } => {
@@ -327,6 +331,15 @@ impl Engine {
             Some(Waiting::Own(own)) => self.send(now, own),
             // It was dropped, with a reason, when there was no room for it.
             None => {}
+        }
+    }
+
+    /// An invoice was written for a request that waits, or there is none. One that was dropped
+    /// meanwhile needs none.
+    fn invoice(&mut self, now: Micros, ticket: Ticket, invoice: Option<String>) {
+        if let Some(Waiting::Packet(_, packet)) = self.shell.parked.take(ticket) {
+            let invoice = invoice.as_deref().unwrap_or_default().as_bytes();
+            self.give(now, Input::Invoice { ticket, packet: &packet, invoice });
         }
     }
 

@@ -3,6 +3,7 @@
 use super::chain::{Asked, Chain};
 use super::conduct::Conduct;
 use super::durable::{Durable, Held};
+use super::invoices::{Invoices, Wanted};
 use super::links::Links;
 use super::own::Own;
 use super::parked::{Parked, Waiting};
@@ -63,6 +64,8 @@ pub(crate) enum FollowUp {
     Resume(Ticket),
     /// What is known of the block for which a packet waits.
     Block(Ticket, Option<KnownHeader>),
+    /// The invoice for which a request waits, if there is one.
+    Invoice(Ticket, Option<String>),
     Close(LinkId, String),
     /// What is paid for has come here, and takes room.
     Inbox,
@@ -94,6 +97,7 @@ pub(crate) struct Shell {
     pub(crate) links: Links,
     pub(crate) durable: Durable,
     pub(crate) chain: Chain,
+    pub(crate) invoices: Invoices,
     pub(crate) deliveries: Arc<Deliveries>,
     pub(crate) conduct: Conduct,
     pub(crate) refusals: Refusals,
@@ -110,6 +114,7 @@ impl Shell {
         links: Links,
         durable: Durable,
         chain: Chain,
+        invoices: Invoices,
         deliveries: Arc<Deliveries>,
     ) -> Self {
         Self {
@@ -117,6 +122,7 @@ impl Shell {
             links,
             durable,
             chain,
+            invoices,
             deliveries,
             conduct: Conduct::default(),
             refusals: Refusals::default(),
@@ -155,10 +161,14 @@ impl Shell {
             }
             Action::Resume { ticket } => self.todo.push_back(FollowUp::Resume(ticket)),
             Action::Publish(event) => {
-                let Event::PaymentVerified { after, ref settlement, .. } = event else {
-                    return self.publish(now, event);
+                let (after, settlement) = match &event {
+                    Event::PaymentVerified { after, settlement, .. } => {
+                        (*after, settlement.clone())
+                    }
+                    Event::BytesSold { after, .. } => (*after, None),
+                    _ => return self.publish(now, event),
                 };
-                let proof = settlement.clone().and_then(|proof| input.get(proof));
+                let proof = settlement.and_then(|proof| input.get(proof));
                 let settlement = proof.and_then(crate::covenant::settlement_of).map(Box::new);
                 let own = matches!(origin, Origin::Own(_));
                 match self.durable.must_wait(after) {
@@ -169,6 +179,12 @@ impl Shell {
                 }
             }
             Action::Persist { number, record } => self.durable.persist(number, record),
+            Action::Invoice { ticket, source, bytes, amount_msat, expiry_s } => {
+                let wanted = Wanted { ticket, source, bytes, amount_msat, expiry_s };
+                if !self.invoices.ask(wanted) {
+                    self.todo.push_back(FollowUp::Invoice(ticket, None));
+                }
+            }
             Action::Verify { ticket, block_hash } => {
                 if let Asked::Answer(block) = self.chain.ask(ticket, block_hash) {
                     self.todo.push_back(FollowUp::Block(ticket, block));
@@ -415,6 +431,12 @@ impl Shell {
                 self.counters.earned_msat = self.counters.earned_msat.saturating_add(share_msat);
                 let payment = hex::encode(payment);
                 tracing::info!(payment, %source, amount_msat, share_msat, "payment accepted");
+            }
+            Event::BytesSold { source, payment_hash, bytes, amount_msat, .. } => {
+                self.counters.payments += 1;
+                self.counters.earned_msat = self.counters.earned_msat.saturating_add(amount_msat);
+                let payment = hex::encode(payment_hash);
+                tracing::info!(payment, %source, amount_msat, bytes, "bytes sold");
             }
             Event::Delivered { sequence, destination } => {
                 let repeats = self.own.delivered(sequence);

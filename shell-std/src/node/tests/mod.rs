@@ -95,7 +95,7 @@ impl Bed {
         change(&mut settings);
         let remembered: Vec<Record> = disk.records.lock().unwrap().clone();
         let remembered = remembered.into_iter().map(Ok::<_, String>);
-        Node::start(&settings, &secret(key), disk, remembered, &self.executor).unwrap()
+        Node::start(&settings, &secret(key), disk, remembered, None, &self.executor).unwrap()
     }
 }
 

@@ -114,7 +114,7 @@ impl World {
                 Record::Payment(p) if p.expires_at > remembered.floor && room(remembered) => {
                     remembered.live.insert(p.key, p.expires_at);
                 }
-                Record::Payment(_) | Record::StoreLost(_) => {}
+                _ => {}
             }
         }
         let booked = step.actions.iter().any(is_booked);

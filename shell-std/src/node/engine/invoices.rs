@@ -1,0 +1,138 @@
+//! Invoices for the bytes that this node sells. They are written off the engine's task, which
+//! waits for none of them.
+
+use crate::node::Issue;
+use bitcoin::hashes::{Hash, HashEngine, sha256};
+use blvm_mesh_core::id::NodeId;
+use blvm_mesh_core::mesh::Ticket;
+use smol::{Executor, Task};
+use std::sync::Arc;
+
+/// Invoices that wait to be written. Full: none is written for a further one.
+const MOST_QUEUED: usize = 64;
+
+/// An invoice that is wanted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    pub(crate) ticket: Ticket,
+    pub(crate) source: NodeId,
+    pub(crate) bytes: u64,
+    pub(crate) amount_msat: u64,
+    pub(crate) expiry_s: u32,
+}
+
+impl Wanted {
+    /// What the invoice is for, as its description commits to it.
+    fn purpose(&self) -> [u8; 32] {
+        let mut engine = sha256::Hash::engine();
+        engine.input(b"blvm-mesh flow");
+        engine.input(&self.source.0);
+        engine.input(&self.bytes.to_le_bytes());
+        sha256::Hash::from_engine(engine).to_byte_array()
+    }
+}
+
+/// Who writes them; without an issuer nobody does.
+#[derive(Debug, Default)]
+pub(crate) struct Invoices(Option<smol::channel::Sender<Wanted>>);
+
+impl Invoices {
+    /// Starts the task that has invoices written and tells each, or that there is none, as long
+    /// as that is `true`.
+    pub(crate) fn start<F: Future<Output = bool> + Send + 'static>(
+        issuer: Arc<dyn Issue>,
+        tell: impl Fn(Ticket, Option<String>) -> F + Send + 'static,
+        executor: &Executor<'static>,
+    ) -> (Self, Task<()>) {
+        let (queue, wanted) = smol::channel::bounded::<Wanted>(MOST_QUEUED);
+        let task = executor.spawn(async move {
+            while let Ok(next) = wanted.recv().await {
+                let issuer = issuer.clone();
+                let written = smol::unblock(move || {
+                    issuer.issue(next.purpose(), next.amount_msat, next.expiry_s.into())
+                });
+                let invoice = match written.await {
+                    Ok(issued) => Some(issued.invoice),
+                    Err(error) => {
+                        let source = next.source;
+                        tracing::warn!(%source, error, "no invoice could be written for bytes");
+                        None
+                    }
+                };
+                if !tell(next.ticket, invoice).await {
+                    return;
+                }
+            }
+        });
+        (Self(Some(queue)), task)
+    }
+
+    /// Asks for an invoice; false if there will be none.
+    pub(crate) fn ask(&self, wanted: Wanted) -> bool {
+        self.0.as_ref().is_some_and(|queue| queue.try_send(wanted).is_ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::Issued;
+
+    struct Slow(smol::channel::Receiver<()>);
+
+    impl Issue for Slow {
+        fn issue(&self, _: [u8; 32], amount_msat: u64, _: u64) -> Result<Issued, String> {
+            self.0.recv_blocking().map_err(|e| e.to_string())?;
+            match amount_msat {
+                0 => Err("no".into()),
+                _ => Ok(Issued {
+                    invoice: amount_msat.to_string(),
+                    preimage: [0; 32],
+                    payment_hash: [0; 32],
+                    issuer: *crate::issuer::Issuer::from_secret(
+                        secp256k1::SecretKey::from_byte_array([1; 32]).unwrap(),
+                    )
+                    .public_key(),
+                    expires_at: 0,
+                }),
+            }
+        }
+    }
+
+    fn wanted(ticket: u64, amount_msat: u64) -> Wanted {
+        let source = NodeId([1; 32]);
+        Wanted { ticket: Ticket(ticket), source, bytes: 9, amount_msat, expiry_s: 900 }
+    }
+
+    #[test]
+    fn each_is_answered_in_turn_and_too_many_are_refused() {
+        let executor = Executor::new();
+        let (go, wait) = smol::channel::unbounded();
+        let (told, answers) = smol::channel::unbounded();
+        let tell = move |ticket, invoice| {
+            let told = told.clone();
+            async move { told.send((ticket, invoice)).await.is_ok() }
+        };
+        let (invoices, _task) = Invoices::start(Arc::new(Slow(wait)), tell, &executor);
+        assert!(invoices.ask(wanted(1, 5_000)) && invoices.ask(wanted(2, 0)));
+        for n in 2..MOST_QUEUED as u64 {
+            assert!(invoices.ask(wanted(n + 1, 1)));
+        }
+        assert!(!invoices.ask(wanted(99, 1)));
+        go.try_send(()).unwrap();
+        go.try_send(()).unwrap();
+        let both = async { (answers.recv().await.unwrap(), answers.recv().await.unwrap()) };
+        let (first, second) = smol::block_on(executor.run(both));
+        assert_eq!(first, (Ticket(1), Some("5000".into())));
+        assert_eq!(second, (Ticket(2), None));
+        drop(go);
+        assert!(!Invoices::default().ask(wanted(1, 1)));
+    }
+
+    #[test]
+    fn an_invoice_says_who_buys_how_much() {
+        let other = Wanted { bytes: 10, ..wanted(1, 1) };
+        assert_ne!(wanted(1, 1).purpose(), other.purpose());
+        assert_eq!(wanted(1, 1).purpose(), wanted(2, 3).purpose());
+    }
+}

@@ -1,0 +1,99 @@
+//! What the store keeps of flows: accounts, tickets that were paid, and what was sold.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `accounts` | source | its account; removed when it is forgotten |
+//! | `tickets` | run, issued, payment hash | the ticket that was paid; removed when it has expired |
+//! | `sales` | accepted at, payment hash | the same, kept for ever |
+
+use super::{Key, META, Store, StoreError};
+use blvm_mesh_core::flow::accounts::Account;
+use blvm_mesh_core::flow::tickets::LIFETIME_S;
+use blvm_mesh_core::payment::ledger::{AccountState, Credit, RECORD_LEN, Record};
+use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
+
+const ACCOUNTS: TableDefinition<'_, [u8; 32], [u8; RECORD_LEN]> = TableDefinition::new("accounts");
+const TICKETS: TableDefinition<'_, TicketKey, [u8; RECORD_LEN]> = TableDefinition::new("tickets");
+const SALES: TableDefinition<'_, Key, [u8; RECORD_LEN]> = TableDefinition::new("sales");
+/// The latest run of tickets.
+const RUN: &str = "run";
+
+type TicketKey = (u32, u32, [u8; 32]);
+
+/// Makes the tables where they are not there.
+pub(super) fn prepare(tx: &WriteTransaction) -> Result<(), redb::Error> {
+    tx.open_table(ACCOUNTS)?;
+    tx.open_table(TICKETS)?;
+    tx.open_table(SALES)?;
+    Ok(())
+}
+
+/// Writes a record about flows; others are none of its business.
+pub(super) fn write(
+    tx: &WriteTransaction,
+    meta: &mut Table<'_, &'static str, u64>,
+    record: &Record,
+) -> Result<(), redb::Error> {
+    match record {
+        Record::Account(state) => keep_account(tx, state),
+        Record::Credit(credit) => {
+            let Credit { payment_hash, run, issued, accepted_at, source, account, .. } = *credit;
+            let bytes = record.encode();
+            tx.open_table(SALES)?.insert((accepted_at, payment_hash), bytes)?;
+            let mut tickets = tx.open_table(TICKETS)?;
+            let expired = |key: &TicketKey| match run.checked_sub(key.0) {
+                None => false,
+                Some(0) => key.1.saturating_add(LIFETIME_S) <= issued,
+                Some(1) => issued >= LIFETIME_S,
+                Some(_) => true,
+            };
+            let older = ..(run, issued, [0; 32]);
+            for row in tickets.extract_from_if::<TicketKey, _>(older, |key, _| expired(&key))? {
+                row?;
+            }
+            tickets.insert((run, issued, payment_hash), bytes)?;
+            keep_account(tx, &AccountState { source, account })
+        }
+        Record::Run(run) => {
+            if meta.get(RUN)?.is_none_or(|known| known.value() < u64::from(*run)) {
+                meta.insert(RUN, u64::from(*run))?;
+            }
+            Ok(())
+        }
+        Record::Payment(_) | Record::Floor(_) | Record::StoreLost(_) => Ok(()),
+    }
+}
+
+fn keep_account(tx: &WriteTransaction, state: &AccountState) -> Result<(), redb::Error> {
+    let mut accounts = tx.open_table(ACCOUNTS)?;
+    let source = state.source.0;
+    match state.account == Account::default() {
+        true => accounts.remove(source)?,
+        false => accounts.insert(source, Record::Account(*state).encode())?,
+    };
+    Ok(())
+}
+
+/// What the state machine must be told at its start, in this order: the run, tickets that were
+/// paid, and accounts as they were last.
+pub(super) fn restore<'a>(
+    store: &'a Store,
+    tx: &ReadTransaction,
+) -> Result<impl Iterator<Item = Result<Record, StoreError>> + use<'a>, redb::Error> {
+    let run = tx.open_table(META)?.get(RUN)?.map(|run| run.value());
+    let run = run.and_then(|run| u32::try_from(run).ok()).map(|run| Ok(Record::Run(run)));
+    let record = |bytes: &[u8; RECORD_LEN]| {
+        Record::decode(bytes).ok_or_else(|| store.damaged("a record cannot be read"))
+    };
+    let tickets = tx.open_table(TICKETS)?.range::<TicketKey>(..)?;
+    let tickets = tickets.map(move |row| {
+        let (_, bytes) = row.map_err(|e| store.fault(e.into()))?;
+        record(&bytes.value())
+    });
+    let accounts = tx.open_table(ACCOUNTS)?.range::<[u8; 32]>(..)?;
+    let accounts = accounts.map(move |row| {
+        let (_, bytes) = row.map_err(|e| store.fault(e.into()))?;
+        record(&bytes.value())
+    });
+    Ok(run.into_iter().chain(tickets).chain(accounts))
+}
