@@ -109,6 +109,8 @@ impl Newest {
             Record::Floor(unix) => self.floor = Some(*unix),
             Record::StoreLost(before) => self.lost = Some(*before),
             Record::Payment(_) => {}
+            // This board's image has no flows.
+            Record::Account(_) | Record::Credit(_) | Record::Run(_) => {}
         }
     }
 
@@ -118,6 +120,7 @@ impl Newest {
             Record::Floor(unix) => self.floor == Some(*unix),
             Record::StoreLost(before) => self.lost == Some(*before),
             Record::Payment(payment) => payment.expires_at > self.floor.unwrap_or(0),
+            Record::Account(_) | Record::Credit(_) | Record::Run(_) => true,
         }
     }
 }
@@ -272,6 +275,7 @@ mod tests {
                 Record::Floor(unix) => floor = Some(*unix),
                 Record::StoreLost(_) => lost = Some(*record),
                 Record::Payment(p) => payments.push(*p),
+                other => panic!("{other:?}"),
             }
         }
         let payments_are_none = payments.is_empty() && floor.is_none();

@@ -133,7 +133,10 @@ fn decode(packet: &[u8]) -> Result<Map<String, Value>, WireError> {
         }
         Kind::KeepAlive => {}
         Kind::Ack => {
-            fields.put("note", "the number is reserved for flows that are not sealed; nothing is defined yet");
+            fields.put(
+                "note",
+                "the number is reserved for flows that are not sealed; nothing is defined yet",
+            );
             fields.put("body", hex::encode(body));
         }
     }

@@ -97,3 +97,73 @@ pub(super) fn restore<'a>(
     });
     Ok(run.into_iter().chain(tickets).chain(accounts))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::STORE_FILE;
+    use super::super::tests::{CACHE, restored};
+    use super::*;
+    use blvm_mesh_core::id::{HopId, NodeId};
+
+    fn account(n: u8, bought: u64) -> AccountState {
+        let account = Account::restored(bought, 5, 3, HopId([n; 8]), 0);
+        AccountState { source: NodeId([n; 32]), account }
+    }
+
+    fn credit(n: u8, run: u32, issued: u32, bought: u64) -> Record {
+        Record::Credit(Credit {
+            payment_hash: [n; 32],
+            run,
+            issued,
+            amount_msat: 1_000,
+            accepted_at: 1_750_000_000 + u64::from(n),
+            source: NodeId([9; 32]),
+            account: account(9, bought).account,
+        })
+    }
+
+    #[test]
+    fn accounts_come_back_as_they_were_last_and_tickets_until_they_expire() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Store::open(&dir.path().join(STORE_FILE), CACHE).unwrap();
+        let store = open();
+        let commit = |store: &Store, records: &[Record]| {
+            let numbered: Vec<_> = (1..).zip(records.iter().copied()).collect();
+            store.commit(&numbered).unwrap();
+        };
+        let kept = |n, bought| Record::Account(account(n, bought));
+        commit(&store, &[Record::Run(1), credit(1, 1, 10, 100), kept(9, 90), kept(3, 7)]);
+        commit(&store, &[credit(2, 1, 10 + LIFETIME_S - 1, 200), Record::Run(1)]);
+        drop(store);
+        let store = open();
+        let expected = [
+            Record::Run(1),
+            credit(1, 1, 10, 100),
+            credit(2, 1, 10 + LIFETIME_S - 1, 200),
+            kept(3, 7),
+            kept(9, 200),
+        ];
+        assert_eq!(restored(&store), expected);
+        // The first has expired by then; one of the run before counts a little longer.
+        commit(&store, &[credit(3, 1, 10 + LIFETIME_S, 300), Record::Run(2)]);
+        commit(&store, &[credit(4, 2, LIFETIME_S - 1, 400)]);
+        let forgotten = AccountState { account: Account::default(), ..account(3, 0) };
+        commit(&store, &[Record::Account(forgotten)]);
+        let expected = [
+            Record::Run(2),
+            credit(2, 1, 10 + LIFETIME_S - 1, 200),
+            credit(3, 1, 10 + LIFETIME_S, 300),
+            credit(4, 2, LIFETIME_S - 1, 400),
+            kept(9, 400),
+        ];
+        assert_eq!(restored(&store), expected);
+        commit(&store, &[credit(5, 2, LIFETIME_S, 500), Record::Run(1)]);
+        let expected = [
+            Record::Run(2),
+            credit(4, 2, LIFETIME_S - 1, 400),
+            credit(5, 2, LIFETIME_S, 500),
+            kept(9, 500),
+        ];
+        assert_eq!(restored(&store), expected);
+    }
+}

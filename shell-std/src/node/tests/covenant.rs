@@ -139,7 +139,7 @@ fn booked(disk: &Disk) -> (Method, Party, u64, u64) {
         .iter()
         .filter_map(|record| match record {
             Record::Payment(p) => Some((p.method, p.role, p.amount_msat, p.share_msat)),
-            Record::Floor(_) | Record::StoreLost(_) => None,
+            _ => None,
         })
         .collect();
     assert_eq!(payments.len(), 1, "{payments:?}");

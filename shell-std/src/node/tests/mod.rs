@@ -11,6 +11,7 @@ mod outcome;
 mod paid;
 mod quotes;
 mod receipts;
+mod sales;
 mod serial;
 mod slow;
 

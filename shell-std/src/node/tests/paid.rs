@@ -103,7 +103,7 @@ pub(super) async fn send_paid(
 fn share(disk: &Disk) -> Option<(Party, u64)> {
     disk.records.lock().unwrap().iter().find_map(|record| match record {
         Record::Payment(p) => Some((p.role, p.share_msat)),
-        Record::Floor(_) | Record::StoreLost(_) => None,
+        _ => None,
     })
 }
 
