@@ -15,6 +15,7 @@ CORE = [
     ["tables"],
     ["wire"],
     ["link"],
+    ["flow"],
     ["policy", "payment", "board"],
     ["routing"],
     ["mesh"],

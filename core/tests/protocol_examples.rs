@@ -13,7 +13,9 @@ use blvm_mesh_core::payment::covenant::CovenantRules;
 use blvm_mesh_core::tariff::Tariff;
 use blvm_mesh_core::time::MILLISECOND;
 use blvm_mesh_core::wire::accepted::Accepted;
+use blvm_mesh_core::wire::account::{Balance, Invoice, InvoiceRequest, Message, Pay, Ticket};
 use blvm_mesh_core::wire::datagram::{Datagram, Emit, Form};
+use blvm_mesh_core::wire::flow::{self, FlowError, OpenTerms};
 use blvm_mesh_core::wire::hello::{Hello, Told};
 use blvm_mesh_core::wire::route_error::{Cause, RouteError};
 use blvm_mesh_core::wire::route_reply::RouteReply;
@@ -266,4 +268,73 @@ fn limits_are_those_of_the_configuration() {
         assert_eq!(row[1..], expected[..], "{}", row[0]);
     }
     assert_eq!(listed.len(), expected.len());
+}
+
+/// The examples of flows, written anew.
+fn examples_of_flows() -> Vec<(&'static str, Vec<u8>)> {
+    let (public_key, signature) = (&[2; 33], &[0xdd; 64]);
+    let (bytes, amount_msat, open_number) = (65_536, 50_000, 4);
+    let ticket = Ticket { run: 2, issued: 600, bytes, amount_msat, open_number, mac: [0xee; 16] };
+    let request = InvoiceRequest { bytes, amount_msat, open_number, public_key, signature };
+    let invoice = Invoice { request: 7, ticket, invoice: b"lnbcrt1", public_key, signature };
+    let pay = Pay { ticket, preimage: [8; 32] };
+    let balance = Balance { answers: 7, bought: bytes, drawn: 0 };
+    let mut out = [0; 400];
+    let mut examples = Vec::new();
+    for (title, message, source, destination) in [
+        ("InvoiceRequest", Message::InvoiceRequest(request), SOURCE, DESTINATION),
+        ("Invoice", Message::Invoice(invoice), DESTINATION, SOURCE),
+        ("Pay", Message::Pay(pay), SOURCE, DESTINATION),
+        ("Balance", Message::Balance(balance), DESTINATION, SOURCE),
+    ] {
+        let form = Form::Account;
+        let emit = Emit { hop_limit: 1, sequence: 7, source, destination, proof: None, form };
+        let payload = message.bytes::<400>().unwrap();
+        assert_eq!(Message::parse(&payload), Ok(message));
+        let n = emit.write(&[RELAY.hop()], &payload, &mut out, |_| [0; 64]).unwrap();
+        examples.push((title, [&out[..n], &payload].concat()));
+    }
+    let terms = OpenTerms {
+        random: [4; 16],
+        open_number: 5,
+        max_bytes: 1_000_000,
+        idle_s: 60,
+        act: [1; flow::ACT_LEN],
+    };
+    let number = flow::number(&SOURCE, &DESTINATION, &terms.random);
+    let emit = Emit {
+        hop_limit: 1,
+        sequence: number,
+        source: SOURCE,
+        destination: DESTINATION,
+        proof: Some((public_key, &terms.bytes())),
+        form: Form::Open,
+    };
+    let n = emit.write(&[RELAY.hop()], &[], &mut out, |_| *signature).unwrap();
+    examples.push(("Open", out[..n].to_vec()));
+    for (title, kind, body) in [
+        ("Opened", Kind::Opened, &[9; flow::ACT_LEN][..]),
+        ("Data", Kind::Data, &[0xab; 40]),
+        ("Close", Kind::Close, &[]),
+    ] {
+        let n = flow::write(kind, number, 1, body, &mut out).unwrap();
+        examples.push((title, out[..n].to_vec()));
+    }
+    let error = FlowError { reporter: RELAY.hop(), cause: Cause::NothingLeft };
+    let n = error.write(number, 0, &mut out).unwrap();
+    examples.push(("FlowError", out[..n].to_vec()));
+    examples
+}
+
+#[test]
+fn flows() {
+    for (title, bytes) in examples_of_flows() {
+        assert_eq!(hex::encode(example(title)), hex::encode(&bytes), "{title}");
+        let (header, body) = Header::parse(&bytes).unwrap();
+        match header.kind {
+            Kind::Datagram | Kind::Open => assert!(Datagram::parse(header, body).is_ok()),
+            Kind::FlowError => assert!(FlowError::parse(header, body).is_ok()),
+            _ => flow::check_body(header, body).unwrap(),
+        }
+    }
 }

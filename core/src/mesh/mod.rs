@@ -77,10 +77,18 @@ pub use error::{MeshError, NetworkReason, PaymentReason, Remedy, RoutingReason};
 pub use tables::Tables;
 
 use crate::config::Config;
+#[cfg(feature = "flows")]
+use crate::flow::accounts::Account;
+#[cfg(feature = "flows")]
+use crate::flow::table::Flow;
+#[cfg(feature = "flows")]
+use crate::flow::tickets::TicketError;
 use crate::id::{HopId, LinkId, NodeId, Standing};
 use crate::payment::fee::FeeDistribution;
 use crate::payment::headers::KnownHeader;
 use crate::payment::ledger::Record;
+#[cfg(feature = "flows")]
+use crate::payment::ledger::{AccountState, Credit};
 use crate::payment::replay::ReplayError;
 use crate::payment::terms::Terms;
 use crate::policy::{OwnNetwork, PolicyConfig, RoutingPolicyEngine};
@@ -89,11 +97,6 @@ use crate::routing::table::RoutingTable;
 use crate::signature::Identity;
 use crate::tables::{List, Memory, Owned};
 use crate::time::{Micros, SECOND, WallClock};
-#[cfg(feature = "flows")]
-use crate::{
-    flow::{accounts::Account, table::Flow, tickets::TicketError},
-    payment::ledger::{AccountState, Credit},
-};
 use core::ops::Range;
 use secp256k1::{All, Secp256k1, SecretKey};
 use sha2::{Digest, Sha256};
@@ -154,6 +157,12 @@ pub struct Resources {
     pub relayed_requests: usize,
     /// Own searches under way.
     pub searches: usize,
+    /// Flows that pass.
+    pub flows: usize,
+    /// Accounts of sources.
+    pub accounts: usize,
+    /// Tickets that have not expired.
+    pub tickets: usize,
     /// What is left of the budget for control packets of all neighbours, in bytes.
     pub control_left: u64,
 }
@@ -533,6 +542,18 @@ impl<M: Memory> Mesh<M> {
             route_hints: self.route_hints(),
             relayed_requests: self.relayed_requests(),
             searches: self.searches(),
+            #[cfg(feature = "flows")]
+            flows: self.tables.flows.len(),
+            #[cfg(feature = "flows")]
+            accounts: self.tables.accounts.len(),
+            #[cfg(feature = "flows")]
+            tickets: self.tables.tickets.len(),
+            #[cfg(not(feature = "flows"))]
+            flows: 0,
+            #[cfg(not(feature = "flows"))]
+            accounts: 0,
+            #[cfg(not(feature = "flows"))]
+            tickets: 0,
             control_left: self.tables.work.left(0, of_all, now),
         }
     }

@@ -9,7 +9,11 @@ use crate::config::fixed::ACCEPTED;
 use crate::config::fixed::{FULL_SOURCES, HEAD, PARKED, SENT};
 use crate::config::{self, Config, MAX_HEAD};
 #[cfg(feature = "flows")]
-use crate::flow::{accounts::Accounts, table::FlowTable, tickets::Tickets};
+use crate::flow::accounts::Accounts;
+#[cfg(feature = "flows")]
+use crate::flow::table::FlowTable;
+#[cfg(feature = "flows")]
+use crate::flow::tickets::Tickets;
 use crate::id::NodeId;
 use crate::payment::headers::HeaderStore;
 use crate::payment::replay::ReplayPrevention;

@@ -216,6 +216,15 @@ fn tables(t: &types::TableStats) -> String {
             "searches",
             format!("{} of its own, {} of others remembered", of(t.searches), of(t.requests)),
         ),
+        (
+            "flows",
+            format!(
+                "{}, {} accounts, {} tickets for invoices",
+                of(t.flows),
+                of(t.accounts),
+                of(t.tickets)
+            ),
+        ),
         ("control work", format!("{} bytes, parked {} bytes", of(t.control), of(t.parked_bytes))),
     ])
 }

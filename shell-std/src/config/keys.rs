@@ -77,7 +77,7 @@ macro_rules! keys {
 keys! {
     "" File [
         mesh: Mesh, tariff: Tariff, limits: Limits, timing: Timing, payment: Payment,
-        chain: Chain, bench: Bench
+        flow: Flow, chain: Chain, bench: Bench
     ] {
         data_dir: PathBuf, "directory of the node's files", default "~/.blvm-mesh";
         rpc_socket: PathBuf, "socket for commands", default "<data_dir>/rpc.sock";
@@ -136,6 +136,11 @@ keys! {
         searches: u32, "own searches at once" => config.capacities.searches, from 1 to 65_536;
         payments: u32, "live payments remembered"
             => config.capacities.payments, from 1 to 100_000_000;
+        flows: u32, "flows that may pass" => config.capacities.flows, from 1 to 32_767;
+        accounts: u32, "sources that may have bought bytes"
+            => config.capacities.accounts, from 1 to 1_000_000;
+        tickets: u32, "invoices for bytes, paid or not, in 15 minutes"
+            => config.capacities.tickets, from 1 to 1_000_000;
         parked: u32, "packets that may wait for an answer"
             => config.capacities.parked, from 1 to 65_536;
         parked_bytes: u32, "size of these packets, half of it for own ones, at least twice limits.max_packet"
@@ -182,6 +187,13 @@ keys! {
             => config.payment.min_confirmations, from 1;
     }
 
+    "flow" Flow {
+        reservation_bytes: u64, "what a flow draws from an account at a time, lost in a crash of this node"
+            => config.flows.reservation, unit "bytes", from 65_536;
+        account_days: u64, "days after the last payment when what is left is forfeited (0: never)"
+            => config.flows.account_days, unit "days";
+    }
+
     "chain" Chain {
         rpc_url: String, "JSON-RPC of a Bitcoin node that looks up blocks for covenants, as in http://127.0.0.1:8332",
             example "http://127.0.0.1:38332";
@@ -206,6 +218,7 @@ impl File {
         self.limits.apply(places)?;
         self.timing.apply(places)?;
         self.payment.apply(places)?;
+        self.flow.apply(places)?;
         self.chain.apply(places)?;
         self.bench.apply(places)
     }

@@ -77,6 +77,9 @@ fn samples() -> Vec<(&'static str, String, String)> {
                 | "limits.routes"
                 | "limits.route_hints"
                 | "limits.relayed_requests"
+                | "limits.flows"
+                | "limits.accounts"
+                | "limits.tickets"
                 | "timing.reconnect_min_ms" => "77".into(),
                 "limits.max_packet" => "5000".into(),
                 "chain.timeout_ms" => "4".into(),
@@ -145,13 +148,14 @@ fn values_arrive_where_they_belong() {
          plain_rate = 27\nplain_burst = 28\nrare_rate = 29\nrare_burst = 30\n\
          per_prefix = 31\nowners = 32\nbad_payments_rate = 12\n\
          bad_payments_burst = 13\nneighbours = 6\nroutes = 7\n\
-         route_hints = 18\nrelayed_requests = 8\nsearches = 9\npayments = 10\nparked = 11\nseen = 16\n\
+         route_hints = 18\nrelayed_requests = 8\nsearches = 9\npayments = 10\nflows = 33\naccounts = 34\ntickets = 35\nparked = 11\nseen = 16\n\
          parked_bytes = 6000\nqueue_bytes = 3001\ninbox_bytes = 3002\nstore_cache_bytes = 14\n\
          [timing]\nkeepalive_ms = 15\nhop_round_trip_ms = 16\nfirst_ring = 17\n\
          route_lifetime_ms = 18\nverify_timeout_ms = 19\nhandshake_timeout_ms = 20\n\
          reconnect_min_ms = 21\nreconnect_max_ms = 22\n\
          [payment]\nmax_lifetime_s = 23\nfuture_skew_s = 24\ncovenants_active = true\n\
          payout_script = \"0014aa\"\nmin_confirmations = 25\n\
+         [flow]\nreservation_bytes = 70000\naccount_days = 36\n\
          [chain]\nrpc_url = \"http://node.example:1/x\"\nrpc_user = \"u\"\n\
          rpc_password = \"p\"\ntimeout_ms = 18\n"
     );
@@ -172,6 +176,8 @@ fn values_arrive_where_they_belong() {
     let k = c.capacities;
     assert_eq!((k.neighbours, k.routes, k.relayed_requests, k.searches), (6, 7, 8, 9));
     assert_eq!(k.route_hints, 18);
+    assert_eq!((k.flows, k.accounts, k.tickets), (33, 34, 35));
+    assert_eq!((c.flows.reservation, c.flows.account_days), (70_000, 36));
     assert_eq!((k.payments, k.parked, k.seen, k.parked_bytes), (10, 11, 16, 6000));
     let t = c.timing;
     assert_eq!((t.keepalive, t.hop_round_trip, t.first_ring), (15_000, 16_000, 17));

@@ -45,7 +45,7 @@ use blvm_mesh_core::time::{Micros, SECOND};
 use clock::Clock;
 use engine::chain::{Answer, Chain};
 use engine::durable::{self, Durable};
-use engine::invoices::Invoices;
+use engine::invoices::{Invoices, Wanted};
 use engine::links::{LinkSettings, Links};
 use engine::shell::Shell;
 use engine::{Command, Engine};
@@ -169,7 +169,12 @@ impl Node {
                     let commands = commands.clone();
                     async move { commands.send(told).await.is_ok() }
                 };
-                let (invoices, task) = Invoices::start(issuer, tell, executor);
+                let write = move |wanted: &Wanted| {
+                    let (amount_msat, expiry_s) = (wanted.amount_msat, wanted.expiry_s.into());
+                    let issued = issuer.issue(wanted.purpose(), amount_msat, expiry_s);
+                    issued.map(|issued| issued.invoice)
+                };
+                let (invoices, task) = Invoices::start(write, tell, executor);
                 around.push(task);
                 invoices
             }

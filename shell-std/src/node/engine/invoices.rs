@@ -1,7 +1,6 @@
 //! Invoices for the bytes that this node sells. They are written off the engine's task, which
 //! waits for none of them.
 
-use crate::node::Issue;
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::mesh::Ticket;
@@ -23,7 +22,7 @@ pub(crate) struct Wanted {
 
 impl Wanted {
     /// What the invoice is for, as its description commits to it.
-    fn purpose(&self) -> [u8; 32] {
+    pub(crate) fn purpose(&self) -> [u8; 32] {
         let mut engine = sha256::Hash::engine();
         engine.input(b"blvm-mesh flow");
         engine.input(&self.source.0);
@@ -32,27 +31,25 @@ impl Wanted {
     }
 }
 
-/// Who writes them; without an issuer nobody does.
+/// The queue of those that are wanted; none where nobody writes any.
 #[derive(Debug, Default)]
 pub(crate) struct Invoices(Option<smol::channel::Sender<Wanted>>);
 
 impl Invoices {
-    /// Starts the task that has invoices written and tells each, or that there is none, as long
+    /// Starts the task that has invoices written by `write`, which may block, and tells each, or that there is none, as long
     /// as that is `true`.
     pub(crate) fn start<F: Future<Output = bool> + Send + 'static>(
-        issuer: Arc<dyn Issue>,
+        write: impl Fn(&Wanted) -> Result<String, String> + Send + Sync + 'static,
         tell: impl Fn(Ticket, Option<String>) -> F + Send + 'static,
         executor: &Executor<'static>,
     ) -> (Self, Task<()>) {
+        let write = Arc::new(write);
         let (queue, wanted) = smol::channel::bounded::<Wanted>(MOST_QUEUED);
         let task = executor.spawn(async move {
             while let Ok(next) = wanted.recv().await {
-                let issuer = issuer.clone();
-                let written = smol::unblock(move || {
-                    issuer.issue(next.purpose(), next.amount_msat, next.expiry_s.into())
-                });
-                let invoice = match written.await {
-                    Ok(issued) => Some(issued.invoice),
+                let write = write.clone();
+                let invoice = match smol::unblock(move || write(&next)).await {
+                    Ok(invoice) => Some(invoice),
                     Err(error) => {
                         let source = next.source;
                         tracing::warn!(%source, error, "no invoice could be written for bytes");
@@ -76,29 +73,6 @@ impl Invoices {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::Issued;
-
-    struct Slow(smol::channel::Receiver<()>);
-
-    impl Issue for Slow {
-        fn issue(&self, _: [u8; 32], amount_msat: u64, _: u64) -> Result<Issued, String> {
-            self.0.recv_blocking().map_err(|e| e.to_string())?;
-            match amount_msat {
-                0 => Err("no".into()),
-                _ => Ok(Issued {
-                    invoice: amount_msat.to_string(),
-                    preimage: [0; 32],
-                    payment_hash: [0; 32],
-                    issuer: *crate::issuer::Issuer::from_secret(
-                        secp256k1::SecretKey::from_byte_array([1; 32]).unwrap(),
-                    )
-                    .public_key(),
-                    expires_at: 0,
-                }),
-            }
-        }
-    }
-
     fn wanted(ticket: u64, amount_msat: u64) -> Wanted {
         let source = NodeId([1; 32]);
         Wanted { ticket: Ticket(ticket), source, bytes: 9, amount_msat, expiry_s: 900 }
@@ -113,7 +87,14 @@ mod tests {
             let told = told.clone();
             async move { told.send((ticket, invoice)).await.is_ok() }
         };
-        let (invoices, _task) = Invoices::start(Arc::new(Slow(wait)), tell, &executor);
+        let write = move |wanted: &Wanted| {
+            wait.recv_blocking().map_err(|e| e.to_string())?;
+            match wanted.amount_msat {
+                0 => Err("no".into()),
+                amount => Ok(amount.to_string()),
+            }
+        };
+        let (invoices, _task) = Invoices::start(write, tell, &executor);
         assert!(invoices.ask(wanted(1, 5_000)) && invoices.ask(wanted(2, 0)));
         for n in 2..MOST_QUEUED as u64 {
             assert!(invoices.ask(wanted(n + 1, 1)));

@@ -230,6 +230,9 @@ fn tables(mesh: &HostMesh) -> TableStats {
         owners: of(taken.owners, most.owners),
         searches: of(taken.searches, most.searches),
         requests: of(taken.relayed_requests, most.relayed_requests),
+        flows: of(taken.flows, most.flows),
+        accounts: of(taken.accounts, most.accounts),
+        tickets: of(taken.tickets, most.tickets),
         parked_bytes: of(taken.parked_bytes, most.parked_bytes),
         control: Taken { taken: control.saturating_sub(taken.control_left), most: control },
     }

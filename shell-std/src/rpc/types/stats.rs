@@ -105,6 +105,12 @@ pub struct TableStats {
     pub searches: Taken,
     /// Requests of others that are remembered.
     pub requests: Taken,
+    /// Flows that pass.
+    pub flows: Taken,
+    /// Accounts of sources that have bought bytes.
+    pub accounts: Taken,
+    /// Invoices for bytes that have not expired.
+    pub tickets: Taken,
     /// Bytes of packets that wait for a route, a look-up or room.
     pub parked_bytes: Taken,
     /// Work for control packets of all neighbours, in bytes; `most` comes after a pause.
