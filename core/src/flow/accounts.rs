@@ -128,8 +128,8 @@ impl<M: Memory> Accounts<M> {
     /// A ticket has expired without being paid. Sources are told apart by their first bytes.
     pub fn drop_place(&mut self, source: HopId) {
         let start = self.0.partition_point(|(s, _)| s.hop() < source);
-        let of_source = self.0.iter_mut().skip(start).take_while(|(s, _)| s.hop() == source);
-        if let Some((_, account)) = of_source.filter(|(_, a)| a.unpaid > 0).next() {
+        let mut of_source = self.0.iter_mut().skip(start).take_while(|(s, _)| s.hop() == source);
+        if let Some((_, account)) = of_source.find(|(_, a)| a.unpaid > 0) {
             account.unpaid -= 1;
         }
     }

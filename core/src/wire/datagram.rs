@@ -339,6 +339,7 @@ mod tests {
         body[66] = 1;
         assert_eq!(Datagram::parse(h, &body), Err(WireError::Field("proof length")));
         assert_eq!(Datagram::parse(Header { flags: 3, ..h }, &body), Err(WireError::Flags(3)));
+        body[66] = 0;
         let account = Datagram::parse(Header { flags: FLAG_ACCOUNT, ..h }, &body);
         assert_eq!(account.map(|d| d.form), Ok(Form::Account));
     }
