@@ -1,8 +1,9 @@
 #!/bin/sh
 # Measures a relay: three nodes A - relay - C in three network namespaces, joined by
-# two veth pairs, on whatever processors this machine has. Prints one row.
+# two veth pairs, on whatever processors this machine has. Prints one row, and one for
+# yggdrasil between the same namespaces, where that and iperf3 are installed.
 #
-#   tests/bench-netns.sh [SECONDS]        default 5, for each of the three loads
+#   tests/bench-netns.sh [SECONDS]        default 5, for each of the loads
 #
 # BIN names another binary than the release build of this tree; PROTOCOL=bitcoin and
 # MODE=payment_gated measure valid Bitcoin messages instead of raw data in mode open.
@@ -22,9 +23,13 @@ fi
 dir=$(mktemp -d)
 tag=blvm$$
 pids=
-cleanup() {
+stop() {
     for pid in $pids; do kill "$pid" 2>/dev/null || true; done
     for pid in $pids; do wait "$pid" 2>/dev/null || true; done
+    pids=
+}
+cleanup() {
+    stop
     for node in a r c; do ip netns del "$tag$node" 2>/dev/null || true; done
     rm -rf "$dir"
 }
@@ -52,6 +57,7 @@ start() { # namespace name options...
     shift 2
     ip netns exec "$space" "$BIN" --json --data-dir "$dir/$name" \
         --set limits.free_rate=10000000000 --set limits.free_burst=10000000000 \
+        --set limits.plain_rate=10000000000 --set limits.plain_burst=10000000000 \
         --set bench.sink=true run --network regtest --mode "$mode" --log warn "$@" \
         >"$dir/$name.out" 2>"$dir/$name.log" &
     started=$!
@@ -76,16 +82,18 @@ done
 ask find-route "$c_key" >/dev/null
 
 measure() { # destination bytes window milliseconds
-    ask bench start "$1" --protocol "$protocol" --bytes "$2" --window "$3" --duration-ms "$4"
+    ask bench start "$1" --protocol "$protocol" --bytes "$2" --window "$3" --duration-ms "$4" \
+        >"$dir/trial" || { cat "$dir/trial" >&2; exit 1; }
+    cat "$dir/trial"
 }
 tick=$(getconf CLK_TCK)
-cpu() { # seconds of processor time that the relay has used
-    sed 's/.*) //' "/proc/$relay/stat" | awk -v tick="$tick" '{ print ($12 + $13) / tick }'
+cpu() { # process: seconds of processor time that it has used
+    sed 's/.*) //' "/proc/$1/stat" | awk -v tick="$tick" '{ print ($12 + $13) / tick }'
 }
 window=786432
-before=$(cpu)
+before=$(cpu "$relay")
 middle=$(measure "$c_key" 1400 $window "${seconds}000")
-after=$(cpu)
+after=$(cpu "$relay")
 large=$(measure "$c_key" 65536 4194304 "${seconds}000")
 small=$(measure "$c_key" 100 $window "${seconds}000")
 memory=$(awk '/VmRSS/ { print $2 / 1024 }' "/proc/$relay/status")
@@ -103,4 +111,42 @@ awk -v m="$(get "$middle" goodput_mbit)" -v l="$(get "$large" goodput_mbit)" \
     print "|---|---|---|---|---|---|---|---|"
     printf "| blvm-mesh | %.0f | %.0f | %.0f | %.4f %% | %d | %.2f | %.1f |\n", \
         m, l, s, loss * 100, far - near, (cpu - before) / bytes * 1e9, memory
+}'
+
+# The same for yggdrasil, with one TCP connection over its tunnel.
+for program in yggdrasil iperf3; do
+    command -v "$program" >/dev/null ||
+        { echo "bench-netns: no row of yggdrasil: no $program here" >&2; exit 0; }
+done
+stop
+peer() { # node, and as JSON what it listens on or dials
+    yggdrasil -genconf -json | sed -e '/^  "\(Peers\|Listen\|IfName\|AdminListen\)"/d' \
+        -e '/^  "MulticastInterfaces"/,/^  \]/d' \
+        -e "1a \"AdminListen\": \"none\", \"IfName\": \"ygg0\", \"MulticastInterfaces\": [], $2," \
+        >"$dir/$1.conf"
+    ip netns exec "$tag$1" yggdrasil -useconffile "$dir/$1.conf" >"$dir/$1.log" 2>&1 &
+    started=$!
+    pids="$pids $started"
+}
+peer r '"Listen": ["tcp://0.0.0.0:8338"]'
+relay=$started
+peer c '"Peers": ["tcp://10.83.38.6:8338"]'
+peer a '"Peers": ["tcp://10.83.38.2:8338"]'
+ip netns exec "${tag}c" iperf3 -s >"$dir/iperf3.log" 2>&1 &
+pids="$pids $!"
+c=$(yggdrasil -useconffile "$dir/c.conf" -address)
+stream() { ip netns exec "${tag}a" iperf3 --json -c "$c" -t "$1" >"$dir/trial"; }
+for _ in $(seq 20); do
+    stream 1 && break
+    sleep 0.5
+done
+before=$(cpu "$relay")
+stream "$seconds" || { cat "$dir/trial" >&2; exit 1; }
+after=$(cpu "$relay")
+memory=$(awk '/VmRSS/ { print $2 / 1024 }' "/proc/$relay/status")
+received=$(sed -n '/"sum_received"/,/}/p' "$dir/trial")
+awk -v rate="$(get "$received" bits_per_second)" -v bytes="$(get "$received" bytes)" \
+    -v cpu="$after" -v before="$before" -v memory="$memory" 'BEGIN {
+    printf "| yggdrasil, TCP | %.0f | | | | | %.2f | %.1f |\n", \
+        rate / 1e6, (cpu - before) / bytes * 1e9, memory
 }'
