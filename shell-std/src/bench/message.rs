@@ -10,10 +10,10 @@
 //!
 //! A report goes on with the packets (8) and bytes of payload (8) received so far
 //! and 16 zeros. As raw data these 32 or 64 bytes begin the payload. As Bitcoin
-//! traffic they are the first hashes of an `inv` message, with the right checksum,
-//! so that strict relays carry it for free.
+//! traffic they are the last two hashes of an `inv` message, with the right checksum,
+//! so that strict relays carry it for free. What goes before is hashed once for all messages.
 
-use bitcoin::hashes::{Hash, sha256d};
+use bitcoin::hashes::{Hash, HashEngine, sha256, sha256d};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -77,12 +77,10 @@ impl Message {
         let (first, second, protocol) = match payload.first_chunk::<7>() {
             Some(MAGIC) => (payload.get(..BLOCK)?, payload.get(BLOCK..2 * BLOCK), Protocol::Raw),
             _ => {
-                let entries = payload.get(BITCOIN_HEADER..)?;
-                // The number of entries takes one byte, or three.
-                let skip = if *entries.first()? == 0xfd { 3 } else { 1 };
-                let entries = entries.get(skip..)?;
-                let hash = |i: usize| entries.get(i * ENTRY + 4..(i + 1) * ENTRY);
-                (hash(0)?, hash(1), Protocol::Bitcoin)
+                let mut entries = payload.get(BITCOIN_HEADER + 1..)?.rchunks_exact(ENTRY);
+                let mut last = || entries.next()?.get(ENTRY - BLOCK..);
+                let (second, first) = (last()?, last()?);
+                (first, Some(second), Protocol::Bitcoin)
             }
         };
         let number = |block: &[u8], at: usize| {
@@ -112,6 +110,9 @@ impl Message {
 pub(crate) struct Template {
     protocol: Protocol,
     bytes: Vec<u8>,
+    /// The checksum's hash over so many bytes of a Bitcoin message's body: the whole blocks before
+    /// its last two entries.
+    begun: (sha256::Midstate, usize),
 }
 
 impl Template {
@@ -148,7 +149,12 @@ impl Template {
                 bytes
             }
         };
-        Self { protocol, bytes }
+        let same = bytes.len().saturating_sub(BITCOIN_HEADER + 2 * ENTRY);
+        let whole = same - same % sha256::HashEngine::BLOCK_SIZE;
+        let mut engine = sha256d::Hash::engine();
+        engine.input(bytes.get(BITCOIN_HEADER..BITCOIN_HEADER + whole).unwrap_or_default());
+        let begun = (engine.midstate(), whole);
+        Self { protocol, bytes, begun }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -159,6 +165,7 @@ impl Template {
     pub(crate) fn write(&mut self, message: &Message) -> &[u8] {
         let [first, second] = message.blocks();
         let is_report = matches!(message.kind, Kind::Report { .. });
+        let end = self.bytes.len();
         let mut put = |at: usize, block: &[u8]| {
             if let Some(room) = self.bytes.get_mut(at..at + BLOCK) {
                 room.copy_from_slice(block);
@@ -172,19 +179,15 @@ impl Template {
                 }
             }
             Protocol::Bitcoin => {
-                let count = if self.bytes.get(BITCOIN_HEADER) == Some(&0xfd) { 3 } else { 1 };
-                let start = BITCOIN_HEADER + count + 4;
-                let mut put = |at: usize, block: &[u8]| {
-                    if let Some(room) = self.bytes.get_mut(at..at + BLOCK) {
-                        room.copy_from_slice(block);
-                    }
-                };
-                put(start, &first);
+                put(end - ENTRY - BLOCK, &first);
                 if is_report {
-                    put(start + ENTRY, &second);
+                    put(end - BLOCK, &second);
                 }
                 let (header, body) = self.bytes.split_at_mut(BITCOIN_HEADER);
-                let sum = sha256d::Hash::hash(body);
+                let (midstate, whole) = self.begun;
+                let mut engine = sha256::HashEngine::from_midstate(midstate, whole);
+                engine.input(body.get(whole..).unwrap_or_default());
+                let sum = sha256d::Hash::from_engine(engine);
                 header[20..].copy_from_slice(&sum.as_byte_array()[..4]);
             }
         }

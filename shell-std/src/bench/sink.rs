@@ -2,15 +2,17 @@
 
 use super::message::{Kind, Message, Protocol, Template};
 use blvm_mesh_core::id::NodeId;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 /// Trials remembered. Full: the one that began first goes.
 const MOST_TRIALS: usize = 64;
 /// Reports that wait to be sent. Full: the oldest goes.
 const MOST_REPORTS: usize = 1024;
 
-#[derive(Debug, Default, Clone, Copy)]
-struct Count {
+#[derive(Debug)]
+struct Trial {
+    number: u64,
+    source: NodeId,
     packets: u64,
     bytes: u64,
 }
@@ -18,8 +20,8 @@ struct Count {
 /// Counts trials by their source and number.
 #[derive(Debug)]
 pub(crate) struct Sink {
-    trials: HashMap<(NodeId, u64), Count>,
-    order: VecDeque<(NodeId, u64)>,
+    /// In the order in which they began.
+    trials: VecDeque<Trial>,
     reports: VecDeque<(NodeId, Message, Protocol)>,
     raw: Template,
     bitcoin: Template,
@@ -28,8 +30,7 @@ pub(crate) struct Sink {
 impl Sink {
     pub(crate) fn new(magic: [u8; 4]) -> Self {
         Self {
-            trials: HashMap::new(),
-            order: VecDeque::new(),
+            trials: VecDeque::new(),
             reports: VecDeque::new(),
             raw: Template::new(Protocol::Raw, magic, 0),
             bitcoin: Template::new(Protocol::Bitcoin, magic, 0),
@@ -44,20 +45,21 @@ impl Sink {
         protocol: Protocol,
         bytes: usize,
     ) {
-        let trial = (source, message.trial);
-        if !self.trials.contains_key(&trial) {
-            if self.order.len() >= MOST_TRIALS
-                && let Some(first) = self.order.pop_front()
-            {
-                self.trials.remove(&first);
+        let is_of = |t: &Trial| t.number == message.trial && t.source == source;
+        // Each packet asks, and nearly always for the last.
+        let place = self.trials.iter().rposition(is_of).unwrap_or_else(|| {
+            if self.trials.len() >= MOST_TRIALS {
+                self.trials.pop_front();
             }
-            self.order.push_back(trial);
-        }
-        let count = self.trials.entry(trial).or_default();
-        count.packets += 1;
-        count.bytes += bytes as u64;
+            let trial = Trial { number: message.trial, source, packets: 0, bytes: 0 };
+            self.trials.push_back(trial);
+            self.trials.len() - 1
+        });
+        let Some(trial) = self.trials.get_mut(place) else { return };
+        trial.packets += 1;
+        trial.bytes += bytes as u64;
         if message.kind == Kind::LoadAndReport {
-            let kind = Kind::Report { packets: count.packets, bytes: count.bytes };
+            let kind = Kind::Report { packets: trial.packets, bytes: trial.bytes };
             if self.reports.len() >= MOST_REPORTS {
                 self.reports.pop_front();
             }

@@ -11,9 +11,9 @@ use blvm_mesh_core::mesh::{Input, NetworkReason, RoutingReason};
 use blvm_mesh_core::time::Micros;
 use smol::channel::Sender;
 
-/// Packets of the load generator and the sink that are sent at once: answers and writers are to
-/// get their turn.
-const BENCH_AT_ONCE: usize = 32;
+/// Bytes of payload, or packets, of the load generator and the sink that are sent at once, about
+/// as many as are written at once: answers and writers are to get their turn.
+const BENCH_AT_ONCE: (usize, usize) = (128 * 1024, 256);
 
 impl Engine {
     /// Sends a datagram, or has it wait for room.
@@ -130,9 +130,13 @@ impl Engine {
             return false;
         }
         let now = self.shell.clock.now();
-        let mut sent = false;
-        for _ in 0..BENCH_AT_ONCE {
+        let (mut sent, mut bytes) = (false, 0);
+        for _ in 0..BENCH_AT_ONCE.1 {
+            if bytes >= BENCH_AT_ONCE.0 {
+                break;
+            }
             let Some((destination, from, payload)) = self.bench.next(now) else { break };
+            bytes += payload.len();
             let input = Input::Send { destination, payload, proof: &[], unchecked: false };
             let outcome = drive(&mut self.mesh, &mut self.shell, now, input, Origin::Own(None));
             let told = match outcome {
