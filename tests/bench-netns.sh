@@ -145,6 +145,7 @@ stream "$seconds" || { cat "$dir/trial" >&2; exit 1; }
 after=$(cpu "$relay")
 memory=$(awk '/VmRSS/ { print $2 / 1024 }' "/proc/$relay/status")
 received=$(sed -n '/"sum_received"/,/}/p' "$dir/trial")
+[ "$(get "$received" bytes)" != 0 ] || { echo "bench-netns: yggdrasil carried nothing" >&2; exit 1; }
 awk -v rate="$(get "$received" bits_per_second)" -v bytes="$(get "$received" bytes)" \
     -v cpu="$after" -v before="$before" -v memory="$memory" 'BEGIN {
     printf "| yggdrasil, TCP | %.0f | | | | | %.2f | %.1f |\n", \
