@@ -3,10 +3,12 @@
 use super::super::{NotTaken, Stopped};
 use blvm_mesh_core::link::fragment::FragmentError;
 use blvm_mesh_core::link::transport::TransportError;
+use smol::Timer;
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
-/// A larger buffer is released when it was not needed for so long.
+/// A larger buffer is released when it was not needed for so long, or up to twice as long.
 pub(super) const IDLE: Duration = Duration::from_secs(1);
 
 /// Why a link ended.
@@ -53,11 +55,63 @@ impl From<Stopped> for LinkEnd {
     }
 }
 
-/// The result of a future, unless it takes longer.
-pub(super) async fn in_time<T>(time: Duration, work: impl Future<Output = T>) -> Option<T> {
-    let late = async {
-        smol::Timer::after(time).await;
-        None
-    };
-    smol::future::or(async { Some(work.await) }, late).await
+/// Notices that nothing was to be done for a while. One timer runs on through all waits: to set
+/// one for each of them costs a busy link as much as reading does.
+pub(super) struct Idle {
+    after: Duration,
+    timer: Option<Timer>,
+    /// A wait has ended since the timer last fired.
+    is_used: bool,
+}
+
+impl Idle {
+    pub(super) fn new(after: Duration) -> Self {
+        Self { after, timer: None, is_used: false }
+    }
+
+    /// The result of a future; `None` if it takes too long, and up to twice as long after others.
+    pub(super) async fn wait<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        loop {
+            let timer = self.timer.get_or_insert_with(|| Timer::after(self.after));
+            let tick = async {
+                (&mut *timer).await;
+                None
+            };
+            match smol::future::or(async { Some(work.as_mut().await) }, tick).await {
+                Some(result) => {
+                    self.is_used = true;
+                    return Some(result);
+                }
+                None if std::mem::take(&mut self.is_used) => timer.set_after(self.after),
+                None => {
+                    self.timer = None;
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[test]
+    fn only_a_wait_in_vain_is_idle() {
+        const AFTER: Duration = Duration::from_millis(30);
+        smol::block_on(async {
+            let (mut idle, start) = (Idle::new(AFTER), Instant::now());
+            // However long they last together.
+            while start.elapsed() < 4 * AFTER {
+                assert_eq!(idle.wait(smol::future::yield_now()).await, Some(()));
+            }
+            for _ in 0..2 {
+                let start = Instant::now();
+                assert_eq!(idle.wait(std::future::pending::<()>()).await, None);
+                assert!(start.elapsed() >= AFTER);
+            }
+        });
+    }
 }

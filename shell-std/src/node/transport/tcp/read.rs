@@ -1,7 +1,7 @@
 //! The task that decrypts what comes in on a connection and takes whole packets out of it.
 
 use super::super::Inlet;
-use super::common::{IDLE, LinkEnd, in_time};
+use super::common::{IDLE, Idle, LinkEnd};
 use crate::aead::Ring;
 use crate::node::clock::Clock;
 use crate::node::link::buffer::{Buffer, KEEP, SMALL};
@@ -59,8 +59,11 @@ struct Reader {
     buffer: Buffer,
     /// Bytes in the buffer that were read.
     end: usize,
+    /// The last read took all that had come: the next one would find nothing.
+    is_drained: bool,
     /// Nothing was read since memory for later packets was released.
     is_trimmed: bool,
+    idle: Idle,
     /// Since when an incomplete frame is coming in, or since the engine was last told.
     partial: Option<Instant>,
 }
@@ -93,7 +96,9 @@ impl Reader {
             joined,
             buffer,
             end: 0,
+            is_drained: false,
             is_trimmed: true,
+            idle: Idle::new(IDLE),
             partial: None,
         })
     }
@@ -136,15 +141,23 @@ impl Reader {
             let is_idle = self.end == 0 && self.buffer.memory() > 0;
             let has_spare = !self.is_trimmed && self.joiner.memory() > 0;
             let room = self.buffer.bytes.get_mut(self.end..).unwrap_or_default();
-            let mut stream = &*self.stream;
+            let (len, mut stream) = (room.len(), &*self.stream);
+            let is_drained = self.is_drained;
+            let read = async {
+                if is_drained {
+                    stream.readable().await?;
+                }
+                stream.read(room).await
+            };
             let read = match is_idle || has_spare {
-                false => Some(stream.read(room).await),
-                true => in_time(IDLE, stream.read(room)).await,
+                false => Some(read.await),
+                true => self.idle.wait(read).await,
             };
             match read {
                 Some(Ok(0)) => return Err(LinkEnd::Eof),
                 Some(Ok(read)) => {
                     self.end += read;
+                    self.is_drained = read < len;
                     self.inlet.share.note_read(read);
                     self.is_trimmed = false;
                     return Ok(());

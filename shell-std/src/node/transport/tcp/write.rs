@@ -1,7 +1,7 @@
 //! The task that encrypts what goes out on a connection.
 
 use super::super::Outlet;
-use super::common::{IDLE, LinkEnd, in_time};
+use super::common::{IDLE, Idle, LinkEnd};
 use crate::aead::Ring;
 use crate::node::link::buffer::SMALL;
 use crate::node::link::memory::Counted;
@@ -24,11 +24,12 @@ pub(super) async fn run(
 ) -> LinkEnd {
     let (egress, share) = (&outlet.egress, &outlet.share);
     let (mut out, mut frames) = (Vec::new(), Vec::new());
+    let mut idle = Idle::new(IDLE);
     let mut memory = Counted::nothing(share.clone());
     loop {
         let is_ready = match out.len() > SMALL {
             false => Some(egress.ready().await),
-            true => in_time(IDLE, egress.ready()).await,
+            true => idle.wait(egress.ready()).await,
         };
         match is_ready {
             Some(true) => {}
