@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 const SMALLEST: usize = 1024;
 const CHUNK: usize = 144 * 1024;
 /// Empty chunks that are kept for reuse.
-const SPARES: usize = 2;
+const SPARES: usize = 4;
 /// Before each packet: its length.
 const PREFIX: usize = 4;
 
@@ -142,7 +142,7 @@ mod tests {
                 prop_assert_eq!(fifo.is_empty(), model.is_empty());
                 let memory: usize = fifo.chunks.iter().chain(&fifo.spares).map(Vec::capacity).sum();
                 prop_assert_eq!(memory, fifo.memory());
-                prop_assert!(memory <= 2 * fifo.bytes() + 6 * CHUNK + PREFIX * model.len());
+                prop_assert!(memory <= 2 * fifo.bytes() + 8 * CHUNK + PREFIX * model.len());
             }
             while !fifo.is_empty() {
                 fifo.pop();
