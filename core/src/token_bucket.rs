@@ -42,6 +42,14 @@ impl TokenBucket {
         self
     }
 
+    /// Another rate and burst from `now` on; what is in the bucket stays, up to the new burst.
+    pub fn retune(&mut self, rate: u64, burst: u64, now: u64) {
+        self.update(now);
+        self.rate = rate.min(Self::MAX_RATE);
+        self.burst = burst;
+        *self = self.holding(burst);
+    }
+
     /// Takes `bytes` if they are there, all or nothing; true if taken.
     pub fn try_take(&mut self, bytes: u64, now: u64) -> bool {
         self.update(now);
@@ -189,6 +197,15 @@ mod tests {
             prop_assert_eq!(asked.available(now), seldom.available(now));
             prop_assert_eq!(asked.available(now), rate * now / SECOND);
         }
+    }
+
+    #[test]
+    fn a_rate_that_changes_counts_from_then_on() {
+        let mut bucket = TokenBucket::new(1_000_000, 500, 0).holding(0);
+        bucket.retune(2_000_000, 1_000, 100);
+        assert_eq!((bucket.available(100), bucket.available(200)), (100, 300));
+        bucket.retune(2_000_000, 50, 200);
+        assert_eq!(bucket.available(1_000), 50);
     }
 
     #[test]

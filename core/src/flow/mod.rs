@@ -2,8 +2,11 @@
 //!
 //! A source buys bytes at each node of its route ([`tickets`]); they are kept in an account of its
 //! own there ([`accounts`]), from which its flows draw ([`table`]). None of it knows packets or
-//! keys: the state machine checks those.
+//! keys: the state machine checks those. The ends of a sealed flow are in `end`, for nodes with a
+//! heap.
 
 pub mod accounts;
+#[cfg(feature = "alloc")]
+pub mod end;
 pub mod table;
 pub mod tickets;

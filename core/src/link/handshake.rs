@@ -22,7 +22,7 @@ pub const ACT_TWO_LEN: usize = 50;
 pub const ACT_THREE_LEN: usize = 66;
 
 /// The only handshake version that BOLT 8 defines.
-const VERSION: u8 = 0;
+pub(crate) const VERSION: u8 = 0;
 const PROTOCOL_NAME: &[u8] = b"Noise_XK_secp256k1_ChaChaPoly_SHA256";
 const PROLOGUE: &[u8] = b"lightning";
 const PUBLIC_KEY_LEN: usize = 33;
@@ -243,7 +243,7 @@ pub(super) fn hkdf_two(salt: &[u8; 32], ikm: &[u8]) -> ([u8; 32], [u8; 32]) {
 
 /// Noise's symmetric state: chaining key and handshake hash.
 #[derive(Clone)]
-struct Symmetric {
+pub(crate) struct Symmetric {
     ck: [u8; 32],
     h: [u8; 32],
 }
@@ -251,9 +251,14 @@ struct Symmetric {
 impl Symmetric {
     /// BOLT 8, "Handshake State Initialization".
     fn new(responder: &PublicKey, said: &[u8]) -> Self {
-        let ck: [u8; 32] = Sha256::digest(PROTOCOL_NAME).into();
+        Self::of_protocol(PROTOCOL_NAME, &[PROLOGUE, said], responder)
+    }
+
+    /// A handshake by this name, of which the initiator knows the responder's key (`<- s`).
+    pub(crate) fn of_protocol(name: &[u8], prologue: &[&[u8]], responder: &PublicKey) -> Self {
+        let ck: [u8; 32] = Sha256::digest(name).into();
         let mut state = Self { ck, h: ck };
-        state.mix_hash(&[PROLOGUE, said]);
+        state.mix_hash(prologue);
         state.mix_hash(&[&responder.serialize()]);
         state
     }
@@ -303,7 +308,7 @@ impl Symmetric {
 
     /// Acts One and Two, sending: mixes our ephemeral key and the secret that it
     /// gives, proves them; gives the act and the temporary key.
-    fn send_ephemeral<A: Aead>(
+    pub(crate) fn send_ephemeral<A: Aead>(
         &mut self,
         ephemeral: &PublicKey,
         secret: &SharedSecret,
@@ -321,7 +326,7 @@ impl Symmetric {
     }
 
     /// Acts One and Two, receiving; gives the temporary key if the tag is right.
-    fn receive_ephemeral<A: Aead>(
+    pub(crate) fn receive_ephemeral<A: Aead>(
         &mut self,
         ephemeral: &[u8; PUBLIC_KEY_LEN],
         secret: &SharedSecret,
@@ -332,6 +337,14 @@ impl Symmetric {
         self.open::<A>(&temp_key, 0, &mut [], tag).then_some(temp_key)
     }
 
+    /// The transport's secrets as the initiator has them; the responder has the keys the other way
+    /// round.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn secrets(&self) -> Secrets {
+        let (sending, receiving) = self.split();
+        Secrets { sending, receiving, chaining: self.ck }
+    }
+
     /// The transport's keys: the initiator's sending key, then its receiving key.
     fn split(&self) -> ([u8; 32], [u8; 32]) {
         hkdf_two(&self.ck, &[])
@@ -339,7 +352,9 @@ impl Symmetric {
 }
 
 /// Version, ephemeral key and tag of Act One or Two.
-fn ephemeral_fields(act: &[u8; ACT_ONE_LEN]) -> (u8, &[u8; PUBLIC_KEY_LEN], &[u8; TAG_LEN]) {
+pub(crate) fn ephemeral_fields(
+    act: &[u8; ACT_ONE_LEN],
+) -> (u8, &[u8; PUBLIC_KEY_LEN], &[u8; TAG_LEN]) {
     let [version, rest @ ..] = act;
     let (key, tag) = rest.split_first_chunk().expect("33 of 49 bytes");
     (*version, key, tag.first_chunk().expect("16 bytes"))

@@ -33,6 +33,11 @@ impl Rto {
         self.measured.map(|(smoothed, _)| smoothed / 8)
     }
 
+    /// How much the round trip varies (`rttvar`), once measured.
+    pub fn variation(&self) -> Option<Micros> {
+        self.measured.map(|(_, variation)| variation / 4)
+    }
+
     /// Takes the round trip of one frame. It need not be one that was sent once only
     /// (Karn's rule): each retransmission has a counter of its own.
     pub fn measure(&mut self, round_trip: Micros) {

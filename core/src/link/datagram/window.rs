@@ -2,29 +2,39 @@
 //! the wire stand for.
 
 /// A counter this far behind the highest one is still taken, once.
-pub const WINDOW: u64 = BITS - WORD;
+pub const WINDOW: u64 = ReplayWindow::REACH;
 
 const WORD: u64 = u32::BITS as u64;
-const WORDS: usize = 8;
-const BITS: u64 = WORD * WORDS as u64;
 
-/// Which counters were received. As in RFC 6479 the bits stand still and blocks are
-/// cleared as the window moves on.
-#[derive(Debug, Clone, Default)]
-pub struct ReplayWindow {
+/// The window of a link.
+pub type ReplayWindow = Window<8>;
+
+/// Which counters were received, with room for `WORDS` times 32, a power of two. As in RFC 6479
+/// the bits stand still and blocks are cleared as the window moves on.
+#[derive(Debug, Clone)]
+pub struct Window<const WORDS: usize> {
     /// The highest counter received, plus one.
     next: u64,
     bits: [u32; WORDS],
 }
 
-impl ReplayWindow {
+impl<const WORDS: usize> Default for Window<WORDS> {
+    fn default() -> Self {
+        Self { next: 0, bits: [0; WORDS] }
+    }
+}
+
+impl<const WORDS: usize> Window<WORDS> {
+    /// A counter this far behind the highest one is still taken, once.
+    pub const REACH: u64 = WORD * (WORDS as u64 - 1);
+
     /// Whether a frame with this counter may be taken: it is new, and not so old that
     /// nobody knows. The last counter, `u64::MAX`, is never used.
     pub fn is_new(&self, counter: u64) -> bool {
         if counter >= self.next {
             return counter < u64::MAX;
         }
-        self.next - 1 - counter <= WINDOW && !self.has(counter)
+        self.next - 1 - counter <= Self::REACH && !self.has(counter)
     }
 
     /// Remembers a counter; false, and nothing changes, if it [was not new](Self::is_new).
@@ -42,6 +52,11 @@ impl ReplayWindow {
         }
         *self.word(counter) |= bit(counter);
         true
+    }
+
+    /// The counter that is expected next: the highest received, plus one.
+    pub fn expected(&self) -> u64 {
+        self.next
     }
 
     /// The highest counter received.
@@ -66,18 +81,26 @@ impl ReplayWindow {
     }
 
     fn has(&self, counter: u64) -> bool {
-        self.bits[index(counter)] & bit(counter) != 0
+        self.bits[Self::index(counter)] & bit(counter) != 0
     }
 
     fn word(&mut self, counter: u64) -> &mut u32 {
-        &mut self.bits[index(counter)]
+        &mut self.bits[Self::index(counter)]
+    }
+
+    fn index(counter: u64) -> usize {
+        (counter / WORD) as usize % WORDS
     }
 }
 
 /// The number nearest to `expected` that ends in these 16 bits.
 pub(super) fn expand(expected: u64, low: u16) -> Option<u64> {
-    const PERIOD: u64 = 1 << 16;
-    let near = (expected & !(PERIOD - 1)) | u64::from(low);
+    nearest::<{ 1 << 16 }>(expected, low.into())
+}
+
+/// The number nearest to `expected` that is `low` modulo `PERIOD`, a power of two (RFC 9000, A.3).
+pub(crate) fn nearest<const PERIOD: u64>(expected: u64, low: u64) -> Option<u64> {
+    let near = (expected & !(PERIOD - 1)) | low;
     if near.saturating_add(PERIOD / 2) <= expected {
         near.checked_add(PERIOD)
     } else if near > expected.saturating_add(PERIOD / 2) {
@@ -85,10 +108,6 @@ pub(super) fn expand(expected: u64, low: u16) -> Option<u64> {
     } else {
         Some(near)
     }
-}
-
-fn index(counter: u64) -> usize {
-    (counter / WORD) as usize % WORDS
 }
 
 fn bit(counter: u64) -> u32 {
