@@ -8,6 +8,7 @@
 //! Every table has a constant empty form: a board keeps its tables in static
 //! memory, where nothing is ever built on the stack and moved.
 
+use core::cmp::Ordering;
 use core::ops::DerefMut;
 
 /// A bounded list.
@@ -46,6 +47,8 @@ pub trait List<T>: DerefMut<Target = [T]> {
 
 /// A bounded map from 32-byte keys that peers may choose.
 pub trait Map<V> {
+    /// Stands for the key of an entry until that is taken out.
+    type Handle: Copy;
     /// An empty map that holds nothing yet.
     const EMPTY: Self;
     /// Empties the map and makes room for `capacity` entries at most, hashed with
@@ -62,6 +65,10 @@ pub trait Map<V> {
     fn try_insert(&mut self, key: [u8; 32], value: V) -> Result<(), V>;
     /// Takes an entry out.
     fn remove(&mut self, key: &[u8; 32]) -> Option<V>;
+    /// What stands for a key that is in the map.
+    fn handle(&self, key: &[u8; 32]) -> Option<Self::Handle>;
+    /// The key that a handle stands for.
+    fn key(&self, handle: Self::Handle) -> Option<[u8; 32]>;
     /// Entries now.
     fn len(&self) -> usize;
     /// Most entries that it can hold.
@@ -118,7 +125,7 @@ pub trait Memory: 'static {
     /// The list of this memory.
     type List<T, const N: usize>: List<T>;
     /// The map of this memory.
-    type Map<V, const N: usize>: Map<V>;
+    type Map<V: Copy + Default, const N: usize>: Map<V>;
     /// How the state machine holds its tables.
     type Held<T: 'static>: DerefMut<Target = T>;
 }
@@ -135,7 +142,7 @@ pub struct Fixed;
 
 impl Memory for Fixed {
     type List<T, const N: usize> = FixedList<T, N>;
-    type Map<V, const N: usize> = FixedMap<V, N>;
+    type Map<V: Copy + Default, const N: usize> = FixedMap<V, N>;
     type Held<T: 'static> = &'static mut T;
 }
 
@@ -183,39 +190,89 @@ impl<T, const N: usize> List<T> for FixedList<T, N> {
     }
 }
 
-/// [`Map`] in a fixed array, sorted by key: no hash for a peer to aim at.
+/// [`Map`] in a fixed array, looked up in the order of keys: no hash for a peer to aim at.
 #[derive(Debug)]
-pub struct FixedMap<V, const N: usize>(FixedList<([u8; 32], V), N>);
+pub struct FixedMap<V, const N: usize> {
+    /// An entry stays in its slot until it is taken out.
+    slots: heapless::Vec<([u8; 32], V), N>,
+    /// The slots in use, in the order of their keys, and then the free ones.
+    order: heapless::Vec<u8, N>,
+    len: usize,
+    capacity: usize,
+}
 
-impl<V, const N: usize> Map<V> for FixedMap<V, N> {
-    const EMPTY: Self = Self(FixedList::EMPTY);
+impl<V, const N: usize> FixedMap<V, N> {
+    /// Where a key is in the order, or where it would be.
+    fn find(&self, key: &[u8; 32]) -> Result<usize, usize> {
+        let used = self.order.get(..self.len).unwrap_or_default();
+        used.binary_search_by(|slot| match self.slots.get(usize::from(*slot)) {
+            Some((known, _)) => known.cmp(key),
+            None => Ordering::Less,
+        })
+    }
+
+    fn slot(&self, key: &[u8; 32]) -> Option<u8> {
+        self.order.get(self.find(key).ok()?).copied()
+    }
+}
+
+impl<V: Copy, const N: usize> Map<V> for FixedMap<V, N> {
+    type Handle = u8;
+    const EMPTY: Self = {
+        assert!(N <= 1 << u8::BITS, "a byte names a slot");
+        Self { slots: heapless::Vec::new(), order: heapless::Vec::new(), len: 0, capacity: 0 }
+    };
     fn prepare(&mut self, capacity: usize, _key: [u8; 16]) {
-        self.0.items.clear();
-        self.0.set_capacity(capacity);
+        self.slots.clear();
+        self.order.clear();
+        (self.len, self.capacity) = (0, capacity.min(N));
     }
     fn get(&self, key: &[u8; 32]) -> Option<&V> {
-        let at = self.0.binary_search_by(|(k, _)| k.cmp(key)).ok()?;
-        self.0.get(at).map(|(_, v)| v)
+        self.slots.get(usize::from(self.slot(key)?)).map(|(_, v)| v)
     }
     fn get_mut(&mut self, key: &[u8; 32]) -> Option<&mut V> {
-        let at = self.0.binary_search_by(|(k, _)| k.cmp(key)).ok()?;
-        self.0.get_mut(at).map(|(_, v)| v)
+        let slot = self.slot(key)?;
+        self.slots.get_mut(usize::from(slot)).map(|(_, v)| v)
     }
     fn try_insert(&mut self, key: [u8; 32], value: V) -> Result<(), V> {
-        match self.0.binary_search_by(|(k, _)| k.cmp(&key)) {
-            Ok(_) => Err(value),
-            Err(at) => self.0.try_insert(at, (key, value)).map_err(|(_, v)| v),
+        let Err(at) = self.find(&key) else { return Err(value) };
+        if self.len >= self.capacity {
+            return Err(value);
         }
+        let free = self.order.get(self.len).and_then(|slot| self.slots.get_mut(usize::from(*slot)));
+        match free {
+            Some(free) => *free = (key, value),
+            // Both have room for as many as the capacity.
+            None => {
+                let _ = self.order.push(self.slots.len() as u8);
+                let _ = self.slots.push((key, value));
+            }
+        }
+        if let Some(moved) = self.order.get_mut(at..=self.len) {
+            moved.rotate_right(1);
+        }
+        self.len += 1;
+        Ok(())
     }
     fn remove(&mut self, key: &[u8; 32]) -> Option<V> {
-        let at = self.0.binary_search_by(|(k, _)| k.cmp(key)).ok()?;
-        self.0.take(at).map(|(_, v)| v)
+        let at = self.find(key).ok()?;
+        let moved = self.order.get_mut(at..self.len)?;
+        let slot = *moved.first()?;
+        moved.rotate_left(1);
+        self.len -= 1;
+        self.slots.get(usize::from(slot)).map(|(_, v)| *v)
+    }
+    fn handle(&self, key: &[u8; 32]) -> Option<u8> {
+        self.slot(key)
+    }
+    fn key(&self, slot: u8) -> Option<[u8; 32]> {
+        self.slots.get(usize::from(slot)).map(|(key, _)| *key)
     }
     fn len(&self) -> usize {
-        self.0.len()
+        self.len
     }
     fn capacity(&self) -> usize {
-        self.0.capacity()
+        self.capacity
     }
 }
 
@@ -242,19 +299,27 @@ mod tests {
         assert_eq!(map.try_insert(key(1), 1), Err(1), "nothing fits before there is room");
         map.prepare(cap, [1; 16]);
         let mut model = BTreeMap::new();
+        let mut handles = BTreeMap::new();
         for &(k, insert, v) in steps {
             if insert {
                 let fits = model.len() < cap && !model.contains_key(&k);
                 assert_eq!(map.try_insert(key(k), v), if fits { Ok(()) } else { Err(v) });
                 if fits {
                     model.insert(k, v);
+                    handles.insert(k, map.handle(&key(k)).expect("it is there"));
                 }
             } else {
                 assert_eq!(map.remove(&key(k)), model.remove(&k));
+                handles.remove(&k);
+            }
+            for (k, handle) in &handles {
+                assert_eq!(map.key(*handle), Some(key(*k)), "handles outlast other entries");
             }
             assert_eq!(map.len(), model.len());
             for k in 0..=255 {
                 assert_eq!(map.get(&key(k)), model.get(&k));
+                let named = map.handle(&key(k)).and_then(|handle| map.key(handle));
+                assert_eq!(named, model.get(&k).map(|_| key(k)));
                 assert_eq!(map.get_mut(&key(k)), model.get_mut(&k));
             }
         }

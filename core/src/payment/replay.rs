@@ -10,6 +10,7 @@ use crate::config::fixed::PAYMENTS;
 use crate::id::NodeId;
 use crate::tables::{List, Map, Memory, heap_pop, heap_push};
 use crate::time::{Micros, SECOND};
+use core::cmp::Ordering;
 
 /// How often a paid packet may come again, so that it is carried at most one time more.
 pub const REPEATS: u8 = 3;
@@ -90,7 +91,7 @@ pub enum Again {
 }
 
 /// The packet that a payment was used for. It lies beside a key of bytes: without padding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Spent {
     packet: [u8; 8],
     /// Low two bits: how often it may come again. The others: when it may at the earliest,
@@ -122,12 +123,48 @@ impl Spent {
     }
 }
 
+/// When a payment expires, in seconds since 1970. It lies beside a handle of bytes: without padding.
+#[derive(Debug, Clone, Copy)]
+struct Expiry<H> {
+    at: [u8; 8],
+    handle: H,
+}
+
+impl<H> Expiry<H> {
+    fn at(&self) -> u64 {
+        u64::from_be_bytes(self.at)
+    }
+}
+
+impl<H> Ord for Expiry<H> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.at().cmp(&other.at())
+    }
+}
+
+impl<H> PartialOrd for Expiry<H> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<H> PartialEq for Expiry<H> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl<H> Eq for Expiry<H> {}
+
+/// What stands for a payment in the order of expiry.
+type Handle<M> = <<M as Memory>::Map<Spent, PAYMENTS> as Map<Spent>>::Handle;
+
 /// The replay table.
 pub struct ReplayPrevention<M: Memory> {
     /// Live payments: key to what it was used for.
     live: M::Map<Spent, PAYMENTS>,
     /// When they expire, as a heap with the earliest expiry on top.
-    order: M::List<(u64, [u8; 32]), PAYMENTS>,
+    order: M::List<Expiry<Handle<M>>, PAYMENTS>,
     floor: u64,
 }
 
@@ -247,7 +284,8 @@ impl<M: Memory> ReplayPrevention<M> {
             self.order.reserve();
         }
         self.live.try_insert(proof, spent).map_err(|_| ReplayError::TableFull)?;
-        if heap_push(&mut self.order, (expires_at, proof)).is_err() {
+        let handle = self.live.handle(&proof).ok_or(ReplayError::TableFull)?;
+        if heap_push(&mut self.order, Expiry { at: expires_at.to_be_bytes(), handle }).is_err() {
             self.live.remove(&proof);
             return Err(ReplayError::TableFull);
         }
@@ -274,10 +312,12 @@ impl<M: Memory> ReplayPrevention<M> {
     /// them: it must be made durable with it.
     pub fn cleanup_expired(&mut self, unix: u64, limit: usize) -> usize {
         let mut removed = 0;
-        while removed < limit && self.order.first().is_some_and(|(at, _)| *at <= unix) {
-            let Some((at, key)) = heap_pop(&mut self.order) else { break };
-            self.live.remove(&key);
-            self.floor = self.floor.max(at);
+        while removed < limit && self.order.first().is_some_and(|e| e.at() <= unix) {
+            let Some(expiry) = heap_pop(&mut self.order) else { break };
+            if let Some(key) = self.live.key(expiry.handle) {
+                self.live.remove(&key);
+            }
+            self.floor = self.floor.max(expiry.at());
             removed += 1;
         }
         removed
@@ -285,7 +325,7 @@ impl<M: Memory> ReplayPrevention<M> {
 
     /// When the earliest live payment expires.
     pub fn next_expiry(&self) -> Option<u64> {
-        self.order.first().map(|(at, _)| *at)
+        self.order.first().map(Expiry::at)
     }
 
     /// Payments that expire at or before this time are refused.

@@ -16,7 +16,7 @@ pub struct Heap;
 
 impl Memory for Heap {
     type List<T, const N: usize> = HeapList<T>;
-    type Map<V, const N: usize> = HeapMap<V>;
+    type Map<V: Copy + Default, const N: usize> = HeapMap<V>;
     type Held<T: 'static> = Inline<T>;
 }
 
@@ -49,7 +49,7 @@ pub struct Boxed;
 
 impl Memory for Boxed {
     type List<T, const N: usize> = FixedList<T, N>;
-    type Map<V, const N: usize> = FixedMap<V, N>;
+    type Map<V: Copy + Default, const N: usize> = FixedMap<V, N>;
     type Held<T: 'static> = Box<T>;
 }
 
@@ -138,6 +138,7 @@ impl<V> HeapMap<V> {
 }
 
 impl<V> Map<V> for HeapMap<V> {
+    type Handle = [u8; 32];
     const EMPTY: Self = Self {
         places: hashbrown::HashTable::new(),
         keys: Vec::new(),
@@ -193,6 +194,12 @@ impl<V> Map<V> for HeapMap<V> {
             }
         }
         Some(value)
+    }
+    fn handle(&self, key: &[u8; 32]) -> Option<[u8; 32]> {
+        self.get(key).map(|_| *key)
+    }
+    fn key(&self, key: [u8; 32]) -> Option<[u8; 32]> {
+        Some(key)
     }
     fn len(&self) -> usize {
         self.keys.len()
