@@ -6,7 +6,7 @@
 
 use crate::config::fixed::ACCOUNTS;
 use crate::id::{HopId, NodeId};
-use crate::tables::{List, Memory};
+use crate::tables::{List, Map, Memory};
 
 /// What a source has at this node. All of it but `unpaid` and `flows` is kept over a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -58,49 +58,83 @@ impl Account {
     }
 }
 
+/// Most tickets of a source that are not paid.
+const UNPAID_PER_SOURCE: u16 = 4;
+/// Accounts that are looked at to make room.
+const LOOKS: usize = 16;
+
 /// The accounts of all sources. Full: one without bytes, tickets or flows, or whose time is over,
-/// is forgotten; if there is none, no ticket is issued to a new source.
-pub struct Accounts<M: Memory>(M::List<(NodeId, Account), ACCOUNTS>);
+/// is forgotten; if none of those looked at is, no ticket is issued to a new source.
+pub struct Accounts<M: Memory> {
+    accounts: M::Map<Account, ACCOUNTS>,
+    /// Whose they are, in the order in which they are looked at to make room, the next first.
+    order: M::List<NodeId, ACCOUNTS>,
+    hand: usize,
+}
 
 impl<M: Memory> Accounts<M> {
     /// An empty table without room.
-    pub const EMPTY: Self = Self(M::List::EMPTY);
+    pub const EMPTY: Self = Self { accounts: M::Map::EMPTY, order: M::List::EMPTY, hand: 0 };
 
-    /// Makes room for so many accounts.
-    pub fn set_capacity(&mut self, capacity: usize) {
-        self.0.set_capacity(capacity);
-    }
-
-    fn place(&self, source: &NodeId) -> Result<usize, usize> {
-        self.0.binary_search_by(|(s, _)| s.cmp(source))
+    /// Makes room for so many accounts, hashed with a secret.
+    pub fn prepare(&mut self, capacity: usize, secret: [u8; 16]) {
+        self.accounts.prepare(capacity, secret);
+        self.order.set_capacity(capacity);
     }
 
     /// The account of a source.
     pub fn get(&self, source: &NodeId) -> Option<&Account> {
-        self.0.get(self.place(source).ok()?).map(|(_, account)| account)
+        self.accounts.get(&source.0)
     }
 
     fn get_mut(&mut self, source: &NodeId) -> Option<&mut Account> {
-        let at = self.place(source).ok()?;
-        self.0.get_mut(at).map(|(_, account)| account)
+        self.accounts.get_mut(&source.0)
     }
 
     /// Makes room for the account of a source, at the time `unix` in seconds since 1970, if that
     /// is known. `Some`: the account of this other source was forgotten for it, which must be
     /// recorded.
     pub fn make_room(&mut self, source: &NodeId, unix: Option<u64>) -> Option<NodeId> {
-        if !self.0.is_full() || self.place(source).is_ok() {
+        if self.get(source).is_some() {
             return None;
         }
-        let unused = self.0.iter().position(|(_, a)| !a.is_in_use(unix))?;
-        self.0.take(unused).map(|(source, _)| source)
+        for _ in 0..LOOKS {
+            if !self.order.is_full() {
+                return None;
+            }
+            self.hand = (self.hand + 1).checked_rem(self.order.len())?;
+            let other = *self.order.get(self.hand)?;
+            if self.get(&other).is_none_or(|account| !account.is_in_use(unix)) {
+                self.forget(self.hand);
+                return Some(other);
+            }
+        }
+        None
+    }
+
+    /// Whether a source has an account or could have one.
+    pub fn has_room_for(&self, source: &NodeId) -> bool {
+        self.get(source).is_some() || !self.order.is_full()
+    }
+
+    /// Takes out the account at a place of the order; the last one moves there.
+    fn forget(&mut self, at: usize) {
+        let last = self.order.len().saturating_sub(1);
+        if at <= last {
+            self.order.swap(at, last);
+        }
+        if let Some(source) = self.order.take(last) {
+            self.accounts.remove(&source.0);
+        }
     }
 
     /// The account of a source, a new one if it has none; `None` if there is no
     /// [room](Self::make_room).
     fn open(&mut self, source: &NodeId) -> Option<&mut Account> {
-        if let Err(at) = self.place(source) {
-            self.0.try_insert(at, (*source, Account::default())).ok()?;
+        if self.get(source).is_none() {
+            self.order.try_push(*source).ok()?;
+            // It has as much room.
+            let _ = self.accounts.try_insert(source.0, Account::default());
         }
         self.get_mut(source)
     }
@@ -108,14 +142,20 @@ impl<M: Memory> Accounts<M> {
     /// Puts back what the store kept, or forgets what it did not keep; false if there is no room.
     pub fn restore(&mut self, source: &NodeId, kept: Account) -> bool {
         if kept == Account::default() {
-            if let Ok(at) = self.place(source) {
-                self.0.take(at);
+            // At the start of the node, when time does not matter.
+            if let Some(at) = self.order.iter().position(|s| s == source) {
+                self.forget(at);
             }
             return true;
         }
         let Some(account) = self.open(source) else { return false };
         *account = kept;
         true
+    }
+
+    /// Whether a source may have another ticket.
+    pub fn may_have_ticket(&self, source: &NodeId) -> bool {
+        self.get(source).is_none_or(|account| account.unpaid < UNPAID_PER_SOURCE)
     }
 
     /// Keeps a place for what a ticket will buy; false if there is no [room](Self::make_room).
@@ -125,12 +165,10 @@ impl<M: Memory> Accounts<M> {
         true
     }
 
-    /// A ticket has expired without being paid. Sources are told apart by their first bytes.
-    pub fn drop_place(&mut self, source: HopId) {
-        let start = self.0.partition_point(|(s, _)| s.hop() < source);
-        let mut of_source = self.0.iter_mut().skip(start).take_while(|(s, _)| s.hop() == source);
-        if let Some((_, account)) = of_source.find(|(_, a)| a.unpaid > 0) {
-            account.unpaid -= 1;
+    /// A ticket has expired without being paid.
+    pub fn drop_place(&mut self, source: &NodeId) {
+        if let Some(account) = self.get_mut(source) {
+            account.unpaid = account.unpaid.saturating_sub(1);
         }
     }
 
@@ -192,17 +230,17 @@ impl<M: Memory> Accounts<M> {
 
     /// All accounts.
     pub fn iter(&self) -> impl Iterator<Item = (&NodeId, &Account)> {
-        self.0.iter().map(|(source, account)| (source, account))
+        self.order.iter().filter_map(|source| Some((source, self.get(source)?)))
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.order.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.order.is_empty()
     }
 }
 
@@ -216,7 +254,7 @@ mod tests {
 
     fn accounts(capacity: usize) -> Accounts<Fixed> {
         let mut accounts = Accounts::EMPTY;
-        accounts.set_capacity(capacity);
+        accounts.prepare(capacity, [1; 16]);
         accounts
     }
 
@@ -277,7 +315,7 @@ mod tests {
         let forfeited = keep(&mut a, 5, Some(500));
         assert_eq!(forfeited, (true, Some(node(2))), "what was left of 2 is forfeited");
         assert_eq!(keep(&mut a, 6, Some(500)), (false, None));
-        a.drop_place(node(3).hop());
+        a.drop_place(&node(3));
         assert_eq!(keep(&mut a, 6, Some(500)), (true, Some(node(3))));
         assert_eq!(a.make_room(&node(1), Some(500)), None, "it has one");
         a.end_flow(&node(4), 0, 1, true);

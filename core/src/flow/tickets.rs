@@ -7,7 +7,7 @@
 
 use crate::config::fixed::TICKETS;
 use crate::id::{HopId, NodeId};
-use crate::tables::{List, Memory};
+use crate::tables::{List, Map, Memory, heap_pop, heap_push};
 use crate::time::{Micros, SECOND};
 use crate::wire::account::Ticket;
 use hkdf::hmac::{Hmac, KeyInit, Mac};
@@ -15,9 +15,6 @@ use sha2::{Digest, Sha256};
 
 /// How long a ticket is valid, in seconds.
 pub const LIFETIME_S: u32 = 15 * 60;
-/// Most tickets of a source that are not yet paid.
-pub const UNPAID_PER_SOURCE: usize = 4;
-
 /// Why a ticket is not issued or not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror_no_std::Error)]
 pub enum TicketError {
@@ -39,16 +36,13 @@ pub enum TicketError {
     NoRoom,
 }
 
-/// What is remembered of a ticket while it is valid.
+/// Who asked for a ticket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Issued {
-    payment_hash: [u8; 32],
-    run: u32,
-    issued: u32,
-    /// The neighbour that brought the request, and who pays; zeros once it is paid.
-    neighbour: HopId,
-    source: HopId,
-    paid: bool,
+pub struct Unpaid {
+    /// The neighbour that brought the request.
+    pub neighbour: HopId,
+    /// Who is to pay.
+    pub source: NodeId,
 }
 
 /// What an invoice is to buy.
@@ -65,8 +59,12 @@ pub struct Sale {
 /// Tickets that are valid, by payment hash: those not yet paid, whose place is kept, and those
 /// paid, which are not taken again.
 pub struct Tickets<M: Memory> {
-    /// Sorted by payment hash.
-    issued: M::List<Issued, TICKETS>,
+    /// `None`: it is paid.
+    live: M::Map<Option<Unpaid>, TICKETS>,
+    /// Run and time of issue, as a heap with the oldest on top.
+    order: M::List<(u32, u32, [u8; 32]), TICKETS>,
+    /// How many of a neighbour's are not paid, sorted.
+    unpaid: M::List<(HopId, u16), TICKETS>,
     key: [u8; 32],
     run: u32,
     /// When this run began.
@@ -78,12 +76,22 @@ pub struct Tickets<M: Memory> {
 
 impl<M: Memory> Tickets<M> {
     /// An empty table without room.
-    pub const EMPTY: Self =
-        Self { issued: M::List::EMPTY, key: [0; 32], run: 0, began: 0, latest: 0 };
+    pub const EMPTY: Self = Self {
+        live: M::Map::EMPTY,
+        order: M::List::EMPTY,
+        unpaid: M::List::EMPTY,
+        key: [0; 32],
+        run: 0,
+        began: 0,
+        latest: 0,
+    };
 
-    /// Makes room for `capacity` valid tickets. The key is secret and the same in every run.
-    pub fn prepare(&mut self, capacity: usize, key: [u8; 32]) {
-        self.issued.set_capacity(capacity);
+    /// Makes room for `capacity` valid tickets, hashed with a secret. The key is secret and the
+    /// same in every run.
+    pub fn prepare(&mut self, capacity: usize, secret: [u8; 16], key: [u8; 32]) {
+        self.live.prepare(capacity, secret);
+        self.order.set_capacity(capacity);
+        self.unpaid.set_capacity(capacity);
         self.key = key;
     }
 
@@ -92,8 +100,8 @@ impl<M: Memory> Tickets<M> {
     pub fn begin(&mut self, now: Micros, run: u32) {
         self.run = run;
         self.began = now;
-        self.issued.retain(|t| t.run.checked_add(1) == Some(run));
-        self.latest = self.issued.iter().map(|t| t.issued).max().unwrap_or_default();
+        self.forget(|of, _| of.checked_add(1) != Some(run));
+        self.latest = self.order.iter().map(|(_, issued, _)| *issued).max().unwrap_or_default();
     }
 
     /// The number of this run.
@@ -112,13 +120,23 @@ impl<M: Memory> Tickets<M> {
         issued: u32,
     ) -> Result<(), TicketError> {
         // Records come in the order of payment: at this one, those had expired.
-        self.issued.retain(|t| match run.checked_sub(t.run) {
-            None => true,
-            Some(0) => t.issued.saturating_add(LIFETIME_S) > issued,
-            Some(1) => issued < LIFETIME_S,
-            Some(_) => false,
+        self.forget(|of, at| match run.checked_sub(of) {
+            None => false,
+            Some(0) => at.saturating_add(LIFETIME_S) <= issued,
+            Some(1) => issued >= LIFETIME_S,
+            Some(_) => true,
         });
-        self.insert(Issued::paid(payment_hash, run, issued))
+        self.insert(payment_hash, run, issued, None)
+    }
+
+    /// Forgets paid tickets of the store that have expired, by run and time of issue.
+    fn forget(&mut self, expired: impl Fn(u32, u32) -> bool) {
+        while let Some((run, issued, payment_hash)) = self.order.first().copied()
+            && expired(run, issued)
+        {
+            heap_pop(&mut self.order);
+            self.live.remove(&payment_hash);
+        }
     }
 
     fn seconds(&self, now: Micros) -> u32 {
@@ -134,25 +152,19 @@ impl<M: Memory> Tickets<M> {
         }
     }
 
-    /// Forgets tickets that have expired; `unpaid` is told the source of each that was not paid.
-    pub fn expire(&mut self, now: Micros, mut unpaid: impl FnMut(HopId)) {
-        let mut at = 0;
-        while let Some(ticket) = self.issued.get(at).copied() {
-            if self.is_valid(now, ticket.run, ticket.issued) {
-                at += 1;
-                continue;
-            }
-            self.issued.take(at);
-            if !ticket.paid {
-                unpaid(ticket.source);
-            }
+    /// Forgets one ticket that has expired, if there is one: who asked for it, if it was not
+    /// paid.
+    pub fn expire(&mut self, now: Micros) -> Option<Option<Unpaid>> {
+        let (run, issued, payment_hash) = *self.order.first()?;
+        if self.is_valid(now, run, issued) {
+            return None;
         }
-    }
-
-    /// When the next ticket expires, at the latest.
-    pub fn next_expiry(&self, now: Micros) -> Option<Micros> {
-        let seconds = u64::from(LIFETIME_S);
-        (!self.issued.is_empty()).then(|| now.saturating_add(seconds.saturating_mul(SECOND)))
+        heap_pop(&mut self.order);
+        let unpaid = self.live.remove(&payment_hash).flatten();
+        if let Some(unpaid) = unpaid {
+            self.count(unpaid.neighbour, false);
+        }
+        Some(unpaid)
     }
 
     /// Whether a ticket may be issued to a source that asks through this neighbour, whose share
@@ -160,18 +172,34 @@ impl<M: Memory> Tickets<M> {
     ///
     /// # Errors
     /// [`TicketError::TooManyUnpaid`].
-    pub fn may_issue(
-        &self,
-        neighbour: HopId,
-        source: HopId,
-        share: usize,
-    ) -> Result<(), TicketError> {
-        let count =
-            |is: &dyn Fn(&Issued) -> bool| self.issued.iter().filter(|t| !t.paid && is(t)).count();
-        let full = self.issued.is_full()
-            || count(&|t| t.neighbour == neighbour) >= share
-            || count(&|t| t.source == source) >= UNPAID_PER_SOURCE;
-        if full { Err(TicketError::TooManyUnpaid) } else { Ok(()) }
+    pub fn may_issue(&self, neighbour: HopId, share: usize) -> Result<(), TicketError> {
+        let at = self.unpaid.binary_search_by_key(&neighbour, |(hop, _)| *hop).ok();
+        let unpaid = at.and_then(|at| self.unpaid.get(at)).map_or(0, |(_, n)| usize::from(*n));
+        match self.is_full() || unpaid >= share {
+            true => Err(TicketError::TooManyUnpaid),
+            false => Ok(()),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.live.len() >= self.live.capacity()
+    }
+
+    /// Counts an unpaid ticket of a neighbour, or one fewer.
+    fn count(&mut self, neighbour: HopId, more: bool) {
+        match self.unpaid.binary_search_by_key(&neighbour, |(hop, _)| *hop) {
+            Ok(at) => {
+                let Some((_, n)) = self.unpaid.get_mut(at) else { return };
+                *n = if more { n.saturating_add(1) } else { n.saturating_sub(1) };
+                if *n == 0 {
+                    self.unpaid.take(at);
+                }
+            }
+            Err(at) if more => {
+                let _ = self.unpaid.try_insert(at, (neighbour, 1));
+            }
+            Err(_) => {}
+        }
     }
 
     /// Issues a ticket for the invoice with this payment hash and keeps a place for it.
@@ -191,8 +219,9 @@ impl<M: Memory> Tickets<M> {
         let mut ticket = Ticket { run, issued, bytes, amount_msat, open_number, mac: [0; 16] };
         let mac: [u8; 32] = self.mac(&ticket, source, &payment_hash).finalize().into_bytes().into();
         ticket.mac.iter_mut().zip(mac).for_each(|(short, byte)| *short = byte);
-        let paid = Issued::paid(payment_hash, run, issued);
-        self.insert(Issued { neighbour, source: source.hop(), paid: false, ..paid })?;
+        let unpaid = Unpaid { neighbour, source: *source };
+        self.insert(payment_hash, run, issued, Some(unpaid))?;
+        self.count(neighbour, true);
         Ok(ticket)
     }
 
@@ -213,54 +242,53 @@ impl<M: Memory> Tickets<M> {
         let payment_hash: [u8; 32] = Sha256::digest(preimage).into();
         let mac = self.mac(ticket, source, &payment_hash);
         mac.verify_truncated_left(&ticket.mac).map_err(|_| TicketError::Forged)?;
-        match self.find(&payment_hash) {
-            Ok(at) if self.issued.get(at).is_none_or(|t| t.paid) => Err(TicketError::Used),
-            Err(_) if self.issued.is_full() => Err(TicketError::NoRoom),
+        match self.live.get(&payment_hash) {
+            Some(None) => Err(TicketError::Used),
+            None if self.is_full() => Err(TicketError::NoRoom),
             _ => Ok(payment_hash),
         }
     }
 
-    /// A ticket that [was checked](Self::check) is taken. Whether it is one of this run that was
-    /// not paid before.
+    /// A ticket that [was checked](Self::check) is taken. Whether it is one of this run, whose
+    /// place was kept.
     pub fn take(&mut self, payment_hash: [u8; 32], ticket: &Ticket) -> bool {
-        let paid = Issued::paid(payment_hash, ticket.run, ticket.issued);
-        let at = self.find(&payment_hash).ok();
-        match at.and_then(|at| self.issued.get_mut(at)) {
-            Some(known) => !core::mem::replace(known, paid).paid,
+        match self.live.get_mut(&payment_hash).map(core::mem::take) {
+            Some(unpaid) => {
+                unpaid.into_iter().for_each(|unpaid| self.count(unpaid.neighbour, false));
+                unpaid.is_some()
+            }
             None => {
                 // There is room: see `check`.
-                let _ = self.insert(paid);
+                let _ = self.insert(payment_hash, ticket.run, ticket.issued, None);
                 false
             }
         }
     }
 
-    /// A ticket that [was taken](Self::take) could not be credited.
-    pub fn untake(&mut self, payment_hash: &[u8; 32]) {
-        if let Ok(at) = self.find(payment_hash) {
-            self.issued.take(at);
-        }
-    }
-
     /// Tickets that are remembered.
     pub fn len(&self) -> usize {
-        self.issued.len()
+        self.live.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.issued.is_empty()
+        self.live.is_empty()
     }
 
-    fn find(&self, payment_hash: &[u8; 32]) -> Result<usize, usize> {
-        self.issued.binary_search_by(|t| t.payment_hash.cmp(payment_hash))
-    }
-
-    fn insert(&mut self, ticket: Issued) -> Result<(), TicketError> {
-        match self.find(&ticket.payment_hash) {
-            Ok(_) => Err(TicketError::Used),
-            Err(at) => self.issued.try_insert(at, ticket).map_err(|_| TicketError::NoRoom),
+    fn insert(
+        &mut self,
+        payment_hash: [u8; 32],
+        run: u32,
+        issued: u32,
+        unpaid: Option<Unpaid>,
+    ) -> Result<(), TicketError> {
+        if self.live.get(&payment_hash).is_some() {
+            return Err(TicketError::Used);
         }
+        self.live.try_insert(payment_hash, unpaid).map_err(|_| TicketError::NoRoom)?;
+        // It has as much room.
+        let _ = heap_push(&mut self.order, (run, issued, payment_hash));
+        Ok(())
     }
 
     fn mac(&self, ticket: &Ticket, source: &NodeId, payment_hash: &[u8; 32]) -> Hmac<Sha256> {
@@ -269,13 +297,6 @@ impl<M: Memory> Tickets<M> {
             .chain_update(ticket.fields())
             .chain_update(source.0)
             .chain_update(payment_hash)
-    }
-}
-
-impl Issued {
-    fn paid(payment_hash: [u8; 32], run: u32, issued: u32) -> Self {
-        let nobody = HopId([0; 8]);
-        Self { payment_hash, run, issued, neighbour: nobody, source: nobody, paid: true }
     }
 }
 
@@ -291,7 +312,7 @@ mod tests {
 
     fn tickets() -> Tickets<Fixed> {
         let mut tickets = Tickets::EMPTY;
-        tickets.prepare(8, [9; 32]);
+        tickets.prepare(8, [1; 16], [9; 32]);
         tickets.begin(5 * SECOND, 1);
         tickets
     }
@@ -336,16 +357,16 @@ mod tests {
         let paid = issue(&mut t, MINUTE, 8);
         assert!(t.take(hash(8), &paid));
         let end = MINUTE + u64::from(LIFETIME_S) * SECOND;
-        let mut unpaid = std::vec::Vec::new();
-        t.expire(end - 1, |source| unpaid.push(source));
+        assert_eq!(t.expire(end - 1), None);
         assert_eq!(t.check(end - 1, &SOURCE, &ticket, &[7; 32]), Ok(hash(7)));
         assert_eq!(t.check(end - 1, &SOURCE, &paid, &[8; 32]), Err(TicketError::Used));
         assert_eq!(t.len(), 2);
-        t.expire(end, |source| unpaid.push(source));
-        assert_eq!((t.len(), unpaid), (0, std::vec![SOURCE.hop()]));
+        let expired = core::iter::from_fn(|| t.expire(end)).collect::<std::vec::Vec<_>>();
+        let unpaid = Unpaid { neighbour: hop(2), source: SOURCE };
+        assert!(expired.len() == 2 && expired.contains(&Some(unpaid)) && expired.contains(&None));
+        assert!(t.is_empty());
         assert_eq!(t.check(end, &SOURCE, &ticket, &[7; 32]), Err(TicketError::Expired));
         assert_eq!(t.check(end, &SOURCE, &paid, &[8; 32]), Err(TicketError::Expired));
-        assert_eq!(t.next_expiry(end), None);
     }
 
     #[test]
@@ -356,7 +377,7 @@ mod tests {
         let old = issue(&mut t, MINUTE, 6);
         t.take(hash(8), &paid);
         let mut next = Tickets::<Fixed>::EMPTY;
-        next.prepare(8, [9; 32]);
+        next.prepare(8, [1; 16], [9; 32]);
         next.restore(hash(8), paid.run, paid.issued).unwrap();
         next.begin(0, 2);
         assert_eq!(next.check(SECOND, &SOURCE, &paid, &[8; 32]), Err(TicketError::Used));
@@ -371,25 +392,23 @@ mod tests {
     }
 
     #[test]
-    fn no_source_and_no_neighbour_takes_all_places() {
+    fn no_neighbour_takes_all_places() {
         let mut t = tickets();
-        for n in 0..UNPAID_PER_SOURCE as u8 {
-            assert_eq!(t.may_issue(hop(2), SOURCE.hop(), 6), Ok(()));
+        for n in 0..6 {
+            assert_eq!(t.may_issue(hop(2), 6), Ok(()));
             issue(&mut t, MINUTE, n);
         }
-        assert_eq!(t.may_issue(hop(3), SOURCE.hop(), 6), Err(TicketError::TooManyUnpaid));
-        let other = NodeId([4; 32]);
-        for n in 4..6 {
-            assert_eq!(t.may_issue(hop(2), other.hop(), 6), Ok(()));
-            t.issue(MINUTE, hop(2), &other, hash(n), SALE).unwrap();
-        }
-        assert_eq!(t.may_issue(hop(2), other.hop(), 6), Err(TicketError::TooManyUnpaid));
-        assert_eq!(t.may_issue(hop(3), other.hop(), 6), Ok(()));
-        let paid = issue(&mut t, MINUTE, 6);
-        t.take(hash(6), &paid);
-        t.issue(MINUTE, hop(3), &other, hash(7), SALE).unwrap();
-        assert_eq!(t.may_issue(hop(3), HopId([8; 8]), 6), Err(TicketError::TooManyUnpaid), "full");
-        assert_eq!(t.check(MINUTE, &SOURCE, &paid, &[6; 32]), Err(TicketError::Used));
+        assert_eq!(t.may_issue(hop(2), 6), Err(TicketError::TooManyUnpaid));
+        assert_eq!(t.may_issue(hop(3), 6), Ok(()));
+        let ticket = t.issue(MINUTE, hop(3), &SOURCE, hash(6), SALE).unwrap();
+        t.take(hash(6), &ticket);
+        t.issue(MINUTE, hop(3), &SOURCE, hash(7), SALE).unwrap();
+        assert_eq!(t.may_issue(hop(4), 6), Err(TicketError::TooManyUnpaid), "full");
+        assert_eq!(t.check(MINUTE, &SOURCE, &ticket, &[6; 32]), Err(TicketError::Used));
+        let end = MINUTE + u64::from(LIFETIME_S) * SECOND;
+        while t.expire(end).is_some() {}
+        assert!(t.is_empty() && t.unpaid.is_empty());
+        assert_eq!(t.may_issue(hop(2), 6), Ok(()));
     }
 
     #[test]
@@ -423,11 +442,11 @@ mod tests {
             let mut store: std::vec::Vec<([u8; 32], u32, u32)> = std::vec::Vec::new();
             for (what, seconds) in steps {
                 now += seconds * SECOND;
-                t.expire(now, |_| {});
+                while t.expire(now).is_some() {}
                 match what {
                     0..4 => {
                         let preimage = all.len() as u8;
-                        if t.may_issue(hop(2), SOURCE.hop(), 8).is_ok() {
+                        if t.may_issue(hop(2), 8).is_ok() {
                             all.push((preimage, issue(&mut t, now, preimage), false));
                         }
                     }
@@ -446,7 +465,7 @@ mod tests {
                         run += 1;
                         now = seconds * SECOND;
                         t = Tickets::EMPTY;
-                        t.prepare(8, [9; 32]);
+                        t.prepare(8, [1; 16], [9; 32]);
                         for (hash, run, issued) in &store {
                             prop_assert_eq!(t.restore(*hash, *run, *issued), Ok(()));
                         }

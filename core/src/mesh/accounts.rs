@@ -135,17 +135,22 @@ impl<M: Memory> Mesh<M> {
     /// Whether there is room for another ticket of a source that asks through this neighbour.
     fn place_for(&mut self, link: LinkId, source: &NodeId) -> Result<HopId, MeshError> {
         self.expire_tickets();
-        let Tables { routing, tickets, .. } = &mut *self.tables;
+        let Tables { routing, tickets, accounts, .. } = &mut *self.tables;
         let neighbour = routing.neighbours.get(link).ok_or(NetworkReason::LinkClosed)?.node.hop();
         let share = routing.neighbours.share_of(self.config.capacities.tickets).max(1);
-        tickets.may_issue(neighbour, source.hop(), share).map_err(PaymentReason::from)?;
+        tickets.may_issue(neighbour, share).map_err(PaymentReason::from)?;
+        if !accounts.may_have_ticket(source) {
+            return Err(PaymentReason::from(TicketError::TooManyUnpaid).into());
+        }
         Ok(neighbour)
     }
 
     /// Forgets tickets that have expired, and the places kept for those not paid.
     pub(super) fn expire_tickets(&mut self) {
         let Tables { tickets, accounts, .. } = &mut *self.tables;
-        tickets.expire(self.now, |source| accounts.drop_place(source));
+        while let Some(expired) = tickets.expire(self.now) {
+            expired.iter().for_each(|unpaid| accounts.drop_place(&unpaid.source));
+        }
     }
 
     /// The shell has had an invoice written for a request that waited, or none if it is empty.
@@ -201,7 +206,7 @@ impl<M: Memory> Mesh<M> {
         }
         let issued = tickets.issue(self.now, neighbour, &source, read.payment_hash, sale);
         let ticket = issued.map_err(|e| {
-            accounts.drop_place(source.hop());
+            accounts.drop_place(&source);
             PaymentReason::from(e)
         })?;
         let public_key = self.public_key();
@@ -265,14 +270,13 @@ impl<M: Memory> Mesh<M> {
         };
         self.make_room(&source);
         let Tables { tickets, accounts, .. } = &mut *self.tables;
-        let kept = tickets.take(payment_hash, ticket);
-        let account = accounts.credit(&source, ticket.bytes, ticket.open_number, ends, kept);
-        // A place was kept; where it was not, the ticket is of the run before and may be shown
-        // again when there is one.
-        let Some(account) = account else {
-            tickets.untake(&payment_hash);
+        // A place was kept, unless the ticket is of the run before: it may be shown again.
+        if !accounts.has_room_for(&source) {
             return Err(ignore(PaymentReason::from(TicketError::NoRoom).into()));
-        };
+        }
+        let kept = tickets.take(payment_hash, ticket);
+        let credited = accounts.credit(&source, ticket.bytes, ticket.open_number, ends, kept);
+        let account = credited.ok_or(ignore(PaymentReason::from(TicketError::NoRoom).into()))?;
         let after = self.keep(Record::Credit(Credit {
             payment_hash,
             run: ticket.run,

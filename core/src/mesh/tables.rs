@@ -108,8 +108,8 @@ impl<M: Memory> Tables<M> {
     /// whose numbers are the same with flows and without; `ticket_key` is the same in every run.
     pub(super) fn prepare_flows(&mut self, config: &Config, rng: &mut Rng, ticket_key: [u8; 32]) {
         let c = config.capacities;
-        self.tickets.prepare(c.tickets, ticket_key);
-        self.accounts.set_capacity(c.accounts);
+        self.tickets.prepare(c.tickets, table_key(rng), ticket_key);
+        self.accounts.prepare(c.accounts, table_key(rng));
         self.flows.prepare(c.flows, table_key(rng));
     }
 }
