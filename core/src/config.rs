@@ -55,6 +55,8 @@ pub mod fixed {
     pub const SEARCHES: usize = 4;
     /// Own routes whose accepted payments are remembered.
     pub const ACCEPTED: usize = 0;
+    /// Purchases of bytes under way: a board relays, and buys none.
+    pub const PURCHASES: usize = 0;
     /// Live payments.
     pub const PAYMENTS: usize = 128;
     /// Packets that wait for an answer.
@@ -111,6 +113,8 @@ pub struct Capacities {
     pub searches: usize,
     /// Own routes whose accepted payments are remembered. Full: the oldest is evicted.
     pub accepted: usize,
+    /// Own purchases of bytes under way. Full: a new one is refused.
+    pub purchases: usize,
     /// Live payments. Full: new payments are refused, none is forgotten.
     pub payments: usize,
     /// Flows. Full, or where a neighbour has its equal share: a new one is refused.
@@ -147,6 +151,7 @@ impl Capacities {
         relayed_requests: 1024,
         searches: 256,
         accepted: 64,
+        purchases: 256,
         payments: 1_000_000,
         flows: 16_384,
         accounts: 16_384,
@@ -170,6 +175,7 @@ impl Capacities {
         relayed_requests: fixed::RELAYED_REQUESTS,
         searches: fixed::SEARCHES,
         accepted: fixed::ACCEPTED,
+        purchases: fixed::PURCHASES,
         payments: fixed::PAYMENTS,
         flows: fixed::FLOWS,
         accounts: fixed::ACCOUNTS,

@@ -21,6 +21,19 @@ impl NodeId {
         Self(Sha256::digest(key).into())
     }
 
+    /// The name of a node of which only the beginning of its identity is known: zeros follow.
+    pub fn named_by(hop: HopId) -> Self {
+        let mut id = [0; 32];
+        id.iter_mut().zip(hop.0).for_each(|(id, hop)| *id = hop);
+        Self(id)
+    }
+
+    /// Whether this is the name of a node: its identity, or the [beginning](Self::named_by) of
+    /// it.
+    pub fn names(&self, node: &Self) -> bool {
+        self == node || *self == Self::named_by(node.hop())
+    }
+
     /// The short form that data packets name this node by.
     pub fn hop(&self) -> HopId {
         let [a, b, c, d, e, f, g, h, ..] = self.0;

@@ -2,7 +2,9 @@
 
 use super::api::{Action, Event, Priority, Ticket, Verdict};
 use super::control::Refusal;
-use super::error::{MeshError, NetworkReason, PaymentReason, Remedy, RoutingReason};
+#[cfg(not(feature = "alloc"))]
+use super::error::RoutingReason;
+use super::error::{MeshError, NetworkReason, PaymentReason, Remedy};
 use super::free::before_the_neighbour;
 use super::parked::{Awaits, From};
 use super::relay::{Next, Trace, check_of};
@@ -65,7 +67,14 @@ impl<M: Memory> Mesh<M> {
                         self.invoice_request(link, &datagram, &request)
                     }
                     Message::Pay(pay) => self.pay(link, &datagram, &pay),
-                    // This node has asked for nothing.
+                    #[cfg(feature = "alloc")]
+                    Message::Invoice(invoice) => {
+                        self.invoice_received(&datagram, &invoice, link, packet.len())
+                    }
+                    #[cfg(feature = "alloc")]
+                    Message::Balance(balance) => self.balance_received(datagram.source, &balance),
+                    // A node without purchases has asked for nothing.
+                    #[cfg(not(feature = "alloc"))]
                     Message::Invoice(_) | Message::Balance(_) => {
                         Err((RoutingReason::Unsolicited.into(), Remedy::Ignore))
                     }
@@ -339,7 +348,7 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// Sends an account message on a link.
-    fn send_message(
+    pub(super) fn send_message(
         &mut self,
         link: LinkId,
         destination: NodeId,

@@ -1,6 +1,8 @@
 //! Inputs and actions of the state machine.
 
 use super::error::{MeshError, Remedy};
+#[cfg(feature = "alloc")]
+use crate::id::HopId;
 use crate::id::{LinkId, NodeId, Standing};
 use crate::link::lane::Lane;
 use crate::payment::headers::KnownHeader;
@@ -73,6 +75,30 @@ pub enum Input<'a> {
         /// The invoice as text (BOLT 11), over the amount that was asked for; empty: there is
         /// none.
         invoice: &'a [u8],
+    },
+    /// Buy bytes for this node's flows at a node: its [`Verdict::Buying`] names the purchase. It
+    /// ends in [`Event::BytesBought`] or [`Event::PurchaseFailed`].
+    #[cfg(feature = "alloc")]
+    Buy {
+        /// The nodes before it on the way, in travel order.
+        hops: &'a [HopId],
+        /// The beginning of its identity.
+        node: HopId,
+        /// How many.
+        bytes: u64,
+        /// What is paid for them, in millisatoshi: whole satoshi, and no less than its tariff
+        /// asks.
+        amount_msat: u64,
+        /// The highest number of an Open that this node has sent.
+        open_number: u64,
+    },
+    /// The invoice of [`Action::Pay`] was paid, or will not be.
+    #[cfg(feature = "alloc")]
+    InvoicePaid {
+        /// The purchase.
+        ticket: Ticket,
+        /// What paying revealed; `None`: nothing was spent, and nothing will be.
+        preimage: Option<[u8; 32]>,
     },
     /// Send a datagram of our own. A `Range` in an action refers to `payload`.
     Send {
@@ -255,6 +281,12 @@ pub enum Verdict<'o> {
     },
     /// A control packet, or an event: nothing more comes of it.
     Absorbed,
+    /// A purchase begins under this ticket.
+    #[cfg(feature = "alloc")]
+    Buying {
+        /// The ticket.
+        ticket: Ticket,
+    },
     /// Keep the input's bytes under this ticket until [`Action::Resume`] or
     /// [`Action::Drop`] names it: one of them does, once.
     Parked {
@@ -337,6 +369,18 @@ pub enum Action<'o> {
         /// How long it should be valid, in seconds.
         expiry_s: u32,
     },
+    /// Pay an invoice, once, and give what it reveals ([`Input::InvoicePaid`]): it buys bytes.
+    #[cfg(feature = "alloc")]
+    Pay {
+        /// The purchase.
+        ticket: Ticket,
+        /// The node that is paid, which has signed that it wants this invoice paid.
+        node: NodeId,
+        /// Its amount, in millisatoshi.
+        amount_msat: u64,
+        /// Where the invoice is in the input that brought it: BOLT 11, as text.
+        invoice: Range<usize>,
+    },
     /// Close a link: it is silent, or its neighbour has a better one.
     Close {
         /// The link.
@@ -398,6 +442,31 @@ pub enum Event {
         /// payments, and for those that this node makes.
         #[cfg_attr(feature = "serde", serde(skip))]
         settlement: Option<Range<usize>>,
+    },
+    /// A purchase has ended: the node says that it has credited the bytes.
+    #[cfg(feature = "alloc")]
+    BytesBought {
+        /// The purchase.
+        ticket: Ticket,
+        /// Where.
+        node: NodeId,
+        /// Bytes that were bought.
+        bytes: u64,
+        /// What they cost, in millisatoshi.
+        amount_msat: u64,
+        /// What this node's account there has for further flows, in bytes.
+        left: u64,
+    },
+    /// A purchase has ended without: nothing was paid, or what was paid was not credited.
+    #[cfg(feature = "alloc")]
+    PurchaseFailed {
+        /// The purchase.
+        ticket: Ticket,
+        /// Where.
+        node: HopId,
+        /// Why: [`Cause::PaymentRequired`] if the shell did not pay, [`Cause::Expired`] also
+        /// where no answer came.
+        cause: Cause,
     },
     /// A source has paid for bytes of its flows.
     #[cfg(feature = "flows")]

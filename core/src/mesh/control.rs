@@ -328,7 +328,7 @@ impl<M: Memory> Mesh<M> {
         let end = error.destination.hop();
         let reporter = error.reporter;
         match nodes.iter().position(|hop| *hop == reporter.hop()) {
-            None => reporter == error.destination && error.next == end,
+            None => error.destination.names(&reporter) && error.next == end,
             Some(at) => {
                 let known = at > 0 || self.node_at(link) == Some(reporter);
                 known
@@ -371,6 +371,11 @@ impl<M: Memory> Mesh<M> {
         self.learn_of(link, before, &error)?;
         if to.is_none() {
             let RouteError { sequence, destination, reporter, cause, .. } = error;
+            #[cfg(feature = "alloc")]
+            if self.purchase_stopped(sequence, cause) {
+                self.absorb();
+                return Ok(None);
+            }
             let event = match cause {
                 Cause::Delivered => Event::Delivered { sequence, destination },
                 _ => Event::DeliveryFailed { sequence, destination, reporter, cause },

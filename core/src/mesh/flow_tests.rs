@@ -20,8 +20,8 @@ use std::string::String;
 use std::vec::Vec;
 
 /// Bytes that are bought at a time in these tests, and what they cost.
-const STEP: u64 = 200_000;
-const PRICE: u64 = 50_000;
+pub(super) const STEP: u64 = 200_000;
+pub(super) const PRICE: u64 = 50_000;
 /// What a flow draws at a time on a board.
 const RESERVATION: u64 = 64 * 1024;
 
@@ -72,7 +72,7 @@ fn request(w: &World, way: &[usize], sequence: u64, bytes: u64, amount_msat: u64
 }
 
 /// An invoice of a node's own Lightning node, with a preimage for each number.
-fn invoice(number: u8, amount_msat: u64) -> String {
+pub(super) fn invoice(number: u8, amount_msat: u64) -> String {
     let recipe = Recipe {
         currency: Currency::Regtest,
         amount_msat: Some(amount_msat),

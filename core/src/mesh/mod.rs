@@ -33,6 +33,8 @@ pub mod owned;
 mod parked;
 mod pay;
 mod peers;
+#[cfg(feature = "alloc")]
+mod purchases;
 mod relay;
 mod send;
 mod tables;
@@ -59,6 +61,8 @@ mod liveness_tests;
 mod parked_tests;
 #[cfg(test)]
 mod place_tests;
+#[cfg(all(test, feature = "alloc"))]
+mod purchase_tests;
 #[cfg(test)]
 mod receipt_tests;
 #[cfg(test)]
@@ -373,6 +377,12 @@ impl<M: Memory> Mesh<M> {
             Input::Invoice { ticket, packet, invoice } => {
                 self.invoice_written(ticket, packet, invoice);
             }
+            #[cfg(feature = "alloc")]
+            Input::Buy { hops, node, bytes, amount_msat, open_number } => {
+                self.buy(hops, node, bytes, amount_msat, open_number);
+            }
+            #[cfg(feature = "alloc")]
+            Input::InvoicePaid { ticket, preimage } => self.invoice_paid(ticket, preimage),
             Input::PeerConnected { link, peer, dialed, standing, capabilities } => {
                 #[cfg(feature = "flows")]
                 self.begin_run();

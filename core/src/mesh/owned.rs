@@ -6,6 +6,8 @@
 
 use super::api::{self, Event, LinkCapabilities, Priority, Ticket};
 use super::error::{MeshError, Remedy};
+#[cfg(feature = "alloc")]
+use crate::id::HopId;
 use crate::id::{LinkId, NodeId, Standing};
 use crate::link::lane::Lane;
 use crate::payment::headers::{HEADER_LEN, KnownHeader};
@@ -41,6 +43,19 @@ pub enum Input<B> {
         ticket: Ticket,
         packet: B,
         invoice: B,
+    },
+    #[cfg(feature = "alloc")]
+    Buy {
+        hops: alloc::vec::Vec<HopId>,
+        node: HopId,
+        bytes: u64,
+        amount_msat: u64,
+        open_number: u64,
+    },
+    #[cfg(feature = "alloc")]
+    InvoicePaid {
+        ticket: Ticket,
+        preimage: Option<[u8; 32]>,
     },
     Send {
         destination: NodeId,
@@ -130,6 +145,18 @@ impl<B: AsRef<[u8]>> Input<B> {
                 packet: packet.as_ref(),
                 invoice: invoice.as_ref(),
             },
+            #[cfg(feature = "alloc")]
+            Self::Buy { hops, node, bytes, amount_msat, open_number } => api::Input::Buy {
+                hops,
+                node: *node,
+                bytes: *bytes,
+                amount_msat: *amount_msat,
+                open_number: *open_number,
+            },
+            #[cfg(feature = "alloc")]
+            Self::InvoicePaid { ticket, preimage } => {
+                api::Input::InvoicePaid { ticket: *ticket, preimage: *preimage }
+            }
             Self::Send { destination, payload, proof, unchecked } => api::Input::Send {
                 destination: *destination,
                 payload: payload.as_ref(),
@@ -206,6 +233,10 @@ pub enum Verdict<B> {
         after: Option<u64>,
     },
     Absorbed,
+    #[cfg(feature = "alloc")]
+    Buying {
+        ticket: Ticket,
+    },
     Parked {
         ticket: Ticket,
         until: Micros,
@@ -257,6 +288,13 @@ pub enum Action<B> {
         amount_msat: u64,
         expiry_s: u32,
     },
+    #[cfg(feature = "alloc")]
+    Pay {
+        ticket: Ticket,
+        node: NodeId,
+        amount_msat: u64,
+        invoice: B,
+    },
     Close {
         link: LinkId,
         #[cfg_attr(feature = "serde", serde(serialize_with = "form::sentence"))]
@@ -284,6 +322,11 @@ impl<B> Action<B> {
             #[cfg(feature = "flows")]
             api::Action::Invoice { ticket, source, bytes, amount_msat, expiry_s } => {
                 Self::Invoice { ticket, source, bytes, amount_msat, expiry_s }
+            }
+            #[cfg(feature = "alloc")]
+            api::Action::Pay { ticket, node, amount_msat, invoice } => {
+                let invoice = own(&[given.get(invoice).unwrap_or_default()]);
+                Self::Pay { ticket, node, amount_msat, invoice }
             }
             api::Action::Close { link, reason } => Self::Close { link, reason },
             api::Action::Wait { until } => Self::Wait { until },
@@ -319,6 +362,8 @@ impl<B> Verdict<B> {
                 Self::Deliver { source, sequence, payload, protocol, earned_msat, after }
             }
             api::Verdict::Absorbed => Self::Absorbed,
+            #[cfg(feature = "alloc")]
+            api::Verdict::Buying { ticket } => Self::Buying { ticket },
             api::Verdict::Parked { ticket, until } => Self::Parked { ticket, until },
             api::Verdict::Reject { link, reason, remedy } => Self::Reject { link, reason, remedy },
         }

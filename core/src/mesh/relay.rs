@@ -15,9 +15,9 @@ use crate::policy::mode::{MeshMode, RoutingPolicy};
 use crate::routing::seen::Print;
 use crate::tables::Memory;
 use crate::time::Micros;
-use crate::wire::datagram::Datagram;
 #[cfg(feature = "flows")]
 use crate::wire::datagram::FLAG_ACCOUNT;
+use crate::wire::datagram::{Datagram, Form};
 use crate::wire::header::lower_hop_limit;
 use crate::wire::route_error::{self, Cause, RouteError};
 use crate::wire::{Header, Kind, WireError};
@@ -266,7 +266,7 @@ impl<M: Memory> Mesh<M> {
         let here = datagram.hops().nth(place);
         let in_turn = match here {
             Some(hop) => hop == me.hop(),
-            None => datagram.destination == me,
+            None => is_for(datagram, &me),
         };
         if !in_turn {
             return Err(strayed(RoutingReason::NotOurTurn));
@@ -299,7 +299,7 @@ impl<M: Memory> Mesh<M> {
             return Err(ignore(RoutingReason::NextHopGone.into()));
         };
         // The whole identity of the destination is known, not only its beginning.
-        if limit == 1 && place + 1 == count && to.node != datagram.destination {
+        if limit == 1 && place + 1 == count && !is_for(datagram, &to.node) {
             return Err(ignore(RoutingReason::NextHopGone.into()));
         }
         if usize::try_from(to.max_packet).is_ok_and(|max| size > max) {
@@ -441,6 +441,15 @@ impl<M: Memory> Mesh<M> {
             hops,
         };
         self.send_control_after(link, route_error::MAX_LEN, after, |out| error.write(out));
+    }
+}
+
+/// Whether a node is the destination of a datagram. Account messages may name the beginning of
+/// its identity, which is all that a source knows of the nodes on its route.
+fn is_for(datagram: &Datagram<'_>, node: &NodeId) -> bool {
+    match datagram.form {
+        Form::Account => datagram.destination.names(node),
+        Form::Plain | Form::Open => datagram.destination == *node,
     }
 }
 

@@ -5,7 +5,9 @@ use super::Pending;
 use super::accepted::Told;
 use super::parked::Parked;
 #[cfg(feature = "alloc")]
-use crate::config::fixed::ACCEPTED;
+use super::purchases::Purchase;
+#[cfg(feature = "alloc")]
+use crate::config::fixed::{ACCEPTED, PURCHASES};
 use crate::config::fixed::{FULL_SOURCES, HEAD, PARKED, SENT};
 use crate::config::{self, Config, MAX_HEAD};
 #[cfg(feature = "flows")]
@@ -35,6 +37,8 @@ pub struct Tables<M: Memory> {
     /// searches and have no flash for it.
     #[cfg(feature = "alloc")]
     pub(super) accepted: M::List<Told<M>, ACCEPTED>,
+    #[cfg(feature = "alloc")]
+    pub(super) purchases: M::List<Purchase, PURCHASES>,
     pub(super) seen: Seen<M>,
     /// This node's own datagrams: traffic of others cannot push them out.
     pub(super) sent: Seen<M, SENT>,
@@ -66,6 +70,8 @@ impl<M: Memory> Tables<M> {
         requests: RelayedRequests::EMPTY,
         #[cfg(feature = "alloc")]
         accepted: M::List::EMPTY,
+        #[cfg(feature = "alloc")]
+        purchases: M::List::EMPTY,
         seen: Seen::EMPTY,
         sent: Seen::EMPTY,
         replay: ReplayPrevention::EMPTY,
@@ -91,6 +97,8 @@ impl<M: Memory> Tables<M> {
         self.requests.prepare(c.relayed_requests, c.neighbours, table_key(rng));
         #[cfg(feature = "alloc")]
         self.accepted.set_capacity(c.accepted);
+        #[cfg(feature = "alloc")]
+        self.purchases.set_capacity(c.purchases);
         self.seen.prepare(c.seen, table_key(rng));
         self.sent.prepare(c.sent, table_key(rng));
         self.replay.prepare(c.payments, table_key(rng));

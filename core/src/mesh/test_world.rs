@@ -21,6 +21,8 @@ pub(super) enum Outcome {
     Resume(Ticket),
     Verify(Ticket, [u8; 32]),
     Invoice(Ticket, u64, u64),
+    Buying(Ticket),
+    Pay(Ticket, Vec<u8>),
 }
 
 /// A datagram to send.
@@ -327,6 +329,8 @@ impl<M: Owned> World<M> {
             }
             Action::Verdict(Verdict::Reject { reason, .. }) => Outcome::Reject(reason),
             Action::Verdict(Verdict::Absorbed) => Outcome::Absorbed,
+            Action::Verdict(Verdict::Buying { ticket }) => Outcome::Buying(ticket),
+            Action::Pay { ticket, invoice, .. } => Outcome::Pay(ticket, invoice),
             Action::Verdict(Verdict::Parked { ticket, .. }) => {
                 self.held.insert((n, ticket), hold.take().unwrap());
                 Outcome::Parked(ticket)

@@ -40,6 +40,7 @@ impl<M: Memory> Mesh<M> {
             || self.drop_silent()
             || self.keep_alive()
             || self.end_idle_flow()
+            || self.fire_purchase()
             || self.forget_payments();
         if !done {
             self.next_timer = self.next_due();
@@ -58,6 +59,8 @@ impl<M: Memory> Mesh<M> {
         let cleanup = cleanup.then_some(self.next_cleanup);
         #[cfg(feature = "flows")]
         let cleanup = cleanup.into_iter().chain(self.tables.flows.next_look());
+        #[cfg(feature = "alloc")]
+        let cleanup = cleanup.chain(self.next_purchase());
         times.into_iter().flatten().chain(cleanup).min().unwrap_or(Micros::MAX)
     }
 
@@ -146,6 +149,11 @@ impl<M: Memory> Mesh<M> {
             self.send_control(link, HEADER_LEN, |out| Writer::new(out).finish(header, &[]));
         }
         true
+    }
+
+    #[cfg(not(feature = "alloc"))]
+    fn fire_purchase(&mut self) -> bool {
+        false
     }
 
     #[cfg(not(feature = "flows"))]

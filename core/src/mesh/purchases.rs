@@ -1,0 +1,285 @@
+//! Bytes that this node buys: it asks a node of a route for an invoice, has the shell pay it, and
+//! shows the preimage until the node says what the account holds.
+//!
+//! What is sent is sent again until it is answered: nobody else does that for account messages.
+//! A purchase ends in one event, [`Event::BytesBought`] or [`Event::PurchaseFailed`].
+
+use super::Mesh;
+use super::api::{Action, Event, Ticket};
+use super::control::Refusal;
+use super::error::{MeshError, NetworkReason, PaymentReason, Remedy, RoutingReason};
+use crate::config::MAX_HOPS;
+use crate::flow::tickets::{LIFETIME_S, TicketError};
+use crate::id::{HopId, LinkId, NodeId};
+use crate::payment::bolt11;
+use crate::signature;
+use crate::tables::{List, Memory};
+use crate::time::{Micros, SECOND};
+use crate::wire::account::{self, Balance, Invoice, InvoiceRequest, Message, Pay};
+use crate::wire::datagram::Datagram;
+use crate::wire::route_error::Cause;
+use core::ops::Range;
+use heapless::Vec;
+use sha2::{Digest, Sha256};
+
+/// How often a request for an invoice is sent.
+const REQUESTS: usize = 3;
+/// How often a preimage is shown: the money is spent, so over some time.
+const SHOWS: usize = 12;
+/// Pause before the first repetition, longer by as much before each further one: a Lightning node
+/// may take a while to write an invoice.
+const REQUEST_PAUSE: Micros = 5 * SECOND;
+const SHOW_PAUSE: Micros = 2 * SECOND;
+/// Longest message that is sent here.
+const MESSAGE: usize = 1 + 3 * 8 + 33 + 64;
+
+/// How far a purchase is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    /// The node was asked for an invoice.
+    Asked,
+    /// The shell pays it.
+    Paying { ticket: account::Ticket, payment_hash: [u8; 32] },
+    /// The preimage was shown.
+    Shown(Pay),
+}
+
+/// A purchase under way.
+#[derive(Debug, Clone)]
+pub(super) struct Purchase {
+    id: Ticket,
+    /// Whose bytes they are: named by its beginning only, until it has answered.
+    node: NodeId,
+    /// Nodes before it.
+    hops: Vec<HopId, MAX_HOPS>,
+    bytes: u64,
+    amount_msat: u64,
+    open_number: u64,
+    state: State,
+    /// Sequences of the datagrams that were sent with this state: any may be answered.
+    sent: Vec<u64, SHOWS>,
+    due: Micros,
+}
+
+impl<M: Memory> Mesh<M> {
+    /// Begins a purchase at a node behind these hops.
+    #[inline(never)]
+    pub(super) fn buy(
+        &mut self,
+        hops: &[HopId],
+        node: HopId,
+        bytes: u64,
+        amount_msat: u64,
+        open_number: u64,
+    ) {
+        let id = Ticket(self.next_ticket);
+        let hops = match Vec::from_slice(hops) {
+            Ok(hops) => hops,
+            Err(_) => return self.reject(None, RoutingReason::TooManyHops, Remedy::Ignore),
+        };
+        let (node, state) = (NodeId::named_by(node), State::Asked);
+        let (sent, due) = (Vec::new(), self.now);
+        let new = Purchase { id, node, hops, bytes, amount_msat, open_number, state, sent, due };
+        if self.tables.purchases.try_push(new).is_err() {
+            return self.reject(None, PaymentReason::from(TicketError::NoRoom), Remedy::Ignore);
+        }
+        self.next_ticket = self.next_ticket.saturating_add(1);
+        self.wake_at(self.now);
+        self.verdict(super::Verdict::Buying { ticket: id });
+    }
+
+    /// When the next purchase is due.
+    pub(super) fn next_purchase(&self) -> Option<Micros> {
+        self.tables.purchases.iter().map(|p| p.due).min()
+    }
+
+    /// Sends what is due of one purchase, or ends it; false if none is due.
+    pub(super) fn fire_purchase(&mut self) -> bool {
+        let due = |p: &Purchase| p.due <= self.now;
+        let Some(at) = self.tables.purchases.iter().position(due) else { return false };
+        let Some(purchase) = self.tables.purchases.get(at) else { return false };
+        let most = match purchase.state {
+            State::Asked => REQUESTS,
+            // The invoice was not paid in time.
+            State::Paying { .. } => 0,
+            State::Shown(_) => SHOWS,
+        };
+        if purchase.sent.len() >= most {
+            self.end_purchase(at, Cause::Expired);
+        } else {
+            self.send_purchase(at);
+        }
+        true
+    }
+
+    /// Sends the message that a purchase has come to.
+    fn send_purchase(&mut self, at: usize) {
+        let (now, sequence) = (self.now, self.rng.u64());
+        let Some(purchase) = self.tables.purchases.get_mut(at) else { return };
+        // There is room for as many as are sent.
+        let _ = purchase.sent.push(sequence);
+        let pause = match purchase.state {
+            State::Shown(_) => SHOW_PAUSE,
+            _ => REQUEST_PAUSE,
+        };
+        purchase.due = now.saturating_add(pause.saturating_mul(purchase.sent.len() as u64));
+        let Purchase { node, bytes, amount_msat, open_number, .. } = *purchase;
+        let (hops, state) = (purchase.hops.clone(), purchase.state.clone());
+        let public_key = self.public_key();
+        let payload: Option<Vec<u8, MESSAGE>> = match state {
+            State::Asked => {
+                let unsigned = InvoiceRequest {
+                    bytes,
+                    amount_msat,
+                    open_number,
+                    public_key: &public_key,
+                    signature: &[0; 64],
+                };
+                let sighash = unsigned.sighash(sequence, &self.me.id(), &node);
+                let signature = self.me.sign(&self.secp, &sighash);
+                Message::InvoiceRequest(InvoiceRequest { signature: &signature, ..unsigned })
+                    .bytes()
+            }
+            State::Paying { .. } => None,
+            State::Shown(pay) => Message::Pay(pay).bytes(),
+        };
+        let first = hops.first().copied().unwrap_or(node.hop());
+        let link = self.tables.routing.neighbours.live(first).map(|n| n.link);
+        // A route that is gone may come back before the last try.
+        if let (Some(link), Some(payload)) = (link, payload) {
+            let (me, sent) = (self.me.id(), &mut self.tables.sent);
+            let went =
+                sent.went(link, sent.name(&me, &node, sequence, hops.iter().copied()), false);
+            sent.insert(went);
+            self.send_message(link, node, &hops, sequence, &payload, None);
+        }
+    }
+
+    fn end_purchase(&mut self, at: usize, cause: Cause) {
+        if let Some(Purchase { id, node, .. }) = self.tables.purchases.take(at) {
+            let (ticket, node) = (id, node.hop());
+            self.act(Action::Publish(Event::PurchaseFailed { ticket, node, cause }));
+        }
+    }
+
+    fn purchase_of(&self, sequence: u64, source: &NodeId) -> Option<usize> {
+        let its = |p: &Purchase| p.sent.contains(&sequence) && p.node.names(source);
+        self.tables.purchases.iter().position(its)
+    }
+
+    /// An invoice has come.
+    pub(super) fn invoice_received(
+        &mut self,
+        datagram: &Datagram<'_>,
+        invoice: &Invoice<'_>,
+        link: LinkId,
+        packet_len: usize,
+    ) -> Result<(), Refusal> {
+        let ignore = |reason: MeshError| (reason, Remedy::Ignore);
+        let unsolicited = || ignore(RoutingReason::Unsolicited.into());
+        let source = datagram.source;
+        let at = self.purchase_of(invoice.request, &source).ok_or_else(unsolicited)?;
+        let purchase = self.tables.purchases.get(at).ok_or_else(unsolicited)?;
+        let Purchase { id, bytes, amount_msat, .. } = *purchase;
+        if purchase.state != State::Asked {
+            return Err(unsolicited());
+        }
+        let text = core::str::from_utf8(invoice.invoice).ok();
+        let read = text.and_then(|text| bolt11::Invoice::from_text(text).ok());
+        let offered = read.filter(|read| {
+            let ticket = &invoice.ticket;
+            read.amount_msat == Some(amount_msat)
+                && read.is_for(self.config.network)
+                && (ticket.bytes, ticket.amount_msat) == (bytes, amount_msat)
+        });
+        let read = offered.ok_or_else(|| ignore(PaymentReason::NoInvoice.into()))?;
+        if NodeId::from_compressed(invoice.public_key) != source {
+            return Err(ignore(PaymentReason::SourceKey.into()));
+        }
+        let before = Some(super::free::before_the_neighbour(datagram));
+        if !self.take_control(link, before, self.config.signature_work) {
+            return Err(ignore(NetworkReason::ControlQuota.into()));
+        }
+        let hash = invoice.sighash(&self.me.id());
+        if !signature::verify(&self.secp, invoice.public_key, &hash, invoice.signature) {
+            return Err(ignore(PaymentReason::SourceSignature.into()));
+        }
+        // The payee has been proven to be the node that was asked.
+        let due = self.now.saturating_add(u64::from(LIFETIME_S).saturating_mul(SECOND));
+        let Some(purchase) = self.tables.purchases.get_mut(at) else { return Ok(()) };
+        purchase.node = source;
+        purchase.state = State::Paying { ticket: invoice.ticket, payment_hash: read.payment_hash };
+        purchase.sent.clear();
+        purchase.due = due;
+        self.wake_at(due);
+        self.absorb();
+        let invoice = invoice_range(packet_len, invoice.invoice.len());
+        self.act(Action::Pay { ticket: id, node: source, amount_msat, invoice });
+        Ok(())
+    }
+
+    /// The shell has paid, or could not: nothing was spent then.
+    pub(super) fn invoice_paid(&mut self, id: Ticket, preimage: Option<[u8; 32]>) {
+        self.absorb();
+        let Some(at) = self.tables.purchases.iter().position(|p| p.id == id) else { return };
+        let now = self.now;
+        let Some(purchase) = self.tables.purchases.get_mut(at) else { return };
+        let State::Paying { ticket, payment_hash } = purchase.state else { return };
+        match preimage.filter(|p| <[u8; 32]>::from(Sha256::digest(p)) == payment_hash) {
+            Some(preimage) => {
+                purchase.state = State::Shown(Pay { ticket, preimage });
+                purchase.due = now;
+                self.wake_at(now);
+            }
+            None => self.end_purchase(at, Cause::PaymentRequired),
+        }
+    }
+
+    /// A node says what was bought from it.
+    pub(super) fn balance_received(
+        &mut self,
+        source: NodeId,
+        balance: &Balance,
+    ) -> Result<(), Refusal> {
+        let at = self.purchase_of(balance.answers, &source);
+        let is_shown = |p: &Purchase| matches!(p.state, State::Shown(_));
+        let at = at.filter(|at| self.tables.purchases.get(*at).is_some_and(is_shown));
+        let purchase = at.and_then(|at| self.tables.purchases.take(at));
+        let Some(Purchase { id, bytes, amount_msat, .. }) = purchase else {
+            return Err((RoutingReason::Unsolicited.into(), Remedy::Ignore));
+        };
+        self.absorb();
+        let left = balance.bought.saturating_sub(balance.drawn);
+        self.act(Action::Publish(Event::BytesBought {
+            ticket: id,
+            node: source,
+            bytes,
+            amount_msat,
+            left,
+        }));
+        Ok(())
+    }
+
+    /// A message of a purchase was stopped on its way; true if it was one.
+    pub(super) fn purchase_stopped(&mut self, sequence: u64, cause: Cause) -> bool {
+        let its = |p: &Purchase| p.sent.contains(&sequence);
+        let Some(at) = self.tables.purchases.iter().position(its) else { return false };
+        let is_shown =
+            self.tables.purchases.get(at).is_some_and(|p| matches!(p.state, State::Shown(_)));
+        // A preimage is shown again unless the node itself will never take it.
+        let is_final = match is_shown {
+            true => matches!(cause, Cause::TicketInvalid | Cause::Expired | Cause::Replay),
+            false => !cause.passes(),
+        };
+        if is_final {
+            self.end_purchase(at, cause);
+        }
+        true
+    }
+}
+
+/// Where the invoice is in the packet that brings it: before the key and the signature.
+fn invoice_range(packet_len: usize, len: usize) -> Range<usize> {
+    let end = packet_len.saturating_sub(33 + 64);
+    end.saturating_sub(len)..end
+}
