@@ -259,6 +259,9 @@ impl<A: Aead> Relay<A> {
                         Verdict::Reject { link: Some(link), reason, remedy } => {
                             refuse(lines, now, link, reason, remedy, on);
                         }
+                        // Only where core has purchases, which nobody begins here.
+                        #[allow(unreachable_patterns)]
+                        _ => {}
                     }
                 }
                 Action::Send { after: Some(_), .. } if *failed => {}

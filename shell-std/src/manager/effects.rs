@@ -99,6 +99,9 @@ pub(super) enum Effect {
         amount_msat: u64,
         expiry_s: u32,
     },
+    NotPaid {
+        ticket: Ticket,
+    },
     Close {
         link: LinkId,
         reason: MeshError,
@@ -306,7 +309,7 @@ impl Core {
                             Delivery { source, sequence, protocol, earned_msat, payload };
                         Effect::Deliver { delivery, after }
                     }
-                    mesh::Verdict::Absorbed => continue,
+                    mesh::Verdict::Absorbed | mesh::Verdict::Buying { .. } => continue,
                     mesh::Verdict::Parked { ticket, .. } => {
                         drained = Drained::Parked(ticket);
                         continue;
@@ -356,6 +359,8 @@ impl Core {
                     Effect::Publish(event)
                 }
                 Action::Persist { number, record } => Effect::Persist { number, record },
+                // The host lends no wallet: nothing is spent.
+                Action::Pay { ticket, .. } => Effect::NotPaid { ticket },
                 Action::Invoice { ticket, amount_msat, expiry_s, .. } => {
                     Effect::Invoice { ticket, amount_msat, expiry_s }
                 }
@@ -533,6 +538,13 @@ impl MeshManager {
                 let block = self.api.block(&block).await;
                 let told = self.give(|core, now| {
                     let input = Input::PaymentVerified { ticket, block };
+                    core.give(now, input).map_err(super::ManagerError::Misuse)
+                });
+                self.log(told);
+            }
+            Effect::NotPaid { ticket } => {
+                let told = self.give(|core, now| {
+                    let input = Input::InvoicePaid { ticket, preimage: None };
                     core.give(now, input).map_err(super::ManagerError::Misuse)
                 });
                 self.log(told);

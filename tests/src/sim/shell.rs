@@ -147,7 +147,13 @@ impl World {
                 Action::Publish(MeshEvent::Delivered { sequence, .. }) => {
                     self.nodes[n].own_paid.remove(sequence);
                 }
-                Action::Verdict(Verdict::Absorbed) | Action::Publish(_) => {}
+                Action::Verdict(Verdict::Absorbed | Verdict::Buying { .. })
+                | Action::Publish(_) => {}
+                // Nor a wallet.
+                Action::Pay { ticket, .. } => {
+                    let input = Input::InvoicePaid { ticket: *ticket, preimage: None };
+                    todo.push_back((input, own.clone()));
+                }
             }
         }
     }

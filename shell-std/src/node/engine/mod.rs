@@ -307,6 +307,9 @@ impl Engine {
                 FollowUp::Block(ticket, block) => {
                     self.give(now, Input::PaymentVerified { ticket, block });
                 }
+                FollowUp::NotPaid(ticket) => {
+                    self.give(now, Input::InvoicePaid { ticket, preimage: None });
+                }
                 FollowUp::Invoice(ticket, invoice) => self.invoice(now, ticket, invoice),
                 FollowUp::Close(link, reason) => self.close(now, link, &reason),
                 FollowUp::Inbox => self.tell_inbox(now),

@@ -64,6 +64,8 @@ pub(crate) enum FollowUp {
     Resume(Ticket),
     /// What is known of the block for which a packet waits.
     Block(Ticket, Option<KnownHeader>),
+    /// No invoice is paid: the purchase is over.
+    NotPaid(Ticket),
     /// The invoice for which a request waits, if there is one.
     Invoice(Ticket, Option<String>),
     Close(LinkId, String),
@@ -179,6 +181,8 @@ impl Shell {
                 }
             }
             Action::Persist { number, record } => self.durable.persist(number, record),
+            // The node has no wallet: nothing is spent.
+            Action::Pay { ticket, .. } => self.todo.push_back(FollowUp::NotPaid(ticket)),
             Action::Invoice { ticket, source, bytes, amount_msat, expiry_s } => {
                 let wanted = Wanted { ticket, source, bytes, amount_msat, expiry_s };
                 if !self.invoices.ask(wanted) {
@@ -259,7 +263,7 @@ impl Shell {
                 self.durable.hold(after, Held::Delivery(delivery));
                 Outcome::Done
             }
-            Verdict::Absorbed => Outcome::Done,
+            Verdict::Absorbed | Verdict::Buying { .. } => Outcome::Done,
             Verdict::Parked { ticket, .. } => Outcome::Parked(ticket),
             Verdict::Reject { link: None, reason, .. } => Outcome::Refused(reason),
             Verdict::Reject { link: Some(link), reason, remedy } => {
@@ -431,6 +435,12 @@ impl Shell {
                 self.counters.earned_msat = self.counters.earned_msat.saturating_add(share_msat);
                 let payment = hex::encode(payment);
                 tracing::info!(payment, %source, amount_msat, share_msat, "payment accepted");
+            }
+            Event::BytesBought { node, bytes, amount_msat, left, .. } => {
+                tracing::info!(%node, amount_msat, bytes, left, "bytes bought");
+            }
+            Event::PurchaseFailed { node, cause, .. } => {
+                tracing::warn!(%node, "no bytes were bought: {cause}");
             }
             Event::BytesSold { source, payment_hash, bytes, amount_msat, .. } => {
                 self.counters.payments += 1;
