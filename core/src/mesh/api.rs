@@ -80,8 +80,8 @@ pub enum Input<'a> {
     /// ends in [`Event::BytesBought`] or [`Event::PurchaseFailed`].
     #[cfg(feature = "alloc")]
     Buy {
-        /// The nodes before it on the way, in travel order.
-        hops: &'a [HopId],
+        /// The nodes before it on the way, in travel order, as in a [`HopId`].
+        hops: &'a [[u8; 8]],
         /// The beginning of its identity.
         node: HopId,
         /// How many.

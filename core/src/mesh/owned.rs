@@ -46,7 +46,8 @@ pub enum Input<B> {
     },
     #[cfg(feature = "alloc")]
     Buy {
-        hops: alloc::vec::Vec<HopId>,
+        /// Eight bytes for each.
+        hops: B,
         node: HopId,
         bytes: u64,
         amount_msat: u64,
@@ -147,7 +148,7 @@ impl<B: AsRef<[u8]>> Input<B> {
             },
             #[cfg(feature = "alloc")]
             Self::Buy { hops, node, bytes, amount_msat, open_number } => api::Input::Buy {
-                hops,
+                hops: hops.as_ref().as_chunks().0,
                 node: *node,
                 bytes: *bytes,
                 amount_msat: *amount_msat,

@@ -37,7 +37,7 @@ fn gated(count: usize) -> World {
 /// Node 0 begins to buy at the last node of a way.
 fn buy(w: &mut World, way: &[usize]) -> Ticket {
     let [_, hops @ .., node] = way else { panic!("a way has two ends") };
-    let hops: Vec<HopId> = hops.iter().map(|n| w.id(*n).hop()).collect();
+    let hops: Vec<_> = hops.iter().map(|n| w.id(*n).hop().0).collect();
     let node = w.id(*node).hop();
     let (bytes, amount_msat, open_number) = (STEP, PRICE, 0);
     let did = w.give(0, Input::Buy { hops: &hops, node, bytes, amount_msat, open_number });

@@ -66,17 +66,17 @@ impl<M: Memory> Mesh<M> {
     #[inline(never)]
     pub(super) fn buy(
         &mut self,
-        hops: &[HopId],
+        hops: &[[u8; 8]],
         node: HopId,
         bytes: u64,
         amount_msat: u64,
         open_number: u64,
     ) {
         let id = Ticket(self.next_ticket);
-        let hops = match Vec::from_slice(hops) {
-            Ok(hops) => hops,
-            Err(_) => return self.reject(None, RoutingReason::TooManyHops, Remedy::Ignore),
-        };
+        if hops.len() > MAX_HOPS {
+            return self.reject(None, RoutingReason::TooManyHops, Remedy::Ignore);
+        }
+        let hops = hops.iter().map(|hop| HopId(*hop)).collect();
         let (node, state) = (NodeId::named_by(node), State::Asked);
         let (sent, due) = (Vec::new(), self.now);
         let new = Purchase { id, node, hops, bytes, amount_msat, open_number, state, sent, due };
