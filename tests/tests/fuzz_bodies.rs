@@ -12,7 +12,7 @@ fn body(name: &str) -> Target {
 fn over_seeds_and_any_bytes(name: &str) {
     let body = body(name);
     run(name, body);
-    let cases = if matches!(name, "mesh" | "datagram") { 32 } else { 256 };
+    let cases = if matches!(name, "mesh" | "datagram" | "flow_end") { 32 } else { 256 };
     TestRunner::new(ProptestConfig::with_cases(cases))
         .run(&prop::collection::vec(any::<u8>(), 0..400), |bytes| {
             shown(name, body, &bytes);
@@ -43,7 +43,7 @@ macro_rules! each {
 }
 
 each! {
-    board bolt11 covenant datagram detect handshake headers joiner ledger merkle mesh packed packet_buffer
+    board bolt11 covenant datagram detect flow_end handshake headers joiner ledger merkle mesh packed packet_buffer
     private_tlv proof stratum stream transaction wire
 }
 

@@ -64,7 +64,7 @@ pub fn runs(name: &str) -> usize {
     let runs = std::env::var("MESH_FUZZ_RUNS").ok().map(|n| n.parse().expect("a number"));
     match name {
         _ if runs.is_some() => runs.unwrap_or_default(),
-        "mesh" | "datagram" => RUNS / 10,
+        "mesh" | "datagram" | "flow_end" => RUNS / 10,
         "handshake" | "stream" | "proof" | "bolt11" | "packed" => RUNS / 2,
         _ => RUNS,
     }

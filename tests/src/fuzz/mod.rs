@@ -13,6 +13,7 @@ pub mod covenant_payment;
 pub mod ctv;
 pub mod datagram;
 pub mod detect;
+pub mod flow_end;
 pub mod handshake;
 pub mod headers;
 pub mod invoice_text;
@@ -35,12 +36,13 @@ pub type Target = fn(&[u8]) -> bool;
 
 /// Every body of this crate and the name of its target. Those of `shell-std` are
 /// in its module `fuzz`.
-pub const TARGETS: [(&str, Target); 19] = [
+pub const TARGETS: [(&str, Target); 20] = [
     ("board", board::target),
     ("bolt11", bolt11::target),
     ("covenant", covenant::target),
     ("datagram", datagram::target),
     ("detect", detect::target),
+    ("flow_end", flow_end::target),
     ("handshake", handshake::target),
     ("headers", headers::target),
     ("joiner", joiner::target),

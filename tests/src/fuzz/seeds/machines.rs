@@ -13,6 +13,8 @@ pub(super) fn seeds() -> Vec<Seed> {
         ("joiner", "bytes", vec![0, 15, 0, 0, 3, 0, b'a', b'b', b'c', 2, 0, 4, 0, 1, 2, 3, 4]),
         ("stream", "both-ways", stream()),
         ("datagram", "both-ways", datagram()),
+        ("flow_end", "both-ways", flow_end()),
+        ("flow_end", "authentic-peer", flow_peer()),
         ("mesh", "free", mesh(2, 0, FREE)),
         ("mesh", "streams", mesh(17, 4, FREE)),
         ("mesh", "paid", mesh(2, 0, PAID)),
@@ -54,6 +56,35 @@ fn datagram() -> Vec<u8> {
     ops.extend([alter | 1, 0, 30, alter | 0x61, 1, 2, stranger, 3, 0x81, 1, 2, time, 40]);
     ops.extend([transmit, 7, talk, 0, talk, 0, time | 1, 255, queue, 5, time, 250, talk, 0]);
     ops
+}
+
+/// Streams both ways over a path that does everything to them.
+fn flow_end() -> Vec<u8> {
+    let (write, transmit, deliver, alter, stranger, time) = (0u8, 4, 6, 10, 12, 14);
+    let (open, finish, reset, top_up, route, talk) = (16, 18, 20, 22, 24, 28);
+    let mut ops = vec![open, 0, open | 1, 0, write, 0, 200, write | 1, 0, 99, talk, 0];
+    ops.extend([write, 0, 255, transmit, 7, deliver | 1, 3, deliver | 0x81, 0, deliver | 1, 250]);
+    ops.extend([alter | 1, 0, 9, stranger, 3, 1, 2, 3, time, 40, transmit | 1, 7, deliver, 0]);
+    ops.extend([open, 0, write, 1, 50, reset, 1, talk, 0, route, 20, write, 0, 99, top_up, 200]);
+    ops.extend([finish, 0, talk, 0, time, 200, finish | 1, 0, talk, 0]);
+    // An odd number first: not a peer's frames.
+    [&[talk | 1, 0][..], &ops].concat()
+}
+
+/// Every frame from an authentic destination: credit, a piece with an end, limits, a reset, a stop.
+fn flow_peer() -> Vec<u8> {
+    let packets: [&[u8]; 4] = [
+        &[2],
+        &[3, 100, 5, 20, 4, 3, 9],
+        &[0xe1, 0, 0, 0, 2, 0, b'h', b'i', 6, 0, 0xff, 0, 1, 0, 0, 0, 0],
+        &[7, 0, 5, 2, 8, 0, 6, 0x83, 0, 0, 0, b'x'],
+    ];
+    let mut bytes = vec![0, 0];
+    for packet in packets {
+        bytes.push(packet.len() as u8);
+        bytes.extend(packet);
+    }
+    bytes
 }
 
 /// What the mesh is like, and steps.
