@@ -23,7 +23,7 @@ use std::vec::Vec;
 pub(super) const STEP: u64 = 200_000;
 pub(super) const PRICE: u64 = 50_000;
 /// What a flow draws at a time on a board.
-const RESERVATION: u64 = 64 * 1024;
+pub(super) const RESERVATION: u64 = 64 * 1024;
 
 /// Packets that reach a node, which does not see them.
 fn run_until(w: &mut World, ends: &[usize]) -> (Vec<Vec<u8>>, Vec<(usize, Outcome)>) {
@@ -128,12 +128,17 @@ fn pay(w: &mut World, way: &[usize], sequence: u64, ticket: Paid, preimage: u8) 
     run_until(w, &[way[0]]).0
 }
 
-/// Buys a step at the last node of a way.
-fn buy(w: &mut World, way: &[usize], number: u8) {
+/// Buys a step at the last node of a way; false if it was refused.
+pub(super) fn buy(w: &mut World, way: &[usize], number: u8) -> bool {
     let (arrived, _) = ask(w, way, number);
+    let [packet] = &arrived[..] else { return false };
+    if packet[5] != Kind::Datagram as u8 {
+        return false;
+    }
     let ticket = ticket_of(&arrived);
     let answer = pay(w, way, 1_000 + u64::from(number), ticket, number);
     assert!(matches!(read(&answer), Message::Balance(_)));
+    true
 }
 
 fn cause_of(packets: &[Vec<u8>]) -> Cause {
@@ -149,7 +154,7 @@ fn rejected(did: &[(usize, Outcome)]) -> Option<MeshError> {
     did.iter().find_map(|(_, d)| if let Outcome::Reject(reason) = d { Some(*reason) } else { None })
 }
 
-const TERMS: OpenTerms = OpenTerms {
+pub(super) const TERMS: OpenTerms = OpenTerms {
     random: [4; 16],
     open_number: 1,
     max_bytes: u64::MAX,
@@ -157,7 +162,7 @@ const TERMS: OpenTerms = OpenTerms {
     act: [5; flow::ACT_LEN],
 };
 
-fn open(w: &World, way: &[usize], terms: OpenTerms) -> Vec<u8> {
+pub(super) fn open(w: &World, way: &[usize], terms: OpenTerms) -> Vec<u8> {
     let [from, hops @ .., to] = way else { panic!("a way has two ends") };
     let hops: Vec<HopId> = hops.iter().map(|n| w.id(*n).hop()).collect();
     let secp = Secp256k1::new();
@@ -176,11 +181,11 @@ fn open(w: &World, way: &[usize], terms: OpenTerms) -> Vec<u8> {
     out[..n].to_vec()
 }
 
-fn number(w: &World) -> u64 {
+pub(super) fn number(w: &World) -> u64 {
     flow::number(&w.id(0), &w.id(3), &TERMS.random)
 }
 
-fn packet(kind: Kind, flow: u64, hop_limit: u8, body: &[u8]) -> Vec<u8> {
+pub(super) fn packet(kind: Kind, flow: u64, hop_limit: u8, body: &[u8]) -> Vec<u8> {
     let mut out = std::vec![0; 8000];
     let n = flow::write(kind, flow, hop_limit, body, &mut out).unwrap();
     out.truncate(n);
@@ -192,14 +197,14 @@ fn data(w: &World, len: usize) -> Vec<u8> {
     packet(Kind::Data, number(w), 2, &std::vec![7; len - HEADER])
 }
 
-const HEADER: usize = crate::wire::HEADER_LEN;
-const LINE: [usize; 4] = [0, 1, 2, 3];
+pub(super) const HEADER: usize = crate::wire::HEADER_LEN;
+pub(super) const LINE: [usize; 4] = [0, 1, 2, 3];
 
 /// A line of four with a flow over it, and a step bought at both relays.
 fn opened() -> World {
     let mut w = gated(4);
-    buy(&mut w, &[0, 1], 1);
-    buy(&mut w, &[0, 1, 2], 2);
+    assert!(buy(&mut w, &[0, 1], 1));
+    assert!(buy(&mut w, &[0, 1, 2], 2));
     let packet = open(&w, &LINE, TERMS);
     give(&mut w, &LINE, packet);
     let (arrived, did) = run_until(&mut w, &[0, 3]);
@@ -207,7 +212,7 @@ fn opened() -> World {
     w
 }
 
-fn left(w: &World, n: usize) -> u64 {
+pub(super) fn left(w: &World, n: usize) -> u64 {
     w.nodes[n].account(&w.id(0)).map_or(0, |account| account.left())
 }
 
@@ -383,8 +388,8 @@ fn not_a_byte_passes_that_was_not_bought() {
     assert_eq!((refused, carried), (Cause::NothingLeft, STEP));
     assert_eq!((left(&w, 1), left(&w, 2)), (0, 0));
     // A further step, and it goes on.
-    buy(&mut w, &[0, 1], 3);
-    buy(&mut w, &[0, 1, 2], 4);
+    assert!(buy(&mut w, &[0, 1], 3));
+    assert!(buy(&mut w, &[0, 1, 2], 4));
     let packet = data(&w, 1_000);
     give(&mut w, &LINE, packet);
     assert_eq!(run_until(&mut w, &[0, 3]).0.len(), 1);
@@ -393,8 +398,8 @@ fn not_a_byte_passes_that_was_not_bought() {
 #[test]
 fn a_flow_draws_at_most_what_its_open_allows() {
     let mut w = gated(4);
-    buy(&mut w, &[0, 1], 1);
-    buy(&mut w, &[0, 1, 2], 2);
+    assert!(buy(&mut w, &[0, 1], 1));
+    assert!(buy(&mut w, &[0, 1, 2], 2));
     let packet = open(&w, &LINE, OpenTerms { max_bytes: 2_000, ..TERMS });
     give(&mut w, &LINE, packet);
     run_until(&mut w, &[3]);
@@ -463,8 +468,8 @@ fn after_a_crash_the_same_open_brings_the_flow_back_and_one_reservation_is_lost(
 fn an_open_does_not_count_from_another_neighbour_nor_an_older_one() {
     let mut w = gated(4);
     w.wire(0, 2);
-    buy(&mut w, &[0, 1], 1);
-    buy(&mut w, &[0, 2], 2);
+    assert!(buy(&mut w, &[0, 1], 1));
+    assert!(buy(&mut w, &[0, 2], 2));
     let through = |w: &mut World, way: &[usize], terms| {
         let packet = open(w, way, terms);
         give(w, way, packet);
@@ -498,7 +503,7 @@ fn an_open_needs_its_sources_signature_an_account_and_the_number_of_its_ends() {
     let packet = open(&w, &LINE, TERMS);
     give(&mut w, &LINE, packet.clone());
     assert_eq!(cause_of(&run_until(&mut w, &[0]).0), Cause::NothingLeft);
-    buy(&mut w, &[0, 1], 1);
+    assert!(buy(&mut w, &[0, 1], 1));
     let mut forged = open(&w, &LINE, OpenTerms { open_number: 2, ..TERMS });
     *forged.last_mut().unwrap() ^= 1;
     set_check(&mut forged);
@@ -583,7 +588,7 @@ fn a_relay_that_lost_its_next_hop_says_so() {
 #[test]
 fn a_used_ticket_of_somebody_else_tells_nothing() {
     let mut w = gated(3);
-    buy(&mut w, &[0, 1, 2], 7);
+    assert!(buy(&mut w, &[0, 1, 2], 7));
     let credit = w.disks[2].iter().find_map(|r| match r {
         Record::Credit(Credit { account, .. }) => Some(*account),
         _ => None,

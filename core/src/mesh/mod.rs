@@ -49,6 +49,8 @@ mod bad_payment_tests;
 mod covenant_tests;
 #[cfg(all(test, feature = "flows"))]
 mod flow_tests;
+#[cfg(all(test, feature = "flows"))]
+mod flow_world_tests;
 #[cfg(test)]
 mod forgery_tests;
 #[cfg(test)]
