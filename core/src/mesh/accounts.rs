@@ -2,9 +2,7 @@
 
 use super::api::{Action, Event, Priority, Ticket, Verdict};
 use super::control::Refusal;
-#[cfg(not(feature = "alloc"))]
-use super::error::RoutingReason;
-use super::error::{MeshError, NetworkReason, PaymentReason, Remedy};
+use super::error::{MeshError, NetworkReason, PaymentReason, Remedy, RoutingReason};
 use super::free::before_the_neighbour;
 use super::parked::{Awaits, From};
 use super::relay::{Next, Trace, check_of};
@@ -47,11 +45,16 @@ impl<M: Memory> Mesh<M> {
             Err((reason, remedy)) => return self.refuse(link, &datagram, reason, remedy),
         };
         let before = Some(before_the_neighbour(&datagram));
-        if !self.take_control(link, before, packet.len() as u64) {
+        // A request costs its signature where it goes; what only passes costs a part of that.
+        let work = (packet.len() as u64).saturating_add(self.config.signature_work / 4);
+        if !self.take_control(link, before, work) {
             return self.reject(Some(link), NetworkReason::ControlQuota, Remedy::Ignore);
         }
         self.tables.seen.insert(came);
         match next {
+            Next::Relay { .. } if !self.was_asked(link, &datagram, &message) => {
+                self.reject(Some(link), RoutingReason::Unsolicited, Remedy::Ignore);
+            }
             Next::Relay { link: to, .. } => {
                 self.note_sent(to, false);
                 let went = self.tables.seen.went(to, name, false);
@@ -84,6 +87,25 @@ impl<M: Memory> Mesh<M> {
                 }
             }
         }
+    }
+
+    /// Whether a message answers none, or one that went to this neighbour and was not answered
+    /// yet: nobody checks what an answer says before it is where it goes.
+    fn was_asked(&mut self, link: LinkId, datagram: &Datagram<'_>, message: &Message<'_>) -> bool {
+        let request = match message {
+            Message::InvoiceRequest(_) | Message::Pay(_) => return true,
+            Message::Invoice(invoice) => invoice.request,
+            Message::Balance(balance) => balance.answers,
+        };
+        let mut hops = datagram.route();
+        hops.reverse();
+        let seen = &mut self.tables.seen;
+        // A source that did not know the whole identity has named its beginning.
+        [datagram.source, NodeId::named_by(datagram.source.hop())].iter().any(|asked| {
+            let name = seen.name(&datagram.destination, asked, request, hops.iter().copied());
+            let went = seen.went(link, name, false);
+            seen.take(went)
+        })
     }
 
     /// Whether this node sells bytes now.
