@@ -44,7 +44,8 @@ FAULTS = [
      "        if datagram.signed.is_some() {\n            match (self.config.mode, party, policy) {",
      "        if datagram.signed.is_some() && !@ {\n            match (self.config.mode, party, policy) {"),
     ("a paid packet passes again at once", "I2", "payment/replay.rs",
-     "if early { 0 } else { next as u8 & 3 }", "if early && !@ { 0 } else { next as u8 & 3 }"),
+     "if early { 0 } else { self.next as u8 & 3 }",
+     "if early && !@ { 0 } else { self.next as u8 & 3 }"),
     ("an error is believed from any link", "I3", "mesh/control.rs",
      "if !self.went(link, error, to.is_none()) {",
      "if !self.went(link, error, to.is_none()) && !@ {"),
@@ -54,7 +55,7 @@ FAULTS = [
     ("what was paid for is delivered as often as it comes", "I2", "payment/replay.rs",
      "Some(_) if known.is_whole() =>", "Some(_) if known.is_whole() && !@ =>"),
     ("a packet is known by its number alone", "I3", "routing/seen.rs",
-     "h.write_u32(check);", "if !@ { h.write_u32(check); }"),
+     "u64::from(check) << 32", "u64::from(if @ { 0 } else { check }) << 32"),
     ("a paid packet passes as often as it comes", "I2", "payment/replay.rs",
      "let Some(left) = spent.repeats(now).checked_sub(1) else { return Again::Refused };",
      "let left = if @ { Some(REPEATS) } else { spent.repeats(now).checked_sub(1) };\n"
@@ -95,8 +96,7 @@ FAULTS = [
      "if !is_kept && came.into_iter()",
      "if !@ && !is_kept && came.into_iter()"),
     ("a route with a loop is gone along", "I4", "mesh/relay.rs",
-     "if !all_different(datagram.hops().chain(ends)) {",
-     "if !@ && !all_different(datagram.hops().chain(ends)) {"),
+     "if !datagram.visits_each_once() {", "if !@ && !datagram.visits_each_once() {"),
     ("the share of the wrong party", "I5", "payment/verify.rs",
      "share(amount_msat, claim.terms.hops.len(), claim.party)",
      "share(amount_msat, claim.terms.hops.len(), if @ { super::fee::Party::Destination }"

@@ -126,6 +126,8 @@ pub trait Memory: 'static {
     type List<T, const N: usize>: List<T>;
     /// The map of this memory.
     type Map<V: Copy + Default, const N: usize>: Map<V>;
+    /// The same for very many entries.
+    type LargeMap<V: Copy + Default, const N: usize>: Map<V>;
     /// How the state machine holds its tables.
     type Held<T: 'static>: DerefMut<Target = T>;
 }
@@ -143,6 +145,7 @@ pub struct Fixed;
 impl Memory for Fixed {
     type List<T, const N: usize> = FixedList<T, N>;
     type Map<V: Copy + Default, const N: usize> = FixedMap<V, N>;
+    type LargeMap<V: Copy + Default, const N: usize> = FixedMap<V, N>;
     type Held<T: 'static> = &'static mut T;
 }
 
@@ -280,7 +283,11 @@ pub mod by_link;
 #[cfg(feature = "alloc")]
 mod heap;
 #[cfg(feature = "alloc")]
+mod open_map;
+#[cfg(feature = "alloc")]
 pub use heap::{Boxed, Heap, HeapList, HeapMap, Inline};
+#[cfg(feature = "alloc")]
+pub use open_map::OpenMap;
 
 #[cfg(test)]
 mod tests {
@@ -331,6 +338,8 @@ mod tests {
             follows_a_model::<FixedMap<u32, 16>>(&steps, 10);
             #[cfg(feature = "alloc")]
             follows_a_model::<HeapMap<u32>>(&steps, 10);
+            #[cfg(feature = "alloc")]
+            follows_a_model::<OpenMap<u32>>(&steps, 20);
         }
     }
 

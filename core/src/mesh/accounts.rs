@@ -1,6 +1,6 @@
 //! Account messages: sources ask this node for invoices and pay them, or pass such messages on.
 
-use super::api::{Action, Event, Priority, Ticket, Verdict};
+use super::api::{Action, Event, Priority, Ticket};
 use super::control::Refusal;
 use super::error::{MeshError, NetworkReason, PaymentReason, Remedy, RoutingReason};
 use super::free::before_the_neighbour;
@@ -29,7 +29,12 @@ const BALANCE_LEN: usize = 1 + 3 * 8;
 impl<M: Memory> Mesh<M> {
     /// A datagram with an account message came in on a live link, its header checked.
     #[inline(never)]
-    pub(super) fn account_message(&mut self, link: LinkId, header: Header, packet: &mut [u8]) {
+    pub(super) fn account_message(
+        &mut self,
+        (link, from): (LinkId, usize),
+        header: Header,
+        packet: &mut [u8],
+    ) {
         let Some(body) = packet.get(HEADER_LEN..) else { return };
         let parsed = Datagram::parse(header, body);
         let parsed = parsed.and_then(|d| Message::parse(d.payload).map(|message| (d, message)));
@@ -40,7 +45,7 @@ impl<M: Memory> Mesh<M> {
         let Datagram { source, destination, sequence, .. } = &datagram;
         let name = self.tables.seen.name(source, destination, *sequence, datagram.hops());
         let came = self.tables.seen.came(name, check_of(packet), &datagram, 0);
-        let next = match self.next(link, &datagram, [came; 2], packet.len()) {
+        let next = match self.next(from, &datagram, [came; 2], packet.len()) {
             Ok(next) => next,
             Err((reason, remedy)) => return self.refuse(link, &datagram, reason, remedy),
         };
@@ -59,10 +64,8 @@ impl<M: Memory> Mesh<M> {
                 self.note_sent(to, false);
                 let went = self.tables.seen.went(to, name, false);
                 self.tables.seen.insert(went);
-                let packet_len = packet.len();
                 crate::wire::header::lower_hop_limit(packet);
-                let (priority, packet) = (Priority::Control, 0..packet_len);
-                self.verdict(Verdict::Forward { link: to, priority, packet, after: None });
+                self.forward(to, Priority::Control, packet.len(), None);
             }
             Next::Deliver => {
                 let result = match message {

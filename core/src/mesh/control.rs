@@ -2,7 +2,6 @@
 
 use super::api::{Action, Event};
 use super::error::{MeshError, NetworkReason, Remedy, RoutingReason};
-use super::relay::all_different;
 use super::{Mesh, Pending, Tables};
 use crate::id::{HopId, LinkId, NodeId};
 use crate::routing::metric;
@@ -33,6 +32,16 @@ fn ignore(reason: RoutingReason) -> Refusal {
 
 fn penalise(reason: RoutingReason) -> Refusal {
     (reason.into(), Remedy::Penalise)
+}
+
+/// Whether no node is on a route twice; both ends are part of it.
+fn all_different(mut nodes: impl Iterator<Item = HopId> + Clone) -> bool {
+    while let Some(node) = nodes.next() {
+        if nodes.clone().any(|other| other == node) {
+            return false;
+        }
+    }
+    true
 }
 
 impl<M: Memory> Mesh<M> {

@@ -25,7 +25,12 @@ const MOST_IDLE: Micros = 24 * 3600 * SECOND;
 impl<M: Memory> Mesh<M> {
     /// An Open came in on a live link, its header checked.
     #[inline(never)]
-    pub(super) fn open_flow(&mut self, link: LinkId, header: Header, packet: &mut [u8]) {
+    pub(super) fn open_flow(
+        &mut self,
+        (link, from): (LinkId, usize),
+        header: Header,
+        packet: &mut [u8],
+    ) {
         let Some(body) = packet.get(HEADER_LEN..) else { return };
         let parsed = Datagram::parse(header, body);
         let parsed = parsed.and_then(|datagram| {
@@ -43,7 +48,7 @@ impl<M: Memory> Mesh<M> {
         let Datagram { source, destination, sequence, .. } = &datagram;
         let name = self.tables.seen.name(source, destination, *sequence, datagram.hops());
         let came = self.tables.seen.came(name, check_of(packet), &datagram, 0);
-        let next = match self.next(link, &datagram, [came; 2], packet.len()) {
+        let next = match self.next(from, &datagram, [came; 2], packet.len()) {
             Ok(next) => next,
             Err((reason, remedy)) => return self.refuse(link, &datagram, reason, remedy),
         };
@@ -52,7 +57,7 @@ impl<M: Memory> Mesh<M> {
         if !self.take_control(link, before, work) {
             return self.reject(Some(link), NetworkReason::ControlQuota, Remedy::Ignore);
         }
-        let Next::Relay { link: to, place } = next else {
+        let Next::Relay { link: to, place, .. } = next else {
             return self.refuse(link, &datagram, RoutingReason::NoFlows.into(), Remedy::Ignore);
         };
         match self.take_flow((link, to), place, &datagram, &terms) {
@@ -64,7 +69,7 @@ impl<M: Memory> Mesh<M> {
                 lower_hop_limit(packet);
                 // A record is waited for only where packets are paid for.
                 let priority = if after.is_some() { Priority::Paid } else { Priority::Control };
-                self.verdict(Verdict::Forward { link: to, priority, packet: 0..size, after });
+                self.forward(to, priority, size, after);
             }
             Err(reason) => {
                 let remedy = match reason {

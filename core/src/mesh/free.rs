@@ -20,54 +20,55 @@ use crate::wire::hello::FREE_CLASSES;
 const PATIENCE: Micros = 60 * SECOND;
 
 /// What a free datagram uses of the allowance that a neighbour announced.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Onward {
-    to: LinkId,
+    to: usize,
     sender: Sender,
     amounts: [u64; FREE_CLASSES],
 }
 
 impl<M: Memory> Mesh<M> {
-    /// Charges a free datagram to its neighbour's allowances; true if they cover it.
+    /// Charges a free datagram to the allowances of the neighbour at a place; true if they cover
+    /// it.
     pub(super) fn take_free(
         &mut self,
-        link: LinkId,
+        from: usize,
         datagram: &Datagram<'_>,
         size: usize,
         cost: FreeCost,
     ) -> bool {
         let (now, config) = (self.now, &self.config);
         let RoutingTable { neighbours, owners, .. } = &mut self.tables.routing;
-        let Some(n) = neighbours.get(link) else { return false };
+        let Some(n) = neighbours.at(from) else { return false };
         let share = n.share_of(before_the_neighbour(datagram));
         let Some(owner) = owners.get_mut(n.owner) else { return false };
         let limits = [config.free(), config.plain, config.rare];
         let amounts = free_amounts(config.mode, size, cost);
-        let wanted = || (WHOLE..).zip(limits).zip(amounts).filter(|(_, amount)| *amount > 0);
-        let there = wanted().all(|((kind, limit), n)| owner.has(kind, limit, share, n, now));
+        let wanted = || (WHOLE..).zip(limits.iter().zip(&amounts)).filter(|(_, (_, n))| **n > 0);
+        let there = wanted().all(|(kind, (limit, n))| owner.has(kind, *limit, share, *n, now));
         if there {
-            wanted().for_each(|((kind, limit), n)| owner.take(kind, limit, share, n, now));
+            wanted().for_each(|(kind, (limit, n))| owner.take(kind, *limit, share, *n, now));
         }
         there
     }
 
-    /// What a datagram from a neighbour uses at the next one, if it goes free at both.
+    /// What a datagram from the neighbour at a place uses at the next one, if it goes free at both.
     pub(super) fn onward(
         &self,
-        from: LinkId,
-        to: LinkId,
+        from: usize,
+        to: usize,
         datagram: &Datagram<'_>,
         size: usize,
         found: Classified,
     ) -> Option<Onward> {
-        let hop = self.tables.routing.neighbours.get(from)?.node.hop();
+        let hop = self.tables.routing.neighbours.at(from)?.node.hop();
         let amounts = self.amounts_at(to, datagram.payload, size, found)?;
         Some(Onward { to, sender: Sender::Other(u64::from_le_bytes(hop.0)), amounts })
     }
 
     fn amounts_at(
         &self,
-        to: LinkId,
+        to: usize,
         payload: &[u8],
         size: usize,
         found: Classified,
@@ -75,7 +76,7 @@ impl<M: Memory> Mesh<M> {
         if self.policy.determine_policy(found.protocol) != RoutingPolicy::Free {
             return None;
         }
-        let mode = self.tables.routing.neighbours.get(to)?.mode;
+        let mode = self.tables.routing.neighbours.at(to)?.mode;
         let found = match self.config.mode == MeshMode::Open && mode != MeshMode::Open {
             true => self.policy.classified(payload),
             false => found,
@@ -86,15 +87,15 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// Whether the next neighbour accepts it now.
-    pub(super) fn has_room(&mut self, onward: Onward) -> bool {
+    pub(super) fn has_room(&mut self, onward: &Onward) -> bool {
         let Onward { to, sender, amounts } = onward;
-        self.tables.routing.mirrors.has(to, sender, amounts, self.now)
+        self.tables.routing.mirrors.has(*to, *sender, amounts, self.now)
     }
 
     /// Counts it as sent there.
-    pub(super) fn take_room(&mut self, onward: Onward) {
+    pub(super) fn take_room(&mut self, onward: &Onward) {
         let Onward { to, sender, amounts } = onward;
-        self.tables.routing.mirrors.take(to, sender, amounts, self.now);
+        self.tables.routing.mirrors.take(*to, *sender, amounts, self.now);
     }
 
     /// What a datagram of this node's own uses at its first hop, if it goes free. It waits until
@@ -102,7 +103,7 @@ impl<M: Memory> Mesh<M> {
     pub(super) fn room_for_own(
         &mut self,
         destination: NodeId,
-        to: LinkId,
+        (link, to): (LinkId, usize),
         payload: &[u8],
         size: usize,
         found: Classified,
@@ -112,28 +113,28 @@ impl<M: Memory> Mesh<M> {
         let (now, onward) = (self.now, Onward { to, sender, amounts });
         let has_waited = self.take_turn(&destination, payload.len());
         let mirrors = &self.tables.routing.mirrors;
-        let ready = mirrors.ready_at(to, sender, amounts, now);
+        let ready = mirrors.ready_at(to, sender, &amounts, now);
         let ready = ready.ok_or(Some(NetworkReason::LargerThanAllowance.into()))?;
         // Mostly bytes without work, which wait for others of their kind only.
         let plain = amounts.get(1).zip(amounts.first()).is_some_and(|(p, all)| p * 2 > *all);
-        let last = if has_waited { None } else { self.last_waiting(to, plain) };
+        let last = if has_waited { None } else { self.last_waiting(link, plain) };
         let at = match last {
             None => ready,
-            Some(last) => ready.max(last.saturating_add(mirrors.span(to, amounts))),
+            Some(last) => ready.max(last.saturating_add(mirrors.span(to, &amounts))),
         };
         if at <= now {
             return Ok(Some(onward));
         }
         if last.is_none() {
             // Leaves a part to others who send through this node.
-            self.has_room(onward);
+            self.has_room(&onward);
         }
         let wait = at.saturating_sub(now);
         let no_room = NetworkReason::NoRoomFor { millis: wait.div_ceil(MILLISECOND) };
         if wait > PATIENCE {
             return Err(Some(no_room.into()));
         }
-        let waits = Awaits::Room { destination, to, len: payload.len(), plain };
+        let waits = Awaits::Room { destination, to: link, len: payload.len(), plain };
         self.park(waits, None, at, size).map_err(|_| Some(no_room.into()))?;
         Err(None)
     }

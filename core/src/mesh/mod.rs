@@ -194,6 +194,8 @@ pub struct Quote {
 enum Pending {
     /// An action that needs nothing of the state machine's memory.
     Act(Action<'static>),
+    /// The received packet, which goes on.
+    Forward { link: LinkId, priority: Priority, len: usize, after: Option<u64> },
     /// A control packet, which is in `head`.
     Send { link: LinkId, after: Option<u64> },
     /// An own datagram whose head is in `head`.
@@ -459,6 +461,10 @@ impl<M: Memory> Mesh<M> {
                     self.count(&action);
                     return action;
                 }
+                Pending::Forward { link, priority, len, after } => {
+                    let packet = 0..len;
+                    return Action::Verdict(Verdict::Forward { link, priority, packet, after });
+                }
                 Pending::Send { link, after } => {
                     self.note_sent(link, false);
                     return Action::Send { link, packet: self.written(), after };
@@ -657,6 +663,12 @@ impl<M: Memory> Mesh<M> {
         self.push(Pending::Act(action));
     }
 
+    /// The received packet goes on.
+    fn forward(&mut self, link: LinkId, priority: Priority, len: usize, after: Option<u64>) {
+        self.push(Pending::Forward { link, priority, len, after });
+    }
+
+    #[inline]
     fn push(&mut self, pending: Pending) {
         // An input causes at most as many entries as fit: see `queue`. Otherwise a payment's
         // record might be lost: this node does nothing more.

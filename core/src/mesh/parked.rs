@@ -267,16 +267,17 @@ impl<M: Memory> Mesh<M> {
             return;
         };
         let link = from.link;
-        if from.closed {
+        let place = self.tables.routing.neighbours.place(link).filter(|_| !from.closed);
+        let Some(place) = place else {
             return self.reject(Some(link), NetworkReason::LinkClosed, Remedy::Ignore);
-        }
+        };
         // Bytes other than those parked are the shell's fault, not the neighbour's.
         let header = match self.check_size(packet).and_then(|()| Ok(Header::parse(packet)?.0)) {
             Ok(header) => header,
             Err(e) => return self.reject(Some(link), e, Remedy::Ignore),
         };
         self.answered = Some((hash, block));
-        self.datagram(link, header, packet);
+        self.datagram((link, place), header, packet);
         self.answered = None;
     }
 

@@ -249,23 +249,24 @@ impl<M: Memory> Mesh<M> {
         }
         let now = self.now;
         self.charge(link, body, None).map_err(|(reason, _)| (reason, Remedy::Penalise))?;
-        let Some(n) = self.tables.routing.neighbours.get_mut(link) else {
+        let RoutingTable { neighbours, mirrors, .. } = &mut self.tables.routing;
+        let place = neighbours.place(link);
+        let Some((place, n)) = place.and_then(|at| Some((at, neighbours.at_mut(at)?))) else {
             return Err((NetworkReason::LinkClosed.into(), Remedy::Ignore));
         };
-        let free = hello.free;
         n.max_packet = hello.max_packet;
         n.mode = hello.mode;
         n.tariff = hello.tariff;
         n.quality = hello.quality.max(PERFECT_LINK);
         n.liveness.set_theirs(hello.keepalive_ms);
         let (peer, was_up) = (n.node, core::mem::replace(&mut n.up, true));
+        mirrors.tell(place, &hello.free, !was_up, now);
         if !was_up {
             n.liveness.greeted(now);
         }
         if hello.unix > 0 && self.config.clock_source == Some(peer) && !self.own_clock {
             self.set_wall(hello.unix.into());
         }
-        self.tables.routing.mirrors.tell(link, &free, now);
         self.absorb();
         if !was_up {
             self.act(Action::Publish(Event::PeerConnected { link, peer }));

@@ -46,14 +46,21 @@ impl Trace {
 /// Where a datagram goes from here.
 pub(super) enum Next {
     Deliver,
-    Relay { link: LinkId, place: u8 },
+    /// On this link to the neighbour at `to`; this node is the hop at `place`.
+    Relay {
+        link: LinkId,
+        to: usize,
+        place: u8,
+    },
 }
 
 impl<M: Memory> Mesh<M> {
     /// A packet came in on a link.
     pub(super) fn receive(&mut self, link: LinkId, packet: &mut [u8]) {
-        let now = self.now;
-        let Some(neighbour) = self.tables.routing.neighbours.get_mut(link) else {
+        let (now, neighbours) = (self.now, &mut self.tables.routing.neighbours);
+        let place = neighbours.place(link);
+        let Some((place, neighbour)) = place.and_then(|at| Some((at, neighbours.at_mut(at)?)))
+        else {
             return self.reject(Some(link), NetworkReason::LinkClosed, Remedy::Ignore);
         };
         neighbour.liveness.hear(now);
@@ -71,12 +78,12 @@ impl<M: Memory> Mesh<M> {
         let result = match header.kind {
             #[cfg(feature = "flows")]
             Kind::Datagram if header.flags == FLAG_ACCOUNT => {
-                self.owe_answer(link);
-                return self.account_message(link, header, packet);
+                self.owe_answer(place);
+                return self.account_message((link, place), header, packet);
             }
             Kind::Datagram => {
-                self.owe_answer(link);
-                return self.datagram(link, header, packet);
+                self.owe_answer(place);
+                return self.datagram((link, place), header, packet);
             }
             Kind::Hello => self.hello(link, header, body),
             Kind::KeepAlive => self.is_there(link, header, body),
@@ -89,12 +96,12 @@ impl<M: Memory> Mesh<M> {
             }
             #[cfg(feature = "flows")]
             Kind::Open => {
-                self.owe_answer(link);
-                return self.open_flow(link, header, packet);
+                self.owe_answer(place);
+                return self.open_flow((link, place), header, packet);
             }
             #[cfg(feature = "flows")]
             Kind::Opened | Kind::Data | Kind::Close | Kind::FlowError => {
-                self.owe_answer(link);
+                self.owe_answer(place);
                 return self.flow_packet(link, header, packet);
             }
             #[allow(unreachable_patterns)]
@@ -121,29 +128,35 @@ impl<M: Memory> Mesh<M> {
         let Some(to) = to else { return };
         self.note_sent(to, false);
         lower_hop_limit(packet);
-        let (priority, packet) = (Priority::Control, 0..packet.len());
-        self.verdict(Verdict::Forward { link: to, priority, packet, after: None });
+        let (priority, len) = (Priority::Control, packet.len());
+        self.forward(to, priority, len, None);
     }
 
-    /// A datagram came in on a live link, its header checked.
-    pub(super) fn datagram(&mut self, link: LinkId, header: Header, packet: &mut [u8]) {
+    /// A datagram came in on a live link from the neighbour at a place, its header checked.
+    pub(super) fn datagram(
+        &mut self,
+        (link, from): (LinkId, usize),
+        header: Header,
+        packet: &mut [u8],
+    ) {
         let Some(body) = packet.get(crate::wire::HEADER_LEN..) else { return };
-        let datagram = match Datagram::parse(header, body) {
+        let parsed = Datagram::parse(header, body);
+        let datagram = match &parsed {
             Ok(datagram) => datagram,
-            Err(e) => return self.reject(Some(link), e, Remedy::Disconnect),
+            Err(e) => return self.reject(Some(link), *e, Remedy::Disconnect),
         };
-        let Datagram { source, destination, sequence, .. } = &datagram;
+        let Datagram { source, destination, sequence, .. } = datagram;
         let name = self.tables.seen.name(source, destination, *sequence, datagram.hops());
         // Where no payments are kept, a paid one may come again, but not at once.
         let repeats = datagram.signed.is_some() && datagram.hop_limit > 0;
         let span = if repeats { 1 + self.now / COPIES } else { 0 };
         let check = check_of(packet);
-        let print = |span| self.tables.seen.came(name, check, &datagram, span);
+        let print = |span| self.tables.seen.came(name, check, datagram, span);
         let came = print(span);
         let came = [came, if repeats { print(span.saturating_sub(1)) } else { came }];
-        let next = match self.next(link, &datagram, came, packet.len()) {
+        let next = match self.next(from, datagram, came, packet.len()) {
             Ok(next) => next,
-            Err((reason, remedy)) => return self.refuse(link, &datagram, reason, remedy),
+            Err((reason, remedy)) => return self.refuse(link, datagram, reason, remedy),
         };
         // Where no payments are kept, datagrams that end here are remembered where passing
         // traffic does not overwrite them.
@@ -151,10 +164,10 @@ impl<M: Memory> Mesh<M> {
         let ended = (ends && self.config.mode == MeshMode::Open).then(|| {
             let sent = &self.tables.sent;
             let name = sent.name(source, destination, *sequence, datagram.hops());
-            sent.came(name, check, &datagram, 0)
+            sent.came(name, check, datagram, 0)
         });
         if ended.is_some_and(|ended| self.tables.sent.contains(ended)) {
-            return self.ended_before(link, &datagram, None);
+            return self.ended_before(link, datagram, None);
         }
         let party = match next {
             Next::Deliver => Party::Destination,
@@ -169,42 +182,42 @@ impl<M: Memory> Mesh<M> {
             }
             Next::Relay { .. } => self.class_that_decides(datagram.payload),
         };
-        if let Next::Relay { link: to, .. } = next
+        if let Next::Relay { to, .. } = next
             && self.is_full(to, found.protocol)
         {
             let reason = NetworkReason::Congested.into();
-            return self.refuse(link, &datagram, reason, Remedy::Ignore);
+            return self.refuse(link, datagram, reason, Remedy::Ignore);
         }
         let onward = match next {
             Next::Deliver => None,
-            Next::Relay { link: to, .. } => self.onward(link, to, &datagram, size, found),
+            Next::Relay { to, .. } => self.onward(from, to, datagram, size, found),
         };
         // Before anything is charged for it.
-        if onward.is_some_and(|onward| !self.has_room(onward)) {
+        if onward.as_ref().is_some_and(|onward| !self.has_room(onward)) {
             let reason = NetworkReason::NextHopQuota.into();
-            return self.refuse(link, &datagram, reason, Remedy::Ignore);
+            return self.refuse(link, datagram, reason, Remedy::Ignore);
         }
-        let admission = match self.admit(Some(link), party, &datagram, size, found) {
+        let admission = match self.admit(Some((link, from)), party, datagram, size, found) {
             Ok(admission) => admission,
             Err(reason) => {
                 let remedy = self.remedy_for_payment(link, &datagram.source, &reason);
-                return self.refuse(link, &datagram, reason, remedy);
+                return self.refuse(link, datagram, reason, remedy);
             }
         };
         let (after, priority, earned_msat) = match admission {
             Admission::Parked => return,
             Admission::Free => {
-                onward.into_iter().for_each(|onward| self.take_room(onward));
+                onward.iter().for_each(|onward| self.take_room(onward));
                 (None, Priority::Free, 0)
             }
             Admission::Paid { record, share_msat } => (record, Priority::Paid, share_msat),
             Admission::Delivered { record } => {
-                return self.ended_before(link, &datagram, record);
+                return self.ended_before(link, datagram, record);
             }
             Admission::Again { record } => (record, Priority::Paid, 0),
         };
         if priority == Priority::Paid
-            && let Some(n) = self.tables.routing.neighbours.get_mut(link)
+            && let Some(n) = self.tables.routing.neighbours.at_mut(from)
         {
             n.paid = true;
         }
@@ -228,21 +241,21 @@ impl<M: Memory> Mesh<M> {
                 // There is one receipt for each datagram, and it is smaller: no allowance is
                 // needed.
                 if ends {
-                    self.report(link, Trace::of(&datagram), Cause::Delivered, after);
+                    self.report(link, Trace::of(datagram), Cause::Delivered, after);
                 }
             }
-            Next::Relay { link: to, .. } => {
+            Next::Relay { link: to_link, to, .. } => {
                 let counter = match priority {
                     Priority::Paid => &mut self.stats.relayed_paid,
                     _ => &mut self.stats.relayed_free,
                 };
                 *counter = counter.wrapping_add(1);
                 self.stats.relayed_bytes = self.stats.relayed_bytes.wrapping_add(size as u64);
-                self.note_sent(to, true);
-                let went = self.tables.seen.went(to, name, datagram.signed.is_some());
+                self.note_sent_to(to, true);
+                let went = self.tables.seen.went(to_link, name, datagram.signed.is_some());
                 self.tables.seen.insert(went);
                 lower_hop_limit(packet);
-                self.verdict(Verdict::Forward { link: to, priority, packet: 0..size, after });
+                self.forward(to_link, priority, size, after);
             }
         }
     }
@@ -250,7 +263,7 @@ impl<M: Memory> Mesh<M> {
     /// Where a datagram goes, if it came by its route and can go on.
     pub(super) fn next(
         &mut self,
-        link: LinkId,
+        from: usize,
         datagram: &Datagram<'_>,
         came: [Print; 2],
         size: usize,
@@ -271,7 +284,7 @@ impl<M: Memory> Mesh<M> {
         if !in_turn {
             return Err(strayed(RoutingReason::NotOurTurn));
         }
-        let from = self.tables.routing.neighbours.get(link).map(|n| n.node);
+        let from = self.tables.routing.neighbours.at(from).map(|n| n.node);
         let came_from_previous = match place.checked_sub(1) {
             None => from == Some(datagram.source),
             Some(previous) => from.map(|n| n.hop()) == datagram.hops().nth(previous),
@@ -279,8 +292,7 @@ impl<M: Memory> Mesh<M> {
         if !came_from_previous {
             return Err(strayed(RoutingReason::WrongNeighbour));
         }
-        let ends = [datagram.source.hop(), datagram.destination.hop()];
-        if !all_different(datagram.hops().chain(ends)) {
+        if !datagram.visits_each_once() {
             return Err(strayed(RoutingReason::Loop));
         }
         // Where payments are kept, they tell whether a paid datagram may come again; what ends
@@ -295,7 +307,7 @@ impl<M: Memory> Mesh<M> {
         }
         let to = datagram.hops().nth(place + 1).unwrap_or(datagram.destination.hop());
         let ignore = |reason: MeshError| (reason, Remedy::Ignore);
-        let Some(to) = self.tables.routing.neighbours.live(to) else {
+        let Some((place_of_next, to)) = self.tables.routing.neighbours.live_at(to) else {
             return Err(ignore(RoutingReason::NextHopGone.into()));
         };
         // The whole identity of the destination is known, not only its beginning.
@@ -311,7 +323,7 @@ impl<M: Memory> Mesh<M> {
             return Err(ignore(NetworkReason::Congested.into()));
         }
         let place = u8::try_from(place).map_err(|_| strayed(RoutingReason::NotOurTurn))?;
-        Ok(Next::Relay { link: to.link, place })
+        Ok(Next::Relay { link: to.link, to: place_of_next, place })
     }
 
     /// The protocol of a payload and the classes of its bytes, if they matter in this mode. In
@@ -323,15 +335,15 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    /// Whether the queue that a datagram of this protocol would take at a link is full. Asked
-    /// before an allowance or a payment is charged for the datagram.
-    pub(super) fn is_full(&self, link: LinkId, protocol: DetectedProtocol) -> bool {
+    /// Whether the queue that a datagram of this protocol would take at the neighbour at a place is
+    /// full. Asked before an allowance or a payment is charged for the datagram.
+    pub(super) fn is_full(&self, to: usize, protocol: DetectedProtocol) -> bool {
         let lane = match self.policy.determine_policy(protocol) {
             RoutingPolicy::Free => Lane::Free,
             RoutingPolicy::PaymentRequired => Lane::Paid,
             RoutingPolicy::Refused => return false,
         };
-        self.tables.routing.neighbours.get(link).is_some_and(|n| n.is_full(lane))
+        self.tables.routing.neighbours.at(to).is_some_and(|n| n.is_full(lane))
     }
 
     /// Whether a datagram may pass: free of charge and within the allowance, or for a valid
@@ -339,13 +351,14 @@ impl<M: Memory> Mesh<M> {
     /// could go free without.
     pub(super) fn admit(
         &mut self,
-        link: Option<LinkId>,
+        from: Option<(LinkId, usize)>,
         party: Party,
         datagram: &Datagram<'_>,
         size: usize,
         found: Classified,
     ) -> Result<Admission, MeshError> {
         let policy = self.policy.determine_policy(found.protocol);
+        let link = from.map(|(link, _)| link);
         if datagram.signed.is_some() {
             match (self.config.mode, party, policy) {
                 // A node in this mode checks nothing and carries everything.
@@ -364,7 +377,7 @@ impl<M: Memory> Mesh<M> {
             RoutingPolicy::Refused => Err(PaymentReason::ModeRefused(self.config.mode).into()),
             RoutingPolicy::PaymentRequired => self.check_payment(link, party, datagram),
             RoutingPolicy::Free => {
-                match link.is_none_or(|link| self.take_free(link, datagram, size, found.cost)) {
+                match from.is_none_or(|(_, at)| self.take_free(at, datagram, size, found.cost)) {
                     true => Ok(Admission::Free),
                     false => Err(NetworkReason::QuotaExceeded.into()),
                 }
@@ -457,12 +470,6 @@ fn is_for(datagram: &Datagram<'_>, node: &NodeId) -> bool {
 pub(super) fn check_of(packet: &[u8]) -> u32 {
     let check = packet.get(crate::wire::HEADER_LEN - 4..).and_then(|b| b.first_chunk());
     check.map_or(0, |check| u32::from_le_bytes(*check))
-}
-
-/// Whether no node is on a route twice; both ends are part of it.
-pub(super) fn all_different(mut nodes: impl Iterator<Item = HopId>) -> bool {
-    let mut known: heapless::Vec<HopId, { MAX_HOPS + 2 }> = heapless::Vec::new();
-    nodes.all(|hop| !known.contains(&hop) && known.push(hop).is_ok())
 }
 
 impl From<WireError> for (MeshError, Remedy) {

@@ -52,8 +52,8 @@ impl<M: Memory> Mesh<M> {
         unchecked: bool,
     ) -> Result<(), MeshError> {
         let first = path.first().copied().unwrap_or(destination.hop());
-        let neighbour =
-            self.tables.routing.neighbours.live(first).ok_or(RoutingReason::NextHopGone)?;
+        let neighbour = self.tables.routing.neighbours.live_at(first);
+        let (place, neighbour) = neighbour.ok_or(RoutingReason::NextHopGone)?;
         let link = neighbour.link;
         let unchecked_full = neighbour.is_full(match proof.is_empty() {
             true => Lane::Free,
@@ -87,10 +87,10 @@ impl<M: Memory> Mesh<M> {
         let admission = match unchecked {
             false => {
                 let found = self.class_that_decides(payload);
-                if self.is_full(link, found.protocol) {
+                if self.is_full(place, found.protocol) {
                     return Err(NetworkReason::Congested.into());
                 }
-                onward = match self.room_for_own(destination, link, payload, size, found) {
+                onward = match self.room_for_own(destination, (link, place), payload, size, found) {
                     Ok(onward) => onward,
                     Err(None) => return Ok(()),
                     Err(Some(reason)) => return Err(reason),
@@ -107,7 +107,7 @@ impl<M: Memory> Mesh<M> {
                 (Priority::Paid, record)
             }
             Admission::Free => {
-                onward.into_iter().for_each(|onward| self.take_room(onward));
+                onward.iter().for_each(|onward| self.take_room(onward));
                 (Priority::Free, None)
             }
             Admission::Paid { record, .. } => (Priority::Paid, record),

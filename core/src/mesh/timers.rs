@@ -64,9 +64,16 @@ impl<M: Memory> Mesh<M> {
         times.into_iter().flatten().chain(cleanup).min().unwrap_or(Micros::MAX)
     }
 
-    /// Something is sent to a neighbour.
+    /// Something is sent on a link.
     pub(super) fn note_sent(&mut self, link: LinkId, datagram: bool) {
-        let Some(n) = self.tables.routing.neighbours.get_mut(link) else { return };
+        if let Some(to) = self.tables.routing.neighbours.place(link) {
+            self.note_sent_to(to, datagram);
+        }
+    }
+
+    /// The same to the neighbour at a place.
+    pub(super) fn note_sent_to(&mut self, to: usize, datagram: bool) {
+        let Some(n) = self.tables.routing.neighbours.at_mut(to) else { return };
         if let Some(overdue) = n.liveness.send(self.now, datagram) {
             self.wake_at(overdue);
         }
@@ -77,20 +84,22 @@ impl<M: Memory> Mesh<M> {
     /// count for nothing.
     pub(super) fn link_alive(&mut self, link: LinkId, incoming: bool) {
         self.absorb();
-        let Some(n) = self.tables.routing.neighbours.get_mut(link).filter(|n| n.up) else {
+        let Some(place) = self.tables.routing.neighbours.place(link) else { return };
+        let Some(n) = self.tables.routing.neighbours.at_mut(place).filter(|n| n.up) else {
             return;
         };
         if let Some(overdue) = n.liveness.hear_part(self.now) {
             self.wake_at(overdue);
         }
         if incoming {
-            self.owe_answer(link);
+            self.owe_answer(place);
         }
     }
 
-    /// A datagram or part of one came from a neighbour, which waits for a sign that it arrived.
-    pub(super) fn owe_answer(&mut self, link: LinkId) {
-        let Some(n) = self.tables.routing.neighbours.get_mut(link) else { return };
+    /// A datagram or part of one came from the neighbour at a place, which waits for a sign that
+    /// it arrived.
+    pub(super) fn owe_answer(&mut self, from: usize) {
+        let Some(n) = self.tables.routing.neighbours.at_mut(from) else { return };
         if let Some(owed) = n.liveness.owe(self.now) {
             self.wake_at(owed);
         }

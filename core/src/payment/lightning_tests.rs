@@ -270,6 +270,7 @@ proptest! {
                 let secp = Secp256k1::new();
                 let key = recipe.public_key();
                 prop_assert_eq!(checked.verify_signature(&secp, &[public(1), key]), Ok(key));
+                prop_assert_eq!(checked.verify_signature(&secp, &[key]), Ok(key));
                 let refused = checked.verify_signature(&secp, &[public(1)]);
                 prop_assert_eq!(refused, Err(LightningError::SelfIssued));
             }

@@ -90,36 +90,44 @@ pub enum Again {
     Other,
 }
 
-/// The packet that a payment was used for. It lies beside a key of bytes: without padding.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// The packet that a payment was used for, and when it may come again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Spent {
-    packet: [u8; 8],
+    packet: PaidPacket,
     /// Low two bits: how often it may come again. The others: when it may at the earliest,
     /// in eighths of a second of the monotonic clock. They begin anew after four years; an
     /// entry is kept for days.
-    next: [u8; 4],
+    next: u32,
 }
+
+/// The same in the table: without padding, and of a type whose memory the system zeroes.
+type Stored = [u8; 12];
 
 impl Spent {
     const TICK: Micros = SECOND / 8;
 
     fn new(packet: PaidPacket, repeats: u8, from: Micros) -> Self {
         let ticks = from.div_ceil(Self::TICK) as u32;
-        let next = ticks << 2 | u32::from(repeats.min(REPEATS));
-        Self { packet: packet.0.to_le_bytes(), next: next.to_le_bytes() }
+        Self { packet, next: ticks << 2 | u32::from(repeats.min(REPEATS)) }
     }
 
-    fn packet(self) -> PaidPacket {
-        PaidPacket(u64::from_le_bytes(self.packet))
+    fn stored(self) -> Stored {
+        let [a, b, c, d, e, f, g, h] = self.packet.0.to_le_bytes();
+        let [i, j, k, l] = self.next.to_le_bytes();
+        [a, b, c, d, e, f, g, h, i, j, k, l]
+    }
+
+    fn read([a, b, c, d, e, f, g, h, i, j, k, l]: Stored) -> Self {
+        let packet = PaidPacket(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+        Self { packet, next: u32::from_le_bytes([i, j, k, l]) }
     }
 
     /// How often it may come again, if it may now.
     fn repeats(self, now: Micros) -> u8 {
-        let next = u32::from_le_bytes(self.next);
         let ticks = (now / Self::TICK) as u32;
         // Of two times within four years the later one is less than half of them ahead.
-        let early = (next & !3).wrapping_sub(ticks << 2) as i32 > 0;
-        if early { 0 } else { next as u8 & 3 }
+        let early = (self.next & !3).wrapping_sub(ticks << 2) as i32 > 0;
+        if early { 0 } else { self.next as u8 & 3 }
     }
 }
 
@@ -157,12 +165,12 @@ impl<H> PartialEq for Expiry<H> {
 impl<H> Eq for Expiry<H> {}
 
 /// What stands for a payment in the order of expiry.
-type Handle<M> = <<M as Memory>::Map<Spent, PAYMENTS> as Map<Spent>>::Handle;
+type Handle<M> = <<M as Memory>::LargeMap<Stored, PAYMENTS> as Map<Stored>>::Handle;
 
 /// The replay table.
 pub struct ReplayPrevention<M: Memory> {
     /// Live payments: key to what it was used for.
-    live: M::Map<Spent, PAYMENTS>,
+    live: M::LargeMap<Stored, PAYMENTS>,
     /// When they expire, as a heap with the earliest expiry on top.
     order: M::List<Expiry<Handle<M>>, PAYMENTS>,
     floor: u64,
@@ -170,7 +178,7 @@ pub struct ReplayPrevention<M: Memory> {
 
 impl<M: Memory> ReplayPrevention<M> {
     /// An empty table without room.
-    pub const EMPTY: Self = Self { live: M::Map::EMPTY, order: M::List::EMPTY, floor: 0 };
+    pub const EMPTY: Self = Self { live: M::LargeMap::EMPTY, order: M::List::EMPTY, floor: 0 };
 
     /// Makes room for `capacity` live payments; `key` is secret, so that nobody can
     /// choose payment hashes that collide in it. Call it once, first.
@@ -247,8 +255,9 @@ impl<M: Memory> ReplayPrevention<M> {
         now: Micros,
         end: Option<bool>,
     ) -> Again {
-        let Some(spent) = self.live.get_mut(proof) else { return Again::Other };
-        let mut known = spent.packet();
+        let Some(stored) = self.live.get_mut(proof) else { return Again::Other };
+        let spent = Spent::read(*stored);
+        let mut known = spent.packet;
         if !known.is(packet) {
             return Again::Other;
         }
@@ -259,14 +268,15 @@ impl<M: Memory> ReplayPrevention<M> {
             None => {}
         }
         let Some(left) = spent.repeats(now).checked_sub(1) else { return Again::Refused };
-        *spent = Spent::new(known, left, now.saturating_add(REPEAT_PAUSE));
+        *stored = Spent::new(known, left, now.saturating_add(REPEAT_PAUSE)).stored();
         Again::Passes
     }
 
     /// What was paid for by this and ended here was not handed over, as after a restart.
     pub fn not_delivered(&mut self, proof: &[u8; 32]) {
-        if let Some(spent) = self.live.get_mut(proof) {
-            *spent = Spent::new(spent.packet().kept(), REPEATS_AFTER_RESTART, 0);
+        if let Some(stored) = self.live.get_mut(proof) {
+            let kept = Spent::read(*stored).packet.kept();
+            *stored = Spent::new(kept, REPEATS_AFTER_RESTART, 0).stored();
         }
     }
 
@@ -283,7 +293,7 @@ impl<M: Memory> ReplayPrevention<M> {
         if self.order.is_empty() {
             self.order.reserve();
         }
-        self.live.try_insert(proof, spent).map_err(|_| ReplayError::TableFull)?;
+        self.live.try_insert(proof, spent.stored()).map_err(|_| ReplayError::TableFull)?;
         let handle = self.live.handle(&proof).ok_or(ReplayError::TableFull)?;
         if heap_push(&mut self.order, Expiry { at: expires_at.to_be_bytes(), handle }).is_err() {
             self.live.remove(&proof);

@@ -29,6 +29,9 @@ const WANTED: Micros = 1_000_000;
 /// The time in which `amount` accrues, in parts, rounded up.
 fn span(amount: u64, rate: u64) -> u64 {
     let rate = rate.clamp(1, MAX_RATE);
+    if amount < rate.min(1 << 30) {
+        return (amount * SECOND).div_ceil(rate);
+    }
     // A division costs a board some hundred instructions.
     let (seconds, left) = if amount < rate { (0, amount) } else { (amount / rate, amount % rate) };
     // Under 2^34 times 2^30; beyond that the last bits do not count.
@@ -80,12 +83,13 @@ impl Meter {
     }
 
     /// What is left.
+    #[inline]
     pub fn left(&self, limit: Allowance, now: Micros) -> u64 {
         let missing = self.whole_at.saturating_sub(parts(now));
         let rate = limit.rate.clamp(1, MAX_RATE);
         let (seconds, rest) = (missing / SECOND, (missing % SECOND).div_ceil(PARTS));
         // Microseconds under 2^20 times 2^44.
-        let part = (rest.saturating_mul(rate)).div_ceil(SECOND / PARTS);
+        let part = (rest * rate).div_ceil(SECOND / PARTS);
         limit.burst.saturating_sub(seconds.saturating_mul(rate).saturating_add(part))
     }
 
@@ -137,6 +141,15 @@ impl<const KINDS: usize> Share<KINDS> {
     fn owes_nothing(&self, now: Micros) -> bool {
         self.paid_at.iter().all(|at| *at <= now)
     }
+}
+
+/// A share among the others.
+struct Debts {
+    /// Where it is; `None`: it has no place yet, and one is free.
+    place: Option<usize>,
+    /// How many others are in debt, and whether it is.
+    others: usize,
+    itself: bool,
 }
 
 /// Room reserved for a sender that is not in debt.
@@ -192,25 +205,21 @@ impl<M: Memory, const KINDS: usize> Shared<M, KINDS> {
         self.meters.get(kind).map_or(0, |m| m.left(limit, now))
     }
 
-    /// The place of a key; `None`: it has none yet, and one is free.
-    fn place(&self, key: u64, now: Micros) -> Option<usize> {
-        let found = self.shares.iter().position(|s| s.key == key);
+    /// How this share stands among the others.
+    fn debts(&self, kind: usize, key: u64, now: Micros) -> Debts {
+        let (mut place, mut owing) = (None, 0);
+        for (at, share) in self.shares.iter().enumerate() {
+            owing += usize::from(share.owes(kind, now));
+            if share.key == key {
+                place = Some(at);
+            }
+        }
         let free = || !self.shares.is_full() || self.shares.iter().any(|s| s.owes_nothing(now));
         // If all places are taken it shares one with another key.
         let common = || usize::try_from(key.checked_rem(self.shares.len() as u64)?).ok();
-        found.or_else(|| if free() { None } else { common() })
-    }
-
-    /// Whether others are in debt, or the key itself.
-    fn debts(&self, kind: usize, key: u64, now: Micros) -> (usize, bool) {
-        let mine = self.place(key, now);
-        let owing = self.shares.iter().enumerate().filter(|(_, s)| s.owes(kind, now));
-        let (mut others, mut itself) = (0, false);
-        owing.for_each(|(at, _)| match Some(at) == mine {
-            true => itself = true,
-            false => others += 1,
-        });
-        (others, itself)
+        let place = place.or_else(|| if free() { None } else { common() });
+        let itself = place.and_then(|at| self.shares.get(at)).is_some_and(|s| s.owes(kind, now));
+        Debts { place, others: owing - usize::from(itself), itself }
     }
 
     /// When this share may take `amount` of a kind, if nobody takes any before; `None`: never.
@@ -222,16 +231,20 @@ impl<M: Memory, const KINDS: usize> Shared<M, KINDS> {
         amount: u64,
         now: Micros,
     ) -> Option<Micros> {
-        let meter = self.meters.get(kind)?;
-        let (others, in_debt) = self.debts(kind, key, now);
+        let needed = self.needed(kind, limit, key, amount, now);
+        self.meters.get(kind)?.ready_at(limit, needed, now)
+    }
+
+    /// How much must be there for this share to take `amount`: what is kept for others too.
+    fn needed(&self, kind: usize, limit: Allowance, key: u64, amount: u64, now: Micros) -> u64 {
+        let debts = self.debts(kind, key, now);
         let wanted = self.want.filter(|w| w.kind == kind && w.key != key && w.until > now);
-        let kept = match in_debt && (others > 0 || wanted.is_some()) {
+        let kept = match debts.itself && (debts.others > 0 || wanted.is_some()) {
             true => (limit.burst / 2).max(wanted.map_or(0, |w| w.amount)),
             false => 0,
         };
         // An amount larger than the rest may still take everything, once it is whole.
-        let needed = amount.saturating_add(kept).min(limit.burst.max(amount));
-        meter.ready_at(limit, needed, now)
+        amount.saturating_add(kept).min(limit.burst.max(amount))
     }
 
     /// Whether this share may take `amount` now. If it is refused and not in debt, room is
@@ -244,12 +257,26 @@ impl<M: Memory, const KINDS: usize> Shared<M, KINDS> {
         amount: u64,
         now: Micros,
     ) -> bool {
+        // What is left mostly tells, without dividing by the rate.
+        let enough = self.left(kind, limit, now) >= self.needed(kind, limit, key, amount, now);
+        enough && limit.rate > 0 || self.has_exactly(kind, limit, key, amount, now)
+    }
+
+    /// The same without that.
+    #[inline(never)]
+    fn has_exactly(
+        &mut self,
+        kind: usize,
+        limit: Allowance,
+        key: u64,
+        amount: u64,
+        now: Micros,
+    ) -> bool {
         match self.ready_at(kind, limit, key, amount, now) {
             Some(at) if at <= now => true,
             Some(at) => {
-                let (_, in_debt) = self.debts(kind, key, now);
                 let free = self.want.is_none_or(|w| w.until <= now || w.key == key);
-                if free && !in_debt {
+                if free && !self.debts(kind, key, now).itself {
                     let wait = at.saturating_sub(now).saturating_mul(2).saturating_add(WANTED);
                     self.want = Some(Want { kind, key, amount, until: now.saturating_add(wait) });
                 }
@@ -266,8 +293,8 @@ impl<M: Memory, const KINDS: usize> Shared<M, KINDS> {
             meter.whole_at = meter.later(span, now);
         }
         self.want.take_if(|w| w.kind == kind && w.key == key);
-        let (others, _) = self.debts(kind, key, now);
-        let at = self.place(key, now).unwrap_or_else(|| {
+        let Debts { place, others, .. } = self.debts(kind, key, now);
+        let at = place.unwrap_or_else(|| {
             let new = Share { key, paid_at: [0; KINDS] };
             if let Some(at) = self.shares.iter().position(|s| s.owes_nothing(now)) {
                 self.shares.iter_mut().skip(at).take(1).for_each(|s| *s = new);

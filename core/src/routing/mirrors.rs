@@ -1,10 +1,9 @@
 //! What neighbours said that they accept free of charge, and how much of it is used, so that
 //! nothing is sent that they would refuse.
 
-use super::owners::{PLAIN, WHOLE};
+use super::owners::WHOLE;
 use crate::config::Allowance;
 use crate::config::fixed::NEIGHBOURS;
-use crate::id::LinkId;
 use crate::policy::allowance::{Meter, Shared, span_micros};
 use crate::tables::{List, Memory};
 use crate::time::Micros;
@@ -14,9 +13,8 @@ use crate::wire::hello::{FREE_CLASSES, Told};
 /// together.
 const JITTER: u64 = 20;
 
-/// What one neighbour accepts.
+/// What one neighbour accepts; before its first hello nothing.
 struct Mirror<M: Memory> {
-    link: LinkId,
     limits: [Allowance; FREE_CLASSES],
     used: Shared<M, FREE_CLASSES>,
 }
@@ -31,7 +29,7 @@ pub enum Sender {
     Other(u64),
 }
 
-/// The neighbours' allowances, sorted by link.
+/// The neighbours' allowances, by their [places](super::neighbours::Neighbours::place).
 pub struct Mirrors<M: Memory> {
     mirrors: M::List<Mirror<M>, NEIGHBOURS>,
     shares: usize,
@@ -47,49 +45,43 @@ impl<M: Memory> Mirrors<M> {
         self.shares = shares;
     }
 
-    fn place(&self, link: LinkId) -> Result<usize, usize> {
-        self.mirrors.binary_search_by_key(&link, |m| m.link)
+    /// A neighbour came to this place.
+    pub fn insert(&mut self, place: usize) {
+        let none = Allowance { rate: 0, burst: 0 };
+        let mirror = Mirror { limits: [none; FREE_CLASSES], used: Shared::new(self.shares) };
+        // It has as much room as the neighbours.
+        let _ = self.mirrors.try_insert(place, mirror);
     }
 
-    /// A neighbour has said what it accepts. What is left counts only the first time: later
+    /// The neighbour at this place is gone.
+    pub fn remove(&mut self, place: usize) {
+        self.mirrors.take(place);
+    }
+
+    /// A neighbour has said what it accepts. What is left counts only in its `first` hello: later
     /// statements may be older than what is in flight.
-    pub fn tell(&mut self, link: LinkId, told: &[Told; FREE_CLASSES], now: Micros) {
-        let limits = told.map(|t| t.limit());
-        match self.place(link) {
-            Ok(at) => {
-                if let Some(mirror) = self.mirrors.get_mut(at) {
-                    mirror.limits = limits;
-                }
-            }
-            Err(at) => {
-                let mut used = Shared::new(self.shares);
-                (WHOLE..).zip(told).for_each(|(kind, told)| {
-                    used.set(kind, Meter::holding(told.limit(), told.left(), now));
-                });
-                let _ = self.mirrors.try_insert(at, Mirror { link, limits, used });
-            }
-        }
-    }
-
-    /// A link is gone.
-    pub fn forget(&mut self, link: LinkId) {
-        if let Ok(at) = self.place(link) {
-            self.mirrors.take(at);
+    pub fn tell(&mut self, place: usize, told: &[Told; FREE_CLASSES], first: bool, now: Micros) {
+        let Some(mirror) = self.mirrors.get_mut(place) else { return };
+        mirror.limits = told.map(|t| t.limit());
+        if first {
+            (WHOLE..).zip(told).for_each(|(kind, told)| {
+                mirror.used.set(kind, Meter::holding(told.limit(), told.left(), now));
+            });
         }
     }
 
     /// Amounts that count, with their limits.
     fn wanted(
-        limits: [Allowance; FREE_CLASSES],
+        limits: &[Allowance; FREE_CLASSES],
         sender: Sender,
-        amounts: [u64; FREE_CLASSES],
+        amounts: &[u64; FREE_CLASSES],
     ) -> impl Iterator<Item = (usize, Allowance, u64, u64)> {
         let part = move |rate: u64| match sender {
             Sender::Itself(_) => rate - rate / 16,
             Sender::Other(_) => rate,
         };
-        let wanted = (WHOLE..).zip(limits).zip(amounts).filter(|(_, amount)| *amount > 0);
-        wanted.map(move |((kind, limit), amount)| {
+        let wanted = (WHOLE..).zip(limits.iter().zip(amounts)).filter(|(_, (_, n))| **n > 0);
+        wanted.map(move |(kind, (limit, &amount))| {
             let margin = (limit.rate / JITTER).min(amount);
             let margin = match sender {
                 Sender::Itself(_) => margin.saturating_mul(2),
@@ -104,58 +96,51 @@ impl<M: Memory> Mirrors<M> {
     /// that is refused and has taken less than its share.
     pub fn has(
         &mut self,
-        link: LinkId,
+        place: usize,
         sender: Sender,
-        amounts: [u64; FREE_CLASSES],
+        amounts: &[u64; FREE_CLASSES],
         now: Micros,
     ) -> bool {
-        let mirror = self.place(link).ok().and_then(|at| self.mirrors.get_mut(at));
-        mirror.is_some_and(|m| {
-            let mut wanted = Self::wanted(m.limits, sender, amounts);
-            wanted
-                .all(|(kind, limit, _, needed)| m.used.has(kind, limit, sender.key(), needed, now))
-        })
+        let Some(Mirror { limits, used }) = self.mirrors.get_mut(place) else { return false };
+        Self::wanted(limits, sender, amounts)
+            .all(|(kind, limit, _, needed)| used.has(kind, limit, sender.key(), needed, now))
     }
 
     /// When it does, if nothing else is sent before; `None`: never.
     pub fn ready_at(
         &self,
-        link: LinkId,
+        place: usize,
         sender: Sender,
-        amounts: [u64; FREE_CLASSES],
+        amounts: &[u64; FREE_CLASSES],
         now: Micros,
     ) -> Option<Micros> {
-        let m = self.mirrors.get(self.place(link).ok()?)?;
-        Self::wanted(m.limits, sender, amounts).try_fold(now, |latest, (kind, limit, _, needed)| {
-            Some(latest.max(m.used.ready_at(kind, limit, sender.key(), needed, now)?))
-        })
+        let m = self.mirrors.get(place)?;
+        Self::wanted(&m.limits, sender, amounts).try_fold(
+            now,
+            |latest, (kind, limit, _, needed)| {
+                Some(latest.max(m.used.ready_at(kind, limit, sender.key(), needed, now)?))
+            },
+        )
     }
 
     /// The time that these bytes take of this node's own share.
-    pub fn span(&self, link: LinkId, amounts: [u64; FREE_CLASSES]) -> Micros {
-        let Some(m) = self.place(link).ok().and_then(|at| self.mirrors.get(at)) else { return 0 };
-        let wanted = Self::wanted(m.limits, Sender::Itself(0), amounts);
+    pub fn span(&self, place: usize, amounts: &[u64; FREE_CLASSES]) -> Micros {
+        let Some(m) = self.mirrors.get(place) else { return 0 };
+        let wanted = Self::wanted(&m.limits, Sender::Itself(0), amounts);
         wanted.map(|(_, limit, amount, _)| span_micros(amount, limit)).max().unwrap_or(0)
     }
 
     /// Counts what is sent.
     pub fn take(
         &mut self,
-        link: LinkId,
+        place: usize,
         sender: Sender,
-        amounts: [u64; FREE_CLASSES],
+        amounts: &[u64; FREE_CLASSES],
         now: Micros,
     ) {
-        let Some(m) = self.place(link).ok().and_then(|at| self.mirrors.get_mut(at)) else { return };
-        Self::wanted(m.limits, sender, amounts)
-            .for_each(|(kind, limit, n, _)| m.used.take(kind, limit, sender.key(), n, now));
-    }
-
-    /// What is left of the free bytes for this neighbour: of all, and of those without work.
-    pub fn left(&self, link: LinkId, now: Micros) -> Option<[u64; 2]> {
-        let m = self.mirrors.get(self.place(link).ok()?)?;
-        let [whole, plain, _] = m.limits;
-        Some([m.used.left(WHOLE, whole, now), m.used.left(PLAIN, plain, now)])
+        let Some(Mirror { limits, used }) = self.mirrors.get_mut(place) else { return };
+        Self::wanted(limits, sender, amounts)
+            .for_each(|(kind, limit, n, _)| used.take(kind, limit, sender.key(), n, now));
     }
 }
 

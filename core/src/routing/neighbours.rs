@@ -79,35 +79,52 @@ impl Neighbour {
     }
 }
 
-/// The neighbour table.
+/// The neighbour table. A neighbour's place in it stays the same until one comes or goes.
 pub struct Neighbours<M: Memory> {
     by_link: M::List<Neighbour, NEIGHBOURS>,
-    by_hop: M::List<(HopId, LinkId), NEIGHBOURS>,
+    /// Their links, side by side for the search.
+    links: M::List<LinkId, NEIGHBOURS>,
+    /// Their places.
+    by_hop: M::List<(HopId, u16), NEIGHBOURS>,
 }
 
 impl<M: Memory> Neighbours<M> {
     /// An empty table without capacity.
-    pub const EMPTY: Self = Self { by_link: M::List::EMPTY, by_hop: M::List::EMPTY };
+    pub const EMPTY: Self =
+        Self { by_link: M::List::EMPTY, links: M::List::EMPTY, by_hop: M::List::EMPTY };
 
     /// Makes room for `capacity` neighbours.
     pub fn set_capacity(&mut self, capacity: usize) {
+        let capacity = capacity.min(u16::MAX.into());
         self.by_link.set_capacity(capacity);
+        self.links.set_capacity(capacity);
         self.by_hop.set_capacity(capacity);
     }
 
-    fn place(&self, link: LinkId) -> Result<usize, usize> {
-        self.by_link.binary_search_by_key(&link, |n| n.link)
+    /// The place of the neighbour at a link.
+    pub fn place(&self, link: LinkId) -> Option<usize> {
+        self.links.binary_search(&link).ok()
+    }
+
+    /// The neighbour at a place.
+    pub fn at(&self, place: usize) -> Option<&Neighbour> {
+        self.by_link.get(place)
+    }
+
+    /// The same, to change.
+    pub fn at_mut(&mut self, place: usize) -> Option<&mut Neighbour> {
+        self.by_link.get_mut(place)
     }
 
     /// The neighbour at a link.
     pub fn get(&self, link: LinkId) -> Option<&Neighbour> {
-        self.by_link.get(self.place(link).ok()?)
+        self.at(self.place(link)?)
     }
 
     /// The neighbour at a link, to change.
     pub fn get_mut(&mut self, link: LinkId) -> Option<&mut Neighbour> {
-        let at = self.place(link).ok()?;
-        self.by_link.get_mut(at)
+        let place = self.place(link)?;
+        self.at_mut(place)
     }
 
     /// Strangers of one address prefix.
@@ -122,40 +139,55 @@ impl<M: Memory> Neighbours<M> {
         strangers.min_by_key(|n| (n.paid, Reverse((n.since, n.link))))
     }
 
+    fn place_by_hop(&self, hop: HopId) -> Option<usize> {
+        let at = self.by_hop.binary_search_by_key(&hop, |(h, _)| *h).ok()?;
+        self.by_hop.get(at).map(|(_, place)| usize::from(*place))
+    }
+
     /// The neighbour whose identity begins like this, whether its hello came or not.
     pub fn by_hop(&self, hop: HopId) -> Option<&Neighbour> {
-        let at = self.by_hop.binary_search_by_key(&hop, |(h, _)| *h).ok()?;
-        self.get(self.by_hop.get(at)?.1)
+        self.at(self.place_by_hop(hop)?)
     }
 
     /// The neighbour whose identity begins like this, if its hello came.
     pub fn live(&self, hop: HopId) -> Option<&Neighbour> {
-        self.by_hop(hop).filter(|n| n.up)
+        self.live_at(hop).map(|(_, n)| n)
     }
 
-    /// Adds a neighbour; gives it back if there is no room or if its link or the beginning of its
-    /// identity is taken.
+    /// The same, with its place.
+    pub fn live_at(&self, hop: HopId) -> Option<(usize, &Neighbour)> {
+        let place = self.place_by_hop(hop)?;
+        Some((place, self.at(place).filter(|n| n.up)?))
+    }
+
+    /// Adds a neighbour and returns its place; gives it back if there is no room or if its link or
+    /// the beginning of its identity is taken.
     ///
     /// # Errors
     /// The neighbour that was not added.
     #[allow(clippy::result_large_err)]
-    pub fn insert(&mut self, neighbour: Neighbour) -> Result<(), Neighbour> {
+    pub fn insert(&mut self, neighbour: Neighbour) -> Result<usize, Neighbour> {
         let (link, hop) = (neighbour.link, neighbour.node.hop());
         let by_hop = self.by_hop.binary_search_by_key(&hop, |(h, _)| *h);
-        let (Err(at_link), Err(at_hop)) = (self.place(link), by_hop) else {
+        let (Err(place), Err(at_hop)) = (self.links.binary_search(&link), by_hop) else {
             return Err(neighbour);
         };
-        self.by_link.try_insert(at_link, neighbour)?;
-        // Both lists have the same capacity and length.
-        let _ = self.by_hop.try_insert(at_hop, (hop, link));
-        Ok(())
+        self.by_link.try_insert(place, neighbour)?;
+        // All lists have the same capacity and length.
+        let _ = self.links.try_insert(place, link);
+        let moved = self.by_hop.iter_mut().filter(|(_, p)| usize::from(*p) >= place);
+        moved.for_each(|(_, p)| *p += 1);
+        let _ = self.by_hop.try_insert(at_hop, (hop, place as u16));
+        Ok(place)
     }
 
-    /// Removes the neighbour at a link.
-    pub fn remove(&mut self, link: LinkId) -> Option<Neighbour> {
-        let at = self.place(link).ok()?;
-        let gone = self.by_link.take(at)?;
-        self.by_hop.retain(|(_, l)| *l != link);
+    /// Removes the neighbour at a place.
+    pub fn remove(&mut self, place: usize) -> Option<Neighbour> {
+        let gone = self.by_link.take(place)?;
+        self.links.take(place);
+        self.by_hop.retain(|(_, p)| usize::from(*p) != place);
+        let moved = self.by_hop.iter_mut().filter(|(_, p)| usize::from(*p) > place);
+        moved.for_each(|(_, p)| *p -= 1);
         Some(gone)
     }
 
@@ -171,7 +203,7 @@ impl<M: Memory> Neighbours<M> {
 
     /// The first neighbour whose hello came and whose link comes after `link`.
     pub fn next_live(&self, after: Option<LinkId>) -> Option<&Neighbour> {
-        let from = after.map_or(0, |l| self.by_link.partition_point(|n| n.link <= l));
+        let from = after.map_or(0, |after| self.links.partition_point(|l| *l <= after));
         self.by_link.get(from..)?.iter().find(|n| n.up)
     }
 

@@ -22,10 +22,8 @@ pub struct Name(pub(super) u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Print(u64);
 
-/// Distinguishes the sorts of fingerprints.
-const CAME: u8 = 1;
-const WENT: u8 = 2;
-const WENT_PAID: u8 = 3;
+/// The bit that tells the sorts of fingerprints apart.
+const WENT: u64 = 1;
 
 /// Fingerprints of recent datagrams; at most `N` in fixed memory.
 pub struct Seen<M: Memory, const N: usize = SEEN> {
@@ -37,7 +35,8 @@ impl<M: Memory, const N: usize> Seen<M, N> {
     /// An empty table.
     pub const EMPTY: Self = Self { slots: M::List::EMPTY, key: [0; 16] };
 
-    /// Makes room for `capacity` fingerprints; an old one is overwritten. `key` is secret.
+    /// Makes room for `capacity` fingerprints, a power of two; an old one is overwritten. `key` is
+    /// secret.
     pub fn prepare(&mut self, capacity: usize, key: [u8; 16]) {
         self.key = key;
         self.slots.set_capacity(capacity);
@@ -52,43 +51,44 @@ impl<M: Memory, const N: usize> Seen<M, N> {
         sequence: u64,
         hops: impl Iterator<Item = HopId>,
     ) -> Name {
-        let mut h = SipHasher13::new_with_key(&self.key);
-        h.write(&source.0);
-        h.write(&destination.0);
-        h.write_u64(sequence);
-        hops.for_each(|hop| h.write(&hop.0));
-        Name(h.finish())
+        let mut hash = SipHasher13::new_with_key(&self.key);
+        for node in [source, destination] {
+            let (words, _) = node.0.as_chunks();
+            words.iter().for_each(|word| hash.write_u64(u64::from_le_bytes(*word)));
+        }
+        hash.write_u64(sequence);
+        hops.for_each(|hop| hash.write_u64(u64::from_le_bytes(hop.0)));
+        Name(hash.finish())
     }
 
     /// The fingerprint of a received datagram with this name, in a numbered span of time: by its
     /// name it came from one neighbour only, over whatever link. Its check stands for its
     /// contents and, if there is one, the signature.
+    ///
+    /// What differs under one name is put into the name's bits, which nobody knows: so
+    /// fingerprints of one name differ for sure.
     pub fn came(&self, name: Name, check: u32, datagram: &Datagram<'_>, span: u64) -> Print {
-        let mut h = SipHasher13::new_with_key(&self.key);
-        h.write_u8(CAME);
-        h.write_u64(name.0);
-        h.write_u32(check);
-        h.write_u64(span);
-        if let Some(signed) = datagram.signed {
-            h.write(signed.signature);
-        }
-        Print(h.finish() & !1)
+        let contents = match datagram.signed {
+            None => name.0,
+            Some(signed) => {
+                let mut hash = SipHasher13::new_with_key(&self.key);
+                hash.write_u64(name.0);
+                hash.hash(signed.signature)
+            }
+        };
+        Print((contents ^ u64::from(check) << 32 ^ span << 1) & !WENT)
     }
 
     /// The fingerprint of a datagram with this name that was sent on a link, with a proof or
     /// without: only paid ones have receipts.
     pub fn went(&self, link: LinkId, name: Name, paid: bool) -> Print {
-        let mut h = SipHasher13::new_with_key(&self.key);
-        h.write_u8(if paid { WENT_PAID } else { WENT });
-        h.write_u64(name.0);
-        h.write_u32(link.0);
-        Print(h.finish() | 1)
+        Print(name.0 ^ u64::from(link.0) << 2 ^ u64::from(paid) << 1 | WENT)
     }
 
     fn slot(&mut self, print: Print) -> Option<&mut u64> {
-        let slots = u64::try_from(self.slots.len()).ok()?;
-        let at = usize::try_from(print.0.checked_rem(slots)?).ok()?;
-        self.slots.get_mut(at)
+        // There is a power of two of them.
+        let last = self.slots.len().checked_sub(1)?;
+        self.slots.get_mut(print.0 as usize & last)
     }
 
     /// Whether this was recorded and not overwritten since.

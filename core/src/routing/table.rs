@@ -129,14 +129,17 @@ impl<M: Memory> RoutingTable<M> {
     /// The neighbour that was not added.
     #[allow(clippy::result_large_err)]
     pub fn add_direct_peer(&mut self, neighbour: Neighbour) -> Result<(), Neighbour> {
-        self.neighbours.insert(neighbour)
+        let place = self.neighbours.insert(neighbour)?;
+        self.mirrors.insert(place);
+        Ok(())
     }
 
     /// Removes a neighbour and keeps its routes: it has another link.
     pub fn remove_link_of_peer(&mut self, link: crate::id::LinkId) -> Option<Neighbour> {
-        let gone = self.neighbours.remove(link)?;
+        let place = self.neighbours.place(link)?;
+        let gone = self.neighbours.remove(place)?;
+        self.mirrors.remove(place);
         self.hints.forget_link(link);
-        self.mirrors.forget(link);
         self.owners.leave(gone.owner);
         Some(gone)
     }

@@ -4,7 +4,7 @@
 //! and the system gives it page by page as it is used: no packet waits while that table
 //! grows, and a node that is never paid does not have it.
 
-use super::{FixedList, FixedMap, List, Map, Memory, Owned};
+use super::{FixedList, FixedMap, List, Map, Memory, OpenMap, Owned};
 use alloc::{boxed::Box, vec::Vec};
 use core::hash::Hasher;
 use core::ops::{Deref, DerefMut};
@@ -17,6 +17,7 @@ pub struct Heap;
 impl Memory for Heap {
     type List<T, const N: usize> = HeapList<T>;
     type Map<V: Copy + Default, const N: usize> = HeapMap<V>;
+    type LargeMap<V: Copy + Default, const N: usize> = OpenMap<V>;
     type Held<T: 'static> = Inline<T>;
 }
 
@@ -50,6 +51,7 @@ pub struct Boxed;
 impl Memory for Boxed {
     type List<T, const N: usize> = FixedList<T, N>;
     type Map<V: Copy + Default, const N: usize> = FixedMap<V, N>;
+    type LargeMap<V: Copy + Default, const N: usize> = FixedMap<V, N>;
     type Held<T: 'static> = Box<T>;
 }
 

@@ -4,72 +4,60 @@
 //! signatures. One's complement lets a relay that lowers the hop limit correct
 //! the check without reading the payload again (RFC 1624).
 
-/// The low 32 bits.
-const LOW: u64 = u32::MAX as u64;
-
 /// A running one's-complement sum of little-endian 32-bit words.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sum {
-    sum: u64,
-    /// Bytes of an unfinished word, and how many.
-    partial: [u8; 4],
-    have: usize,
+    /// Modulo 2^32 - 1, which itself stands for 0 as well.
+    sum: u32,
+    /// Bytes added, modulo 4.
+    len: usize,
 }
 
 impl Sum {
     /// Adds bytes; they may end within a word, the next call goes on there.
-    pub fn add(&mut self, mut bytes: &[u8]) {
-        while self.have != 0 {
-            let Some((first, rest)) = bytes.split_first() else { return };
-            if let Some(slot) = self.partial.get_mut(self.have) {
-                *slot = *first;
-            }
-            self.have = (self.have + 1) % 4;
-            bytes = rest;
-            if self.have == 0 {
-                self.fold(u64::from(u32::from_le_bytes(self.partial)));
-                self.partial = [0; 4];
-            }
-        }
-        // Up to 2^29 words of 32 bits fit a u64 without losing a carry.
-        let (words, rest) = bytes.as_chunks::<4>();
-        for block in words.chunks(1 << 20) {
-            let sum = block.iter().map(|w| u64::from(u32::from_le_bytes(*w))).sum();
-            self.fold(sum);
-        }
-        for (slot, b) in self.partial.iter_mut().zip(rest) {
-            *slot = *b;
-        }
-        self.have = rest.len();
-    }
-
-    /// `more` is below 2^62.
-    fn fold(&mut self, more: u64) {
-        // End-around carry keeps the value congruent modulo 2^32 - 1. The kept sum is
-        // below 2^32, and so is this one after two rounds.
-        let mut sum = self.sum + more;
-        for _ in 0..2 {
-            sum = (sum >> 32) + (sum & LOW);
-        }
-        self.sum = if sum == LOW { 0 } else { sum };
+    pub fn add(&mut self, bytes: &[u8]) {
+        // In this arithmetic 2^32 is 1, so a shift is a rotation.
+        let part = sum(bytes).rotate_left(8 * self.len as u32);
+        self.sum = fold(u64::from(self.sum) + u64::from(part));
+        self.len = self.len.wrapping_add(bytes.len()) % 4;
     }
 
     /// The check of everything added: the complement of the sum, where the sum
     /// is the smallest representative (0 to 2^32 - 2). A last word that is not
     /// complete counts as if zeros followed.
-    pub fn check(mut self) -> u32 {
-        let last = u64::from(u32::from_le_bytes(self.partial));
-        self.fold(last);
-        !(self.sum as u32)
+    pub fn check(self) -> u32 {
+        if self.sum == u32::MAX { u32::MAX } else { !self.sum }
     }
+}
+
+/// The sum of bytes; as if zeros followed if the last word is not complete.
+fn sum(bytes: &[u8]) -> u32 {
+    // Two words at once: 2^32 is 1 here.
+    let (pairs, rest) = bytes.as_chunks::<8>();
+    let last = rest.iter().rev().fold(0, |last, byte| last << 8 | u128::from(*byte));
+    let sum: u128 = pairs.iter().map(|pair| u128::from(u64::from_le_bytes(*pair))).sum();
+    let sum = sum.wrapping_add(last);
+    fold(u64::from(fold((sum >> 64) as u64)) + u64::from(fold(sum as u64)))
+}
+
+/// The same modulo 2^32 - 1; above 0 if the number is.
+fn fold(mut number: u64) -> u32 {
+    // End-around carry. What is left of it after the first round is at most 1.
+    for _ in 0..2 {
+        number = (number >> 32) + (number & u64::from(u32::MAX));
+    }
+    number as u32
+}
+
+/// Whether a whole packet with this check in it is free of accidents.
+pub fn holds(packet: &[u8], check: u32) -> bool {
+    // The check of a sum of 0 is 2^32 - 1, never 0.
+    sum(packet) == u32::MAX && check != 0
 }
 
 /// The check after one 32-bit word changed from `old` to `new` (RFC 1624, eqn. 3).
 pub fn update(check: u32, old: u32, new: u32) -> u32 {
-    let mut sum = Sum { sum: u64::from(!check), ..Sum::default() };
-    sum.fold(u64::from(!old));
-    sum.fold(u64::from(new));
-    sum.check()
+    fold(u64::from(check) + u64::from(old) + u64::from(!new))
 }
 
 #[cfg(test)]

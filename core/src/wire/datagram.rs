@@ -82,6 +82,7 @@ impl<'a> Datagram<'a> {
     ///
     /// # Errors
     /// [`WireError`]: another kind of packet, or the first field that is wrong.
+    #[inline]
     pub fn parse(header: Header, body: &'a [u8]) -> Result<Self, WireError> {
         let form = match (header.kind, header.flags) {
             (Kind::Datagram, 0 | FLAG_PROOF) => Form::Plain,
@@ -123,6 +124,20 @@ impl<'a> Datagram<'a> {
     /// Intermediate nodes in travel order.
     pub fn hops(&self) -> impl ExactSizeIterator<Item = HopId> + Clone + use<'a> {
         self.hops.iter().map(|h| HopId(*h))
+    }
+
+    /// Whether no node is on the route twice; both ends are part of it.
+    pub(crate) fn visits_each_once(&self) -> bool {
+        let ends = [self.source.hop().0, self.destination.hop().0];
+        let [source, destination] = ends;
+        let mut hops = self.hops;
+        while let [first, rest @ ..] = hops {
+            if ends.contains(first) || rest.contains(first) {
+                return false;
+            }
+            hops = rest;
+        }
+        source != destination
     }
 
     /// Intermediate nodes, copied.

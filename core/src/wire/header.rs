@@ -112,6 +112,7 @@ impl Header {
     ///
     /// # Errors
     /// [`WireError`]: the first field that is wrong.
+    #[inline]
     pub fn parse(packet: &[u8]) -> Result<(Self, &[u8]), WireError> {
         let (head, body) = packet
             .split_first_chunk::<HEADER_LEN>()
@@ -129,13 +130,7 @@ impl Header {
         if usize::try_from(length) != Ok(body.len()) {
             return Err(WireError::Length { says: length, have: body.len() });
         }
-        let mut sum = checksum::Sum::default();
-        if let Some(checked) = head.get(..CHECK) {
-            sum.add(checked);
-        }
-        sum.add(&[0; 4]);
-        sum.add(body);
-        if sum.check() != u32::from_le_bytes([*c0, *c1, *c2, *c3]) {
+        if !checksum::holds(packet, u32::from_le_bytes([*c0, *c1, *c2, *c3])) {
             return Err(WireError::Checksum);
         }
         let sequence = u64::from_le_bytes([*s0, *s1, *s2, *s3, *s4, *s5, *s6, *s7]);

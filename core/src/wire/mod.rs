@@ -83,7 +83,7 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn slice(&mut self, n: usize) -> Result<&'a [u8], WireError> {
         let used = self.total - self.rest.len();
-        let (head, rest) = self.rest.split_at_checked(n).ok_or(WireError::Truncated {
+        let (head, rest) = self.rest.split_at_checked(n).ok_or_else(|| WireError::Truncated {
             have: self.total + HEADER_LEN,
             need: used.saturating_add(n).saturating_add(HEADER_LEN),
         })?;

@@ -50,7 +50,7 @@ pub(crate) fn measure(effort: Effort) {
     let [bare, packed, text, library] = nanoseconds(effort, jobs);
     for (form, ns) in [("packed", packed), ("text", text)] {
         let name = format!("first verification of a Lightning proof, {form}");
-        line(&name, ns, "one ECDSA verification", bare, Some(1.3));
+        line(&name, ns, "one ECDSA verification", bare, Some(1.1));
         line(&name, ns, "`lightning-invoice`: parsing and check", library, None);
     }
 }
