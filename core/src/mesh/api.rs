@@ -443,6 +443,26 @@ pub enum Event {
         #[cfg_attr(feature = "serde", serde(skip))]
         settlement: Option<Range<usize>>,
     },
+    /// A datagram that we sent with a proof of payment was delivered, according to its
+    /// destination or to a relay that pretends to be it. It need not be repeated.
+    Delivered {
+        /// Its number.
+        sequence: u64,
+        /// Who has it.
+        destination: NodeId,
+    },
+    /// A datagram that we sent was stopped on its route.
+    DeliveryFailed {
+        /// Its number.
+        sequence: u64,
+        /// Where it was to go.
+        destination: NodeId,
+        /// Who stopped it.
+        reporter: NodeId,
+        /// Why.
+        cause: Cause,
+    },
+    // Only hosts have those below. They are the last, so that a board numbers the others the same.
     /// A purchase has ended: the node says that it has credited the bytes.
     #[cfg(feature = "alloc")]
     BytesBought {
@@ -483,25 +503,6 @@ pub enum Event {
         /// are kept.
         #[cfg_attr(feature = "serde", serde(skip))]
         after: Option<u64>,
-    },
-    /// A datagram that we sent with a proof of payment was delivered, according to its
-    /// destination or to a relay that pretends to be it. It need not be repeated.
-    Delivered {
-        /// Its number.
-        sequence: u64,
-        /// Who has it.
-        destination: NodeId,
-    },
-    /// A datagram that we sent was stopped on its route.
-    DeliveryFailed {
-        /// Its number.
-        sequence: u64,
-        /// Where it was to go.
-        destination: NodeId,
-        /// Who stopped it.
-        reporter: NodeId,
-        /// Why.
-        cause: Cause,
     },
 }
 

@@ -38,26 +38,6 @@ pub enum Input<B> {
         ticket: Ticket,
         block: Option<KnownHeader>,
     },
-    #[cfg(feature = "flows")]
-    Invoice {
-        ticket: Ticket,
-        packet: B,
-        invoice: B,
-    },
-    #[cfg(feature = "alloc")]
-    Buy {
-        /// Eight bytes for each.
-        hops: B,
-        node: HopId,
-        bytes: u64,
-        amount_msat: u64,
-        open_number: u64,
-    },
-    #[cfg(feature = "alloc")]
-    InvoicePaid {
-        ticket: Ticket,
-        preimage: Option<[u8; 32]>,
-    },
     Send {
         destination: NodeId,
         payload: B,
@@ -108,6 +88,27 @@ pub enum Input<B> {
     LinkMeasured {
         link: LinkId,
         quality: u16,
+    },
+    // The last, so that a board without them numbers the others the same.
+    #[cfg(feature = "flows")]
+    Invoice {
+        ticket: Ticket,
+        packet: B,
+        invoice: B,
+    },
+    #[cfg(feature = "alloc")]
+    Buy {
+        /// Eight bytes for each.
+        hops: B,
+        node: HopId,
+        bytes: u64,
+        amount_msat: u64,
+        open_number: u64,
+    },
+    #[cfg(feature = "alloc")]
+    InvoicePaid {
+        ticket: Ticket,
+        preimage: Option<[u8; 32]>,
     },
 }
 
@@ -234,10 +235,6 @@ pub enum Verdict<B> {
         after: Option<u64>,
     },
     Absorbed,
-    #[cfg(feature = "alloc")]
-    Buying {
-        ticket: Ticket,
-    },
     Parked {
         ticket: Ticket,
         until: Micros,
@@ -247,6 +244,11 @@ pub enum Verdict<B> {
         #[cfg_attr(feature = "serde", serde(serialize_with = "form::sentence"))]
         reason: MeshError,
         remedy: Remedy,
+    },
+    // The last, so that a board without it numbers the others the same.
+    #[cfg(feature = "alloc")]
+    Buying {
+        ticket: Ticket,
     },
 }
 
@@ -281,6 +283,15 @@ pub enum Action<B> {
         ticket: Ticket,
         block_hash: [u8; 32],
     },
+    Close {
+        link: LinkId,
+        #[cfg_attr(feature = "serde", serde(serialize_with = "form::sentence"))]
+        reason: MeshError,
+    },
+    Wait {
+        until: Option<Micros>,
+    },
+    // The last, so that a board without them numbers the others the same.
     #[cfg(feature = "flows")]
     Invoice {
         ticket: Ticket,
@@ -295,14 +306,6 @@ pub enum Action<B> {
         node: NodeId,
         amount_msat: u64,
         invoice: B,
-    },
-    Close {
-        link: LinkId,
-        #[cfg_attr(feature = "serde", serde(serialize_with = "form::sentence"))]
-        reason: MeshError,
-    },
-    Wait {
-        until: Option<Micros>,
     },
 }
 

@@ -32,12 +32,14 @@ static CLOCK: ConstStaticCell<HeaderClock> = ConstStaticCell::new(HeaderClock::E
 /// The relay, in its place. Functions of their own: their stack is free again afterwards.
 #[inline(never)]
 fn make(report: &mut Report<UpChannel>) -> Option<&'static mut Relay> {
-    let (settings, roles) = configured(configuration(), report)?;
+    // Looked at where it is: moved, it would take its stack twice.
+    let configured = configured(configuration(), report);
+    let Some((settings, roles)) = &configured else { return None };
     let store =
         open_store(Flash::take()).map_err(|error| report.line(format_args!("{error}"))).ok()?;
-    let relay = assemble(&settings, roles, store);
-    report.begin(&settings, relay.mesh(), 0);
-    if let Some(clock) = header_clock(&settings, &CLOCK, report) {
+    let relay = assemble(settings, *roles, store);
+    report.begin(settings, relay.mesh(), 0);
+    if let Some(clock) = header_clock(settings, &CLOCK, report) {
         relay.follow_headers(clock);
     }
     Some(relay)
