@@ -188,6 +188,40 @@ fn a_peer_that_breaks_the_protocol_ends_the_flow() {
     }
 }
 
+/// A packet that is so late that its offset, modulo 2^24, could be taken for another.
+#[test]
+fn a_packet_from_long_ago_is_not_taken() {
+    for (until, taken) in [(1_000_000, Ok(())), (5_000_000, Err(Ignored::Replayed))] {
+        let config = EndConfig { max_packet: 8_192, ..EndConfig::default() };
+        let [mut source, mut destination] = ends(config);
+        source.set_allowance(0, 1 << 30);
+        let id = source.open_stream().unwrap();
+        let (mut now, mut read, mut packets, mut held) = (0, 0, 0, None);
+        let (mut out, mut bytes) = (vec![0; 8_192], vec![0; 8_192]);
+        while read < until {
+            source.write(id, &[1; 8_192]).unwrap();
+            while let Some(len) = source.poll_transmit(now, &mut out) {
+                packets += 1;
+                if packets == 10 {
+                    held = Some(out[..len].to_vec());
+                } else {
+                    destination.receive(now, &mut out[..len]).unwrap();
+                }
+                while let Ok(Read::Bytes(n)) = destination.read(id, &mut bytes) {
+                    read += n as u64;
+                }
+                while let Some(len) = destination.poll_transmit(now, &mut out) {
+                    source.receive(now, &mut out[..len]).unwrap();
+                }
+            }
+            now += MILLISECOND;
+            source.handle_timeout(now);
+        }
+        assert!(packets < 2_000, "the window of numbers would still take it");
+        assert_eq!(destination.receive(now, &mut held.unwrap()), taken);
+    }
+}
+
 /// What happens to a path, and what applications do at its ends.
 #[derive(Debug, Clone)]
 enum Op {

@@ -267,3 +267,137 @@ impl Recovery {
         (self.measured_at, self.largest_acked) = (None, None);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::frames::{Frame, Frames, Writer};
+    use super::super::sent::MOST;
+    use super::*;
+    use crate::time::SECOND;
+    use std::{vec, vec::Vec};
+
+    const BYTES: u64 = 1_000;
+
+    /// Sends packets at these times, each with a frame that has its number.
+    fn send(recovery: &mut Recovery, times: impl IntoIterator<Item = Micros>) {
+        for at in times {
+            let id = recovery.sent.next() as u32;
+            recovery.sent.put(Sent::Reset { id });
+            recovery.on_sent(at, BYTES, &mut |_, _| panic!("there is room"));
+        }
+    }
+
+    /// Which packets arrived and which are lost, as an acknowledgement of these ranges says.
+    fn ack(
+        recovery: &mut Recovery,
+        now: Micros,
+        ranges: &[(u64, u64)],
+    ) -> Result<[Vec<u32>; 2], Violation> {
+        let mut out = [0; 200];
+        let mut writer = Writer::new(&mut out);
+        assert!(writer.ack(0, ranges.iter().copied()));
+        let len = writer.len();
+        let Some(Ok(Frame::Ack { delay, ranges })) = Frames::new(&out[..len]).next() else {
+            panic!()
+        };
+        let mut told = [Vec::new(), Vec::new()];
+        recovery.on_ack(now, delay, ranges, &mut note(&mut told))?;
+        Ok(told)
+    }
+
+    fn note(told: &mut [Vec<u32>; 2]) -> impl FnMut(Sent, Outcome) + '_ {
+        |frame, outcome| {
+            let Sent::Reset { id } = frame else { panic!() };
+            told[usize::from(outcome == Outcome::Lost)].push(id);
+        }
+    }
+
+    fn timeout(recovery: &mut Recovery, now: Micros) -> Vec<u32> {
+        let mut told = Default::default();
+        recovery.on_timeout(now, &mut note(&mut told));
+        let [_, again] = told;
+        again
+    }
+
+    #[test]
+    fn three_later_packets_or_nine_eighths_of_a_round_trip() {
+        let mut recovery = Recovery::new(SECOND, BYTES);
+        send(&mut recovery, [0; 8]);
+        assert_eq!(ack(&mut recovery, 100_000, &[(2, 2)]), Ok([vec![2], vec![]]));
+        // Two later packets are not enough.
+        assert_eq!(recovery.timeout(true), Some(112_500));
+        // The third is for the first packet; the round trip is 101 ms now.
+        assert_eq!(ack(&mut recovery, 101_000, &[(2, 3)]), Ok([vec![3], vec![0]]));
+        assert_eq!(timeout(&mut recovery, 113_624), []);
+        assert_eq!(timeout(&mut recovery, 113_625), [1]);
+        // Those behind the newest acknowledged are not judged; a probe asks for them.
+        assert_eq!(recovery.counts.in_flight, 4 * BYTES);
+        assert_eq!((recovery.counts.lost, recovery.counts.acked), (2 * BYTES, 2 * BYTES));
+        // What was lost and arrives nevertheless is not taken back.
+        assert_eq!(ack(&mut recovery, 114_000, &[(0, 3)]), Ok([vec![], vec![]]));
+        assert_eq!(ack(&mut recovery, 114_000, &[(8, 8)]), Err(Violation::AckOfUnsent));
+    }
+
+    #[test]
+    fn probes_double_their_time_and_carry_the_oldest() {
+        let mut recovery = Recovery::new(100_000, BYTES);
+        send(&mut recovery, [0, 1_000, 2_000]);
+        // 100 + 4 x 50 + 25 ms from the last packet.
+        assert_eq!((recovery.timeout(true), recovery.timeout(false)), (Some(327_000), None));
+        assert_eq!(timeout(&mut recovery, 326_999), []);
+        assert_eq!(timeout(&mut recovery, 327_000), [0, 1]);
+        assert_eq!((recovery.probes, recovery.timeout(true)), (2, None));
+        send(&mut recovery, [327_000, 327_000]);
+        assert_eq!((recovery.probes, recovery.timeout(true)), (0, Some(977_000)));
+        assert_eq!(recovery.counts.lost, 0, "a probe says nothing about the others");
+        // An answer ends it.
+        ack(&mut recovery, 400_000, &[(3, 4)]).unwrap();
+        assert_eq!(recovery.timeouts, 0);
+        assert_eq!(recovery.timeout(true), None);
+        assert_eq!(recovery.counts.in_flight, 0);
+    }
+
+    #[test]
+    fn a_long_time_of_losses_takes_the_window_to_its_minimum() {
+        for (gap, minimum) in [(Some(5), false), (None, true)] {
+            let mut recovery = Recovery::new(100_000, BYTES);
+            send(&mut recovery, [0]);
+            ack(&mut recovery, 100_000, &[(0, 0)]).unwrap();
+            // A second and more: three times 100 + 4 x 50 + 25 ms.
+            send(&mut recovery, (1..=12).map(|n| 100_000 + n * 100_000));
+            send(&mut recovery, [1_400_000; 4]);
+            let late = gap.map(|number| (number, number));
+            let ranges: Vec<_> = [(16, 16)].into_iter().chain(late).collect();
+            ack(&mut recovery, 1_500_000, &ranges).unwrap();
+            assert_eq!(recovery.congestion.window() == 2 * BYTES, minimum, "{gap:?}");
+        }
+    }
+
+    #[test]
+    fn on_a_new_path_everything_is_sent_again_and_nothing_is_known() {
+        let mut recovery = Recovery::new(SECOND, BYTES);
+        send(&mut recovery, [0; 5]);
+        ack(&mut recovery, 100_000, &[(0, 1)]).unwrap();
+        let mut told = Default::default();
+        recovery.on_new_path(BYTES, &mut note(&mut told));
+        assert_eq!(told, [vec![], vec![2, 3, 4]]);
+        assert_eq!((recovery.counts.in_flight, recovery.timeout(true)), (0, None));
+        assert!(!recovery.rtt.is_measured());
+        // What comes late over the old path measures nothing.
+        assert_eq!(ack(&mut recovery, SECOND, &[(0, 4)]), Ok([vec![], vec![]]));
+        assert!(!recovery.rtt.is_measured());
+    }
+
+    #[test]
+    fn who_is_never_acknowledged_does_not_remember_for_ever() {
+        let mut recovery = Recovery::new(SECOND, BYTES);
+        send(&mut recovery, [0]);
+        let mut lost = 0;
+        for _ in 0..=MOST {
+            // Acknowledgements behind a packet that nobody acknowledges.
+            recovery.on_sent(0, 64, &mut |_, _| lost += 1);
+        }
+        assert_eq!((lost, recovery.counts.in_flight), (1, 0));
+        assert!(recovery.sent.next() - recovery.sent.first() < MOST as u64);
+    }
+}
