@@ -188,6 +188,42 @@ fn a_peer_that_breaks_the_protocol_ends_the_flow() {
     }
 }
 
+/// What a stream has beyond its own part comes from the pools, and goes back.
+#[test]
+fn pools_are_shared_and_given_back() {
+    let streams = StreamLimits { streams: 16, window: 1 << 20, pool: 60_000 };
+    let mut path =
+        TestPath::new(Conditions::GOOD, EndConfig { streams, ..EndConfig::default() }, 3);
+    let ids: Vec<_> = (0..3).map(|_| path.ends[0].open_stream().unwrap()).collect();
+    let taken = ids.iter().map(|id| path.ends[0].write(*id, &[1; 100_000]).unwrap());
+    // All of the pool to the first, and to each its own.
+    assert_eq!(taken.collect::<Vec<_>>(), [76_384, 16_384, 16_384]);
+    let mut out = vec![0; 100_000];
+    let mut read = 0;
+    while path.step() {
+        for id in &ids {
+            if let Ok(Read::Bytes(n)) = path.ends[1].read(*id, &mut out) {
+                read += n;
+            }
+        }
+    }
+    assert_eq!(read, 76_384 + 2 * 16_384);
+    let pools = |path: &TestPath| path.ends.each_ref().map(|end| end.streams.receive_pool);
+    assert!(pools(&path)[1] < 60_000 && path.ends[0].streams.send_pool == 60_000);
+    for id in &ids {
+        for end in [0, 1] {
+            path.ends[end].finish(*id).unwrap();
+        }
+    }
+    rest(&mut path);
+    for id in &ids {
+        for end in [0, 1] {
+            assert_eq!(path.ends[end].read(*id, &mut out), Ok(Read::Finished));
+        }
+    }
+    assert_eq!(pools(&path), [60_000; 2]);
+}
+
 /// A packet that is so late that its offset, modulo 2^24, could be taken for another.
 #[test]
 fn a_packet_from_long_ago_is_not_taken() {

@@ -300,7 +300,8 @@ mod tests {
             let seconds = (time as f64 - k as f64) / 1e6;
             let expected = w_max as f64 + 0.4 * seconds.powi(3) * PACKET as f64;
             let got = curve(w_max, k, time, PACKET) as f64;
-            prop_assert!((got - expected.max(0.0)).abs() < 2_000.0, "{} {}", got, expected);
+            // A millisecond is 2,304 bytes where the curve is steepest.
+            prop_assert!((got - expected.max(0.0)).abs() < 2_400.0, "{} {}", got, expected);
         }
     }
 }

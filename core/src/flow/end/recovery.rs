@@ -328,7 +328,7 @@ mod tests {
         assert_eq!(recovery.timeout(true), Some(112_500));
         // The third is for the first packet; the round trip is 101 ms now.
         assert_eq!(ack(&mut recovery, 101_000, &[(2, 3)]), Ok([vec![3], vec![0]]));
-        assert_eq!(timeout(&mut recovery, 113_624), []);
+        assert_eq!(timeout(&mut recovery, 113_624), [0u32; 0]);
         assert_eq!(timeout(&mut recovery, 113_625), [1]);
         // Those behind the newest acknowledged are not judged; a probe asks for them.
         assert_eq!(recovery.counts.in_flight, 4 * BYTES);
@@ -344,7 +344,7 @@ mod tests {
         send(&mut recovery, [0, 1_000, 2_000]);
         // 100 + 4 x 50 + 25 ms from the last packet.
         assert_eq!((recovery.timeout(true), recovery.timeout(false)), (Some(327_000), None));
-        assert_eq!(timeout(&mut recovery, 326_999), []);
+        assert_eq!(timeout(&mut recovery, 326_999), [0u32; 0]);
         assert_eq!(timeout(&mut recovery, 327_000), [0, 1]);
         assert_eq!((recovery.probes, recovery.timeout(true)), (2, None));
         send(&mut recovery, [327_000, 327_000]);
