@@ -11,9 +11,9 @@ use blvm_mesh_core::mesh::{Input, NetworkReason, RoutingReason};
 use blvm_mesh_core::time::Micros;
 use smol::channel::Sender;
 
-/// Bytes of payload, or packets, of the load generator and the sink that are sent at once, about
-/// as many as are written at once: answers and writers are to get their turn.
-const BENCH_AT_ONCE: (usize, usize) = (128 * 1024, 256);
+/// Bytes of payload, or packets, of the load generator and the sink that are sent at once: answers
+/// and writers are to get their turn. With their heads they are about what is written at once.
+const BENCH_AT_ONCE: (usize, usize) = (44 * 1024, 256);
 
 impl Engine {
     /// Sends a datagram, or has it wait for room.

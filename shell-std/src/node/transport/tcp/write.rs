@@ -5,16 +5,17 @@ use super::common::{IDLE, Idle, LinkEnd};
 use crate::aead::Ring;
 use crate::node::link::buffer::SMALL;
 use crate::node::link::memory::Counted;
-use blvm_mesh_core::link::transport::{FRAME_OVERHEAD, MAX_BODY, Sender};
+use blvm_mesh_core::link::transport::Sender;
 use smol::Async;
 use smol::io::AsyncWriteExt;
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 
-/// Bytes that are encrypted and written at once: two large frames, and what may be
-/// left over of a packet that is a little longer than these.
-const WRITE_BUFFER: usize = 2 * (MAX_BODY + FRAME_OVERHEAD) + 8 * 1024;
+/// Bytes that are encrypted and written at once: one frame, and what the system sends as one
+/// segment. The rest of a second one would wait for a timer where it paces what it sends (BBR): a
+/// quarter of a relay's processor time.
+const WRITE_BUFFER: usize = 60 * 1024;
 
 /// Encrypts and writes what waits until the link ends.
 pub(super) async fn run(
