@@ -9,7 +9,7 @@
 //! | `meta` | name | version of this layout; the floor; when a store was lost |
 //! | `owner` | `node` | identity of the node |
 //!
-//! and what [`flows`] keeps.
+//! and what `flows.rs` keeps.
 
 mod flows;
 mod make;

@@ -11,10 +11,10 @@
 //! ```
 //!
 //! - [`packet`]: numbers, and the seal. [`frames`]: what is inside.
-//! - [`recovery`], [`congestion`], [`pacing`]: when to send, and what again, by the rules of QUIC
-//!   (RFC 9002), with CUBIC (RFC 9438); [`queue`]: what counts as congestion.
-//! - [`streams`]: each in order, none held up by another, all bounded.
-//! - [`credit`]: every packet is paid for by the source, both ways.
+//! - `recovery`, `congestion`, `pacing`: when to send, and what again, by the rules of QUIC
+//!   (RFC 9002), with CUBIC (RFC 9438); `queue`: what counts as congestion.
+//! - `streams`: each in order, none held up by another, all bounded.
+//! - `credit`: every packet is paid for by the source, both ways.
 //! - An end with nothing under way and nothing to say has no timer and sends nothing.
 //! - Whatever is not authentic changes nothing. An authentic peer that breaks the protocol ends the
 //!   flow with a [`Violation`].

@@ -6,7 +6,7 @@ use alloc::collections::VecDeque;
 /// Widest window of a stream, and most bytes of one that a sender keeps.
 ///
 /// Offsets on the wire are modulo 2^24. A packet is taken only if all streams together have moved
-/// on by less than [`LATE`] since it was sent, so a piece begins at most `LATE` and one window
+/// on by less than `LATE` since it was sent, so a piece begins at most `LATE` and one window
 /// below the highest byte, and at most one window above: less than 2^24 in all.
 pub const MAX_WINDOW: u64 = 4 << 20;
 /// See [`MAX_WINDOW`].
