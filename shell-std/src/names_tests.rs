@@ -21,6 +21,8 @@ fn names_stay_as_they_are() {
         "Close",
         "Hello",
         "KeepAlive",
+        "Opened",
+        "FlowError",
     ];
     assert_eq!(kinds, expected);
     let roles = [Role::Source, Role::Intermediate, Role::Destination];
