@@ -320,7 +320,7 @@ impl<M: Memory> Mesh<M> {
             true => {
                 let cost = flow::metered(size);
                 if flow.left < cost.saturating_add(self.config.flows.reservation / 2) {
-                    self.draw(at);
+                    self.draw(at, cost);
                 }
                 let after = self.tables.flows.get_mut(at)?.spend(cost)?;
                 (&mut self.stats.relayed_paid, (Priority::Paid, after))
@@ -331,11 +331,13 @@ impl<M: Memory> Mesh<M> {
         Some(metered)
     }
 
-    /// Moves bytes from the account of its source to a flow.
-    fn draw(&mut self, at: usize) {
+    /// Moves bytes from the account of its source to a flow, so that it has its reservation, or
+    /// what a packet takes that is larger.
+    fn draw(&mut self, at: usize, packet: u64) {
         let Tables { flows, accounts, .. } = &mut *self.tables;
         let Some(flow) = flows.get_mut(at).filter(|_| !self.store_failed).copied() else { return };
-        let drawn = accounts.draw(&flow.source, self.config.flows.reservation.min(flow.may_draw));
+        let wanted = self.config.flows.reservation.max(packet).saturating_sub(flow.left);
+        let drawn = accounts.draw(&flow.source, wanted.min(flow.may_draw));
         if drawn > 0 {
             let record = self.keep_account(&flow);
             if let Some(flow) = self.tables.flows.get_mut(at) {
