@@ -401,7 +401,7 @@ proptest! {
             }
             prop_assert!(path.sent(0).0 + path.sent(1).0 <= allowance);
         }
-        // Peace: everything is read to its end, and then nothing is left to do.
+        // From here on nothing is lost: everything is read to its end, and then nothing is left to do.
         (path.cut, path.conditions) = (false, Conditions::GOOD);
         let now = path.now;
         path.ends[0].set_allowance(now, 1 << 40);
