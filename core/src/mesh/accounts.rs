@@ -13,10 +13,12 @@ use crate::flow::tickets::{LIFETIME_S, Sale, TicketError};
 use crate::id::{HopId, LinkId, NodeId};
 use crate::payment::bolt11;
 use crate::payment::ledger::{AccountState, Credit, Record};
+use crate::routing::seen::{Name, Print};
 use crate::signature;
 use crate::tables::Memory;
 use crate::wire::account::{self, Balance, Invoice, InvoiceRequest, Message, Pay};
 use crate::wire::datagram::{Datagram, Emit, Form, head_len};
+use crate::wire::header::lower_hop_limit;
 use crate::wire::{HEADER_LEN, Header};
 
 /// Invoices are in whole satoshi, which is all that some wallets know.
@@ -42,19 +44,11 @@ impl<M: Memory> Mesh<M> {
             Ok(parsed) => parsed,
             Err(e) => return self.reject(Some(link), e, Remedy::Disconnect),
         };
-        let Datagram { source, destination, sequence, .. } = &datagram;
-        let name = self.tables.seen.name(source, destination, *sequence, datagram.hops());
-        let came = self.tables.seen.came(name, check_of(packet), &datagram, 0);
-        let next = match self.next(from, &datagram, [came; 2], packet.len()) {
-            Ok(next) => next,
-            Err((reason, remedy)) => return self.refuse(link, &datagram, reason, remedy),
-        };
-        let before = Some(before_the_neighbour(&datagram));
         // A request costs its signature where it goes; what only passes costs a part of that.
-        let work = (packet.len() as u64).saturating_add(self.config.signature_work / 4);
-        if !self.take_control(link, before, work) {
-            return self.reject(Some(link), NetworkReason::ControlQuota, Remedy::Ignore);
-        }
+        let work = self.config.signature_work / 4;
+        let Some((name, came, next)) = self.arrive((link, from), &datagram, packet, work) else {
+            return;
+        };
         self.tables.seen.insert(came);
         match next {
             Next::Relay { .. } if !self.was_asked(link, &datagram, &message) => {
@@ -62,10 +56,7 @@ impl<M: Memory> Mesh<M> {
             }
             Next::Relay { link: to, .. } => {
                 self.note_sent(to, false);
-                let went = self.tables.seen.went(to, name, false);
-                self.tables.seen.insert(went);
-                crate::wire::header::lower_hop_limit(packet);
-                self.forward(to, Priority::Control, packet.len(), None);
+                self.pass_named(to, name, Priority::Control, packet, None);
             }
             Next::Deliver => {
                 let result = match message {
@@ -90,6 +81,49 @@ impl<M: Memory> Mesh<M> {
                 }
             }
         }
+    }
+
+    /// Where a packet goes that has the form of a datagram and is carried as a control packet: its
+    /// name, its fingerprint, and the way. It is charged its bytes and this work. `None`: it was
+    /// refused.
+    pub(super) fn arrive(
+        &mut self,
+        (link, from): (LinkId, usize),
+        datagram: &Datagram<'_>,
+        packet: &[u8],
+        work: u64,
+    ) -> Option<(Name, Print, Next)> {
+        let Datagram { source, destination, sequence, .. } = datagram;
+        let name = self.tables.seen.name(source, destination, *sequence, datagram.hops());
+        let came = self.tables.seen.came(name, check_of(packet), datagram, 0);
+        let next = match self.next(from, datagram, [came; 2], packet.len()) {
+            Ok(next) => next,
+            Err((reason, remedy)) => {
+                self.refuse(link, datagram, reason, remedy);
+                return None;
+            }
+        };
+        let (size, before) = (packet.len() as u64, before_the_neighbour(datagram));
+        if !self.take_control(link, Some(before), size.saturating_add(work)) {
+            self.reject(Some(link), NetworkReason::ControlQuota, Remedy::Ignore);
+            return None;
+        }
+        Some((name, came, next))
+    }
+
+    /// Sends such a packet on, and remembers that it went there: a report about it is believed.
+    pub(super) fn pass_named(
+        &mut self,
+        to: LinkId,
+        name: Name,
+        priority: Priority,
+        packet: &mut [u8],
+        after: Option<u64>,
+    ) {
+        let went = self.tables.seen.went(to, name, false);
+        self.tables.seen.insert(went);
+        lower_hop_limit(packet);
+        self.forward(to, priority, packet.len(), after);
     }
 
     /// Whether a message answers none, or one that went to this neighbour and was not answered
@@ -290,8 +324,7 @@ impl<M: Memory> Mesh<M> {
             // The answer was lost.
             Err(TicketError::Used) if self.tables.accounts.get(&source).is_some() => {
                 self.absorb();
-                let kept =
-                    (!self.config.payment.volatile && self.records > 0).then_some(self.records);
+                let kept = self.latest_record();
                 self.send_balance(link, datagram, kept);
                 return Ok(());
             }

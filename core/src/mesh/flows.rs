@@ -3,8 +3,7 @@
 use super::api::{Priority, Verdict};
 use super::control::Refusal;
 use super::error::{MeshError, NetworkReason, PaymentReason, Remedy, RoutingReason};
-use super::free::before_the_neighbour;
-use super::relay::{Next, check_of};
+use super::relay::Next;
 use super::{Mesh, Tables};
 use crate::config::MeshMode;
 use crate::flow::table::{Flow, FlowTableError, Path, Side};
@@ -45,31 +44,19 @@ impl<M: Memory> Mesh<M> {
             Ok(parsed) => parsed,
             Err(e) => return self.reject(Some(link), e, Remedy::Disconnect),
         };
-        let Datagram { source, destination, sequence, .. } = &datagram;
-        let name = self.tables.seen.name(source, destination, *sequence, datagram.hops());
-        let came = self.tables.seen.came(name, check_of(packet), &datagram, 0);
-        let next = match self.next(from, &datagram, [came; 2], packet.len()) {
-            Ok(next) => next,
-            Err((reason, remedy)) => return self.refuse(link, &datagram, reason, remedy),
+        let work = self.config.signature_work;
+        let Some((name, _, next)) = self.arrive((link, from), &datagram, packet, work) else {
+            return;
         };
-        let before = Some(before_the_neighbour(&datagram));
-        let work = (packet.len() as u64).saturating_add(self.config.signature_work);
-        if !self.take_control(link, before, work) {
-            return self.reject(Some(link), NetworkReason::ControlQuota, Remedy::Ignore);
-        }
         let Next::Relay { link: to, place, .. } = next else {
             return self.refuse(link, &datagram, RoutingReason::NoFlows.into(), Remedy::Ignore);
         };
         match self.take_flow((link, to), place, &datagram, &terms) {
             Ok(after) => {
                 self.note_sent(to, true);
-                let went = self.tables.seen.went(to, name, false);
-                self.tables.seen.insert(went);
-                let size = packet.len();
-                lower_hop_limit(packet);
                 // A record is waited for only where packets are paid for.
                 let priority = if after.is_some() { Priority::Paid } else { Priority::Control };
-                self.forward(to, priority, size, after);
+                self.pass_named(to, name, priority, packet, after);
             }
             Err(reason) => {
                 let remedy = match reason {
@@ -169,10 +156,6 @@ impl<M: Memory> Mesh<M> {
         self.wake_at(flow.heard.saturating_add(flow.idle));
         self.tables.flows.insert(flow);
         Ok(after)
-    }
-
-    fn latest_record(&self) -> Option<u64> {
-        (!self.config.payment.volatile && self.records > 0).then_some(self.records)
     }
 
     /// Checks the source's signature, within the allowance of bad ones.

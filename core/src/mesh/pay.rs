@@ -109,8 +109,7 @@ impl<M: Memory> Mesh<M> {
         let packet = self.paid_packet(link, datagram, None);
         let end = (party == Party::Destination).then(|| self.is_inbox_full(&datagram.source));
         let again = self.tables.replay.again(key, packet, self.now, end);
-        let kept = !self.config.payment.volatile && self.records > 0;
-        let record = kept.then_some(self.records);
+        let record = self.latest_record();
         if matches!(again, Again::Passes | Again::Delivered) {
             self.stats.repeated = self.stats.repeated.wrapping_add(1);
             self.held(link, datagram);
@@ -349,6 +348,11 @@ impl<M: Memory> Mesh<M> {
             self.stats.earned_msat = self.stats.earned_msat.saturating_add(share_msat);
         }
         Ok(Admission::Paid { record: after, share_msat })
+    }
+
+    /// Number of the latest record, where records are kept and there is one.
+    pub(super) fn latest_record(&self) -> Option<u64> {
+        (!self.config.payment.volatile && self.records > 0).then_some(self.records)
     }
 
     pub(super) fn persist(&mut self, record: Record) -> u64 {
