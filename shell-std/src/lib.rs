@@ -28,6 +28,7 @@ mod regtest;
 mod repeats;
 pub mod rpc;
 pub mod store;
+pub mod wallet;
 
 /// The whole command line, for the program's `main`.
 #[doc(hidden)]
