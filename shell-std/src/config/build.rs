@@ -5,6 +5,7 @@ use super::values::Listen;
 use super::{ConfigError, Settings};
 use crate::address::{PeerAddress, Place, SerialLine};
 use crate::chain::{Auth, ChainSettings};
+use crate::wallet::Limits;
 use blvm_mesh_core::config::{Config, MAX_ISSUERS, MAX_SCRIPT};
 use blvm_mesh_core::id::Network;
 use secp256k1::PublicKey;
@@ -66,6 +67,7 @@ pub(super) struct Places {
     pub(super) listen: Listen,
     pub(super) log: String,
     pub(super) chain_timeout: Duration,
+    pub(super) spending: Limits,
 }
 
 impl Places {
@@ -79,6 +81,7 @@ impl Places {
             listen: Listen { tcp, lines: Vec::new() },
             log: "info".into(),
             chain_timeout: Duration::from_secs(5),
+            spending: Limits::default(),
         }
     }
 }
@@ -92,7 +95,7 @@ pub(super) fn settings(
     let mut places = Places::usual(network);
     file.place(&mut places)?;
     config(&file, &mut places.config)?;
-    let Places { config, shell, enabled, listen, log, chain_timeout } = places;
+    let Places { config, shell, enabled, listen, log, chain_timeout, spending } = places;
     check_log(&log).map_err(|reason| value("log", reason))?;
     let expand = |path: PathBuf| match (path.strip_prefix("~"), home) {
         (Ok(rest), Some(home)) => home.join(rest),
@@ -126,6 +129,7 @@ pub(super) fn settings(
         chain,
         data_dir,
         config_file: None,
+        spending,
         shell,
     })
 }

@@ -77,7 +77,7 @@ macro_rules! keys {
 keys! {
     "" File [
         mesh: Mesh, tariff: Tariff, limits: Limits, timing: Timing, payment: Payment,
-        flow: Flow, chain: Chain, bench: Bench
+        flow: Flow, wallet: Wallet, chain: Chain, bench: Bench
     ] {
         data_dir: PathBuf, "directory of the node's files", default "~/.blvm-mesh";
         rpc_socket: PathBuf, "socket for commands", default "<data_dir>/rpc.sock";
@@ -194,6 +194,13 @@ keys! {
             => config.flows.account_days, unit "days";
     }
 
+    "wallet" Wallet {
+        max_msat_per_hour: u64, "most that the node pays by itself in any hour for bytes of flows, fees included (0: nothing)"
+            => spending.max_msat_per_hour, unit "msat";
+        max_fee_percent: u8, "most fee of such a payment, of its amount"
+            => spending.max_fee_percent, unit "percent", from 0 to 100;
+    }
+
     "chain" Chain {
         rpc_url: String, "JSON-RPC of a Bitcoin node that looks up blocks for covenants, as in http://127.0.0.1:8332",
             example "http://127.0.0.1:38332";
@@ -219,6 +226,7 @@ impl File {
         self.timing.apply(places)?;
         self.payment.apply(places)?;
         self.flow.apply(places)?;
+        self.wallet.apply(places)?;
         self.chain.apply(places)?;
         self.bench.apply(places)
     }

@@ -22,6 +22,7 @@ pub use values::{parse_mode, parse_network, parse_signet_challenge};
 
 use crate::address::{PeerAddress, SerialLine};
 use crate::chain::ChainSettings;
+use crate::wallet::Limits;
 use blvm_mesh_core::config::Config;
 use keys::File;
 use std::net::SocketAddr;
@@ -57,6 +58,8 @@ pub struct Settings {
     pub issuer_key: Option<PathBuf>,
     /// Bitcoin node that looks blocks up, if there is one.
     pub chain: Option<ChainSettings>,
+    /// How much this node may spend by itself.
+    pub spending: Limits,
     /// Limits and times of the node around the state machine.
     pub shell: Shell,
 }

@@ -29,6 +29,11 @@ impl Engine {
                 self.shell.todo.push_back(FollowUp::Invoice(ticket, invoice));
                 self.settle(now);
             }
+            Command::InvoicePaid(ticket, ended) => {
+                if let Some(preimage) = self.shell.payments.ended(ticket, ended) {
+                    self.shell.todo.push_back(FollowUp::Paid(ticket, preimage));
+                }
+            }
             Command::BenchSink(on, done) => {
                 self.bench.set_sink(on);
                 answer(&done, ());

@@ -15,10 +15,12 @@ pub(crate) mod chain;
 mod commands;
 pub(crate) mod conduct;
 pub(crate) mod durable;
+mod events;
 pub(crate) mod invoices;
 pub(crate) mod links;
 mod own;
 mod parked;
+pub(crate) mod payments;
 pub(crate) mod refusals;
 pub(crate) mod reports;
 mod retries;
@@ -33,9 +35,10 @@ use super::progress::OwnSend;
 use super::transport::{Batch, Carriage, LinkEvent};
 use crate::bench::{self, Bench, Plan};
 use crate::rpc::types::{Peer, Route, RouteAccepts, Stats};
+use crate::wallet::Ended;
 use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::link::lane::Lane;
-use blvm_mesh_core::mesh::{Action, HostMesh, Input, MeshError, Misuse, Ticket};
+use blvm_mesh_core::mesh::{Action, HostMesh, Input, MeshError, Misuse, Ticket, Verdict};
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::time::Micros;
 use blvm_mesh_core::wire::Kind;
@@ -65,6 +68,8 @@ pub(crate) enum Command {
     LookedUp(chain::BlockHash, chain::Answer),
     /// The invoice that a request waits for was written, or there is none.
     InvoiceWritten(Ticket, Option<String>),
+    /// Paying the invoice of a purchase has ended.
+    InvoicePaid(Ticket, Ended),
     /// Turn the sink for trials on or off.
     BenchSink(bool, Sender<()>),
     /// Begin a trial with this number: where its figures come, or nothing if one is under way.
@@ -290,7 +295,7 @@ impl Engine {
     }
 
     /// Gives an input of which nothing is left to do here.
-    fn give(&mut self, now: Micros, input: Input<'_>) {
+    pub(crate) fn give(&mut self, now: Micros, input: Input<'_>) {
         if let Outcome::Refused(reason) = self.drive(now, input, Origin::Other) {
             self.shell.count_own_refusal(reason);
         }
@@ -307,8 +312,8 @@ impl Engine {
                 FollowUp::Block(ticket, block) => {
                     self.give(now, Input::PaymentVerified { ticket, block });
                 }
-                FollowUp::NotPaid(ticket) => {
-                    self.give(now, Input::InvoicePaid { ticket, preimage: None });
+                FollowUp::Paid(ticket, preimage) => {
+                    self.give(now, Input::InvoicePaid { ticket, preimage });
                 }
                 FollowUp::Invoice(ticket, invoice) => self.invoice(now, ticket, invoice),
                 FollowUp::Close(link, reason) => self.close(now, link, &reason),
@@ -411,6 +416,10 @@ fn drive(
     input: Input<'_>,
     origin: Origin<'_>,
 ) -> Outcome {
+    let bought = match &input {
+        Input::Buy { bytes, .. } => *bytes,
+        _ => 0,
+    };
     let (handled, bytes): (_, &[u8]) = match input {
         Input::MessageReceived { link, packet } => {
             let input = Input::MessageReceived { link, packet: &mut *packet };
@@ -434,6 +443,7 @@ fn drive(
                 shell.until = until;
                 return outcome;
             }
+            Action::Verdict(Verdict::Buying { ticket }) => shell.payments.begun(ticket, bought),
             Action::Verdict(verdict) => outcome = shell.apply_verdict(now, verdict, bytes, origin),
             action => shell.execute(now, action, bytes, origin),
         }

@@ -204,6 +204,7 @@ pub(super) fn stats(mesh: &HostMesh, shell: &Shell) -> Stats {
         paid: shell.counters.paid,
         paid_msat: shell.counters.paid_msat,
         earned_msat: shell.counters.earned_msat,
+        purchases: shell.payments.stats(),
         routes_found: shell.counters.routes_found,
         routes_failed: shell.counters.routes_failed,
         commits: shell.durable.commits(),

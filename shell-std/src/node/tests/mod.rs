@@ -9,6 +9,7 @@ mod memory;
 mod methods;
 mod outcome;
 mod paid;
+mod purchases;
 mod quotes;
 mod receipts;
 mod sales;
@@ -96,7 +97,7 @@ impl Bed {
         change(&mut settings);
         let remembered: Vec<Record> = disk.records.lock().unwrap().clone();
         let remembered = remembered.into_iter().map(Ok::<_, String>);
-        Node::start(&settings, &secret(key), disk, remembered, None, &self.executor).unwrap()
+        Node::start(&settings, &secret(key), disk, remembered, None, None, &self.executor).unwrap()
     }
 }
 
@@ -127,6 +128,7 @@ fn settings(mode: MeshMode) -> Settings {
         log: String::new(),
         issuer_key: None,
         chain: None,
+        spending: Default::default(),
         shell: ShellSettings {
             queue_bytes: 8 * 1024 * 1024,
             link_memory: 48 * 1024 * 1024,
