@@ -17,6 +17,7 @@ mod input;
 mod inspect;
 mod invoice;
 mod keys;
+mod ledger;
 mod payable;
 mod proof;
 mod report;
@@ -64,7 +65,7 @@ enum Command {
     Peers(report::Peers),
     Routes(report::Routes),
     Stats(report::Stats),
-    Ledger(report::Ledger),
+    Ledger(ledger::Ledger),
     Issuer(invoice::Issuer),
     Headers(headers::Headers),
     Rpc(rpc::Rpc),

@@ -142,7 +142,8 @@ methods! {
         => HopInvoice, REFUSED;
     /// Tells what the node has counted since its start, and what of its resources is taken.
     GetStats, "getstats" | "get_routing_stats" => Box<Stats>;
-    /// Lists accepted payments, the newest first, and their sums by role.
+    /// Lists accepted payments, and bytes sold and bought for flows, the newest first, and their
+    /// sums.
     GetLedger(params: GetLedger), "getledger" => Ledger;
     /// Gives the node block headers, so that it accepts covenants funded in these blocks.
     ///
