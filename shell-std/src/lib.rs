@@ -14,6 +14,7 @@ mod date;
 mod descriptors;
 #[cfg(test)]
 mod documents_tests;
+pub mod flows;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod identity;

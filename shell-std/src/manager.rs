@@ -11,6 +11,7 @@
 
 mod api;
 mod effects;
+mod flows;
 mod perform;
 mod purchases;
 mod verifier;
@@ -23,6 +24,8 @@ mod tests;
 pub use api::{BoxFuture, NodeAPI, NodeApiError, PaymentState};
 pub use verifier::{PaymentVerifier, VerificationResult};
 
+use crate::flows::Flows;
+use crate::flows::hub::Hub;
 use crate::node::{Deliveries, Delivery};
 use crate::store::{Store, StoreError};
 use crate::wallet::{Limits, Spending};
@@ -115,6 +118,7 @@ pub struct MeshManager {
     store: Option<Arc<Store>>,
     deliveries: Deliveries,
     bills: Bills,
+    flows: Flows,
     /// Somebody carries effects out; he does it for all.
     busy: AtomicBool,
     /// What the store did not take, and what waits for it.
@@ -138,7 +142,8 @@ impl MeshManager {
         getrandom::fill(&mut seed).map_err(ManagerError::Random)?;
         let mesh = HostMesh::new(config, key, seed);
         let id = mesh.id();
-        let mut core = Core::new(mesh);
+        let (hub, asks) = Hub::new();
+        let mut core = Core::new(mesh, hub);
         if let Some(store) = &store {
             for record in store.restore()? {
                 let input = Input::Persisted { record: record? };
@@ -157,6 +162,7 @@ impl MeshManager {
             store,
             deliveries: Deliveries::new(inbox_bytes),
             bills: Bills::new(spending),
+            flows: Flows::new(asks),
             busy: AtomicBool::new(false),
             unwritten: Mutex::default(),
             earned_msat: AtomicU64::new(0),
@@ -281,7 +287,8 @@ impl MeshManager {
         Stats { earned_msat, ..self.lock().mesh.stats() }
     }
 
-    /// Keeps time, which searches, silent peers and expired payments need, and has invoices paid.
+    /// Keeps time, which searches, silent peers and expired payments need, has invoices paid, and
+    /// serves flows.
     /// Run it as a task of its own for as long as the manager is used.
     pub async fn run(&self) {
         // Payments take seconds, and time must not wait for them.
@@ -289,6 +296,7 @@ impl MeshManager {
         for _ in 0..AT_ONCE {
             payers.spawn(self.pay_bills()).detach();
         }
+        payers.spawn(self.serve_flows()).detach();
         payers.run(self.keep_time()).await;
     }
 

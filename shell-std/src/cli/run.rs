@@ -3,12 +3,13 @@
 use super::global::{Global, given};
 use super::{Answer, Failure};
 use crate::chain::{Auth, ChainSettings};
-use crate::config::{KEYS, Override, Settings, example};
+use crate::config::{KEYS, Override, ServiceSettings, Settings, example};
 use crate::descriptors;
+use crate::flows::Exposed;
 use crate::identity::{self, Identity, KEY_FILE};
 use crate::issuer::Issuer;
 use crate::log::{self, Calm};
-use crate::node::{Issue, Node, Service, runtime};
+use crate::node::{Issue, Node, NodeHandle, Service, runtime};
 use crate::private_file;
 use crate::rpc::server::Server;
 use crate::store::{STORE_FILE, Store};
@@ -254,6 +255,7 @@ impl House {
         let node = Node::start(&settings, key, books, remembered, sells, payer, &executor)
             .map_err(|e| Failure(e.to_string()))?;
         let handle = node.handle().clone();
+        begin_services(&settings, &handle).await?;
         announce(&ready(&settings, &identity, handle.listen_addr()), json)?;
         let service = Arc::new(Service::new(handle, store.clone(), issuer));
         // Tasks of their own: this future is polled whenever the thread looks at its
@@ -290,6 +292,20 @@ impl House {
         node.stop().await;
         Ok(())
     }
+}
+
+/// The services and forwards of the configuration.
+async fn begin_services(settings: &Settings, handle: &NodeHandle) -> Result<(), Failure> {
+    let services = handle.services();
+    let ServiceSettings { exposed, forwards, max_msat } = &settings.services;
+    for Exposed { name, target } in exposed.clone() {
+        services.expose(name, target).map_err(|e| Failure(format!("flow.expose: {e}")))?;
+    }
+    for forward in forwards.clone() {
+        let forwarded = services.forward(forward, *max_msat).await;
+        forwarded.map_err(|e| Failure(format!("flow.forward: {e}")))?;
+    }
+    Ok(())
 }
 
 /// What the node buys with: play money on regtest, nothing elsewhere.

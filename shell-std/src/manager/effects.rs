@@ -3,13 +3,14 @@
 
 use super::{SentPacket, Verdict};
 use crate::covenant::settlement_of;
+use crate::flows::hub::Hub;
 use crate::node::Delivery;
 use crate::repeats::{Repeats, patience};
 use crate::wallet::{Bill, Underway};
 use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::mesh::{
-    self, Action, Event, HostMesh, Input, MeshError, Misuse, NetworkReason, Priority, Remedy,
-    Ticket,
+    self, Action, Event, FlowEvent, FlowId, HostMesh, Input, MeshError, Misuse, NetworkReason,
+    Priority, Remedy, Ticket,
 };
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::time::Micros;
@@ -108,12 +109,16 @@ pub(super) struct Core {
     /// Own paid datagrams that may have to be sent again.
     pub(super) repeats: Repeats,
     pub(super) purchases: Underway,
+    pub(super) hub: Hub,
+    pub(super) flow_events: VecDeque<(FlowId, FlowEvent)>,
 }
 
 impl Core {
-    pub(super) fn new(mesh: HostMesh) -> Self {
+    pub(super) fn new(mesh: HostMesh, hub: Hub) -> Self {
         Self {
             mesh,
+            hub,
+            flow_events: VecDeque::new(),
             effects: Vec::new(),
             until: None,
             by_peer: HashMap::new(),
@@ -159,7 +164,7 @@ impl Core {
         self.mesh.handle(now, input)?;
         let mut resumed = VecDeque::new();
         self.drain(now, &[], None, &mut resumed);
-        self.resume(now, resumed)
+        self.settle(now, resumed)
     }
 
     /// Sends what was stopped and paid for again, where it is time.
@@ -173,7 +178,7 @@ impl Core {
             if let Drained::Refused(reason) = drained {
                 self.repeats.refused(now, repeat, &reason);
             }
-            self.resume(now, resumed)?;
+            self.settle(now, resumed)?;
         }
         Ok(())
     }
@@ -198,9 +203,9 @@ impl Core {
                 Verdict::Waiting
             }
             Drained::Refused(reason) => Verdict::Refused(reason),
-            Drained::Done => Verdict::Accepted,
+            Drained::Done | Drained::Opening(_) => Verdict::Accepted,
         };
-        self.resume(now, resumed)?;
+        self.settle(now, resumed)?;
         Ok(verdict)
     }
 
@@ -208,7 +213,7 @@ impl Core {
     pub(super) fn send(&mut self, now: Micros, own: Given) -> Result<(), Misuse> {
         let mut resumed = VecDeque::new();
         self.send_one(now, own, &mut resumed)?;
-        self.resume(now, resumed)
+        self.settle(now, resumed)
     }
 
     fn send_one(
@@ -223,12 +228,16 @@ impl Core {
         match self.drain(now, payload, Some(&own), resumed) {
             Drained::Parked(ticket) => self.park(ticket, Waiting::Own(own)),
             Drained::Refused(reason) => own.tell(Outcome::Refused(reason)),
-            Drained::Done => {}
+            Drained::Done | Drained::Opening(_) => {}
         }
         Ok(())
     }
 
-    fn resume(&mut self, now: Micros, mut resumed: VecDeque<Ticket>) -> Result<(), Misuse> {
+    pub(super) fn resume(
+        &mut self,
+        now: Micros,
+        mut resumed: VecDeque<Ticket>,
+    ) -> Result<(), Misuse> {
         while let Some(ticket) = resumed.pop_front() {
             match self.unpark(ticket) {
                 Some(Waiting::Packet(link, mut packet)) => {
@@ -245,7 +254,7 @@ impl Core {
         Ok(())
     }
 
-    fn drain(
+    pub(super) fn drain(
         &mut self,
         now: Micros,
         input: &[u8],
@@ -299,6 +308,10 @@ impl Core {
                         Effect::Deliver { delivery, after }
                     }
                     mesh::Verdict::Absorbed | mesh::Verdict::Buying { .. } => continue,
+                    mesh::Verdict::Opening { flow } => {
+                        drained = Drained::Opening(flow);
+                        continue;
+                    }
                     mesh::Verdict::Parked { ticket, .. } => {
                         drained = Drained::Parked(ticket);
                         continue;
@@ -312,8 +325,8 @@ impl Core {
                         }
                     }
                 },
-                Action::Send { link, packet, after } => {
-                    let (priority, bytes) = (Priority::Control, packet.to_vec());
+                Action::Send { link, priority, packet, after } => {
+                    let bytes = packet.to_vec();
                     Effect::Send { link, priority, bytes, after, own: None }
                 }
                 Action::Drop { ticket, link, reason } => {
@@ -348,10 +361,15 @@ impl Core {
                     }
                     Effect::Publish(event)
                 }
+                Action::Flow { flow, event } => {
+                    self.flow_events.push_back((flow, event));
+                    continue;
+                }
                 Action::Persist { number, record } => Effect::Persist { number, record },
-                Action::Pay { ticket, node, amount_msat, invoice } => {
+                Action::Pay { ticket, node, bytes, amount_msat, invoice } => {
                     let invoice = input.get(invoice).unwrap_or_default();
-                    let bill = self.purchases.bill(ticket, node, amount_msat, invoice);
+                    let bill = Bill::new(node, bytes, amount_msat, invoice);
+                    self.purchases.begun(ticket);
                     Effect::Pay { ticket, bill }
                 }
                 Action::Invoice { ticket, amount_msat, expiry_s, .. } => {
@@ -383,8 +401,9 @@ impl Core {
     }
 }
 
-enum Drained {
+pub(super) enum Drained {
     Done,
+    Opening(FlowId),
     Parked(Ticket),
     Refused(MeshError),
 }

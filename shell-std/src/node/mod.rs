@@ -38,6 +38,8 @@ pub use requests::{Issue, Issued, Ledgers, Service};
 use crate::bench::Bench;
 use crate::chain::ChainSource;
 use crate::config::Settings;
+use crate::flows::hub::Hub;
+use crate::flows::{Flows, Services};
 use crate::wallet::Payer;
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::mesh::{HostMesh, Misuse};
@@ -201,7 +203,8 @@ impl Node {
         let durable = Durable::new(records);
         let shell = Shell::new(links, durable, chain, invoices, payments, deliveries.clone());
         let bench = Bench::new(settings.config.magic, settings.shell.bench_sink);
-        let mut engine = Engine::new(mesh, shell, bench, events, told, committed);
+        let (hub, asks) = Hub::new();
+        let mut engine = Engine::new(mesh, shell, bench, hub, events, told, committed);
         restore(&mut engine, remembered)?;
         let wrong = |(address, error)| StartError::Listen { address, error };
         let listeners = Listeners::bind(settings).map_err(wrong)?;
@@ -225,8 +228,11 @@ impl Node {
             executor: executor.clone(),
         };
         let (transports, transport_status) = Transports::start(listeners, settings, &ways);
+        let flows = Flows::new(asks);
         let handle = NodeHandle {
             commands,
+            services: Services::new(flows.clone(), executor.clone()),
+            flows,
             deliveries,
             status,
             transports: transport_status,
@@ -257,6 +263,7 @@ impl Node {
     /// queued, and gives up after two seconds.
     pub async fn stop(mut self) {
         self.around.clear();
+        self.handle.services.end();
         self.transports.take_no_more();
         let deadline = smol::Timer::after(STOP_PATIENCE);
         let quiet = async {

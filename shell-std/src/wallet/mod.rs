@@ -32,12 +32,20 @@ use std::sync::Arc;
 pub struct Bill {
     /// The node that is paid.
     pub node: NodeId,
-    /// The bytes that it buys there; 0 where that is not known.
+    /// The bytes that it buys there.
     pub bytes: u64,
     /// The invoice's amount, in millisatoshi.
     pub amount_msat: u64,
     /// The invoice, as text (BOLT 11).
     pub invoice: String,
+}
+
+impl Bill {
+    pub(crate) fn new(node: NodeId, bytes: u64, amount_msat: u64, invoice: &[u8]) -> Self {
+        // The state machine has read it: it is text.
+        let invoice = String::from_utf8_lossy(invoice).into_owned();
+        Self { node, bytes, amount_msat, invoice }
+    }
 }
 
 /// What became of an invoice.

@@ -1,8 +1,7 @@
 //! Purchases of this node that have not ended, and what is counted of all.
 
-use super::{Bill, NotPaid, Outcome};
+use super::{NotPaid, Outcome};
 use crate::rpc::types::PurchaseStats;
-use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::mesh::Ticket;
 use std::collections::HashMap;
 
@@ -15,7 +14,6 @@ pub(crate) type Ended = Result<([u8; 32], Outcome), NotPaid>;
 /// A purchase.
 #[derive(Debug, Clone, Copy, Default)]
 struct Purchase {
-    bytes: u64,
     /// Payment hash, once it is paid.
     paid: Option<[u8; 32]>,
 }
@@ -30,21 +28,9 @@ pub(crate) struct Underway {
 }
 
 impl Underway {
-    /// A purchase of so many bytes has begun.
-    pub(crate) fn begun(&mut self, ticket: Ticket, bytes: u64) {
-        self.purchases.insert(ticket, Purchase { bytes, paid: None });
-    }
-
-    /// What is to be paid for it.
-    pub(crate) fn bill(
-        &mut self,
-        ticket: Ticket,
-        node: NodeId,
-        amount_msat: u64,
-        invoice: &[u8],
-    ) -> Bill {
-        let bytes = self.purchases.entry(ticket).or_default().bytes;
-        Bill { node, bytes, amount_msat, invoice: String::from_utf8_lossy(invoice).into_owned() }
+    /// An invoice is to be paid.
+    pub(crate) fn begun(&mut self, ticket: Ticket) {
+        self.purchases.insert(ticket, Purchase { paid: None });
     }
 
     /// An invoice is not paid.
@@ -152,20 +138,18 @@ mod tests {
     fn what_is_paid_is_credited_or_missed() {
         let mut underway = Underway::default();
         let paid = |preimage| Ok(([2; 32], Outcome::Paid { preimage, fee_msat: 0 }));
-        underway.begun(T, 70);
-        let bill = underway.bill(T, NodeId([3; 32]), 5_000, b"lnbc");
-        assert_eq!((bill.bytes, bill.amount_msat, &bill.invoice[..]), (70, 5_000, "lnbc"));
+        underway.begun(T);
         underway.ended(T, paid([1; 32]));
         assert_eq!(underway.credited(T, 80), Some([2; 32]));
         // Paid and not credited; paid when the state machine had given it up.
-        underway.begun(T, 70);
+        underway.begun(T);
         underway.ended(T, paid([1; 32]));
         underway.failed(T);
-        underway.begun(T, 70);
+        underway.begun(T);
         underway.failed(T);
         underway.ended(T, paid([1; 32]));
         // Nobody knows: the state machine is told nothing.
-        underway.begun(T, 70);
+        underway.begun(T);
         assert_eq!(underway.ended(T, Ok(([2; 32], Outcome::Unknown("?".into())))), None);
         underway.failed(T);
         let stats = underway.stats();

@@ -48,6 +48,7 @@ impl Engine {
             Command::Quote(to, bytes, who) => {
                 answer(&who, reports::quote(mesh, &shell.links, &to, bytes, now));
             }
+            Command::Flows(who) => answer(&who, reports::flows(mesh, now)),
             Command::Stats(who) => answer(&who, Box::new(reports::stats(mesh, shell))),
             Command::LinkTowards(to, who) => answer(&who, reports::link_towards(mesh, &to, now)),
             Command::Sight(link, who) => {

@@ -16,6 +16,7 @@ mod commands;
 pub(crate) mod conduct;
 pub(crate) mod durable;
 mod events;
+mod flows;
 pub(crate) mod invoices;
 pub(crate) mod links;
 mod own;
@@ -34,11 +35,12 @@ use super::deliveries::Delivery;
 use super::progress::OwnSend;
 use super::transport::{Batch, Carriage, LinkEvent};
 use crate::bench::{self, Bench, Plan};
-use crate::rpc::types::{Peer, Route, RouteAccepts, Stats};
+use crate::flows::hub::{Ask, Hub};
+use crate::rpc::types::{FlowList, Peer, Route, RouteAccepts, Stats};
 use crate::wallet::Ended;
 use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::link::lane::Lane;
-use blvm_mesh_core::mesh::{Action, HostMesh, Input, MeshError, Misuse, Ticket, Verdict};
+use blvm_mesh_core::mesh::{Action, HostMesh, Input, MeshError, Misuse, Ticket};
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::time::Micros;
 use blvm_mesh_core::wire::Kind;
@@ -84,6 +86,8 @@ pub(crate) enum Command {
     Accepts(NodeId, Sender<Option<RouteAccepts>>),
     /// What it costs to send so many bytes by it.
     Quote(NodeId, u64, Sender<Option<Priced>>),
+    /// The flows that pass, or end here.
+    Flows(Sender<FlowList>),
     /// Everything that is counted here.
     Stats(Sender<Box<Stats>>),
     /// The link that a datagram to a node takes now.
@@ -104,6 +108,7 @@ pub(crate) struct Engine {
     pub(crate) mesh: HostMesh,
     pub(crate) shell: Shell,
     pub(crate) bench: Bench,
+    hub: Hub,
     events: Receiver<LinkEvent>,
     commands: Receiver<Command>,
     committed: Receiver<Committed>,
@@ -119,6 +124,7 @@ enum Woken {
     Event(LinkEvent),
     Command(Command),
     Committed(Committed),
+    Flows(Ask),
     /// It is time for something, or the load generator or the sink has sent.
     Time,
     Closed,
@@ -129,6 +135,7 @@ impl Engine {
         mesh: HostMesh,
         shell: Shell,
         bench: Bench,
+        hub: Hub,
         events: Receiver<LinkEvent>,
         commands: Receiver<Command>,
         committed: Receiver<Committed>,
@@ -137,6 +144,7 @@ impl Engine {
             mesh,
             shell,
             bench,
+            hub,
             events,
             commands,
             committed,
@@ -163,7 +171,7 @@ impl Engine {
         while !self.stop {
             let woken = match self.at_hand() {
                 Some(woken) => woken,
-                None if self.pump() => Woken::Time,
+                None if self.pump() || self.is_due() => Woken::Time,
                 None => {
                     self.shell.links.wake_writers();
                     let until = self.deadline();
@@ -186,6 +194,7 @@ impl Engine {
                 Woken::Event(event) => self.event(now, event),
                 Woken::Command(command) => self.command(now, command),
                 Woken::Committed(result) => self.committed(now, result),
+                Woken::Flows(ask) => self.flow_ask(now, ask),
                 Woken::Time => {}
                 Woken::Closed => break,
             }
@@ -205,7 +214,10 @@ impl Engine {
         // Neither keeps the other from its turn.
         self.links_first = !self.links_first;
         let event = || self.events.try_recv().ok().map(Woken::Event);
-        let command = || self.commands.try_recv().ok().map(Woken::Command);
+        let command = || {
+            let ask = || self.hub.asks.try_recv().ok().map(Woken::Flows);
+            self.commands.try_recv().ok().map(Woken::Command).or_else(ask)
+        };
         match self.links_first {
             true => event().or_else(command),
             false => command().or_else(event),
@@ -235,7 +247,14 @@ impl Engine {
                 Err(_) => std::future::pending().await,
             }
         };
-        or(event, or(command, or(committed, time))).await
+        let ask = async {
+            match self.hub.asks.recv().await {
+                Ok(ask) => Woken::Flows(ask),
+                // The hub itself can always be asked.
+                Err(_) => std::future::pending().await,
+            }
+        };
+        or(event, or(command, or(ask, or(committed, time)))).await
     }
 
     fn event(&mut self, now: Micros, event: LinkEvent) {
@@ -317,6 +336,7 @@ impl Engine {
                 }
                 FollowUp::Invoice(ticket, invoice) => self.invoice(now, ticket, invoice),
                 FollowUp::Close(link, reason) => self.close(now, link, &reason),
+                FollowUp::Flow(flow, event) => self.flow_event(now, flow, event),
                 FollowUp::Inbox => self.tell_inbox(now),
                 FollowUp::Stopped { sequence, reporter, cause } => {
                     if !self.bench.stopped(sequence) {
@@ -416,10 +436,6 @@ fn drive(
     input: Input<'_>,
     origin: Origin<'_>,
 ) -> Outcome {
-    let bought = match &input {
-        Input::Buy { bytes, .. } => *bytes,
-        _ => 0,
-    };
     let (handled, bytes): (_, &[u8]) = match input {
         Input::MessageReceived { link, packet } => {
             let input = Input::MessageReceived { link, packet: &mut *packet };
@@ -443,7 +459,6 @@ fn drive(
                 shell.until = until;
                 return outcome;
             }
-            Action::Verdict(Verdict::Buying { ticket }) => shell.payments.begun(ticket, bought),
             Action::Verdict(verdict) => outcome = shell.apply_verdict(now, verdict, bytes, origin),
             action => shell.execute(now, action, bytes, origin),
         }

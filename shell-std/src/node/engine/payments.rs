@@ -4,7 +4,6 @@
 
 use crate::rpc::types::PurchaseStats;
 use crate::wallet::{Bill, Ended, NotPaid, Payer, Spending, Spent, Underway};
-use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::mesh::Ticket;
 use smol::{Executor, Task};
 use std::sync::Arc;
@@ -54,20 +53,9 @@ impl Payments {
         (Self { paying, underway: Underway::default() }, tasks)
     }
 
-    /// A purchase of so many bytes has begun.
-    pub(crate) fn begun(&mut self, ticket: Ticket, bytes: u64) {
-        self.underway.begun(ticket, bytes);
-    }
-
     /// Has an invoice paid; false if it will not be.
-    pub(crate) fn pay(
-        &mut self,
-        ticket: Ticket,
-        node: NodeId,
-        amount_msat: u64,
-        invoice: &[u8],
-    ) -> bool {
-        let bill = self.underway.bill(ticket, node, amount_msat, invoice);
+    pub(crate) fn pay(&mut self, ticket: Ticket, bill: Bill) -> bool {
+        self.underway.begun(ticket);
         let why = match &self.paying {
             None => NotPaid::NoWallet,
             Some(paying) => match paying.queue.try_send((ticket, bill)) {
@@ -150,10 +138,7 @@ mod tests {
         let wallet = Arc::new(Slow { begun, go: wait });
         let payer = Payer { wallet, spending: Arc::new(spending) };
         let (mut payments, _tasks) = Payments::start(payer, tell, &executor);
-        let mut pay = |number, amount_msat| {
-            let Bill { node, invoice, .. } = bill(amount_msat);
-            payments.pay(Ticket(number), node, amount_msat, invoice.as_bytes())
-        };
+        let mut pay = |number, amount_msat| payments.pay(Ticket(number), bill(amount_msat));
         let slow = AT_ONCE as u64 - 1;
         let late = async {
             smol::Timer::after(std::time::Duration::from_secs(20)).await;
@@ -191,7 +176,7 @@ mod tests {
     #[test]
     fn without_a_wallet_nothing_is_paid() {
         let mut payments = Payments::default();
-        assert!(!payments.pay(Ticket(1), NodeId([1; 32]), 1_000, b"lnbcrt1"));
+        assert!(!payments.pay(Ticket(1), bill(1_000)));
         let stats = payments.stats();
         assert_eq!(stats.last_refusal, Some(NotPaid::NoWallet.to_string()));
         assert_eq!((stats.wallet, stats.not_paid), (false, 1));

@@ -14,11 +14,12 @@ use crate::node::deliveries::{Deliveries, Delivery};
 use crate::node::link::egress::{Pushed, RoomAgain};
 use crate::node::progress::{OwnSend, Progress};
 use crate::repeats::patience;
+use crate::wallet::Bill;
 use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::mesh::{
-    Action, Event, MeshError, Misuse, NetworkReason, PaymentReason, Priority, Remedy, Ticket,
-    Verdict,
+    Action, Event, FlowEvent, FlowId, MeshError, Misuse, NetworkReason, PaymentReason, Priority,
+    Remedy, Ticket, Verdict,
 };
 use blvm_mesh_core::payment::headers::KnownHeader;
 use blvm_mesh_core::time::Micros;
@@ -52,6 +53,8 @@ pub(crate) enum Outcome {
     Parked(Ticket),
     /// It is for this node; the range of the input is its payload, which is not copied yet.
     Delivered(Delivery, Range<usize>),
+    /// A flow is being opened.
+    Opening(FlowId),
     /// It was refused, and came from no neighbour. Not counted yet.
     Refused(MeshError),
     /// It broke the state machine's contract, which is logged.
@@ -70,6 +73,7 @@ pub(crate) enum FollowUp {
     /// The invoice for which a request waits, if there is one.
     Invoice(Ticket, Option<String>),
     Close(LinkId, String),
+    Flow(FlowId, FlowEvent),
     /// What is paid for has come here, and takes room.
     Inbox,
     Stopped {
@@ -149,14 +153,15 @@ impl Shell {
         origin: Origin<'_>,
     ) {
         match action {
-            Action::Send { link, packet, after } => match self.durable.must_wait(after) {
+            Action::Send { link, priority, packet, after } => match self.durable.must_wait(after) {
                 Some(after) => {
-                    self.hold(after, link, Priority::Control, &[packet], None);
+                    self.hold(after, link, priority, &[packet], None);
                 }
                 None => {
-                    self.push(link, Priority::Control, packet, &[]);
+                    self.push(link, priority, packet, &[]);
                 }
             },
+            Action::Flow { flow, event } => self.todo.push_back(FollowUp::Flow(flow, event)),
             // The loop that polls knows what to do with these.
             Action::Verdict(_) | Action::Wait { .. } => {}
             Action::Drop { ticket, link, reason } => {
@@ -185,9 +190,10 @@ impl Shell {
                 }
             }
             Action::Persist { number, record } => self.durable.persist(number, record),
-            Action::Pay { ticket, node, amount_msat, invoice } => {
+            Action::Pay { ticket, node, bytes, amount_msat, invoice } => {
                 let invoice = input.get(invoice).unwrap_or_default();
-                if !self.payments.pay(ticket, node, amount_msat, invoice) {
+                let bill = Bill::new(node, bytes, amount_msat, invoice);
+                if !self.payments.pay(ticket, bill) {
                     self.todo.push_back(FollowUp::Paid(ticket, None));
                 }
             }
@@ -272,6 +278,7 @@ impl Shell {
                 Outcome::Done
             }
             Verdict::Absorbed | Verdict::Buying { .. } => Outcome::Done,
+            Verdict::Opening { flow } => Outcome::Opening(flow),
             Verdict::Parked { ticket, .. } => Outcome::Parked(ticket),
             Verdict::Reject { link: None, reason, .. } => Outcome::Refused(reason),
             Verdict::Reject { link: Some(link), reason, remedy } => {

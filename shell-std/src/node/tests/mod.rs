@@ -3,6 +3,7 @@
 mod busy;
 mod covenant;
 mod early;
+mod flows;
 mod full;
 mod large;
 mod memory;
@@ -128,6 +129,7 @@ fn settings(mode: MeshMode) -> Settings {
         log: String::new(),
         issuer_key: None,
         chain: None,
+        services: Default::default(),
         spending: Default::default(),
         shell: ShellSettings {
             queue_bytes: 8 * 1024 * 1024,
