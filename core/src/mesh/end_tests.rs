@@ -249,3 +249,27 @@ fn an_idle_flow_costs_nothing_and_ends_when_nobody_is_there() {
     assert_eq!(net.nodes[2].resources().ends, 0);
     let _ = MILLISECOND;
 }
+
+#[test]
+fn an_open_replayed_after_the_end_of_its_flow_gets_other_keys() {
+    let mut net = gated(3);
+    net.fate = |net, to, packet| {
+        if to == 2 && packet[5] == Kind::Open as u8 {
+            net.kept.push(packet.to_vec());
+        }
+        if to == 1 && packet[5] == Kind::Opened as u8 {
+            net.kept.push(packet.to_vec());
+        }
+        true
+    };
+    let flow = transfer(&mut net, 10_000);
+    net.give(0, Input::CloseFlow { flow, code: 0 });
+    net.run(10 * SECOND);
+    assert_eq!(net.nodes[2].resources().ends, 0);
+    let [open, first] = [net.kept[0].clone(), net.kept[1].clone()];
+    net.receive(2, 1, open);
+    let again = net.kept.last().unwrap().clone();
+    assert_eq!(again[5], Kind::Opened as u8);
+    assert_ne!(again, first, "the same act two would mean the same keys, and numbers used twice");
+    assert_eq!(net.nodes[2].resources().ends, 1);
+}

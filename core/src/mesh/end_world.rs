@@ -40,6 +40,8 @@ pub(super) struct Net {
     pub(super) fate: Fate,
     /// Bytes that came on each stream of each flow at each node.
     pub(super) read: BTreeMap<(usize, FlowId, u32), Vec<u8>>,
+    /// Packets that a test has kept.
+    pub(super) kept: Vec<Vec<u8>>,
     pub(super) rng: u64,
     pub(super) now: Micros,
     pub(super) latency: Micros,
@@ -81,6 +83,7 @@ impl Net {
             preimages: BTreeMap::new(),
             fate: |_, _, _| true,
             read: BTreeMap::new(),
+            kept: Vec::new(),
             rng: 1,
             now: 0,
             latency: MILLISECOND,
@@ -223,6 +226,14 @@ impl Net {
             }
         }
         verdicts
+    }
+
+    /// A node gets a packet from its neighbour.
+    pub(super) fn receive(&mut self, n: usize, from: usize, mut packet: Vec<u8>) {
+        let (link, given) = (Self::link(n, from), packet.clone());
+        let input = Input::MessageReceived { link, packet: &mut packet };
+        self.nodes[n].handle(self.now, input).unwrap();
+        self.drain(n, packet, Some(given));
     }
 
     /// Lets time pass.

@@ -127,7 +127,7 @@ impl<M: Memory> Tables<M> {
         self.accounts.prepare(c.accounts, table_key(rng));
         self.flows.prepare(c.flows, table_key(rng));
         #[cfg(feature = "alloc")]
-        self.ends.prepare(c.ends, config.flows.stream_memory, rng.bytes());
+        self.ends.prepare(c.ends, config.flows.stream_memory);
     }
 }
 

@@ -96,7 +96,8 @@ impl<M: Memory> Mesh<M> {
                 source,
                 destination: self.me.id(),
             };
-            let secret = self.tables.ends.secret;
+            // Never the same for two ends: an Open can be replayed when its flow has ended.
+            let secret = self.rng.bytes();
             let local = self.me.keypair();
             let answer =
                 handshake::answer::<RustCrypto>(&bound, &self.secp, local, &secret, &terms.act);

@@ -200,6 +200,9 @@ impl<M: Memory> Mesh<M> {
     /// Does the next thing that a source has to do; false if there is none.
     pub(super) fn work(&mut self, number: u64) -> bool {
         let now = self.now;
+        if self.tables.ends.get(number).is_none_or(FlowEnd::is_leaving) {
+            return false;
+        }
         let Some((source, _)) = self.tables.ends.source(number) else { return false };
         match source.phase {
             Phase::Route { fresh } => self.find_way(number, fresh),
@@ -305,6 +308,10 @@ impl<M: Memory> Mesh<M> {
 
     /// A flow stopped at some place of its route, or its Open did.
     pub(super) fn flow_interrupted(&mut self, number: u64, reporter: Option<HopId>, cause: Cause) {
+        if self.tables.ends.get(number).is_some_and(FlowEnd::is_leaving) {
+            // The other end knows that it is over, or cannot be told.
+            return self.drop_end(number, None);
+        }
         self.interrupted(number, reporter, cause);
         self.touch(number);
         self.schedule(number);

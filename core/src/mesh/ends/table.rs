@@ -155,8 +155,6 @@ pub(in crate::mesh) struct Ends {
     pub(super) sends_left: usize,
     /// Whether flows of others are taken.
     pub(super) accepts: bool,
-    /// From which the answers to Opens are made. Never the same in two runs.
-    pub(super) secret: [u8; 32],
     /// Bytes of memory that streams of others' flows may still take.
     pub(super) memory: u64,
     /// The number of the last Open of this node; 0: it has sent none in this run.
@@ -174,7 +172,6 @@ impl Ends {
         due: BTreeSet::new(),
         sends_left: 0,
         accepts: false,
-        secret: [0; 32],
         memory: 0,
         opens: 0,
         held: HeldBytes::EMPTY,
@@ -182,10 +179,9 @@ impl Ends {
 
     /// Makes room for so many, whose streams take at most `memory` bytes where others have opened
     /// them.
-    pub(crate) fn prepare(&mut self, capacity: usize, memory: u64, secret: [u8; 32]) {
+    pub(crate) fn prepare(&mut self, capacity: usize, memory: u64) {
         self.capacity = capacity;
         self.memory = memory;
-        self.secret = secret;
     }
 
     pub(crate) fn begin_input(&mut self) {
