@@ -273,3 +273,28 @@ fn an_open_replayed_after_the_end_of_its_flow_gets_other_keys() {
     assert_ne!(again, first, "the same act two would mean the same keys, and numbers used twice");
     assert_eq!(net.nodes[2].resources().ends, 1);
 }
+
+#[test]
+fn a_relay_that_is_gone_for_some_time_is_waited_for() {
+    for (gap, first) in [(10, 0), (10, 2), (300, 0), (300, 2), (1_000, 2), (3_000, 0), (20_000, 2)]
+    {
+        for bytes_there in [0, 1] {
+            let mut net = gated(3);
+            let flow = transfer(&mut net, 500_000);
+            net.write(0, flow, 0, &bytes(100_000));
+            net.run(bytes_there * MILLISECOND);
+            let (one, other) = (first, 2 - first);
+            net.cut(0, 1);
+            net.cut(1, 2);
+            net.restart(1, 78);
+            net.run(gap * MILLISECOND);
+            net.wire(one, 1);
+            net.run(gap * MILLISECOND);
+            net.wire(other, 1);
+            net.run(30 * SECOND);
+            let got = net.read[&(2, flow, 0)].len();
+            let own = net.nodes[0].own_flows().next();
+            assert_eq!(got, 600_000, "{gap} {first} {bytes_there} {:?} {own:?}", net.events);
+        }
+    }
+}

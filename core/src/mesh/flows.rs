@@ -252,7 +252,8 @@ impl<M: Memory> Mesh<M> {
         // Whoever does not know the flow cannot tell how far the source is.
         let reporter = error.is_some_and(|error| error.reporter == from);
         if header.hop_limit != flow.hop_limit(side) && !reporter {
-            return Err((RoutingReason::NotOurTurn.into(), Remedy::Penalise));
+            // Its route may have changed since the packet was sent.
+            return Err((RoutingReason::NotOurTurn.into(), Remedy::Ignore));
         }
         let from_ahead = matches!(header.kind, Kind::Opened | Kind::FlowError);
         if from_ahead && side == Side::Source {

@@ -112,6 +112,8 @@ impl<M: Memory> Mesh<M> {
             if gone.up {
                 self.act(Action::Publish(Event::PeerDisconnected { peer: gone.node }));
             }
+            #[cfg(feature = "alloc")]
+            self.neighbour_gone(&gone.node);
             self.give_up_from(link);
         }
         Ok(())
@@ -271,6 +273,8 @@ impl<M: Memory> Mesh<M> {
         }
         self.absorb();
         if !was_up {
+            #[cfg(feature = "alloc")]
+            self.neighbour_up(&peer);
             self.act(Action::Publish(Event::PeerConnected { link, peer }));
             self.wake_at(now);
         } else if hello.missing {

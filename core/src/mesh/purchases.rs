@@ -171,7 +171,9 @@ impl<M: Memory> Mesh<M> {
     fn end_purchase(&mut self, at: usize, cause: Cause) {
         if let Some(Purchase { id, node, state, .. }) = self.tables.purchases.take(at) {
             let (ticket, node) = (id, node.hop());
-            let paid = matches!(state, State::Shown(_));
+            // Of a payment that has not ended in time nobody knows what becomes.
+            let unknown = matches!(state, State::Paying { .. }) && cause == Cause::Expired;
+            let paid = unknown || matches!(state, State::Shown(_));
             self.purchase_ended(ticket, Err(cause), paid);
             self.act(Action::Publish(Event::PurchaseFailed { ticket, node, cause }));
         }

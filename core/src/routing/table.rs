@@ -160,6 +160,19 @@ impl<M: Memory> RoutingTable<M> {
         neighbour.or_else(|| self.usable(hop, now).find(|r| r.destination == *destination))
     }
 
+    /// All routes to a node at `now`, the cheapest first: the link to a neighbour, then those
+    /// whose first hop is a live neighbour.
+    #[cfg(feature = "alloc")]
+    pub fn routes_to<'t>(
+        &'t self,
+        destination: &NodeId,
+        now: Micros,
+    ) -> impl Iterator<Item = Route<'t>> + use<'t, M> {
+        let (to, hop) = (*destination, destination.hop());
+        let neighbour = self.neighbour(hop).into_iter();
+        neighbour.chain(self.usable(hop, now)).filter(move |route| route.destination == to)
+    }
+
     /// The same for a node of which only the beginning of the identity is known.
     pub fn way_to(&self, destination: HopId, now: Micros) -> Option<Route<'_>> {
         self.neighbour(destination).or_else(|| self.usable(destination, now).next())

@@ -18,6 +18,8 @@ use std::time::Duration;
 
 /// Pause after an error of `accept`, such as no free descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How long the other end may take to answer.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// For how long a flow is kept without a connection.
 const KEEP: Duration = Duration::from_secs(600);
 
@@ -89,6 +91,16 @@ impl fmt::Display for ForwardSpec {
     }
 }
 
+/// Waits for the other end, which may have to buy first.
+async fn timely<T>(what: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let late = async {
+        smol::Timer::after(PATIENCE).await;
+        let text = "the flow does not go on: its budget may be spent (max_msat)";
+        Err(io::Error::new(io::ErrorKind::TimedOut, text))
+    };
+    smol::future::or(what, late).await
+}
+
 /// A forward at work.
 pub(super) struct Forward {
     spec: ForwardSpec,
@@ -121,7 +133,7 @@ impl Forward {
                     smol::Timer::after(PAUSE).await;
                 }
                 // Open connections keep it; without one it costs nothing to open another.
-                None => drop(this.flow.lock().await.take()),
+                None => drop(this.flow.try_lock().and_then(|mut flow| flow.take())),
             }
         }
     }
@@ -130,7 +142,13 @@ impl Forward {
         let ForwardSpec { local, node, service } = &self.spec;
         let joined = async {
             let mut stream = self.stream().await.map_err(io::Error::other)?;
-            preamble::ask(&mut stream, service).await?;
+            if let Err(error) = timely(preamble::ask(&mut stream, service)).await {
+                if error.kind() == io::ErrorKind::TimedOut {
+                    // It may have spent what it may cost: the next connection opens another.
+                    drop(self.flow.lock().await.take());
+                }
+                return Err(error);
+            }
             copy::join(stream, tcp).await
         };
         if let Err(error) = joined.await {

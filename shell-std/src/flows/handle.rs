@@ -6,6 +6,10 @@ use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::mesh::{FlowEnded, FlowId, MeshError, OwnFlow};
 use smol::channel::{Receiver, Sender};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Tells listeners apart.
+static LISTENERS: AtomicU64 = AtomicU64::new(0);
 
 /// Opens flows to other nodes, and takes those that others open; cheap to clone.
 #[derive(Debug, Clone)]
@@ -50,8 +54,9 @@ impl Flows {
     /// [`FlowError::Gone`].
     pub fn listen(&self) -> Result<Listener, FlowError> {
         let (flows, taken) = smol::channel::bounded(MOST_WAITING);
-        self.ask(Ask::Listen(Some(flows)))?;
-        Ok(Listener { flows: taken, asks: self.asks.clone() })
+        let number = LISTENERS.fetch_add(1, Ordering::Relaxed);
+        self.ask(Ask::Listen(number, flows))?;
+        Ok(Listener { flows: taken, number, asks: self.asks.clone() })
     }
 
     /// The flows that end at this node.
@@ -73,6 +78,7 @@ impl Flows {
 #[derive(Debug)]
 pub struct Listener {
     flows: Receiver<Flow>,
+    number: u64,
     asks: Sender<Ask>,
 }
 
@@ -85,10 +91,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        // Another one may have taken its place.
-        if !self.flows.is_closed() {
-            let _ = self.asks.try_send(Ask::Listen(None));
-        }
+        let _ = self.asks.try_send(Ask::Unlisten(self.number));
     }
 }
 

@@ -36,8 +36,10 @@ pub(crate) enum Ask {
     Close(FlowId, u32),
     /// Nobody has it any more: close it when its streams are over.
     Released(FlowId),
-    /// Take flows of others, or no more.
-    Listen(Option<Sender<Flow>>),
+    /// Take flows of others, for the listener with this number.
+    Listen(u64, Sender<Flow>),
+    /// Take no more of them, if it is still that listener.
+    Unlisten(u64),
     /// Those that end here.
     List(Sender<Vec<OwnFlow>>),
 }
@@ -61,7 +63,7 @@ pub(crate) struct Hub {
     flows: HashMap<FlowId, Open>,
     /// The Open that the state machine was given last.
     opening: Option<(NodeId, Sender<Result<Flow, FlowError>>)>,
-    listener: Option<Sender<Flow>>,
+    listener: Option<(u64, Sender<Flow>)>,
     scratch: Vec<u8>,
 }
 
@@ -106,13 +108,19 @@ impl Hub {
             Ask::Budget(flow, budget_msat) => Some(Input::FlowBudget { flow, budget_msat }),
             Ask::Close(flow, code) => Some(Input::CloseFlow { flow, code }),
             Ask::Released(flow) => {
-                self.flows.get_mut(&flow)?.released = true;
+                let open = self.flows.get_mut(&flow)?;
+                open.released = true;
+                // Streams that nobody has taken are given up.
+                open.incoming = None;
                 self.close_if_over(flow)
             }
-            Ask::Listen(listener) => {
-                let accept = listener.is_some();
-                self.listener = listener;
-                Some(Input::AcceptFlows { accept })
+            Ask::Listen(number, flows) => {
+                self.listener = Some((number, flows));
+                Some(Input::AcceptFlows { accept: true })
+            }
+            Ask::Unlisten(number) => {
+                self.listener.take_if(|(current, _)| *current == number)?;
+                Some(Input::AcceptFlows { accept: false })
             }
             Ask::List(answer) => {
                 let _ = answer.try_send(mesh.own_flows().collect());
@@ -158,8 +166,8 @@ impl Hub {
                 None
             }
             FlowEvent::Ended(why) => {
-                self.ended(flow, why);
-                None
+                self.ended(mesh, flow, why);
+                Some(ended_input(flow))
             }
         }
     }
@@ -167,7 +175,8 @@ impl Hub {
     fn accepted(&mut self, flow: FlowId, source: NodeId) -> Option<Input<'static>> {
         let mut open = Open::new(source, None);
         let handle = open.handle(flow, &self.ask);
-        let taken = self.listener.as_ref().is_some_and(|to| to.try_send(handle).is_ok());
+        let listener = self.listener.as_ref();
+        let taken = listener.is_some_and(|(_, to)| to.try_send(handle).is_ok());
         self.flows.insert(flow, open);
         (!taken).then_some(Input::CloseFlow { flow, code: NOBODY })
     }
@@ -181,10 +190,12 @@ impl Hub {
         None
     }
 
-    fn ended(&mut self, flow: FlowId, why: FlowEnded) {
+    fn ended(&mut self, mesh: &mut HostMesh, flow: FlowId, why: FlowEnded) {
         let Some(open) = self.flows.remove(&flow) else { return };
         tracing::debug!(flow = flow.0, peer = %open.peer, %why, "a flow has ended");
-        open.pipes.values().for_each(|pipe| pipe.flow_ended(why));
+        for pipe in open.pipes.values() {
+            pipe.flow_ended(why, mesh.streams(flow).as_mut(), &mut self.scratch);
+        }
         for waits in open.waiting {
             let _ = waits.try_send(Err(FlowError::Ended(why)));
         }
@@ -254,7 +265,10 @@ impl Hub {
                 let _ = waits.try_send(Ok(handle));
             }
         }
-        any.then_some(Input::Streams { flow })
+        match any {
+            true => Some(Input::Streams { flow }),
+            false => self.close_if_over(flow),
+        }
     }
 
     /// Closes a flow that nobody has any more, and whose streams are over.

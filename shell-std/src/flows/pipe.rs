@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 /// Bytes of a stream that are kept here in each direction, beside the state machine's windows.
-const MOST: usize = 256 * 1024;
+const MOST: usize = 64 * 1024;
 /// With so many bytes of room the engine is asked for more.
 const ROOM: usize = MOST / 2;
 
@@ -51,6 +51,8 @@ struct State {
     finished: bool,
     /// All that was written has arrived.
     arrived: bool,
+    /// Somebody reads: before that nothing is taken.
+    wanted: bool,
     /// No more comes in.
     ended: bool,
     /// Nothing can be written any more.
@@ -113,6 +115,7 @@ impl Stream {
         std::future::poll_fn(|cx| {
             let mut state = self.0.0.lock();
             match (state.arrived, state.broken) {
+                (true, _) if state.stopped => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
                 (true, _) => Poll::Ready(Ok(())),
                 (false, Some(broken)) => Poll::Ready(Err(broken.error())),
                 (false, None) => {
@@ -132,6 +135,9 @@ impl Stream {
     fn poll_read_here(&self, cx: &Context<'_>, out: &mut [u8]) -> Poll<io::Result<usize>> {
         let pipe = &self.0.0;
         let mut state = pipe.lock();
+        if !std::mem::replace(&mut state.wanted, true) {
+            pipe.tell(&mut state);
+        }
         if state.incoming.is_empty() {
             if state.ended || out.is_empty() {
                 return Poll::Ready(Ok(0));
@@ -250,7 +256,7 @@ impl Pipe {
         let state = &mut *state;
         state.told = false;
         let sent = self.send(state, streams);
-        let read = self.receive(state, streams, scratch);
+        let read = self.receive(state, streams, scratch, MOST);
         let mut used = sent || read;
         if state.dropped {
             // What is left unread, or was not finished, is given up.
@@ -258,7 +264,8 @@ impl Pipe {
                 used |= streams.stop(self.id, 0).is_ok();
                 state.ended = true;
             }
-            if !state.finished && !state.arrived {
+            // What was written before it was closed goes on, though nobody waits for it.
+            if !state.closing && !state.finished && !state.arrived {
                 used |= streams.reset(self.id, 0).is_ok();
                 state.finished = true;
             }
@@ -295,10 +302,18 @@ impl Pipe {
         used
     }
 
-    fn receive(&self, state: &mut State, streams: &mut Streams<'_>, scratch: &mut [u8]) -> bool {
+    /// Takes what has come in, so that at most `most` bytes wait here.
+    fn receive(
+        &self,
+        state: &mut State,
+        streams: &mut Streams<'_>,
+        scratch: &mut [u8],
+        most: usize,
+    ) -> bool {
         let mut used = false;
-        while !state.ended && state.broken.is_none() && state.incoming.len() < MOST {
-            let room = scratch.len().min(MOST - state.incoming.len());
+        while state.wanted && !state.ended && state.broken.is_none() && state.incoming.len() < most
+        {
+            let room = scratch.len().min(most.saturating_sub(state.incoming.len()));
             match streams.read(self.id, scratch.get_mut(..room).unwrap_or_default()) {
                 Ok(Read::Bytes(len)) => {
                     state.incoming.extend(scratch.get(..len).unwrap_or_default());
@@ -334,9 +349,20 @@ impl Pipe {
         state.wake_all();
     }
 
-    /// The flow has ended.
-    pub(crate) fn flow_ended(&self, why: FlowEnded) {
+    /// The flow has ended: what has come in before can still be read.
+    pub(crate) fn flow_ended(
+        &self,
+        why: FlowEnded,
+        streams: Option<&mut Streams<'_>>,
+        scratch: &mut [u8],
+    ) {
         let mut state = self.lock();
+        if let Some(streams) = streams
+            && !state.dropped
+        {
+            state.wanted = true;
+            self.receive(&mut state, streams, scratch, usize::MAX);
+        }
         state.broken.get_or_insert(Broken::Ended(why));
         state.wake_all();
     }

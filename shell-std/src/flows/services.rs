@@ -7,6 +7,7 @@ use super::handle::{Flow, Flows, Listener};
 use super::pipe::Stream;
 use super::preamble::{self, Reply, ServiceName};
 use blvm_mesh_core::id::NodeId;
+use smol::lock::Semaphore;
 use smol::net::{TcpListener, TcpStream};
 use smol::{Executor, Task};
 use std::collections::BTreeMap;
@@ -17,6 +18,10 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+/// Connections to services at once, of all nodes and on one flow: the node keeps descriptors for
+/// its own links.
+const CONNECTIONS: usize = 512;
+const CONNECTIONS_OF_FLOW: usize = 128;
 /// How long another node may take to name a service, and a port to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -115,7 +120,7 @@ impl Services {
             return Err(ServiceError::NameTaken(name));
         }
         let mut taking = lock(&self.0.taking);
-        if taking.is_none() {
+        if taking.as_ref().is_none_or(Task::is_finished) {
             let listener = self.0.flows.listen().map_err(|_| ServiceError::Gone)?;
             let this = Arc::downgrade(&self.0);
             let executor = self.0.executor.clone();
@@ -201,19 +206,33 @@ async fn take(
     services: std::sync::Weak<Inner>,
     executor: Arc<Executor<'static>>,
 ) {
+    let all = Arc::new(Semaphore::new(CONNECTIONS));
     while let Some(flow) = listener.accept().await {
-        let (services, spawner) = (services.clone(), executor.clone());
-        executor.spawn(async move { serve(flow, &services, &spawner).await }).detach();
+        let (services, spawner, all) = (services.clone(), executor.clone(), all.clone());
+        executor.spawn(async move { serve(flow, &services, &spawner, &all).await }).detach();
     }
 }
 
 /// Takes the streams of one flow.
-async fn serve(flow: Flow, services: &std::sync::Weak<Inner>, executor: &Executor<'static>) {
+async fn serve(
+    flow: Flow,
+    services: &std::sync::Weak<Inner>,
+    executor: &Executor<'static>,
+    all: &Arc<Semaphore>,
+) {
     let peer = flow.peer();
-    while let Some(stream) = flow.accept_stream().await {
+    let own = Arc::new(Semaphore::new(CONNECTIONS_OF_FLOW));
+    while let Some(mut stream) = flow.accept_stream().await {
         let services = services.clone();
+        let (Some(one), Some(other)) = (own.try_acquire_arc(), all.try_acquire_arc()) else {
+            tracing::warn!(%peer, "an exposed service has as many connections as it may have");
+            // Dropped then: it is given up.
+            let _ = preamble::reply(&mut stream, Reply::Down).await;
+            continue;
+        };
         executor
             .spawn(async move {
+                let _places = (one, other);
                 if let Err(error) = connect(stream, &services, peer).await {
                     tracing::debug!(%peer, %error, "a connection to an exposed service has failed");
                 }

@@ -243,6 +243,11 @@ impl<A: Aead> End<A> {
         self.state != State::Open
     }
 
+    /// Whether this end has ended the flow, and the peer is to be told.
+    pub fn is_closing(&self) -> bool {
+        matches!(self.state, State::Closing { .. })
+    }
+
     /// Whether nothing is under way or waits to be sent.
     pub fn is_idle(&self) -> bool {
         self.recovery.counts.in_flight == 0 && !self.wants_to_send()

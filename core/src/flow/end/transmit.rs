@@ -28,7 +28,7 @@ impl<A: Aead> End<A> {
     /// packet of the route. None if nothing is to be sent now.
     pub fn poll_transmit(&mut self, now: Micros, out: &mut [u8]) -> Option<usize> {
         if self.state != State::Open {
-            return self.write_farewell(out);
+            return self.write_farewell(now, out);
         }
         self.paced_until = None;
         let (level, most) = self.level(now);
@@ -140,18 +140,28 @@ impl<A: Aead> End<A> {
     }
 
     /// Tells the peer that the flow has ended.
-    fn write_farewell(&mut self, out: &mut [u8]) -> Option<usize> {
+    fn write_farewell(&mut self, now: Micros, out: &mut [u8]) -> Option<usize> {
         let State::Closing { cause, code, due: due @ true, .. } = &mut self.state else {
             return None;
         };
         let frame = Frame::Close { cause: *cause, code: *code };
         let most = affordable(self.credit.left())?.min(out.len());
-        let mut writer = Writer::new(out.get_mut(NUMBER_LEN..most.checked_sub(TAG_LEN)?)?);
-        if !writer.put(&frame) {
+        let frames = out.get_mut(NUMBER_LEN..most.checked_sub(TAG_LEN)?)?;
+        // What has come is acknowledged first: the peer may wait to know. If both do not fit, it
+        // need not.
+        let mut writer = Writer::new(frames);
+        self.acks.write(now, &mut writer);
+        let mut fits = writer.put(&frame);
+        let mut len = writer.len();
+        if !fits {
+            let mut writer = Writer::new(frames);
+            (fits, len) = (writer.put(&frame), writer.len());
+        }
+        if !fits {
             return None;
         }
         *due = false;
-        let len = writer.len().saturating_add(OVERHEAD);
+        let len = len.saturating_add(OVERHEAD);
         self.sealer.seal(out.get_mut(..len)?)?;
         let bytes = cost(len);
         self.credit.spend(bytes);

@@ -114,6 +114,10 @@ impl<M: Memory> Mesh<M> {
         if !paid && let Some((source, _)) = self.tables.ends.source(purchase.flow) {
             source.spent_msat = source.spent_msat.saturating_sub(purchase.amount_msat);
         }
+        if paid && result.is_err() {
+            // What it was paid it keeps: nothing more.
+            self.tables.ends.held.distrust(hop, now);
+        }
         let waiting = self.tables.ends.sources(|_, source| {
             source.phase == Phase::Buy && source.claims.iter().any(|claim| claim.hop == hop)
         });
@@ -126,7 +130,7 @@ impl<M: Memory> Mesh<M> {
                     let its = source.claims.iter_mut().filter(|claim| claim.hop == hop);
                     its.for_each(|claim| (claim.free, claim.owed) = (true, 0));
                 }
-                Err(cause) if number == purchase.flow => {
+                Err(cause) if paid || number == purchase.flow => {
                     source.fail(now, FlowEnded::NotBought { node: hop, cause });
                 }
                 Err(_) => {}
@@ -139,13 +143,14 @@ impl<M: Memory> Mesh<M> {
     /// The hops of this route took more than they carried: it is left, and they are avoided.
     pub(super) fn leave_route(&mut self, number: u64) {
         let now = self.now;
+        let Some(peer) = self.tables.ends.get(number).map(|entry| entry.peer) else { return };
         let Some((source, _)) = self.tables.ends.source(number) else { return };
         let hops: Vec<_> =
             source.claims.iter().filter(|claim| !claim.free).map(|claim| claim.hop).collect();
         source.last = FlowEnded::Lossy;
         source.phase = Phase::Route { fresh: true };
         for hop in hops {
-            self.tables.ends.held.distrust(hop, now);
+            self.tables.ends.held.distrust_for(hop, peer, now);
         }
     }
 

@@ -10,8 +10,9 @@ use crate::link::aead::RustCrypto;
 use crate::mesh::Mesh;
 use crate::mesh::error::{MeshError, NetworkReason, PaymentReason, RoutingReason};
 use crate::mesh::flows::MOST_IDLE;
+use crate::mesh::free::before_the_neighbour;
 use crate::tables::Memory;
-use crate::time::SECOND;
+use crate::time::{Micros, SECOND};
 use crate::wire::datagram::Datagram;
 use crate::wire::flow::{self, ACT_LEN, OpenTerms};
 use crate::wire::{HEADER_LEN, Kind};
@@ -23,6 +24,8 @@ const STREAMS: u32 = 1_024;
 const POOL: u64 = 8 << 20;
 const PART: u64 = 16;
 const PART_OF_STRANGERS: u64 = 128;
+/// For how long a flow may be idle whose source has sent nothing but its Open.
+const UNPROVEN: Micros = 30 * SECOND;
 
 /// What the streams of a flow may take where so much memory is left for all, and how much that is;
 /// `None` if it is too little.
@@ -55,7 +58,11 @@ impl<M: Memory> Mesh<M> {
             return Err(NetworkReason::LinkClosed.into());
         };
         let (from, max_packet) = (neighbour.node.hop(), neighbour.max_packet);
-        let standing = neighbour.standing;
+        // Whoever comes over a friend is not one for that.
+        let standing = match neighbour.node == datagram.source {
+            true => neighbour.standing,
+            false => Standing::Stranger { prefix: 0 },
+        };
         let (number, source, now) = (datagram.sequence, datagram.source, self.now);
         let known = self.tables.ends.get(number);
         let again = match known.map(|end| (end.peer, &end.role)) {
@@ -98,15 +105,20 @@ impl<M: Memory> Mesh<M> {
             };
             // Never the same for two ends: an Open can be replayed when its flow has ended.
             let secret = self.rng.bytes();
+            let before = Some(before_the_neighbour(datagram));
+            if !self.take_control(link, before, 2 * self.config.signature_work) {
+                return Err(NetworkReason::ControlQuota.into());
+            }
             let local = self.me.keypair();
             let answer =
                 handshake::answer::<RustCrypto>(&bound, &self.secp, local, &secret, &terms.act);
-            let (act_two, secrets) = answer.map_err(|_| PaymentReason::SourceSignature)?;
+            // The neighbour could not know.
+            let (act_two, secrets) = answer.map_err(|_| RoutingReason::Unsolicited)?;
             let config = EndConfig { streams, max_packet: max, ..EndConfig::default() };
             let end = End::new(now, config, Direction::FromDestination, number, &secrets);
             let (act_one, open_number) = (terms.act, terms.open_number);
             let role = Role::Destination { act_one, act_two, open_number, memory };
-            let mut entry = FlowEnd::new(source, role, now, idle);
+            let mut entry = FlowEnd::new(source, role, now, [idle.min(UNPROVEN), idle]);
             entry.end = Some(Box::new(end));
             let ends = &mut self.tables.ends;
             ends.memory = ends.memory.saturating_sub(memory);
@@ -119,7 +131,6 @@ impl<M: Memory> Mesh<M> {
         let mut act = [0; ACT_LEN];
         if let Some(entry) = self.tables.ends.get_mut(number) {
             entry.way = Some(way);
-            entry.heard = now;
             if let Role::Destination { act_two, open_number, .. } = &mut entry.role {
                 let newer = terms.open_number > *open_number;
                 *open_number = terms.open_number;

@@ -1,6 +1,6 @@
 //! Bytes that this node has bought at others, for all flows that it opens.
 
-use crate::id::HopId;
+use crate::id::{HopId, NodeId};
 use crate::mesh::api::Ticket;
 use crate::tariff::Tariff;
 use crate::time::{Micros, SECOND};
@@ -59,10 +59,14 @@ struct Held {
 
 /// What this node has at others.
 #[derive(Debug)]
-pub(super) struct HeldBytes(BTreeMap<HopId, Held>);
+pub(super) struct HeldBytes(
+    BTreeMap<HopId, Held>,
+    /// Hops of routes that lost too much, and where those led: until when they are avoided.
+    BTreeMap<(HopId, NodeId), Micros>,
+);
 
 impl HeldBytes {
-    pub(super) const EMPTY: Self = Self(BTreeMap::new());
+    pub(super) const EMPTY: Self = Self(BTreeMap::new(), BTreeMap::new());
 
     fn entry(&mut self, hop: HopId, now: Micros) -> &mut Held {
         if self.0.len() >= MOST && !self.0.contains_key(&hop) {
@@ -133,13 +137,25 @@ impl HeldBytes {
         held.missing <= reservation.saturating_add(held.bought / 10)
     }
 
-    /// Avoids routes over a node for some time.
+    /// Avoids routes over a node to another for some time: it may be any hop of a route that lost
+    /// too much, or its end.
+    pub(super) fn distrust_for(&mut self, hop: HopId, destination: NodeId, now: Micros) {
+        if self.1.len() >= MOST {
+            self.1.retain(|_, until| *until > now);
+        }
+        if self.1.len() < MOST {
+            self.1.insert((hop, destination), now.saturating_add(DISTRUST));
+        }
+    }
+
+    /// Avoids all routes over a node for some time.
     pub(super) fn distrust(&mut self, hop: HopId, now: Micros) {
         self.entry(hop, now).distrusted_until = now.saturating_add(DISTRUST);
     }
 
-    pub(super) fn is_distrusted(&self, hop: HopId, now: Micros) -> bool {
+    pub(super) fn is_distrusted(&self, hop: HopId, to: &NodeId, now: Micros) -> bool {
         self.0.get(&hop).is_some_and(|held| held.distrusted_until > now)
+            || self.1.get(&(hop, *to)).is_some_and(|until| *until > now)
     }
 }
 
@@ -185,7 +201,11 @@ mod tests {
         held.take(HOP, 1_000);
         assert!(!held.nothing_left(HOP, 500, 450));
         held.distrust(HOP, 5);
-        assert!(held.is_distrusted(HOP, 5) && !held.is_distrusted(HOP, 5 + DISTRUST));
+        let (a, b) = (NodeId([1; 32]), NodeId([2; 32]));
+        assert!(held.is_distrusted(HOP, &a, 5) && !held.is_distrusted(HOP, &a, 5 + DISTRUST));
+        held.distrust_for(HOP, b, DISTRUST + 5);
+        let late = DISTRUST + 6;
+        assert!(held.is_distrusted(HOP, &b, late) && !held.is_distrusted(HOP, &a, late));
     }
 
     #[test]

@@ -49,6 +49,8 @@ const MAX_PACKET: usize = 16 * 1024;
 /// For how long an end that was closed here tells its peer, and how often.
 const FAREWELLS: u8 = 3;
 const FAREWELL_PAUSE: Micros = SECOND;
+/// For how long the streams of a flow that its other end has closed can still be read.
+const UNREAD: Micros = 30 * SECOND;
 
 /// Where packets of an end go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +101,11 @@ impl<M: Memory> Mesh<M> {
     pub(super) fn close_flow(&mut self, flow: FlowId, code: u32) {
         self.absorb();
         let Some(entry) = self.tables.ends.get_mut(flow.0) else { return };
+        let over = entry.end.as_ref().is_some_and(|end| end.is_over());
+        if over && !entry.end.as_ref().is_some_and(|end| end.is_closing()) {
+            // The other end has ended it, and what it sent was read.
+            return self.drop_end(flow.0, None);
+        }
         match &mut entry.end {
             Some(end) => {
                 end.close(code);
@@ -161,7 +168,12 @@ impl<M: Memory> Mesh<M> {
         let Some(way) = entry.way.filter(|_| !entry.stopped) else { return false };
         let priority = if entry.is_paid() { Priority::Paid } else { Priority::Free };
         let lane = if entry.is_paid() { Lane::Paid } else { Lane::Free };
-        let Some(neighbour) = routing.neighbours.live(way.hop) else { return false };
+        let Some(neighbour) = routing.neighbours.live(way.hop) else {
+            if matches!(entry.role, Role::Source(_)) {
+                self.flow_interrupted(number, None, Cause::NextHopGone);
+            }
+            return false;
+        };
         if neighbour.is_full(lane) {
             ends.block(number);
             return false;
@@ -192,10 +204,13 @@ impl<M: Memory> Mesh<M> {
         let now = self.now;
         let Some(entry) = self.tables.ends.get_mut(number) else { return };
         if let Some(end) = &mut entry.end
-            && end.next_timeout().is_some_and(|due| due <= now)
+            && let Some(due) = end.next_timeout().filter(|due| *due <= now)
         {
             end.handle_timeout(now);
-            self.tables.ends.make_ready(number);
+            // What could not be sent stays due, and waits for whatever holds it up.
+            if end.next_timeout() != Some(due) {
+                self.tables.ends.make_ready(number);
+            }
         }
         let Some(entry) = self.tables.ends.get(number) else { return };
         let due = entry.next_due(now);
@@ -234,13 +249,14 @@ impl<M: Memory> Mesh<M> {
         let now = self.now;
         let here = matches!(reason, Ended::Here(_) | Ended::Broken(_));
         let Some(entry) = self.tables.ends.get_mut(number) else { return };
-        if here && entry.way.is_some() {
-            // The peer is told a few times, for as long as it may not have heard.
-            entry.farewells = Some((FAREWELLS, now.saturating_add(FAREWELL_PAUSE)));
-            self.schedule(number);
-        } else {
-            self.drop_end(number, None);
-        }
+        // The peer is told a few times, for as long as it may not have heard. What has come from
+        // it can still be read until the application closes the flow too.
+        let (times, pause) = match here && entry.way.is_some() {
+            true => (FAREWELLS, FAREWELL_PAUSE),
+            false => (1, UNREAD),
+        };
+        entry.farewells = Some((times, now.saturating_add(pause)));
+        self.schedule(number);
     }
 
     /// An end that was closed here says so once more, or is forgotten.
@@ -248,12 +264,11 @@ impl<M: Memory> Mesh<M> {
         let now = self.now;
         let Some(entry) = self.tables.ends.get_mut(number) else { return };
         match (&mut entry.farewells, &mut entry.end) {
+            (Some((_, at)), _) if *at > now => {}
             (Some((left, at)), Some(end)) if *left > 1 => {
-                if *at <= now {
-                    *left -= 1;
-                    *at = now.saturating_add(FAREWELL_PAUSE);
-                    end.repeat_farewell();
-                }
+                *left -= 1;
+                *at = now.saturating_add(FAREWELL_PAUSE);
+                end.repeat_farewell();
             }
             _ => self.drop_end(number, None),
         }
@@ -317,7 +332,7 @@ impl<M: Memory> Mesh<M> {
                 let end = entry.end.as_mut().ok_or_else(unknown)?;
                 let taken = end.receive(now, body);
                 if taken.is_ok() {
-                    entry.heard = now;
+                    entry.heard_from(now);
                 }
                 self.touch(number);
                 match taken {
@@ -335,8 +350,12 @@ impl<M: Memory> Mesh<M> {
             }
             Kind::Close => {
                 // Any relay can say so: the path is gone, and the streams wait for another.
+                let is_source = matches!(entry.role, Role::Source(_));
                 self.absorb();
-                self.path_lost(number, flow);
+                match is_source {
+                    true => self.flow_interrupted(number, None, Cause::NextHopGone),
+                    false => self.path_lost(number, flow),
+                }
             }
             _ => {
                 self.absorb();
@@ -375,6 +394,14 @@ impl<M: Memory> Mesh<M> {
     pub(super) fn neighbour_gone(&mut self, node: &NodeId) {
         for number in self.tables.ends.by_way(node.hop()) {
             self.flow_interrupted(number, None, Cause::NextHopGone);
+        }
+    }
+
+    /// A neighbour is there, perhaps again.
+    pub(super) fn neighbour_up(&mut self, node: &NodeId) {
+        self.unblock_ends();
+        for number in self.tables.ends.by_way(node.hop()) {
+            self.touch(number);
         }
     }
 

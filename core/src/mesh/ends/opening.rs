@@ -168,14 +168,17 @@ impl<M: Memory> Mesh<M> {
                 source.failures = 0;
                 return self.reopened(number);
             }
-            // Its streams are gone with the run of the destination that had them.
-            (Some(_), _) => source.phase = Phase::End(FlowEnded::Restarted),
+            // Its streams are gone with the run of the destination that had them: if it is it.
+            (Some(_), _) => {
+                let opening = source.opening.clone();
+                if opening.is_some_and(|opening| opening.act_two::<RustCrypto>(act).is_ok()) {
+                    source.phase = Phase::End(FlowEnded::Restarted);
+                }
+            }
             (None, _) => {
-                let Some(opening) = source.opening.take() else { return };
-                let Ok(secrets) = opening.act_two::<RustCrypto>(act) else {
-                    source.fail(now, FlowEnded::Restarted);
-                    return self.touch(number);
-                };
+                let Some(opening) = source.opening.clone() else { return };
+                // A relay can send anything: the destination's answer may still come.
+                let Ok(secrets) = opening.act_two::<RustCrypto>(act) else { return };
                 let config = EndConfig {
                     streams: StreamLimits::default(),
                     round_trip: now.saturating_sub(source.opened_at).max(MILLISECOND),
@@ -206,7 +209,8 @@ impl<M: Memory> Mesh<M> {
         let was = core::mem::replace(&mut source.phase, Phase::Open);
         source.must_open = false;
         if matches!(was, Phase::Opening(_)) {
-            end.set_max_packet((source.max_packet as usize).min(MAX_PACKET) - HEADER_LEN);
+            let max_packet = (source.max_packet as usize).min(MAX_PACKET);
+            end.set_max_packet(max_packet.saturating_sub(HEADER_LEN));
             if end.timeouts() > 0 {
                 end.route_changed(now);
             }

@@ -8,6 +8,7 @@ use super::held::Claim;
 use super::steps::{self, Counts};
 use super::table::{FlowEnd, Role};
 use super::{FlowEnded, FlowEvent, FlowId};
+use crate::flow::end::MIN_PACKET;
 use crate::flow::end::handshake::Opening;
 use crate::id::{HopId, NodeId};
 use crate::mesh::api::Verdict;
@@ -15,6 +16,7 @@ use crate::mesh::error::{Remedy, RoutingReason};
 use crate::mesh::{Mesh, Tables};
 use crate::tables::Memory;
 use crate::time::{MILLISECOND, Micros, SECOND};
+use crate::wire::HEADER_LEN;
 use crate::wire::flow::{ACT_LEN, number};
 use crate::wire::route_error::Cause;
 use alloc::boxed::Box;
@@ -29,6 +31,8 @@ const PAUSE: Micros = 250 * MILLISECOND;
 const FAILURES: u32 = 4;
 /// Probe timeouts in a row after which a route counts as broken.
 const SILENT: u32 = 4;
+/// A route that carries smaller packets only is of no use.
+const SMALLEST_PACKET: usize = HEADER_LEN + MIN_PACKET;
 /// For how long no packet may come before a flow ends. It is kept up by a packet in half of the
 /// time.
 pub(super) const IDLE_S: u32 = 3600;
@@ -83,6 +87,8 @@ pub(super) struct Source {
     /// The route was taken, or something bought, since it was last opened.
     pub(super) must_open: bool,
     pub(super) open_number: u64,
+    /// Where it stopped, and why, which nothing was done about yet.
+    pub(super) broken: Option<(Option<HopId>, Cause)>,
     pub(super) opened_at: Micros,
     pub(super) phase: Phase,
     pub(super) due: Micros,
@@ -185,6 +191,7 @@ impl<M: Memory> Mesh<M> {
             bought: true,
             must_open: true,
             open_number: 0,
+            broken: None,
             opened_at: self.now,
             phase: Phase::Route { fresh: false },
             due: self.now,
@@ -192,7 +199,8 @@ impl<M: Memory> Mesh<M> {
             last: FlowEnded::NoRoute,
         };
         let idle = u64::from(IDLE_S).saturating_mul(SECOND);
-        let end = FlowEnd::new(destination, Role::Source(Box::new(source)), self.now, idle);
+        let role = Role::Source(Box::new(source));
+        let end = FlowEnd::new(destination, role, self.now, [idle; 2]);
         self.tables.ends.insert(number, end);
         self.verdict(Verdict::Opening { flow: FlowId(number) });
     }
@@ -204,6 +212,11 @@ impl<M: Memory> Mesh<M> {
             return false;
         }
         let Some((source, _)) = self.tables.ends.source(number) else { return false };
+        if let Some((reporter, cause)) = source.broken.take() {
+            self.interrupted(number, reporter, cause);
+            self.schedule(number);
+            return true;
+        }
         match source.phase {
             Phase::Route { fresh } => self.find_way(number, fresh),
             Phase::Buy => return self.buy_step(number),
@@ -230,19 +243,20 @@ impl<M: Memory> Mesh<M> {
         let Some(entry) = self.tables.ends.get(number) else { return };
         let (to, left, used) = (entry.peer, entry.left(), entry.used());
         let Tables { ends, routing, searches, .. } = &mut *self.tables;
-        let trusted =
-            |claims: &[Claim]| !claims.iter().any(|claim| ends.held.is_distrusted(claim.hop, now));
-        let route = routing.find_route(&to, now);
         let claims = |hops: &[(HopId, _)]| -> Vec<Claim> {
             hops.iter().map(|(hop, tariff)| Claim::new(*hop, *tariff)).collect()
         };
+        let mut routes = routing.routes_to(&to, now);
+        let route = routes.find(|route| {
+            let distrusted = |(hop, _): &(HopId, _)| ends.held.is_distrusted(*hop, &to, now);
+            route.min_packet as usize >= SMALLEST_PACKET && !route.hops.iter().any(distrusted)
+        });
         let route = route.map(|route| (claims(route.hops), route.min_packet));
-        let is_trusted = route.as_ref().is_none_or(|(claims, _)| trusted(claims));
+        drop(routes);
         let spare = route.as_ref().map_or(0, |(claims, _)| ends.held.spare(claims));
         let Some((source, _)) = ends.source(number) else { return };
         if let Some((claims, max_packet)) = route
             && source.public_key.is_some()
-            && is_trusted
             && !fresh
         {
             let before = core::mem::take(&mut source.claims);
@@ -274,8 +288,9 @@ impl<M: Memory> Mesh<M> {
             let Some((source, _)) = self.tables.ends.source(number) else { continue };
             source.public_key = Some(key);
             source.phase = Phase::Route { fresh: false };
-            let distrusted = self.best_is_distrusted(&destination);
-            if distrusted && let Some((source, _)) = self.tables.ends.source(number) {
+            if self.all_are_distrusted(&destination)
+                && let Some((source, _)) = self.tables.ends.source(number)
+            {
                 source.fail(now, FlowEnded::Lossy);
             }
             self.touch(number);
@@ -283,11 +298,11 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    fn best_is_distrusted(&self, destination: &NodeId) -> bool {
+    fn all_are_distrusted(&self, destination: &NodeId) -> bool {
         let Tables { ends, routing, .. } = &*self.tables;
-        let route = routing.find_route(destination, self.now);
-        let is = |hop: &HopId| ends.held.is_distrusted(*hop, self.now);
-        route.is_some_and(|route| route.hops.iter().any(|(hop, _)| is(hop)))
+        let is = |hop: HopId| ends.held.is_distrusted(hop, destination, self.now);
+        let mut routes = routing.routes_to(destination, self.now);
+        routes.all(|route| route.hops.iter().any(|(hop, _)| is(*hop)))
     }
 
     /// A search has ended without a route.
@@ -312,9 +327,11 @@ impl<M: Memory> Mesh<M> {
             // The other end knows that it is over, or cannot be told.
             return self.drop_end(number, None);
         }
-        self.interrupted(number, reporter, cause);
-        self.touch(number);
-        self.schedule(number);
+        // One input may concern many flows: what follows is done one by one.
+        if let Some((source, _)) = self.tables.ends.source(number) {
+            source.broken = Some((reporter, cause));
+            self.touch(number);
+        }
     }
 
     pub(super) fn interrupted(&mut self, number: u64, reporter: Option<HopId>, cause: Cause) {
@@ -323,7 +340,7 @@ impl<M: Memory> Mesh<M> {
         let Some(entry) = self.tables.ends.get(number) else { return };
         let (left, peer) = (entry.left(), entry.peer);
         let Some((source, end)) = self.tables.ends.source(number) else { return };
-        if !matches!(source.phase, Phase::Opening(_) | Phase::Open | Phase::Buy) {
+        if !matches!(source.phase, Phase::Opening(_) | Phase::Open | Phase::Buy | Phase::Broke) {
             return;
         }
         let stops = !matches!(

@@ -45,6 +45,8 @@ pub(super) struct FlowEnd {
     /// When an authentic packet last came, and for how long none may come.
     pub(super) heard: Micros,
     pub(super) idle: Micros,
+    /// The same once one came.
+    idle_then: Micros,
     /// After it was closed here: how often the peer is still told, and when next.
     pub(super) farewells: Option<(u8, Micros)>,
     since: Micros,
@@ -53,8 +55,15 @@ pub(super) struct FlowEnd {
 }
 
 impl FlowEnd {
-    pub(super) fn new(peer: NodeId, role: Role, now: Micros, idle: Micros) -> Self {
+    /// `idle`: for how long nothing may come, at first and from the first authentic packet on.
+    pub(super) fn new(
+        peer: NodeId,
+        role: Role,
+        now: Micros,
+        [idle, idle_then]: [Micros; 2],
+    ) -> Self {
         Self {
+            idle_then,
             peer,
             role,
             end: None,
@@ -67,6 +76,12 @@ impl FlowEnd {
             in_ready: false,
             due: None,
         }
+    }
+
+    /// An authentic packet came: from the first one on it may be idle for as long as its Open said.
+    pub(super) fn heard_from(&mut self, now: Micros) {
+        self.heard = now;
+        self.idle = self.idle_then;
     }
 
     pub(super) fn is_leaving(&self) -> bool {

@@ -4,8 +4,8 @@ use crate::config::PREFIX;
 use crate::rpc::Request;
 use crate::rpc::client::{Client, ClientError};
 use crate::rpc::types::{
-    GetLedger, Info, LedgerEntry, Peer, PeerState, PollReceived, Proof, QuoteRoute, Received,
-    SendPacket, Sent, SubmitHeader, SubmittedHeaders,
+    Expose, Exposing, Forward, Forwarding, GetLedger, Info, Ledger, LedgerEntry, Peer, PeerState,
+    PollReceived, Proof, QuoteRoute, Received, SendPacket, Sent, SubmitHeader, SubmittedHeaders,
 };
 use crate::rpc::{target::Target, types::Quote};
 use bitcoin::ScriptBuf;
@@ -13,6 +13,7 @@ use blvm_mesh_core::id::NodeId;
 use serde::Deserialize;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -121,10 +122,38 @@ impl Actor {
 
     /// The entry of a payment in the ledger.
     pub(super) fn booked(&mut self, payment: &[u8; 32]) -> Result<LedgerEntry, String> {
-        let ledger: crate::rpc::types::Ledger =
-            self.ask(&Request::GetLedger(GetLedger::default()))?;
-        let entry = ledger.entries.into_iter().find(|e| e.payment == *payment);
+        let entry = self.ledger()?.entries.into_iter().find(|e| e.payment == *payment);
         entry.ok_or_else(|| format!("{} has not booked the payment", self.name))
+    }
+
+    /// The ledger.
+    pub(super) fn ledger(&mut self) -> Result<Ledger, String> {
+        self.ask(&Request::GetLedger(GetLedger::default()))
+    }
+
+    /// Makes a port reachable under a name.
+    pub(super) fn expose(&mut self, name: &str, target: SocketAddr) -> Result<(), String> {
+        let (name, target) = (name.to_owned(), Some(target.to_string()));
+        self.ask::<Exposing>(&Request::Expose(Expose { name, target })).map(|_| ())
+    }
+
+    /// Leads connections to a service of another node: where they are taken.
+    pub(super) fn forward(
+        &mut self,
+        to: NodeId,
+        service: &str,
+        max_msat: u64,
+    ) -> Result<String, String> {
+        let (node, service) = (Some(Target(to)), Some(service.to_owned()));
+        let local = "127.0.0.1:0".to_owned();
+        let asked = Forward { local, node, service, max_msat: Some(max_msat) };
+        self.ask::<Forwarding>(&Request::Forward(asked)).map(|now| now.local)
+    }
+
+    /// Ends a forward.
+    pub(super) fn end_forward(&mut self, local: &str) -> Result<(), String> {
+        let asked = Forward { local: local.to_owned(), node: None, service: None, max_msat: None };
+        self.ask::<Forwarding>(&Request::Forward(asked)).map(|_| ())
     }
 
     /// The script that covenants must pay the node to.

@@ -1,6 +1,7 @@
 //! `demo`: real nodes on loopback ports, and what a relay does and refuses.
 
 mod actor;
+mod flows;
 mod scenes;
 mod stage;
 

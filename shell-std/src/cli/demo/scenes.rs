@@ -21,13 +21,13 @@ use std::time::Instant;
 /// Satoshi per 1,000 virtual bytes that a covenant's template leaves for miners.
 const FEE_RATE: u64 = 1_000;
 
-type Shown = Result<String, String>;
+pub(super) type Shown = Result<String, String>;
 
 /// A scene: its title, and what happens in it.
 type Scene = (&'static str, fn(&mut Stage) -> Shown);
 
 /// All scenes, in order: each builds on those before.
-pub(super) const ALL: [Scene; 10] = [
+pub(super) const ALL: [Scene; 11] = [
     ("Start A - B - C", start),
     ("Genesis block, A to C through B, free", block),
     ("4 KiB of other data without payment", unpaid),
@@ -35,14 +35,15 @@ pub(super) const ALL: [Scene; 10] = [
     ("The same proof again", replayed),
     ("An invoice by a stranger to himself", self_issued),
     ("The same paid by a covenant, then once more", covenant),
+    ("10 MB through a forwarded port, B is killed meanwhile", super::flows::forwarded),
     ("B is killed and restarted, the old proof again", restarted),
     ("D joins, as a second way", joined),
     ("B dies, the route is repaired over D", repaired),
 ];
 
-const A: usize = 0;
-const B: usize = 1;
-const C: usize = 2;
+pub(super) const A: usize = 0;
+pub(super) const B: usize = 1;
+pub(super) const C: usize = 2;
 const D: usize = 3;
 
 fn start(stage: &mut Stage) -> Shown {

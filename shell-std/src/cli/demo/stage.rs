@@ -48,7 +48,9 @@ impl Stage {
     /// Starts a node that keeps links to `peers`, accepts the issuer, and covenants to a key
     /// that nobody has.
     pub(super) fn start(&mut self, name: &'static str, peers: &[String]) -> Result<(), String> {
+        // For bytes of flows each has an issuer of its own.
         let mut arguments = vec!["--issuer".to_owned(), self.issuer.public_key().to_string()];
+        arguments.extend(["--set".into(), "issuer_key=issuer.key".into()]);
         let payout = ScriptBuf::new_p2wpkh(&WPubkeyHash::hash(name.as_bytes()));
         arguments.extend([
             "--set".into(),

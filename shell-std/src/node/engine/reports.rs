@@ -249,24 +249,6 @@ fn chain(node: &ChainSource) -> ChainStats {
     ChainStats { rpc_url: node.url().to_owned(), state, error, lookups, unknown, failed }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_is_named_only_where_it_is_the_only_one() {
-        let key = |parity: u8, x: u8| {
-            let mut key = [x; 33];
-            key[0] = parity;
-            key
-        };
-        let keys = [key(2, 7), key(2, 8), key(3, 8), key(2, 7)];
-        assert_eq!(full(&[7; 8], &keys), Some(key(2, 7)));
-        assert_eq!(full(&[8; 8], &keys), None, "either may be meant");
-        assert_eq!(full(&[9; 8], &keys), None);
-    }
-}
-
 /// The flows that pass, and those that end here.
 pub(super) fn flows(mesh: &HostMesh, now: Micros) -> FlowList {
     let ms = |since: Micros| now.saturating_sub(since) / MILLISECOND;
@@ -304,4 +286,22 @@ pub(super) fn flows(mesh: &HostMesh, now: Micros) -> FlowList {
         })
     });
     FlowList { own: own.collect(), passing: passing.collect(), ..FlowList::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_named_only_where_it_is_the_only_one() {
+        let key = |parity: u8, x: u8| {
+            let mut key = [x; 33];
+            key[0] = parity;
+            key
+        };
+        let keys = [key(2, 7), key(2, 8), key(3, 8), key(2, 7)];
+        assert_eq!(full(&[7; 8], &keys), Some(key(2, 7)));
+        assert_eq!(full(&[8; 8], &keys), None, "either may be meant");
+        assert_eq!(full(&[9; 8], &keys), None);
+    }
 }

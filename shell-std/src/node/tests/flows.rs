@@ -247,7 +247,17 @@ fn a_restarted_relay_interrupts_no_stream() {
         settings.peers = vec![address(&nodes[0].node)];
         settings.listen_addr = Some(at);
         nodes.insert(1, paying(&bed, 2, relay.store, &settings));
-        let mut back = ask(&mut stream, &data[1_000_000..]).await;
+        let stuck = async {
+            smol::Timer::after(PATIENCE).await;
+            let look = |engine: &mut engine::Engine| {
+                format!("{:?}", engine.mesh.own_flows().collect::<Vec<_>>())
+            };
+            for node in [&nodes[0].node, &nodes[2].node] {
+                println!("{}", node.handle().job(look).await.unwrap());
+            }
+            panic!("the stream is stuck");
+        };
+        let mut back = smol::future::or(ask(&mut stream, &data[1_000_000..]), stuck).await;
         back.reverse();
         assert!(back == data);
         server.await;
