@@ -116,6 +116,17 @@ impl Net {
         }
     }
 
+    /// A second link between the same nodes.
+    pub(super) fn wire_again(&mut self, a: usize, b: usize) {
+        let link = |a: usize, b: usize| LinkId((5_000 + 100 * a + b) as u32);
+        for (a, b) in [(a, b), (b, a)] {
+            self.wires.insert((a, link(a, b)), (b, link(b, a)));
+            let (link, peer, dialed) = (link(a, b), self.id(b), a < b);
+            let (standing, capabilities) = (Standing::Own, None);
+            self.give(a, Input::PeerConnected { link, peer, dialed, standing, capabilities });
+        }
+    }
+
     pub(super) fn cut(&mut self, a: usize, b: usize) {
         for (a, b) in [(a, b), (b, a)] {
             if self.wires.remove(&(a, Self::link(a, b))).is_some() {

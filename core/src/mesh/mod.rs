@@ -54,6 +54,8 @@ mod bad_payment_tests;
 #[cfg(test)]
 mod covenant_tests;
 #[cfg(all(test, feature = "alloc"))]
+mod end_attack_tests;
+#[cfg(all(test, feature = "alloc"))]
 mod end_tests;
 #[cfg(all(test, feature = "alloc"))]
 mod end_world;

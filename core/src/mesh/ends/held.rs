@@ -55,6 +55,8 @@ struct Held {
     missing: u64,
     purchase: Option<UnderWay>,
     distrusted_until: Micros,
+    /// How often it was.
+    distrusted: u32,
 }
 
 /// What this node has at others.
@@ -148,9 +150,11 @@ impl HeldBytes {
         }
     }
 
-    /// Avoids all routes over a node for some time.
+    /// Avoids all routes over a node for some time, twice as long each time.
     pub(super) fn distrust(&mut self, hop: HopId, now: Micros) {
-        self.entry(hop, now).distrusted_until = now.saturating_add(DISTRUST);
+        let held = self.entry(hop, now);
+        held.distrusted_until = now.saturating_add(DISTRUST << held.distrusted.min(7));
+        held.distrusted = held.distrusted.saturating_add(1);
     }
 
     pub(super) fn is_distrusted(&self, hop: HopId, to: &NodeId, now: Micros) -> bool {
