@@ -10,6 +10,7 @@ use crate::id::{HopId, NodeId};
 use crate::tables::{List, Map, Memory, heap_pop, heap_push};
 use crate::time::{Micros, SECOND};
 use crate::wire::account::Ticket;
+use core::cmp::Ordering;
 use hkdf::hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
@@ -56,13 +57,50 @@ pub struct Sale {
     pub open_number: u64,
 }
 
+/// When a ticket was issued: the place of its payment hash in the order of expiry.
+#[derive(Debug, Clone, Copy)]
+struct Issued<H> {
+    run: u32,
+    at: u32,
+    handle: H,
+}
+
+impl<H> Issued<H> {
+    fn when(&self) -> (u32, u32) {
+        (self.run, self.at)
+    }
+}
+
+impl<H> Ord for Issued<H> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.when().cmp(&other.when())
+    }
+}
+
+impl<H> PartialOrd for Issued<H> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<H> PartialEq for Issued<H> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl<H> Eq for Issued<H> {}
+
+/// What stands for a ticket in that order.
+type Handle<M> = <<M as Memory>::Map<Option<Unpaid>, TICKETS> as Map<Option<Unpaid>>>::Handle;
+
 /// Tickets that are valid, by payment hash: those not yet paid, whose place is kept, and those
 /// paid, which are not taken again.
 pub struct Tickets<M: Memory> {
     /// `None`: it is paid.
     live: M::Map<Option<Unpaid>, TICKETS>,
-    /// Run and time of issue, as a heap with the oldest on top.
-    order: M::List<(u32, u32, [u8; 32]), TICKETS>,
+    /// When they were issued, as a heap with the oldest on top.
+    order: M::List<Issued<Handle<M>>, TICKETS>,
     /// How many of a neighbour's are not paid, sorted.
     unpaid: M::List<(HopId, u16), TICKETS>,
     key: [u8; 32],
@@ -101,7 +139,7 @@ impl<M: Memory> Tickets<M> {
         self.run = run;
         self.began = now;
         self.forget(|of, _| of.checked_add(1) != Some(run));
-        self.latest = self.order.iter().map(|(_, issued, _)| *issued).max().unwrap_or_default();
+        self.latest = self.order.iter().map(|issued| issued.at).max().unwrap_or_default();
     }
 
     /// The number of this run.
@@ -131,12 +169,15 @@ impl<M: Memory> Tickets<M> {
 
     /// Forgets paid tickets of the store that have expired, by run and time of issue.
     fn forget(&mut self, expired: impl Fn(u32, u32) -> bool) {
-        while let Some((run, issued, payment_hash)) = self.order.first().copied()
-            && expired(run, issued)
-        {
-            heap_pop(&mut self.order);
-            self.live.remove(&payment_hash);
+        while self.order.first().is_some_and(|first| expired(first.run, first.at)) {
+            self.pop();
         }
+    }
+
+    /// Forgets the oldest ticket; who asked for it, if it was not paid.
+    fn pop(&mut self) -> Option<Unpaid> {
+        let payment_hash = self.live.key(heap_pop(&mut self.order)?.handle)?;
+        self.live.remove(&payment_hash).flatten()
     }
 
     fn seconds(&self, now: Micros) -> u32 {
@@ -155,12 +196,11 @@ impl<M: Memory> Tickets<M> {
     /// Forgets one ticket that has expired, if there is one: who asked for it, if it was not
     /// paid.
     pub fn expire(&mut self, now: Micros) -> Option<Option<Unpaid>> {
-        let (run, issued, payment_hash) = *self.order.first()?;
+        let (run, issued) = self.order.first()?.when();
         if self.is_valid(now, run, issued) {
             return None;
         }
-        heap_pop(&mut self.order);
-        let unpaid = self.live.remove(&payment_hash).flatten();
+        let unpaid = self.pop();
         if let Some(unpaid) = unpaid {
             self.count(unpaid.neighbour, false);
         }
@@ -286,8 +326,9 @@ impl<M: Memory> Tickets<M> {
             return Err(TicketError::Used);
         }
         self.live.try_insert(payment_hash, unpaid).map_err(|_| TicketError::NoRoom)?;
+        let handle = self.live.handle(&payment_hash).ok_or(TicketError::NoRoom)?;
         // It has as much room.
-        let _ = heap_push(&mut self.order, (run, issued, payment_hash));
+        let _ = heap_push(&mut self.order, Issued { run, at: issued, handle });
         Ok(())
     }
 

@@ -66,7 +66,7 @@ pub enum Input<'a> {
         block: Option<KnownHeader>,
     },
     /// The invoice that [`Action::Invoice`] asked for.
-    #[cfg(feature = "flows")]
+    #[cfg(feature = "alloc")]
     Invoice {
         /// The ticket of the question, which has not been dropped.
         ticket: Ticket,
@@ -356,7 +356,7 @@ pub enum Action<'o> {
     },
     /// Have an invoice written by this node's own Lightning node. The request waits under this
     /// ticket until it comes ([`Input::Invoice`]), or until it is dropped.
-    #[cfg(feature = "flows")]
+    #[cfg(feature = "alloc")]
     Invoice {
         /// Ticket for the answer.
         ticket: Ticket,
@@ -462,6 +462,22 @@ pub enum Event {
         /// Why.
         cause: Cause,
     },
+    /// A source has paid for bytes of its flows.
+    #[cfg(feature = "flows")]
+    BytesSold {
+        /// Who has paid.
+        source: NodeId,
+        /// Payment hash of the invoice.
+        payment_hash: [u8; 32],
+        /// Bytes that it bought.
+        bytes: u64,
+        /// What it paid, in millisatoshi.
+        amount_msat: u64,
+        /// Number of the record that must be durable before anybody is told; `None` if no records
+        /// are kept.
+        #[cfg_attr(feature = "serde", serde(skip))]
+        after: Option<u64>,
+    },
     // Only hosts have those below. They are the last, so that a board numbers the others the same.
     /// A purchase has ended: the node says that it has credited the bytes.
     #[cfg(feature = "alloc")]
@@ -487,22 +503,6 @@ pub enum Event {
         /// Why: [`Cause::PaymentRequired`] if the shell did not pay, [`Cause::Expired`] also
         /// where no answer came.
         cause: Cause,
-    },
-    /// A source has paid for bytes of its flows.
-    #[cfg(feature = "flows")]
-    BytesSold {
-        /// Who has paid.
-        source: NodeId,
-        /// Payment hash of the invoice.
-        payment_hash: [u8; 32],
-        /// Bytes that it bought.
-        bytes: u64,
-        /// What it paid, in millisatoshi.
-        amount_msat: u64,
-        /// Number of the record that must be durable before anybody is told; `None` if no records
-        /// are kept.
-        #[cfg_attr(feature = "serde", serde(skip))]
-        after: Option<u64>,
     },
 }
 

@@ -251,7 +251,7 @@ pub struct Mesh<M: Memory> {
     #[cfg(feature = "flows")]
     last_run: u32,
     /// Record of this run, once it has issued a ticket.
-    #[cfg(feature = "flows")]
+    #[cfg(feature = "alloc")]
     run_record: Option<u64>,
     next_cleanup: Micros,
     draining: bool,
@@ -319,7 +319,7 @@ impl<M: Memory> Mesh<M> {
             records: 0,
             #[cfg(feature = "flows")]
             last_run: 0,
-            #[cfg(feature = "flows")]
+            #[cfg(feature = "alloc")]
             run_record: None,
             next_cleanup: 0,
             draining: false,
@@ -357,7 +357,7 @@ impl<M: Memory> Mesh<M> {
             Input::Resumed { ticket, .. } if !self.is_returning(*ticket) => {
                 return Err(Misuse::UnknownTicket(*ticket));
             }
-            #[cfg(feature = "flows")]
+            #[cfg(feature = "alloc")]
             Input::Invoice { ticket, .. } if !self.awaits_invoice(*ticket) => {
                 return Err(Misuse::UnknownTicket(*ticket));
             }
@@ -377,7 +377,7 @@ impl<M: Memory> Mesh<M> {
                 self.send(destination, payload, proof, unchecked);
             }
             Input::Repeat { packet } => self.repeat(packet),
-            #[cfg(feature = "flows")]
+            #[cfg(feature = "alloc")]
             Input::Invoice { ticket, packet, invoice } => {
                 self.invoice_written(ticket, packet, invoice);
             }
@@ -605,7 +605,7 @@ impl<M: Memory> Mesh<M> {
 
     /// All accounts.
     #[cfg(feature = "flows")]
-    pub fn accounts(&self) -> impl Iterator<Item = (&NodeId, &Account)> {
+    pub fn accounts(&self) -> impl Iterator<Item = (NodeId, &Account)> {
         self.tables.accounts.iter()
     }
 
