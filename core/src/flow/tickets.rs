@@ -6,7 +6,9 @@
 //! [`LIFETIME_S`], is taken once, and in the run after its own during the first [`LIFETIME_S`].
 
 use crate::config::fixed::TICKETS;
-use crate::id::{HopId, NodeId};
+#[cfg(feature = "alloc")]
+use crate::id::HopId;
+use crate::id::NodeId;
 use crate::tables::{List, Map, Memory, heap_pop, heap_push};
 use crate::time::{Micros, SECOND};
 use crate::wire::account::Ticket;
@@ -38,6 +40,7 @@ pub enum TicketError {
 }
 
 /// Who asked for a ticket.
+#[cfg(feature = "alloc")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unpaid {
     /// The neighbour that brought the request.
@@ -46,7 +49,13 @@ pub struct Unpaid {
     pub source: NodeId,
 }
 
+/// Nobody asks a board for tickets, which then takes no memory.
+#[cfg(not(feature = "alloc"))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unpaid {}
+
 /// What an invoice is to buy.
+#[cfg(feature = "alloc")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sale {
     /// Bytes.
@@ -102,6 +111,7 @@ pub struct Tickets<M: Memory> {
     /// When they were issued, as a heap with the oldest on top.
     order: M::List<Issued<Handle<M>>, TICKETS>,
     /// How many of a neighbour's are not paid, sorted.
+    #[cfg(feature = "alloc")]
     unpaid: M::List<(HopId, u16), TICKETS>,
     key: [u8; 32],
     run: u32,
@@ -117,6 +127,7 @@ impl<M: Memory> Tickets<M> {
     pub const EMPTY: Self = Self {
         live: M::Map::EMPTY,
         order: M::List::EMPTY,
+        #[cfg(feature = "alloc")]
         unpaid: M::List::EMPTY,
         key: [0; 32],
         run: 0,
@@ -129,6 +140,7 @@ impl<M: Memory> Tickets<M> {
     pub fn prepare(&mut self, capacity: usize, secret: [u8; 16], key: [u8; 32]) {
         self.live.prepare(capacity, secret);
         self.order.set_capacity(capacity);
+        #[cfg(feature = "alloc")]
         self.unpaid.set_capacity(capacity);
         self.key = key;
     }
@@ -201,9 +213,7 @@ impl<M: Memory> Tickets<M> {
             return None;
         }
         let unpaid = self.pop();
-        if let Some(unpaid) = unpaid {
-            self.count(unpaid.neighbour, false);
-        }
+        unpaid.into_iter().for_each(|unpaid| self.settle(unpaid));
         Some(unpaid)
     }
 
@@ -212,6 +222,7 @@ impl<M: Memory> Tickets<M> {
     ///
     /// # Errors
     /// [`TicketError::TooManyUnpaid`].
+    #[cfg(feature = "alloc")]
     pub fn may_issue(&self, neighbour: HopId, share: usize) -> Result<(), TicketError> {
         let at = self.unpaid.binary_search_by_key(&neighbour, |(hop, _)| *hop).ok();
         let unpaid = at.and_then(|at| self.unpaid.get(at)).map_or(0, |(_, n)| usize::from(*n));
@@ -225,7 +236,16 @@ impl<M: Memory> Tickets<M> {
         self.live.len() >= self.live.capacity()
     }
 
+    /// A ticket waits no longer for its payment.
+    fn settle(&mut self, unpaid: Unpaid) {
+        #[cfg(feature = "alloc")]
+        self.count(unpaid.neighbour, false);
+        #[cfg(not(feature = "alloc"))]
+        match unpaid {}
+    }
+
     /// Counts an unpaid ticket of a neighbour, or one fewer.
+    #[cfg(feature = "alloc")]
     fn count(&mut self, neighbour: HopId, more: bool) {
         match self.unpaid.binary_search_by_key(&neighbour, |(hop, _)| *hop) {
             Ok(at) => {
@@ -246,6 +266,7 @@ impl<M: Memory> Tickets<M> {
     ///
     /// # Errors
     /// [`TicketError::NoRoom`], or [`TicketError::Used`]: the payment hash is not new.
+    #[cfg(feature = "alloc")]
     pub fn issue(
         &mut self,
         now: Micros,
@@ -294,7 +315,7 @@ impl<M: Memory> Tickets<M> {
     pub fn take(&mut self, payment_hash: [u8; 32], ticket: &Ticket) -> bool {
         match self.live.get_mut(&payment_hash).map(core::mem::take) {
             Some(unpaid) => {
-                unpaid.into_iter().for_each(|unpaid| self.count(unpaid.neighbour, false));
+                unpaid.into_iter().for_each(|unpaid| self.settle(unpaid));
                 unpaid.is_some()
             }
             None => {
@@ -341,7 +362,7 @@ impl<M: Memory> Tickets<M> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "alloc"))]
 mod tests {
     use super::*;
     use crate::tables::Fixed;

@@ -233,9 +233,11 @@ impl<M: Memory> Mesh<M> {
 
     /// Forgets tickets that have expired, and the places kept for those not paid.
     pub(super) fn expire_tickets(&mut self) {
-        let Tables { tickets, accounts, .. } = &mut *self.tables;
-        while let Some(expired) = tickets.expire(self.now) {
-            expired.iter().for_each(|unpaid| accounts.drop_place(&unpaid.source));
+        while let Some(expired) = self.tables.tickets.expire(self.now) {
+            #[cfg(feature = "alloc")]
+            expired.iter().for_each(|unpaid| self.tables.accounts.drop_place(&unpaid.source));
+            #[cfg(not(feature = "alloc"))]
+            let _ = expired;
         }
     }
 

@@ -528,6 +528,9 @@ pub enum Misuse {
     /// Records are to be restored before the first link.
     #[error("records must be restored before the first link is connected")]
     TooLateToRestore,
+    /// `handle_relayed` was given what only `handle` takes.
+    #[error("a shell that only relays has no such input")]
+    OnlyRelays,
     /// No more sources are remembered: the shell must report the whole inbox as full.
     #[error("no more sources can be said to have taken their share of the inbox")]
     TooManyFullSources,
