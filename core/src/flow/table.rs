@@ -72,6 +72,7 @@ pub struct Flow {
 
 impl Flow {
     /// Adds bytes that were drawn, as a record says.
+    #[inline(never)]
     pub fn add(&mut self, bytes: u64, record: Option<u64>) {
         let [_, before] = self.records;
         self.records = [before, record.and_then(NonZeroU64::new)];

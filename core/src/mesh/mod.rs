@@ -713,10 +713,12 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// The input is done.
+    #[inline(never)]
     fn absorb(&mut self) {
         self.verdict(Verdict::Absorbed);
     }
 
+    #[inline(never)]
     fn verdict(&mut self, verdict: Verdict<'static>) {
         self.act(Action::Verdict(verdict));
     }
