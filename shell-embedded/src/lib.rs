@@ -22,6 +22,7 @@
 
 mod board;
 mod header_clock;
+mod kept;
 mod line;
 mod memory;
 mod platform;
