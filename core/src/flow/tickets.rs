@@ -113,7 +113,8 @@ pub struct Tickets<M: Memory> {
     /// How many of a neighbour's are not paid, sorted.
     #[cfg(feature = "alloc")]
     unpaid: M::List<(HopId, u16), TICKETS>,
-    key: [u8; 32],
+    /// The MAC with the key and without a message: hashing the key takes as long as all the rest.
+    keyed: Option<Hmac<Sha256>>,
     run: u32,
     /// When this run began.
     began: Micros,
@@ -129,7 +130,7 @@ impl<M: Memory> Tickets<M> {
         order: M::List::EMPTY,
         #[cfg(feature = "alloc")]
         unpaid: M::List::EMPTY,
-        key: [0; 32],
+        keyed: None,
         run: 0,
         began: 0,
         latest: 0,
@@ -142,7 +143,8 @@ impl<M: Memory> Tickets<M> {
         self.order.set_capacity(capacity);
         #[cfg(feature = "alloc")]
         self.unpaid.set_capacity(capacity);
-        self.key = key;
+        // It takes keys of any length.
+        self.keyed = Hmac::new_from_slice(&key).ok();
     }
 
     /// Begins a run: tickets of `run` are issued from now on, and those of the run before are
@@ -278,7 +280,8 @@ impl<M: Memory> Tickets<M> {
         let (run, issued) = (self.run, self.seconds(now));
         let Sale { bytes, amount_msat, open_number } = sale;
         let mut ticket = Ticket { run, issued, bytes, amount_msat, open_number, mac: [0; 16] };
-        let mac: [u8; 32] = self.mac(&ticket, source, &payment_hash).finalize().into_bytes().into();
+        let mac = self.mac(&ticket, source, &payment_hash).ok_or(TicketError::NoRoom)?;
+        let mac: [u8; 32] = mac.finalize().into_bytes().into();
         ticket.mac.iter_mut().zip(mac).for_each(|(short, byte)| *short = byte);
         let unpaid = Unpaid { neighbour, source: *source };
         self.insert(payment_hash, run, issued, Some(unpaid))?;
@@ -301,7 +304,7 @@ impl<M: Memory> Tickets<M> {
             return Err(TicketError::Expired);
         }
         let payment_hash: [u8; 32] = Sha256::digest(preimage).into();
-        let mac = self.mac(ticket, source, &payment_hash);
+        let mac = self.mac(ticket, source, &payment_hash).ok_or(TicketError::Forged)?;
         mac.verify_truncated_left(&ticket.mac).map_err(|_| TicketError::Forged)?;
         match self.live.get(&payment_hash) {
             Some(None) => Err(TicketError::Used),
@@ -353,12 +356,18 @@ impl<M: Memory> Tickets<M> {
         Ok(())
     }
 
-    fn mac(&self, ticket: &Ticket, source: &NodeId, payment_hash: &[u8; 32]) -> Hmac<Sha256> {
-        Hmac::new_from_slice(&self.key)
-            .expect("HMAC takes keys of any length")
-            .chain_update(ticket.fields())
-            .chain_update(source.0)
-            .chain_update(payment_hash)
+    /// `None`: nothing was [prepared](Self::prepare).
+    fn mac(
+        &self,
+        ticket: &Ticket,
+        source: &NodeId,
+        payment_hash: &[u8; 32],
+    ) -> Option<Hmac<Sha256>> {
+        let mut mac = self.keyed.clone()?;
+        mac.update(&ticket.fields());
+        mac.update(&source.0);
+        mac.update(payment_hash);
+        Some(mac)
     }
 }
 

@@ -284,11 +284,7 @@ impl<M: Memory> Mesh<M> {
         secp.seeded_randomize(&rng.bytes());
         tables.prepare(&config, &mut rng);
         #[cfg(feature = "flows")]
-        tables.prepare_flows(
-            &config,
-            &mut Rng::new(&seed, "flows"),
-            secret(&key, b"blvm-mesh/ticket"),
-        );
+        tables.prepare_flows(&config, &mut Rng::new(&seed, "flows"), ticket_key(&key));
         let policy = RoutingPolicyEngine::new(PolicyConfig {
             private_stratum_tlv: config.private_stratum_tlv,
             own: OwnNetwork {
@@ -805,6 +801,12 @@ fn packet_key(key: &SecretKey) -> [u8; 16] {
     let long = secret(key, b"blvm-mesh/paid packet");
     short.iter_mut().zip(long).for_each(|(s, h)| *s = h);
     short
+}
+
+/// The key of a node's tickets: whoever has it can issue tickets that this node takes.
+#[cfg(feature = "flows")]
+pub fn ticket_key(key: &SecretKey) -> [u8; 32] {
+    secret(key, b"blvm-mesh/ticket")
 }
 
 /// A secret for one purpose, from this node's own.
