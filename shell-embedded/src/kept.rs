@@ -142,3 +142,109 @@ impl Kept {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use blvm_mesh_core::config::Config;
+    use blvm_mesh_core::id::{HopId, Network, NodeId};
+    use blvm_mesh_core::mesh::{Action, Input, Tables};
+    use secp256k1::SecretKey;
+    use std::boxed::Box;
+    use std::vec::Vec;
+
+    #[derive(Default)]
+    struct Disk {
+        records: Vec<Record>,
+        broken: bool,
+    }
+
+    impl Storage for Disk {
+        fn load(&mut self, _: &mut dyn FnMut(Record)) -> Result<(), StoreError> {
+            Ok(())
+        }
+
+        fn write(&mut self, record: &Record) -> Result<(), StoreError> {
+            if self.broken {
+                return Err(StoreError::Flash);
+            }
+            self.records.push(*record);
+            Ok(())
+        }
+    }
+
+    /// One disk, which the test looks at while it is lent.
+    struct Shared(std::rc::Rc<core::cell::RefCell<Disk>>);
+
+    impl Storage for Shared {
+        fn load(&mut self, each: &mut dyn FnMut(Record)) -> Result<(), StoreError> {
+            self.0.borrow_mut().load(each)
+        }
+
+        fn write(&mut self, record: &Record) -> Result<(), StoreError> {
+            self.0.borrow_mut().write(record)
+        }
+    }
+
+    fn account(source: u8, drawn: u64) -> Record {
+        let account = Account::restored(1_000, drawn, 1, HopId([1; 8]), 0);
+        Record::Account(AccountState { source: NodeId([source; 32]), account })
+    }
+
+    fn forgotten(source: u8) -> Record {
+        let source = NodeId([source; 32]);
+        Record::Account(AccountState { source, account: Account::default() })
+    }
+
+    /// A state machine with these accounts.
+    fn mesh(accounts: &[Record]) -> BoardMesh {
+        let tables = Box::leak(Box::new(Tables::EMPTY));
+        let key = SecretKey::from_byte_array([1; 32]).unwrap();
+        let config = Config::board(Network::Regtest, 1024);
+        let mut mesh = BoardMesh::with_tables(tables, config, key, [2; 32]);
+        for record in accounts {
+            mesh.handle(0, Input::Persisted { record: *record }).unwrap();
+            while !matches!(mesh.poll(), Action::Wait { .. }) {}
+        }
+        mesh
+    }
+
+    #[test]
+    fn what_changes_while_the_store_is_broken_is_written_as_it_is_afterwards() {
+        let disk = std::rc::Rc::new(core::cell::RefCell::new(Disk::default()));
+        let mut kept =
+            Kept { store: Some(Box::leak(Box::new(Shared(disk.clone())))), ..Kept::EMPTY };
+        kept.write(1, account(1, 10));
+        assert!(!kept.lacks(Some(1)) && !kept.lacks(None) && kept.lacks(Some(2)));
+        disk.borrow_mut().broken = true;
+        // A floor may be missing.
+        kept.write(2, Record::Floor(5));
+        assert!(!kept.lacks(Some(2)) && kept.take_failure(0).is_none());
+        kept.write(3, forgotten(9));
+        kept.write(4, account(2, 7));
+        assert!(kept.lacks(Some(3)) && kept.lacks(Some(4)) && !kept.lacks(Some(2)));
+        assert_eq!(kept.take_failure(100), Some((None, StoreError::Flash)));
+        assert_eq!(kept.take_failure(100), None);
+        assert_eq!(kept.retry_at(), Some(100 + RETRY));
+        let now = [account(1, 30), account(2, 50)];
+        let mesh = mesh(&now);
+        assert!(!kept.retry(&mesh, 200), "it is still broken");
+        assert!(kept.lacks(Some(3)) && kept.retry_at() == Some(200 + RETRY));
+        disk.borrow_mut().broken = false;
+        kept.write(5, account(1, 30));
+        assert!(kept.lacks(Some(5)), "not before the others");
+        assert!(kept.retry(&mesh, 300));
+        assert!(!kept.lacks(Some(5)) && kept.retry_at().is_none() && kept.error.is_none());
+        assert_eq!(disk.borrow().records, [account(1, 10), forgotten(9), now[0], now[1]]);
+    }
+
+    #[test]
+    fn without_a_store_nothing_recovers() {
+        let mut kept = Kept::EMPTY;
+        kept.unreadable(StoreError::Corrupted);
+        kept.write(1, Record::StoreLost(Some(9)));
+        assert!(kept.take_failure(0).is_none() && kept.lacks(Some(1)));
+        assert!(!kept.retry(&mesh(&[]), 0) && kept.retry_at().is_none());
+        assert_eq!(kept.error, Some(StoreError::Corrupted));
+    }
+}

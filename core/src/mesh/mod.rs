@@ -756,6 +756,7 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
+    #[inline(never)]
     fn restore(&mut self, record: Record) {
         match record {
             Record::Floor(unix) => self.tables.replay.restore_floor(unix),

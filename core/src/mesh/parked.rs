@@ -76,6 +76,7 @@ impl Parked {
 
 impl<M: Memory> Mesh<M> {
     /// Parks a packet and asks the node for a block.
+    #[inline(never)]
     pub(super) fn ask(
         &mut self,
         link: Option<LinkId>,

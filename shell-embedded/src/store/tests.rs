@@ -1,7 +1,9 @@
 use super::*;
+use blvm_mesh_core::config::Config;
 use blvm_mesh_core::flow::accounts::Account;
 use blvm_mesh_core::flow::tickets::LIFETIME_S;
-use blvm_mesh_core::id::{HopId, NodeId};
+use blvm_mesh_core::id::{HopId, Network, NodeId};
+use blvm_mesh_core::mesh::{Action, BoardMesh, Input, Tables};
 use blvm_mesh_core::payment::fee::Party;
 use blvm_mesh_core::payment::ledger::{AccountState, Credit, Method, Payment, RECORD_LEN};
 use blvm_mesh_core::payment::replay::PaidPacket;
@@ -254,6 +256,39 @@ fn records_come_back_after_a_cut_of_the_power_at_any_point() {
     // Every record has at least a header and its bytes.
     assert!(points > 20 * records.len() as u64, "{points}");
     std::println!("{points} points");
+}
+
+/// Records come back into a state machine's tables: every account, and no more tickets than it
+/// has room for.
+#[test]
+fn a_state_machine_takes_back_what_was_kept() {
+    let mut flash = Flash::erased();
+    let records = life();
+    for record in &records {
+        let mut s = store(&mut flash);
+        s.load(&mut |_| ()).unwrap();
+        s.write(record).unwrap();
+    }
+    let secp = secp256k1::Secp256k1::new();
+    let key = secp256k1::SecretKey::from_byte_array([1; 32]).unwrap();
+    let mut config = Config::board(Network::Regtest, 1024);
+    config.payment.volatile = false;
+    config.payment.issuers.push(key.public_key(&secp)).unwrap();
+    let tables = std::boxed::Box::leak(std::boxed::Box::new(Tables::EMPTY));
+    let mut mesh = BoardMesh::with_tables(tables, config, key, [2; 32]);
+    let mut give = |input: Input<'_>| {
+        mesh.handle(0, input).unwrap();
+        while !matches!(mesh.poll(), Action::Wait { .. }) {}
+    };
+    store(&mut flash).load(&mut |record| give(Input::Persisted { record })).unwrap();
+    give(Input::WallClock { unix: 1_000 });
+    assert!(mesh.accepts_payments(), "everything had room");
+    let accounts = mesh.accounts().map(|(source, account)| {
+        Record::Account(AccountState { source, account: *account }).encode()
+    });
+    let of = |bytes: &[u8; RECORD_LEN]| matches!(Record::decode(bytes), Some(Record::Account(_)));
+    let kept: BTreeSet<_> = live(records.iter()).into_iter().filter(of).collect();
+    assert!(accounts.collect::<BTreeSet<_>>() == kept && kept.len() == 6);
 }
 
 #[test]
