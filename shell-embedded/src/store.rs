@@ -24,9 +24,9 @@ const RECORDS: usize = PAYMENTS + ACCOUNTS + TICKETS + 3;
 
 /// Keeps records over a restart.
 pub trait Storage {
-    /// Gives the records that are kept, the floor first, and accounts behind tickets. Call it once, before the first
-    /// [`write`](Self::write). Storage that is empty gives [`Record::StoreLost`]: it cannot be
-    /// told from storage that was erased.
+    /// Gives the records that are kept, the floor first, and accounts behind tickets. Call it once,
+    /// before the first [`write`](Self::write). Storage that is empty gives [`Record::StoreLost`]:
+    /// it cannot be told from storage that was erased.
     ///
     /// # Errors
     /// [`StoreError`]; what was given until then is kept.

@@ -168,6 +168,7 @@ fn the_image_keeps_its_budget_of_instructions() {
     assert_eq!((mesh.live_payments(), mesh.accounts().count(), mesh.flows().count()), (1, 1, 1));
 
     let Some(image) = image() else { return };
+    assert_eq!(run(&image, "flow", "trace", &recording), [on_host(&recording)]);
     let said = run(&image, "count", "count", &recording);
     said.iter().for_each(|line| println!("board: {line}"));
     let of = |what: &str| -> u64 {

@@ -337,7 +337,7 @@ impl<M: Memory> Mesh<M> {
 
     /// The same for a shell that only relays, as boards do: it has nothing to send or to find, no
     /// block headers, no inbox, and keeps no packets that wait. An image that calls
-    /// [`handle`](Self::handle) nowhere is 5 KiB smaller.
+    /// [`handle`](Self::handle) nowhere is 8 KiB smaller.
     ///
     /// # Errors
     /// [`Misuse`], and [`Misuse::OnlyRelays`] for such an input.

@@ -132,7 +132,7 @@ fn life() -> Vec<Record> {
     }
     records.push(Record::Run(2));
     // Flows alone: tickets are shown for longer than their accounts' newest records stay behind.
-    for n in 120..300u64 {
+    for n in 120..260u64 {
         let source = (n % 5) as u8;
         records.push(match n % 12 {
             0 => credit(n, 2, 4 * (n - 120) as u32, account(source, 1_000 + n, n)),
