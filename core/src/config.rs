@@ -57,6 +57,8 @@ pub mod fixed {
     pub const ACCEPTED: usize = 0;
     /// Purchases of bytes under way: a board relays, and buys none.
     pub const PURCHASES: usize = 0;
+    /// Ends of flows: a board relays, and has none.
+    pub const ENDS: usize = 0;
     /// Live payments.
     pub const PAYMENTS: usize = 128;
     /// Packets that wait for an answer.
@@ -119,6 +121,9 @@ pub struct Capacities {
     pub payments: usize,
     /// Flows. Full, or where a neighbour has its equal share: a new one is refused.
     pub flows: usize,
+    /// Ends of flows at this node. Full, or where a neighbour has its equal share: a new one is
+    /// refused.
+    pub ends: usize,
     /// Accounts of sources. Full: one that is used up, or whose time is over, is forgotten; if
     /// there is none, a new source is refused.
     pub accounts: usize,
@@ -154,6 +159,7 @@ impl Capacities {
         purchases: 256,
         payments: 1_000_000,
         flows: 16_384,
+        ends: 1_024,
         accounts: 16_384,
         tickets: 4_096,
         parked: 1024,
@@ -178,6 +184,7 @@ impl Capacities {
         purchases: fixed::PURCHASES,
         payments: fixed::PAYMENTS,
         flows: fixed::FLOWS,
+        ends: fixed::ENDS,
         accounts: fixed::ACCOUNTS,
         tickets: fixed::TICKETS,
         parked: fixed::PARKED,
@@ -259,6 +266,8 @@ pub struct FlowRules {
     pub reservation: u64,
     /// Days after the last payment when what is left on an account is forfeited; 0: never.
     pub account_days: u64,
+    /// Bytes of memory that the streams of flows may take which others have opened to this node.
+    pub stream_memory: u64,
 }
 
 /// The whole configuration of the state machine.
@@ -354,7 +363,7 @@ impl Config {
                 min_confirmations: if matches!(network, Network::Regtest) { 1 } else { 6 },
                 volatile: false,
             },
-            flows: FlowRules { reservation: 1024 * 1024, account_days: 90 },
+            flows: FlowRules { reservation: 1024 * 1024, account_days: 90, stream_memory: 1 << 30 },
             clock_source: None,
             timing: Timing::HOST,
             capacities: Capacities::HOST,

@@ -39,6 +39,12 @@ impl Identity {
         self.id
     }
 
+    /// The key itself.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn keypair(&self) -> &Keypair {
+        &self.keypair
+    }
+
     /// Signs a hash. The nonce depends on key and hash alone (BIP 340 without
     /// auxiliary randomness): same inputs, same signature.
     pub fn sign<C: Signing>(&self, secp: &Secp256k1<C>, hash: &[u8; 32]) -> [u8; 64] {

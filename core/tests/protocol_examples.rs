@@ -299,6 +299,7 @@ fn examples_of_flows() -> Vec<(&'static str, Vec<u8>)> {
         open_number: 5,
         max_bytes: 1_000_000,
         idle_s: 60,
+        max_packet: 1_400,
         act: [1; flow::ACT_LEN],
     };
     let number = flow::number(&SOURCE, &DESTINATION, &terms.random);

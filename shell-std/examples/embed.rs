@@ -11,6 +11,7 @@ use blvm_mesh::manager::{
     PaymentVerifier,
 };
 use blvm_mesh::store::{STORE_FILE, Store};
+use blvm_mesh::wallet::Limits;
 use blvm_mesh_core::config::{Config, MeshMode};
 use blvm_mesh_core::id::{Network, Standing};
 use blvm_mesh_core::mesh::{Event, MeshError, PaymentReason, Priority};
@@ -102,7 +103,8 @@ async fn scenes(executor: &smol::LocalExecutor<'_>) -> Result<(), Error> {
         let path = files.path().join(format!("{name}-{STORE_FILE}"));
         let store = Some(Arc::new(Store::open(&path, 1 << 18)?));
         let host = Arc::new(Host { name, network: network.clone(), events: Mutex::default() });
-        let context = MeshContext { config, key, store, inbox_bytes: 1 << 20 };
+        let spending = Limits::default();
+        let context = MeshContext { config, key, store, inbox_bytes: 1 << 20, spending };
         let manager = Arc::new(MeshManager::new(context, host.clone())?);
         network.lock().map_err(|e| e.to_string())?.insert(name.into(), Arc::downgrade(&manager));
         let timed = manager.clone();

@@ -1,9 +1,10 @@
-//! An issuer of invoices with a local key, for trials: whoever asks gets the
-//! preimage along, as if he had paid. So it works on regtest only.
+//! An issuer of invoices with a local key, for trials. Its invoices cost play money: whoever asks
+//! gets the preimage along, as if he had paid, and everybody can compute it from the invoice
+//! ([`RegtestWallet`](crate::wallet::RegtestWallet)). So it works on regtest only.
 
 use crate::identity::{Identity, IdentityError};
 use crate::node::{Issue, Issued};
-use bitcoin::hashes::{Hash, sha256};
+use bitcoin::hashes::{Hash, HashEngine, sha256};
 use bitcoin::secp256k1 as older;
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::payment::bolt11::TERMS_PREFIX;
@@ -106,9 +107,9 @@ impl Issuer {
         let expires_at = expires_at.filter(|at| *at <= MAX_TIME).ok_or(IssuerError::Order(
             "the invoice would expire later than BOLT 11 can say (year 3058)",
         ))?;
-        let (mut preimage, mut secret) = ([0; 32], [0; 32]);
-        getrandom::fill(&mut preimage).map_err(IssuerError::Random)?;
+        let mut secret = [0; 32];
         getrandom::fill(&mut secret).map_err(IssuerError::Random)?;
+        let preimage = preimage(&secret);
         let payment_hash = sha256::Hash::hash(&preimage);
 
         let builder = InvoiceBuilder::new(Currency::Regtest);
@@ -167,6 +168,18 @@ impl Issue for Issuer {
 /// The system's clock, in seconds since 1970; 0 where it is set before that.
 pub fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// The preimage of the invoice with this payment secret, which the invoice itself shows: a tagged
+/// hash (BIP 340) of it. So a regtest wallet has it without any channel, and so has everybody
+/// else: play money.
+pub(crate) fn preimage(payment_secret: &[u8; 32]) -> [u8; 32] {
+    let tag = sha256::Hash::hash(b"blvm-mesh/regtest-preimage");
+    let mut engine = sha256::Hash::engine();
+    engine.input(tag.as_byte_array());
+    engine.input(tag.as_byte_array());
+    engine.input(payment_secret);
+    sha256::Hash::from_engine(engine).to_byte_array()
 }
 
 fn description(
@@ -234,6 +247,16 @@ mod tests {
         }
         let [a, b] = [(); 2].map(|()| issuer().invoice(&order()).unwrap());
         assert_ne!(a.payment_hash, b.payment_hash, "each has its own preimage");
+    }
+
+    #[test]
+    fn an_invoice_shows_its_own_preimage() {
+        let issued = issuer().invoice(&order()).unwrap();
+        let read: lightning_invoice::Bolt11Invoice = issued.invoice.parse().unwrap();
+        assert_eq!(preimage(&read.payment_secret().0), issued.preimage);
+        // BIP 340's tagged hash, pinned.
+        let known = "aab759a3c691bb4887a304e730184d3d4352607ea73645e0ecae68f05d806702";
+        assert_eq!(hex::encode(preimage(&[7; 32])), known);
     }
 
     #[test]

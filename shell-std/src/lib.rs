@@ -14,6 +14,7 @@ mod date;
 mod descriptors;
 #[cfg(test)]
 mod documents_tests;
+pub mod flows;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod identity;
@@ -28,6 +29,7 @@ mod regtest;
 mod repeats;
 pub mod rpc;
 pub mod store;
+pub mod wallet;
 
 /// The whole command line, for the program's `main`.
 #[doc(hidden)]

@@ -11,22 +11,32 @@
 
 mod api;
 mod effects;
+mod flows;
+mod perform;
+mod purchases;
 mod verifier;
 
+#[cfg(test)]
+mod purchase_tests;
 #[cfg(test)]
 mod tests;
 
 pub use api::{BoxFuture, NodeAPI, NodeApiError, PaymentState};
 pub use verifier::{PaymentVerifier, VerificationResult};
 
+use crate::flows::Flows;
+use crate::flows::hub::Hub;
 use crate::node::{Deliveries, Delivery};
 use crate::store::{Store, StoreError};
+use crate::wallet::{Limits, Spending};
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::{LinkId, NodeId, Standing};
 use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::mesh::{HostMesh, Input, MeshError, Misuse, Quote, Stats};
 use blvm_mesh_core::time::{Micros, SECOND};
-use effects::{Core, Given, Outcome, Unwritten};
+use effects::{Core, Given, Outcome};
+use perform::Unwritten;
+use purchases::{AT_ONCE, Bills};
 use secp256k1::SecretKey;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -47,6 +57,9 @@ pub struct MeshContext {
     pub store: Option<Arc<Store>>,
     /// Bytes of delivered datagrams kept until they are fetched; the oldest go.
     pub inbox_bytes: usize,
+    /// How much this node may spend by itself, by [`NodeAPI::pay`]. Without a store it spends
+    /// nothing.
+    pub spending: Limits,
 }
 
 /// Why something could not be done.
@@ -64,6 +77,9 @@ pub enum ManagerError {
     /// The store cannot be read.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// What was spent lately cannot be read.
+    #[error("what was spent lately cannot be read: {0}")]
+    Spending(String),
     /// The system gives no random bytes.
     #[error("the system gives no random bytes: {0}")]
     Random(getrandom::Error),
@@ -101,6 +117,8 @@ pub struct MeshManager {
     api: Arc<dyn NodeAPI>,
     store: Option<Arc<Store>>,
     deliveries: Deliveries,
+    bills: Bills,
+    flows: Flows,
     /// Somebody carries effects out; he does it for all.
     busy: AtomicBool,
     /// What the store did not take, and what waits for it.
@@ -116,26 +134,35 @@ impl MeshManager {
     /// A manager without peers. What the store remembers is restored.
     ///
     /// # Errors
-    /// [`ManagerError::Store`], [`ManagerError::Random`].
+    /// [`ManagerError::Store`], [`ManagerError::Spending`], [`ManagerError::Random`].
     pub fn new(ctx: MeshContext, node_api: Arc<dyn NodeAPI>) -> Result<Self, ManagerError> {
-        let MeshContext { mut config, key, store, inbox_bytes } = ctx;
+        let MeshContext { mut config, key, store, inbox_bytes, spending } = ctx;
         config.payment.volatile |= store.is_none();
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(ManagerError::Random)?;
         let mesh = HostMesh::new(config, key, seed);
         let id = mesh.id();
-        let mut core = Core::new(mesh);
+        let (hub, asks) = Hub::new();
+        let mut core = Core::new(mesh, hub);
         if let Some(store) = &store {
             for record in store.restore()? {
                 let input = Input::Persisted { record: record? };
                 core.give(0, input).map_err(ManagerError::Misuse)?;
             }
         }
+        let spending = match &store {
+            Some(store) => {
+                Some(Spending::new(store.clone(), spending).map_err(ManagerError::Spending)?)
+            }
+            None => None,
+        };
         Ok(Self {
             core: Mutex::new(core),
             api: node_api,
             store,
             deliveries: Deliveries::new(inbox_bytes),
+            bills: Bills::new(spending),
+            flows: Flows::new(asks),
             busy: AtomicBool::new(false),
             unwritten: Mutex::default(),
             earned_msat: AtomicU64::new(0),
@@ -260,9 +287,20 @@ impl MeshManager {
         Stats { earned_msat, ..self.lock().mesh.stats() }
     }
 
-    /// Keeps time: searches, silent peers and expired payments need it. Run it as
-    /// a task of its own for as long as the manager is used.
+    /// Keeps time, which searches, silent peers and expired payments need, has invoices paid, and
+    /// serves flows.
+    /// Run it as a task of its own for as long as the manager is used.
     pub async fn run(&self) {
+        // Payments take seconds, and time must not wait for them.
+        let payers = smol::Executor::new();
+        for _ in 0..AT_ONCE {
+            payers.spawn(self.pay_bills()).detach();
+        }
+        payers.spawn(self.serve_flows()).detach();
+        payers.run(self.keep_time()).await;
+    }
+
+    async fn keep_time(&self) {
         let mut next_tick = 0;
         loop {
             let until = self.give(|core, now| {

@@ -1,6 +1,6 @@
 //! Names that programs read are pinned here, and never those that `Debug` happens to print.
 
-use crate::rpc::types::Role;
+use crate::rpc::types::{PurchaseState, Role};
 use blvm_mesh_core::policy::DetectedProtocol;
 use blvm_mesh_core::wire::Kind;
 use std::path::Path;
@@ -29,6 +29,11 @@ fn names_stay_as_they_are() {
     assert_eq!(roles.map(Role::name), ["source", "intermediate", "destination"]);
     for role in roles {
         assert_eq!(serde_json::to_value(role).unwrap(), role.name());
+    }
+    let states = [PurchaseState::Unknown, PurchaseState::Paid, PurchaseState::Credited];
+    assert_eq!(states.map(PurchaseState::name), ["unknown", "paid", "credited"]);
+    for state in states {
+        assert_eq!(serde_json::to_value(state).unwrap(), state.name());
     }
 }
 

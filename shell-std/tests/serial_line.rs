@@ -51,7 +51,7 @@ fn node(key: u8, listen: &str, peers: &str, executor: &Arc<Executor<'static>>) -
     let settings: Settings = Sources { overrides, ..Sources::default() }.load().unwrap();
     let key = secp256k1::SecretKey::from_byte_array([key; 32]).unwrap();
     let remembered = std::iter::empty::<Result<Record, String>>();
-    Node::start(&settings, &key, NoDisk, remembered, None, executor).unwrap()
+    Node::start(&settings, &key, NoDisk, remembered, None, None, executor).unwrap()
 }
 
 /// Two sockets joined: what one thread reads from each is written to the other, and

@@ -327,7 +327,7 @@ impl<M: Memory> Mesh<M> {
 
     /// Begins to issue tickets in this run, of which the next one must know.
     #[cfg(feature = "alloc")]
-    fn begin_selling(&mut self) {
+    pub(super) fn begin_selling(&mut self) {
         let run = self.tables.tickets.run();
         if self.run_record.is_none() && !self.config.payment.volatile {
             self.run_record = Some(self.persist(Record::Run(run)));

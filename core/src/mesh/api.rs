@@ -2,6 +2,8 @@
 
 use super::error::{MeshError, Remedy};
 #[cfg(feature = "alloc")]
+use super::flow_api::{FlowEvent, FlowId};
+#[cfg(feature = "alloc")]
 use crate::id::HopId;
 use crate::id::{LinkId, NodeId, Standing};
 use crate::link::lane::Lane;
@@ -91,6 +93,44 @@ pub enum Input<'a> {
         amount_msat: u64,
         /// The highest number of an Open that this node has sent.
         open_number: u64,
+    },
+    /// Open a flow to a node: its [`Verdict::Opening`] names it. What happens to it is told by
+    /// [`Action::Flow`]; the last is [`FlowEvent::Ended`].
+    #[cfg(feature = "alloc")]
+    OpenFlow {
+        /// To whom.
+        destination: NodeId,
+        /// The most that is paid for it on its whole route, in millisatoshi.
+        budget_msat: u64,
+    },
+    /// More may be paid for a flow in all.
+    #[cfg(feature = "alloc")]
+    FlowBudget {
+        /// The flow.
+        flow: FlowId,
+        /// The most that is paid for it, in millisatoshi. It only ever rises.
+        budget_msat: u64,
+    },
+    /// The [`streams`](super::Mesh::streams) of a flow were used: what follows is sent.
+    #[cfg(feature = "alloc")]
+    Streams {
+        /// The flow.
+        flow: FlowId,
+    },
+    /// End a flow. What was not sent is dropped: to have all arrive, finish its streams before,
+    /// and wait until they have.
+    #[cfg(feature = "alloc")]
+    CloseFlow {
+        /// The flow.
+        flow: FlowId,
+        /// What the other end is told.
+        code: u32,
+    },
+    /// Take flows that others open to this node, or take no more. At the start none are taken.
+    #[cfg(feature = "alloc")]
+    AcceptFlows {
+        /// Whether they are taken.
+        accept: bool,
     },
     /// The invoice of [`Action::Pay`] was paid, or will not be.
     #[cfg(feature = "alloc")]
@@ -281,6 +321,12 @@ pub enum Verdict<'o> {
     },
     /// A control packet, or an event: nothing more comes of it.
     Absorbed,
+    /// A flow is being opened.
+    #[cfg(feature = "alloc")]
+    Opening {
+        /// Its number.
+        flow: FlowId,
+    },
     /// A purchase begins under this ticket.
     #[cfg(feature = "alloc")]
     Buying {
@@ -311,10 +357,13 @@ pub enum Verdict<'o> {
 pub enum Action<'o> {
     /// What became of the input: there is one for each.
     Verdict(Verdict<'o>),
-    /// Send a control packet on a link, ahead of paid and free ones.
+    /// Send a packet that the state machine has written: a control packet, or one of a flow that
+    /// ends here.
     Send {
         /// The link.
         link: LinkId,
+        /// Its queue.
+        priority: Priority,
         /// The packet.
         packet: &'o [u8],
         /// Number of the record that must be durable before this is done: a receipt waits for it
@@ -376,10 +425,20 @@ pub enum Action<'o> {
         ticket: Ticket,
         /// The node that is paid, which has signed that it wants this invoice paid.
         node: NodeId,
+        /// Bytes that it buys.
+        bytes: u64,
         /// Its amount, in millisatoshi.
         amount_msat: u64,
         /// Where the invoice is in the input that brought it: BOLT 11, as text.
         invoice: Range<usize>,
+    },
+    /// Something has happened to a flow that ends here.
+    #[cfg(feature = "alloc")]
+    Flow {
+        /// The flow.
+        flow: FlowId,
+        /// What.
+        event: FlowEvent,
     },
     /// Close a link: it is silent, or its neighbour has a better one.
     Close {

@@ -3,11 +3,15 @@
 use super::test_world::{Outcome, edit};
 use super::*;
 use crate::config::{Allowance, MeshMode};
+use crate::id::HopId;
 use crate::id::Network;
+use crate::id::Standing;
 use crate::payment::covenant::CovenantError;
 use crate::payment::lightning::LightningError;
 use crate::payment::packed::{IssuerHint, pack};
 use crate::payment::proof::LIGHTNING;
+use crate::payment::replay::ReplayError;
+use crate::payment::terms::Terms;
 use crate::payment::test_covenant::Funded;
 use crate::payment::test_invoice::Recipe;
 use crate::tables::{Boxed, Heap};

@@ -296,6 +296,10 @@ impl<M: Memory> Mesh<M> {
             self.absorb();
         }
         self.learn(destination, &reply, behind);
+        #[cfg(feature = "alloc")]
+        if to.is_none() {
+            self.flow_route(destination, &reply.public_key);
+        }
         let nodes = reply.hops.iter().map(|h| h.node);
         self.hear(link, nodes.clone().skip(behind).chain([destination.hop()]));
         if let (Some(to), Some(at)) = (to, place) {
@@ -381,7 +385,9 @@ impl<M: Memory> Mesh<M> {
         if to.is_none() {
             let RouteError { sequence, destination, reporter, cause, .. } = error;
             #[cfg(feature = "alloc")]
-            if self.purchase_stopped(sequence, cause) {
+            if self.purchase_stopped(sequence, cause)
+                || self.open_stopped(sequence, reporter.hop(), cause)
+            {
                 self.absorb();
                 return Ok(None);
             }

@@ -120,6 +120,10 @@ pub enum NetworkReason {
     /// The neighbour has used up its allowance of control packets.
     #[error("the neighbour's allowance of control traffic is used up")]
     ControlQuota,
+    /// A packet of a flow's other end is not taken.
+    #[cfg(feature = "alloc")]
+    #[error("{0}")]
+    Sealed(#[from] crate::flow::end::Ignored),
     /// Too many packets wait for an answer.
     #[error("too many packets wait for a route or a look-up; send again later")]
     TooManyParked,

@@ -6,8 +6,11 @@ use super::test_world::{Outcome, set_check};
 use super::*;
 use crate::config::MeshMode;
 use crate::flow::tickets::LIFETIME_S;
+use crate::id::HopId;
 use crate::payment::ledger::Credit;
+use crate::payment::ledger::Record;
 use crate::payment::test_invoice::Recipe;
+use crate::time::SECOND;
 use crate::wire::account::{
     Balance, Invoice, InvoiceRequest, MAX_LEN, Message, Pay, Ticket as Paid,
 };
@@ -155,6 +158,7 @@ fn rejected(did: &[(usize, Outcome)]) -> Option<MeshError> {
 }
 
 pub(super) const TERMS: OpenTerms = OpenTerms {
+    max_packet: 1_400,
     random: [4; 16],
     open_number: 1,
     max_bytes: u64::MAX,

@@ -3,7 +3,7 @@
 
 use super::flow_tests::{HEADER, LINE, RESERVATION, STEP, TERMS, buy, left, number, open, packet};
 use super::lightning_tests::{World, gated};
-use super::*;
+use crate::time::SECOND;
 use crate::wire::flow::{self, OpenTerms};
 use crate::wire::header::Kind;
 use proptest::prelude::*;

@@ -19,7 +19,7 @@ use crate::wire::header::lower_hop_limit;
 use crate::wire::{HEADER_LEN, Header, Kind, WireError};
 
 /// A flow that may be idle for longer is idle for so long at most.
-const MOST_IDLE: Micros = 24 * 3600 * SECOND;
+pub(super) const MOST_IDLE: Micros = 24 * 3600 * SECOND;
 
 impl<M: Memory> Mesh<M> {
     /// An Open came in on a live link, its header checked.
@@ -49,7 +49,14 @@ impl<M: Memory> Mesh<M> {
             return;
         };
         let Next::Relay { link: to, place, .. } = next else {
-            return self.refuse(link, &datagram, RoutingReason::NoFlows.into(), Remedy::Ignore);
+            #[cfg(feature = "alloc")]
+            let taken = self.take_open(link, &datagram, &terms);
+            #[cfg(not(feature = "alloc"))]
+            let taken = Err(RoutingReason::NoFlows.into());
+            return match taken {
+                Ok(()) => {}
+                Err(reason) => self.refuse_open(link, &datagram, reason),
+            };
         };
         match self.take_flow((link, to), place, &datagram, &terms) {
             Ok(after) => {
@@ -58,16 +65,18 @@ impl<M: Memory> Mesh<M> {
                 let priority = if after.is_some() { Priority::Paid } else { Priority::Control };
                 self.pass_named(to, name, priority, packet, after);
             }
-            Err(reason) => {
-                let remedy = match reason {
-                    MeshError::PaymentVerificationFailed(PaymentReason::SourceSignature) => {
-                        Remedy::Penalise
-                    }
-                    _ => Remedy::Ignore,
-                };
-                self.refuse(link, &datagram, reason, remedy);
-            }
+            Err(reason) => self.refuse_open(link, &datagram, reason),
         }
+    }
+
+    fn refuse_open(&mut self, link: LinkId, datagram: &Datagram<'_>, reason: MeshError) {
+        let remedy = match reason {
+            MeshError::PaymentVerificationFailed(PaymentReason::SourceSignature) => {
+                Remedy::Penalise
+            }
+            _ => Remedy::Ignore,
+        };
+        self.refuse(link, datagram, reason, remedy);
     }
 
     /// Enters a flow into the table, if it is paid for and there is room; the record that its
@@ -159,7 +168,11 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// Checks the source's signature, within the allowance of bad ones.
-    fn check_open(&mut self, link: LinkId, datagram: &Datagram<'_>) -> Result<(), PaymentReason> {
+    pub(super) fn check_open(
+        &mut self,
+        link: LinkId,
+        datagram: &Datagram<'_>,
+    ) -> Result<(), PaymentReason> {
         if !self.may_cost_a_check(Some(link), datagram) {
             return Err(PaymentReason::TooManyBad);
         }
@@ -194,6 +207,14 @@ impl<M: Memory> Mesh<M> {
     /// Ends one flow that was idle for too long; false if there is none.
     pub(super) fn end_idle_flow(&mut self) -> bool {
         let Some(at) = self.tables.flows.expired(self.now) else { return false };
+        #[cfg(feature = "alloc")]
+        if let Some(flow) = self.tables.flows.get_mut(at).copied()
+            && (flow.path.from.is_none() || flow.path.to.is_none())
+        {
+            self.tables.flows.remove(at);
+            self.own_flow_idle(&flow);
+            return true;
+        }
         self.end_flow(at, false);
         true
     }
@@ -237,6 +258,11 @@ impl<M: Memory> Mesh<M> {
         let from_ahead = matches!(header.kind, Kind::Opened | Kind::FlowError);
         if from_ahead && side == Side::Source {
             return Err((RoutingReason::WrongNeighbour.into(), Remedy::Penalise));
+        }
+        #[cfg(feature = "alloc")]
+        if flow.next(side).is_none() {
+            let flow = *flow;
+            return self.end_packet(link, &flow, header.kind, error, packet);
         }
         flow.heard = self.now;
         let (behind, first_answer) =

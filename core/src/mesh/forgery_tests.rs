@@ -5,6 +5,7 @@ use super::lightning_tests::{PAYLOAD, any_proof, gated};
 use super::test_world::{Outcome, Own, set_check};
 use super::*;
 use crate::config::MeshMode;
+use crate::id::HopId;
 use crate::tables::Boxed;
 use crate::wire::datagram::{Emit, Form};
 use crate::wire::header::lower_hop_limit;

@@ -3,6 +3,7 @@
 use super::test_world::{Outcome, Own};
 use super::*;
 use crate::config::Allowance;
+use crate::id::HopId;
 use crate::id::Network;
 use crate::mode::MeshMode;
 use crate::tables::Heap;

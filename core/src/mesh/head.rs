@@ -1,7 +1,7 @@
 //! The bytes that the state machine writes itself: what precedes a payload, or a whole control
 //! packet.
 
-use super::{Mesh, Pending};
+use super::{Mesh, Pending, Priority};
 use crate::id::LinkId;
 use crate::tables::{List, Memory};
 
@@ -49,7 +49,7 @@ impl<M: Memory> Mesh<M> {
         write: impl FnOnce(&mut [u8]) -> Result<usize, E>,
     ) {
         if self.write_head(size, write) {
-            self.push(Pending::Send { link, after });
+            self.push(Pending::Send { link, priority: Priority::Control, after });
         }
     }
 }

@@ -4,10 +4,12 @@
 use super::test_world::{Outcome, Own};
 use super::*;
 use crate::config::MeshMode;
+use crate::id::HopId;
 use crate::id::Network;
 use crate::link::lane::Lane;
 use crate::payment::packed::{IssuerHint, pack};
 use crate::payment::proof::LIGHTNING;
+use crate::payment::terms::Terms;
 use crate::payment::test_invoice::Recipe;
 use crate::tables::Boxed;
 use crate::time::SECOND;

@@ -3,6 +3,8 @@
 use super::test_world::{Outcome, Own};
 use super::*;
 use crate::config::MeshMode;
+use crate::id::HopId;
+use crate::id::Standing;
 use crate::tables::Boxed;
 use crate::time::{MILLISECOND, SECOND};
 use crate::wire::route_request::{HINTS, Hop, ROUTES, RouteRequest};

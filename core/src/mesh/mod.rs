@@ -24,7 +24,11 @@ mod accepted;
 mod accounts;
 pub mod api;
 mod control;
+#[cfg(feature = "alloc")]
+mod ends;
 pub mod error;
+#[cfg(feature = "alloc")]
+mod flow_api;
 #[cfg(feature = "flows")]
 mod flows;
 mod free;
@@ -36,9 +40,11 @@ mod peers;
 #[cfg(feature = "alloc")]
 mod purchases;
 mod relay;
+mod restore;
 mod send;
 mod tables;
 mod timers;
+mod view;
 mod work;
 
 #[cfg(test)]
@@ -47,6 +53,10 @@ mod accepted_tests;
 mod bad_payment_tests;
 #[cfg(test)]
 mod covenant_tests;
+#[cfg(all(test, feature = "alloc"))]
+mod end_tests;
+#[cfg(all(test, feature = "alloc"))]
+mod end_world;
 #[cfg(all(test, feature = "flows"))]
 mod flow_tests;
 #[cfg(all(test, feature = "flows"))]
@@ -79,30 +89,24 @@ mod tests;
 mod unchecked_byte_tests;
 
 pub use api::{Action, Event, Input, LinkCapabilities, Misuse, Packet, Priority, Ticket, Verdict};
+#[cfg(feature = "alloc")]
+pub use ends::Streams;
 pub use error::{MeshError, NetworkReason, PaymentReason, Remedy, RoutingReason};
+#[cfg(feature = "alloc")]
+pub use flow_api::{FlowEnded, FlowEvent, FlowId};
 pub use tables::Tables;
+#[cfg(feature = "alloc")]
+pub use view::OwnFlow;
+pub use view::{Quote, Resources, Stats};
 
 use crate::config::Config;
-#[cfg(feature = "flows")]
-use crate::flow::accounts::Account;
-#[cfg(feature = "flows")]
-use crate::flow::table::Flow;
-#[cfg(feature = "flows")]
-use crate::flow::tickets::TicketError;
-use crate::id::{HopId, LinkId, NodeId, Standing};
-use crate::payment::fee::FeeDistribution;
+use crate::id::{LinkId, NodeId};
 use crate::payment::headers::KnownHeader;
-use crate::payment::ledger::Record;
-#[cfg(feature = "flows")]
-use crate::payment::ledger::{AccountState, Credit};
-use crate::payment::replay::ReplayError;
-use crate::payment::terms::Terms;
 use crate::policy::{OwnNetwork, PolicyConfig, RoutingPolicyEngine};
 use crate::rng::Rng;
-use crate::routing::table::RoutingTable;
 use crate::signature::Identity;
 use crate::tables::{List, Memory, Owned};
-use crate::time::{Micros, SECOND, WallClock};
+use crate::time::{Micros, WallClock};
 use core::ops::Range;
 use secp256k1::{All, Secp256k1, SecretKey};
 use sha2::{Digest, Sha256};
@@ -114,80 +118,6 @@ pub type HostMesh = Mesh<crate::tables::Heap>;
 /// [`Mesh::with_tables`].
 pub type BoardMesh = Mesh<crate::tables::Fixed>;
 
-/// How often things happened since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct Stats {
-    /// Datagrams relayed free of charge.
-    pub relayed_free: u64,
-    /// Datagrams relayed for a payment.
-    pub relayed_paid: u64,
-    /// Paid datagrams that came again and passed, or were delivered already.
-    pub repeated: u64,
-    /// Bytes of all datagrams relayed.
-    pub relayed_bytes: u64,
-    /// Datagrams delivered to this node.
-    pub delivered: u64,
-    /// Own datagrams sent.
-    pub sent: u64,
-    /// Control packets received.
-    pub control: u64,
-    /// Inputs refused because of the neighbour, the link or the route.
-    pub refused: u64,
-    /// Datagrams refused for a missing or invalid payment.
-    pub refused_payment: u64,
-    /// Datagrams refused because their payment had been used before.
-    pub refused_replay: u64,
-    /// Shares of others' accepted payments, in millisatoshi, including those whose record is not
-    /// yet durable.
-    pub earned_msat: u64,
-}
-
-/// What is in use of this node's resources; [`Config`] has the capacities.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct Resources {
-    /// Own neighbours, configured or dialled.
-    pub own_neighbours: usize,
-    /// Strangers among the neighbours.
-    pub strangers: usize,
-    /// Owners of allowances, including those that left.
-    pub owners: usize,
-    /// Packets that wait for an answer, a route or room.
-    pub parked: usize,
-    /// Their bytes.
-    pub parked_bytes: usize,
-    /// Route hints kept.
-    pub route_hints: usize,
-    /// Requests of others kept.
-    pub relayed_requests: usize,
-    /// Own searches under way.
-    pub searches: usize,
-    /// Flows that pass.
-    pub flows: usize,
-    /// Accounts of sources.
-    pub accounts: usize,
-    /// Tickets that have not expired.
-    pub tickets: usize,
-    /// What is left of the budget for control packets of all neighbours, in bytes.
-    pub control_left: u64,
-}
-
-/// A route and its price: what a sender needs to have an invoice written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Quote {
-    /// Intermediate nodes in travel order.
-    pub hops: heapless::Vec<HopId, { crate::config::MAX_HOPS }>,
-    /// Largest packet that the route carries, in bytes.
-    pub min_packet: u32,
-    /// Smallest amount that pays every party, in millisatoshi.
-    pub amount_msat: u64,
-    /// How it is divided.
-    pub shares: FeeDistribution,
-    /// What the invoice must commit to.
-    pub terms_hash: [u8; 32],
-}
-
 /// What waits for the shell to carry it out.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant)]
@@ -196,8 +126,8 @@ enum Pending {
     Act(Action<'static>),
     /// The received packet, which goes on.
     Forward { link: LinkId, priority: Priority, len: usize, after: Option<u64> },
-    /// A control packet, which is in `head`.
-    Send { link: LinkId, after: Option<u64> },
+    /// A whole packet, which is in `head`.
+    Send { link: LinkId, priority: Priority, after: Option<u64> },
     /// An own datagram whose head is in `head`.
     Originate {
         link: LinkId,
@@ -392,6 +322,8 @@ impl<M: Memory> Mesh<M> {
         }
         self.now = now;
         self.draining = true;
+        #[cfg(feature = "alloc")]
+        self.tables.ends.begin_input();
         match input {
             Input::MessageReceived { link, packet } => self.receive(link, packet),
             Input::Send { destination, payload, proof, unchecked } if ALL => {
@@ -408,6 +340,18 @@ impl<M: Memory> Mesh<M> {
             }
             #[cfg(feature = "alloc")]
             Input::InvoicePaid { ticket, preimage } => self.invoice_paid(ticket, preimage),
+            #[cfg(feature = "alloc")]
+            Input::OpenFlow { destination, budget_msat } => {
+                self.open_own_flow(destination, budget_msat);
+            }
+            #[cfg(feature = "alloc")]
+            Input::FlowBudget { flow, budget_msat } => self.raise_budget(flow, budget_msat),
+            #[cfg(feature = "alloc")]
+            Input::Streams { flow } => self.streams_used(flow),
+            #[cfg(feature = "alloc")]
+            Input::CloseFlow { flow, code } => self.close_flow(flow, code),
+            #[cfg(feature = "alloc")]
+            Input::AcceptFlows { accept } => self.accept_flows(accept),
             Input::PeerConnected { link, peer, dialed, standing, capabilities } => {
                 #[cfg(feature = "flows")]
                 self.begin_run();
@@ -455,6 +399,10 @@ impl<M: Memory> Mesh<M> {
                 if let Some(n) = self.tables.routing.neighbours.get_mut(link) {
                     n.set_full(lane, full);
                 }
+                #[cfg(feature = "alloc")]
+                if !full {
+                    self.unblock_ends();
+                }
                 self.absorb();
             }
             Input::LinkAlive { link, incoming } => self.link_alive(link, incoming),
@@ -481,8 +429,14 @@ impl<M: Memory> Mesh<M> {
                 if self.now >= self.next_timer && self.fire() {
                     continue;
                 }
+                #[cfg(feature = "alloc")]
+                if self.pump() {
+                    continue;
+                }
                 self.draining = false;
                 let until = (self.next_timer != Micros::MAX).then_some(self.next_timer);
+                #[cfg(feature = "alloc")]
+                let until = if self.tables.ends.is_ready() { Some(self.now) } else { until };
                 return Action::Wait { until };
             };
             match pending {
@@ -494,9 +448,9 @@ impl<M: Memory> Mesh<M> {
                     let packet = 0..len;
                     return Action::Verdict(Verdict::Forward { link, priority, packet, after });
                 }
-                Pending::Send { link, after } => {
-                    self.note_sent(link, false);
-                    return Action::Send { link, packet: self.written(), after };
+                Pending::Send { link, priority, after } => {
+                    self.note_sent(link, priority != Priority::Control);
+                    return Action::Send { link, priority, packet: self.written(), after };
                 }
                 Pending::Originate { link, priority, tail, sequence, hops, paid, after } => {
                     self.note_sent(link, true);
@@ -522,7 +476,8 @@ impl<M: Memory> Mesh<M> {
                         continue;
                     }
                     self.note_sent(link, false);
-                    return Action::Send { link, packet: self.written(), after: None };
+                    let (priority, packet) = (Priority::Control, self.written());
+                    return Action::Send { link, priority, packet, after: None };
                 }
                 Pending::Resume(to) => {
                     if let Some(ticket) = self.unpark_for(to) {
@@ -548,144 +503,6 @@ impl<M: Memory> Mesh<M> {
                 }
             }
         }
-    }
-
-    /// This node's identity.
-    pub fn id(&self) -> NodeId {
-        self.me.id()
-    }
-
-    /// This node's compressed public key.
-    pub fn public_key(&self) -> [u8; 33] {
-        *self.me.public_key()
-    }
-
-    /// Its context for signatures, which its shell may use to make keys for links.
-    pub fn secp(&self) -> &Secp256k1<All> {
-        &self.secp
-    }
-
-    /// The configuration it was made with.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// Counters since the start.
-    pub fn stats(&self) -> Stats {
-        self.stats
-    }
-
-    /// What is in use of this node's resources.
-    pub fn resources(&self) -> Resources {
-        let neighbours = &self.tables.routing.neighbours;
-        let own = neighbours.iter().filter(|n| n.standing == Standing::Own).count();
-        let (of_all, now) = (self.config.control_of_all, self.now);
-        Resources {
-            own_neighbours: own,
-            strangers: neighbours.len().saturating_sub(own),
-            owners: self.tables.routing.owners.len(),
-            parked: self.parked(),
-            parked_bytes: self.parked_bytes(),
-            route_hints: self.route_hints(),
-            relayed_requests: self.relayed_requests(),
-            searches: self.searches(),
-            #[cfg(feature = "flows")]
-            flows: self.tables.flows.len(),
-            #[cfg(feature = "flows")]
-            accounts: self.tables.accounts.len(),
-            #[cfg(feature = "flows")]
-            tickets: self.tables.tickets.len(),
-            #[cfg(not(feature = "flows"))]
-            flows: 0,
-            #[cfg(not(feature = "flows"))]
-            accounts: 0,
-            #[cfg(not(feature = "flows"))]
-            tickets: 0,
-            control_left: self.tables.work.left(0, of_all, now),
-        }
-    }
-
-    /// Neighbours and routes.
-    pub fn table(&self) -> &RoutingTable<M> {
-        &self.tables.routing
-    }
-
-    /// Whether paid datagrams can be accepted: the wall clock is set, the store works, and an
-    /// issuer or covenants are configured.
-    pub fn accepts_payments(&self) -> bool {
-        let rules = &self.config.payment;
-        self.wall.unix(self.now).is_some()
-            && !self.store_failed
-            && !self.not_restored
-            && (!rules.issuers.is_empty()
-                || (rules.covenants_active && !rules.payout_script.is_empty()))
-    }
-
-    /// The wall clock, in seconds since 1970, if it is known.
-    pub fn unix(&self) -> Option<u64> {
-        self.wall.unix(self.now)
-    }
-
-    /// What a source has at this node.
-    #[cfg(feature = "flows")]
-    pub fn account(&self, source: &NodeId) -> Option<&Account> {
-        self.tables.accounts.get(source)
-    }
-
-    /// All accounts.
-    #[cfg(feature = "flows")]
-    pub fn accounts(&self) -> impl Iterator<Item = (NodeId, &Account)> {
-        self.tables.accounts.iter()
-    }
-
-    /// Flows that pass here.
-    #[cfg(feature = "flows")]
-    pub fn flows(&self) -> impl Iterator<Item = &Flow> {
-        self.tables.flows.iter().map(|(_, flow)| flow)
-    }
-
-    /// Live payments.
-    pub fn live_payments(&self) -> usize {
-        self.tables.replay.len()
-    }
-
-    /// Own searches under way.
-    pub fn searches(&self) -> usize {
-        self.tables.searches.len()
-    }
-
-    /// Requests of others that are remembered.
-    pub fn relayed_requests(&self) -> usize {
-        self.tables.requests.len()
-    }
-
-    /// Route hints that are kept.
-    pub fn route_hints(&self) -> usize {
-        self.tables.routing.hints.len()
-    }
-
-    /// What it takes to send `bytes` of payload to a node by the best route known now. `None`
-    /// without a route, or if no amount pays for it.
-    pub fn quote(&self, destination: &NodeId, bytes: u64) -> Option<Quote> {
-        let route = self.tables.routing.find_route(destination, self.now)?;
-        let hops = route.path();
-        let amount_msat = route.amount_for(bytes)?;
-        let terms = Terms {
-            network: self.config.network,
-            source: self.id(),
-            destination: *destination,
-            hops: &hops,
-            quota: bytes,
-        };
-        let terms_hash = terms.hash();
-        let shares = self.tables.routing.calculate_fee(amount_msat, hops.len())?;
-        Some(Quote { hops, min_packet: route.min_packet, amount_msat, shares, terms_hash })
-    }
-
-    /// A delivery paid for by this payment could not be handed over, because its record was not
-    /// written: when it comes again, it is delivered.
-    pub fn not_delivered(&mut self, payment: &[u8; 32]) {
-        self.tables.replay.not_delivered(payment);
     }
 
     fn act(&mut self, action: Action<'static>) {
@@ -730,69 +547,6 @@ impl<M: Memory> Mesh<M> {
             };
             *counter = counter.wrapping_add(1);
         }
-    }
-
-    fn set_wall(&mut self, unix: u64) {
-        if self.config.payment.volatile || self.store_lost {
-            self.date_start(unix);
-        }
-        if self.wall.unix(self.now).is_none() {
-            // Neighbours may wait for the time.
-            self.tables.routing.neighbours.iter_mut().for_each(|n| n.liveness.greet_at(0));
-        }
-        self.wall.set(self.now, unix);
-        self.wake_at(self.next_cleanup.max(self.now));
-    }
-
-    /// Payments dated before the start are unknown: notes when that was.
-    fn date_start(&mut self, unix: u64) {
-        // Earlier readings may have been too low: the latest start counts.
-        let (first, latest) = self.not_before.unwrap_or((self.now, 0));
-        let start = unix.saturating_sub(self.now.saturating_sub(first) / SECOND);
-        let start = start.saturating_add(self.config.payment.future_skew);
-        self.not_before = Some((first, start.max(latest)));
-        if start > latest && !self.config.payment.volatile {
-            self.persist(Record::StoreLost(Some(start)));
-        }
-    }
-
-    #[inline(never)]
-    fn restore(&mut self, record: Record) {
-        match record {
-            Record::Floor(unix) => self.tables.replay.restore_floor(unix),
-            Record::Payment(p) => {
-                // A record that does not fit cannot be forgotten either: no payment is accepted
-                // then.
-                let accepted = self.tables.replay.restore(p.key, p.expires_at, p.packet);
-                self.not_restored |= accepted == Err(ReplayError::TableFull);
-            }
-            #[cfg(feature = "flows")]
-            Record::Run(run) => self.last_run = self.last_run.max(run),
-            #[cfg(feature = "flows")]
-            Record::Account(AccountState { source, account }) => {
-                self.not_restored |= !self.tables.accounts.restore(&source, account);
-            }
-            #[cfg(feature = "flows")]
-            Record::Credit(Credit { payment_hash, run, issued, source, account, .. }) => {
-                self.last_run = self.last_run.max(run);
-                self.not_restored |= !self.tables.accounts.restore(&source, account);
-                let restored = self.tables.tickets.restore(payment_hash, run, issued);
-                self.not_restored |= restored == Err(TicketError::NoRoom);
-            }
-            #[cfg(not(feature = "flows"))]
-            Record::Run(_) | Record::Account(_) | Record::Credit(_) => {}
-            Record::StoreLost(None) => {
-                self.store_lost = true;
-                if let Some(unix) = self.wall.unix(self.now) {
-                    self.date_start(unix);
-                }
-            }
-            Record::StoreLost(Some(unix)) => {
-                let (first, latest) = self.not_before.unwrap_or((self.now, 0));
-                self.not_before = Some((first, latest.max(unix)));
-            }
-        }
-        self.absorb();
     }
 }
 

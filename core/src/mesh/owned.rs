@@ -7,6 +7,8 @@
 use super::api::{self, Event, LinkCapabilities, Priority, Ticket};
 use super::error::{MeshError, Remedy};
 #[cfg(feature = "alloc")]
+use super::flow_api::{FlowEvent, FlowId};
+#[cfg(feature = "alloc")]
 use crate::id::HopId;
 use crate::id::{LinkId, NodeId, Standing};
 use crate::link::lane::Lane;
@@ -110,6 +112,29 @@ pub enum Input<B> {
         ticket: Ticket,
         preimage: Option<[u8; 32]>,
     },
+    #[cfg(feature = "alloc")]
+    OpenFlow {
+        destination: NodeId,
+        budget_msat: u64,
+    },
+    #[cfg(feature = "alloc")]
+    FlowBudget {
+        flow: FlowId,
+        budget_msat: u64,
+    },
+    #[cfg(feature = "alloc")]
+    Streams {
+        flow: FlowId,
+    },
+    #[cfg(feature = "alloc")]
+    CloseFlow {
+        flow: FlowId,
+        code: u32,
+    },
+    #[cfg(feature = "alloc")]
+    AcceptFlows {
+        accept: bool,
+    },
 }
 
 impl<B: AsRef<[u8]>> Input<B> {
@@ -159,6 +184,20 @@ impl<B: AsRef<[u8]>> Input<B> {
             Self::InvoicePaid { ticket, preimage } => {
                 api::Input::InvoicePaid { ticket: *ticket, preimage: *preimage }
             }
+            #[cfg(feature = "alloc")]
+            Self::OpenFlow { destination, budget_msat } => {
+                api::Input::OpenFlow { destination: *destination, budget_msat: *budget_msat }
+            }
+            #[cfg(feature = "alloc")]
+            Self::FlowBudget { flow, budget_msat } => {
+                api::Input::FlowBudget { flow: *flow, budget_msat: *budget_msat }
+            }
+            #[cfg(feature = "alloc")]
+            Self::Streams { flow } => api::Input::Streams { flow: *flow },
+            #[cfg(feature = "alloc")]
+            Self::CloseFlow { flow, code } => api::Input::CloseFlow { flow: *flow, code: *code },
+            #[cfg(feature = "alloc")]
+            Self::AcceptFlows { accept } => api::Input::AcceptFlows { accept: *accept },
             Self::Send { destination, payload, proof, unchecked } => api::Input::Send {
                 destination: *destination,
                 payload: payload.as_ref(),
@@ -250,6 +289,10 @@ pub enum Verdict<B> {
     Buying {
         ticket: Ticket,
     },
+    #[cfg(feature = "alloc")]
+    Opening {
+        flow: FlowId,
+    },
 }
 
 /// An [`api::Action`] with bytes of its own in place of ranges. An error serialises as its
@@ -261,6 +304,7 @@ pub enum Action<B> {
     Verdict(Verdict<B>),
     Send {
         link: LinkId,
+        priority: Priority,
         packet: B,
         after: Option<u64>,
     },
@@ -304,8 +348,14 @@ pub enum Action<B> {
     Pay {
         ticket: Ticket,
         node: NodeId,
+        bytes: u64,
         amount_msat: u64,
         invoice: B,
+    },
+    #[cfg(feature = "alloc")]
+    Flow {
+        flow: FlowId,
+        event: FlowEvent,
     },
 }
 
@@ -315,9 +365,11 @@ impl<B> Action<B> {
     pub fn new(action: api::Action<'_>, given: &[u8], mut own: impl FnMut(&[&[u8]]) -> B) -> Self {
         match action {
             api::Action::Verdict(verdict) => Self::Verdict(Verdict::new(verdict, given, own)),
-            api::Action::Send { link, packet, after } => {
-                Self::Send { link, packet: own(&[packet]), after }
+            api::Action::Send { link, priority, packet, after } => {
+                Self::Send { link, priority, packet: own(&[packet]), after }
             }
+            #[cfg(feature = "alloc")]
+            api::Action::Flow { flow, event } => Self::Flow { flow, event },
             api::Action::Resume { ticket } => Self::Resume { ticket },
             api::Action::Drop { ticket, link, reason } => Self::Drop { ticket, link, reason },
             api::Action::Publish(event) => Self::Publish(event),
@@ -328,9 +380,9 @@ impl<B> Action<B> {
                 Self::Invoice { ticket, source, bytes, amount_msat, expiry_s }
             }
             #[cfg(feature = "alloc")]
-            api::Action::Pay { ticket, node, amount_msat, invoice } => {
+            api::Action::Pay { ticket, node, bytes, amount_msat, invoice } => {
                 let invoice = own(&[given.get(invoice).unwrap_or_default()]);
-                Self::Pay { ticket, node, amount_msat, invoice }
+                Self::Pay { ticket, node, bytes, amount_msat, invoice }
             }
             api::Action::Close { link, reason } => Self::Close { link, reason },
             api::Action::Wait { until } => Self::Wait { until },
@@ -368,6 +420,8 @@ impl<B> Verdict<B> {
             api::Verdict::Absorbed => Self::Absorbed,
             #[cfg(feature = "alloc")]
             api::Verdict::Buying { ticket } => Self::Buying { ticket },
+            #[cfg(feature = "alloc")]
+            api::Verdict::Opening { flow } => Self::Opening { flow },
             api::Verdict::Parked { ticket, until } => Self::Parked { ticket, until },
             api::Verdict::Reject { link, reason, remedy } => Self::Reject { link, reason, remedy },
         }

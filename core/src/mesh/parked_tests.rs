@@ -3,6 +3,7 @@
 use super::test_world::Outcome;
 use super::*;
 use crate::id::Network;
+use crate::payment::terms::Terms;
 use crate::payment::test_covenant::Funded;
 use crate::tables::Heap;
 use crate::time::SECOND;

@@ -153,6 +153,8 @@ impl<M: Memory> Mesh<M> {
         if gone.up {
             self.act(Action::Publish(Event::PeerDisconnected { peer: gone.node }));
         }
+        #[cfg(feature = "alloc")]
+        self.neighbour_gone(&gone.node);
         self.give_up_from(link);
     }
 

@@ -3,6 +3,7 @@
 use super::test_world::Outcome;
 use super::*;
 use crate::id::Network;
+use crate::id::Standing;
 use crate::tables::Heap;
 use crate::time::SECOND;
 use crate::wire::hello::{self, Hello, Told};

@@ -7,6 +7,7 @@ use super::*;
 use crate::config::MeshMode;
 use crate::id::Network;
 use crate::tables::Heap;
+use crate::time::SECOND;
 use crate::wire::header::Kind;
 use crate::wire::route_error::Cause;
 use std::vec::Vec;

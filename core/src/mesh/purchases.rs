@@ -72,20 +72,33 @@ impl<M: Memory> Mesh<M> {
         amount_msat: u64,
         open_number: u64,
     ) {
-        let id = Ticket(self.next_ticket);
         if hops.len() > MAX_HOPS {
             return self.reject(None, RoutingReason::TooManyHops, Remedy::Ignore);
         }
         let hops = hops.iter().map(|hop| HopId(*hop)).collect();
+        match self.begin_purchase(hops, node, bytes, amount_msat, open_number) {
+            Ok(ticket) => self.verdict(super::Verdict::Buying { ticket }),
+            Err(reason) => self.reject(None, reason, Remedy::Ignore),
+        }
+    }
+
+    /// The same for a flow.
+    pub(super) fn begin_purchase(
+        &mut self,
+        hops: Vec<HopId, MAX_HOPS>,
+        node: HopId,
+        bytes: u64,
+        amount_msat: u64,
+        open_number: u64,
+    ) -> Result<Ticket, PaymentReason> {
+        let id = Ticket(self.next_ticket);
         let (node, state) = (NodeId::named_by(node), State::Asked);
         let (sent, due) = (Vec::new(), self.now);
         let new = Purchase { id, node, hops, bytes, amount_msat, open_number, state, sent, due };
-        if self.tables.purchases.try_push(new).is_err() {
-            return self.reject(None, PaymentReason::from(TicketError::NoRoom), Remedy::Ignore);
-        }
+        self.tables.purchases.try_push(new).map_err(|_| TicketError::NoRoom)?;
         self.next_ticket = self.next_ticket.saturating_add(1);
         self.wake_at(self.now);
-        self.verdict(super::Verdict::Buying { ticket: id });
+        Ok(id)
     }
 
     /// When the next purchase is due.
@@ -156,8 +169,10 @@ impl<M: Memory> Mesh<M> {
     }
 
     fn end_purchase(&mut self, at: usize, cause: Cause) {
-        if let Some(Purchase { id, node, .. }) = self.tables.purchases.take(at) {
+        if let Some(Purchase { id, node, state, .. }) = self.tables.purchases.take(at) {
             let (ticket, node) = (id, node.hop());
+            let paid = matches!(state, State::Shown(_));
+            self.purchase_ended(ticket, Err(cause), paid);
             self.act(Action::Publish(Event::PurchaseFailed { ticket, node, cause }));
         }
     }
@@ -214,7 +229,7 @@ impl<M: Memory> Mesh<M> {
         self.wake_at(due);
         self.absorb();
         let invoice = invoice_range(packet_len, invoice.invoice.len());
-        self.act(Action::Pay { ticket: id, node: source, amount_msat, invoice });
+        self.act(Action::Pay { ticket: id, node: source, bytes, amount_msat, invoice });
         Ok(())
     }
 
@@ -250,6 +265,7 @@ impl<M: Memory> Mesh<M> {
         };
         self.absorb();
         let left = balance.bought.saturating_sub(balance.drawn);
+        self.purchase_ended(id, Ok((bytes, left)), true);
         self.act(Action::Publish(Event::BytesBought {
             ticket: id,
             node: source,

@@ -5,6 +5,7 @@ use super::test_world::{Outcome, Own};
 use super::*;
 use crate::config::Allowance;
 use crate::config::MeshMode::{self, Open, PaymentGated};
+use crate::id::Standing;
 use crate::tables::{Boxed, Heap};
 use crate::time::SECOND;
 use crate::wire::route_error::{self, Cause, RouteError};

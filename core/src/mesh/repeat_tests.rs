@@ -4,6 +4,7 @@ use super::lightning_tests::{PAYLOAD, any_proof, gated};
 use super::test_world::{Outcome, Own};
 use super::*;
 use crate::payment::replay::REPEATS;
+use crate::payment::replay::ReplayError;
 use crate::tables::Boxed;
 use crate::wire::route_error::Cause;
 use std::vec;

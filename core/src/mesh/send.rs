@@ -217,7 +217,7 @@ impl<M: Memory> Mesh<M> {
 
     /// Begins a search and sends its first ring; for a neighbour, which is on this link, to that
     /// neighbour only. A search that is under way starts again.
-    fn search(
+    pub(super) fn search(
         &mut self,
         to: NodeId,
         accepted: bool,

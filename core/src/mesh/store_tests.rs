@@ -4,6 +4,8 @@ use super::lightning_tests::{NOW, PAYLOAD, World, line, proof, refusal};
 use super::test_world::Outcome;
 use super::*;
 use crate::config::MeshMode;
+use crate::payment::ledger::Record;
+use crate::time::SECOND;
 use std::vec::Vec;
 
 const SKEW: u64 = 300;

@@ -3,6 +3,8 @@
 use super::Pending;
 #[cfg(feature = "alloc")]
 use super::accepted::Told;
+#[cfg(feature = "alloc")]
+use super::ends::Ends;
 use super::parked::Parked;
 #[cfg(feature = "alloc")]
 use super::purchases::Purchase;
@@ -39,6 +41,9 @@ pub struct Tables<M: Memory> {
     pub(super) accepted: M::List<Told<M>, ACCEPTED>,
     #[cfg(feature = "alloc")]
     pub(super) purchases: M::List<Purchase, PURCHASES>,
+    /// The ends of flows at this node.
+    #[cfg(feature = "alloc")]
+    pub(super) ends: Ends,
     pub(super) seen: Seen<M>,
     /// This node's own datagrams: traffic of others cannot push them out.
     pub(super) sent: Seen<M, SENT>,
@@ -72,6 +77,8 @@ impl<M: Memory> Tables<M> {
         accepted: M::List::EMPTY,
         #[cfg(feature = "alloc")]
         purchases: M::List::EMPTY,
+        #[cfg(feature = "alloc")]
+        ends: Ends::EMPTY,
         seen: Seen::EMPTY,
         sent: Seen::EMPTY,
         replay: ReplayPrevention::EMPTY,
@@ -119,6 +126,8 @@ impl<M: Memory> Tables<M> {
         self.tickets.prepare(c.tickets, table_key(rng), ticket_key);
         self.accounts.prepare(c.accounts, table_key(rng));
         self.flows.prepare(c.flows, table_key(rng));
+        #[cfg(feature = "alloc")]
+        self.ends.prepare(c.ends, config.flows.stream_memory);
     }
 }
 

@@ -3,6 +3,9 @@
 //! record to be behind it.
 
 use super::*;
+use crate::id::HopId;
+use crate::id::Standing;
+use crate::payment::ledger::Record;
 use crate::wire::checksum::Sum;
 use crate::wire::datagram::{Emit, Form};
 use std::collections::{BTreeMap, VecDeque};
@@ -329,6 +332,7 @@ impl<M: Owned> World<M> {
             }
             Action::Verdict(Verdict::Reject { reason, .. }) => Outcome::Reject(reason),
             Action::Verdict(Verdict::Absorbed) => Outcome::Absorbed,
+            Action::Verdict(Verdict::Opening { .. }) | Action::Flow { .. } => return None,
             Action::Verdict(Verdict::Buying { ticket }) => Outcome::Buying(ticket),
             Action::Pay { ticket, invoice, .. } => Outcome::Pay(ticket, invoice),
             Action::Verdict(Verdict::Parked { ticket, .. }) => {

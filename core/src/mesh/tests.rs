@@ -2,6 +2,8 @@
 
 use super::test_world::{Outcome, Own};
 use super::*;
+use crate::id::Standing;
+use crate::payment::ledger::Record;
 use crate::tables::Boxed;
 use std::vec;
 use std::vec::Vec;

@@ -42,6 +42,7 @@ impl<M: Memory> Mesh<M> {
             || self.keep_alive()
             || self.end_idle_flow()
             || self.fire_purchase()
+            || self.fire_end()
             || self.forget_payments();
         if !done {
             self.next_timer = self.next_due();
@@ -61,7 +62,7 @@ impl<M: Memory> Mesh<M> {
         #[cfg(feature = "flows")]
         let cleanup = cleanup.into_iter().chain(self.tables.flows.next_look());
         #[cfg(feature = "alloc")]
-        let cleanup = cleanup.chain(self.next_purchase());
+        let cleanup = cleanup.chain(self.next_purchase()).chain(self.next_end_due());
         times.into_iter().flatten().chain(cleanup).min().unwrap_or(Micros::MAX)
     }
 
@@ -114,6 +115,8 @@ impl<M: Memory> Mesh<M> {
         if found || alone || width >= WIDEST {
             self.tables.searches.end(&to);
             if !found {
+                #[cfg(feature = "alloc")]
+                self.flow_without_route(to);
                 self.act(Action::Publish(Event::RouteFailed { destination: to }));
                 self.push(Pending::Fail(to));
             }
@@ -143,6 +146,8 @@ impl<M: Memory> Mesh<M> {
         if gone.up {
             self.act(Action::Publish(Event::PeerDisconnected { peer: gone.node }));
         }
+        #[cfg(feature = "alloc")]
+        self.neighbour_gone(&gone.node);
         self.give_up_from(link);
         true
     }
@@ -163,6 +168,11 @@ impl<M: Memory> Mesh<M> {
 
     #[cfg(not(feature = "alloc"))]
     fn fire_purchase(&mut self) -> bool {
+        false
+    }
+
+    #[cfg(not(feature = "alloc"))]
+    fn fire_end(&mut self) -> bool {
         false
     }
 

@@ -5,6 +5,7 @@
 use super::test_world::{Outcome, set_check};
 use super::*;
 use crate::config::MeshMode;
+use crate::id::HopId;
 use crate::id::Network;
 use crate::tables::Boxed;
 use crate::time::SECOND;

@@ -9,6 +9,7 @@
 //! | 8 | Open number: higher than that of every earlier Open of the source |
 //! | 8 | most bytes that the flow may draw from the source's account at a node |
 //! | 4 | seconds without a packet after which the flow ends |
+//! | 4 | largest packet of the route, header included, in bytes |
 //! | 50 | act one of the handshake between source and destination |
 //!
 //! The header's number is the flow's: the first 8 bytes of [`number`]. Every other packet of the
@@ -30,7 +31,7 @@ use sha2::{Digest, Sha256};
 /// Bytes of an act of the handshake.
 pub const ACT_LEN: usize = 50;
 /// Bytes of the terms of an Open.
-pub const TERMS_LEN: usize = 16 + 8 + 8 + 4 + ACT_LEN;
+pub const TERMS_LEN: usize = 16 + 8 + 8 + 4 + 4 + ACT_LEN;
 /// Fewest bytes that a packet counts for.
 pub const MIN_METERED: u64 = 64;
 
@@ -50,6 +51,8 @@ pub struct OpenTerms {
     pub max_bytes: u64,
     /// Seconds without a packet after which the flow ends.
     pub idle_s: u32,
+    /// Largest packet that the route carries, header included, in bytes.
+    pub max_packet: u32,
     /// Act one of the handshake between both ends.
     pub act: [u8; ACT_LEN],
 }
@@ -66,6 +69,7 @@ impl OpenTerms {
             open_number: r.u64()?,
             max_bytes: r.u64()?,
             idle_s: r.u32()?,
+            max_packet: r.u32()?,
             act: *r.array()?,
         };
         r.end()?;
@@ -76,8 +80,9 @@ impl OpenTerms {
     pub fn bytes(&self) -> [u8; TERMS_LEN] {
         let mut out = [0; TERMS_LEN];
         let numbers = [self.open_number, self.max_bytes].map(u64::to_le_bytes);
-        let idle = self.idle_s.to_le_bytes();
-        let fields = self.random.iter().chain(numbers.as_flattened()).chain(&idle).chain(&self.act);
+        let small = [self.idle_s, self.max_packet].map(u32::to_le_bytes);
+        let numbers = numbers.as_flattened().iter().chain(small.as_flattened());
+        let fields = self.random.iter().chain(numbers).chain(&self.act);
         out.iter_mut().zip(fields).for_each(|(out, field)| *out = *field);
         out
     }
@@ -152,6 +157,22 @@ pub fn write(
     w.finish(Header { kind, flags: 0, hop_limit, sequence: flow }, &[])
 }
 
+/// The same around a body of this length that stands where it belongs, behind room for the header.
+///
+/// # Errors
+/// [`WireError`]: `out` is too small.
+pub fn write_in_place(
+    kind: Kind,
+    flow: u64,
+    hop_limit: u8,
+    body: usize,
+    out: &mut [u8],
+) -> Result<usize, WireError> {
+    let mut w = Writer::new(out);
+    w.skip(body);
+    w.finish(Header { kind, flags: 0, hop_limit, sequence: flow }, &[])
+}
+
 /// Checks the form of an Opened, Data or Close packet.
 ///
 /// # Errors
@@ -189,8 +210,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn terms_there_and_back(random: [u8; 16], open_number: u64, max_bytes: u64, idle_s: u32, act in prop::collection::vec(any::<u8>(), ACT_LEN)) {
-            let terms = OpenTerms { random, open_number, max_bytes, idle_s, act: act.try_into().unwrap() };
+        fn terms_there_and_back(random: [u8; 16], open_number: u64, max_bytes: u64, idle_s: u32, max_packet: u32, act in prop::collection::vec(any::<u8>(), ACT_LEN)) {
+            let terms = OpenTerms { random, open_number, max_bytes, idle_s, max_packet, act: act.try_into().unwrap() };
             let bytes = terms.bytes();
             prop_assert_eq!(OpenTerms::parse(&bytes), Ok(terms));
             prop_assert!(OpenTerms::parse(&bytes[1..]).is_err());

@@ -176,6 +176,14 @@ impl<'a> Writer<'a> {
         self
     }
 
+    /// Takes so many bytes as they stand in the buffer.
+    pub(crate) fn skip(&mut self, bytes: usize) -> &mut Self {
+        let end = self.at.saturating_add(bytes);
+        self.overflow |= end > self.out.len();
+        self.at = end;
+        self
+    }
+
     /// Writes a number as [`Reader::varint`] reads it.
     pub(crate) fn put_varint(&mut self, number: u32) -> &mut Self {
         let (mut bytes, mut left, mut last) = ([0; 5], number, 0);

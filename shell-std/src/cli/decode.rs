@@ -181,6 +181,7 @@ fn terms(fields: &mut Fields, open: &Datagram<'_>) -> Result<(), WireError> {
     fields.put("open_number", terms.open_number);
     fields.put("max_bytes", terms.max_bytes);
     fields.put("idle_s", terms.idle_s);
+    fields.put("max_packet", terms.max_packet);
     fields.put("act_one", hex::encode(terms.act));
     Ok(())
 }

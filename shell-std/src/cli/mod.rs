@@ -10,6 +10,7 @@ mod covenant;
 mod decode;
 mod demo;
 mod destination;
+mod flows;
 mod global;
 mod headers;
 mod init;
@@ -17,6 +18,7 @@ mod input;
 mod inspect;
 mod invoice;
 mod keys;
+mod ledger;
 mod payable;
 mod proof;
 mod report;
@@ -64,7 +66,10 @@ enum Command {
     Peers(report::Peers),
     Routes(report::Routes),
     Stats(report::Stats),
-    Ledger(report::Ledger),
+    Ledger(ledger::Ledger),
+    Flows(flows::Flows),
+    Expose(flows::Expose),
+    Forward(flows::Forward),
     Issuer(invoice::Issuer),
     Headers(headers::Headers),
     Rpc(rpc::Rpc),
@@ -107,6 +112,9 @@ impl Cli {
             Command::Routes(c) => c.run(&global),
             Command::Stats(c) => c.run(&global),
             Command::Ledger(c) => c.run(&global),
+            Command::Flows(c) => c.run(&global),
+            Command::Expose(c) => c.run(&global),
+            Command::Forward(c) => c.run(&global),
             Command::Issuer(c) => c.run(&global),
             Command::Headers(c) => c.run(&global),
             Command::Rpc(c) => c.run(),

@@ -1,14 +1,12 @@
-//! `peers`, `routes`, `stats` and `ledger`: what a node knows.
+//! `peers`, `routes` and `stats`: what a node knows.
 
 use super::answer::{lines, table};
 use super::global::{Global, msat, tariff};
 use super::{Answer, Failure};
-use crate::date::{date, parse};
 use crate::rpc::Request;
-use crate::rpc::types::{self, GetLedger, Peer, PeerState, Role, Route};
-use crate::store::{STORE_FILE, Store};
+use crate::rpc::types::{self, Peer, PeerState, Route};
 use blvm_mesh_core::id::HopId;
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 /// List neighbours: those that are up, and those that are configured.
 ///
@@ -26,37 +24,6 @@ pub(super) struct Routes {}
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  blvm-mesh stats")]
 pub(super) struct Stats {}
-
-/// List accepted payments and what this node earned with them.
-///
-/// Where no node runs the store is read directly.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  blvm-mesh ledger --limit 10
-  blvm-mesh ledger --role intermediate --since 2026-01-31")]
-pub(super) struct Ledger {
-    /// Only payments accepted at or after this time: seconds since 1970, or 2026-01-31, or
-    /// 2026-01-31T12:00:00Z.
-    #[arg(long, value_name = "TIME", value_parser = parse)]
-    since: Option<u64>,
-    /// Only payments accepted before this time.
-    #[arg(long, value_name = "TIME", value_parser = parse)]
-    until: Option<u64>,
-    /// Only payments in which this node was this.
-    #[arg(long, value_enum)]
-    role: Option<RoleName>,
-    /// Most payments to list, the newest first; the totals count all.
-    #[arg(long, default_value_t = 100)]
-    limit: usize,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum RoleName {
-    Source,
-    Intermediate,
-    Destination,
-}
 
 impl Peers {
     pub(super) fn run(self, global: &Global) -> Result<Answer, Failure> {
@@ -188,6 +155,7 @@ impl Stats {
             ("log left out", format!("{} lines", stats.log_left_out)),
             ("payments", format!("{}, earned {}", stats.payments, msat(stats.earned_msat))),
             ("paid", format!("{} payments of {}", stats.paid, msat(stats.paid_msat))),
+            ("bought", bought(&stats.purchases)),
             ("live payments", stats.live_payments.to_string()),
             (
                 "store",
@@ -227,6 +195,21 @@ fn tables(t: &types::TableStats) -> String {
         ),
         ("control work", format!("{} bytes, parked {} bytes", of(t.control), of(t.parked_bytes))),
     ])
+}
+
+/// Bytes that the node has bought, in words.
+fn bought(p: &types::PurchaseStats) -> String {
+    let types::PurchaseStats { credited, credited_bytes, paid_msat, wallet, .. } = p;
+    let types::PurchaseStats { not_paid, over_limit, unknown, not_credited, .. } = p;
+    let hour = format!("{} of {} in the last hour", msat(p.last_hour_msat), msat(p.limit_msat));
+    let wallet = if *wallet { hour } else { "no wallet".into() };
+    let last = p.last_refusal.as_ref().map(|why| format!("; last: {why}")).unwrap_or_default();
+    format!(
+        "{credited_bytes} bytes in {credited} purchases, {} ({wallet}); {not_paid} not paid, \
+         {over_limit} of them for the limit, {unknown} unknown, {not_credited} paid and not \
+         credited{last}",
+        msat(*paid_msat)
+    )
 }
 
 /// Accepted connections, and what all links hold.
@@ -294,66 +277,4 @@ fn chain(chain: Option<&types::ChainStats>) -> String {
         (types::ChainState::Unchecked, _) => "was not asked yet".into(),
     };
     format!("{rpc_url} {state} ({lookups} look-ups, {unknown} unknown, {failed} failed)")
-}
-
-impl Ledger {
-    pub(super) fn run(self, global: &Global) -> Result<Answer, Failure> {
-        let role = self.role.map(|role| match role {
-            RoleName::Source => Role::Source,
-            RoleName::Intermediate => Role::Intermediate,
-            RoleName::Destination => Role::Destination,
-        });
-        let query = GetLedger { since: self.since, until: self.until, role, limit: self.limit };
-        let ledger = match global.ask(&Request::GetLedger(query.clone())) {
-            Ok(ledger) => ledger,
-            Err(e) if e.is_not_running() => {
-                let settings = global.settings(Vec::new())?;
-                let path = settings.data_dir.join(STORE_FILE);
-                if !path.exists() {
-                    return e.answer();
-                }
-                Store::open(&path, settings.shell.store_cache_bytes)?.ledger(&query)?
-            }
-            Err(e) => return e.answer(),
-        };
-        let role = |role: Role| match role {
-            Role::Source => "source",
-            Role::Intermediate => "intermediate",
-            Role::Destination => "destination",
-        };
-        let row = |e: &types::LedgerEntry| {
-            [
-                e.accepted_at.to_string(),
-                date(e.accepted_at),
-                e.method.clone(),
-                role(e.role).into(),
-                msat(e.amount_msat),
-                msat(e.share_msat),
-                e.source.hop().to_string(),
-                e.destination.hop().to_string(),
-                hex::encode(e.payment),
-            ]
-        };
-        let rows: Vec<_> = ledger.entries.iter().map(row).collect();
-        let heading = [
-            "accepted",
-            "date",
-            "method",
-            "role",
-            "amount",
-            "share",
-            "source",
-            "destination",
-            "payment",
-        ];
-        let mut text = if rows.is_empty() { String::new() } else { table(heading, &rows) };
-        for (of, total) in &ledger.totals {
-            let (payments, share) = (total.payments, msat(total.share_msat));
-            text.push_str(&format!("as {}: {payments} payments, {share}\n", role(*of)));
-        }
-        if text.is_empty() {
-            text = "no payment was accepted".into();
-        }
-        Answer::yes(&ledger, text)
-    }
 }

@@ -3,15 +3,17 @@
 use super::global::{Global, given};
 use super::{Answer, Failure};
 use crate::chain::{Auth, ChainSettings};
-use crate::config::{KEYS, Override, Settings, example};
+use crate::config::{KEYS, Override, ServiceSettings, Settings, example};
 use crate::descriptors;
+use crate::flows::Exposed;
 use crate::identity::{self, Identity, KEY_FILE};
 use crate::issuer::Issuer;
 use crate::log::{self, Calm};
-use crate::node::{Issue, Node, Service, runtime};
+use crate::node::{Issue, Node, NodeHandle, Service, runtime};
 use crate::private_file;
 use crate::rpc::server::Server;
 use crate::store::{STORE_FILE, Store};
+use crate::wallet::{Limits, Payer, RegtestWallet, Spending};
 use async_signal::{Signal, Signals};
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::policy::mode::MeshMode;
@@ -213,6 +215,7 @@ struct House {
     identity: Identity,
     store: Arc<Store>,
     issuer: Option<Arc<dyn Issue>>,
+    payer: Option<Payer>,
     server: Server,
 }
 
@@ -231,8 +234,10 @@ impl House {
             Some(path) => Some(Arc::new(Issuer::load_or_create(path)?) as Arc<dyn Issue>),
             None => None,
         };
+        let store = Arc::new(store);
+        let payer = payer(settings.config.network, settings.spending, &store)?;
         let server = Server::bind(&settings.rpc_socket).map_err(|e| Failure(e.to_string()))?;
-        Ok(Self { settings, identity, store: Arc::new(store), issuer, server })
+        Ok(Self { settings, identity, store, issuer, payer, server })
     }
 
     async fn live(
@@ -241,14 +246,16 @@ impl House {
         calm: Calm,
         json: bool,
     ) -> Result<(), Failure> {
-        let Self { settings, identity, store, issuer, server } = self;
+        let Self { settings, identity, store, issuer, payer, server } = self;
         let mut signals = Signals::new([Signal::Int, Signal::Term, Signal::Hup])?;
         let remembered = store.restore()?;
         let key = identity.secret_key();
         let sells = issuer.clone();
-        let node = Node::start(&settings, key, store.clone(), remembered, sells, &executor)
+        let books = store.clone();
+        let node = Node::start(&settings, key, books, remembered, sells, payer, &executor)
             .map_err(|e| Failure(e.to_string()))?;
         let handle = node.handle().clone();
+        begin_services(&settings, &handle).await?;
         announce(&ready(&settings, &identity, handle.listen_addr()), json)?;
         let service = Arc::new(Service::new(handle, store.clone(), issuer));
         // Tasks of their own: this future is polled whenever the thread looks at its
@@ -287,6 +294,27 @@ impl House {
     }
 }
 
+/// The services and forwards of the configuration.
+async fn begin_services(settings: &Settings, handle: &NodeHandle) -> Result<(), Failure> {
+    let services = handle.services();
+    let ServiceSettings { exposed, forwards, max_msat } = &settings.services;
+    for Exposed { name, target } in exposed.clone() {
+        services.expose(name, target).map_err(|e| Failure(format!("flow.expose: {e}")))?;
+    }
+    for forward in forwards.clone() {
+        let forwarded = services.forward(forward, *max_msat).await;
+        forwarded.map_err(|e| Failure(format!("flow.forward: {e}")))?;
+    }
+    Ok(())
+}
+
+/// What the node buys with: play money on regtest, nothing elsewhere.
+fn payer(network: Network, limits: Limits, store: &Arc<Store>) -> Result<Option<Payer>, Failure> {
+    let Some(wallet) = RegtestWallet::on(network) else { return Ok(None) };
+    let spending = Spending::new(store.clone(), limits).map_err(Failure)?;
+    Ok(Some(Payer { wallet: Arc::new(wallet), spending: Arc::new(spending) }))
+}
+
 fn ready(settings: &Settings, identity: &Identity, listen: Option<std::net::SocketAddr>) -> Value {
     json!({
         "event": "ready",
@@ -322,5 +350,20 @@ fn announce(ready: &Value, json: bool) -> io::Result<()> {
         // Nobody needs to read it.
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_a_wallet_on_regtest_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(&dir.path().join(STORE_FILE), 65_536).unwrap());
+        for network in Network::ALL {
+            let payer = payer(network, Limits::default(), &store).unwrap();
+            assert_eq!(payer.is_some(), network == Network::Regtest);
+        }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::path::Path;
 
 /// Answers a command line, which must be well-formed.
-fn run(arguments: &[&str]) -> Result<Answer, Failure> {
+pub(super) fn run(arguments: &[&str]) -> Result<Answer, Failure> {
     let all = ["blvm-mesh"].iter().chain(arguments);
     Cli::try_parse_from(all).unwrap_or_else(|e| panic!("{arguments:?}: {e}")).run()
 }

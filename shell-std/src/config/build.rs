@@ -2,15 +2,20 @@
 
 use super::keys::{Chain, File};
 use super::values::Listen;
-use super::{ConfigError, Settings};
+use super::{ConfigError, ServiceSettings, Settings};
 use crate::address::{PeerAddress, Place, SerialLine};
 use crate::chain::{Auth, ChainSettings};
+use crate::flows::ForwardSpec;
+use crate::wallet::Limits;
 use blvm_mesh_core::config::{Config, MAX_ISSUERS, MAX_SCRIPT};
 use blvm_mesh_core::id::Network;
 use secp256k1::PublicKey;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// The most that a flow of a forward may cost, in millisatoshi: 1,000 sat.
+const MAX_MSAT: u64 = 1_000_000;
 
 /// TCP port where none is configured.
 const DEFAULT_PORT: u16 = 8338;
@@ -66,6 +71,8 @@ pub(super) struct Places {
     pub(super) listen: Listen,
     pub(super) log: String,
     pub(super) chain_timeout: Duration,
+    pub(super) spending: Limits,
+    pub(super) max_msat: u64,
 }
 
 impl Places {
@@ -79,6 +86,8 @@ impl Places {
             listen: Listen { tcp, lines: Vec::new() },
             log: "info".into(),
             chain_timeout: Duration::from_secs(5),
+            spending: Limits::default(),
+            max_msat: MAX_MSAT,
         }
     }
 }
@@ -92,7 +101,13 @@ pub(super) fn settings(
     let mut places = Places::usual(network);
     file.place(&mut places)?;
     config(&file, &mut places.config)?;
-    let Places { config, shell, enabled, listen, log, chain_timeout } = places;
+    let Places { config, shell, enabled, listen, log, chain_timeout, spending, max_msat } = places;
+    let services = ServiceSettings {
+        exposed: file.flow.expose.unwrap_or_default().into_iter().map(|e| e.0).collect(),
+        forwards: file.flow.forward.unwrap_or_default().into_iter().map(|f| f.0).collect(),
+        max_msat,
+    };
+    check_services(&services)?;
     check_log(&log).map_err(|reason| value("log", reason))?;
     let expand = |path: PathBuf| match (path.strip_prefix("~"), home) {
         (Ok(rest), Some(home)) => home.join(rest),
@@ -126,6 +141,8 @@ pub(super) fn settings(
         chain,
         data_dir,
         config_file: None,
+        services,
+        spending,
         shell,
     })
 }
@@ -362,4 +379,20 @@ fn address_script(text: &str, network: Network) -> Result<Vec<u8>, String> {
 
 fn value(key: &'static str, reason: impl Into<String>) -> ConfigError {
     ConfigError::Value { key, reason: reason.into() }
+}
+
+/// No name is exposed twice, and no port is forwarded twice.
+fn check_services(services: &ServiceSettings) -> Result<(), ConfigError> {
+    for (at, exposed) in services.exposed.iter().enumerate() {
+        if services.exposed.iter().take(at).any(|other| other.name == exposed.name) {
+            return Err(value("flow.expose", format!("\"{}\" is there twice", exposed.name)));
+        }
+    }
+    for (at, forward) in services.forwards.iter().enumerate() {
+        let same = |other: &ForwardSpec| other.local == forward.local && other.local.port() != 0;
+        if services.forwards.iter().take(at).any(same) {
+            return Err(value("flow.forward", format!("{} is there twice", forward.local)));
+        }
+    }
+    Ok(())
 }

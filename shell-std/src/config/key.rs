@@ -2,7 +2,9 @@
 
 use super::ConfigError;
 use super::build::Places;
-use super::values::{Issuer, Listen, Millis, Mode, NetworkName, Peer, SignetMagic};
+use super::values::{
+    ExposedPort, ForwardedTo, Issuer, Listen, Millis, Mode, NetworkName, Peer, SignetMagic,
+};
 use crate::chain::Secret;
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::policy::mode::MeshMode;
@@ -149,7 +151,7 @@ macro_rules! written {
 written! {
     Text: String, PathBuf, Mode, NetworkName, SignetMagic, Secret;
     Flag: bool;
-    List: Listen, Vec<Peer>, Vec<Issuer>;
+    List: Listen, Vec<Peer>, Vec<Issuer>, Vec<ExposedPort>, Vec<ForwardedTo>;
 }
 
 macro_rules! numbers {

@@ -7,7 +7,9 @@
 use super::ConfigError;
 use super::build::{MIN_MAX_PACKET, Places};
 use super::key::{DefaultValue, Key, Stored, Written, within};
-use super::values::{Issuer, Listen, Millis, Mode, NetworkName, NotUsed, Peer, SignetMagic};
+use super::values::{
+    ExposedPort, ForwardedTo, Issuer, Listen, Millis, Mode, NetworkName, NotUsed, Peer, SignetMagic,
+};
 use crate::chain::Secret;
 use blvm_mesh_core::config::MAX_HOPS;
 use serde::Deserialize;
@@ -77,7 +79,7 @@ macro_rules! keys {
 keys! {
     "" File [
         mesh: Mesh, tariff: Tariff, limits: Limits, timing: Timing, payment: Payment,
-        flow: Flow, chain: Chain, bench: Bench
+        flow: Flow, wallet: Wallet, chain: Chain, bench: Bench
     ] {
         data_dir: PathBuf, "directory of the node's files", default "~/.blvm-mesh";
         rpc_socket: PathBuf, "socket for commands", default "<data_dir>/rpc.sock";
@@ -136,6 +138,7 @@ keys! {
         searches: u32, "own searches at once" => config.capacities.searches, from 1 to 65_536;
         payments: u32, "live payments remembered"
             => config.capacities.payments, from 1 to 100_000_000;
+        ends: u32, "flows that may end here" => config.capacities.ends, from 1 to 32_767;
         flows: u32, "flows that may pass" => config.capacities.flows, from 1 to 32_767;
         accounts: u32, "sources that may have bought bytes"
             => config.capacities.accounts, from 1 to 1_000_000;
@@ -190,8 +193,23 @@ keys! {
     "flow" Flow {
         reservation_bytes: u64, "what a flow draws from an account at a time, lost in a crash of this node"
             => config.flows.reservation, unit "bytes", from 65_536;
+        expose: Vec<ExposedPort>, "TCP ports that other nodes reach by a name: NAME=IP:PORT",
+            example "ssh=127.0.0.1:22";
+        forward: Vec<ForwardedTo>, "ports that lead to services of other nodes: LOCAL=NODE:NAME",
+            example "127.0.0.1:2222=PUBKEY:ssh";
+        max_msat: u64, "most that a flow of a forward may cost on its whole route"
+            => max_msat, unit "msat";
+        stream_memory_bytes: u64, "memory for the streams of flows that others open"
+            => config.flows.stream_memory, unit "bytes";
         account_days: u64, "days after the last payment when what is left is forfeited (0: never)"
             => config.flows.account_days, unit "days";
+    }
+
+    "wallet" Wallet {
+        max_msat_per_hour: u64, "most that the node pays by itself in any hour for bytes of flows, fees included (0: nothing)"
+            => spending.max_msat_per_hour, unit "msat";
+        max_fee_percent: u8, "most fee of such a payment, of its amount"
+            => spending.max_fee_percent, unit "percent", from 0 to 100;
     }
 
     "chain" Chain {
@@ -219,6 +237,7 @@ impl File {
         self.timing.apply(places)?;
         self.payment.apply(places)?;
         self.flow.apply(places)?;
+        self.wallet.apply(places)?;
         self.chain.apply(places)?;
         self.bench.apply(places)
     }

@@ -22,6 +22,8 @@ pub use values::{parse_mode, parse_network, parse_signet_challenge};
 
 use crate::address::{PeerAddress, SerialLine};
 use crate::chain::ChainSettings;
+use crate::flows::{Exposed, ForwardSpec};
+use crate::wallet::Limits;
 use blvm_mesh_core::config::Config;
 use keys::File;
 use std::net::SocketAddr;
@@ -57,8 +59,23 @@ pub struct Settings {
     pub issuer_key: Option<PathBuf>,
     /// Bitcoin node that looks blocks up, if there is one.
     pub chain: Option<ChainSettings>,
+    /// Services of this node, and forwards to those of others.
+    pub services: ServiceSettings,
+    /// How much this node may spend by itself.
+    pub spending: Limits,
     /// Limits and times of the node around the state machine.
     pub shell: Shell,
+}
+
+/// TCP ports that flows join.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServiceSettings {
+    /// Those of this host that other nodes reach by name.
+    pub exposed: Vec<Exposed>,
+    /// Those that lead to services of other nodes.
+    pub forwards: Vec<ForwardSpec>,
+    /// The most that each flow of a forward may cost, in millisatoshi, where nothing else is said.
+    pub max_msat: u64,
 }
 
 /// Why there are no settings.

@@ -83,7 +83,7 @@ fn samples() -> Vec<(&'static str, String, String)> {
                 | "timing.reconnect_min_ms" => "77".into(),
                 "limits.max_packet" => "5000".into(),
                 "chain.timeout_ms" => "4".into(),
-                "limits.threads" => "5".into(),
+                "limits.threads" | "wallet.max_fee_percent" => "5".into(),
                 _ => text,
             };
             let toml = if text.len() <= 4 && *kind == Kind::Number { text.clone() } else { toml };

@@ -1,6 +1,7 @@
 //! What the values of keys are read into, where it is more than text, a number or a flag.
 
 use crate::address::{AddressError, PeerAddress, SerialLine, parse_public_key};
+use crate::flows::{Exposed, ForwardSpec, SpecError};
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::policy::mode::MeshMode;
 use secp256k1::PublicKey;
@@ -40,6 +41,8 @@ text_value!(Mode(MeshMode), parse_mode);
 text_value!(NetworkName(Network), parse_network);
 text_value!(SignetMagic([u8; 4]), parse_signet_challenge);
 text_value!(Issuer(PublicKey), parse_issuer);
+text_value!(ExposedPort(Exposed), |text| text.parse().map_err(|e: SpecError| e.to_string()));
+text_value!(ForwardedTo(ForwardSpec), |text| text.parse().map_err(|e: SpecError| e.to_string()));
 
 /// The mode with this name.
 ///

@@ -1,5 +1,6 @@
 //! What a host node offers.
 
+use crate::wallet::{Bill, Outcome};
 use bitcoin::Transaction;
 use blvm_mesh_core::mesh::{Event, Priority};
 use blvm_mesh_core::payment::headers::KnownHeader;
@@ -60,6 +61,15 @@ pub trait NodeAPI: Send + Sync + 'static {
     fn invoice(&self, amount_msat: u64, expiry_s: u32) -> BoxFuture<'_, Option<String>> {
         let _ = (amount_msat, expiry_s);
         Box::pin(async { None })
+    }
+
+    /// Pays an invoice of another node, once, for at most `max_fee_msat` millisatoshi beyond its
+    /// amount, and waits for the outcome: it buys bytes of flows. It is within the
+    /// [limits](super::MeshContext::spending), in the ledger already, and for this network. Other
+    /// payments are made meanwhile. The default pays nothing.
+    fn pay<'a>(&'a self, bill: &'a Bill, max_fee_msat: u64) -> BoxFuture<'a, Outcome> {
+        let _ = (bill, max_fee_msat);
+        Box::pin(async { Outcome::NotPaid("the host pays no invoices".into()) })
     }
 
     /// Gives the host's node a transaction to broadcast: the one that pays this node for a

@@ -1,36 +1,23 @@
-//! The state machine and what its actions ask for: collected under the lock,
-//! carried out without it.
+//! The state machine and what its actions ask for: collected under the lock; `perform.rs` carries
+//! it out without it.
 
-use super::{MeshManager, SentPacket, Verdict};
+use super::{SentPacket, Verdict};
 use crate::covenant::settlement_of;
+use crate::flows::hub::Hub;
 use crate::node::Delivery;
 use crate::repeats::{Repeats, patience};
+use crate::wallet::{Bill, Underway};
 use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::mesh::{
-    self, Action, Event, HostMesh, Input, MeshError, Misuse, NetworkReason, Priority, Remedy,
-    Ticket,
+    self, Action, Event, FlowEvent, FlowId, HostMesh, Input, MeshError, Misuse, NetworkReason,
+    Priority, Remedy, Ticket,
 };
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::time::Micros;
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::Ordering;
-use std::sync::{MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 /// Most bytes of packets that wait for an answer.
 const MOST_PARKED_BYTES: usize = 64 * 1024 * 1024;
-
-/// First and longest pause before a commit that failed is tried once more.
-const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-
-/// What the store did not take, and what waits for it.
-#[derive(Default)]
-pub(super) struct Unwritten {
-    records: Vec<(u64, Record)>,
-    paid: Vec<Effect>,
-    /// While the store fails: when to try again, and the pause after that.
-    next: Option<(Instant, Duration)>,
-}
 
 /// What became of a datagram of our own.
 pub(super) enum Outcome {
@@ -53,7 +40,7 @@ impl Given {
     }
 }
 
-enum Waiting {
+pub(super) enum Waiting {
     Packet(LinkId, Vec<u8>),
     Own(Given),
 }
@@ -99,8 +86,9 @@ pub(super) enum Effect {
         amount_msat: u64,
         expiry_s: u32,
     },
-    NotPaid {
+    Pay {
         ticket: Ticket,
+        bill: Bill,
     },
     Close {
         link: LinkId,
@@ -114,18 +102,23 @@ pub(super) struct Core {
     pub(super) effects: Vec<Effect>,
     pub(super) until: Option<Micros>,
     by_peer: HashMap<String, LinkId>,
-    by_link: HashMap<LinkId, String>,
+    pub(super) by_link: HashMap<LinkId, String>,
     last_link: LinkId,
     parked: HashMap<Ticket, Waiting>,
     parked_bytes: usize,
     /// Own paid datagrams that may have to be sent again.
     pub(super) repeats: Repeats,
+    pub(super) purchases: Underway,
+    pub(super) hub: Hub,
+    pub(super) flow_events: VecDeque<(FlowId, FlowEvent)>,
 }
 
 impl Core {
-    pub(super) fn new(mesh: HostMesh) -> Self {
+    pub(super) fn new(mesh: HostMesh, hub: Hub) -> Self {
         Self {
             mesh,
+            hub,
+            flow_events: VecDeque::new(),
             effects: Vec::new(),
             until: None,
             by_peer: HashMap::new(),
@@ -134,6 +127,7 @@ impl Core {
             parked: HashMap::new(),
             parked_bytes: 0,
             repeats: Repeats::default(),
+            purchases: Underway::default(),
         }
     }
 
@@ -170,7 +164,7 @@ impl Core {
         self.mesh.handle(now, input)?;
         let mut resumed = VecDeque::new();
         self.drain(now, &[], None, &mut resumed);
-        self.resume(now, resumed)
+        self.settle(now, resumed)
     }
 
     /// Sends what was stopped and paid for again, where it is time.
@@ -184,7 +178,7 @@ impl Core {
             if let Drained::Refused(reason) = drained {
                 self.repeats.refused(now, repeat, &reason);
             }
-            self.resume(now, resumed)?;
+            self.settle(now, resumed)?;
         }
         Ok(())
     }
@@ -209,9 +203,9 @@ impl Core {
                 Verdict::Waiting
             }
             Drained::Refused(reason) => Verdict::Refused(reason),
-            Drained::Done => Verdict::Accepted,
+            Drained::Done | Drained::Opening(_) => Verdict::Accepted,
         };
-        self.resume(now, resumed)?;
+        self.settle(now, resumed)?;
         Ok(verdict)
     }
 
@@ -219,7 +213,7 @@ impl Core {
     pub(super) fn send(&mut self, now: Micros, own: Given) -> Result<(), Misuse> {
         let mut resumed = VecDeque::new();
         self.send_one(now, own, &mut resumed)?;
-        self.resume(now, resumed)
+        self.settle(now, resumed)
     }
 
     fn send_one(
@@ -234,12 +228,16 @@ impl Core {
         match self.drain(now, payload, Some(&own), resumed) {
             Drained::Parked(ticket) => self.park(ticket, Waiting::Own(own)),
             Drained::Refused(reason) => own.tell(Outcome::Refused(reason)),
-            Drained::Done => {}
+            Drained::Done | Drained::Opening(_) => {}
         }
         Ok(())
     }
 
-    fn resume(&mut self, now: Micros, mut resumed: VecDeque<Ticket>) -> Result<(), Misuse> {
+    pub(super) fn resume(
+        &mut self,
+        now: Micros,
+        mut resumed: VecDeque<Ticket>,
+    ) -> Result<(), Misuse> {
         while let Some(ticket) = resumed.pop_front() {
             match self.unpark(ticket) {
                 Some(Waiting::Packet(link, mut packet)) => {
@@ -256,7 +254,7 @@ impl Core {
         Ok(())
     }
 
-    fn drain(
+    pub(super) fn drain(
         &mut self,
         now: Micros,
         input: &[u8],
@@ -310,6 +308,10 @@ impl Core {
                         Effect::Deliver { delivery, after }
                     }
                     mesh::Verdict::Absorbed | mesh::Verdict::Buying { .. } => continue,
+                    mesh::Verdict::Opening { flow } => {
+                        drained = Drained::Opening(flow);
+                        continue;
+                    }
                     mesh::Verdict::Parked { ticket, .. } => {
                         drained = Drained::Parked(ticket);
                         continue;
@@ -323,8 +325,8 @@ impl Core {
                         }
                     }
                 },
-                Action::Send { link, packet, after } => {
-                    let (priority, bytes) = (Priority::Control, packet.to_vec());
+                Action::Send { link, priority, packet, after } => {
+                    let bytes = packet.to_vec();
                     Effect::Send { link, priority, bytes, after, own: None }
                 }
                 Action::Drop { ticket, link, reason } => {
@@ -346,6 +348,7 @@ impl Core {
                         Event::Delivered { sequence, .. } => {
                             self.repeats.delivered(sequence);
                         }
+                        Event::PurchaseFailed { ticket, .. } => self.purchases.failed(ticket),
                         _ => {}
                     }
                     if let Event::PaymentVerified { settlement: Some(proof), after, .. } = &event {
@@ -358,9 +361,17 @@ impl Core {
                     }
                     Effect::Publish(event)
                 }
+                Action::Flow { flow, event } => {
+                    self.flow_events.push_back((flow, event));
+                    continue;
+                }
                 Action::Persist { number, record } => Effect::Persist { number, record },
-                // The host lends no wallet: nothing is spent.
-                Action::Pay { ticket, .. } => Effect::NotPaid { ticket },
+                Action::Pay { ticket, node, bytes, amount_msat, invoice } => {
+                    let invoice = input.get(invoice).unwrap_or_default();
+                    let bill = Bill::new(node, bytes, amount_msat, invoice);
+                    self.purchases.begun(ticket);
+                    Effect::Pay { ticket, bill }
+                }
                 Action::Invoice { ticket, amount_msat, expiry_s, .. } => {
                     Effect::Invoice { ticket, amount_msat, expiry_s }
                 }
@@ -383,188 +394,16 @@ impl Core {
         }
     }
 
-    fn unpark(&mut self, ticket: Ticket) -> Option<Waiting> {
+    pub(super) fn unpark(&mut self, ticket: Ticket) -> Option<Waiting> {
         let waiting = self.parked.remove(&ticket)?;
         self.parked_bytes -= waiting.len();
         Some(waiting)
     }
 }
 
-enum Drained {
+pub(super) enum Drained {
     Done,
+    Opening(FlowId),
     Parked(Ticket),
     Refused(MeshError),
-}
-
-impl MeshManager {
-    /// Does what is to be done: what is free first, then one commit for all records,
-    /// then what waits for them. While the store takes nothing that waits, in order.
-    pub(super) async fn perform(&self, effects: Vec<Effect>) {
-        let (mut records, mut paid) = (Vec::new(), Vec::new());
-        for effect in effects {
-            match effect {
-                Effect::Persist { number, record } => records.push((number, record)),
-                Effect::Send { after: Some(_), .. }
-                | Effect::Deliver { after: Some(_), .. }
-                | Effect::Settle { after: Some(_), .. }
-                | Effect::Publish(
-                    Event::PaymentVerified { after: Some(_), .. }
-                    | Event::BytesSold { after: Some(_), .. },
-                ) => {
-                    paid.push(effect);
-                }
-                other => self.perform_one(other).await,
-            }
-        }
-        {
-            let mut unwritten = self.unwritten();
-            if unwritten.next.is_some() {
-                unwritten.records.extend(records);
-                unwritten.paid.extend(paid);
-                return;
-            }
-        }
-        if let Err(error) = self.commit(&records).await {
-            tracing::error!(
-                error,
-                waiting = paid.len(),
-                "the store cannot be written: no payment is accepted until it can, and what was \
-                 accepted waits"
-            );
-            let next = Some((Instant::now() + RETRY.0, RETRY.0 * 2));
-            *self.unwritten() = Unwritten { records, paid, next };
-            self.tell(Input::StoreFailed);
-            // A full channel means that `run` is to look already.
-            let _ = self.rearm.0.try_send(());
-            return;
-        }
-        for effect in paid {
-            self.perform_one(effect).await;
-        }
-    }
-
-    /// Writes once more what the store did not take. When to try again.
-    pub(super) async fn retry(&self) -> Duration {
-        let (records, pause) = {
-            let unwritten = self.unwritten();
-            let Some((at, pause)) = unwritten.next else { return Duration::MAX };
-            let left = at.saturating_duration_since(Instant::now());
-            if !left.is_zero() {
-                return left;
-            }
-            (unwritten.records.clone(), pause)
-        };
-        if self.commit(&records).await.is_err() {
-            self.unwritten().next = Some((Instant::now() + pause, (2 * pause).min(RETRY.1)));
-            return pause;
-        }
-        let (left, paid) = {
-            let mut unwritten = self.unwritten();
-            // More may have come meanwhile.
-            let written = records.len().min(unwritten.records.len());
-            unwritten.records.drain(..written);
-            match unwritten.records.is_empty() {
-                false => (true, Vec::new()),
-                true => (false, std::mem::take(&mut *unwritten).paid),
-            }
-        };
-        if left {
-            return Duration::ZERO;
-        }
-        tracing::warn!("the store can be written again: payments are accepted");
-        self.tell(Input::StoreRecovered);
-        for effect in paid {
-            self.perform_one(effect).await;
-        }
-        Duration::MAX
-    }
-
-    fn unwritten(&self) -> MutexGuard<'_, Unwritten> {
-        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn tell(&self, input: Input<'_>) {
-        let told =
-            self.give(|core, now| core.give(now, input).map_err(super::ManagerError::Misuse));
-        self.log(told);
-    }
-
-    async fn commit(&self, records: &[(u64, Record)]) -> Result<(), String> {
-        let (false, Some(store)) = (records.is_empty(), self.store.clone()) else { return Ok(()) };
-        let records = records.to_vec();
-        smol::unblock(move || store.commit(&records)).await.map_err(|e| e.to_string())
-    }
-
-    async fn perform_one(&self, effect: Effect) {
-        match effect {
-            Effect::Send { link, priority, bytes, own, .. } => {
-                let peer = self.lock().by_link.get(&link).cloned();
-                let Some(peer) = peer else { return };
-                let sent = self.api.send_to_peer(&peer, priority, &bytes).await;
-                match (sent, own) {
-                    (Ok(()), Some((who, sent))) => {
-                        let _ = who.try_send(Outcome::Sent(sent));
-                    }
-                    (Ok(()), None) => {}
-                    (Err(error), own) => {
-                        tracing::warn!(peer, %error, "a packet was not sent");
-                        if let Some((who, _)) = own {
-                            let reason = NetworkReason::Congested.into();
-                            let _ = who.try_send(Outcome::Refused(reason));
-                        }
-                        if error == super::NodeApiError::NotConnected {
-                            self.drop_link(link, "it is not connected any more").await;
-                        }
-                    }
-                }
-            }
-            Effect::Deliver { delivery, .. } => self.deliveries.push(delivery),
-            Effect::Publish(event) => {
-                if let Event::PaymentVerified { share_msat, .. } = &event {
-                    self.earned_msat.fetch_add(*share_msat, Ordering::Relaxed);
-                }
-                self.api.publish_event(&event).await;
-            }
-            Effect::Settle { transaction, .. } => {
-                if let Err(error) = self.api.broadcast(&transaction).await {
-                    let hex = bitcoin::consensus::encode::serialize_hex(&*transaction);
-                    tracing::warn!(
-                        transaction = hex,
-                        "a covenant was accepted, but its transaction was not broadcast: {error}"
-                    );
-                }
-            }
-            Effect::Ask { ticket, block } => {
-                let block = self.api.block(&block).await;
-                let told = self.give(|core, now| {
-                    let input = Input::PaymentVerified { ticket, block };
-                    core.give(now, input).map_err(super::ManagerError::Misuse)
-                });
-                self.log(told);
-            }
-            Effect::NotPaid { ticket } => {
-                let told = self.give(|core, now| {
-                    let input = Input::InvoicePaid { ticket, preimage: None };
-                    core.give(now, input).map_err(super::ManagerError::Misuse)
-                });
-                self.log(told);
-            }
-            Effect::Invoice { ticket, amount_msat, expiry_s } => {
-                let invoice = self.api.invoice(amount_msat, expiry_s).await;
-                let told = self.give(|core, now| {
-                    // A request that was dropped meanwhile needs none.
-                    let Some(Waiting::Packet(_, packet)) = core.unpark(ticket) else {
-                        return Ok(());
-                    };
-                    let invoice = invoice.as_deref().unwrap_or_default().as_bytes();
-                    let input = Input::Invoice { ticket, packet: &packet, invoice };
-                    core.give(now, input).map_err(super::ManagerError::Misuse)
-                });
-                self.log(told);
-            }
-            Effect::Close { link, reason } => self.drop_link(link, &reason.to_string()).await,
-            // Collected by `perform`.
-            Effect::Persist { .. } => {}
-        }
-    }
 }

@@ -91,7 +91,7 @@ fn context(key: u8) -> MeshContext {
     let mut config = Config::host(Network::Regtest);
     config.mode = blvm_mesh_core::config::MeshMode::Open;
     let key = SecretKey::from_byte_array([key; 32]).unwrap();
-    MeshContext { config, key, store: None, inbox_bytes: 1_000_000 }
+    MeshContext { config, key, store: None, inbox_bytes: 1_000_000, spending: Limits::default() }
 }
 
 /// Two managers that are connected, and their hosts.

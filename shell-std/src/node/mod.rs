@@ -38,6 +38,9 @@ pub use requests::{Issue, Issued, Ledgers, Service};
 use crate::bench::Bench;
 use crate::chain::ChainSource;
 use crate::config::Settings;
+use crate::flows::hub::Hub;
+use crate::flows::{Flows, Services};
+use crate::wallet::Payer;
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::mesh::{HostMesh, Misuse};
 use blvm_mesh_core::payment::ledger::Record;
@@ -47,6 +50,7 @@ use engine::chain::{Answer, Chain};
 use engine::durable::{self, Durable};
 use engine::invoices::{Invoices, Wanted};
 use engine::links::{LinkSettings, Links};
+use engine::payments::Payments;
 use engine::shell::Shell;
 use engine::{Command, Engine};
 use presence::Presence;
@@ -109,7 +113,8 @@ pub enum StartError {
 
 impl Node {
     /// Starts a node: `remembered` is what its store holds, and further records are committed to
-    /// `store`. With an `issuer` it sells bytes of flows. Its tasks run on `executor`.
+    /// `store`. With an `issuer` it sells bytes of flows, with a `payer` it buys some. Its tasks
+    /// run on `executor`.
     ///
     /// # Errors
     /// Any: then nothing is left running.
@@ -119,6 +124,7 @@ impl Node {
         store: impl Commit,
         remembered: impl Iterator<Item = Result<Record, E>>,
         issuer: Option<Arc<dyn Issue>>,
+        payer: Option<Payer>,
         executor: &Arc<Executor<'static>>,
     ) -> Result<Self, StartError> {
         let clock = Clock::new();
@@ -180,10 +186,25 @@ impl Node {
             }
             None => Invoices::default(),
         };
+        let payments = match payer {
+            Some(payer) => {
+                let commands = commands.clone();
+                let tell = move |ticket, ended| {
+                    let told = Command::InvoicePaid(ticket, ended);
+                    let commands = commands.clone();
+                    async move { commands.send(told).await.is_ok() }
+                };
+                let (payments, tasks) = Payments::start(payer, tell, executor);
+                around.extend(tasks);
+                payments
+            }
+            None => Payments::default(),
+        };
         let durable = Durable::new(records);
-        let shell = Shell::new(links, durable, chain, invoices, deliveries.clone());
+        let shell = Shell::new(links, durable, chain, invoices, payments, deliveries.clone());
         let bench = Bench::new(settings.config.magic, settings.shell.bench_sink);
-        let mut engine = Engine::new(mesh, shell, bench, events, told, committed);
+        let (hub, asks) = Hub::new();
+        let mut engine = Engine::new(mesh, shell, bench, hub, events, told, committed);
         restore(&mut engine, remembered)?;
         let wrong = |(address, error)| StartError::Listen { address, error };
         let listeners = Listeners::bind(settings).map_err(wrong)?;
@@ -207,8 +228,11 @@ impl Node {
             executor: executor.clone(),
         };
         let (transports, transport_status) = Transports::start(listeners, settings, &ways);
+        let flows = Flows::new(asks);
         let handle = NodeHandle {
             commands,
+            services: Services::new(flows.clone(), executor.clone()),
+            flows,
             deliveries,
             status,
             transports: transport_status,
@@ -239,6 +263,7 @@ impl Node {
     /// queued, and gives up after two seconds.
     pub async fn stop(mut self) {
         self.around.clear();
+        self.handle.services.end();
         self.transports.take_no_more();
         let deadline = smol::Timer::after(STOP_PATIENCE);
         let quiet = async {

@@ -142,8 +142,17 @@ methods! {
         => HopInvoice, REFUSED;
     /// Tells what the node has counted since its start, and what of its resources is taken.
     GetStats, "getstats" | "get_routing_stats" => Box<Stats>;
-    /// Lists accepted payments, the newest first, and their sums by role.
+    /// Lists accepted payments, and bytes sold and bought for flows, the newest first, and their
+    /// sums.
     GetLedger(params: GetLedger), "getledger" => Ledger;
+    /// Lists the flows that end at the node and those that pass, its services and its forwards.
+    GetFlows, "getflows" => FlowList;
+    /// Makes a TCP port reachable for the nodes of the mesh under a name, or withdraws it.
+    Expose(params: Expose), "expose" => Exposing, REFUSED;
+    /// Leads connections to a port of the node's host to a service of another node, or ends that.
+    ///
+    /// The node opens a flow when the first connection comes, and pays for it by itself.
+    Forward(params: Forward), "forward" => Forwarding, REFUSED;
     /// Gives the node block headers, so that it accepts covenants funded in these blocks.
     ///
     /// The first one that is refused ends it; those before it were accepted.
@@ -204,6 +213,8 @@ mod tests {
             let params = match *name {
                 "findroute" | "benchstart" => json!({"destination": target}),
                 "benchsink" => json!({"on": true}),
+                "expose" => json!({"name": "ssh"}),
+                "forward" => json!({"local": "1"}),
                 "meshsubmitheader" => json!({"headers_hex": "00", "height": 5}),
                 "meshsendpacket" => json!({"destination": target, "data_hex": ""}),
                 "meshquoteroute" | "meshrequesthopinvoice" => {

@@ -14,7 +14,7 @@ use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransact
 
 const ACCOUNTS: TableDefinition<'_, [u8; 32], [u8; RECORD_LEN]> = TableDefinition::new("accounts");
 const TICKETS: TableDefinition<'_, TicketKey, [u8; RECORD_LEN]> = TableDefinition::new("tickets");
-const SALES: TableDefinition<'_, Key, [u8; RECORD_LEN]> = TableDefinition::new("sales");
+pub(super) const SALES: TableDefinition<'_, Key, [u8; RECORD_LEN]> = TableDefinition::new("sales");
 /// The latest run of tickets.
 const RUN: &str = "run";
 

@@ -9,11 +9,12 @@
 //! | `meta` | name | version of this layout; the floor; when a store was lost |
 //! | `owner` | `node` | identity of the node |
 //!
-//! and what `flows.rs` keeps.
+//! and what `flows.rs` and `purchases.rs` keep.
 
 mod flows;
 mod make;
 mod of_node;
+mod purchases;
 mod query;
 
 use blvm_mesh_core::id::NodeId;
@@ -189,6 +190,7 @@ impl Store {
             tx.open_table(LIVE)?;
             tx.open_table(TOTALS)?;
             flows::prepare(tx)?;
+            purchases::prepare(tx)?;
             let mut meta = tx.open_table(META)?;
             let found = meta.get(LAYOUT)?.map(|v| v.value());
             if found.is_none() {
@@ -285,10 +287,18 @@ impl Store {
         if records.is_empty() {
             return Ok(());
         }
+        self.commit_all(records)
+    }
+
+    /// Writes, and opens the store anew before that if the last time failed.
+    fn write_again<T>(
+        &self,
+        job: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
         if self.failed.load(Ordering::Acquire) {
             self.reopen()?;
         }
-        let done = self.commit_all(records);
+        let done = self.write(job);
         if done.is_err() {
             self.failed.store(true, Ordering::Release);
         }
@@ -305,7 +315,7 @@ impl Store {
     }
 
     fn commit_all(&self, records: &[(u64, Record)]) -> Result<(), StoreError> {
-        self.write(|tx| {
+        self.write_again(|tx| {
             let mut ledger = tx.open_table(LEDGER)?;
             let mut live = tx.open_table(LIVE)?;
             let mut totals = tx.open_table(TOTALS)?;

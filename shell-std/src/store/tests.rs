@@ -99,6 +99,7 @@ fn the_ledger_answers() {
         until: Some(1_020),
         role: Some(Role::Intermediate),
         limit: 2,
+        ..GetLedger::default()
     };
     let ledger = store.ledger(&query).unwrap();
     let places: Vec<_> = ledger.entries.iter().map(|e| (e.accepted_at, e.place)).collect();

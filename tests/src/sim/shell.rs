@@ -47,7 +47,7 @@ impl World {
         let (own, mut onward) = (Path::default().then(n), None);
         for did in &step.actions {
             match did {
-                Action::Send { link, packet: bytes, after } => {
+                Action::Send { link, packet: bytes, after, .. } => {
                     let path = match is_request_sent_on(input, bytes) {
                         true => onward.get_or_insert_with(|| path.then(n)).clone(),
                         false => own.clone(),
@@ -147,8 +147,11 @@ impl World {
                 Action::Publish(MeshEvent::Delivered { sequence, .. }) => {
                     self.nodes[n].own_paid.remove(sequence);
                 }
-                Action::Verdict(Verdict::Absorbed | Verdict::Buying { .. })
-                | Action::Publish(_) => {}
+                Action::Verdict(
+                    Verdict::Absorbed | Verdict::Buying { .. } | Verdict::Opening { .. },
+                )
+                | Action::Publish(_)
+                | Action::Flow { .. } => {}
                 // Nor a wallet.
                 Action::Pay { ticket, .. } => {
                     let input = Input::InvoicePaid { ticket: *ticket, preimage: None };

@@ -66,6 +66,14 @@ impl Credit {
         self.sent
     }
 
+    /// Source: bytes that the destination has sent, as far as is known.
+    pub(super) fn peer_sent(&self) -> u64 {
+        match &self.side {
+            Side::Source { spent, .. } => *spent,
+            Side::Destination { .. } => 0,
+        }
+    }
+
     /// Bytes that may still be sent.
     pub(super) fn left(&self) -> u64 {
         match &self.side {

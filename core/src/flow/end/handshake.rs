@@ -100,8 +100,8 @@ impl Opening {
 /// destination's end. The same act gets the same answer as long as `secret` stays.
 ///
 /// The same keys must never serve two [`End`](super::End)s, which would use their packet numbers
-/// twice. So a node draws a new `secret` at each start, after which it knows none of its ends any
-/// more, and makes one end of an Open however often that comes.
+/// twice. So a node draws a new `secret` for each end that it makes, and keeps the answer to an Open
+/// for as long as the end.
 ///
 /// # Errors
 /// `ActOneVersion`, `ActOneKey`, `ActOneTag`.

@@ -95,6 +95,7 @@ impl Default for EndConfig {
 
 /// What has happened at an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Event {
     /// The peer has opened a stream.
     Opened(u32),
@@ -134,6 +135,7 @@ pub struct LimitedStreams;
 /// Counts and measurements of an end. Bytes are counted as they are paid for: whole packets with
 /// their header, none for less than [`SMALLEST`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct EndStats {
     /// Bytes sent. The sum of the four that follow.
     pub sent: u64,
@@ -147,6 +149,8 @@ pub struct EndStats {
     pub unasked: u64,
     /// Bytes that may still be sent.
     pub left: u64,
+    /// Bytes that the other end has sent, as far as is known. Counted at the source only.
+    pub peer_sent: u64,
     /// The smoothed round trip, once measured.
     pub round_trip: Option<Micros>,
     /// The shortest round trip of the path.
@@ -254,6 +258,7 @@ impl<A: Aead> End<A> {
             in_flight: counts.in_flight,
             unasked: counts.unasked,
             left: self.credit.left(),
+            peer_sent: self.credit.peer_sent(),
             round_trip: Some(rtt.smoothed()).filter(|_| rtt.is_measured()),
             min_round_trip: rtt.min(),
             window: self.recovery.congestion.window(),
@@ -329,6 +334,23 @@ impl<A: Aead> End<A> {
     /// What has happened.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.streams.poll_event()
+    }
+
+    /// Probe timeouts in a row: so often nothing came where something should.
+    pub fn timeouts(&self) -> u32 {
+        self.recovery.timeouts()
+    }
+
+    /// Asks the peer for a sign that it is there.
+    pub fn ping(&mut self) {
+        self.recovery.probes = self.recovery.probes.max(1);
+    }
+
+    /// Tells the peer once more that this end has closed the flow.
+    pub fn repeat_farewell(&mut self) {
+        if let State::Closing { due, .. } = &mut self.state {
+            *due = true;
+        }
     }
 
     /// Ends the flow. What was not sent is dropped: to have all arrive, finish the streams and wait

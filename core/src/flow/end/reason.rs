@@ -19,6 +19,7 @@ pub enum Ignored {
 
 /// How the peer, whose packets are authentic, broke the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror_no_std::Error)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[repr(u8)]
 pub enum Violation {
     /// A frame of unknown kind or with fields that are not allowed.
@@ -68,6 +69,7 @@ impl Violation {
 
 /// Why a flow has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror_no_std::Error)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Ended {
     /// This end's application closed it.
     #[error("closed by this end with code {0}")]

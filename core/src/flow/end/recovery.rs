@@ -71,6 +71,11 @@ impl Recovery {
         }
     }
 
+    /// Probe timeouts since anything was acknowledged.
+    pub(super) fn timeouts(&self) -> u32 {
+        self.timeouts
+    }
+
     /// Whether so many bytes more may be in flight.
     pub(super) fn has_room(&self, bytes: u64) -> bool {
         self.counts.in_flight.saturating_add(bytes) <= self.congestion.window()

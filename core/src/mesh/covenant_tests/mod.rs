@@ -4,14 +4,16 @@
 use super::test_world::{Outcome, Own};
 use super::*;
 use crate::config::MeshMode;
+use crate::id::HopId;
 use crate::id::Network;
 use crate::payment::covenant::{CovenantError, REORG_MARGIN_SECS, TemplateError};
 use crate::payment::fee::Party;
 use crate::payment::headers::HeaderError;
+use crate::payment::ledger::Record;
 use crate::payment::ledger::{Method, Payment};
+use crate::payment::terms::Terms;
 use crate::payment::test_covenant::{Funded, Mined, mine};
 use crate::tables::Boxed;
-use crate::time::SECOND;
 use crate::wire::route_error::Cause;
 use std::vec::Vec;
 

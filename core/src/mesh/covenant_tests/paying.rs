@@ -1,6 +1,8 @@
 //! What pays and what does not.
 
 use super::*;
+use crate::payment::replay::ReplayError;
+use crate::payment::terms::Terms;
 use crate::wire::datagram::head_len;
 
 #[test]

@@ -3,6 +3,8 @@
 use super::*;
 use crate::id::Standing;
 use crate::mesh::test_world::edit;
+use crate::payment::replay::ReplayError;
+use crate::time::SECOND;
 
 #[test]
 fn an_answer_for_an_own_datagram_serves_that_one_only_and_not_for_ever() {

@@ -29,6 +29,11 @@ impl Engine {
                 self.shell.todo.push_back(FollowUp::Invoice(ticket, invoice));
                 self.settle(now);
             }
+            Command::InvoicePaid(ticket, ended) => {
+                if let Some(preimage) = self.shell.payments.ended(ticket, ended) {
+                    self.shell.todo.push_back(FollowUp::Paid(ticket, preimage));
+                }
+            }
             Command::BenchSink(on, done) => {
                 self.bench.set_sink(on);
                 answer(&done, ());
@@ -43,6 +48,7 @@ impl Engine {
             Command::Quote(to, bytes, who) => {
                 answer(&who, reports::quote(mesh, &shell.links, &to, bytes, now));
             }
+            Command::Flows(who) => answer(&who, reports::flows(mesh, now)),
             Command::Stats(who) => answer(&who, Box::new(reports::stats(mesh, shell))),
             Command::LinkTowards(to, who) => answer(&who, reports::link_towards(mesh, &to, now)),
             Command::Sight(link, who) => {

@@ -15,10 +15,13 @@ pub(crate) mod chain;
 mod commands;
 pub(crate) mod conduct;
 pub(crate) mod durable;
+mod events;
+mod flows;
 pub(crate) mod invoices;
 pub(crate) mod links;
 mod own;
 mod parked;
+pub(crate) mod payments;
 pub(crate) mod refusals;
 pub(crate) mod reports;
 mod retries;
@@ -32,7 +35,9 @@ use super::deliveries::Delivery;
 use super::progress::OwnSend;
 use super::transport::{Batch, Carriage, LinkEvent};
 use crate::bench::{self, Bench, Plan};
-use crate::rpc::types::{Peer, Route, RouteAccepts, Stats};
+use crate::flows::hub::{Ask, Hub};
+use crate::rpc::types::{FlowList, Peer, Route, RouteAccepts, Stats};
+use crate::wallet::Ended;
 use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::mesh::{Action, HostMesh, Input, MeshError, Misuse, Ticket};
@@ -65,6 +70,8 @@ pub(crate) enum Command {
     LookedUp(chain::BlockHash, chain::Answer),
     /// The invoice that a request waits for was written, or there is none.
     InvoiceWritten(Ticket, Option<String>),
+    /// Paying the invoice of a purchase has ended.
+    InvoicePaid(Ticket, Ended),
     /// Turn the sink for trials on or off.
     BenchSink(bool, Sender<()>),
     /// Begin a trial with this number: where its figures come, or nothing if one is under way.
@@ -79,6 +86,8 @@ pub(crate) enum Command {
     Accepts(NodeId, Sender<Option<RouteAccepts>>),
     /// What it costs to send so many bytes by it.
     Quote(NodeId, u64, Sender<Option<Priced>>),
+    /// The flows that pass, or end here.
+    Flows(Sender<FlowList>),
     /// Everything that is counted here.
     Stats(Sender<Box<Stats>>),
     /// The link that a datagram to a node takes now.
@@ -99,6 +108,7 @@ pub(crate) struct Engine {
     pub(crate) mesh: HostMesh,
     pub(crate) shell: Shell,
     pub(crate) bench: Bench,
+    hub: Hub,
     events: Receiver<LinkEvent>,
     commands: Receiver<Command>,
     committed: Receiver<Committed>,
@@ -114,6 +124,7 @@ enum Woken {
     Event(LinkEvent),
     Command(Command),
     Committed(Committed),
+    Flows(Ask),
     /// It is time for something, or the load generator or the sink has sent.
     Time,
     Closed,
@@ -124,6 +135,7 @@ impl Engine {
         mesh: HostMesh,
         shell: Shell,
         bench: Bench,
+        hub: Hub,
         events: Receiver<LinkEvent>,
         commands: Receiver<Command>,
         committed: Receiver<Committed>,
@@ -132,6 +144,7 @@ impl Engine {
             mesh,
             shell,
             bench,
+            hub,
             events,
             commands,
             committed,
@@ -158,7 +171,7 @@ impl Engine {
         while !self.stop {
             let woken = match self.at_hand() {
                 Some(woken) => woken,
-                None if self.pump() => Woken::Time,
+                None if self.pump() || self.is_due() => Woken::Time,
                 None => {
                     self.shell.links.wake_writers();
                     let until = self.deadline();
@@ -181,6 +194,7 @@ impl Engine {
                 Woken::Event(event) => self.event(now, event),
                 Woken::Command(command) => self.command(now, command),
                 Woken::Committed(result) => self.committed(now, result),
+                Woken::Flows(ask) => self.flow_ask(now, ask),
                 Woken::Time => {}
                 Woken::Closed => break,
             }
@@ -200,7 +214,10 @@ impl Engine {
         // Neither keeps the other from its turn.
         self.links_first = !self.links_first;
         let event = || self.events.try_recv().ok().map(Woken::Event);
-        let command = || self.commands.try_recv().ok().map(Woken::Command);
+        let command = || {
+            let ask = || self.hub.asks.try_recv().ok().map(Woken::Flows);
+            self.commands.try_recv().ok().map(Woken::Command).or_else(ask)
+        };
         match self.links_first {
             true => event().or_else(command),
             false => command().or_else(event),
@@ -230,7 +247,14 @@ impl Engine {
                 Err(_) => std::future::pending().await,
             }
         };
-        or(event, or(command, or(committed, time))).await
+        let ask = async {
+            match self.hub.asks.recv().await {
+                Ok(ask) => Woken::Flows(ask),
+                // The hub itself can always be asked.
+                Err(_) => std::future::pending().await,
+            }
+        };
+        or(event, or(command, or(ask, or(committed, time)))).await
     }
 
     fn event(&mut self, now: Micros, event: LinkEvent) {
@@ -290,7 +314,7 @@ impl Engine {
     }
 
     /// Gives an input of which nothing is left to do here.
-    fn give(&mut self, now: Micros, input: Input<'_>) {
+    pub(crate) fn give(&mut self, now: Micros, input: Input<'_>) {
         if let Outcome::Refused(reason) = self.drive(now, input, Origin::Other) {
             self.shell.count_own_refusal(reason);
         }
@@ -307,11 +331,12 @@ impl Engine {
                 FollowUp::Block(ticket, block) => {
                     self.give(now, Input::PaymentVerified { ticket, block });
                 }
-                FollowUp::NotPaid(ticket) => {
-                    self.give(now, Input::InvoicePaid { ticket, preimage: None });
+                FollowUp::Paid(ticket, preimage) => {
+                    self.give(now, Input::InvoicePaid { ticket, preimage });
                 }
                 FollowUp::Invoice(ticket, invoice) => self.invoice(now, ticket, invoice),
                 FollowUp::Close(link, reason) => self.close(now, link, &reason),
+                FollowUp::Flow(flow, event) => self.flow_event(now, flow, event),
                 FollowUp::Inbox => self.tell_inbox(now),
                 FollowUp::Stopped { sequence, reporter, cause } => {
                     if !self.bench.stopped(sequence) {

@@ -4,8 +4,8 @@ use super::links::Links;
 use super::shell::Shell;
 use crate::chain::{ChainSource, SourceState};
 use crate::rpc::types::{
-    ChainState, ChainStats, ConnectionStats, Count, Peer, PeerHello, PeerState, Route,
-    RouteAccepts, Stats, TableStats, Taken,
+    ChainState, ChainStats, ConnectionStats, Count, FlowList, OwnFlow, PassingFlow, Peer,
+    PeerHello, PeerState, Route, RouteAccepts, Stats, TableStats, Taken,
 };
 use blvm_mesh_core::id::{HopId, LinkId, NodeId};
 use blvm_mesh_core::mesh::{HostMesh, Quote};
@@ -204,6 +204,7 @@ pub(super) fn stats(mesh: &HostMesh, shell: &Shell) -> Stats {
         paid: shell.counters.paid,
         paid_msat: shell.counters.paid_msat,
         earned_msat: shell.counters.earned_msat,
+        purchases: shell.payments.stats(),
         routes_found: shell.counters.routes_found,
         routes_failed: shell.counters.routes_failed,
         commits: shell.durable.commits(),
@@ -264,4 +265,43 @@ mod tests {
         assert_eq!(full(&[8; 8], &keys), None, "either may be meant");
         assert_eq!(full(&[9; 8], &keys), None);
     }
+}
+
+/// The flows that pass, and those that end here.
+pub(super) fn flows(mesh: &HostMesh, now: Micros) -> FlowList {
+    let ms = |since: Micros| now.saturating_sub(since) / MILLISECOND;
+    let number = |flow: u64| hex::encode(flow.to_le_bytes());
+    let own = mesh.own_flows().map(|flow| OwnFlow {
+        flow: number(flow.flow.0),
+        peer: flow.peer,
+        opened: flow.opened,
+        up: flow.up,
+        sort: "sealed".into(),
+        route: flow.hops.clone(),
+        quota: flow.allotted,
+        used: flow.stats.sent.saturating_add(match flow.opened {
+            true => flow.stats.peer_sent,
+            false => flow.stats.received,
+        }),
+        sent: flow.stats.sent,
+        acknowledged: flow.stats.acknowledged,
+        lost: flow.stats.lost,
+        paid_msat: flow.paid_msat,
+        age_ms: ms(flow.since),
+        idle_ms: ms(flow.heard),
+        round_trip_us: flow.stats.round_trip,
+    });
+    // Those that end here are told above.
+    let passing = mesh.flows().filter_map(|flow| {
+        Some(PassingFlow {
+            flow: number(flow.number),
+            source: flow.source,
+            from: flow.path.from?,
+            to: flow.path.to?,
+            paid: flow.metered,
+            reserved: flow.left,
+            idle_ms: ms(flow.heard),
+        })
+    });
+    FlowList { own: own.collect(), passing: passing.collect(), ..FlowList::default() }
 }

@@ -83,7 +83,7 @@ impl Engine {
                 self.shell.count_own_refusal(reason);
             }
             // What waits for the store is told when it goes.
-            Outcome::Done | Outcome::Delivered(..) | Outcome::Misused(_) => {}
+            Outcome::Done | Outcome::Opening(_) | Outcome::Delivered(..) | Outcome::Misused(_) => {}
         }
         Ok(())
     }
@@ -159,7 +159,7 @@ impl Engine {
                     self.shell.park(ticket, Waiting::Own(own));
                     None
                 }
-                Outcome::Done | Outcome::Delivered(..) => None,
+                Outcome::Done | Outcome::Opening(_) | Outcome::Delivered(..) => None,
                 Outcome::Misused(_) => break,
             };
             self.bench.sent(from, told);

@@ -7,17 +7,19 @@ use super::invoices::{Invoices, Wanted};
 use super::links::Links;
 use super::own::Own;
 use super::parked::{Parked, Waiting};
+use super::payments::Payments;
 use super::refusals::Refusals;
 use crate::node::clock::Clock;
 use crate::node::deliveries::{Deliveries, Delivery};
 use crate::node::link::egress::{Pushed, RoomAgain};
 use crate::node::progress::{OwnSend, Progress};
 use crate::repeats::patience;
+use crate::wallet::Bill;
 use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::mesh::{
-    Action, Event, MeshError, Misuse, NetworkReason, PaymentReason, Priority, Remedy, Ticket,
-    Verdict,
+    Action, Event, FlowEvent, FlowId, MeshError, Misuse, NetworkReason, PaymentReason, Priority,
+    Remedy, Ticket, Verdict,
 };
 use blvm_mesh_core::payment::headers::KnownHeader;
 use blvm_mesh_core::time::Micros;
@@ -51,6 +53,8 @@ pub(crate) enum Outcome {
     Parked(Ticket),
     /// It is for this node; the range of the input is its payload, which is not copied yet.
     Delivered(Delivery, Range<usize>),
+    /// A flow is being opened.
+    Opening(FlowId),
     /// It was refused, and came from no neighbour. Not counted yet.
     Refused(MeshError),
     /// It broke the state machine's contract, which is logged.
@@ -64,11 +68,12 @@ pub(crate) enum FollowUp {
     Resume(Ticket),
     /// What is known of the block for which a packet waits.
     Block(Ticket, Option<KnownHeader>),
-    /// No invoice is paid: the purchase is over.
-    NotPaid(Ticket),
+    /// What paying an invoice revealed; `None`: it is not paid, and the purchase is over.
+    Paid(Ticket, Option<[u8; 32]>),
     /// The invoice for which a request waits, if there is one.
     Invoice(Ticket, Option<String>),
     Close(LinkId, String),
+    Flow(FlowId, FlowEvent),
     /// What is paid for has come here, and takes room.
     Inbox,
     Stopped {
@@ -100,6 +105,7 @@ pub(crate) struct Shell {
     pub(crate) durable: Durable,
     pub(crate) chain: Chain,
     pub(crate) invoices: Invoices,
+    pub(crate) payments: Payments,
     pub(crate) deliveries: Arc<Deliveries>,
     pub(crate) conduct: Conduct,
     pub(crate) refusals: Refusals,
@@ -117,6 +123,7 @@ impl Shell {
         durable: Durable,
         chain: Chain,
         invoices: Invoices,
+        payments: Payments,
         deliveries: Arc<Deliveries>,
     ) -> Self {
         Self {
@@ -125,6 +132,7 @@ impl Shell {
             durable,
             chain,
             invoices,
+            payments,
             deliveries,
             conduct: Conduct::default(),
             refusals: Refusals::default(),
@@ -145,14 +153,15 @@ impl Shell {
         origin: Origin<'_>,
     ) {
         match action {
-            Action::Send { link, packet, after } => match self.durable.must_wait(after) {
+            Action::Send { link, priority, packet, after } => match self.durable.must_wait(after) {
                 Some(after) => {
-                    self.hold(after, link, Priority::Control, &[packet], None);
+                    self.hold(after, link, priority, &[packet], None);
                 }
                 None => {
-                    self.push(link, Priority::Control, packet, &[]);
+                    self.push(link, priority, packet, &[]);
                 }
             },
+            Action::Flow { flow, event } => self.todo.push_back(FollowUp::Flow(flow, event)),
             // The loop that polls knows what to do with these.
             Action::Verdict(_) | Action::Wait { .. } => {}
             Action::Drop { ticket, link, reason } => {
@@ -181,8 +190,13 @@ impl Shell {
                 }
             }
             Action::Persist { number, record } => self.durable.persist(number, record),
-            // The node has no wallet: nothing is spent.
-            Action::Pay { ticket, .. } => self.todo.push_back(FollowUp::NotPaid(ticket)),
+            Action::Pay { ticket, node, bytes, amount_msat, invoice } => {
+                let invoice = input.get(invoice).unwrap_or_default();
+                let bill = Bill::new(node, bytes, amount_msat, invoice);
+                if !self.payments.pay(ticket, bill) {
+                    self.todo.push_back(FollowUp::Paid(ticket, None));
+                }
+            }
             Action::Invoice { ticket, source, bytes, amount_msat, expiry_s } => {
                 let wanted = Wanted { ticket, source, bytes, amount_msat, expiry_s };
                 if !self.invoices.ask(wanted) {
@@ -264,6 +278,7 @@ impl Shell {
                 Outcome::Done
             }
             Verdict::Absorbed | Verdict::Buying { .. } => Outcome::Done,
+            Verdict::Opening { flow } => Outcome::Opening(flow),
             Verdict::Parked { ticket, .. } => Outcome::Parked(ticket),
             Verdict::Reject { link: None, reason, .. } => Outcome::Refused(reason),
             Verdict::Reject { link: Some(link), reason, remedy } => {
@@ -389,74 +404,6 @@ impl Shell {
     /// Counts what this node refused of its own.
     pub(crate) fn count_own_refusal(&mut self, reason: MeshError) {
         self.count_refusal(None, reason);
-    }
-
-    /// A payment is booked: told and counted, and what settles it is broadcast.
-    pub(crate) fn booked(
-        &mut self,
-        now: Micros,
-        event: Event,
-        own: bool,
-        settlement: Option<Box<bitcoin::Transaction>>,
-    ) {
-        if let Some(transaction) = settlement {
-            self.chain.settle(&transaction);
-        }
-        match event {
-            Event::PaymentVerified { payment, amount_msat, .. } if own => {
-                self.counters.paid += 1;
-                self.counters.paid_msat = self.counters.paid_msat.saturating_add(amount_msat);
-                tracing::info!(payment = hex::encode(payment), amount_msat, "own payment used");
-            }
-            event => self.publish(now, event),
-        }
-    }
-
-    fn publish(&mut self, now: Micros, event: Event) {
-        match event {
-            Event::PeerConnected { link, peer } => {
-                self.own.search_again();
-                self.links.up(link);
-                tracing::info!(%peer, link = link.0, "neighbour is up");
-            }
-            Event::PeerDisconnected { peer } => tracing::info!(%peer, "neighbour is gone"),
-            Event::RouteDiscovered { destination, hops } => {
-                self.counters.routes_found += 1;
-                tracing::debug!(%destination, hops, "route found");
-                self.own.found(destination);
-            }
-            Event::RouteFailed { destination } => {
-                self.counters.routes_failed += 1;
-                tracing::debug!(%destination, "no route found");
-                self.own.not_found(now, destination);
-            }
-            Event::PaymentVerified { payment, source, amount_msat, share_msat, .. } => {
-                self.counters.payments += 1;
-                self.counters.earned_msat = self.counters.earned_msat.saturating_add(share_msat);
-                let payment = hex::encode(payment);
-                tracing::info!(payment, %source, amount_msat, share_msat, "payment accepted");
-            }
-            Event::BytesBought { node, bytes, amount_msat, left, .. } => {
-                tracing::info!(%node, amount_msat, bytes, left, "bytes bought");
-            }
-            Event::PurchaseFailed { node, cause, .. } => {
-                tracing::warn!(%node, "no bytes were bought: {cause}");
-            }
-            Event::BytesSold { source, payment_hash, bytes, amount_msat, .. } => {
-                self.counters.payments += 1;
-                self.counters.earned_msat = self.counters.earned_msat.saturating_add(amount_msat);
-                let payment = hex::encode(payment_hash);
-                tracing::info!(payment, %source, amount_msat, bytes, "bytes sold");
-            }
-            Event::Delivered { sequence, destination } => {
-                let repeats = self.own.delivered(sequence);
-                tracing::debug!(sequence, %destination, repeats, "its destination has it");
-            }
-            Event::DeliveryFailed { sequence, destination, reporter, cause } => {
-                tracing::debug!(sequence, %destination, %reporter, "stopped on the way: {cause}");
-                self.todo.push_back(FollowUp::Stopped { sequence, reporter, cause });
-            }
-        }
     }
 
     /// What waited for a record that will never be durable is not done. The link that may

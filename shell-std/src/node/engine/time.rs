@@ -25,6 +25,12 @@ impl Engine {
         mesh.min(self.next_tick).min(self.next_overdue).min(own).min(stalled)
     }
 
+    /// Whether something is due that need not be waited for: flows have more to send.
+    pub(super) fn is_due(&self) -> bool {
+        let now = || self.shell.clock.now();
+        !self.shell.durable.stalled() && self.shell.until.is_some_and(|until| until <= now())
+    }
+
     /// Does what is due by now.
     pub(super) fn time(&mut self, now: Micros) {
         self.pass(now);

@@ -9,6 +9,7 @@ use super::super::status::DialStatus;
 use super::super::transport::all::TransportStatus;
 use crate::bench::{Outcome, Plan, Protocol};
 use crate::config::Settings;
+use crate::flows::{Flows, Services};
 use crate::rpc::types::PeerState;
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::mesh::Quote;
@@ -30,6 +31,8 @@ pub struct Gone;
 #[derive(Clone)]
 pub struct NodeHandle {
     pub(in crate::node) commands: smol::channel::Sender<Command>,
+    pub(in crate::node) flows: Flows,
+    pub(in crate::node) services: Services,
     pub(in crate::node) deliveries: Arc<Deliveries>,
     pub(crate) status: Arc<DialStatus>,
     pub(crate) transports: TransportStatus,
@@ -104,6 +107,17 @@ impl NodeHandle {
     /// Time since the start.
     pub fn uptime(&self) -> Duration {
         Duration::from_micros(self.clock.now())
+    }
+
+    /// The TCP ports that flows join.
+    pub fn services(&self) -> &Services {
+        &self.services
+    }
+
+    /// Opens flows to other nodes, and takes theirs; while a [service](Self::services) is exposed,
+    /// it takes them.
+    pub fn flows(&self) -> &Flows {
+        &self.flows
     }
 
     /// Datagrams that were delivered to this node.

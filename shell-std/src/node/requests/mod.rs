@@ -1,5 +1,6 @@
 //! Answers to requests over the socket.
 
+mod flows;
 pub(super) mod handle;
 mod headers;
 mod issue;
@@ -185,6 +186,9 @@ impl Handler for Service {
                 let ledger = smol::unblock(move || ledgers.ledger(&query)).await;
                 Reply::GetLedger(ledger.map_err(RpcError::internal)?)
             }
+            Request::GetFlows => Reply::GetFlows(self.flows().await?),
+            Request::Expose(request) => Reply::Expose(self.expose(request)?),
+            Request::Forward(request) => Reply::Forward(self.forward(request).await?),
             Request::SubmitHeader(request) => Reply::SubmitHeader(self.headers(request).await?),
             Request::BenchStart(request) => self.bench(request).await?,
             Request::BenchSink(BenchSink { on }) => {

@@ -6,10 +6,12 @@ use super::*;
 use crate::rpc::openrpc::tests::Described;
 use crate::rpc::request::METHODS;
 use crate::rpc::server;
-use crate::rpc::types::{GetLedger, Ledger, LedgerEntry, LedgerTotal, Role};
+use crate::rpc::types::{
+    Bought, GetLedger, Ledger, LedgerEntry, LedgerTotal, Purchase, PurchaseState, Role, Sale, Sold,
+};
 use serde_json::{Value, json};
 
-/// A ledger with one payment.
+/// A ledger with a payment, a sale and a purchase.
 struct OnePayment;
 
 impl Ledgers for OnePayment {
@@ -27,7 +29,31 @@ impl Ledgers for OnePayment {
             expires_at: 7,
         };
         let total = LedgerTotal { payments: 1, amount_msat: 4, share_msat: 5 };
-        Ok(Ledger { entries: vec![entry], totals: [(Role::Intermediate, total)].into() })
+        let sale = Sale {
+            payment: [4; 32],
+            source: NodeId([2; 32]),
+            amount_msat: 8,
+            account_bytes: 9,
+            accepted_at: 10,
+        };
+        let purchase = Purchase {
+            payment: [5; 32],
+            node: NodeId([3; 32]),
+            bytes: 11,
+            amount_msat: 12,
+            fee_msat: 1,
+            state: PurchaseState::Paid,
+            preimage: Some("06".repeat(32)),
+            begun_at: 13,
+        };
+        Ok(Ledger {
+            entries: vec![entry],
+            totals: [(Role::Intermediate, total)].into(),
+            sales: vec![sale],
+            sold: Sold { sales: 1, amount_msat: 8 },
+            purchases: vec![purchase],
+            bought: Bought { purchases: 1, amount_msat: 12, fee_msat: 1, bytes: 0 },
+        })
     }
 }
 
@@ -55,7 +81,7 @@ fn params(method: &str, destination: &NodeId) -> Value {
         "meshrequesthopinvoice" => {
             json!({"destination": destination, "bytes": 100, "amount_msat": 9_000, "expiry_s": 60})
         }
-        "getledger" => json!({"since": 0, "role": "intermediate", "limit": 5}),
+        "getledger" => json!({"since": 0, "kind": "purchases", "limit": 5}),
         "meshsubmitheader" => json!({"headers_hex": "00".repeat(80), "height": 5}),
         "benchstart" => json!({
             "destination": destination, "protocol": "bitcoin", "bytes": 600, "duration_ms": 50,

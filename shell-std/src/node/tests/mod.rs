@@ -3,12 +3,14 @@
 mod busy;
 mod covenant;
 mod early;
+mod flows;
 mod full;
 mod large;
 mod memory;
 mod methods;
 mod outcome;
 mod paid;
+mod purchases;
 mod quotes;
 mod receipts;
 mod sales;
@@ -96,7 +98,7 @@ impl Bed {
         change(&mut settings);
         let remembered: Vec<Record> = disk.records.lock().unwrap().clone();
         let remembered = remembered.into_iter().map(Ok::<_, String>);
-        Node::start(&settings, &secret(key), disk, remembered, None, &self.executor).unwrap()
+        Node::start(&settings, &secret(key), disk, remembered, None, None, &self.executor).unwrap()
     }
 }
 
@@ -127,6 +129,8 @@ fn settings(mode: MeshMode) -> Settings {
         log: String::new(),
         issuer_key: None,
         chain: None,
+        services: Default::default(),
+        spending: Default::default(),
         shell: ShellSettings {
             queue_bytes: 8 * 1024 * 1024,
             link_memory: 48 * 1024 * 1024,

@@ -38,8 +38,9 @@ fn a_request_is_answered_with_an_invoice_where_there_is_an_issuer() {
             let sells = issuer.is_some();
             let none = std::iter::empty::<Result<Record, String>>();
             let disk = Disk::default();
-            let a = Node::start(&settings, &secret(1), disk.clone(), none, issuer, &bed.executor)
-                .unwrap();
+            let a =
+                Node::start(&settings, &secret(1), disk.clone(), none, issuer, None, &bed.executor)
+                    .unwrap();
             let packets = [hello(&a), request(9, &a)];
             let deaf = Deaf::saying(&a, secret(9), &packets, &[]).await;
             let source = deaf.id;

@@ -4,6 +4,7 @@
 //! millisatoshi, sizes bytes. Unknown parameters are refused by name.
 
 mod chain;
+mod flow;
 mod info;
 mod ledger;
 mod line;
@@ -15,6 +16,7 @@ mod route;
 mod stats;
 
 pub use chain::*;
+pub use flow::*;
 pub use info::*;
 pub use ledger::*;
 pub use line::*;

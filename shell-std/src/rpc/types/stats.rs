@@ -69,6 +69,9 @@ pub struct Stats {
     /// Their whole amounts.
     #[serde(default)]
     pub paid_msat: u64,
+    /// Bytes that this node buys for its flows.
+    #[serde(default)]
+    pub purchases: PurchaseStats,
     /// Searches that ended with a route.
     pub routes_found: u64,
     /// Searches that ended without one.
@@ -115,6 +118,35 @@ pub struct TableStats {
     pub parked_bytes: Taken,
     /// Work for control packets of all neighbours, in bytes; `most` comes after a pause.
     pub control: Taken,
+}
+
+/// Bytes that this node buys for its flows. Amounts are in millisatoshi.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PurchaseStats {
+    /// Whether there is something to pay with.
+    pub wallet: bool,
+    /// Invoices paid.
+    pub paid: u64,
+    /// What that cost, fees included.
+    pub paid_msat: u64,
+    /// Purchases whose bytes were credited.
+    pub credited: u64,
+    /// These bytes.
+    pub credited_bytes: u64,
+    /// Purchases that were paid for, and ended without credit.
+    pub not_credited: u64,
+    /// Invoices that were not paid: nothing was spent.
+    pub not_paid: u64,
+    /// Those of them that the limit of an hour did not allow.
+    pub over_limit: u64,
+    /// Invoices of which it is not known whether they were paid: they count as spent.
+    pub unknown: u64,
+    /// What was spent in the last hour, also before the start, with what is being paid.
+    pub last_hour_msat: u64,
+    /// The most in an hour (`wallet.max_msat_per_hour`).
+    pub limit_msat: u64,
+    /// Why an invoice was not paid the last time.
+    pub last_refusal: Option<String>,
 }
 
 /// Connections, and the memory of links.

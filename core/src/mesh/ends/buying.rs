@@ -1,0 +1,206 @@
+//! What a source buys for its flows, and when it pays no more.
+
+use super::held::{Claim, UnderWay};
+use super::source::Phase;
+use super::steps::{self, Counts, Next};
+use super::{FlowEnded, FlowEvent, FlowId, Hops};
+use crate::flow::end::EndStats;
+use crate::mesh::Mesh;
+use crate::mesh::api::Ticket;
+use crate::tables::Memory;
+use crate::time::Micros;
+use crate::wire::route_error::Cause;
+use alloc::vec::Vec;
+
+impl<M: Memory> Mesh<M> {
+    /// More may be spent on a flow.
+    pub(in crate::mesh) fn raise_budget(&mut self, flow: FlowId, budget_msat: u64) {
+        self.absorb();
+        if let Some((source, _)) = self.tables.ends.source(flow.0) {
+            source.budget_msat = source.budget_msat.max(budget_msat);
+            source.told_budget = false;
+            if source.phase == Phase::Broke {
+                source.phase = Phase::Buy;
+            }
+            self.touch(flow.0);
+        }
+    }
+
+    /// Gives the hops what they are owed from what was bought before, begins what is still to
+    /// be bought, or opens the flow.
+    ///
+    /// False if purchases are waited for.
+    pub(super) fn buy_step(&mut self, number: u64) -> bool {
+        let Some((source, end)) = self.tables.ends.source(number) else { return false };
+        let (is_open, mut claims) = (end.is_some(), core::mem::take(&mut source.claims));
+        let held = &mut self.tables.ends.held;
+        let mut bought_any = false;
+        for claim in claims.iter_mut().filter(|claim| !claim.free && claim.owed > 0) {
+            claim.owed -= held.take(claim.hop, claim.owed);
+            bought_any = true;
+        }
+        let owing = |claim: &Claim| !claim.free && claim.owed > 0;
+        let next = claims.iter().position(|c| owing(c) && !held.is_buying(c.hop));
+        let waits = claims.iter().any(owing);
+        let Some((source, _)) = self.tables.ends.source(number) else { return false };
+        source.claims = claims;
+        source.must_open |= bought_any;
+        match next {
+            Some(at) => self.begin_purchase_for(number, at),
+            None if waits => return false,
+            None if is_open && !source.must_open => self.reopened(number),
+            None => source.phase = Phase::Opening(0),
+        }
+        self.schedule(number);
+        true
+    }
+
+    /// Begins a purchase at one hop of a flow's route.
+    fn begin_purchase_for(&mut self, number: u64, at: usize) {
+        let now = self.now;
+        let Some((source, _)) = self.tables.ends.source(number) else { return };
+        let Some(claim) = source.claims.get(at).copied() else { return };
+        let bytes = claim.owed.max(steps::first(&source.claims));
+        let amount = steps::amount(&source.claims, at, bytes);
+        let left = source.budget_msat.saturating_sub(source.spent_msat);
+        let Some(amount_msat) = amount.filter(|amount| *amount <= left) else {
+            // What was bought stays for other flows.
+            return self.out_of_budget(number);
+        };
+        let hops: Hops = source.claims.iter().take(at).map(|claim| claim.hop).collect();
+        let open_number = self.tables.ends.opens;
+        match self.begin_purchase(hops, claim.hop, bytes, amount_msat, open_number) {
+            Ok(ticket) => {
+                if let Some((source, _)) = self.tables.ends.source(number) {
+                    // Counts as spent until it is known that it was not.
+                    source.spent_msat = source.spent_msat.saturating_add(amount_msat);
+                }
+                let purchase = UnderWay { ticket, flow: number, amount_msat };
+                self.tables.ends.held.begin(claim.hop, purchase, now);
+                // There may be another hop to buy at.
+                self.touch(number);
+            }
+            Err(_) => {
+                if let Some((source, _)) = self.tables.ends.source(number) {
+                    source.fail(now, FlowEnded::Busy);
+                }
+            }
+        }
+    }
+
+    /// The next step costs more than the application allows.
+    fn out_of_budget(&mut self, number: u64) {
+        let Some((source, end)) = self.tables.ends.source(number) else { return };
+        if end.is_none() {
+            source.phase = Phase::End(FlowEnded::Budget);
+        } else {
+            source.phase = Phase::Broke;
+            if !core::mem::replace(&mut source.told_budget, true) {
+                self.tell(number, FlowEvent::BudgetSpent);
+            }
+        }
+    }
+
+    /// A purchase has ended: with so many bytes bought, and so many left there for further flows;
+    /// or for this cause, with what was paid lost if it was `paid`.
+    pub(in crate::mesh) fn purchase_ended(
+        &mut self,
+        ticket: Ticket,
+        result: Result<(u64, u64), Cause>,
+        paid: bool,
+    ) {
+        let now = self.now;
+        let Some((hop, purchase)) = self.tables.ends.held.end(ticket, result.ok()) else { return };
+        if !paid && let Some((source, _)) = self.tables.ends.source(purchase.flow) {
+            source.spent_msat = source.spent_msat.saturating_sub(purchase.amount_msat);
+        }
+        let waiting = self.tables.ends.sources(|_, source| {
+            source.phase == Phase::Buy && source.claims.iter().any(|claim| claim.hop == hop)
+        });
+        for number in waiting {
+            let Some((source, _)) = self.tables.ends.source(number) else { continue };
+            match result {
+                Ok(_) => {}
+                // It relays for nothing.
+                Err(Cause::ModeRefused) => {
+                    let its = source.claims.iter_mut().filter(|claim| claim.hop == hop);
+                    its.for_each(|claim| (claim.free, claim.owed) = (true, 0));
+                }
+                Err(cause) if number == purchase.flow => {
+                    source.fail(now, FlowEnded::NotBought { node: hop, cause });
+                }
+                Err(_) => {}
+            }
+            self.touch(number);
+            self.schedule(number);
+        }
+    }
+
+    /// The hops of this route took more than they carried: it is left, and they are avoided.
+    pub(super) fn leave_route(&mut self, number: u64) {
+        let now = self.now;
+        let Some((source, _)) = self.tables.ends.source(number) else { return };
+        let hops: Vec<_> =
+            source.claims.iter().filter(|claim| !claim.free).map(|claim| claim.hop).collect();
+        source.last = FlowEnded::Lossy;
+        source.phase = Phase::Route { fresh: true };
+        for hop in hops {
+            self.tables.ends.held.distrust(hop, now);
+        }
+    }
+
+    /// Whether the next step is bought, or the route left; false if it stays as it is.
+    pub(super) fn judge_step(&mut self, number: u64) -> bool {
+        let now = self.now;
+        let Some(entry) = self.tables.ends.get(number) else { return false };
+        let (Some(stats), used) = (entry.stats(), entry.used()) else { return false };
+        let Some((source, end)) = self.tables.ends.source(number) else { return false };
+        if end.as_ref().is_none_or(|end| end.is_over()) || source.told_budget {
+            return false;
+        }
+        let paid = source.is_paid();
+        let first = if paid { steps::first(&source.claims) } else { steps::FREE };
+        let mark = Counts { at: source.mark.at, ..source.mark };
+        let counts = counts(now, used, &stats);
+        match steps::next(first, source.step, source.allotted, &mark, &counts) {
+            Next::Wait => false,
+            Next::Leave if paid => {
+                self.leave_route(number);
+                true
+            }
+            Next::Leave => self.add_step(number, first),
+            Next::Buy(bytes) => self.add_step(number, bytes),
+        }
+    }
+
+    /// Allots a step to a flow, as large as its budget allows; false if it allows none.
+    fn add_step(&mut self, number: u64, bytes: u64) -> bool {
+        let Some((source, _)) = self.tables.ends.source(number) else { return false };
+        let first = if source.is_paid() { steps::first(&source.claims) } else { steps::FREE };
+        let left = source.budget_msat.saturating_sub(source.spent_msat);
+        let mut bytes = bytes;
+        while bytes > first && steps::cost(&source.claims, bytes) > left {
+            bytes = (bytes / 2).max(first);
+        }
+        if steps::cost(&source.claims, bytes) > left {
+            // What was bought last can still be used.
+            source.told_budget = true;
+            self.tell(number, FlowEvent::BudgetSpent);
+            return true;
+        }
+        source.bought = true;
+        source.step = bytes;
+        source.allotted = source.allotted.saturating_add(bytes);
+        for claim in source.claims.iter_mut().filter(|claim| !claim.free) {
+            claim.owed = claim.owed.saturating_add(bytes);
+        }
+        source.phase = Phase::Buy;
+        true
+    }
+}
+
+/// The counts of an end by which the next step is judged.
+pub(super) fn counts(now: Micros, used: u64, stats: &EndStats) -> Counts {
+    let settled = stats.acknowledged.saturating_add(stats.lost).saturating_add(stats.unasked);
+    Counts { at: now, used, sent: stats.sent, settled, lost: stats.lost }
+}

@@ -1,0 +1,186 @@
+//! The destination's side of a flow: it answers the Opens of others.
+
+use super::table::{End, FlowEnd, Role};
+use super::{FlowEvent, MAX_PACKET, Way};
+use crate::flow::end::handshake::{self, Bound};
+use crate::flow::end::{Direction, EndConfig, INITIAL_STREAMS, INITIAL_WINDOW, StreamLimits};
+use crate::flow::table::{Flow, FlowTableError, Path};
+use crate::id::{LinkId, Standing};
+use crate::link::aead::RustCrypto;
+use crate::mesh::Mesh;
+use crate::mesh::error::{MeshError, NetworkReason, PaymentReason, RoutingReason};
+use crate::mesh::flows::MOST_IDLE;
+use crate::tables::Memory;
+use crate::time::SECOND;
+use crate::wire::datagram::Datagram;
+use crate::wire::flow::{self, ACT_LEN, OpenTerms};
+use crate::wire::{HEADER_LEN, Kind};
+use alloc::boxed::Box;
+
+/// Most streams of a flow that another node has opened, and most memory beyond their first
+/// windows; each flow gets at most a part of what is left for all, a stranger's a smaller one.
+const STREAMS: u32 = 1_024;
+const POOL: u64 = 8 << 20;
+const PART: u64 = 16;
+const PART_OF_STRANGERS: u64 = 128;
+
+/// What the streams of a flow may take where so much memory is left for all, and how much that is;
+/// `None` if it is too little.
+fn limits(left: u64, standing: Standing) -> Option<(StreamLimits, u64)> {
+    // Each stream has a window in either direction, and the pool serves both.
+    let of_stream = 2 * INITIAL_WINDOW;
+    let part = left / if standing == Standing::Own { PART } else { PART_OF_STRANGERS };
+    let streams = u32::try_from(part / 2 / of_stream).unwrap_or(u32::MAX).min(STREAMS);
+    if streams < INITIAL_STREAMS {
+        return None;
+    }
+    let pool = (part / 4).min(POOL);
+    let all = u64::from(streams).saturating_mul(of_stream).saturating_add(2 * pool);
+    Some((StreamLimits { streams, pool, ..StreamLimits::default() }, all))
+}
+
+impl<M: Memory> Mesh<M> {
+    /// Takes an Open that is for this node, and answers it.
+    #[inline(never)]
+    pub(in crate::mesh) fn take_open(
+        &mut self,
+        link: LinkId,
+        datagram: &Datagram<'_>,
+        terms: &OpenTerms,
+    ) -> Result<(), MeshError> {
+        if !self.tables.ends.accepts {
+            return Err(RoutingReason::NoFlows.into());
+        }
+        let Some(neighbour) = self.tables.routing.neighbours.get(link) else {
+            return Err(NetworkReason::LinkClosed.into());
+        };
+        let (from, max_packet) = (neighbour.node.hop(), neighbour.max_packet);
+        let standing = neighbour.standing;
+        let (number, source, now) = (datagram.sequence, datagram.source, self.now);
+        let known = self.tables.ends.get(number);
+        let again = match known.map(|end| (end.peer, &end.role)) {
+            None => false,
+            Some((peer, Role::Destination { act_one, open_number, .. }))
+                if peer == source && *act_one == terms.act =>
+            {
+                if terms.open_number < *open_number {
+                    return Err(PaymentReason::OldOpen.into());
+                }
+                true
+            }
+            // Another flow has the number.
+            Some(_) => return Err(PaymentReason::OldOpen.into()),
+        };
+        let mut given = None;
+        if !again {
+            let share = self.tables.routing.neighbours.share_of(self.config.capacities.ends);
+            self.tables.flows.room(Some(from), share.max(1)).map_err(RoutingReason::from)?;
+            if self.tables.ends.is_full() {
+                return Err(RoutingReason::from(FlowTableError::Full).into());
+            }
+            given = Some(
+                limits(self.tables.ends.memory, standing)
+                    .ok_or(RoutingReason::from(FlowTableError::Full))?,
+            );
+        }
+        self.check_open(link, datagram)?;
+        let hops = datagram.hops().len() as u8;
+        let way = Way { hop: from, between: hops };
+        let idle = u64::from(terms.idle_s).saturating_mul(SECOND).min(MOST_IDLE);
+        let max = terms.max_packet.min(max_packet).min(self.config.max_packet);
+        let max = (max as usize).min(MAX_PACKET).saturating_sub(HEADER_LEN);
+        if let Some((streams, memory)) = given {
+            let bound = Bound {
+                flow: number,
+                network: self.config.network,
+                source,
+                destination: self.me.id(),
+            };
+            // Never the same for two ends: an Open can be replayed when its flow has ended.
+            let secret = self.rng.bytes();
+            let local = self.me.keypair();
+            let answer =
+                handshake::answer::<RustCrypto>(&bound, &self.secp, local, &secret, &terms.act);
+            let (act_two, secrets) = answer.map_err(|_| PaymentReason::SourceSignature)?;
+            let config = EndConfig { streams, max_packet: max, ..EndConfig::default() };
+            let end = End::new(now, config, Direction::FromDestination, number, &secrets);
+            let (act_one, open_number) = (terms.act, terms.open_number);
+            let role = Role::Destination { act_one, act_two, open_number, memory };
+            let mut entry = FlowEnd::new(source, role, now, idle);
+            entry.end = Some(Box::new(end));
+            let ends = &mut self.tables.ends;
+            ends.memory = ends.memory.saturating_sub(memory);
+            ends.insert(number, entry);
+        }
+        let before = self.tables.ends.get(number).and_then(|entry| entry.way);
+        if let Some(before) = before.filter(|before| *before != way) {
+            self.leave_path(number, before, false);
+        }
+        let mut act = [0; ACT_LEN];
+        if let Some(entry) = self.tables.ends.get_mut(number) {
+            entry.way = Some(way);
+            entry.heard = now;
+            if let Role::Destination { act_two, open_number, .. } = &mut entry.role {
+                let newer = terms.open_number > *open_number;
+                *open_number = terms.open_number;
+                act = *act_two;
+                if let Some(end) = entry.end.as_mut().filter(|_| newer) {
+                    end.set_max_packet(max);
+                    if before != Some(way) || end.timeouts() > 0 {
+                        end.route_changed(now);
+                    }
+                }
+            }
+        }
+        let path = Path { from: Some(from), to: None, behind: hops.saturating_add(1), ahead: 0 };
+        let flow = Flow {
+            number,
+            source,
+            path,
+            open_number: terms.open_number,
+            metered: false,
+            left: 0,
+            may_draw: 0,
+            fresh: 0,
+            records: [None; 2],
+            opened: true,
+            heard: now,
+            idle,
+        };
+        self.enter_path(flow, way);
+        self.absorb();
+        if !again {
+            self.tell(number, FlowEvent::Accepted { source });
+        }
+        self.send_control(link, HEADER_LEN + ACT_LEN, |out| {
+            flow::write(Kind::Opened, number, hops, &act, out)
+        });
+        self.touch(number);
+        self.schedule(number);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_for_streams_is_given_in_parts_and_never_used_up() {
+        let count = |standing, part| {
+            let (mut left, mut flows) = (1u64 << 30, 0);
+            while let Some((streams, memory)) = limits(left, standing) {
+                assert!(memory <= left / part && streams.streams >= INITIAL_STREAMS);
+                left -= memory;
+                flows += 1;
+            }
+            assert!(left > 0);
+            flows
+        };
+        let stranger = Standing::Stranger { prefix: 1 };
+        let counts = (count(Standing::Own, PART), count(stranger, PART_OF_STRANGERS));
+        assert!(counts.0 > 50 && counts.1 > 200, "{counts:?}");
+        let (first, _) = limits(1 << 40, Standing::Own).unwrap();
+        assert_eq!((first.streams, first.pool), (STREAMS, POOL));
+    }
+}

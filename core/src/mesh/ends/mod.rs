@@ -1,0 +1,388 @@
+//! The ends of flows at this node: streams that it opens to others, and that others open to it.
+//!
+//! ```text
+//! Input::OpenFlow -> find a route -> buy a step at each hop -> Open -> Opened -> an End (flow/end)
+//!                        ^  `source`         `steps`, `held`                        |
+//!                        '------------- the route is broken, or a step is used -----'
+//! ```
+//!
+//! An application writes to and reads from [`Mesh::streams`] and then gives [`Input::Streams`];
+//! what happens to it is told by [`Action::Flow`]. `destination` takes the Opens of others.
+//!
+//! What ends have to say and to send is given out when nothing else waits, in turn, and at most
+//! [`SENDS`] packets for each input: the links' queues can say in between that they are full.
+//!
+//! [`Input::Streams`]: super::Input::Streams
+
+mod buying;
+mod destination;
+mod held;
+mod opening;
+mod source;
+mod steps;
+mod table;
+
+pub(super) use table::Ends;
+pub use table::Streams;
+
+use super::api::{Action, Priority};
+use super::control::Refusal;
+use super::error::{NetworkReason, Remedy, RoutingReason};
+use super::flow_api::{FlowEnded, FlowEvent, FlowId};
+use super::{Mesh, Pending, Tables};
+use crate::config::MAX_HOPS;
+use crate::flow::end::{Ended, Event};
+use crate::flow::table::{Flow, Path};
+use crate::id::{HopId, LinkId, NodeId};
+use crate::link::lane::Lane;
+use crate::tables::{List, Memory};
+use crate::time::{Micros, SECOND};
+use crate::wire::flow::{self, FlowError};
+use crate::wire::route_error::Cause;
+use crate::wire::{HEADER_LEN, Kind};
+use table::Role;
+
+/// Most packets that ends send before the next input.
+const SENDS: usize = 64;
+/// Largest packet of an end, in bytes: what is lost with one is sent again.
+const MAX_PACKET: usize = 16 * 1024;
+/// For how long an end that was closed here tells its peer, and how often.
+const FAREWELLS: u8 = 3;
+const FAREWELL_PAUSE: Micros = SECOND;
+
+/// Where packets of an end go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Way {
+    /// The neighbour.
+    hop: HopId,
+    /// Nodes between both ends.
+    between: u8,
+}
+
+impl<M: Memory> Mesh<M> {
+    /// Takes flows of others from now on, or no more.
+    pub(super) fn accept_flows(&mut self, accept: bool) {
+        self.absorb();
+        self.tables.ends.accepts = accept;
+    }
+
+    /// An own Open was stopped on its way; true if it was one.
+    pub(super) fn open_stopped(&mut self, number: u64, reporter: HopId, cause: Cause) -> bool {
+        let is_own = self.tables.ends.source(number).is_some();
+        if is_own {
+            self.flow_interrupted(number, Some(reporter), cause);
+        }
+        is_own
+    }
+
+    /// The streams of a flow that is open at this node. Give [`Input::Streams`] when they were
+    /// written to or read from.
+    ///
+    /// [`Input::Streams`]: super::Input::Streams
+    pub fn streams(&mut self, flow: FlowId) -> Option<Streams<'_>> {
+        let end = self.tables.ends.get_mut(flow.0)?.end.as_mut()?;
+        Some(Streams::new(end))
+    }
+
+    /// What is known of the flows that end at this node.
+    pub fn own_flows(&self) -> impl Iterator<Item = super::view::OwnFlow> {
+        self.tables.ends.iter().map(|(number, end)| end.view(number))
+    }
+
+    /// The application has used the streams of a flow.
+    pub(super) fn streams_used(&mut self, flow: FlowId) {
+        self.absorb();
+        self.touch(flow.0);
+    }
+
+    /// An application closes a flow: what was not sent is dropped.
+    pub(super) fn close_flow(&mut self, flow: FlowId, code: u32) {
+        self.absorb();
+        let Some(entry) = self.tables.ends.get_mut(flow.0) else { return };
+        match &mut entry.end {
+            Some(end) => {
+                end.close(code);
+                self.touch(flow.0);
+            }
+            None => self.drop_end(flow.0, Some(FlowEnded::By(Ended::Here(code)))),
+        }
+    }
+
+    /// Has what an end has to tell and to send given out.
+    fn touch(&mut self, number: u64) {
+        self.tables.ends.make_ready(number);
+    }
+
+    /// Tells the application something about a flow.
+    fn tell(&mut self, number: u64, event: FlowEvent) {
+        self.act(Action::Flow { flow: FlowId(number), event });
+    }
+
+    /// Does one thing that an end has to tell or to send; false if there is none.
+    pub(super) fn pump(&mut self) -> bool {
+        while let Some(number) = self.tables.ends.next_ready() {
+            if self.pump_end(number) {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn pump_end(&mut self, number: u64) -> bool {
+        let now = self.now;
+        if self.work(number) {
+            // What it has to send follows in its turn.
+            self.tables.ends.make_ready(number);
+            return true;
+        }
+        let Some(entry) = self.tables.ends.get_mut(number) else { return false };
+        let Some(end) = entry.end.as_mut() else { return false };
+        if let Some(event) = end.poll_event() {
+            self.tables.ends.make_ready(number);
+            match event {
+                Event::Ended(reason) => self.ended(number, reason),
+                event => self.tell(number, FlowEvent::Stream(event)),
+            }
+            return true;
+        }
+        let sent = self.send_data(number, now);
+        self.schedule(number);
+        sent
+    }
+
+    /// Sends the next packet of an end; false if there is none, or no way for it.
+    fn send_data(&mut self, number: u64, now: Micros) -> bool {
+        let Tables { ends, routing, flows, head, .. } = &mut *self.tables;
+        if ends.sends_left == 0 {
+            ends.make_ready(number);
+            return false;
+        }
+        let Some(entry) = ends.get_mut(number) else { return false };
+        let Some(way) = entry.way.filter(|_| !entry.stopped) else { return false };
+        let priority = if entry.is_paid() { Priority::Paid } else { Priority::Free };
+        let lane = if entry.is_paid() { Lane::Paid } else { Lane::Free };
+        let Some(neighbour) = routing.neighbours.live(way.hop) else { return false };
+        if neighbour.is_full(lane) {
+            ends.block(number);
+            return false;
+        }
+        let link = neighbour.link;
+        let size = (HEADER_LEN + MAX_PACKET).min(neighbour.max_packet as usize);
+        while head.len() < size && head.try_push(0).is_ok() {}
+        let size = size.min(head.len());
+        let Some(end) = entry.end.as_mut() else { return false };
+        let body = head.get_mut(HEADER_LEN..size).unwrap_or_default();
+        let Some(len) = end.poll_transmit(now, body) else { return false };
+        let written = flow::write_in_place(Kind::Data, number, way.between, len, head);
+        if let Some((at, _)) = flows.find(way.hop, number)
+            && let Some(flow) = flows.get_mut(at)
+        {
+            flow.heard = flow.heard.max(now);
+        }
+        let Ok(len) = written else { return false };
+        self.head_len = len;
+        self.tables.ends.sent_one();
+        self.tables.ends.make_ready(number);
+        self.push(Pending::Send { link, priority, after: None });
+        true
+    }
+
+    /// Sets when an end is looked at next.
+    fn schedule(&mut self, number: u64) {
+        let now = self.now;
+        let Some(entry) = self.tables.ends.get_mut(number) else { return };
+        if let Some(end) = &mut entry.end
+            && end.next_timeout().is_some_and(|due| due <= now)
+        {
+            end.handle_timeout(now);
+            self.tables.ends.make_ready(number);
+        }
+        let Some(entry) = self.tables.ends.get(number) else { return };
+        let due = entry.next_due(now);
+        self.tables.ends.set_due(number, due);
+        if let Some(due) = due {
+            self.wake_at(due);
+        }
+    }
+
+    /// Does what is due at one end; false if nothing is.
+    pub(super) fn fire_end(&mut self) -> bool {
+        let now = self.now;
+        let Some(number) = self.tables.ends.take_due(now) else { return false };
+        let Some(entry) = self.tables.ends.get_mut(number) else { return true };
+        let is_source = matches!(entry.role, Role::Source(_));
+        if entry.is_leaving() {
+            self.leave(number);
+        } else if entry.idle_at() <= now {
+            self.drop_end(number, Some(FlowEnded::Idle));
+        } else if is_source {
+            self.source_due(number);
+        }
+        self.touch(number);
+        self.schedule(number);
+        true
+    }
+
+    /// When the next end is due.
+    pub(super) fn next_end_due(&self) -> Option<Micros> {
+        self.tables.ends.next_due()
+    }
+
+    /// The peer or the application has ended a flow.
+    fn ended(&mut self, number: u64, reason: Ended) {
+        self.tell(number, FlowEvent::Ended(FlowEnded::By(reason)));
+        let now = self.now;
+        let here = matches!(reason, Ended::Here(_) | Ended::Broken(_));
+        let Some(entry) = self.tables.ends.get_mut(number) else { return };
+        if here && entry.way.is_some() {
+            // The peer is told a few times, for as long as it may not have heard.
+            entry.farewells = Some((FAREWELLS, now.saturating_add(FAREWELL_PAUSE)));
+            self.schedule(number);
+        } else {
+            self.drop_end(number, None);
+        }
+    }
+
+    /// An end that was closed here says so once more, or is forgotten.
+    fn leave(&mut self, number: u64) {
+        let now = self.now;
+        let Some(entry) = self.tables.ends.get_mut(number) else { return };
+        match (&mut entry.farewells, &mut entry.end) {
+            (Some((left, at)), Some(end)) if *left > 1 => {
+                if *at <= now {
+                    *left -= 1;
+                    *at = now.saturating_add(FAREWELL_PAUSE);
+                    end.repeat_farewell();
+                }
+            }
+            _ => self.drop_end(number, None),
+        }
+    }
+
+    /// Forgets an end, with its place among the flows; its source tells the relays, and keeps
+    /// what was not used.
+    fn drop_end(&mut self, number: u64, told: Option<FlowEnded>) {
+        if let Some(told) = told {
+            self.tell(number, FlowEvent::Ended(told));
+        }
+        let Some(entry) = self.tables.ends.remove(number) else { return };
+        if let Some(way) = entry.way {
+            self.leave_path(number, way, matches!(entry.role, Role::Source(_)));
+        }
+        if let Role::Source(source) = &entry.role {
+            let left = entry.left();
+            self.tables.ends.held.release(&source.claims, left);
+        }
+    }
+
+    /// Takes this node's place on a path away; as its source it closes it.
+    fn leave_path(&mut self, number: u64, way: Way, close: bool) {
+        if let Some((at, _)) = self.tables.flows.find(way.hop, number) {
+            self.tables.flows.remove(at);
+        }
+        if close && let Some(link) = self.tables.routing.neighbours.live(way.hop).map(|n| n.link) {
+            self.send_control(link, HEADER_LEN, |out| {
+                flow::write(Kind::Close, number, way.between, &[], out)
+            });
+        }
+    }
+
+    /// Enters this node's end of a path among the flows.
+    fn enter_path(&mut self, flow: Flow, way: Way) {
+        if let Some((at, _)) = self.tables.flows.find(way.hop, flow.number) {
+            self.tables.flows.remove(at);
+        }
+        self.wake_at(flow.heard.saturating_add(flow.idle));
+        self.tables.flows.insert(flow);
+    }
+
+    /// A packet of a flow that ends here.
+    pub(super) fn end_packet(
+        &mut self,
+        link: LinkId,
+        flow: &Flow,
+        kind: Kind,
+        error: Option<FlowError>,
+        packet: &mut [u8],
+    ) -> Result<(), Refusal> {
+        let (number, now) = (flow.number, self.now);
+        let unknown = || (RoutingReason::FlowUnknown.into(), Remedy::Ignore);
+        let body = packet.get_mut(HEADER_LEN..).unwrap_or_default();
+        if kind != Kind::Data && !self.take_control(link, None, HEADER_LEN as u64) {
+            return Err((NetworkReason::ControlQuota.into(), Remedy::Ignore));
+        }
+        let entry = self.tables.ends.get_mut(number).ok_or_else(unknown)?;
+        match kind {
+            Kind::Data => {
+                let end = entry.end.as_mut().ok_or_else(unknown)?;
+                let taken = end.receive(now, body);
+                if taken.is_ok() {
+                    entry.heard = now;
+                }
+                self.touch(number);
+                match taken {
+                    // Not authentic, late, or behind the end: whoever sent it, nothing follows.
+                    Err(ignored) => {
+                        return Err((NetworkReason::Sealed(ignored).into(), Remedy::Ignore));
+                    }
+                    Ok(()) => self.absorb(),
+                }
+            }
+            Kind::Opened => {
+                let act = body.first_chunk().copied().ok_or_else(unknown)?;
+                self.absorb();
+                self.flow_opened(number, &act);
+            }
+            Kind::Close => {
+                // Any relay can say so: the path is gone, and the streams wait for another.
+                self.absorb();
+                self.path_lost(number, flow);
+            }
+            _ => {
+                self.absorb();
+                if let Some(FlowError { reporter, cause }) = error {
+                    self.flow_interrupted(number, Some(reporter), cause);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The path of an end is gone.
+    fn path_lost(&mut self, number: u64, flow: &Flow) {
+        let Path { from, to, .. } = flow.path;
+        if let Some(hop) = from.or(to)
+            && let Some((at, _)) = self.tables.flows.find(hop, number)
+        {
+            self.tables.flows.remove(at);
+        }
+        if let Some(entry) = self.tables.ends.get_mut(number) {
+            entry.way = None;
+            if entry.end.as_ref().is_some_and(|end| end.is_over()) {
+                self.drop_end(number, None);
+            }
+        }
+    }
+
+    /// A flow that ends here was idle for as long as its Open said, and its place is gone.
+    pub(super) fn own_flow_idle(&mut self, flow: &Flow) {
+        if self.tables.ends.get_mut(flow.number).is_some() {
+            self.drop_end(flow.number, Some(FlowEnded::Idle));
+        }
+    }
+
+    /// A neighbour is gone.
+    pub(super) fn neighbour_gone(&mut self, node: &NodeId) {
+        for number in self.tables.ends.by_way(node.hop()) {
+            self.flow_interrupted(number, None, Cause::NextHopGone);
+        }
+    }
+
+    /// The queue of a link has room again.
+    pub(super) fn unblock_ends(&mut self) {
+        self.tables.ends.unblock();
+    }
+}
+
+/// Nodes of a route, as a packet lists them.
+type Hops = heapless::Vec<HopId, MAX_HOPS>;

@@ -1,0 +1,385 @@
+//! The ends of flows at this node.
+
+use super::held::HeldBytes;
+use super::source::Source;
+use super::{SENDS, Way};
+use crate::flow::end::{self, EndStats, LimitedStreams, NotOpen, Read};
+use crate::id::{HopId, NodeId};
+use crate::link::aead::RustCrypto;
+use crate::mesh::flow_api::FlowId;
+use crate::mesh::view::OwnFlow;
+use crate::time::Micros;
+use crate::wire::flow::ACT_LEN;
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+use core::fmt;
+
+pub(super) type End = end::End<RustCrypto>;
+
+/// Which end of a flow this node is.
+#[derive(Debug)]
+pub(super) enum Role {
+    Source(Box<Source>),
+    Destination {
+        act_one: [u8; ACT_LEN],
+        act_two: [u8; ACT_LEN],
+        open_number: u64,
+        /// Bytes of memory that its streams may take.
+        memory: u64,
+    },
+}
+
+/// One end of a flow.
+#[derive(Debug)]
+pub(super) struct FlowEnd {
+    /// Who is at the other end.
+    pub(super) peer: NodeId,
+    pub(super) role: Role,
+    /// `None`: the destination has not answered yet.
+    pub(super) end: Option<Box<End>>,
+    /// `None`: no path is known.
+    pub(super) way: Option<Way>,
+    /// It waits until its route goes on, or another.
+    pub(super) stopped: bool,
+    /// When an authentic packet last came, and for how long none may come.
+    pub(super) heard: Micros,
+    pub(super) idle: Micros,
+    /// After it was closed here: how often the peer is still told, and when next.
+    pub(super) farewells: Option<(u8, Micros)>,
+    since: Micros,
+    in_ready: bool,
+    due: Option<Micros>,
+}
+
+impl FlowEnd {
+    pub(super) fn new(peer: NodeId, role: Role, now: Micros, idle: Micros) -> Self {
+        Self {
+            peer,
+            role,
+            end: None,
+            way: None,
+            stopped: false,
+            heard: now,
+            idle,
+            farewells: None,
+            since: now,
+            in_ready: false,
+            due: None,
+        }
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.farewells.is_some()
+    }
+
+    /// Whether relays take bytes from accounts for it.
+    pub(super) fn is_paid(&self) -> bool {
+        match &self.role {
+            Role::Source(source) => source.is_paid(),
+            Role::Destination { .. } => true,
+        }
+    }
+
+    /// When it ends because nothing came.
+    pub(super) fn idle_at(&self) -> Micros {
+        self.heard.saturating_add(self.idle)
+    }
+
+    /// Bytes that both ends have sent, as far as is known.
+    pub(super) fn used(&self) -> u64 {
+        self.stats().map_or(0, |stats| stats.sent.saturating_add(stats.peer_sent))
+    }
+
+    pub(super) fn stats(&self) -> Option<EndStats> {
+        self.end.as_ref().map(|end| end.stats())
+    }
+
+    /// Bytes that were bought for it and not used.
+    pub(super) fn left(&self) -> u64 {
+        match &self.role {
+            Role::Source(source) => source.allotted.saturating_sub(self.used()),
+            Role::Destination { .. } => 0,
+        }
+    }
+
+    /// When to look at it next. What is due already, and could not be done, waits for whatever
+    /// holds it up.
+    pub(super) fn next_due(&self, now: Micros) -> Option<Micros> {
+        let leaves = self.farewells.map(|(_, at)| at);
+        let timeout = self.end.as_ref().and_then(|end| end.next_timeout());
+        let source = match &self.role {
+            Role::Source(source) => source.due(),
+            Role::Destination { .. } => None,
+        };
+        let keep = match &self.role {
+            Role::Source(_) => Some(self.heard.saturating_add(self.idle / 2)),
+            Role::Destination { .. } => None,
+        };
+        let next = [leaves, timeout, source, keep, Some(self.idle_at())];
+        next.into_iter().flatten().filter(|at| *at > now).min()
+    }
+
+    /// What is shown of it.
+    pub(super) fn view(&self, number: u64) -> OwnFlow {
+        let (hops, opened, allotted, paid_msat) = match &self.role {
+            Role::Source(s) => (s.hops(), true, s.allotted, s.spent_msat),
+            Role::Destination { .. } => (Vec::new(), false, 0, 0),
+        };
+        OwnFlow {
+            flow: FlowId(number),
+            peer: self.peer,
+            opened,
+            up: self.way.is_some() && self.end.is_some(),
+            hops,
+            allotted,
+            paid_msat,
+            since: self.since,
+            heard: self.heard,
+            stats: self.stats().unwrap_or_default(),
+        }
+    }
+}
+
+/// All ends.
+#[derive(Debug)]
+pub(in crate::mesh) struct Ends {
+    ends: BTreeMap<u64, Box<FlowEnd>>,
+    capacity: usize,
+    /// Those that may have something to tell or to send, in turn.
+    ready: VecDeque<u64>,
+    /// Those that wait for room in a link's queue.
+    blocked: Vec<u64>,
+    due: BTreeSet<(Micros, u64)>,
+    /// Packets that may be sent before the next input.
+    pub(super) sends_left: usize,
+    /// Whether flows of others are taken.
+    pub(super) accepts: bool,
+    /// Bytes of memory that streams of others' flows may still take.
+    pub(super) memory: u64,
+    /// The number of the last Open of this node; 0: it has sent none in this run.
+    pub(super) opens: u64,
+    /// What this node has bought elsewhere.
+    pub(super) held: HeldBytes,
+}
+
+impl Ends {
+    pub(crate) const EMPTY: Self = Self {
+        ends: BTreeMap::new(),
+        capacity: 0,
+        ready: VecDeque::new(),
+        blocked: Vec::new(),
+        due: BTreeSet::new(),
+        sends_left: 0,
+        accepts: false,
+        memory: 0,
+        opens: 0,
+        held: HeldBytes::EMPTY,
+    };
+
+    /// Makes room for so many, whose streams take at most `memory` bytes where others have opened
+    /// them.
+    pub(crate) fn prepare(&mut self, capacity: usize, memory: u64) {
+        self.capacity = capacity;
+        self.memory = memory;
+    }
+
+    pub(crate) fn begin_input(&mut self) {
+        self.sends_left = SENDS;
+    }
+
+    /// Whether something is left to send for which nothing need come in.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.ends.len() >= self.capacity
+    }
+
+    pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut FlowEnd> {
+        self.ends.get_mut(&number).map(|end| &mut **end)
+    }
+
+    pub(super) fn get(&self, number: u64) -> Option<&FlowEnd> {
+        self.ends.get(&number).map(|end| &**end)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &FlowEnd)> {
+        self.ends.iter().map(|(number, end)| (*number, &**end))
+    }
+
+    pub(super) fn insert(&mut self, number: u64, end: FlowEnd) {
+        self.ends.insert(number, Box::new(end));
+        self.make_ready(number);
+    }
+
+    pub(super) fn remove(&mut self, number: u64) -> Option<FlowEnd> {
+        self.set_due(number, None);
+        self.blocked.retain(|blocked| *blocked != number);
+        let end = *self.ends.remove(&number)?;
+        if let Role::Destination { memory, .. } = &end.role {
+            self.memory = self.memory.saturating_add(*memory);
+        }
+        Some(end)
+    }
+
+    pub(super) fn make_ready(&mut self, number: u64) {
+        if let Some(end) = self.ends.get_mut(&number)
+            && !core::mem::replace(&mut end.in_ready, true)
+        {
+            self.ready.push_back(number);
+        }
+    }
+
+    /// The next that may have something to tell or to send; none if no more may be sent before
+    /// the next input.
+    pub(super) fn next_ready(&mut self) -> Option<u64> {
+        if self.sends_left == 0 {
+            return None;
+        }
+        let number = self.ready.pop_front()?;
+        if let Some(end) = self.ends.get_mut(&number) {
+            end.in_ready = false;
+        }
+        Some(number)
+    }
+
+    pub(super) fn sent_one(&mut self) {
+        self.sends_left = self.sends_left.saturating_sub(1);
+    }
+
+    pub(super) fn block(&mut self, number: u64) {
+        if !self.blocked.contains(&number) {
+            self.blocked.push(number);
+        }
+    }
+
+    pub(super) fn unblock(&mut self) {
+        for number in core::mem::take(&mut self.blocked) {
+            self.make_ready(number);
+        }
+    }
+
+    pub(super) fn set_due(&mut self, number: u64, due: Option<Micros>) {
+        let Some(end) = self.ends.get_mut(&number) else { return };
+        let before = core::mem::replace(&mut end.due, due);
+        if before != due {
+            if let Some(before) = before {
+                self.due.remove(&(before, number));
+            }
+            if let Some(due) = due {
+                self.due.insert((due, number));
+            }
+        }
+    }
+
+    pub(super) fn take_due(&mut self, now: Micros) -> Option<u64> {
+        let (due, number) = *self.due.first()?;
+        if due > now {
+            return None;
+        }
+        self.set_due(number, None);
+        Some(number)
+    }
+
+    pub(super) fn next_due(&self) -> Option<Micros> {
+        self.due.first().map(|(due, _)| *due)
+    }
+
+    /// Those whose packets go to this neighbour.
+    pub(super) fn by_way(&self, hop: HopId) -> Vec<u64> {
+        let its = |end: &FlowEnd| end.way.is_some_and(|way| way.hop == hop);
+        self.iter().filter(|(_, end)| its(end)).map(|(number, _)| number).collect()
+    }
+
+    /// Sources whose flow satisfies this.
+    pub(super) fn sources(&self, wanted: impl Fn(&FlowEnd, &Source) -> bool) -> Vec<u64> {
+        let is = |end: &FlowEnd| match &end.role {
+            Role::Source(source) => wanted(end, source),
+            Role::Destination { .. } => false,
+        };
+        self.iter().filter(|(_, end)| is(end)).map(|(number, _)| number).collect()
+    }
+
+    /// The source of a flow, and its end.
+    pub(super) fn source(&mut self, number: u64) -> Option<(&mut Source, &mut Option<Box<End>>)> {
+        let entry = self.ends.get_mut(&number)?;
+        match &mut entry.role {
+            Role::Source(source) => Some((source, &mut entry.end)),
+            Role::Destination { .. } => None,
+        }
+    }
+}
+
+/// The application's side of a flow's streams.
+pub struct Streams<'m>(&'m mut End);
+
+impl<'m> Streams<'m> {
+    pub(super) fn new(end: &'m mut End) -> Self {
+        Self(end)
+    }
+
+    /// Opens a stream, of which the peer hears with the next packet.
+    ///
+    /// # Errors
+    /// [`LimitedStreams`].
+    pub fn open(&mut self) -> Result<u32, LimitedStreams> {
+        self.0.open_stream()
+    }
+
+    /// Takes bytes to send, as many as there is room for.
+    ///
+    /// # Errors
+    /// [`NotOpen`]: the stream is finished, was reset, or does not exist.
+    pub fn write(&mut self, stream: u32, data: &[u8]) -> Result<usize, NotOpen> {
+        self.0.write(stream, data)
+    }
+
+    /// No more bytes come on a stream.
+    ///
+    /// # Errors
+    /// [`NotOpen`].
+    pub fn finish(&mut self, stream: u32) -> Result<(), NotOpen> {
+        self.0.finish(stream)
+    }
+
+    /// Gives a stream up: what has not arrived is dropped.
+    ///
+    /// # Errors
+    /// [`NotOpen`].
+    pub fn reset(&mut self, stream: u32, code: u32) -> Result<(), NotOpen> {
+        self.0.reset(stream, code)
+    }
+
+    /// Wants no more of what the peer sends on a stream.
+    ///
+    /// # Errors
+    /// [`NotOpen`].
+    pub fn stop(&mut self, stream: u32, code: u32) -> Result<(), NotOpen> {
+        self.0.stop(stream, code)
+    }
+
+    /// Takes bytes that came in.
+    ///
+    /// # Errors
+    /// [`NotOpen`].
+    pub fn read(&mut self, stream: u32, out: &mut [u8]) -> Result<Read, NotOpen> {
+        self.0.read(stream, out)
+    }
+
+    /// Counts and measurements.
+    pub fn stats(&self) -> EndStats {
+        self.0.stats()
+    }
+}
+
+impl fmt::Debug for Streams<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Streams(..)")
+    }
+}

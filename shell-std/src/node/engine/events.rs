@@ -1,0 +1,78 @@
+//! What follows from what the state machine tells.
+
+use super::shell::{FollowUp, Shell};
+use blvm_mesh_core::mesh::Event;
+use blvm_mesh_core::time::Micros;
+
+impl Shell {
+    /// A payment is booked: told and counted, and what settles it is broadcast.
+    pub(crate) fn booked(
+        &mut self,
+        now: Micros,
+        event: Event,
+        own: bool,
+        settlement: Option<Box<bitcoin::Transaction>>,
+    ) {
+        if let Some(transaction) = settlement {
+            self.chain.settle(&transaction);
+        }
+        match event {
+            Event::PaymentVerified { payment, amount_msat, .. } if own => {
+                self.counters.paid += 1;
+                self.counters.paid_msat = self.counters.paid_msat.saturating_add(amount_msat);
+                tracing::info!(payment = hex::encode(payment), amount_msat, "own payment used");
+            }
+            event => self.publish(now, event),
+        }
+    }
+
+    /// Logs and counts what the state machine tells.
+    pub(super) fn publish(&mut self, now: Micros, event: Event) {
+        match event {
+            Event::PeerConnected { link, peer } => {
+                self.own.search_again();
+                self.links.up(link);
+                tracing::info!(%peer, link = link.0, "neighbour is up");
+            }
+            Event::PeerDisconnected { peer } => tracing::info!(%peer, "neighbour is gone"),
+            Event::RouteDiscovered { destination, hops } => {
+                self.counters.routes_found += 1;
+                tracing::debug!(%destination, hops, "route found");
+                self.own.found(destination);
+            }
+            Event::RouteFailed { destination } => {
+                self.counters.routes_failed += 1;
+                tracing::debug!(%destination, "no route found");
+                self.own.not_found(now, destination);
+            }
+            Event::PaymentVerified { payment, source, amount_msat, share_msat, .. } => {
+                self.counters.payments += 1;
+                self.counters.earned_msat = self.counters.earned_msat.saturating_add(share_msat);
+                let payment = hex::encode(payment);
+                tracing::info!(payment, %source, amount_msat, share_msat, "payment accepted");
+            }
+            Event::BytesBought { ticket, node, bytes, amount_msat, left } => {
+                self.payments.credited(ticket, bytes);
+                tracing::info!(%node, amount_msat, bytes, left, "bytes bought");
+            }
+            Event::PurchaseFailed { ticket, node, cause } => {
+                self.payments.failed(ticket);
+                tracing::warn!(%node, "no bytes were bought: {cause}");
+            }
+            Event::BytesSold { source, payment_hash, bytes, amount_msat, .. } => {
+                self.counters.payments += 1;
+                self.counters.earned_msat = self.counters.earned_msat.saturating_add(amount_msat);
+                let payment = hex::encode(payment_hash);
+                tracing::info!(payment, %source, amount_msat, bytes, "bytes sold");
+            }
+            Event::Delivered { sequence, destination } => {
+                let repeats = self.own.delivered(sequence);
+                tracing::debug!(sequence, %destination, repeats, "its destination has it");
+            }
+            Event::DeliveryFailed { sequence, destination, reporter, cause } => {
+                tracing::debug!(sequence, %destination, %reporter, "stopped on the way: {cause}");
+                self.todo.push_back(FollowUp::Stopped { sequence, reporter, cause });
+            }
+        }
+    }
+}

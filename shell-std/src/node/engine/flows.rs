@@ -1,0 +1,32 @@
+//! The flows that end at this node: between their applications and the state machine.
+
+use super::Engine;
+use super::shell::{Origin, Outcome};
+use crate::flows::hub::Ask;
+use blvm_mesh_core::mesh::{FlowEvent, FlowId, Input};
+use blvm_mesh_core::time::Micros;
+
+impl Engine {
+    /// An application asks for something.
+    pub(super) fn flow_ask(&mut self, now: Micros, ask: Ask) {
+        if let Some(input) = self.hub.ask(&mut self.mesh, ask) {
+            self.flow_input(now, input);
+        }
+        self.settle(now);
+    }
+
+    /// Something has happened to a flow.
+    pub(super) fn flow_event(&mut self, now: Micros, flow: FlowId, event: FlowEvent) {
+        if let Some(input) = self.hub.event(&mut self.mesh, flow, event) {
+            self.flow_input(now, input);
+        }
+    }
+
+    fn flow_input(&mut self, now: Micros, input: Input<'static>) {
+        match self.drive(now, input, Origin::Other) {
+            Outcome::Opening(flow) => self.hub.opening(flow),
+            Outcome::Refused(reason) => self.hub.refused(reason),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Invoices that this node pays, for the bytes that it buys. They are paid off the engine's task,
+//! which waits for none of them: a payment takes seconds, and one that is slow holds up no others
+//! until all places are taken.
+
+use crate::rpc::types::PurchaseStats;
+use crate::wallet::{Bill, Ended, NotPaid, Payer, Spending, Spent, Underway};
+use blvm_mesh_core::mesh::Ticket;
+use smol::{Executor, Task};
+use std::sync::Arc;
+
+/// Payments at once.
+const AT_ONCE: usize = 8;
+/// Invoices that wait to be paid. Full: a further one is not paid.
+const MOST_QUEUED: usize = 64;
+
+/// The queue of those that are to be paid, if there is a wallet, and the purchases they are for.
+#[derive(Debug, Default)]
+pub(crate) struct Payments {
+    paying: Option<Paying>,
+    underway: Underway,
+}
+
+#[derive(Debug)]
+struct Paying {
+    queue: smol::channel::Sender<(Ticket, Bill)>,
+    spending: Arc<Spending>,
+}
+
+impl Payments {
+    /// Starts the tasks that have invoices paid, and tell what became of each as long as that is
+    /// `true`.
+    pub(crate) fn start<F: Future<Output = bool> + Send + 'static>(
+        payer: Payer,
+        tell: impl Fn(Ticket, Ended) -> F + Clone + Send + 'static,
+        executor: &Executor<'static>,
+    ) -> (Self, Vec<Task<()>>) {
+        let (queue, bills) = smol::channel::bounded::<(Ticket, Bill)>(MOST_QUEUED);
+        let spending = payer.spending.clone();
+        let task = |_| {
+            let (payer, tell, bills) = (payer.clone(), tell.clone(), bills.clone());
+            executor.spawn(async move {
+                while let Ok((ticket, bill)) = bills.recv().await {
+                    let payer = payer.clone();
+                    let ended = smol::unblock(move || payer.pay(&bill)).await;
+                    if !tell(ticket, ended).await {
+                        return;
+                    }
+                }
+            })
+        };
+        let tasks = (0..AT_ONCE).map(task).collect();
+        let paying = Some(Paying { queue, spending });
+        (Self { paying, underway: Underway::default() }, tasks)
+    }
+
+    /// Has an invoice paid; false if it will not be.
+    pub(crate) fn pay(&mut self, ticket: Ticket, bill: Bill) -> bool {
+        self.underway.begun(ticket);
+        let why = match &self.paying {
+            None => NotPaid::NoWallet,
+            Some(paying) => match paying.queue.try_send((ticket, bill)) {
+                Ok(()) => return true,
+                Err(_) => NotPaid::QueueFull,
+            },
+        };
+        self.underway.refused(why);
+        false
+    }
+
+    /// Paying has ended: what the state machine is to be told, if anything.
+    pub(crate) fn ended(&mut self, ticket: Ticket, ended: Ended) -> Option<Option<[u8; 32]>> {
+        self.underway.ended(ticket, ended)
+    }
+
+    /// The bytes of a purchase were credited.
+    pub(crate) fn credited(&mut self, ticket: Ticket, bytes: u64) {
+        let (hash, paying) = (self.underway.credited(ticket, bytes), &self.paying);
+        if let (Some(hash), Some(Paying { spending, .. })) = (hash, paying) {
+            let spending = spending.clone();
+            smol::unblock(move || spending.credited(&hash, bytes)).detach();
+        }
+    }
+
+    /// A purchase has ended without.
+    pub(crate) fn failed(&mut self, ticket: Ticket) {
+        self.underway.failed(ticket);
+    }
+
+    /// What is counted, and spent.
+    pub(crate) fn stats(&self) -> PurchaseStats {
+        let spent = self.paying.as_ref().map(|paying| paying.spending.spent());
+        let Spent { last_hour_msat, limit_msat } = spent.unwrap_or_default();
+        let wallet = self.paying.is_some();
+        PurchaseStats { wallet, last_hour_msat, limit_msat, ..self.underway.stats() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+    use crate::wallet::{Limits, Outcome, Wallet, bill};
+    use smol::channel::{Receiver, Sender, unbounded};
+    use std::path::Path;
+
+    /// Pays nothing, each when it may; tells that it begins.
+    struct Slow {
+        begun: Sender<u64>,
+        go: Receiver<()>,
+    }
+
+    impl Wallet for Slow {
+        fn pay(&self, bill: &Bill, _: u64) -> Outcome {
+            let _ = self.begun.send_blocking(bill.amount_msat);
+            // The first is paid never: the others do not wait for it.
+            if bill.amount_msat > 1_000 {
+                let _ = self.go.recv_blocking();
+            }
+            Outcome::NotPaid("no route".into())
+        }
+    }
+
+    fn memory() -> Store {
+        Store::with_backend(Path::new("memory"), redb::backends::InMemoryBackend::new).unwrap()
+    }
+
+    #[test]
+    fn a_slow_payment_holds_up_no_other_and_too_many_are_refused() {
+        let executor = Executor::new();
+        let (begun, begins) = unbounded();
+        let (go, wait) = unbounded();
+        let (told, answers) = unbounded();
+        let tell = move |ticket, ended: Ended| {
+            let told = told.clone();
+            async move { told.send((ticket, ended)).await.is_ok() }
+        };
+        let spending = Spending::new(Arc::new(memory()), Limits::default()).unwrap();
+        let wallet = Arc::new(Slow { begun, go: wait });
+        let payer = Payer { wallet, spending: Arc::new(spending) };
+        let (mut payments, _tasks) = Payments::start(payer, tell, &executor);
+        let mut pay = |number, amount_msat| payments.pay(Ticket(number), bill(amount_msat));
+        let slow = AT_ONCE as u64 - 1;
+        let late = async {
+            smol::Timer::after(std::time::Duration::from_secs(20)).await;
+            panic!("they wait for one another");
+        };
+        let all = async {
+            for number in 0..slow {
+                assert!(pay(number, 2_000));
+            }
+            for _ in 0..slow {
+                assert_eq!(begins.recv().await, Ok(2_000));
+            }
+            // One place is left, and all the others pass through it.
+            for number in slow..slow + 5 {
+                assert!(pay(number, 1_000));
+                assert_eq!(begins.recv().await, Ok(1_000));
+                let (ticket, ended) = answers.recv().await.unwrap();
+                assert_eq!(ticket, Ticket(number));
+                assert_eq!(ended, Err(NotPaid::Wallet("no route".into())));
+            }
+            assert!(pay(100, 2_000));
+            assert_eq!(begins.recv().await, Ok(2_000));
+            for number in 0..MOST_QUEUED as u64 {
+                assert!(pay(200 + number, 1_000));
+            }
+            assert!(!pay(999, 1_000), "the queue has a bound");
+            go.close();
+        };
+        smol::block_on(executor.run(smol::future::or(all, late)));
+        let stats = payments.stats();
+        assert_eq!(stats.last_refusal, Some(NotPaid::QueueFull.to_string()));
+        assert_eq!((stats.wallet, stats.not_paid), (true, 1));
+    }
+
+    #[test]
+    fn without_a_wallet_nothing_is_paid() {
+        let mut payments = Payments::default();
+        assert!(!payments.pay(Ticket(1), bill(1_000)));
+        let stats = payments.stats();
+        assert_eq!(stats.last_refusal, Some(NotPaid::NoWallet.to_string()));
+        assert_eq!((stats.wallet, stats.not_paid), (false, 1));
+    }
+}

@@ -1,0 +1,119 @@
+//! A node with a wallet buys bytes of flows from one with an issuer, and the ledgers of both have
+//! it.
+
+use super::paid::TestIssuer;
+use super::*;
+use crate::issuer::Issuer;
+use crate::rpc::types::{GetLedger, Ledger, PurchaseState, PurchaseStats};
+use crate::store::Store;
+use crate::wallet::{Limits, RegtestWallet, Spending};
+use std::path::Path;
+
+const BYTES: u64 = 100_000;
+const AMOUNT: u64 = 50_000;
+
+fn memory() -> Arc<Store> {
+    let disk = redb::backends::InMemoryBackend::new;
+    Arc::new(Store::with_backend(Path::new("memory"), disk).unwrap())
+}
+
+fn payer(store: &Arc<Store>, limits: Limits) -> Payer {
+    let spending = Spending::new(store.clone(), limits).unwrap();
+    let wallet = RegtestWallet::on(Network::Regtest).unwrap();
+    Payer { wallet: Arc::new(wallet), spending: Arc::new(spending) }
+}
+
+fn ledger(store: &Store) -> Ledger {
+    store.ledger(&GetLedger::default()).unwrap()
+}
+
+/// The second of two nodes buys at the first, until that has ended.
+async fn buy(
+    bed: &Bed,
+    issuer: Arc<dyn Issue>,
+    payer: Option<Payer>,
+    [books, purse]: [&Arc<Store>; 2],
+) -> PurchaseStats {
+    let none = || std::iter::empty::<Result<Record, String>>();
+    let mut settings = settings(MeshMode::PaymentGated);
+    let executor = &bed.executor;
+    let seller =
+        Node::start(&settings, &secret(1), books.clone(), none(), Some(issuer), None, executor);
+    let seller = seller.unwrap();
+    settings.peers = vec![address(&seller)];
+    let buyer = Node::start(&settings, &secret(2), purse.clone(), none(), None, payer, executor);
+    let buyer = buyer.unwrap();
+    linked(&buyer, &seller).await;
+    let node = seller.handle().id().hop();
+    let input = move |engine: &mut engine::Engine| {
+        let now = engine.shell.clock.now();
+        let (hops, bytes, amount_msat, open_number) = (&[], BYTES, AMOUNT, 0);
+        engine.give(now, Input::Buy { hops, node, bytes, amount_msat, open_number });
+    };
+    buyer.handle().job(input).await.unwrap();
+    let stats = async || buyer.handle().ask(Command::Stats).await.unwrap().purchases;
+    until("the purchase has ended", async || {
+        let stats = stats().await;
+        stats.credited + stats.not_paid > 0
+    })
+    .await;
+    let stats = stats().await;
+    until("its end is in the ledger", async || {
+        let purchases = ledger(purse).purchases;
+        purchases.iter().all(|purchase| purchase.state == PurchaseState::Credited)
+    })
+    .await;
+    buyer.stop().await;
+    seller.stop().await;
+    stats
+}
+
+#[test]
+fn bytes_are_bought_with_play_money_and_both_ledgers_have_it() {
+    Bed::run(async |bed| {
+        let (books, purse) = (memory(), memory());
+        let issuer = Arc::new(Issuer::from_secret(secret(77)));
+        let payer = payer(&purse, Limits::default());
+        let stats = buy(&bed, issuer, Some(payer), [&books, &purse]).await;
+        assert_eq!((stats.paid, stats.credited, stats.not_paid), (1, 1, 0));
+        assert_eq!((stats.credited_bytes, stats.last_hour_msat), (BYTES, AMOUNT));
+        let (sold, bought) = (ledger(&books), ledger(&purse));
+        let ([sale], [purchase]) = (&sold.sales[..], &bought.purchases[..]) else {
+            panic!("{sold:?}, {bought:?}")
+        };
+        assert_eq!((sale.payment, sale.amount_msat), (purchase.payment, AMOUNT));
+        assert_eq!((sale.account_bytes, purchase.bytes), (BYTES, BYTES));
+        assert_eq!(
+            purchase.node,
+            NodeId::from_public_key(&secret(1).public_key(&Secp256k1::new()))
+        );
+        assert_eq!((sold.purchases.len(), bought.sales.len()), (0, 0));
+    });
+}
+
+#[test]
+fn nothing_is_bought_without_a_wallet_beyond_the_limit_or_from_a_real_issuer() {
+    Bed::run(async |bed| {
+        let limits = Limits::default();
+        let nothing = Limits { max_msat_per_hour: 0, ..limits };
+        let little = Limits { max_msat_per_hour: AMOUNT, ..limits };
+        let regtest: Arc<dyn Issue> = Arc::new(Issuer::from_secret(secret(77)));
+        let real: Arc<dyn Issue> = Arc::new(TestIssuer(secret(77)));
+        let cases = [
+            (&regtest, None, "no wallet", 0),
+            (&regtest, Some(nothing), "wallet.max_msat_per_hour is 0", 1),
+            (&regtest, Some(little), "leaves no room for 55000 msat", 1),
+            (&real, Some(limits), "no regtest issuer wrote the invoice", 0),
+        ];
+        for (issuer, limits, why, over_limit) in cases {
+            let (books, purse) = (memory(), memory());
+            let payer = limits.map(|limits| payer(&purse, limits));
+            let stats = buy(&bed, issuer.clone(), payer, [&books, &purse]).await;
+            let told = stats.last_refusal.unwrap();
+            assert!(told.contains(why), "{told}");
+            assert_eq!((stats.not_paid, stats.over_limit, stats.paid), (1, over_limit, 0));
+            assert_eq!(stats.last_hour_msat, 0);
+            assert_eq!((ledger(&books).sales, ledger(&purse).purchases), (vec![], vec![]));
+        }
+    });
+}

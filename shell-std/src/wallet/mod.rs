@@ -1,0 +1,192 @@
+//! What pays the invoices of other nodes, whose bytes this node buys for its flows.
+//!
+//! ```text
+//! Action::Pay -> a bounded queue -> Spending::begin: the limit, then the intent on disk
+//!                                   Wallet::pay
+//!                                   Spending::end: the outcome on disk
+//!                                -> Input::InvoicePaid
+//! ```
+//!
+//! A Lightning backend is one implementation of [`Wallet`]; a host node that embeds the library
+//! implements [`NodeAPI::pay`](crate::manager::NodeAPI::pay) in its place. What is spent is
+//! limited and written down here, whatever pays. [`RegtestWallet`] is what is there without any
+//! backend: it pays with play money.
+
+mod hour;
+mod regtest;
+mod spending;
+mod underway;
+
+pub(crate) use hour::HOUR_S;
+pub use regtest::RegtestWallet;
+#[cfg(test)]
+pub(crate) use regtest::tests::bill;
+pub use spending::{Begun, NotPaid, Spending, Spent};
+pub(crate) use underway::{Ended, Underway};
+
+use blvm_mesh_core::id::NodeId;
+use std::sync::Arc;
+
+/// An invoice of another node that is to be paid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bill {
+    /// The node that is paid.
+    pub node: NodeId,
+    /// The bytes that it buys there.
+    pub bytes: u64,
+    /// The invoice's amount, in millisatoshi.
+    pub amount_msat: u64,
+    /// The invoice, as text (BOLT 11).
+    pub invoice: String,
+}
+
+impl Bill {
+    pub(crate) fn new(node: NodeId, bytes: u64, amount_msat: u64, invoice: &[u8]) -> Self {
+        // The state machine has read it: it is text.
+        let invoice = String::from_utf8_lossy(invoice).into_owned();
+        Self { node, bytes, amount_msat, invoice }
+    }
+}
+
+/// What became of an invoice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is paid.
+    Paid {
+        /// What paying revealed.
+        preimage: [u8; 32],
+        /// What it cost beyond its amount, in millisatoshi.
+        fee_msat: u64,
+    },
+    /// Nothing was spent, and nothing will be: why, as a sentence.
+    NotPaid(String),
+    /// Nobody knows, as when the backend went away, or the payment is held on its way. It counts as
+    /// spent, and is never tried again: why, as a sentence.
+    Unknown(String),
+}
+
+/// Pays invoices.
+pub trait Wallet: Send + Sync + 'static {
+    /// Pays an invoice once, for at most `max_fee_msat` millisatoshi beyond its amount, and waits
+    /// for the outcome. It may block for as long as that takes, and is called from several threads
+    /// at once. The invoice is for this network, over the bill's amount, and has not expired.
+    fn pay(&self, bill: &Bill, max_fee_msat: u64) -> Outcome;
+}
+
+/// How much a node may spend by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// In any hour, fees included, in millisatoshi; 0: nothing.
+    pub max_msat_per_hour: u64,
+    /// For a payment's fee, in percent of its amount.
+    pub max_fee_percent: u8,
+}
+
+impl Limits {
+    /// The most fee for this amount, both in millisatoshi.
+    pub(crate) fn max_fee_msat(&self, amount_msat: u64) -> u64 {
+        let fee = u128::from(amount_msat) * u128::from(self.max_fee_percent) / 100;
+        u64::try_from(fee).unwrap_or(u64::MAX)
+    }
+}
+
+impl Default for Limits {
+    /// 10,000 satoshi in an hour, a tenth for fees.
+    fn default() -> Self {
+        Self { max_msat_per_hour: 10_000_000, max_fee_percent: 10 }
+    }
+}
+
+/// A payment that is about to be made, for the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Intent {
+    /// Payment hash of the invoice.
+    pub payment_hash: [u8; 32],
+    /// Who is paid.
+    pub node: NodeId,
+    /// The bytes that it buys; 0 where that is not known.
+    pub bytes: u64,
+    /// The invoice's amount, in millisatoshi.
+    pub amount_msat: u64,
+    /// The most that it may cost beyond that, in millisatoshi.
+    pub max_fee_msat: u64,
+    /// When, in seconds since 1970; 0 if that is not known.
+    pub begun_at: u64,
+    /// When by the [clock of what is spent](Recent::at), in seconds.
+    pub spent_at: u64,
+}
+
+/// What the ledger knows of recent spending.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recent {
+    /// The latest reading of the clock of what is spent, in seconds: it only ever goes forward,
+    /// wherever the system's clock may jump.
+    pub at: u64,
+    /// The latest reading of the system's clock that a payment began at, in seconds since 1970.
+    pub unix: u64,
+    /// What was spent in the hour before `at`, fees included: when by that clock, in seconds, and
+    /// how much, in millisatoshi, the oldest first.
+    pub spent: Vec<(u64, u64)>,
+}
+
+/// Where it is written down what this node spends. Everything here may block, and is on disk when
+/// it returns.
+pub trait Purchases: Send + Sync + 'static {
+    /// What was spent lately.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    fn recent(&self) -> Result<Recent, String>;
+
+    /// A payment is about to be made. False: one with this payment hash was begun before, and may
+    /// have been made.
+    ///
+    /// # Errors
+    /// Why it cannot be written. Whether it is on disk is not known then.
+    fn begin(&self, intent: &Intent) -> Result<bool, String>;
+
+    /// It was made: what it revealed and what it cost beyond its amount, in millisatoshi.
+    ///
+    /// # Errors
+    /// Why it cannot be written.
+    fn paid(
+        &self,
+        payment_hash: &[u8; 32],
+        preimage: &[u8; 32],
+        fee_msat: u64,
+    ) -> Result<(), String>;
+
+    /// It was not made, and will not be: it is forgotten.
+    ///
+    /// # Errors
+    /// Why it cannot be written.
+    fn not_paid(&self, payment_hash: &[u8; 32]) -> Result<(), String>;
+
+    /// The node that was paid has credited so many bytes.
+    ///
+    /// # Errors
+    /// Why it cannot be written.
+    fn credited(&self, payment_hash: &[u8; 32], bytes: u64) -> Result<(), String>;
+}
+
+/// What a node pays with: a wallet, and what it may spend.
+#[derive(Clone)]
+pub struct Payer {
+    /// Pays.
+    pub wallet: Arc<dyn Wallet>,
+    /// Limits that, and writes it down.
+    pub spending: Arc<Spending>,
+}
+
+impl Payer {
+    /// Pays a bill, if that may be: gives its payment hash and what became of it. It may block for
+    /// long. It ends by itself even if nobody waits any more.
+    ///
+    /// # Errors
+    /// [`NotPaid`]: nothing was spent.
+    pub fn pay(&self, bill: &Bill) -> Result<([u8; 32], Outcome), NotPaid> {
+        let begun = self.spending.begin(bill)?;
+        let outcome = self.wallet.pay(bill, begun.max_fee_msat());
+        self.spending.end(begun, outcome)
+    }
+}

@@ -1,0 +1,160 @@
+//! Purchases of this node that have not ended, and what is counted of all.
+
+use super::{NotPaid, Outcome};
+use crate::rpc::types::PurchaseStats;
+use blvm_mesh_core::mesh::Ticket;
+use std::collections::HashMap;
+
+/// Reasons that are remembered as told. Full: the oldest goes.
+const MOST_TOLD: usize = 16;
+
+/// What became of a bill, with its payment hash.
+pub(crate) type Ended = Result<([u8; 32], Outcome), NotPaid>;
+
+/// A purchase.
+#[derive(Debug, Clone, Copy, Default)]
+struct Purchase {
+    /// Payment hash, once it is paid.
+    paid: Option<[u8; 32]>,
+}
+
+/// The purchases that the state machine has begun and not ended.
+#[derive(Debug, Default)]
+pub(crate) struct Underway {
+    purchases: HashMap<Ticket, Purchase>,
+    /// Why invoices were not paid since the last that was: each is logged once.
+    told: Vec<NotPaid>,
+    stats: PurchaseStats,
+}
+
+impl Underway {
+    /// An invoice is to be paid.
+    pub(crate) fn begun(&mut self, ticket: Ticket) {
+        self.purchases.insert(ticket, Purchase { paid: None });
+    }
+
+    /// An invoice is not paid.
+    pub(crate) fn refused(&mut self, why: NotPaid) {
+        self.stats.not_paid += 1;
+        self.stats.over_limit += u64::from(why.is_limit());
+        self.stats.last_refusal = Some(why.to_string());
+        if self.told.iter().any(|told| told.is_same(&why)) {
+            tracing::debug!("an invoice for bytes was not paid: {why}");
+            return;
+        }
+        tracing::warn!(
+            "an invoice for bytes was not paid: {why} (said once until the next is paid)"
+        );
+        if self.told.len() >= MOST_TOLD {
+            self.told.remove(0);
+        }
+        self.told.push(why);
+    }
+
+    /// Paying has ended: what the state machine is to be told, if anything. Where the outcome is
+    /// not known it is told nothing, and gives the purchase up in time: something may be spent.
+    pub(crate) fn ended(&mut self, ticket: Ticket, ended: Ended) -> Option<Option<[u8; 32]>> {
+        match ended {
+            Ok((payment_hash, Outcome::Paid { preimage, .. })) => {
+                self.stats.paid += 1;
+                self.told.clear();
+                match self.purchases.get_mut(&ticket) {
+                    Some(purchase) => purchase.paid = Some(payment_hash),
+                    None => self.not_credited(&payment_hash),
+                }
+                Some(Some(preimage))
+            }
+            Ok((payment_hash, Outcome::Unknown(why) | Outcome::NotPaid(why))) => {
+                self.stats.unknown += 1;
+                let payment = hex::encode(payment_hash);
+                tracing::error!(
+                    payment,
+                    "it is not known whether an invoice for bytes was paid, so it counts as \
+                     spent: {why}"
+                );
+                None
+            }
+            Err(why) => {
+                self.refused(why);
+                Some(None)
+            }
+        }
+    }
+
+    /// The bytes were credited: the payment hash for the ledger.
+    pub(crate) fn credited(&mut self, ticket: Ticket, bytes: u64) -> Option<[u8; 32]> {
+        self.stats.credited += 1;
+        self.stats.credited_bytes = self.stats.credited_bytes.saturating_add(bytes);
+        self.purchases.remove(&ticket)?.paid
+    }
+
+    /// It has ended without.
+    pub(crate) fn failed(&mut self, ticket: Ticket) {
+        if let Some(payment_hash) = self.purchases.remove(&ticket).and_then(|p| p.paid) {
+            self.not_credited(&payment_hash);
+        }
+    }
+
+    fn not_credited(&mut self, payment_hash: &[u8; 32]) {
+        self.stats.not_credited += 1;
+        let payment = hex::encode(payment_hash);
+        tracing::error!(payment, "bytes were paid for, and their node did not credit them");
+    }
+
+    /// What is counted here.
+    pub(crate) fn stats(&self) -> PurchaseStats {
+        self.stats.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T: Ticket = Ticket(7);
+
+    #[test]
+    fn each_reason_is_told_once_until_something_is_paid() {
+        let mut underway = Underway::default();
+        let limit = |spent_msat| NotPaid::Limit { wanted_msat: 5, spent_msat, limit_msat: 9 };
+        for n in 0..5 {
+            underway.refused(limit(n));
+            underway.refused(NotPaid::Wallet("no route".into()));
+        }
+        assert_eq!(underway.told, [limit(0), NotPaid::Wallet("no route".into())]);
+        for n in 0..2 * MOST_TOLD {
+            underway.refused(NotPaid::Wallet(n.to_string()));
+        }
+        assert_eq!(underway.told.len(), MOST_TOLD);
+        let stats = underway.stats();
+        assert_eq!((stats.not_paid, stats.over_limit), (10 + 2 * MOST_TOLD as u64, 5));
+        assert_eq!(stats.last_refusal.unwrap(), (2 * MOST_TOLD - 1).to_string());
+        let paid = Outcome::Paid { preimage: [1; 32], fee_msat: 0 };
+        assert_eq!(underway.ended(T, Ok(([2; 32], paid))), Some(Some([1; 32])));
+        assert!(underway.told.is_empty());
+    }
+
+    #[test]
+    fn what_is_paid_is_credited_or_missed() {
+        let mut underway = Underway::default();
+        let paid = |preimage| Ok(([2; 32], Outcome::Paid { preimage, fee_msat: 0 }));
+        underway.begun(T);
+        underway.ended(T, paid([1; 32]));
+        assert_eq!(underway.credited(T, 80), Some([2; 32]));
+        // Paid and not credited; paid when the state machine had given it up.
+        underway.begun(T);
+        underway.ended(T, paid([1; 32]));
+        underway.failed(T);
+        underway.begun(T);
+        underway.failed(T);
+        underway.ended(T, paid([1; 32]));
+        // Nobody knows: the state machine is told nothing.
+        underway.begun(T);
+        assert_eq!(underway.ended(T, Ok(([2; 32], Outcome::Unknown("?".into())))), None);
+        underway.failed(T);
+        let stats = underway.stats();
+        assert_eq!((stats.paid, stats.credited, stats.credited_bytes), (3, 1, 80));
+        assert_eq!((stats.not_credited, stats.unknown, stats.not_paid), (2, 1, 0));
+        assert!(underway.purchases.is_empty());
+    }
+}
