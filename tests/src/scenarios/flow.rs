@@ -46,6 +46,7 @@ impl Relay {
             random: RANDOM,
             open_number: 1,
             max_bytes: u64::MAX,
+            max_packet: 1280,
             idle_s: 60,
             act: [5; ACT_LEN],
         };
