@@ -21,6 +21,7 @@ impl WallClock {
     }
 
     /// Seconds since 1970 at `now`, or `None` while the clock was never set.
+    #[inline(never)]
     pub fn unix(&self, now: Micros) -> Option<u64> {
         let (at, unix) = self.reading?;
         Some(unix.saturating_add(now.saturating_sub(at) / SECOND))

@@ -116,7 +116,7 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
         if self.relay.wake.is_some_and(|wake| now >= wake) {
             self.relay.give(now, Input::Timer, on);
         }
-        if self.relay.retry_at().is_some_and(|at| now >= at) {
+        if self.relay.kept.retry_at().is_some_and(|at| now >= at) {
             self.relay.retry(now, on);
         }
         for port in 0..PORTS {
@@ -130,7 +130,7 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
         }
         let lines = self.relay.lines.iter().zip(&self.wires);
         let lines = lines.filter_map(|(line, wire)| line.wake(now, wire.is_busy()));
-        lines.chain(self.relay.wake).chain(self.relay.retry_at()).min()
+        lines.chain(self.relay.wake).chain(self.relay.kept.retry_at()).min()
     }
 
     /// Sends a datagram of our own, with an encoded proof of payment or an empty
@@ -224,7 +224,7 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
     /// Why payments cannot be kept, if so. None is accepted until they can; what cannot be
     /// read at the start stays so until the next one.
     pub fn store_error(&self) -> Option<StoreError> {
-        self.relay.store_error
+        self.relay.kept.error
     }
 
     /// The state machine, to look at.

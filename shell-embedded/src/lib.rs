@@ -15,13 +15,14 @@
 //! ([`blvm_mesh_core::link::datagram`]). It either dials, and knows whom to expect, or
 //! listens. Noise on a line changes nothing; an end that began anew is taken up again.
 //!
-//! With a [`Storage`], such as [`FlashStore`], accepted payments survive a restart. Without
-//! one a board refuses payments dated before its start.
+//! With a [`Storage`], such as [`FlashStore`], accepted payments and the accounts of sources
+//! survive a restart. Without one a board refuses payments dated before its start.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 mod board;
 mod header_clock;
+mod kept;
 mod line;
 mod memory;
 mod platform;

@@ -1,21 +1,17 @@
 //! The state machine with the lines that its actions go to.
 
+use crate::kept::Kept;
 use crate::line::Line;
-use crate::{Happening, HeaderClock, Sent, Storage, StoreError};
+use crate::{Happening, HeaderClock, Sent, Storage};
 use blvm_mesh_core::id::LinkId;
 use blvm_mesh_core::link::aead::Aead;
 use blvm_mesh_core::mesh::{
     Action, BoardMesh, Event, Input, MeshError, NetworkReason, PaymentReason, Priority, Remedy,
     Ticket, Verdict,
 };
-use blvm_mesh_core::payment::fee::Party;
-use blvm_mesh_core::payment::ledger::Record;
-use blvm_mesh_core::time::{Micros, SECOND};
+use blvm_mesh_core::time::Micros;
 use core::ops::Range;
 use heapless::VecView;
-
-/// Pause before a record that was not written is written once more.
-const RETRY: Micros = 10 * SECOND;
 
 /// The state machine and the links.
 pub(crate) struct Relay<A: 'static> {
@@ -26,16 +22,9 @@ pub(crate) struct Relay<A: 'static> {
     last_link: LinkId,
     /// What is kept and was not read yet.
     pub(crate) unread: Option<&'static mut dyn Storage>,
-    store: Option<&'static mut dyn Storage>,
+    pub(crate) kept: Kept,
     /// Where the time comes from, until somebody sets the clock.
     pub(crate) header_clock: Option<&'static mut HeaderClock>,
-    /// Why it could not be read or written, until it can.
-    pub(crate) store_error: Option<StoreError>,
-    /// What is to be written once it can: a payment and when the store was lost, at most.
-    unwritten: heapless::Vec<Record, 2>,
-    retry_at: Micros,
-    /// The state machine is to be told of it.
-    failed: bool,
 }
 
 impl<A: Aead> Relay<A> {
@@ -46,12 +35,8 @@ impl<A: Aead> Relay<A> {
             wake: Some(0),
             last_link: LinkId(0),
             unread: None,
-            store: None,
+            kept: Kept::EMPTY,
             header_clock: None,
-            store_error: None,
-            unwritten: heapless::Vec::new(),
-            retry_at: 0,
-            failed: false,
         }
     }
 
@@ -66,36 +51,21 @@ impl<A: Aead> Relay<A> {
     ) {
         match store.load(&mut |record| self.give(now, Input::Persisted { record }, on)) {
             Ok(()) => {
-                self.store = Some(store);
+                self.kept.store = Some(store);
                 // That it was lost is known by now, and so may be when.
                 self.retry(now, on);
             }
             Err(error) => {
-                self.store_error = Some(error);
-                self.unwritten.clear();
+                self.kept.unreadable(error);
                 on(Happening::StoreFailed(error));
                 self.give(now, Input::StoreFailed, on);
             }
         }
     }
 
-    /// When to write once more what could not be written.
-    pub(crate) fn retry_at(&self) -> Option<Micros> {
-        (!self.unwritten.is_empty()).then_some(self.retry_at)
-    }
-
     /// Writes once more what could not be written, and says so if it works again.
-    #[inline(never)]
     pub(crate) fn retry(&mut self, now: Micros, on: &mut dyn FnMut(Happening<'_>)) {
-        let Some(store) = &mut self.store else { return self.unwritten.clear() };
-        while let Some(record) = self.unwritten.first() {
-            if let Err(error) = store.write(record) {
-                (self.store_error, self.retry_at) = (Some(error), now.saturating_add(RETRY));
-                return;
-            }
-            self.unwritten.remove(0);
-        }
-        if self.store_error.take().is_some() {
+        if self.kept.retry(&self.mesh, now) {
             on(Happening::StoreRecovered);
             self.give(now, Input::StoreRecovered, on);
         }
@@ -115,7 +85,7 @@ impl<A: Aead> Relay<A> {
         on: &mut dyn FnMut(Happening<'_>),
     ) {
         // Each input is drained and time does not go back: there is no misuse.
-        if self.mesh.handle(now, input).is_ok() {
+        if self.mesh.handle_relayed(now, input).is_ok() {
             self.drain(now, &[], on);
         }
     }
@@ -128,7 +98,11 @@ impl<A: Aead> Relay<A> {
         packet: &mut [u8],
         on: &mut dyn FnMut(Happening<'_>),
     ) {
-        if self.mesh.handle(now, Input::MessageReceived { link, packet: &mut *packet }).is_ok() {
+        if self
+            .mesh
+            .handle_relayed(now, Input::MessageReceived { link, packet: &mut *packet })
+            .is_ok()
+        {
             self.drain(now, packet, on);
         }
         let unix = self.header_clock.as_mut().and_then(|clock| clock.see_packet(packet));
@@ -151,7 +125,7 @@ impl<A: Aead> Relay<A> {
             // A board keeps no packets while someone looks a block up: what is not
             // among the headers it was given is not known.
             let answer = Input::PaymentVerified { ticket, block: None };
-            if self.mesh.handle(now, answer).is_ok() {
+            if self.mesh.handle_relayed(now, answer).is_ok() {
                 self.carry_out(now, &[], &mut |what| match what {
                     Happening::NotSent(of, reason) if of == ticket => {
                         sent = Some(Sent::Refused(reason));
@@ -160,18 +134,10 @@ impl<A: Aead> Relay<A> {
                 });
             }
         }
-        if core::mem::take(&mut self.failed) {
-            self.retry_at = now.saturating_add(RETRY);
-            if let Some(Record::Payment(p)) = self.unwritten.first()
-                && p.role == Party::Destination
-            {
-                // It was dropped above: whoever paid for it sends it again.
-                self.mesh.not_delivered(&p.key);
-            }
-            if let Some(error) = self.store_error {
-                on(Happening::StoreFailed(error));
-            }
-            if self.mesh.handle(now, Input::StoreFailed).is_ok() {
+        if let Some((undelivered, error)) = self.kept.take_failure(now) {
+            undelivered.iter().for_each(|payment| self.mesh.not_delivered(payment));
+            on(Happening::StoreFailed(error));
+            if self.mesh.handle_relayed(now, Input::StoreFailed).is_ok() {
                 self.carry_out(now, &[], on);
             }
         }
@@ -188,7 +154,7 @@ impl<A: Aead> Relay<A> {
             full.or_else(|| Some(Input::LinkMeasured { link, quality: line.measure()? }))
         };
         while let Some(input) = self.lines.iter_mut().find_map(change) {
-            if self.mesh.handle(now, input).is_ok() {
+            if self.mesh.handle_relayed(now, input).is_ok() {
                 self.carry_out(now, &[], on);
             }
         }
@@ -200,7 +166,7 @@ impl<A: Aead> Relay<A> {
         bytes: &[u8],
         on: &mut dyn FnMut(Happening<'_>),
     ) -> (Option<Sent>, Option<Ticket>) {
-        let Self { mesh, lines, wake, store, store_error, unwritten, failed, .. } = self;
+        let Self { mesh, lines, wake, kept, .. } = self;
         let (mut sent, mut asked) = (None, None);
         loop {
             match mesh.poll() {
@@ -214,10 +180,9 @@ impl<A: Aead> Relay<A> {
                     };
                     match verdict {
                         // What was paid for goes nowhere if the payment is not on record.
-                        Verdict::Forward { after: Some(_), .. }
-                        | Verdict::Deliver { after: Some(_), .. }
-                            if *failed => {}
-                        Verdict::Originate { after: Some(_), .. } if *failed => {
+                        Verdict::Forward { after, .. } | Verdict::Deliver { after, .. }
+                            if kept.lacks(after) => {}
+                        Verdict::Originate { after, .. } if kept.lacks(after) => {
                             sent = Some(Sent::Refused(PaymentReason::StoreFailed.into()));
                         }
                         Verdict::Forward { link, priority, packet, .. } => {
@@ -264,7 +229,7 @@ impl<A: Aead> Relay<A> {
                         _ => {}
                     }
                 }
-                Action::Send { after: Some(_), .. } if *failed => {}
+                Action::Send { after, .. } if kept.lacks(after) => {}
                 Action::Send { link, packet, .. } => {
                     push(lines, now, link, Priority::Control, packet, &[]);
                 }
@@ -281,34 +246,12 @@ impl<A: Aead> Relay<A> {
                 }
                 Action::Resume { ticket } => on(Happening::SendAgain(ticket)),
                 Action::Verify { ticket, .. } => asked = Some(ticket),
-                Action::Publish(Event::PaymentVerified { after: Some(_), .. }) if *failed => {}
+                Action::Publish(
+                    Event::PaymentVerified { after, .. } | Event::BytesSold { after, .. },
+                ) if kept.lacks(after) => {}
                 Action::Publish(event) => on(Happening::Event(event)),
-                // Written at once, so that what waits for it need not wait.
-                Action::Persist { record, .. } => {
-                    let lost = |record: &Record| matches!(record, Record::StoreLost(_));
-                    let late = lost(&record) && !unwritten.is_empty();
-                    let written = match store {
-                        Some(store) if !late => Some(store.write(&record)),
-                        _ => None,
-                    };
-                    match (written, record) {
-                        (Some(Ok(())), _) => {}
-                        // Without it more is remembered after a restart, and not less.
-                        (_, Record::Floor(_)) => {}
-                        (written, record) => {
-                            if let Some(Err(error)) = written {
-                                (*store_error, *failed) = (Some(error), true);
-                            }
-                            if lost(&record) {
-                                unwritten.retain(|r| !lost(r));
-                            }
-                            // No payment is accepted while one is here: there is room.
-                            let _ = unwritten.push(record);
-                        }
-                    }
-                }
-                // Only where core has flows: a board has no Lightning node, and the request is
-                // refused when its time is over.
+                Action::Persist { number, record } => kept.write(number, record),
+                // Only where core writes and pays invoices, which nobody does here.
                 #[allow(unreachable_patterns)]
                 _ => {}
             }

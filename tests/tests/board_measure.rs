@@ -151,6 +151,10 @@ fn the_image_keeps_its_budget_of_instructions() {
     let proof = relay.pay(&[0x55; 64]);
     let paid = come(relay.packet(3, &[0x55; 64], &proof));
     let replay = come(relay.packet(4, &[0x55; 64], &proof));
+    let pay = come(relay.pay_for(5, 1 << 20));
+    let open = come(relay.open());
+    come(relay.data(SIZE));
+    let data = come(relay.data(SIZE));
     for (n, (_, now, _)) in inputs.iter_mut().enumerate() {
         *now = n as u64;
     }
@@ -160,9 +164,11 @@ fn the_image_keeps_its_budget_of_instructions() {
     let mut mesh = Box::new(Mesh::<Boxed>::new(read.config.clone(), read.key, read.seed));
     trace(&mut mesh, read, &mut [0; ROOM]).expect("all is read");
     let stats = mesh.stats();
-    assert_eq!((stats.relayed_free, stats.relayed_paid, stats.refused_replay), (2, 1, 1));
+    assert_eq!((stats.relayed_free, stats.relayed_paid, stats.refused_replay), (2, 3, 1));
+    assert_eq!((mesh.live_payments(), mesh.accounts().count(), mesh.flows().count()), (1, 1, 1));
 
     let Some(image) = image() else { return };
+    assert_eq!(run(&image, "flow", "trace", &recording), [on_host(&recording)]);
     let said = run(&image, "count", "count", &recording);
     said.iter().for_each(|line| println!("board: {line}"));
     let of = |what: &str| -> u64 {
@@ -177,6 +183,15 @@ fn the_image_keeps_its_budget_of_instructions() {
     hold("Lightning proof, verified for the first time", of(&format!("proof of {paid}")));
     hold("paid datagram: its proof and its source's signature", of(&format!("input {paid}")));
     hold("the same payment again, refused", of(&format!("input {replay}")));
+    hold("ticket and preimage of a Pay, verified", of(&format!("ticket of {pay}")));
+    hold("Pay: the same, its credit and its answer", of(&format!("input {pay}")));
+    hold("Open: its source's signature", of(&format!("input {open}")));
+    hold("Data on a flow, 235 bytes, links apart", of(&format!("input {data}")));
+    // The test `board` measures the whole stack with a paid datagram, which takes the most.
+    let deepest = of(&format!("stack of {paid}"));
+    for other in [pay, open, data] {
+        assert!(of(&format!("stack of {other}")) <= deepest);
+    }
     hold("look into a full replay table", of("replay check among 128"));
     hold("handshake of the end that dials", of("handshake, dialling"));
     hold("handshake of the end that listens", of("handshake, listening"));

@@ -63,12 +63,15 @@ const UNPAID_PER_SOURCE: u16 = 4;
 /// Accounts that are looked at to make room.
 const LOOKS: usize = 16;
 
+/// What stands for an account in the order.
+type Handle<M> = <<M as Memory>::Map<Account, ACCOUNTS> as Map<Account>>::Handle;
+
 /// The accounts of all sources. Full: one without bytes, tickets or flows, or whose time is over,
 /// is forgotten; if none of those looked at is, no ticket is issued to a new source.
 pub struct Accounts<M: Memory> {
     accounts: M::Map<Account, ACCOUNTS>,
     /// Whose they are, in the order in which they are looked at to make room, the next first.
-    order: M::List<NodeId, ACCOUNTS>,
+    order: M::List<Handle<M>, ACCOUNTS>,
     hand: usize,
 }
 
@@ -103,7 +106,7 @@ impl<M: Memory> Accounts<M> {
                 return None;
             }
             self.hand = (self.hand + 1).checked_rem(self.order.len())?;
-            let other = *self.order.get(self.hand)?;
+            let other = NodeId(self.accounts.key(*self.order.get(self.hand)?)?);
             if self.get(&other).is_none_or(|account| !account.is_in_use(unix)) {
                 self.forget(self.hand);
                 return Some(other);
@@ -123,8 +126,8 @@ impl<M: Memory> Accounts<M> {
         if at <= last {
             self.order.swap(at, last);
         }
-        if let Some(source) = self.order.take(last) {
-            self.accounts.remove(&source.0);
+        if let Some(source) = self.order.take(last).and_then(|handle| self.accounts.key(handle)) {
+            self.accounts.remove(&source);
         }
     }
 
@@ -132,9 +135,9 @@ impl<M: Memory> Accounts<M> {
     /// [room](Self::make_room).
     fn open(&mut self, source: &NodeId) -> Option<&mut Account> {
         if self.get(source).is_none() {
-            self.order.try_push(*source).ok()?;
+            self.accounts.try_insert(source.0, Account::default()).ok()?;
             // It has as much room.
-            let _ = self.accounts.try_insert(source.0, Account::default());
+            let _ = self.order.try_push(self.accounts.handle(&source.0)?);
         }
         self.get_mut(source)
     }
@@ -143,7 +146,8 @@ impl<M: Memory> Accounts<M> {
     pub fn restore(&mut self, source: &NodeId, kept: Account) -> bool {
         if kept == Account::default() {
             // At the start of the node, when time does not matter.
-            if let Some(at) = self.order.iter().position(|s| s == source) {
+            let is = |handle: &Handle<M>| self.accounts.key(*handle) == Some(source.0);
+            if let Some(at) = self.order.iter().position(is) {
                 self.forget(at);
             }
             return true;
@@ -229,8 +233,9 @@ impl<M: Memory> Accounts<M> {
     }
 
     /// All accounts.
-    pub fn iter(&self) -> impl Iterator<Item = (&NodeId, &Account)> {
-        self.order.iter().filter_map(|source| Some((source, self.get(source)?)))
+    pub fn iter(&self) -> impl Iterator<Item = (NodeId, &Account)> {
+        let sources = self.order.iter().filter_map(|handle| self.accounts.key(*handle));
+        sources.filter_map(|source| Some((NodeId(source), self.accounts.get(&source)?)))
     }
 
     /// How many there are.

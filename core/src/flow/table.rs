@@ -10,6 +10,7 @@ use crate::id::{HopId, NodeId};
 use crate::tables::{List, Memory};
 use crate::time::Micros;
 use core::hash::Hasher;
+use core::num::NonZeroU64;
 use siphasher::sip::SipHasher13;
 
 /// No place; the others count from 1, so that an empty table is all zeros.
@@ -58,9 +59,9 @@ pub struct Flow {
     pub may_draw: u64,
     /// How many of those that are left were drawn last.
     pub fresh: u64,
-    /// Records that must be durable before bytes are used: those drawn before, and those drawn
-    /// last.
-    pub records: [Option<u64>; 2],
+    /// Records, which are numbered from 1, that must be durable before bytes are used: those drawn
+    /// before, and those drawn last.
+    pub records: [Option<NonZeroU64>; 2],
     /// Whether the destination's answer has passed.
     pub opened: bool,
     /// When a packet was last carried.
@@ -71,9 +72,10 @@ pub struct Flow {
 
 impl Flow {
     /// Adds bytes that were drawn, as a record says.
+    #[inline(never)]
     pub fn add(&mut self, bytes: u64, record: Option<u64>) {
         let [_, before] = self.records;
-        self.records = [before, record];
+        self.records = [before, record.and_then(NonZeroU64::new)];
         self.fresh = bytes;
         self.left = self.left.saturating_add(bytes);
         self.may_draw = self.may_draw.saturating_sub(bytes);
@@ -84,7 +86,8 @@ impl Flow {
     pub fn spend(&mut self, bytes: u64) -> Option<Option<u64>> {
         self.left = self.left.checked_sub(bytes)?;
         let [before, last] = self.records;
-        Some(if self.left >= self.fresh { before } else { last })
+        let record = if self.left >= self.fresh { before } else { last };
+        Some(record.map(NonZeroU64::get))
     }
 
     /// The neighbour to which a packet from this side goes; `None`: it ends here.

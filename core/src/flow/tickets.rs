@@ -6,10 +6,13 @@
 //! [`LIFETIME_S`], is taken once, and in the run after its own during the first [`LIFETIME_S`].
 
 use crate::config::fixed::TICKETS;
-use crate::id::{HopId, NodeId};
+#[cfg(feature = "alloc")]
+use crate::id::HopId;
+use crate::id::NodeId;
 use crate::tables::{List, Map, Memory, heap_pop, heap_push};
 use crate::time::{Micros, SECOND};
 use crate::wire::account::Ticket;
+use core::cmp::Ordering;
 use hkdf::hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
@@ -37,6 +40,7 @@ pub enum TicketError {
 }
 
 /// Who asked for a ticket.
+#[cfg(feature = "alloc")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unpaid {
     /// The neighbour that brought the request.
@@ -45,7 +49,13 @@ pub struct Unpaid {
     pub source: NodeId,
 }
 
+/// Nobody asks a board for tickets, which then takes no memory.
+#[cfg(not(feature = "alloc"))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unpaid {}
+
 /// What an invoice is to buy.
+#[cfg(feature = "alloc")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sale {
     /// Bytes.
@@ -56,16 +66,55 @@ pub struct Sale {
     pub open_number: u64,
 }
 
+/// When a ticket was issued: the place of its payment hash in the order of expiry.
+#[derive(Debug, Clone, Copy)]
+struct Issued<H> {
+    run: u32,
+    at: u32,
+    handle: H,
+}
+
+impl<H> Issued<H> {
+    fn when(&self) -> (u32, u32) {
+        (self.run, self.at)
+    }
+}
+
+impl<H> Ord for Issued<H> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.when().cmp(&other.when())
+    }
+}
+
+impl<H> PartialOrd for Issued<H> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<H> PartialEq for Issued<H> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl<H> Eq for Issued<H> {}
+
+/// What stands for a ticket in that order.
+type Handle<M> = <<M as Memory>::Map<Option<Unpaid>, TICKETS> as Map<Option<Unpaid>>>::Handle;
+
 /// Tickets that are valid, by payment hash: those not yet paid, whose place is kept, and those
 /// paid, which are not taken again.
 pub struct Tickets<M: Memory> {
     /// `None`: it is paid.
     live: M::Map<Option<Unpaid>, TICKETS>,
-    /// Run and time of issue, as a heap with the oldest on top.
-    order: M::List<(u32, u32, [u8; 32]), TICKETS>,
+    /// When they were issued, as a heap with the oldest on top.
+    order: M::List<Issued<Handle<M>>, TICKETS>,
     /// How many of a neighbour's are not paid, sorted.
+    #[cfg(feature = "alloc")]
     unpaid: M::List<(HopId, u16), TICKETS>,
-    key: [u8; 32],
+    /// The MAC with the key and without a message: hashing the key takes as long as all the rest.
+    keyed: Option<Hmac<Sha256>>,
     run: u32,
     /// When this run began.
     began: Micros,
@@ -79,8 +128,9 @@ impl<M: Memory> Tickets<M> {
     pub const EMPTY: Self = Self {
         live: M::Map::EMPTY,
         order: M::List::EMPTY,
+        #[cfg(feature = "alloc")]
         unpaid: M::List::EMPTY,
-        key: [0; 32],
+        keyed: None,
         run: 0,
         began: 0,
         latest: 0,
@@ -91,8 +141,10 @@ impl<M: Memory> Tickets<M> {
     pub fn prepare(&mut self, capacity: usize, secret: [u8; 16], key: [u8; 32]) {
         self.live.prepare(capacity, secret);
         self.order.set_capacity(capacity);
+        #[cfg(feature = "alloc")]
         self.unpaid.set_capacity(capacity);
-        self.key = key;
+        // It takes keys of any length.
+        self.keyed = Hmac::new_from_slice(&key).ok();
     }
 
     /// Begins a run: tickets of `run` are issued from now on, and those of the run before are
@@ -101,7 +153,7 @@ impl<M: Memory> Tickets<M> {
         self.run = run;
         self.began = now;
         self.forget(|of, _| of.checked_add(1) != Some(run));
-        self.latest = self.order.iter().map(|(_, issued, _)| *issued).max().unwrap_or_default();
+        self.latest = self.order.iter().map(|issued| issued.at).max().unwrap_or_default();
     }
 
     /// The number of this run.
@@ -131,12 +183,15 @@ impl<M: Memory> Tickets<M> {
 
     /// Forgets paid tickets of the store that have expired, by run and time of issue.
     fn forget(&mut self, expired: impl Fn(u32, u32) -> bool) {
-        while let Some((run, issued, payment_hash)) = self.order.first().copied()
-            && expired(run, issued)
-        {
-            heap_pop(&mut self.order);
-            self.live.remove(&payment_hash);
+        while self.order.first().is_some_and(|first| expired(first.run, first.at)) {
+            self.pop();
         }
+    }
+
+    /// Forgets the oldest ticket; who asked for it, if it was not paid.
+    fn pop(&mut self) -> Option<Unpaid> {
+        let payment_hash = self.live.key(heap_pop(&mut self.order)?.handle)?;
+        self.live.remove(&payment_hash).flatten()
     }
 
     fn seconds(&self, now: Micros) -> u32 {
@@ -155,15 +210,12 @@ impl<M: Memory> Tickets<M> {
     /// Forgets one ticket that has expired, if there is one: who asked for it, if it was not
     /// paid.
     pub fn expire(&mut self, now: Micros) -> Option<Option<Unpaid>> {
-        let (run, issued, payment_hash) = *self.order.first()?;
+        let (run, issued) = self.order.first()?.when();
         if self.is_valid(now, run, issued) {
             return None;
         }
-        heap_pop(&mut self.order);
-        let unpaid = self.live.remove(&payment_hash).flatten();
-        if let Some(unpaid) = unpaid {
-            self.count(unpaid.neighbour, false);
-        }
+        let unpaid = self.pop();
+        unpaid.into_iter().for_each(|unpaid| self.settle(unpaid));
         Some(unpaid)
     }
 
@@ -172,6 +224,7 @@ impl<M: Memory> Tickets<M> {
     ///
     /// # Errors
     /// [`TicketError::TooManyUnpaid`].
+    #[cfg(feature = "alloc")]
     pub fn may_issue(&self, neighbour: HopId, share: usize) -> Result<(), TicketError> {
         let at = self.unpaid.binary_search_by_key(&neighbour, |(hop, _)| *hop).ok();
         let unpaid = at.and_then(|at| self.unpaid.get(at)).map_or(0, |(_, n)| usize::from(*n));
@@ -185,7 +238,16 @@ impl<M: Memory> Tickets<M> {
         self.live.len() >= self.live.capacity()
     }
 
+    /// A ticket waits no longer for its payment.
+    fn settle(&mut self, unpaid: Unpaid) {
+        #[cfg(feature = "alloc")]
+        self.count(unpaid.neighbour, false);
+        #[cfg(not(feature = "alloc"))]
+        match unpaid {}
+    }
+
     /// Counts an unpaid ticket of a neighbour, or one fewer.
+    #[cfg(feature = "alloc")]
     fn count(&mut self, neighbour: HopId, more: bool) {
         match self.unpaid.binary_search_by_key(&neighbour, |(hop, _)| *hop) {
             Ok(at) => {
@@ -206,6 +268,7 @@ impl<M: Memory> Tickets<M> {
     ///
     /// # Errors
     /// [`TicketError::NoRoom`], or [`TicketError::Used`]: the payment hash is not new.
+    #[cfg(feature = "alloc")]
     pub fn issue(
         &mut self,
         now: Micros,
@@ -217,7 +280,8 @@ impl<M: Memory> Tickets<M> {
         let (run, issued) = (self.run, self.seconds(now));
         let Sale { bytes, amount_msat, open_number } = sale;
         let mut ticket = Ticket { run, issued, bytes, amount_msat, open_number, mac: [0; 16] };
-        let mac: [u8; 32] = self.mac(&ticket, source, &payment_hash).finalize().into_bytes().into();
+        let mac = self.mac(&ticket, source, &payment_hash).ok_or(TicketError::NoRoom)?;
+        let mac: [u8; 32] = mac.finalize().into_bytes().into();
         ticket.mac.iter_mut().zip(mac).for_each(|(short, byte)| *short = byte);
         let unpaid = Unpaid { neighbour, source: *source };
         self.insert(payment_hash, run, issued, Some(unpaid))?;
@@ -240,7 +304,7 @@ impl<M: Memory> Tickets<M> {
             return Err(TicketError::Expired);
         }
         let payment_hash: [u8; 32] = Sha256::digest(preimage).into();
-        let mac = self.mac(ticket, source, &payment_hash);
+        let mac = self.mac(ticket, source, &payment_hash).ok_or(TicketError::Forged)?;
         mac.verify_truncated_left(&ticket.mac).map_err(|_| TicketError::Forged)?;
         match self.live.get(&payment_hash) {
             Some(None) => Err(TicketError::Used),
@@ -254,7 +318,7 @@ impl<M: Memory> Tickets<M> {
     pub fn take(&mut self, payment_hash: [u8; 32], ticket: &Ticket) -> bool {
         match self.live.get_mut(&payment_hash).map(core::mem::take) {
             Some(unpaid) => {
-                unpaid.into_iter().for_each(|unpaid| self.count(unpaid.neighbour, false));
+                unpaid.into_iter().for_each(|unpaid| self.settle(unpaid));
                 unpaid.is_some()
             }
             None => {
@@ -286,193 +350,26 @@ impl<M: Memory> Tickets<M> {
             return Err(TicketError::Used);
         }
         self.live.try_insert(payment_hash, unpaid).map_err(|_| TicketError::NoRoom)?;
+        let handle = self.live.handle(&payment_hash).ok_or(TicketError::NoRoom)?;
         // It has as much room.
-        let _ = heap_push(&mut self.order, (run, issued, payment_hash));
+        let _ = heap_push(&mut self.order, Issued { run, at: issued, handle });
         Ok(())
     }
 
-    fn mac(&self, ticket: &Ticket, source: &NodeId, payment_hash: &[u8; 32]) -> Hmac<Sha256> {
-        Hmac::new_from_slice(&self.key)
-            .expect("HMAC takes keys of any length")
-            .chain_update(ticket.fields())
-            .chain_update(source.0)
-            .chain_update(payment_hash)
+    /// `None`: nothing was [prepared](Self::prepare).
+    fn mac(
+        &self,
+        ticket: &Ticket,
+        source: &NodeId,
+        payment_hash: &[u8; 32],
+    ) -> Option<Hmac<Sha256>> {
+        let mut mac = self.keyed.clone()?;
+        mac.update(&ticket.fields());
+        mac.update(&source.0);
+        mac.update(payment_hash);
+        Some(mac)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tables::Fixed;
-    use proptest::prelude::*;
-
-    const SALE: Sale = Sale { bytes: 65_536, amount_msat: 50_000, open_number: 3 };
-    const SOURCE: NodeId = NodeId([1; 32]);
-    const MINUTE: Micros = 60 * SECOND;
-
-    fn tickets() -> Tickets<Fixed> {
-        let mut tickets = Tickets::EMPTY;
-        tickets.prepare(8, [1; 16], [9; 32]);
-        tickets.begin(5 * SECOND, 1);
-        tickets
-    }
-
-    fn hash(preimage: u8) -> [u8; 32] {
-        Sha256::digest([preimage; 32]).into()
-    }
-
-    fn hop(n: u8) -> HopId {
-        HopId([n; 8])
-    }
-
-    fn issue(t: &mut Tickets<Fixed>, now: Micros, preimage: u8) -> Ticket {
-        t.issue(now, hop(2), &SOURCE, hash(preimage), SALE).unwrap()
-    }
-
-    #[test]
-    fn a_ticket_is_taken_once_with_its_preimage_and_by_its_source() {
-        let mut t = tickets();
-        let ticket = issue(&mut t, MINUTE, 7);
-        assert_eq!(t.check(MINUTE, &SOURCE, &ticket, &[8; 32]), Err(TicketError::Forged));
-        assert_eq!(t.check(MINUTE, &NodeId([2; 32]), &ticket, &[7; 32]), Err(TicketError::Forged));
-        let cheaper = [
-            Ticket { bytes: 1 << 40, ..ticket },
-            Ticket { amount_msat: 1, ..ticket },
-            Ticket { open_number: 0, ..ticket },
-            Ticket { issued: 54, ..ticket },
-        ];
-        for forged in cheaper {
-            assert_eq!(t.check(MINUTE, &SOURCE, &forged, &[7; 32]), Err(TicketError::Forged));
-        }
-        assert_eq!(t.check(MINUTE, &SOURCE, &ticket, &[7; 32]), Ok(hash(7)));
-        assert!(t.take(hash(7), &ticket));
-        assert_eq!(t.check(MINUTE, &SOURCE, &ticket, &[7; 32]), Err(TicketError::Used));
-        assert_eq!(t.issue(MINUTE, hop(2), &SOURCE, hash(7), SALE), Err(TicketError::Used));
-    }
-
-    #[test]
-    fn it_expires_and_only_then_is_it_forgotten() {
-        let mut t = tickets();
-        let ticket = issue(&mut t, MINUTE, 7);
-        let paid = issue(&mut t, MINUTE, 8);
-        assert!(t.take(hash(8), &paid));
-        let end = MINUTE + u64::from(LIFETIME_S) * SECOND;
-        assert_eq!(t.expire(end - 1), None);
-        assert_eq!(t.check(end - 1, &SOURCE, &ticket, &[7; 32]), Ok(hash(7)));
-        assert_eq!(t.check(end - 1, &SOURCE, &paid, &[8; 32]), Err(TicketError::Used));
-        assert_eq!(t.len(), 2);
-        let expired = core::iter::from_fn(|| t.expire(end)).collect::<std::vec::Vec<_>>();
-        let unpaid = Unpaid { neighbour: hop(2), source: SOURCE };
-        assert!(expired.len() == 2 && expired.contains(&Some(unpaid)) && expired.contains(&None));
-        assert!(t.is_empty());
-        assert_eq!(t.check(end, &SOURCE, &ticket, &[7; 32]), Err(TicketError::Expired));
-        assert_eq!(t.check(end, &SOURCE, &paid, &[8; 32]), Err(TicketError::Expired));
-    }
-
-    #[test]
-    fn the_next_run_takes_it_for_a_while_and_the_one_after_it_does_not() {
-        let mut t = tickets();
-        let unpaid = issue(&mut t, 20 * MINUTE, 7);
-        let paid = issue(&mut t, 20 * MINUTE, 8);
-        let old = issue(&mut t, MINUTE, 6);
-        t.take(hash(8), &paid);
-        let mut next = Tickets::<Fixed>::EMPTY;
-        next.prepare(8, [1; 16], [9; 32]);
-        next.restore(hash(8), paid.run, paid.issued).unwrap();
-        next.begin(0, 2);
-        assert_eq!(next.check(SECOND, &SOURCE, &paid, &[8; 32]), Err(TicketError::Used));
-        assert_eq!(next.check(SECOND, &SOURCE, &unpaid, &[7; 32]), Ok(hash(7)));
-        assert_eq!(next.check(SECOND, &SOURCE, &old, &[6; 32]), Err(TicketError::Expired));
-        let late = u64::from(LIFETIME_S) * SECOND;
-        assert_eq!(next.check(late, &SOURCE, &unpaid, &[7; 32]), Err(TicketError::Expired));
-        assert!(!next.take(hash(7), &unpaid), "not one of this run");
-        assert_eq!(next.check(SECOND, &SOURCE, &unpaid, &[7; 32]), Err(TicketError::Used));
-        next.begin(0, 3);
-        assert_eq!(next.check(SECOND, &SOURCE, &unpaid, &[7; 32]), Err(TicketError::Expired));
-    }
-
-    #[test]
-    fn no_neighbour_takes_all_places() {
-        let mut t = tickets();
-        for n in 0..6 {
-            assert_eq!(t.may_issue(hop(2), 6), Ok(()));
-            issue(&mut t, MINUTE, n);
-        }
-        assert_eq!(t.may_issue(hop(2), 6), Err(TicketError::TooManyUnpaid));
-        assert_eq!(t.may_issue(hop(3), 6), Ok(()));
-        let ticket = t.issue(MINUTE, hop(3), &SOURCE, hash(6), SALE).unwrap();
-        t.take(hash(6), &ticket);
-        t.issue(MINUTE, hop(3), &SOURCE, hash(7), SALE).unwrap();
-        assert_eq!(t.may_issue(hop(4), 6), Err(TicketError::TooManyUnpaid), "full");
-        assert_eq!(t.check(MINUTE, &SOURCE, &ticket, &[6; 32]), Err(TicketError::Used));
-        let end = MINUTE + u64::from(LIFETIME_S) * SECOND;
-        while t.expire(end).is_some() {}
-        assert!(t.is_empty() && t.unpaid.is_empty());
-        assert_eq!(t.may_issue(hop(2), 6), Ok(()));
-    }
-
-    #[test]
-    fn a_full_table_takes_what_it_promised_and_nothing_else() {
-        let mut before = tickets();
-        let promised = issue(&mut before, MINUTE, 100);
-        let mut t = tickets();
-        t.begin(0, 2);
-        let sources = (0..8).map(|n| NodeId([n; 32]));
-        let issued: std::vec::Vec<_> = sources
-            .map(|source| {
-                (source, t.issue(MINUTE, hop(2), &source, hash(source.0[0]), SALE).unwrap())
-            })
-            .collect();
-        assert_eq!(t.check(MINUTE, &SOURCE, &promised, &[100; 32]), Err(TicketError::NoRoom));
-        for (source, ticket) in issued {
-            let preimage = [source.0[0]; 32];
-            assert!(t.check(MINUTE, &source, &ticket, &preimage).is_ok());
-            assert!(t.take(hash(source.0[0]), &ticket));
-        }
-    }
-
-    proptest! {
-        /// Over restarts at any moments, and whatever of the old is dropped from the store, no
-        /// ticket is taken twice.
-        #[test]
-        fn no_ticket_is_taken_twice(steps in prop::collection::vec((0u8..10, 0u64..400), 1..60)) {
-            let mut t = tickets();
-            let (mut now, mut run) = (5 * SECOND, 1u32);
-            let mut all: std::vec::Vec<(u8, Ticket, bool)> = std::vec::Vec::new();
-            let mut store: std::vec::Vec<([u8; 32], u32, u32)> = std::vec::Vec::new();
-            for (what, seconds) in steps {
-                now += seconds * SECOND;
-                while t.expire(now).is_some() {}
-                match what {
-                    0..4 => {
-                        let preimage = all.len() as u8;
-                        if t.may_issue(hop(2), 8).is_ok() {
-                            all.push((preimage, issue(&mut t, now, preimage), false));
-                        }
-                    }
-                    4..9 => {
-                        for (preimage, ticket, taken) in &mut all {
-                            if let Ok(hash) = t.check(now, &SOURCE, ticket, &[*preimage; 32]) {
-                                prop_assert!(!*taken);
-                                t.take(hash, ticket);
-                                store.push((hash, ticket.run, ticket.issued));
-                                *taken = true;
-                                break;
-                            }
-                        }
-                    }
-                    _ => {
-                        run += 1;
-                        now = seconds * SECOND;
-                        t = Tickets::EMPTY;
-                        t.prepare(8, [1; 16], [9; 32]);
-                        for (hash, run, issued) in &store {
-                            prop_assert_eq!(t.restore(*hash, *run, *issued), Ok(()));
-                        }
-                        t.begin(now, run);
-                    }
-                }
-            }
-        }
-    }
-}
+#[cfg(all(test, feature = "alloc"))]
+mod tests;

@@ -1,27 +1,35 @@
 //! Account messages: sources ask this node for invoices and pay them, or pass such messages on.
 
-use super::api::{Action, Event, Priority, Ticket};
+use super::api::{Action, Event, Priority};
 use super::control::Refusal;
 use super::error::{MeshError, NetworkReason, PaymentReason, Remedy, RoutingReason};
 use super::free::before_the_neighbour;
-use super::parked::{Awaits, From};
-use super::relay::{Next, Trace, check_of};
+use super::relay::{Next, check_of};
 use super::{Mesh, Tables};
 use crate::config::{MAX_HOPS, MeshMode};
 use crate::flow::accounts::Account;
-use crate::flow::tickets::{LIFETIME_S, Sale, TicketError};
+use crate::flow::tickets::TicketError;
 use crate::id::{HopId, LinkId, NodeId};
-use crate::payment::bolt11;
 use crate::payment::ledger::{AccountState, Credit, Record};
 use crate::routing::seen::{Name, Print};
-use crate::signature;
 use crate::tables::Memory;
-use crate::wire::account::{self, Balance, Invoice, InvoiceRequest, Message, Pay};
+use crate::wire::account::{Balance, Message, Pay};
 use crate::wire::datagram::{Datagram, Emit, Form, head_len};
 use crate::wire::header::lower_hop_limit;
 use crate::wire::{HEADER_LEN, Header};
+#[cfg(feature = "alloc")]
+use {
+    super::api::Ticket,
+    super::parked::{Awaits, From},
+    super::relay::Trace,
+    crate::flow::tickets::{LIFETIME_S, Sale},
+    crate::payment::bolt11,
+    crate::signature,
+    crate::wire::account::{self, Invoice, InvoiceRequest},
+};
 
 /// Invoices are in whole satoshi, which is all that some wallets know.
+#[cfg(feature = "alloc")]
 const SAT_MSAT: u64 = 1_000;
 /// Seconds of a day.
 const DAY_S: u64 = 24 * 3600;
@@ -60,8 +68,15 @@ impl<M: Memory> Mesh<M> {
             }
             Next::Deliver => {
                 let result = match message {
+                    #[cfg(feature = "alloc")]
                     Message::InvoiceRequest(request) => {
                         self.invoice_request(link, &datagram, &request)
+                    }
+                    // A board has no Lightning node that could write one.
+                    #[cfg(not(feature = "alloc"))]
+                    Message::InvoiceRequest(_) => {
+                        let reason = self.may_sell().err();
+                        Err((reason.unwrap_or(PaymentReason::NoInvoice.into()), Remedy::Ignore))
                     }
                     Message::Pay(pay) => self.pay(link, &datagram, &pay),
                     #[cfg(feature = "alloc")]
@@ -157,6 +172,7 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// A source asks for an invoice: the shell is asked to write one, and the request waits.
+    #[cfg(feature = "alloc")]
     fn invoice_request(
         &mut self,
         link: LinkId,
@@ -188,6 +204,7 @@ impl<M: Memory> Mesh<M> {
         Ok(())
     }
 
+    #[cfg(feature = "alloc")]
     fn check_offer(&self, request: &InvoiceRequest<'_>) -> Result<(), MeshError> {
         let (share_msat, price_msat) =
             (request.amount_msat, self.config.payment.tariff.price(request.bytes));
@@ -201,6 +218,7 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// Whether there is room for another ticket of a source that asks through this neighbour.
+    #[cfg(feature = "alloc")]
     fn place_for(&mut self, link: LinkId, source: &NodeId) -> Result<HopId, MeshError> {
         self.expire_tickets();
         let Tables { routing, tickets, accounts, .. } = &mut *self.tables;
@@ -215,14 +233,17 @@ impl<M: Memory> Mesh<M> {
 
     /// Forgets tickets that have expired, and the places kept for those not paid.
     pub(super) fn expire_tickets(&mut self) {
-        let Tables { tickets, accounts, .. } = &mut *self.tables;
-        while let Some(expired) = tickets.expire(self.now) {
-            expired.iter().for_each(|unpaid| accounts.drop_place(&unpaid.source));
+        while let Some(expired) = self.tables.tickets.expire(self.now) {
+            #[cfg(feature = "alloc")]
+            expired.iter().for_each(|unpaid| self.tables.accounts.drop_place(&unpaid.source));
+            #[cfg(not(feature = "alloc"))]
+            let _ = expired;
         }
     }
 
     /// The shell has had an invoice written for a request that waited, or none if it is empty.
     #[inline(never)]
+    #[cfg(feature = "alloc")]
     pub(super) fn invoice_written(&mut self, ticket: Ticket, packet: &[u8], invoice: &[u8]) {
         let Some(from) = self.take_waiting_for_invoice(ticket) else { return };
         let link = from.link;
@@ -246,6 +267,7 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
+    #[cfg(feature = "alloc")]
     fn answer_request(
         &mut self,
         link: LinkId,
@@ -304,6 +326,7 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// Begins to issue tickets in this run, of which the next one must know.
+    #[cfg(feature = "alloc")]
     pub(super) fn begin_selling(&mut self) {
         let run = self.tables.tickets.run();
         if self.run_record.is_none() && !self.config.payment.volatile {

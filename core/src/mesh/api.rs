@@ -68,7 +68,7 @@ pub enum Input<'a> {
         block: Option<KnownHeader>,
     },
     /// The invoice that [`Action::Invoice`] asked for.
-    #[cfg(feature = "flows")]
+    #[cfg(feature = "alloc")]
     Invoice {
         /// The ticket of the question, which has not been dropped.
         ticket: Ticket,
@@ -405,7 +405,7 @@ pub enum Action<'o> {
     },
     /// Have an invoice written by this node's own Lightning node. The request waits under this
     /// ticket until it comes ([`Input::Invoice`]), or until it is dropped.
-    #[cfg(feature = "flows")]
+    #[cfg(feature = "alloc")]
     Invoice {
         /// Ticket for the answer.
         ticket: Ticket,
@@ -521,6 +521,22 @@ pub enum Event {
         /// Why.
         cause: Cause,
     },
+    /// A source has paid for bytes of its flows.
+    #[cfg(feature = "flows")]
+    BytesSold {
+        /// Who has paid.
+        source: NodeId,
+        /// Payment hash of the invoice.
+        payment_hash: [u8; 32],
+        /// Bytes that it bought.
+        bytes: u64,
+        /// What it paid, in millisatoshi.
+        amount_msat: u64,
+        /// Number of the record that must be durable before anybody is told; `None` if no records
+        /// are kept.
+        #[cfg_attr(feature = "serde", serde(skip))]
+        after: Option<u64>,
+    },
     // Only hosts have those below. They are the last, so that a board numbers the others the same.
     /// A purchase has ended: the node says that it has credited the bytes.
     #[cfg(feature = "alloc")]
@@ -547,22 +563,6 @@ pub enum Event {
         /// where no answer came.
         cause: Cause,
     },
-    /// A source has paid for bytes of its flows.
-    #[cfg(feature = "flows")]
-    BytesSold {
-        /// Who has paid.
-        source: NodeId,
-        /// Payment hash of the invoice.
-        payment_hash: [u8; 32],
-        /// Bytes that it bought.
-        bytes: u64,
-        /// What it paid, in millisatoshi.
-        amount_msat: u64,
-        /// Number of the record that must be durable before anybody is told; `None` if no records
-        /// are kept.
-        #[cfg_attr(feature = "serde", serde(skip))]
-        after: Option<u64>,
-    },
 }
 
 /// The caller broke the contract. Nothing has changed.
@@ -587,6 +587,9 @@ pub enum Misuse {
     /// Records are to be restored before the first link.
     #[error("records must be restored before the first link is connected")]
     TooLateToRestore,
+    /// `handle_relayed` was given what only `handle` takes.
+    #[error("a shell that only relays has no such input")]
+    OnlyRelays,
     /// No more sources are remembered: the shell must report the whole inbox as full.
     #[error("no more sources can be said to have taken their share of the inbox")]
     TooManyFullSources,

@@ -220,6 +220,7 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// A packet of a flow came in on a live link, its header checked.
+    #[inline(never)]
     pub(super) fn flow_packet(&mut self, link: LinkId, header: Header, packet: &mut [u8]) {
         if let Err((reason, remedy)) = self.carry(link, header, packet) {
             self.reject(Some(link), reason, remedy);

@@ -183,7 +183,7 @@ pub struct Mesh<M: Memory> {
     #[cfg(feature = "flows")]
     last_run: u32,
     /// Record of this run, once it has issued a ticket.
-    #[cfg(feature = "flows")]
+    #[cfg(feature = "alloc")]
     run_record: Option<u64>,
     next_cleanup: Micros,
     draining: bool,
@@ -216,11 +216,7 @@ impl<M: Memory> Mesh<M> {
         secp.seeded_randomize(&rng.bytes());
         tables.prepare(&config, &mut rng);
         #[cfg(feature = "flows")]
-        tables.prepare_flows(
-            &config,
-            &mut Rng::new(&seed, "flows"),
-            secret(&key, b"blvm-mesh/ticket"),
-        );
+        tables.prepare_flows(&config, &mut Rng::new(&seed, "flows"), ticket_key(&key));
         let policy = RoutingPolicyEngine::new(PolicyConfig {
             private_stratum_tlv: config.private_stratum_tlv,
             own: OwnNetwork {
@@ -251,7 +247,7 @@ impl<M: Memory> Mesh<M> {
             records: 0,
             #[cfg(feature = "flows")]
             last_run: 0,
-            #[cfg(feature = "flows")]
+            #[cfg(feature = "alloc")]
             run_record: None,
             next_cleanup: 0,
             draining: false,
@@ -268,6 +264,20 @@ impl<M: Memory> Mesh<M> {
     /// # Errors
     /// [`Misuse`] if the caller broke the contract. Nothing has changed then.
     pub fn handle(&mut self, now: Micros, input: Input<'_>) -> Result<(), Misuse> {
+        self.take_in::<true>(now, input)
+    }
+
+    /// The same for a shell that only relays, as boards do: it has nothing to send or to find, no
+    /// block headers, no inbox, and keeps no packets that wait. An image that calls
+    /// [`handle`](Self::handle) nowhere is 8 KiB smaller.
+    ///
+    /// # Errors
+    /// [`Misuse`], and [`Misuse::OnlyRelays`] for such an input.
+    pub fn handle_relayed(&mut self, now: Micros, input: Input<'_>) -> Result<(), Misuse> {
+        self.take_in::<false>(now, input)
+    }
+
+    fn take_in<const ALL: bool>(&mut self, now: Micros, input: Input<'_>) -> Result<(), Misuse> {
         if self.overflowed {
             return Err(Misuse::QueueOverflow);
         }
@@ -278,6 +288,17 @@ impl<M: Memory> Mesh<M> {
             return Err(Misuse::TimeWentBack);
         }
         match &input {
+            Input::Send { .. }
+            | Input::Repeat { .. }
+            | Input::FindRoute { .. }
+            | Input::FindAccepted { .. }
+            | Input::Resumed { .. }
+            | Input::BlockHeader { .. }
+            | Input::InboxFull { .. }
+                if !ALL =>
+            {
+                return Err(Misuse::OnlyRelays);
+            }
             Input::PeerConnected { link, .. }
                 if self.tables.routing.neighbours.get(*link).is_some() =>
             {
@@ -289,7 +310,7 @@ impl<M: Memory> Mesh<M> {
             Input::Resumed { ticket, .. } if !self.is_returning(*ticket) => {
                 return Err(Misuse::UnknownTicket(*ticket));
             }
-            #[cfg(feature = "flows")]
+            #[cfg(feature = "alloc")]
             Input::Invoice { ticket, .. } if !self.awaits_invoice(*ticket) => {
                 return Err(Misuse::UnknownTicket(*ticket));
             }
@@ -307,11 +328,11 @@ impl<M: Memory> Mesh<M> {
         self.tables.ends.begin_input();
         match input {
             Input::MessageReceived { link, packet } => self.receive(link, packet),
-            Input::Send { destination, payload, proof, unchecked } => {
+            Input::Send { destination, payload, proof, unchecked } if ALL => {
                 self.send(destination, payload, proof, unchecked);
             }
-            Input::Repeat { packet } => self.repeat(packet),
-            #[cfg(feature = "flows")]
+            Input::Repeat { packet } if ALL => self.repeat(packet),
+            #[cfg(feature = "alloc")]
             Input::Invoice { ticket, packet, invoice } => {
                 self.invoice_written(ticket, packet, invoice);
             }
@@ -339,17 +360,17 @@ impl<M: Memory> Mesh<M> {
                 self.connect((link, peer), dialed, standing, capabilities);
             }
             Input::PeerDisconnected { link } => self.disconnect(link),
-            Input::FindRoute { destination } => self.find(destination, false),
-            Input::FindAccepted { destination } => self.find(destination, true),
+            Input::FindRoute { destination } if ALL => self.find(destination, false),
+            Input::FindAccepted { destination } if ALL => self.find(destination, true),
             Input::PaymentVerified { ticket, block } => self.answer(ticket, block),
-            Input::Resumed { ticket, packet } => self.resume(ticket, packet),
+            Input::Resumed { ticket, packet } if ALL => self.resume(ticket, packet),
             Input::Timer => self.absorb(),
             Input::WallClock { unix } => {
                 self.own_clock = true;
                 self.set_wall(unix);
                 self.absorb();
             }
-            Input::BlockHeader { header, height } => {
+            Input::BlockHeader { header, height } if ALL => {
                 match self.tables.headers.insert(header, Some(height)) {
                     Ok(_) => self.absorb(),
                     Err(e) => self.reject(None, NetworkReason::Header(e), Remedy::Ignore),
@@ -360,7 +381,7 @@ impl<M: Memory> Mesh<M> {
                 self.store_failed = true;
                 self.absorb();
             }
-            Input::InboxFull { source, full } => {
+            Input::InboxFull { source, full } if ALL => {
                 match source {
                     None => self.inbox_full = full,
                     Some(source) => {
@@ -391,6 +412,14 @@ impl<M: Memory> Mesh<M> {
                 self.measured(link, quality);
                 self.absorb();
             }
+            // Refused above.
+            Input::Send { .. }
+            | Input::Repeat { .. }
+            | Input::FindRoute { .. }
+            | Input::FindAccepted { .. }
+            | Input::Resumed { .. }
+            | Input::BlockHeader { .. }
+            | Input::InboxFull { .. } => {}
         }
         Ok(())
     }
@@ -499,10 +528,12 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// The input is done.
+    #[inline(never)]
     fn absorb(&mut self) {
         self.verdict(Verdict::Absorbed);
     }
 
+    #[inline(never)]
     fn verdict(&mut self, verdict: Verdict<'static>) {
         self.act(Action::Verdict(verdict));
     }
@@ -527,6 +558,12 @@ fn packet_key(key: &SecretKey) -> [u8; 16] {
     let long = secret(key, b"blvm-mesh/paid packet");
     short.iter_mut().zip(long).for_each(|(s, h)| *s = h);
     short
+}
+
+/// The key of a node's tickets: whoever has it can issue tickets that this node takes.
+#[cfg(feature = "flows")]
+pub fn ticket_key(key: &SecretKey) -> [u8; 32] {
+    secret(key, b"blvm-mesh/ticket")
 }
 
 /// A secret for one purpose, from this node's own.

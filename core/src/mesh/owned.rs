@@ -92,7 +92,7 @@ pub enum Input<B> {
         quality: u16,
     },
     // The last, so that a board without them numbers the others the same.
-    #[cfg(feature = "flows")]
+    #[cfg(feature = "alloc")]
     Invoice {
         ticket: Ticket,
         packet: B,
@@ -166,7 +166,7 @@ impl<B: AsRef<[u8]>> Input<B> {
             Self::PaymentVerified { ticket, block } => {
                 api::Input::PaymentVerified { ticket: *ticket, block: *block }
             }
-            #[cfg(feature = "flows")]
+            #[cfg(feature = "alloc")]
             Self::Invoice { ticket, packet, invoice } => api::Input::Invoice {
                 ticket: *ticket,
                 packet: packet.as_ref(),
@@ -336,7 +336,7 @@ pub enum Action<B> {
         until: Option<Micros>,
     },
     // The last, so that a board without them numbers the others the same.
-    #[cfg(feature = "flows")]
+    #[cfg(feature = "alloc")]
     Invoice {
         ticket: Ticket,
         source: NodeId,
@@ -375,7 +375,7 @@ impl<B> Action<B> {
             api::Action::Publish(event) => Self::Publish(event),
             api::Action::Persist { number, record } => Self::Persist { number, record },
             api::Action::Verify { ticket, block_hash } => Self::Verify { ticket, block_hash },
-            #[cfg(feature = "flows")]
+            #[cfg(feature = "alloc")]
             api::Action::Invoice { ticket, source, bytes, amount_msat, expiry_s } => {
                 Self::Invoice { ticket, source, bytes, amount_msat, expiry_s }
             }

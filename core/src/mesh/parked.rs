@@ -23,7 +23,7 @@ pub(super) enum Awaits {
     /// The node's answer about the block with this hash.
     Answer([u8; 32]),
     /// An invoice that the shell has written.
-    #[cfg(feature = "flows")]
+    #[cfg(feature = "alloc")]
     Invoice,
     /// To be handed back, with the node's answer. The ticket is used up.
     Return([u8; 32], KnownHeader),
@@ -38,7 +38,7 @@ impl Awaits {
     fn is_about_neighbours(&self) -> bool {
         match self {
             Self::Answer(_) => true,
-            #[cfg(feature = "flows")]
+            #[cfg(feature = "alloc")]
             Self::Invoice => true,
             _ => false,
         }
@@ -76,6 +76,7 @@ impl Parked {
 
 impl<M: Memory> Mesh<M> {
     /// Parks a packet and asks the node for a block.
+    #[inline(never)]
     pub(super) fn ask(
         &mut self,
         link: Option<LinkId>,
@@ -209,7 +210,7 @@ impl<M: Memory> Mesh<M> {
                 self.wake_at(until);
                 self.act(Action::Resume { ticket });
             }
-            #[cfg(feature = "flows")]
+            #[cfg(feature = "alloc")]
             Awaits::Invoice => self.give_up(ticket, PaymentReason::NoInvoice.into()),
             _ => {
                 if let Some((link, charged)) = asked {
@@ -308,13 +309,13 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// Whether a request for an invoice waits under this ticket.
-    #[cfg(feature = "flows")]
+    #[cfg(feature = "alloc")]
     pub(super) fn awaits_invoice(&self, ticket: Ticket) -> bool {
         self.tables.parked.iter().any(|p| p.ticket == ticket && p.awaits == Awaits::Invoice)
     }
 
     /// Takes out a request that waited for an invoice; who brought it.
-    #[cfg(feature = "flows")]
+    #[cfg(feature = "alloc")]
     pub(super) fn take_waiting_for_invoice(&mut self, ticket: Ticket) -> Option<From> {
         let its = |p: &Parked| p.ticket == ticket && p.awaits == Awaits::Invoice;
         let at = self.tables.parked.iter().position(its)?;

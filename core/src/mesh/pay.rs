@@ -59,6 +59,7 @@ struct Learnt {
 impl<M: Memory> Mesh<M> {
     /// Checks the payment in a datagram against all rules of docs/PROTOCOL.md ("Which payments
     /// are accepted") and books it. Nothing changes until every check has passed.
+    #[inline(never)]
     pub(super) fn check_payment(
         &mut self,
         link: Option<LinkId>,

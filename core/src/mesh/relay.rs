@@ -133,6 +133,7 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// A datagram came in on a live link from the neighbour at a place, its header checked.
+    #[inline(never)]
     pub(super) fn datagram(
         &mut self,
         (link, from): (LinkId, usize),

@@ -35,6 +35,7 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
+    #[inline(never)]
     pub(super) fn restore(&mut self, record: Record) {
         match record {
             Record::Floor(unix) => self.tables.replay.restore_floor(unix),

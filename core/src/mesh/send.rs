@@ -248,6 +248,7 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// Asks all neighbours for a node within a ring `width` links wide.
+    #[inline(never)]
     pub(super) fn ask_ring(&mut self, to: NodeId, width: u8, number: u64, flags: u8) {
         let request = self.request(to, width.saturating_sub(1), number, flags);
         if self.write_head(route_request::MAX_LEN, |out| request.write(out)) {

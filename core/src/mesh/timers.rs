@@ -29,6 +29,7 @@ pub(super) fn hello_timeout(timing: &Timing) -> Micros {
 
 impl<M: Memory> Mesh<M> {
     /// Makes sure that [`Mesh::poll`] asks for a timer at this time.
+    #[inline(never)]
     pub(super) fn wake_at(&mut self, at: Micros) {
         self.next_timer = self.next_timer.min(at);
     }

@@ -208,7 +208,7 @@ impl<M: Memory> Mesh<M> {
 
     /// All accounts.
     #[cfg(feature = "flows")]
-    pub fn accounts(&self) -> impl Iterator<Item = (&NodeId, &Account)> {
+    pub fn accounts(&self) -> impl Iterator<Item = (NodeId, &Account)> {
         self.tables.accounts.iter()
     }
 

@@ -269,6 +269,7 @@ struct Put<'a> {
 }
 
 impl Put<'_> {
+    #[inline(never)]
     fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
         let end = self.at + bytes.len();
         if let Some(room) = self.out.get_mut(self.at..end) {

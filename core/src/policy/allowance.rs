@@ -116,6 +116,7 @@ impl Meter {
         self.later(span(amount, limit.rate), now)
     }
 
+    #[inline(never)]
     fn later(&self, span: u64, now: Micros) -> u64 {
         self.whole_at.max(parts(now)).saturating_add(span)
     }

@@ -96,6 +96,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// The rules that every transaction keeps, whatever the chain.
+    #[inline(never)]
     pub(super) fn check(&self) -> Result<()> {
         let coinbase = self.is_coinbase();
         let reason = if self.inputs == 0 {
@@ -130,6 +131,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// Weight in the units of BIP 141.
+    #[inline(never)]
     pub(super) fn weight(&self) -> usize {
         // Version and lock time stand outside of the body.
         self.body.len().saturating_add(8).saturating_mul(3).saturating_add(self.bytes.len())

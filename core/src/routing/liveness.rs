@@ -18,6 +18,7 @@ const HELLO_AT_LATEST: Micros = 60 * SECOND;
 
 /// How long after a hello the next one comes from a node with this keep-alive; [`Micros::MAX`]:
 /// never.
+#[inline(never)]
 fn hello_pause(keepalive: Micros) -> Micros {
     match keepalive {
         0 => Micros::MAX,
@@ -116,6 +117,7 @@ impl Liveness {
         self.overdue != Micros::MAX
     }
 
+    #[inline(never)]
     fn await_answer(&mut self, now: Micros) -> Micros {
         self.overdue = now.saturating_add(self.theirs.saturating_mul(PATIENCE));
         self.overdue

@@ -176,7 +176,7 @@ pub struct ResetProof;
 impl ResetProof {
     const BASE: u32 = 0x2100_1000;
     /// Bytes for a store.
-    pub const SIZE: u32 = 7 * 4096;
+    pub const SIZE: u32 = 8 * 4096;
     /// In front of them: a mark, and how often the machine was started.
     const MARK: u32 = Self::BASE - 8;
     const STARTS: u32 = Self::BASE - 4;

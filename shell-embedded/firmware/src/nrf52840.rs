@@ -237,14 +237,14 @@ pub fn configuration() -> &'static [u8] {
     unsafe { core::slice::from_raw_parts(CONFIGURATION as *const u8, MAX_LEN) }
 }
 
-/// The seven pages before it, for payments (4.3, NVMC).
+/// The eight pages before it, for payments and accounts (4.3, NVMC).
 #[derive(Debug)]
 pub struct Flash(());
 
 impl Flash {
-    const BASE: u32 = 0x000f_8000;
+    const BASE: u32 = 0x000f_7000;
     /// Bytes for a store.
-    pub const SIZE: u32 = 7 * 4096;
+    pub const SIZE: u32 = 8 * 4096;
 
     /// The pages. Call it once.
     pub fn take() -> Self {

@@ -28,6 +28,12 @@ const COMPLETE: [u8; 4] = [0; 4];
 static CRC: Crc<u32, NoTable> = Crc::<u32, NoTable>::new(&CRC_32_ISCSI);
 
 type Result<T> = core::result::Result<T, StoreError>;
+/// Where an item is: the places of a ring count from its first page on.
+pub(super) type Place = u16;
+/// What is done with each item of a page.
+type Each<'a, R> = dyn FnMut(&mut R, Place, &mut [u8; ITEM]) -> Result<()> + 'a;
+/// Whether the item at a place is still wanted; what is to be written of it, to the second place.
+pub(super) type Keep<'a> = dyn FnMut(&mut [u8; ITEM], Place, Place) -> bool + 'a;
 
 /// Buffers of a flash driver may need an alignment.
 #[repr(align(4))]
@@ -71,7 +77,8 @@ impl<F: NorFlash> Ring<F> {
         // One page is erased, and one has room for what is taken over and for more.
         let room = pages.saturating_sub(2).saturating_mul(Self::ITEMS);
         let whole = range.start.is_multiple_of(page) && range.end.is_multiple_of(page);
-        let fits = whole && Self::PLACE <= ROOM && room as usize > items;
+        let named = pages.saturating_mul(Self::ITEMS) <= Place::MAX.into();
+        let fits = whole && named && Self::PLACE <= ROOM && room as usize > items;
         fits.then_some(Self { flash, start: range.start, pages, newest: None })
     }
 
@@ -119,52 +126,47 @@ impl<F: NorFlash> Ring<F> {
         Ok(())
     }
 
-    /// Gives every item, the oldest first.
-    pub(super) fn each(&mut self, on: &mut dyn FnMut(&[u8; ITEM]) -> Result<()>) -> Result<()> {
+    /// Gives every item with its place, the oldest first.
+    pub(super) fn each(
+        &mut self,
+        on: &mut dyn FnMut(Place, &[u8; ITEM]) -> Result<()>,
+    ) -> Result<()> {
         let Some(newest) = self.newest else { return Err(StoreError::Flash) };
         let mut page = newest.at;
         for _ in 0..self.pages {
             page = self.after(page);
-            self.each_of(page, &mut |_, item| on(item))?;
+            self.each_of(page, &mut |_, place, item| on(place, item))?;
         }
         Ok(())
     }
 
-    fn each_of(
-        &mut self,
-        page: u32,
-        on: &mut dyn FnMut(&mut Self, &[u8; ITEM]) -> Result<()>,
-    ) -> Result<()> {
+    fn each_of(&mut self, page: u32, on: &mut Each<'_, Self>) -> Result<()> {
         if self.number(page)?.is_none() {
             return Ok(());
         }
         for at in 0..Self::ITEMS {
-            let Some(room) = self.item(page, at)? else { break };
-            if let Some((item, rest)) = room.0.split_first_chunk()
+            let Some(mut room) = self.item(page, at)? else { break };
+            if let Some((item, rest)) = room.0.split_first_chunk_mut()
                 && rest.starts_with(&check(item))
             {
-                on(self, item)?;
+                on(self, Self::named(page, at), item)?;
             }
         }
         Ok(())
     }
 
-    /// Adds an item; when it returns that is kept whatever happens. Of those that came before,
-    /// only those that are wanted are certain to stay.
-    pub(super) fn add(
-        &mut self,
-        item: &[u8; ITEM],
-        wanted: &dyn Fn(&[u8; ITEM]) -> bool,
-    ) -> Result<()> {
+    /// Adds an item and returns its place; when it returns the item is kept whatever happens. Of
+    /// those that came before, only those that are wanted are certain to stay.
+    pub(super) fn add(&mut self, item: &[u8; ITEM], keep: &mut Keep<'_>) -> Result<Place> {
         for _ in 0..=self.pages {
             let Some(page) = self.newest.take() else { return Err(StoreError::Flash) };
             let next = match page.used < Self::ITEMS {
                 true => self.put(page, item)?,
-                false => self.turn(page, wanted)?,
+                false => self.turn(page, keep)?,
             };
             self.newest = Some(next);
             if page.at == next.at {
-                return Ok(());
+                return Ok(Self::named(page.at, page.used));
             }
         }
         Err(StoreError::Full)
@@ -183,13 +185,13 @@ impl<F: NorFlash> Ring<F> {
     }
 
     /// Begins the page after this one.
-    fn turn(&mut self, page: Page, wanted: &dyn Fn(&[u8; ITEM]) -> bool) -> Result<Page> {
+    fn turn(&mut self, page: Page, keep: &mut Keep<'_>) -> Result<Page> {
         let number = page.number.wrapping_add(1);
         let mut next = Page { at: self.after(page.at), number, used: 0 };
         self.write(next.at, 0, &header(number), Self::MARK_AT)?;
         let oldest = self.after(next.at);
-        self.each_of(oldest, &mut |ring, item| {
-            if wanted(item) {
+        self.each_of(oldest, &mut |ring, place, item| {
+            if keep(item, place, Self::named(next.at, next.used)) {
                 next = ring.put(next, item)?;
             }
             Ok(())
@@ -232,6 +234,10 @@ impl<F: NorFlash> Ring<F> {
             }
         }
         Ok(true)
+    }
+
+    const fn named(page: u32, at: u32) -> Place {
+        (page * Self::ITEMS + at) as Place
     }
 
     const fn place(at: u32) -> usize {

@@ -1,5 +1,6 @@
 //! Small worlds for tests that know what is to happen.
 
+pub mod flow;
 pub mod relay;
 pub mod story;
 

@@ -31,8 +31,8 @@ pub struct Relay {
     pub mesh: HostMesh,
     /// The issuer that it accepts.
     pub bank: Bank,
-    source: Keypair,
-    destination: NodeId,
+    pub(super) source: Keypair,
+    pub(super) destination: NodeId,
     now: u64,
 }
 

@@ -23,6 +23,7 @@ impl Rto {
     }
 
     /// How long to wait for an acknowledgement.
+    #[inline(never)]
     pub fn timeout(&self) -> Micros {
         let times = 1u64.checked_shl(self.backoff / 2).unwrap_or(u64::MAX);
         self.timeout.saturating_mul(times).min(self.max)

@@ -8,6 +8,7 @@
 #![no_main]
 
 use blvm_mesh_core::config::PaymentRules;
+use blvm_mesh_core::flow::tickets::Tickets;
 use blvm_mesh_core::id::{Network, NodeId};
 use blvm_mesh_core::link::aead::RustCrypto;
 use blvm_mesh_core::link::datagram::serial::{self, Deframer};
@@ -16,21 +17,22 @@ use blvm_mesh_core::link::datagram::{
 };
 use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::mesh::owned::Input;
-use blvm_mesh_core::mesh::{Action, BoardMesh, Tables};
+use blvm_mesh_core::mesh::{Action, BoardMesh, Tables, ticket_key};
 use blvm_mesh_core::payment::lightning::LightningLimits;
 use blvm_mesh_core::payment::proof::PaymentProof;
 use blvm_mesh_core::payment::replay::ReplayPrevention;
 use blvm_mesh_core::payment::terms::Terms;
 use blvm_mesh_core::tables::Fixed;
+use blvm_mesh_core::wire::account::{Message, Pay};
 use blvm_mesh_core::wire::datagram::Datagram;
 use blvm_mesh_core::wire::header::Header;
 use blvm_mesh_embedded::recording::{Recording, trace};
 use blvm_mesh_firmware::mps2::{CLOCK_HZ, Clock};
 use blvm_mesh_firmware::semihosting::{command_line, exit};
-use blvm_mesh_firmware::{init_heap, log};
+use blvm_mesh_firmware::{init_heap, log, paint_stack, stack_used};
 use core::hint::black_box;
 use cortex_m_rt::entry;
-use secp256k1::{Keypair, Message, Secp256k1, Verification};
+use secp256k1::{Keypair, Secp256k1, SecretKey, Verification};
 use sha2::{Digest, Sha256};
 use static_cell::ConstStaticCell;
 
@@ -43,6 +45,7 @@ const PACKET: usize = 1280;
 const FRAME: usize = 314;
 
 static TABLES: ConstStaticCell<Tables<Fixed>> = ConstStaticCell::new(Tables::EMPTY);
+static TICKETS: ConstStaticCell<Tickets<Fixed>> = ConstStaticCell::new(Tickets::EMPTY);
 static REPLAY: ConstStaticCell<ReplayPrevention<Fixed>> =
     ConstStaticCell::new(ReplayPrevention::EMPTY);
 
@@ -242,6 +245,25 @@ fn proof_alone<C: Verification>(
     holds.map(|_| cost)
 }
 
+/// What the ticket and the preimage of a Pay cost, which the recording's node has issued at the
+/// start of its first run.
+fn ticket_alone(
+    meter: &mut Meter,
+    tickets: &mut Tickets<Fixed>,
+    key: &SecretKey,
+    packet: &[u8],
+) -> Option<u64> {
+    let (header, body) = Header::parse(packet).ok()?;
+    let datagram = Datagram::parse(header, body).ok()?;
+    let Message::Pay(Pay { ticket, preimage }) = Message::parse(datagram.payload).ok()? else {
+        return None;
+    };
+    tickets.prepare(1, [7; 16], ticket_key(key));
+    tickets.begin(0, 1);
+    let (cost, checked) = meter.of(|| tickets.check(0, &datagram.source, &ticket, &preimage));
+    checked.ok().map(|_| cost)
+}
+
 /// One look into a replay table that is full.
 fn replay_check(meter: &mut Meter) {
     let table = REPLAY.take();
@@ -264,7 +286,7 @@ fn count(mesh: &mut BoardMesh, mut recording: Recording<'_>, room: &mut [u8]) ->
     replay_check(meter);
     let secp = mesh.secp().clone();
     let mut linked = handshake(meter, &secp)?;
-    let network = recording.config.network;
+    let (network, key, tickets) = (recording.config.network, recording.key, TICKETS.take());
     let (mut number, mut unix) = (0u64, None);
     while !recording.is_done() {
         let moment = recording.next_moment()?;
@@ -272,12 +294,17 @@ fn count(mesh: &mut BoardMesh, mut recording: Recording<'_>, room: &mut [u8]) ->
             unix = Some(seconds);
         }
         let packet = moment.copy_packet(room)?;
+        if moment.marked {
+            paint_stack();
+        }
         let (cost, ()) = meter.of(|| {
             let taken = mesh.handle(moment.now, moment.input.input(packet)).is_ok();
             while taken && !matches!(black_box(mesh.poll()), Action::Wait { .. }) {}
         });
         if moment.marked {
+            let stack = stack_used();
             log!("input {number}: {cost} instructions");
+            log!("stack of {number}: {stack} bytes");
         }
         let packet = moment.input.packet();
         if moment.marked && !packet.is_empty() {
@@ -287,6 +314,9 @@ fn count(mesh: &mut BoardMesh, mut recording: Recording<'_>, room: &mut [u8]) ->
             let proof = proof_alone(meter, mesh.secp(), network, rules, unix, packet);
             if let Some(cost) = proof {
                 log!("proof of {number}: {cost} instructions");
+            }
+            if let Some(cost) = ticket_alone(meter, tickets, &key, packet) {
+                log!("ticket of {number}: {cost} instructions");
             }
         }
         number += 1;
@@ -305,7 +335,7 @@ fn sign() -> Option<()> {
     };
     let signature = secp.sign_schnorr_with_aux_rand(&[0; 32], &keypair(3)?, &[0; 32]);
     log_hex("BIP 340:", &signature.to_byte_array());
-    let message = Message::from_digest(Sha256::digest("Satoshi Nakamoto").into());
+    let message = secp256k1::Message::from_digest(Sha256::digest("Satoshi Nakamoto").into());
     let signature = secp.sign_ecdsa(message, &keypair(1)?.secret_key());
     log_hex("RFC 6979:", &signature.serialize_compact());
     Some(())
