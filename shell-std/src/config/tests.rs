@@ -65,6 +65,11 @@ fn samples() -> Vec<(&'static str, String, String)> {
                 (_, Kind::Text) => ("some-text".into(), quoted("some-text")),
                 (_, Kind::Number) => ("20_000_000".into(), "20_000_000".into()),
                 (_, Kind::Flag) => ("true".into(), "true".into()),
+                ("flow.expose", _) => ("ssh=127.0.0.1:22".into(), quoted("ssh=127.0.0.1:22")),
+                ("flow.forward", _) => {
+                    let forward = format!("2222={}:ssh", "ab".repeat(32));
+                    (forward.clone(), quoted(&forward))
+                }
                 (_, Kind::List) => unreachable!("{key}"),
             };
             let text = match key.as_str() {

@@ -142,8 +142,9 @@ methods! {
         => HopInvoice, REFUSED;
     /// Tells what the node has counted since its start, and what of its resources is taken.
     GetStats, "getstats" | "get_routing_stats" => Box<Stats>;
-    /// Lists accepted payments, and bytes sold and bought for flows, the newest first, and their
-    /// sums.
+    /// Lists accepted payments, bytes sold and bought for flows, and their sums.
+    ///
+    /// The newest come first.
     GetLedger(params: GetLedger), "getledger" => Ledger;
     /// Lists the flows that end at the node and those that pass, its services and its forwards.
     GetFlows, "getflows" => FlowList;
