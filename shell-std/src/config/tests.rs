@@ -83,6 +83,7 @@ fn samples() -> Vec<(&'static str, String, String)> {
                 | "limits.route_hints"
                 | "limits.relayed_requests"
                 | "limits.flows"
+                | "limits.ends"
                 | "limits.accounts"
                 | "limits.tickets"
                 | "timing.reconnect_min_ms" => "77".into(),

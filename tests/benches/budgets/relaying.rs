@@ -23,10 +23,36 @@ pub(crate) fn measure(effort: Effort) {
     let open = relay(MeshMode::Open, &payload);
     let gated = relay(MeshMode::PaymentGated, &payload);
     let hash = job(|| _ = black_box(Sha256::digest(black_box(&payload))));
-    let [open, gated, hash] = nanoseconds(effort, [open, gated, hash]);
+    let [open, gated, hash, data] = nanoseconds(effort, [open, gated, hash, flow()]);
     limit("free datagram of 235 bytes relayed, mode open", open, 90.0);
     let with = "the same, payment_gated: detection with its checksum";
     line(with, gated, "mode open and SHA-256 of the payload", open + hash, None);
+    limit("data of 235 bytes on a paid flow relayed", data, 120.0);
+}
+
+/// Data on a flow whose bytes were bought.
+fn flow() -> Job<'static> {
+    let mut relay = Relay::new(MeshMode::PaymentGated);
+    // The relay has begun the run in which its cashier has issued the ticket.
+    let mut paid = relay.pay_for(1, u64::MAX / 4);
+    relay.receive(&mut paid);
+    let mut open = relay.open();
+    assert_eq!(relay.receive(&mut open), Verdict::Forwarded(Priority::Paid, open.len()));
+    let packet = relay.data(SIZE);
+    Box::new(move |runs| {
+        let (mut time, mut left) = (Duration::ZERO, runs);
+        while left > 0 {
+            let mut packets = vec![packet.clone(); left.min(BATCH) as usize];
+            left -= packets.len() as u32;
+            let start = Instant::now();
+            for packet in &mut packets {
+                let verdict = relay.receive(packet);
+                assert_eq!(verdict, Verdict::Forwarded(Priority::Paid, SIZE));
+            }
+            time += start.elapsed();
+        }
+        time
+    })
 }
 
 fn relay(mode: MeshMode, payload: &[u8]) -> Job<'_> {

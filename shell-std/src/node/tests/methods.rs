@@ -87,6 +87,10 @@ fn params(method: &str, destination: &NodeId) -> Value {
             "destination": destination, "protocol": "bitcoin", "bytes": 600, "duration_ms": 50,
         }),
         "benchsink" => json!({"on": true}),
+        "expose" => json!({"name": "ssh", "target": "22"}),
+        "forward" => json!({
+            "local": "0", "node": destination, "service": "ssh", "max_msat": 5_000,
+        }),
         _ => json!({}),
     }
 }
