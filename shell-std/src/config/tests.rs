@@ -65,10 +65,13 @@ fn samples() -> Vec<(&'static str, String, String)> {
                 (_, Kind::Text) => ("some-text".into(), quoted("some-text")),
                 (_, Kind::Number) => ("20_000_000".into(), "20_000_000".into()),
                 (_, Kind::Flag) => ("true".into(), "true".into()),
-                ("flow.expose", _) => ("ssh=127.0.0.1:22".into(), quoted("ssh=127.0.0.1:22")),
+                ("flow.expose", _) => {
+                    let port = "ssh=127.0.0.1:22";
+                    (port.into(), format!("[{}]", quoted(port)))
+                }
                 ("flow.forward", _) => {
                     let forward = format!("2222={}:ssh", "ab".repeat(32));
-                    (forward.clone(), quoted(&forward))
+                    (forward.clone(), format!("[{}]", quoted(&forward)))
                 }
                 (_, Kind::List) => unreachable!("{key}"),
             };
