@@ -175,8 +175,9 @@ impl Credit {
         }
     }
 
-    /// Source: grants more when half of the last grant is used, never more than half of what is
-    /// left. `soon`: the next grant is twice as large.
+    /// Source: grants more when half of the last grant is used, so that the destination never has
+    /// more than a quarter of what is left for both: a grant is not taken back, and this end could
+    /// not go on if the destination kept it. `soon`: the next grant is twice as large.
     fn grant(&mut self, soon: bool) {
         let left = self.left();
         let Side::Source { granted, spent, step, .. } = &mut self.side else { return };
@@ -188,7 +189,8 @@ impl Credit {
         if soon && !first {
             *step = step.saturating_mul(2).min(LARGEST_STEP);
         }
-        let more = (*step).min(left / 2);
+        let part = left.saturating_add(unused) / 4;
+        let more = (*step).min(part.saturating_sub(unused));
         if more >= SMALLEST && (first || more > unused / 4) {
             *granted = granted.saturating_add(more);
             self.due = true;
@@ -247,17 +249,34 @@ mod tests {
         let (mut source, mut destination) = pair();
         source.set_allowance(4_000);
         tell(&mut source, &mut destination, false);
-        assert_eq!((source.left(), destination.left()), (2_000, 2_000));
-        assert_eq!((source.left_for_data(), source.is_scarce()), (464, true));
-        source.spend(1_990);
-        destination.spend(1_990);
-        source.received(1_990, false);
+        assert_eq!((source.left(), destination.left()), (3_000, 1_000));
+        assert_eq!((source.left_for_data(), source.is_scarce()), (1_464, true));
+        source.spend(2_990);
+        destination.spend(990);
+        source.received(990, false);
         assert!(!source.is_due(), "there is nothing to give");
         source.set_allowance(3_000);
         assert_eq!(source.left(), 10, "it never shrinks");
         source.set_allowance(104_000);
         tell(&mut source, &mut destination, false);
         assert_eq!((source.left(), destination.left()), (100_010 - 16_384, 16_394));
+    }
+
+    #[test]
+    fn a_destination_that_has_sent_much_does_not_keep_what_the_source_needs() {
+        let (mut source, mut destination) = pair();
+        source.set_allowance(1 << 20);
+        for _ in 0..8 {
+            tell(&mut source, &mut destination, false);
+            let bytes = destination.left().min(20_000);
+            destination.spend(bytes);
+            source.received(bytes, true);
+            if !source.is_due() {
+                break;
+            }
+        }
+        let kept = destination.left();
+        assert!(kept <= (source.left() + kept) / 4 + 20_000, "{kept} of {}", source.left());
     }
 
     #[test]

@@ -207,5 +207,5 @@ impl<M: Memory> Mesh<M> {
 /// The counts of an end by which the next step is judged.
 pub(super) fn counts(now: Micros, used: u64, stats: &EndStats) -> Counts {
     let settled = stats.acknowledged.saturating_add(stats.lost).saturating_add(stats.unasked);
-    Counts { at: now, used, sent: stats.sent, settled, lost: stats.lost }
+    Counts { at: now, used, sent: stats.sent, settled, lost: stats.lost, own: stats.left }
 }

@@ -76,6 +76,8 @@ pub(super) struct Counts {
     pub(super) settled: u64,
     /// and those of them that did not.
     pub(super) lost: u64,
+    /// Bytes that this end may still send. The other end may have been granted the rest.
+    pub(super) own: u64,
 }
 
 /// What to do about the next step.
@@ -93,7 +95,8 @@ pub(super) enum Next {
 /// `allotted` is all that was bought.
 pub(super) fn next(first: u64, step: u64, allotted: u64, mark: &Counts, counts: &Counts) -> Next {
     let left = allotted.saturating_sub(counts.used);
-    if left > step / 2 || counts.settled < mark.sent {
+    let is_used = left <= step / 2 || counts.own <= step / 8;
+    if !is_used || counts.settled < mark.sent {
         return Next::Wait;
     }
     let sent = counts.sent.saturating_sub(mark.sent);
@@ -146,9 +149,12 @@ mod tests {
 
     #[test]
     fn a_step_follows_when_half_of_the_last_is_used_and_the_one_before_settled() {
-        let mark = Counts { at: 0, used: 0, sent: 0, settled: 0, lost: 0 };
+        let mark = Counts::default();
         let step = 1_000_000;
-        let counts = |used, sent, settled, lost| Counts { at: SECOND, used, sent, settled, lost };
+        let counts = |used, sent, settled, lost| {
+            let own = step - used;
+            Counts { at: SECOND, used, sent, settled, lost, own }
+        };
         let next = |mark: &Counts, counts| super::next(SMALLEST, step, step, mark, &counts);
         assert_eq!(next(&mark, counts(499_999, 499_999, 0, 0)), Next::Wait);
         assert_eq!(next(&mark, counts(500_000, 500_000, 0, 0)), Next::Buy(2_000_000));
@@ -157,6 +163,10 @@ mod tests {
         assert_eq!(next(&later, counts(500_000, 500_000, 100_000, 0)), Next::Buy(2_000_000));
         assert_eq!(next(&mark, counts(600_000, 500_000, 400_000, 50_001)), Next::Leave);
         assert_eq!(next(&mark, counts(600_000, 500_000, 400_000, 50_000)), Next::Buy(2_000_000));
+        // The other end has been granted what is left, and does not use it.
+        let granted = |own| Counts { own, ..counts(400_000, 400_000, 400_000, 0) };
+        assert_eq!(next(&mark, granted(125_001)), Next::Wait);
+        assert_eq!(next(&mark, granted(125_000)), Next::Buy(2_000_000));
     }
 
     #[test]
