@@ -122,7 +122,8 @@ impl<M: Memory> Mesh<M> {
             source.phase == Phase::Buy && source.claims.iter().any(|claim| claim.hop == hop)
         });
         for number in waiting {
-            let Some((source, _)) = self.tables.ends.source(number) else { continue };
+            let Some((source, end)) = self.tables.ends.source(number) else { continue };
+            let is_open = end.as_ref().is_some_and(|end| !end.is_over());
             match result {
                 Ok(_) => {}
                 // It relays for nothing.
@@ -132,6 +133,9 @@ impl<M: Memory> Mesh<M> {
                 }
                 Err(cause) if paid || number == purchase.flow => {
                     source.fail(now, FlowEnded::NotBought { node: hop, cause });
+                    if is_open {
+                        self.tell(number, FlowEvent::Interrupted { node: hop, cause });
+                    }
                 }
                 Err(_) => {}
             }
