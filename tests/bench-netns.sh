@@ -1,7 +1,8 @@
 #!/bin/sh
 # Measures a relay: three nodes A - relay - C in three network namespaces, joined by
-# two veth pairs, on whatever processors this machine has. Prints one row, and one for
-# yggdrasil between the same namespaces, where that and iperf3 are installed.
+# two veth pairs, on whatever processors this machine has. Prints one row; where iperf3 is
+# installed, one for a TCP connection through a forwarded port; and where yggdrasil is too, one for
+# that between the same namespaces. In MODE=payment_gated the connection is paid for, with play money.
 #
 #   tests/bench-netns.sh [SECONDS]        default 5, for each of the loads
 #
@@ -58,7 +59,8 @@ start() { # namespace name options...
     ip netns exec "$space" "$BIN" --json --data-dir "$dir/$name" \
         --set limits.free_rate=10000000000 --set limits.free_burst=10000000000 \
         --set limits.plain_rate=10000000000 --set limits.plain_burst=10000000000 \
-        --set bench.sink=true run --network regtest --mode "$mode" --log warn "$@" \
+        --set bench.sink=true --set issuer_key=issuer.key \
+        --set wallet.max_msat_per_hour=1000000000000000 run --network regtest --mode "$mode" --log warn "$@" \
         >"$dir/$name.out" 2>"$dir/$name.log" &
     started=$!
     pids="$pids $started"
@@ -113,6 +115,28 @@ awk -v m="$(get "$middle" goodput_mbit)" -v l="$(get "$large" goodput_mbit)" \
         m, l, s, loss * 100, far - near, (cpu - before) / bytes * 1e9, memory
 }'
 
+# One TCP connection through a forwarded port.
+row() { # name relay before after: of the trial
+    received=$(sed -n '/"sum_received"/,/}/p' "$dir/trial")
+    [ "$(get "$received" bytes)" != 0 ] || { echo "bench-netns: $1 carried nothing" >&2; exit 1; }
+    awk -v name="$1" -v rate="$(get "$received" bits_per_second)" \
+        -v bytes="$(get "$received" bytes)" -v before="$3" -v cpu="$4" \
+        -v memory="$(awk '/VmRSS/ { print $2 / 1024 }' "/proc/$2/status")" 'BEGIN {
+        printf "| %s | %.0f | | | | | %.2f | %.1f |\n", \
+            name, rate / 1e6, (cpu - before) / bytes * 1e9, memory
+    }'
+}
+if command -v iperf3 >/dev/null; then
+    ip netns exec "${tag}c" iperf3 -s -B 127.0.0.1 >"$dir/iperf3-forward.log" 2>&1 &
+    pids="$pids $!"
+    "$BIN" --json --data-dir "$dir/c" expose 5201 --as iperf3 >/dev/null
+    ask forward 5201 "$c_key:iperf3" --max-msat 1000000000000000 >/dev/null
+    before=$(cpu "$relay")
+    ip netns exec "${tag}a" iperf3 --json -c 127.0.0.1 -t "$seconds" >"$dir/trial" ||
+        { cat "$dir/trial" >&2; exit 1; }
+    row "blvm-mesh, TCP by forward" "$relay" "$before" "$(cpu "$relay")"
+fi
+
 # The same for yggdrasil, with one TCP connection over its tunnel.
 for program in yggdrasil iperf3; do
     command -v "$program" >/dev/null ||
@@ -142,12 +166,4 @@ for _ in $(seq 20); do
 done
 before=$(cpu "$relay")
 stream "$seconds" || { cat "$dir/trial" >&2; exit 1; }
-after=$(cpu "$relay")
-memory=$(awk '/VmRSS/ { print $2 / 1024 }' "/proc/$relay/status")
-received=$(sed -n '/"sum_received"/,/}/p' "$dir/trial")
-[ "$(get "$received" bytes)" != 0 ] || { echo "bench-netns: yggdrasil carried nothing" >&2; exit 1; }
-awk -v rate="$(get "$received" bits_per_second)" -v bytes="$(get "$received" bytes)" \
-    -v cpu="$after" -v before="$before" -v memory="$memory" 'BEGIN {
-    printf "| yggdrasil, TCP | %.0f | | | | | %.2f | %.1f |\n", \
-        rate / 1e6, (cpu - before) / bytes * 1e9, memory
-}'
+row "yggdrasil, TCP" "$relay" "$before" "$(cpu "$relay")"

@@ -17,6 +17,8 @@ mod purchases;
 mod verifier;
 
 #[cfg(test)]
+mod flow_tests;
+#[cfg(test)]
 mod purchase_tests;
 #[cfg(test)]
 mod tests;

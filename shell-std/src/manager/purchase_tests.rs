@@ -18,7 +18,7 @@ const STUCK: u64 = 90_000;
 const BYTES: u64 = 100_000;
 
 #[derive(Default)]
-struct Host {
+pub(super) struct Host {
     other: OnceLock<(&'static str, Weak<MeshManager>)>,
     events: Mutex<Vec<Event>>,
     pays: bool,
@@ -86,7 +86,7 @@ impl Host {
 }
 
 /// A buyer and a seller that are connected.
-async fn pair(
+pub(super) async fn pair(
     executor: &smol::Executor<'static>,
     store: Option<Arc<Store>>,
     pays: bool,
