@@ -187,8 +187,9 @@ fn tables(t: &types::TableStats) -> String {
         (
             "flows",
             format!(
-                "{}, {} accounts, {} tickets for invoices",
+                "{}, {} that end here, {} accounts, {} tickets for invoices",
                 of(t.flows),
+                of(t.ends),
                 of(t.accounts),
                 of(t.tickets)
             ),

@@ -17,8 +17,15 @@ use std::time::Duration;
 fn main() {
     let quick = std::env::args().any(|argument| argument == "--quick");
     let effort = match quick {
-        true => Effort { rounds: 3, turn: Duration::from_micros(100), payments: 50_000 },
-        false => Effort { rounds: 400, turn: Duration::from_micros(300), payments: 1_000_000 },
+        true => {
+            Effort { rounds: 3, turn: Duration::from_micros(100), payments: 50_000, flows: 500 }
+        }
+        false => Effort {
+            rounds: 400,
+            turn: Duration::from_micros(300),
+            payments: 1_000_000,
+            flows: 10_000,
+        },
     };
     measure::head();
     relaying::measure(effort);

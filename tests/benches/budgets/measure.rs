@@ -11,6 +11,8 @@ pub(crate) struct Effort {
     pub turn: Duration,
     /// Payments in the replay table.
     pub payments: u64,
+    /// Flows through one relay.
+    pub flows: u64,
 }
 
 /// What takes a number of runs and tells their time.

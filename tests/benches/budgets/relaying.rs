@@ -1,7 +1,8 @@
 //! A free datagram through the state machine, and the replay table.
 
 use crate::measure::{Effort, Job, job, limit, line, nanoseconds};
-use blvm_mesh_core::id::NodeId;
+use blvm_mesh_core::config::{Allowance, Config};
+use blvm_mesh_core::id::{Network, NodeId};
 use blvm_mesh_core::mesh::Priority;
 use blvm_mesh_core::mode::MeshMode;
 use blvm_mesh_core::payment::replay::ReplayPrevention;
@@ -28,6 +29,48 @@ pub(crate) fn measure(effort: Effort) {
     let with = "the same, payment_gated: detection with its checksum";
     line(with, gated, "mode open and SHA-256 of the payload", open + hash, None);
     limit("data of 235 bytes on a paid flow relayed", data, 120.0);
+    let [many] = nanoseconds(effort, [many_flows(effort.flows)]);
+    line(
+        &format!("the same, of {} free flows in turn", effort.flows),
+        many,
+        "one paid flow",
+        data,
+        None,
+    );
+}
+
+/// Data on each of many flows in turn.
+fn many_flows(count: u64) -> Job<'static> {
+    let mut config = Config::host(Network::Regtest);
+    config.capacities.flows = 32_767;
+    let any = Allowance { rate: u64::MAX, burst: u64::MAX };
+    (config.control, config.control_of_all, config.bad_payments) = (any, any, any);
+    let mut relay = Relay::with(MeshMode::Open, config);
+    let random = |n: u64| (u128::from(n) + 1).to_le_bytes();
+    for n in 0..count {
+        let mut open = relay.open_with(random(n));
+        relay.receive(&mut open);
+    }
+    assert_eq!(relay.mesh.resources().flows as u64, count);
+    // In another order than they were opened in.
+    let packets: Vec<_> =
+        (0..count).map(|n| relay.data_of(random(n * 7_919 % count), SIZE)).collect();
+    let mut at = 0;
+    Box::new(move |runs| {
+        let (mut time, mut left) = (Duration::ZERO, runs);
+        while left > 0 {
+            let next = packets.iter().cycle().skip(at).take(left.min(BATCH) as usize);
+            let mut batch: Vec<_> = next.cloned().collect();
+            at = (at + batch.len()) % packets.len();
+            left -= batch.len() as u32;
+            let start = Instant::now();
+            for packet in &mut batch {
+                assert_eq!(relay.receive(packet), Verdict::Forwarded(Priority::Free, SIZE));
+            }
+            time += start.elapsed();
+        }
+        time
+    })
 }
 
 /// Data on a flow whose bytes were bought.

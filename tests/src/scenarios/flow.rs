@@ -42,8 +42,13 @@ impl Relay {
 
     /// Opens a flow through the relay.
     pub fn open(&self) -> Vec<u8> {
+        self.open_with(RANDOM)
+    }
+
+    /// The same with other random bytes: another flow.
+    pub fn open_with(&self, random: [u8; 16]) -> Vec<u8> {
         let terms = OpenTerms {
-            random: RANDOM,
+            random,
             open_number: 1,
             max_bytes: u64::MAX,
             max_packet: 1280,
@@ -54,7 +59,7 @@ impl Relay {
         let public = self.source.public_key().serialize();
         let emit = Emit {
             hop_limit: 1,
-            sequence: self.flow(),
+            sequence: self.flow(&random),
             source: self.source(),
             destination: self.destination,
             proof: Some((&public, &terms)),
@@ -70,13 +75,18 @@ impl Relay {
 
     /// A packet of data of the flow, so many bytes with its header.
     pub fn data(&self, len: usize) -> Vec<u8> {
+        self.data_of(RANDOM, len)
+    }
+
+    /// The same of a flow with other random bytes.
+    pub fn data_of(&self, random: [u8; 16], len: usize) -> Vec<u8> {
         let mut packet = vec![0; len];
         let body = vec![7; len - blvm_mesh_core::wire::HEADER_LEN];
-        flow::write(Kind::Data, self.flow(), 1, &body, &mut packet).expect("room for it");
+        flow::write(Kind::Data, self.flow(&random), 1, &body, &mut packet).expect("room for it");
         packet
     }
 
-    fn flow(&self) -> u64 {
-        flow::number(&self.source(), &self.destination, &RANDOM)
+    fn flow(&self, random: &[u8; 16]) -> u64 {
+        flow::number(&self.source(), &self.destination, random)
     }
 }

@@ -168,10 +168,14 @@ impl<M: Memory> Mesh<M> {
         if end.as_ref().is_none_or(|end| end.is_over()) || source.told_budget {
             return false;
         }
+        let counts = counts(now, used, &stats);
+        // Asked with every packet.
+        if !steps::is_used(source.step, source.allotted, &counts) {
+            return false;
+        }
         let paid = source.is_paid();
         let first = if paid { steps::first(&source.claims) } else { steps::FREE };
-        let mark = Counts { at: source.mark.at, ..source.mark };
-        let counts = counts(now, used, &stats);
+        let mark = source.mark;
         match steps::next(first, source.step, source.allotted, &mark, &counts) {
             Next::Wait => false,
             Next::Leave if paid => {

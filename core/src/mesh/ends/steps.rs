@@ -91,12 +91,15 @@ pub(super) enum Next {
     Leave,
 }
 
+/// Whether the last step is half used, or this end can send hardly any more of it.
+pub(super) fn is_used(step: u64, allotted: u64, counts: &Counts) -> bool {
+    allotted.saturating_sub(counts.used) <= step / 2 || counts.own <= step / 8
+}
+
 /// The next step, where `step` were the bytes of the last one, bought at the counts `mark`, and
 /// `allotted` is all that was bought.
 pub(super) fn next(first: u64, step: u64, allotted: u64, mark: &Counts, counts: &Counts) -> Next {
-    let left = allotted.saturating_sub(counts.used);
-    let is_used = left <= step / 2 || counts.own <= step / 8;
-    if !is_used || counts.settled < mark.sent {
+    if !is_used(step, allotted, counts) || counts.settled < mark.sent {
         return Next::Wait;
     }
     let sent = counts.sent.saturating_sub(mark.sent);

@@ -232,6 +232,7 @@ fn tables(mesh: &HostMesh) -> TableStats {
         searches: of(taken.searches, most.searches),
         requests: of(taken.relayed_requests, most.relayed_requests),
         flows: of(taken.flows, most.flows),
+        ends: of(taken.ends, most.ends),
         accounts: of(taken.accounts, most.accounts),
         tickets: of(taken.tickets, most.tickets),
         parked_bytes: of(taken.parked_bytes, most.parked_bytes),

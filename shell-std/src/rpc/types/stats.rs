@@ -108,8 +108,10 @@ pub struct TableStats {
     pub searches: Taken,
     /// Requests of others that are remembered.
     pub requests: Taken,
-    /// Flows that pass.
+    /// Flows that pass, or end here.
     pub flows: Taken,
+    /// Flows that end here.
+    pub ends: Taken,
     /// Accounts of sources that have bought bytes.
     pub accounts: Taken,
     /// Invoices for bytes that have not expired.
