@@ -232,3 +232,28 @@ fn lossy_destination_distrusts_all() {
     net.run(60 * SECOND);
     assert!(net.has(0, |e| *e == FlowEvent::Opened), "{:?}", net.events);
 }
+
+/// A relay says that the route over it carries hardly anything.
+#[test]
+fn a_route_of_no_use_is_not_searched_for_without_pause() {
+    let mut net = line(&[Open; 3]);
+    let mut config = net.nodes[1].config().clone();
+    config.max_packet = 90;
+    net.nodes[1] = Mesh::new(config, SecretKey::from_byte_array([2; 32]).unwrap(), [50; 32]);
+    net.cut(0, 1);
+    net.cut(1, 2);
+    net.wire(0, 1);
+    net.wire(1, 2);
+    net.run(SECOND);
+    net.open(2, RICH);
+    net.fate = |net, to, packet| {
+        if to == 1 && packet[5] == Kind::RouteRequest as u8 {
+            net.kept.push(Vec::new());
+        }
+        true
+    };
+    net.run(60 * SECOND);
+    // Four tries, in several rings each.
+    assert!(net.kept.len() <= 16, "{} requests", net.kept.len());
+    assert!(net.has(0, |e| *e == FlowEvent::Ended(FlowEnded::NoRoute)), "{:?}", net.events);
+}

@@ -14,6 +14,7 @@ use crate::id::{HopId, NodeId};
 use crate::mesh::api::Verdict;
 use crate::mesh::error::{Remedy, RoutingReason};
 use crate::mesh::{Mesh, Tables};
+use crate::routing::table::Route;
 use crate::tables::Memory;
 use crate::time::{MILLISECOND, Micros, SECOND};
 use crate::wire::HEADER_LEN;
@@ -36,7 +37,7 @@ const SMALLEST_PACKET: usize = HEADER_LEN + MIN_PACKET;
 /// For how long no packet may come before a flow ends. It is kept up by a packet in half of the
 /// time.
 pub(super) const IDLE_S: u32 = 3600;
-/// Whether this flow was opened, this is the first answer's act.
+/// An act of the handshake with the destination.
 pub(super) type Act = [u8; ACT_LEN];
 
 /// What a source does next, or waits for.
@@ -242,17 +243,14 @@ impl<M: Memory> Mesh<M> {
         let now = self.now;
         let Some(entry) = self.tables.ends.get(number) else { return };
         let (to, left, used) = (entry.peer, entry.left(), entry.used());
-        let Tables { ends, routing, searches, .. } = &mut *self.tables;
         let claims = |hops: &[(HopId, _)]| -> Vec<Claim> {
             hops.iter().map(|(hop, tariff)| Claim::new(*hop, *tariff)).collect()
         };
-        let mut routes = routing.routes_to(&to, now);
-        let route = routes.find(|route| {
-            let distrusted = |(hop, _): &(HopId, _)| ends.held.is_distrusted(*hop, &to, now);
-            route.min_packet as usize >= SMALLEST_PACKET && !route.hops.iter().any(distrusted)
-        });
+        let mut routes = self.tables.routing.routes_to(&to, now);
+        let route = routes.find(|route| self.why_not(route).is_none());
         let route = route.map(|route| (claims(route.hops), route.min_packet));
         drop(routes);
+        let Tables { ends, routing, searches, .. } = &mut *self.tables;
         let spare = route.as_ref().map_or(0, |(claims, _)| ends.held.spare(claims));
         let Some((source, _)) = ends.source(number) else { return };
         if let Some((claims, max_packet)) = route
@@ -288,21 +286,38 @@ impl<M: Memory> Mesh<M> {
             let Some((source, _)) = self.tables.ends.source(number) else { continue };
             source.public_key = Some(key);
             source.phase = Phase::Route { fresh: false };
-            if self.all_are_distrusted(&destination)
+            // Otherwise it would search again at once, for ever.
+            if let Some(why) = self.unusable(&destination)
                 && let Some((source, _)) = self.tables.ends.source(number)
             {
-                source.fail(now, FlowEnded::Lossy);
+                source.fail(now, why);
             }
             self.touch(number);
             self.schedule(number);
         }
     }
 
-    fn all_are_distrusted(&self, destination: &NodeId) -> bool {
-        let Tables { ends, routing, .. } = &*self.tables;
-        let is = |hop: HopId| ends.held.is_distrusted(hop, destination, self.now);
-        let mut routes = routing.routes_to(destination, self.now);
-        routes.all(|route| route.hops.iter().any(|(hop, _)| is(*hop)))
+    /// Why no route to a node can be taken, if none can.
+    fn unusable(&self, destination: &NodeId) -> Option<FlowEnded> {
+        let mut why = Some(FlowEnded::NoRoute);
+        for route in self.tables.routing.routes_to(destination, self.now) {
+            why = self.why_not(&route);
+            if why.is_none() {
+                break;
+            }
+        }
+        why
+    }
+
+    /// Why a route is not taken, if it is not.
+    fn why_not(&self, route: &Route<'_>) -> Option<FlowEnded> {
+        let Tables { ends, .. } = &*self.tables;
+        let to = &route.destination;
+        let distrusted = |(hop, _): &(HopId, _)| ends.held.is_distrusted(*hop, to, self.now);
+        match (route.min_packet as usize) < SMALLEST_PACKET {
+            true => Some(FlowEnded::NoRoute),
+            false => route.hops.iter().any(distrusted).then_some(FlowEnded::Lossy),
+        }
     }
 
     /// A search has ended without a route.
