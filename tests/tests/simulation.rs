@@ -54,6 +54,25 @@ const HAPPENS: &[&str] = &[
     "swallowed",
     "tampered with on a wire",
     "through a wormhole",
+    "FlowEnded(Budget",
+    "FlowEnded(By",
+    "FlowEnded(NoRoute",
+    "FlowEnded(NotBought",
+    "FlowEnded(Refused",
+    "FlowEnded(Restarted",
+    "embezzled",
+    "flow budgets spent",
+    "flows accepted",
+    "flows done",
+    "flows in the liveness phase",
+    "flows interrupted",
+    "flows of liars accepted",
+    "flows opened",
+    "invoices paid",
+    "invoices swapped",
+    "invoices wanted",
+    "opens passed on",
+    "paid data passed on",
     "NetworkError(Congested",
     "NetworkError(NoFlows",
     "NetworkError(OtherLinkKept",
@@ -171,6 +190,10 @@ fn recorded_inputs_have_the_same_actions_in_either_memory() {
         let plan = Plan { record: true, ..Plan::drawn(seed) };
         let life = plan.live(&mut |_| {}, None).expect("a world");
         for (n, node) in life.world.nodes.iter().enumerate() {
+            // What applications write to streams is no input, and boards have no ends of flows.
+            if node.config.capacities.ends > 0 {
+                continue;
+            }
             let new = |heap| Machine::new(heap, node.config.clone(), node.key, node.seed);
             let (mut heap, mut fixed) = (new(true), new(false));
             let recorded = node.record.as_ref().expect("it was recorded");

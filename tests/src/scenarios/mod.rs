@@ -1,6 +1,7 @@
 //! Small worlds for tests that know what is to happen.
 
 pub mod flow;
+pub mod flows;
 pub mod relay;
 pub mod story;
 

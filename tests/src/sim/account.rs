@@ -109,7 +109,8 @@ impl Account {
     }
 
     pub(super) fn carried(&mut self, packet: &[u8]) {
-        let (packets, bytes) = match packet.get(5) == Some(&(Kind::Datagram as u8)) {
+        let data = [Kind::Datagram, Kind::Data].map(|kind| Some(kind as u8));
+        let (packets, bytes) = match data.contains(&packet.get(5).copied()) {
             true => (&mut self.data_packets, &mut self.data_bytes),
             false => (&mut self.control_packets, &mut self.control_bytes),
         };

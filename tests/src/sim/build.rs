@@ -87,7 +87,12 @@ impl Plan {
         for _ in 0..self.adversaries {
             let n = rng.index(shape.nodes);
             world.nodes[n].honest = false;
+            if self.attacks.contains(&Attack::Embezzle) {
+                world.flows.embezzles.insert(n);
+            }
         }
+        world.swapping = self.attacks.contains(&Attack::Swap);
+        self.flow_people(&mut world);
         self.join_up(&mut world, &shape, &mut rng);
         Ok((world, shape))
     }
@@ -98,13 +103,16 @@ impl Plan {
             false => self.plain_config(world),
         };
         let heap = rng.one_in(2);
-        let heap = self.heap.unwrap_or(heap);
+        let is_end = self.has_ends(world.nodes.len());
+        // Boards have no ends of flows.
+        let heap = is_end || self.heap.unwrap_or(heap);
         if !self.varied {
             config.capacities = match self.boards || !heap {
                 true => Capacities::BOARD,
                 false => host_tables(self.nodes, neighbours),
             };
         }
+        self.flow_config(world.nodes.len(), &mut config);
         let n = world.add_node(config, heap);
         let id = world.id(n);
         let script = payout_script(&id.0);

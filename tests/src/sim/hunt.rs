@@ -128,6 +128,7 @@ fn simpler(plan: &Plan) -> Vec<Plan> {
     with(&|p| p.faults.clear());
     with(&|p| p.code = LinkCode::Packets);
     with(&|p| p.covenants = false);
+    with(&|p| p.flow_gap = 0);
     for i in 0..plan.faults.len() {
         with(&|p| {
             p.faults.remove(i);
@@ -202,6 +203,7 @@ impl Plan {
             None => {}
         }
         out += &format!(" --traffic-ms {}", self.traffic_gap as f64 / 1000.0);
+        out += &format!(" --flows-ms {}", self.flow_gap as f64 / 1000.0);
         if self.liveness {
             out += " --liveness";
         }

@@ -24,6 +24,7 @@ const ATTACK: u32 = 2;
 const BLOCK: u32 = 3;
 const MOVE: u32 = 4;
 const PROGRESS: u32 = 5;
+const FLOW: u32 = 6;
 
 /// A payload that waits for its route or its block.
 #[derive(Debug, Clone)]
@@ -129,18 +130,23 @@ impl<'a> Life<'a> {
         calls
             .extend((self.plan.adversaries > 0 && !self.plan.attacks.is_empty()).then_some(ATTACK));
         calls.extend(self.plan.covenants.then_some(BLOCK));
+        calls.extend((self.plan.flow_gap > 0).then_some(FLOW));
         calls.extend((self.plan.topology == "moving").then_some(MOVE));
         for call in calls {
             self.world.call_at(self.world.now, call);
         }
         while let Some(call) = self.world.next_call(end) {
             let again = match call {
-                TRAFFIC | FAULT | ATTACK if self.quiet_until > self.world.now => {
+                TRAFFIC | FAULT | ATTACK | FLOW if self.quiet_until > self.world.now => {
                     self.quiet_until - self.world.now
                 }
                 TRAFFIC => {
                     self.traffic();
                     self.gap(self.plan.traffic_gap)
+                }
+                FLOW => {
+                    self.begin_flow();
+                    self.gap(self.plan.flow_gap)
                 }
                 FAULT => {
                     self.fault();

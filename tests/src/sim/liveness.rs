@@ -59,14 +59,17 @@ impl Life<'_> {
                 self.pay_in_liveness_phase(n, to);
             }
         }
+        self.flow_in_liveness_phase(&joined);
     }
 
     /// Everything is mended and everybody honest.
     pub(crate) fn mend(&mut self) {
         let clocks = self.plan.has(Fault::Clock);
         let w = &mut self.world;
-        (w.blackhole, w.meddling, w.tamper_ppm) = (0, false, 0);
+        (w.blackhole, w.meddling, w.swapping, w.tamper_ppm) = (0, false, false, 0);
         w.answer_time = 20 * MILLISECOND;
+        self.mend_flows();
+        let w = &mut self.world;
         w.change_lines(|line| {
             let (latency, jitter, code) = (line.latency, line.jitter, line.code);
             *line = super::Line { latency, jitter, code, ..super::Line::default() };

@@ -107,6 +107,8 @@ pub struct Node {
     pub boots: u64,
     /// Packets that came by, for a dishonest node to use.
     pub tap: VecDeque<Bytes>,
+    /// The same of flows, by kind.
+    pub flow_tap: BTreeMap<u8, VecDeque<Bytes>>,
     /// Datagrams that a dishonest node paid for, to send again.
     pub paid: Vec<super::forge::Parts>,
     /// Payloads delivered: source and bytes.
@@ -154,6 +156,7 @@ impl Node {
             armed: None,
             boots: 1,
             tap: VecDeque::new(),
+            flow_tap: BTreeMap::new(),
             paid: Vec::new(),
             delivered: Vec::new(),
             record: None,
@@ -249,6 +252,13 @@ impl Node {
                 self.tap.pop_front();
             }
             self.tap.push_back(packet.clone());
+            if let Some(kind) = super::forge::about_flows(packet) {
+                let tap = self.flow_tap.entry(kind as u8).or_default();
+                if tap.len() >= 12 {
+                    tap.pop_front();
+                }
+                tap.push_back(packet.clone());
+            }
         }
     }
 }

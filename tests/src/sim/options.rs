@@ -62,6 +62,10 @@ pub struct Args {
     /// Mean time between two wishes to send, of all nodes together.
     #[arg(long, value_name = "MS")]
     traffic_ms: Option<f64>,
+    /// Mean time between two flows that are opened, of all nodes together; 0: there are none
+    /// [default: 0, or drawn].
+    #[arg(long, value_name = "MS")]
+    flows_ms: Option<f64>,
     /// End with a liveness phase: everything is mended, and what is then sent must arrive. On
     /// wires only.
     #[arg(long)]
@@ -268,6 +272,9 @@ impl Args {
         if let Some(ms) = self.traffic_ms {
             plan.traffic_gap = micros("--traffic-ms", ms, 1000, 0.001, 1000.0 * LONGEST_S)?;
         }
+        if let Some(ms) = self.flows_ms {
+            plan.flow_gap = micros("--flows-ms", ms, 1000, 0.0, 1000.0 * LONGEST_S)?;
+        }
         if let Some(text) = &self.faults {
             plan.faults = list("--faults", text, &Fault::ALL, Fault::name)?;
         }
@@ -346,6 +353,8 @@ mod tests {
                 let other = Plan { nodes: 2, adversaries: 0, faults: vec![Fault::Cut], ..plan };
                 assert_eq!(again(&other), other);
                 let other = Plan { heap: Some(false), traffic_gap: 33_333, ..other };
+                assert_eq!(again(&other), other);
+                let other = Plan { flow_gap: 0, ..other };
                 assert_eq!(again(&other), other);
             }
         }

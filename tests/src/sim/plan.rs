@@ -122,6 +122,8 @@ pub struct Plan {
     pub traffic_gap: Micros,
     /// Weights of a free packet, a paid one, a search, and a burst.
     pub traffic: [u64; 4],
+    /// Mean time between two flows that are opened, of all nodes together; 0: there are none.
+    pub flow_gap: Micros,
     /// Whether some pay by covenant.
     pub covenants: bool,
     /// Which memory the tables live in; `None`: drawn for each node.
@@ -161,10 +163,11 @@ impl Plan {
             faults: Vec::new(),
             fault_gap: SECOND,
             adversaries: 0,
-            attacks: Attack::ALL.to_vec(),
+            attacks: Attack::ALL.into_iter().filter(|attack| !attack.is_on_flows()).collect(),
             attack_gap: 200 * MILLISECOND,
             traffic_gap: 100 * SECOND / nodes.max(1) as u64,
             traffic: [2, 1, 0, 0],
+            flow_gap: 0,
             covenants: false,
             heap: Some(true),
             boards: false,
@@ -206,11 +209,17 @@ impl Plan {
         let of = some(&mut rng);
         let mut more = Rng::new(seed).fork("more");
         let mut newer = Rng::new(seed).fork("newer lies");
+        let mut flows = Rng::new(seed).fork("flows");
+        let flow_gap = match flows.one_in(3) {
+            true => flows.pick(&[200, 1000, 3000]) * MILLISECOND,
+            false => 0,
+        };
         let attacks = Attack::ALL.into_iter().filter(|attack| match attack {
             Attack::Blackhole | Attack::Meddle | Attack::Clock => more.one_in(2),
             Attack::Ride | Attack::Resend | Attack::Frame | Attack::Renew | Attack::Receipt => {
                 newer.one_in(2)
             }
+            attack if attack.is_on_flows() => flow_gap > 0 && flows.one_in(2),
             _ => rng.below(4) < of,
         });
         let attacks = attacks.collect();
@@ -235,6 +244,7 @@ impl Plan {
             attack_gap: rng.pick(&[50, 200, 1000]) * MILLISECOND,
             traffic_gap: rng.pick(&[50, 100, 200]) * MILLISECOND,
             traffic: [1 + rng.below(3), rng.within(2, 8), rng.below(3), rng.below(2)],
+            flow_gap,
             covenants: rng.one_in(3),
             heap: None,
             varied: true,
@@ -265,6 +275,7 @@ impl Plan {
             liveness: false,
             duration: 4 * self.duration,
             traffic_gap: 10 * self.traffic_gap,
+            flow_gap: 10 * self.flow_gap,
             ..self
         }
     }

@@ -28,6 +28,21 @@ fn percentiles(sample: &[u64], unit: impl Fn(u64) -> Value) -> Value {
     json!({ "p5": at(5), "p50": at(50), "p95": at(95), "p99": at(99), "max": at(100) })
 }
 
+/// What came of the flows: a payer's loss is what it paid a node for and that was not carried.
+fn flows(world: &World) -> Value {
+    let all = world.flows.all.values();
+    let (bytes, msat) = (world.flows.delivered, world.lightning.paid_msat);
+    json!({
+        "begun": all.len(),
+        "opened": all.clone().filter(|flow| flow.opened).count(),
+        "done": all.clone().filter(|flow| flow.is_done()).count(),
+        "delivered_bytes": bytes,
+        "paid_msat": msat,
+        "bytes_per_msat": if msat == 0 { Value::Null } else { json!(bytes as f64 / msat as f64) },
+        "largest_loss_msat_at_a_hop": world.largest_loss_msat(),
+    })
+}
+
 impl Report {
     /// The report of a world at its end.
     pub fn of(world: &World, plan: &Plan) -> Self {
@@ -88,6 +103,7 @@ impl Report {
             "shares_sum_to_paid": a.paid_msat == a.shares_msat
                 && a.earned.iter().sum::<u64>() == a.shares_msat + in_part,
             "peak_tables": peaks,
+            "flows": flows(world),
             "radio": radio,
             "trace": format!("{:032x}", world.trace.hash()),
         });

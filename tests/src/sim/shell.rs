@@ -4,6 +4,7 @@
 use super::World;
 use super::bytes::{Bytes, Path};
 use super::checks::Paid;
+use super::flows::Sale;
 use super::machine::{Action, Input, Step, Verdict};
 use super::node::{Crash, Effect, Held, OwnPaid, What};
 use super::wires::conn_of;
@@ -127,12 +128,10 @@ impl World {
                     self.at(self.now + late, Event::Answer { node: n, boot, ticket, hash });
                 }
                 Action::Wait { until } => self.wake(n, *until),
-                // No node of the simulation has a Lightning node of its own.
-                Action::Invoice { ticket, .. } => {
-                    let held = self.nodes[n].parked.remove(ticket).expect("a parked packet");
-                    let Input::MessageReceived { packet, .. } = held.input else { continue };
-                    let (ticket, invoice) = (*ticket, super::bytes::Bytes::from(Vec::new()));
-                    todo.push_back((Input::Invoice { ticket, packet, invoice }, held.path));
+                Action::Invoice { ticket, source, bytes, amount_msat, .. } => {
+                    let (source, bytes, amount_msat) = (*source, *bytes, *amount_msat);
+                    let sale = Sale { node: n, source, bytes, amount_msat };
+                    self.invoice_wanted(*ticket, sale, todo);
                 }
                 Action::Publish(MeshEvent::DeliveryFailed { sequence, cause, .. }) => {
                     let kept = self.nodes[n].own_paid.get(sequence);
@@ -147,16 +146,11 @@ impl World {
                 Action::Publish(MeshEvent::Delivered { sequence, .. }) => {
                     self.nodes[n].own_paid.remove(sequence);
                 }
-                Action::Verdict(
-                    Verdict::Absorbed | Verdict::Buying { .. } | Verdict::Opening { .. },
-                )
-                | Action::Publish(_)
-                | Action::Flow { .. } => {}
-                // Nor a wallet.
-                Action::Pay { ticket, .. } => {
-                    let input = Input::InvoicePaid { ticket: *ticket, preimage: None };
-                    todo.push_back((input, own.clone()));
-                }
+                Action::Verdict(Verdict::Opening { flow }) => self.flow_begins(n, input, *flow),
+                Action::Flow { flow, event } => self.flow_event(n, *flow, event),
+                Action::Verdict(Verdict::Absorbed | Verdict::Buying { .. })
+                | Action::Publish(_) => {}
+                Action::Pay { ticket, invoice, .. } => self.pay_invoice(n, *ticket, invoice, todo),
             }
         }
     }
@@ -242,7 +236,10 @@ impl World {
             self.check_spent_once(n, payment);
         }
         match effect.what {
-            What::Send(link, bytes, path) => self.send_out(n, link, bytes, path),
+            What::Send(link, bytes, path) => {
+                self.flow_packet_leaves(n, &bytes, &path);
+                self.send_out(n, link, bytes, path);
+            }
             What::Deliver(source, sequence, payload, path) => {
                 self.checks.handed_over(n, source, sequence);
                 self.account.landed(n, &source, &payload, &path, self.now);
@@ -259,6 +256,14 @@ impl World {
             if self.blackhole > 0 && self.chance.one_in(self.blackhole) {
                 return self.checks.count("swallowed");
             }
+            if self.flows.embezzles.contains(&n) && bytes.get(5) == Some(&(Kind::Data as u8)) {
+                return self.checks.count("embezzled");
+            }
+            if self.swapping
+                && let Some(other) = self.swapped(n, &bytes)
+            {
+                (bytes, path) = (other.into(), Path::default().then(n));
+            }
             if self.meddling && self.chance.one_in(4) {
                 // Another packet now, from here.
                 let mut other = bytes.to_vec();
@@ -266,7 +271,10 @@ impl World {
                 (bytes, path) = (other.into(), Path::default().then(n));
             }
         }
-        if bytes.get(5) != Some(&(Kind::Datagram as u8)) {
+        if ![Kind::Datagram, Kind::Data]
+            .map(|kind| Some(kind as u8))
+            .contains(&bytes.get(5).copied())
+        {
             self.nodes[n].control_sent += 1;
         }
         self.transmit(link, bytes, path);
@@ -338,6 +346,7 @@ impl World {
         }
         let seed = self.chance.bytes32();
         self.nodes[n].reboot(seed);
+        self.flows_forgotten(n);
         self.radio_off(n);
     }
 
@@ -353,6 +362,9 @@ impl World {
         self.set_clock(n, self.nodes[n].clock_offset);
         if self.nodes[n].has_headers {
             self.give_headers(n);
+        }
+        if self.flows.takes.contains(&n) {
+            self.input(n, Input::AcceptFlows { accept: true });
         }
     }
 

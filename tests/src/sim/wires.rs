@@ -314,6 +314,7 @@ impl World {
         }
         let ends = self.conns[conn].ends;
         self.nodes[ends[side]].note(&bytes);
+        self.open_made(ends[side], &bytes);
         self.account.carried(&bytes);
         if self.lose.is_some_and(|lose| lose(ends[1 - side], &bytes)) {
             return;

@@ -3,6 +3,7 @@
 use super::account::Account;
 use super::bytes::{Bytes, Path};
 use super::checks::Checks;
+use super::flows::{Flows, Lightning, Sale};
 use super::machine::{Action, Input};
 use super::node::Node;
 use super::queue::Queue;
@@ -15,7 +16,7 @@ use crate::rng::Rng;
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::{HopId, LinkId, NodeId};
 use blvm_mesh_core::link::lane::Lane;
-use blvm_mesh_core::mesh::Ticket;
+use blvm_mesh_core::mesh::{FlowId, Ticket};
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 use secp256k1::SecretKey;
 use std::collections::{HashMap, VecDeque};
@@ -37,6 +38,10 @@ pub(super) enum Event {
     Durable { node: usize, boot: u64, number: u64 },
     Answer { node: usize, boot: u64, ticket: Ticket, hash: [u8; 32] },
     Repeat { node: usize, boot: u64, sequence: u64, due: Micros },
+    Invoice { boot: u64, ticket: Ticket, sale: Sale },
+    Paid { node: usize, boot: u64, ticket: Ticket, preimage: Option<[u8; 32]> },
+    Streams { node: usize, boot: u64, flow: FlowId },
+    CloseFlow { node: usize, boot: u64, flow: FlowId },
     Dial { a: usize, b: usize },
     Carrier { node: usize },
     Silence { node: usize, number: u64 },
@@ -70,6 +75,10 @@ pub struct World {
     pub bank: Bank,
     /// The chain on which covenants are funded.
     pub chain: Chain,
+    /// The flows of applications.
+    pub flows: Flows,
+    /// The Lightning network.
+    pub lightning: Lightning,
     /// What was found out so far.
     pub checks: Checks,
     /// What the world is measured by.
@@ -83,6 +92,8 @@ pub struct World {
     pub blackhole: u64,
     /// Whether dishonest nodes change what they pass on.
     pub meddling: bool,
+    /// Whether dishonest nodes put invoices of their own in place of others'.
+    pub swapping: bool,
     /// Pieces of streams that somebody changes on the wire, in a million.
     pub tamper_ppm: u32,
     /// Longest time in which a node learns what it asks about a block.
@@ -123,12 +134,15 @@ impl World {
             nodes: Vec::new(),
             conns: Vec::new(),
             bank: Bank::new(200),
+            flows: Flows::default(),
+            lightning: Lightning::default(),
             checks: Checks::default(),
             account: Account::default(),
             trace,
             watch: 1,
             blackhole: 0,
             meddling: false,
+            swapping: false,
             tamper_ppm: 0,
             answer_time: 20 * MILLISECOND,
             reply_time: 4 * SECOND,
@@ -253,6 +267,22 @@ impl World {
             Event::Repeat { node, boot, sequence, due } if self.nodes[node].boots == boot => {
                 self.repeat(node, sequence, due);
             }
+            Event::Invoice { boot, ticket, sale } if self.nodes[sale.node].boots == boot => {
+                if let Some((input, path)) = self.invoice(ticket, sale, true) {
+                    self.input_on(sale.node, input, path);
+                }
+            }
+            Event::Paid { node, boot, ticket, preimage } if self.nodes[node].boots == boot => {
+                self.input(node, Input::InvoicePaid { ticket, preimage });
+            }
+            Event::Streams { node, boot, flow } if self.nodes[node].boots == boot => {
+                let mut todo = VecDeque::new();
+                self.call_application(node, flow, &mut todo);
+                todo.into_iter().for_each(|(input, _)| drop(self.input(node, input)));
+            }
+            Event::CloseFlow { node, boot, flow } if self.nodes[node].boots == boot => {
+                self.input(node, Input::CloseFlow { flow, code: 0 });
+            }
             Event::Dial { a, b } => {
                 // Nobody dials who comes from a prefix that others share.
                 let own = self.nodes[a].prefix == a as u64;
@@ -309,6 +339,7 @@ impl World {
             if self.nodes[n].boots != boots {
                 break;
             }
+            self.call_applications(n, &mut todo);
         }
         all
     }

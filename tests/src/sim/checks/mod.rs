@@ -1,6 +1,7 @@
 //! The invariants of docs/ARCHITECTURE.md, held against every step by an observer who
 //! sees the whole world. Each check looks at the node of the step only.
 
+mod flows;
 mod paid;
 mod payments;
 mod routes;
@@ -108,6 +109,7 @@ impl World {
             }
             self.receipts_are_true(n, step);
             self.refused_rightly(n, input, step);
+            self.flows_hold(n, input, step);
             let paid = self.paid_for(n, input, step);
             self.remembers(n, input, step);
             paid

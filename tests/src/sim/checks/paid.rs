@@ -14,8 +14,8 @@ use blvm_mesh_core::payment::fee::Party;
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::payment::packed::PackedProof;
 use blvm_mesh_core::payment::replay::{REPEAT_PAUSE, REPEATS};
-use blvm_mesh_core::wire::Header;
 use blvm_mesh_core::wire::datagram::Datagram;
+use blvm_mesh_core::wire::{Header, Kind};
 use secp256k1::{PublicKey, schnorr};
 
 /// What a node carries something for.
@@ -33,6 +33,11 @@ pub(in crate::sim) struct Paid {
 pub(in super::super) fn datagram(packet: &[u8]) -> Option<Datagram<'_>> {
     let (header, body) = Header::parse(packet).ok()?;
     Datagram::parse(header, body).ok()
+}
+
+/// Whether it is one; packets of flows are paid for otherwise.
+fn is_datagram(packet: &[u8]) -> bool {
+    packet.get(5) == Some(&(Kind::Datagram as u8))
 }
 
 /// Whether rust-bitcoin reads a payload as one whole message of regtest: what is
@@ -97,7 +102,9 @@ impl World {
                     Action::Verdict(Verdict::Forward { packet: bytes, priority, after, .. })
                     | Action::Verdict(Verdict::Originate { packet: bytes, priority, after, .. }),
                     _,
-                ) if *priority != Priority::Control => (bytes, Some(*priority), *after, None),
+                ) if *priority != Priority::Control && is_datagram(bytes) => {
+                    (bytes, Some(*priority), *after, None)
+                }
                 (
                     Action::Verdict(Verdict::Deliver { after, earned_msat, .. }),
                     Input::MessageReceived { packet: bytes, .. }

@@ -11,6 +11,7 @@ use blvm_mesh_core::mesh::{MeshError, PaymentReason, Priority, RoutingReason, Ti
 use blvm_mesh_core::payment::lightning::LightningError;
 use blvm_mesh_core::payment::replay::REPEAT_PAUSE;
 use blvm_mesh_core::time::{Micros, SECOND};
+use blvm_mesh_core::wire::datagram::Form;
 use blvm_mesh_core::wire::route_request::RouteRequest;
 use blvm_mesh_core::wire::{HEADER_LEN, Header};
 use siphasher::sip::SipHasher13;
@@ -178,7 +179,12 @@ impl World {
         let came_on = self.came_on(n, input, step);
         match input {
             Input::MessageReceived { link, packet: bytes } => {
-                if let Some(d) = datagram(bytes) {
+                if datagram(bytes).is_some_and(|d| d.form != Form::Plain) {
+                    // Control packets; their signatures are checks like any other.
+                    if refusal(step).is_some_and(|reason| was_bad(&reason)) {
+                        self.count_bad(n, came_on);
+                    }
+                } else if let Some(d) = datagram(bytes) {
                     let what =
                         ((*link, self.at_the_end_of(*link), prints_of(bytes)), d.signed.is_some());
                     self.datagram_within(n, what, bytes.len() as u64, step);

@@ -2,12 +2,15 @@
 
 mod control;
 mod data;
+mod flows;
 mod parts;
 
+pub(in crate::sim) use flows::about_flows;
 pub use parts::{Parts, seal};
 
 use super::World;
 use super::bytes::Path;
+use blvm_mesh_core::wire::route_error::Cause;
 
 /// What an adversary does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,11 +65,31 @@ pub enum Attack {
     Renew,
     /// Receipts for what others have sent and he has not.
     Receipt,
+    /// Data on a flow of his own, beyond what he paid for.
+    Overdraw,
+    /// An Open again, over another neighbour and after its flow was closed.
+    Reopen,
+    /// A paid ticket again, and as his own at another node.
+    Ticket,
+    /// His own invoice in place of the one that he passes on ([`World::swapping`]).
+    Swap,
+    /// Data that came by, on other links.
+    Replay,
+    /// Answers, reports and farewells of flows that are not his.
+    Break,
+    /// He takes the money and passes on no data.
+    Embezzle,
+    /// He says again and again that nothing is left.
+    Empty,
+    /// Flows that are opened, and never used.
+    Hoard,
+    /// Invoices that are wanted, and never paid.
+    Sales,
 }
 
 impl Attack {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 33] = [
         Self::Forge,
         Self::Mangle,
         Self::Tamper,
@@ -90,7 +113,22 @@ impl Attack {
         Self::Frame,
         Self::Renew,
         Self::Receipt,
+        Self::Overdraw,
+        Self::Reopen,
+        Self::Ticket,
+        Self::Swap,
+        Self::Replay,
+        Self::Break,
+        Self::Embezzle,
+        Self::Empty,
+        Self::Hoard,
+        Self::Sales,
     ];
+
+    /// Whether it is about flows.
+    pub fn is_on_flows(self) -> bool {
+        self >= Self::Overdraw
+    }
 
     /// Its name on the command line.
     pub const fn name(self) -> &'static str {
@@ -118,6 +156,16 @@ impl Attack {
             Self::Frame => "frame",
             Self::Renew => "renew",
             Self::Receipt => "receipt",
+            Self::Overdraw => "overdraw",
+            Self::Reopen => "reopen",
+            Self::Ticket => "ticket",
+            Self::Swap => "swap",
+            Self::Replay => "replay",
+            Self::Break => "break",
+            Self::Embezzle => "embezzle",
+            Self::Empty => "empty",
+            Self::Hoard => "hoard",
+            Self::Sales => "sales",
         }
     }
 }
@@ -153,7 +201,15 @@ impl World {
             Attack::Receipt => self.receipts(m, victim),
             Attack::Renew => return self.come_again(m, victim),
             // Done when something is to be passed on.
-            Attack::Blackhole | Attack::Meddle => return,
+            Attack::Blackhole | Attack::Meddle | Attack::Swap | Attack::Embezzle => return,
+            Attack::Overdraw => return self.overdraw(m),
+            Attack::Reopen => self.reopened(m, victim),
+            Attack::Ticket => self.tickets(m, victim),
+            Attack::Replay => self.replayed(m),
+            Attack::Break => self.broken_flows(m, None),
+            Attack::Empty => self.broken_flows(m, Some(Cause::NothingLeft)),
+            Attack::Hoard => self.hoarded(m, victim),
+            Attack::Sales => self.wanted_in_vain(m, victim),
         };
         self.checks.count("attacks");
         self.checks.lied.insert(m);
