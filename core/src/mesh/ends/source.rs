@@ -341,6 +341,12 @@ impl<M: Memory> Mesh<M> {
         let (left, peer) = (entry.left(), entry.peer);
         let Some((source, end)) = self.tables.ends.source(number) else { return };
         if !matches!(source.phase, Phase::Opening(_) | Phase::Open | Phase::Buy | Phase::Broke) {
+            // It is to be opened again anyway, and has no way until then.
+            if cause == Cause::NextHopGone
+                && let Some(entry) = self.tables.ends.get_mut(number)
+            {
+                entry.stopped = true;
+            }
             return;
         }
         let stops = !matches!(
