@@ -4,7 +4,7 @@
 use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::time::{MILLISECOND, SECOND};
 use blvm_mesh_tests::scenarios::flows::{line, transfer, wait};
-use blvm_mesh_tests::sim::{Input, Wish};
+use blvm_mesh_tests::sim::{Habit, Input, Wish};
 
 #[test]
 fn bytes_go_both_ways_and_each_relay_is_paid() {
@@ -43,4 +43,24 @@ fn a_full_queue_holds_up_a_flow_and_not_its_node() {
         }
     }
     assert!(wait(&mut w, flow, 30 * SECOND), "{:?}", w.flows.all[&flow]);
+}
+
+/// A source whose next step was not paid, and whose first neighbour left then, took its flow for
+/// stopped again and again, in one input.
+#[test]
+fn a_neighbour_that_leaves_while_a_step_is_not_bought_stops_no_source() {
+    let mut w = line(3, |_, _| {});
+    let flow = w.open_flow(0, 2, Wish { bytes: 300_000, ..Wish::default() }).unwrap();
+    while w.flows.all[&flow].arrived() == 0 {
+        w.run_for(MILLISECOND);
+    }
+    w.lightning.wallets.insert(0, Habit::Never);
+    while w.flows.all[&flow].interrupted == 0 {
+        w.run_for(MILLISECOND);
+    }
+    w.cut(0, 1, false);
+    w.run_for(5 * SECOND);
+    w.lightning.wallets.clear();
+    w.heal(0, 1);
+    assert!(wait(&mut w, flow, 200 * SECOND), "{:?}", w.flows.all[&flow]);
 }

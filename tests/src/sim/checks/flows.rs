@@ -119,9 +119,9 @@ impl World {
     }
 
     /// I13: for each of its flows a source has bought at most 1.5 steps at a node beyond what its
-    /// ends have sent, and what an earlier flow left over if that is too little to begin with. If it
-    /// is told that nothing is left, it believes that of a reservation and of a tenth. What an
-    /// invoice is over is a step.
+    /// ends have sent, and what is over because no purchase is smaller than a first step. If it is
+    /// told that nothing is left, it believes that of a reservation and of a tenth. What an invoice
+    /// is over is a step.
     pub(in crate::sim) fn buys_within_bounds(&mut self, payer: usize, node: usize) {
         let source = self.id(payer);
         if !self.nodes[payer].honest || self.checks.lied.contains(&payer) {
@@ -134,7 +134,7 @@ impl World {
             true => self.nodes[payer].config.flows.reservation + run.paid / 10 + run.step * 3 / 2,
             false => 0,
         };
-        let most = of_flows + LEAST + told;
+        let most = of_flows + LEAST.max(run.least) + told;
         assert!(
             ahead <= most,
             "I13: node {payer} has {ahead} of at most {most} at {node}: {run:?}"

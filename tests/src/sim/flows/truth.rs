@@ -30,8 +30,9 @@ pub(in crate::sim) struct Run {
     pub(in crate::sim) paid: u64,
     /// Bytes that either end of its flows has sent over the node.
     pub(in crate::sim) used: u64,
-    /// Most bytes that were paid for at once: a step.
+    /// Most bytes that were paid for at once, a step, and fewest.
     pub(in crate::sim) step: u64,
+    pub(in crate::sim) least: u64,
     /// Most flows that it had at a time.
     pub(in crate::sim) flows: u64,
     /// It was told that nothing is left.
@@ -101,10 +102,11 @@ impl World {
         }
         let this = &mut between.run;
         if this.number != run {
-            *this = Run { number: run, ..Run::default() };
+            *this = Run { number: run, least: bytes, ..Run::default() };
         }
         this.paid += bytes;
         this.step = this.step.max(bytes);
+        this.least = this.least.min(bytes);
         this.flows = this.flows.max(flows);
         self.buys_within_bounds(payer, node);
     }
