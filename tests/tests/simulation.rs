@@ -69,7 +69,6 @@ const HAPPENS: &[&str] = &[
     "flows of liars accepted",
     "flows opened",
     "invoices paid",
-    "invoices swapped",
     "invoices wanted",
     "opens passed on",
     "paid data passed on",

@@ -281,6 +281,9 @@ impl Args {
         plan.adversaries = self.adversaries.unwrap_or(plan.adversaries);
         if let Some(text) = &self.attacks {
             plan.attacks = list("--attacks", text, &Attack::ALL, Attack::name)?;
+            // Where there are no flows, all of them are those on what there is.
+            let on_flows = text != "all" || plan.flow_gap > 0;
+            plan.attacks.retain(|attack| on_flows || !attack.is_on_flows());
             if plan.adversaries == 0 && self.swarm.is_none() {
                 return Err("--attacks: nobody is dishonest without --adversaries".into());
             }

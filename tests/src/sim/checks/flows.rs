@@ -2,7 +2,7 @@
 //! ahead.
 
 use super::super::World;
-use super::super::flows::truth::{Between, kind_of, open_in, without_place};
+use super::super::flows::truth::{Between, open_in, without_place};
 use super::super::machine::{Action, Input, Step, Verdict};
 use super::super::wires::conn_of;
 use blvm_mesh_core::config::MeshMode;
@@ -29,10 +29,8 @@ impl World {
                 _ => {}
             }
         }
-        if let Input::MessageReceived { link, packet } = input
-            && kind_of(packet).is_some_and(|(kind, _)| kind == Kind::FlowError)
-        {
-            self.told_of_nothing(n, *link, packet);
+        if let Input::MessageReceived { packet, .. } = input {
+            self.told_of_nothing(n, packet);
         }
         // What an account holds is known when all records are back.
         if !matches!(input, Input::Persisted { .. }) {

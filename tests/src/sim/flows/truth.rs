@@ -3,12 +3,13 @@
 use super::super::World;
 use super::super::bytes::Path;
 use super::lightning::Sale;
-use blvm_mesh_core::id::{LinkId, NodeId};
+use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::mesh::FlowId;
 use blvm_mesh_core::wire::datagram::{Datagram, Form};
-use blvm_mesh_core::wire::flow::{self, OpenTerms};
+use blvm_mesh_core::wire::flow::{self, FlowError, OpenTerms};
+use blvm_mesh_core::wire::route_error::{Cause, RouteError};
 use blvm_mesh_core::wire::{Header, Kind};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// The latest Open of a source that a node has passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +61,11 @@ pub(in crate::sim) struct Truth {
     pub(in crate::sim) sources: HashMap<u64, NodeId>,
     /// Opens that their sources made, but for the hop limit.
     pub(in crate::sim) made: HashSet<Vec<u8>>,
+}
+
+/// What a packet of data counts for.
+fn metered(len: usize) -> u64 {
+    (len as u64).max(64)
 }
 
 /// An Open, taken apart.
@@ -119,7 +125,7 @@ impl World {
             (Kind::Data, true) => {
                 let Some(source) = self.flows.truth.sources.get(&number).copied() else { return };
                 let between = self.flows.truth.between.entry((n, source)).or_default();
-                between.carried += flow::metered(bytes.len());
+                between.carried += metered(bytes.len());
                 self.carries_what_was_paid(n, source);
             }
             (Kind::Open, false) => {
@@ -149,7 +155,7 @@ impl World {
         for hop in &flow.hops {
             let between = self.flows.truth.between.get_mut(&(*hop, source));
             if let Some(between) = between.filter(|b| b.run.number == flow.runs[0]) {
-                between.run.used += flow::metered(len);
+                between.run.used += metered(len);
             }
         }
     }
@@ -196,32 +202,44 @@ impl World {
         }
     }
 
-    /// A node is told that nothing is left of what it has at another.
-    pub(in crate::sim) fn told_of_nothing(&mut self, n: usize, link: LinkId, bytes: &[u8]) {
-        let _ = link;
+    /// A node may be told that nothing is left of what it has at others: on a flow, or because its
+    /// Open was refused.
+    pub(in crate::sim) fn told_of_nothing(&mut self, n: usize, packet: &[u8]) {
+        let Ok((header, body)) = Header::parse(packet) else { return };
+        let reporter = match header.kind {
+            Kind::FlowError => FlowError::parse(header, body).ok().map(|e| (e.reporter, e.cause)),
+            Kind::RouteError => {
+                RouteError::parse(header, body).ok().map(|e| (e.reporter.hop(), e.cause))
+            }
+            _ => None,
+        };
         let source = self.id(n);
-        let Ok((header, body)) = Header::parse(bytes) else { return };
-        let Ok(error) = flow::FlowError::parse(header, body) else { return };
-        if let Some(node) = self.by_hop.get(&error.reporter)
+        if let Some((reporter, Cause::NothingLeft)) = reporter
+            && let Some(node) = self.by_hop.get(&reporter)
             && let Some(between) = self.flows.truth.between.get_mut(&(*node, source))
         {
             between.run.told = true;
         }
     }
 
-    /// Nodes that were paid by somebody, and not carried all of it: the largest part of what a
-    /// payer has lost at one of them, in millisatoshi.
-    pub fn largest_loss_msat(&self) -> u64 {
+    /// What the honest sources that paid a node have lost there, or have still to use: the most that
+    /// one of them has, in millisatoshi.
+    pub fn loss_msat_at(&self, n: usize) -> u64 {
         let lost = |b: &Between| {
             let bytes = b.paid.saturating_sub(b.carried);
             let msat = u128::from(b.paid_msat) * u128::from(bytes) / u128::from(b.paid.max(1));
             msat as u64
         };
-        let honest: BTreeSet<_> = self.nodes.iter().filter(|n| n.honest).map(|n| n.id).collect();
+        let honest = |source: &NodeId| {
+            self.by_hop.get(&source.hop()).is_some_and(|source| self.nodes[*source].honest)
+        };
         let all = self.flows.truth.between.iter();
-        all.filter(|((_, source), _)| honest.contains(source))
-            .map(|(_, b)| lost(b))
-            .max()
-            .unwrap_or(0)
+        let there = all.filter(|((node, source), _)| *node == n && honest(source));
+        there.map(|(_, between)| lost(between)).max().unwrap_or(0)
+    }
+
+    /// The same at the node where it is most.
+    pub fn largest_loss_msat(&self) -> u64 {
+        (0..self.nodes.len()).map(|n| self.loss_msat_at(n)).max().unwrap_or(0)
     }
 }

@@ -198,7 +198,9 @@ impl World {
 
     /// Data that came by, again, as it is and with other places.
     pub(super) fn replayed(&mut self, m: usize) -> Vec<Vec<u8>> {
-        let mut out = Vec::new();
+        // As whole flows, whose ends may have forgotten them.
+        let opens = self.seen(m, Kind::Open);
+        let mut out: Vec<_> = opens.iter().map(|open| open.to_vec()).collect();
         for seen in self.seen(m, Kind::Data) {
             out.push(seen.to_vec());
             let mut other = seen.to_vec();
