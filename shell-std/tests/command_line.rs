@@ -361,7 +361,7 @@ fn the_demonstration_shows_all_of_it() {
     assert_eq!(output.status.code(), Some(0), "{text}");
     let value: serde_json::Value = serde_json::from_str(&text).unwrap();
     let scenes = value["scenes"].as_array().unwrap();
-    assert_eq!(scenes.len(), 10);
+    assert_eq!(scenes.len(), 11);
     assert!(scenes.iter().all(|scene| scene["shown"] == true), "{text}");
 }
 
