@@ -7,6 +7,7 @@ use super::super::machine::{Action, Input, Step, Verdict};
 use super::super::wires::conn_of;
 use blvm_mesh_core::config::MeshMode;
 use blvm_mesh_core::id::NodeId;
+use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::wire::Kind;
 use std::collections::BTreeMap;
 
@@ -90,6 +91,20 @@ impl World {
         let Between { paid, carried, .. } = self.flows.truth.between[&(n, source)];
         let whose = self.by_hop.get(&source.hop());
         assert!(carried <= paid, "I11: node {n} carries {carried} for {whose:?}, who paid {paid}");
+        if !node.config.payment.volatile {
+            // Whatever happens now, the store does not give back what is used.
+            let its = |record: &Record| match record {
+                Record::Account(a) if a.source == source => Some(a.account.left()),
+                Record::Credit(c) if c.source == source => Some(c.account.left()),
+                _ => None,
+            };
+            let left = node.disk.iter().rev().find_map(its).unwrap_or_default();
+            assert!(
+                carried + left <= paid,
+                "I11: node {n} has carried {carried} for {whose:?}, who paid {paid}, and by its \
+                 records {left} are left"
+            );
+        }
         self.checks.count("paid data passed on");
     }
 

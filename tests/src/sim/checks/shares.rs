@@ -180,7 +180,9 @@ impl World {
         match input {
             Input::MessageReceived { link, packet: bytes } => {
                 if datagram(bytes).is_some_and(|d| d.form != Form::Plain) {
-                    // Control packets; their signatures are checks like any other.
+                    // Control packets; their signatures are checks like any other. What came before
+                    // one may be known no longer.
+                    self.nodes[n].shares.latest = None;
                     if refusal(step).is_some_and(|reason| was_bad(&reason)) {
                         self.count_bad(n, came_on);
                     }

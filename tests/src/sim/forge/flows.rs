@@ -146,6 +146,19 @@ impl World {
             .filter(|(open, _)| open.source == self.id(m))
             .map(|(open, terms)| (open.destination, terms))
             .next();
+        // The next Open of somebody else, which he cannot sign.
+        for (open, terms) in opens.iter().filter_map(|open| open_in(open)) {
+            let signed = open.signed.map(|signed| signed.public_key);
+            let next = OpenTerms { open_number: terms.open_number + 1, ..terms }.bytes();
+            let (hop_limit, sequence, form) = (open.hop_limit, open.sequence, Form::Open);
+            let (source, destination) = (open.source, open.destination);
+            let proof = signed.map(|key| (key, &next[..]));
+            let emit = Emit { hop_limit, sequence, source, destination, proof, form };
+            let mut forged = vec![0; 1000];
+            let len = emit.write(&open.route(), &[], &mut forged, |_| [7; 64]).expect("it fits");
+            forged.truncate(len);
+            out.push(forged);
+        }
         if let Some((to, terms)) = own
             && let Some(to) = self.by_hop.get(&to.hop()).copied()
         {
@@ -160,7 +173,11 @@ impl World {
         let mut out = Vec::new();
         for seen in self.seen(m, Kind::Datagram) {
             if let Some((_, message @ Message::Pay(_))) = account_in(&seen) {
-                out.push(seen.to_vec());
+                // As if its source had sent it once more: nobody signs it.
+                let mut again = seen.to_vec();
+                again[8..16].copy_from_slice(&self.rng.draw().to_le_bytes());
+                seal(&mut again);
+                out.push(again);
                 let (me, to) = (self.id(m), self.id(victim));
                 out.push(self.account_message(me, to, &[], &message));
             }
