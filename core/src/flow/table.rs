@@ -71,6 +71,31 @@ pub struct Flow {
 }
 
 impl Flow {
+    /// A flow that ends at this node, which takes no bytes for it.
+    #[cfg(feature = "alloc")]
+    pub fn at_end(
+        number: u64,
+        source: NodeId,
+        path: Path,
+        open_number: u64,
+        [heard, idle]: [Micros; 2],
+    ) -> Self {
+        Self {
+            number,
+            source,
+            path,
+            open_number,
+            metered: false,
+            left: 0,
+            may_draw: 0,
+            fresh: 0,
+            records: [None; 2],
+            opened: path.to.is_none(),
+            heard,
+            idle,
+        }
+    }
+
     /// Adds bytes that were drawn, as a record says.
     #[inline(never)]
     pub fn add(&mut self, bytes: u64, record: Option<u64>) {

@@ -4,6 +4,7 @@ use super::pipe::Stream;
 use smol::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use smol::net::TcpStream;
 use std::io;
+use std::time::Duration;
 
 /// Bytes that are moved at a time.
 const PART: usize = 64 * 1024;
@@ -13,6 +14,18 @@ pub(super) async fn join(stream: Stream, tcp: TcpStream) -> io::Result<()> {
     let there = one_way(stream.clone(), tcp.clone());
     let back = one_way(tcp, stream);
     smol::future::try_zip(there, back).await.map(|_| ())
+}
+
+/// Waits for something, at most so long; then the error is [`TimedOut`](io::ErrorKind).
+pub(super) async fn within<T>(
+    time: Duration,
+    what: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    let late = async {
+        smol::Timer::after(time).await;
+        Err(io::ErrorKind::TimedOut.into())
+    };
+    smol::future::or(what, late).await
 }
 
 /// Moves bytes until there are no more, and says so.

@@ -53,7 +53,7 @@ impl SpecError {
 }
 
 /// An address of this host: `IP:PORT`, or a port of 127.0.0.1.
-pub(super) fn local(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn local(text: &str) -> Result<SocketAddr, String> {
     if let Ok(port) = text.parse() {
         return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     }
@@ -89,16 +89,6 @@ impl fmt::Display for ForwardSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}={}:{}", self.local, self.node, self.service)
     }
-}
-
-/// Waits for the other end, which may have to buy first.
-async fn timely<T>(what: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    let late = async {
-        smol::Timer::after(PATIENCE).await;
-        let text = "the flow does not go on: its budget may be spent (max_msat)";
-        Err(io::Error::new(io::ErrorKind::TimedOut, text))
-    };
-    smol::future::or(what, late).await
 }
 
 /// A forward at work.
@@ -142,12 +132,15 @@ impl Forward {
         let ForwardSpec { local, node, service } = &self.spec;
         let joined = async {
             let mut stream = self.stream().await.map_err(io::Error::other)?;
-            if let Err(error) = timely(preamble::ask(&mut stream, service)).await {
-                if error.kind() == io::ErrorKind::TimedOut {
-                    // It may have spent what it may cost: the next connection opens another.
-                    drop(self.flow.lock().await.take());
+            // The other end's answer may have to wait for a purchase.
+            if let Err(error) = copy::within(PATIENCE, preamble::ask(&mut stream, service)).await {
+                if error.kind() != io::ErrorKind::TimedOut {
+                    return Err(error);
                 }
-                return Err(error);
+                // It may have spent what it may cost: the next connection opens another.
+                drop(self.flow.lock().await.take());
+                let text = "the flow does not go on: its budget may be spent (max_msat)";
+                return Err(io::Error::new(io::ErrorKind::TimedOut, text));
             }
             copy::join(stream, tcp).await
         };

@@ -67,11 +67,6 @@ pub(crate) struct Hub {
     scratch: Vec<u8>,
 }
 
-/// What a flow has come to, if it has ended.
-pub(crate) fn ended_input(flow: FlowId) -> Input<'static> {
-    Input::CloseFlow { flow, code: 0 }
-}
-
 impl Hub {
     /// A hub, and where it is asked.
     pub(crate) fn new() -> (Self, Sender<Ask>) {
@@ -167,7 +162,7 @@ impl Hub {
             }
             FlowEvent::Ended(why) => {
                 self.ended(mesh, flow, why);
-                Some(ended_input(flow))
+                Some(Input::CloseFlow { flow, code: 0 })
             }
         }
     }
@@ -275,7 +270,7 @@ impl Hub {
     fn close_if_over(&mut self, flow: FlowId) -> Option<Input<'static>> {
         let open = self.flows.get(&flow)?;
         let over = open.released && open.pipes.is_empty() && open.waiting.is_empty();
-        over.then(|| ended_input(flow))
+        over.then_some(Input::CloseFlow { flow, code: 0 })
     }
 }
 

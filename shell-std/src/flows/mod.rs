@@ -19,6 +19,7 @@ mod pipe;
 mod preamble;
 mod services;
 
+pub(crate) use forward::local;
 pub use forward::{ForwardSpec, SpecError};
 pub use handle::{Flow, FlowError, Flows, Listener};
 pub use pipe::Stream;

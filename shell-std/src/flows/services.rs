@@ -247,13 +247,13 @@ async fn connect(
     services: &std::sync::Weak<Inner>,
     peer: NodeId,
 ) -> io::Result<()> {
-    let name = timely(preamble::asked(&mut stream)).await?;
+    let name = copy::within(PATIENCE, preamble::asked(&mut stream)).await?;
     let target = services.upgrade().and_then(|inner| lock(&inner.exposed).get(&name).copied());
     let Some(target) = target else {
         preamble::reply(&mut stream, Reply::Unknown).await?;
         return smol::io::AsyncWriteExt::close(&mut stream).await;
     };
-    let tcp = match timely(TcpStream::connect(target)).await {
+    let tcp = match copy::within(PATIENCE, TcpStream::connect(target)).await {
         Ok(tcp) => tcp,
         Err(error) => {
             tracing::warn!(%name, %target, %peer, %error, "an exposed service does not answer");
@@ -263,12 +263,4 @@ async fn connect(
     };
     preamble::reply(&mut stream, Reply::Ready).await?;
     copy::join(stream, tcp).await
-}
-
-async fn timely<T>(what: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    let late = async {
-        smol::Timer::after(PATIENCE).await;
-        Err(io::ErrorKind::TimedOut.into())
-    };
-    smol::future::or(what, late).await
 }

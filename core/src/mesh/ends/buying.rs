@@ -152,7 +152,6 @@ impl<M: Memory> Mesh<M> {
         let Some((source, _)) = self.tables.ends.source(number) else { return };
         let hops: Vec<_> =
             source.claims.iter().filter(|claim| !claim.free).map(|claim| claim.hop).collect();
-        source.last = FlowEnded::Lossy;
         source.phase = Phase::Route { fresh: true };
         for hop in hops {
             self.tables.ends.held.distrust_for(hop, peer, now);

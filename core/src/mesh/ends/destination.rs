@@ -144,20 +144,7 @@ impl<M: Memory> Mesh<M> {
             }
         }
         let path = Path { from: Some(from), to: None, behind: hops.saturating_add(1), ahead: 0 };
-        let flow = Flow {
-            number,
-            source,
-            path,
-            open_number: terms.open_number,
-            metered: false,
-            left: 0,
-            may_draw: 0,
-            fresh: 0,
-            records: [None; 2],
-            opened: true,
-            heard: now,
-            idle,
-        };
+        let flow = Flow::at_end(number, source, path, terms.open_number, [now, idle]);
         self.enter_path(flow, way);
         self.absorb();
         if !again {

@@ -76,20 +76,10 @@ impl<M: Memory> Mesh<M> {
         if let Some(entry) = self.tables.ends.get_mut(number) {
             entry.way = Some(way);
         }
-        let flow = Flow {
-            number,
-            source: me,
-            path: Path { from: None, to: Some(first), behind: 0, ahead: between.saturating_add(1) },
-            open_number,
-            metered: false,
-            left: 0,
-            may_draw: 0,
-            fresh: 0,
-            records: [None; 2],
-            opened: false,
-            heard: now,
-            idle: u64::from(IDLE_S).saturating_mul(SECOND),
-        };
+        let path =
+            Path { from: None, to: Some(first), behind: 0, ahead: between.saturating_add(1) };
+        let times = [now, u64::from(IDLE_S).saturating_mul(SECOND)];
+        let flow = Flow::at_end(number, me, path, open_number, times);
         if let Some(before) = before.filter(|before| before.hop != first) {
             // Its relays give back what they hold in reserve; the Open is sent next.
             self.leave_path(number, before, true);

@@ -25,7 +25,7 @@ use alloc::vec::Vec;
 use secp256k1::{Keypair, PublicKey};
 
 /// How often an Open is sent before its route counts as broken.
-pub(super) const OPENS: u32 = 3;
+const OPENS: u32 = 3;
 /// Pause before anything is tried again, doubled with each failure up to 128 times.
 const PAUSE: Micros = 250 * MILLISECOND;
 /// Failures after which a flow ends that was never open.
@@ -94,8 +94,6 @@ pub(super) struct Source {
     pub(super) phase: Phase,
     pub(super) due: Micros,
     pub(super) failures: u32,
-    /// Why it failed last.
-    pub(super) last: FlowEnded,
 }
 
 impl Source {
@@ -112,7 +110,6 @@ impl Source {
     }
 
     pub(super) fn fail(&mut self, now: Micros, why: FlowEnded) {
-        self.last = why;
         self.failures = self.failures.saturating_add(1);
         if self.act_two.is_none() && self.failures >= FAILURES {
             self.phase = Phase::End(why);
@@ -197,7 +194,6 @@ impl<M: Memory> Mesh<M> {
             phase: Phase::Route { fresh: false },
             due: self.now,
             failures: 0,
-            last: FlowEnded::NoRoute,
         };
         let idle = u64::from(IDLE_S).saturating_mul(SECOND);
         let role = Role::Source(Box::new(source));

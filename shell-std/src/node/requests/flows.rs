@@ -2,12 +2,12 @@
 
 use super::super::engine::Command;
 use super::Service;
-use crate::flows::{Exposed, ForwardSpec, Forwarded, ServiceError, ServiceName, Services};
+use crate::flows::{self, Exposed, ForwardSpec, Forwarded, ServiceError, ServiceName, Services};
 use crate::rpc::RpcError;
 use crate::rpc::types::{
     Expose, ExposedService, Exposing, FlowList, Forward, ForwardedPort, Forwarding,
 };
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 impl From<ServiceError> for RpcError {
     fn from(error: ServiceError) -> Self {
@@ -18,13 +18,9 @@ impl From<ServiceError> for RpcError {
     }
 }
 
-/// An address of this host: `IP:PORT`, or a port of 127.0.0.1.
+/// An address of this host, as it is written.
 fn address(what: &str, text: &str) -> Result<SocketAddr, RpcError> {
-    if let Ok(port) = text.parse() {
-        return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    }
-    let wrong = |_| format!("{what}: \"{text}\" is neither a port nor IP:PORT");
-    text.parse().map_err(wrong).map_err(RpcError::invalid_params)
+    flows::local(text).map_err(|e| RpcError::invalid_params(format!("{what}: {e}")))
 }
 
 fn exposed(services: &Services) -> Vec<ExposedService> {
