@@ -316,6 +316,10 @@ pub struct Config {
     pub flows: FlowRules,
     /// The neighbour whose hello sets the wall clock, if the shell sets none.
     pub clock_source: Option<NodeId>,
+    /// A group that this node belongs to: it answers searches for it in its own name (anycast,
+    /// RFC 4786).
+    #[cfg(feature = "alloc")]
+    pub group: Option<NodeId>,
     /// Timing.
     pub timing: Timing,
     /// Table sizes.
@@ -365,6 +369,8 @@ impl Config {
             },
             flows: FlowRules { reservation: 1024 * 1024, account_days: 90, stream_memory: 1 << 30 },
             clock_source: None,
+            #[cfg(feature = "alloc")]
+            group: None,
             timing: Timing::HOST,
             capacities: Capacities::HOST,
         }

@@ -173,6 +173,13 @@ pub enum Input<'a> {
         /// To whom.
         destination: NodeId,
     },
+    /// Find members of a group, each of which answers in its own name: as [`Input::FindRoute`], but
+    /// each is told by [`Event::MemberFound`], as long as the search goes on; the nearest first.
+    #[cfg(feature = "alloc")]
+    FindMembers {
+        /// Identity of the group.
+        group: NodeId,
+    },
     /// The bytes of a parked packet, handed back as [`Action::Resume`] asked.
     Resumed {
         /// The packet's ticket.
@@ -538,6 +545,17 @@ pub enum Event {
         after: Option<u64>,
     },
     // Only hosts have those below. They are the last, so that a board numbers the others the same.
+    /// A search for a group has found a member of it, and a route there. That it is one is what
+    /// the node itself says.
+    #[cfg(feature = "alloc")]
+    MemberFound {
+        /// The group.
+        group: NodeId,
+        /// The node.
+        member: NodeId,
+        /// Number of intermediate nodes.
+        hops: u8,
+    },
     /// A purchase has ended: the node says that it has credited the bytes.
     #[cfg(feature = "alloc")]
     BytesBought {

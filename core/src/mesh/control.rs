@@ -73,7 +73,8 @@ impl<M: Memory> Mesh<M> {
         if request.hops.iter().any(|hop| hop.node == me) {
             return Err(ignore(RoutingReason::Loop));
         }
-        if request.destination != me && request.hops.is_full() {
+        let answers = request.destination == me || self.belongs_to(request.destination);
+        if !answers && request.hops.is_full() {
             return Err(ignore(RoutingReason::HopLimit));
         }
         let (source, sequence) = (request.source, request.sequence);
@@ -85,7 +86,7 @@ impl<M: Memory> Mesh<M> {
         let last = request.flags == 0;
         // The neighbour that asks pays for the answer's signature: for making it here, or for a
         // part of what checking it costs on the way back.
-        let (wanted, work) = match request.destination == me {
+        let (wanted, work) = match answers {
             true => {
                 let wanted = self.tables.requests.would_answer(source, sequence, link, cost, last);
                 (wanted, self.config.signature_work)
@@ -106,11 +107,11 @@ impl<M: Memory> Mesh<M> {
         }
         // Where it goes is decided before anything is remembered: a request refused here may come
         // by another path.
-        let towards = match request.destination == me {
+        let towards = match answers {
             true => None,
             false => self.direction(link, &request),
         };
-        let floods = request.destination != me && towards.is_none() && request.hop_limit > 0;
+        let floods = !answers && towards.is_none() && request.hop_limit > 0;
         if floods && !self.take_flood(link, Some(before), &request) {
             return Err((NetworkReason::ControlQuota.into(), Remedy::Ignore));
         }
@@ -119,7 +120,7 @@ impl<M: Memory> Mesh<M> {
         let Tables { requests, routing, .. } = &mut *self.tables;
         let share = routing.neighbours.share_of(self.config.capacities.relayed_requests);
         requests.note(source, sequence, link, self.now, share);
-        if request.destination == me {
+        if answers {
             requests.answered(source, sequence, link, cost);
             self.reply(link, request);
             return Ok(());
@@ -255,8 +256,7 @@ impl<M: Memory> Mesh<M> {
         }
         let to = match place {
             None => {
-                let asked = self.tables.searches.get_mut(&destination);
-                if !asked.is_some_and(|s| s.numbers.contains(&reply.sequence)) {
+                if self.searched(&destination, reply.sequence).is_none() {
                     return Err(ignore(RoutingReason::Unsolicited));
                 }
                 if !self.tables.routing.fits(reply.hops.len()) {
@@ -321,13 +321,24 @@ impl<M: Memory> Mesh<M> {
         self.tables.routing.add_route(route, self.now);
     }
 
+    /// Who was looked for by the own search that a reply of this node answers: that node, or a
+    /// group that it says it belongs to.
+    fn searched(&mut self, answering: &NodeId, number: u64) -> Option<NodeId> {
+        match self.tables.searches.get_mut(answering) {
+            Some(search) => search.numbers.contains(&number).then_some(*answering),
+            None => self.searched_group(number),
+        }
+    }
+
     /// An own search has an answer.
     fn found(&mut self, destination: NodeId, reply: &RouteReply) {
-        let Some(search) = self.tables.searches.get_mut(&destination) else { return };
+        let hops = reply.hops.len() as u8;
+        let Some(search) = self.tables.searches.get_mut(&destination) else {
+            return self.found_member(destination, reply.sequence, hops);
+        };
         if !core::mem::replace(&mut search.found, true) {
             // Routes known before may be gone, and must not win by their cost.
             self.tables.routing.forget(&destination);
-            let hops = reply.hops.len() as u8;
             self.act(Action::Publish(Event::RouteDiscovered { destination, hops }));
             self.push(Pending::Resume(destination));
         }

@@ -22,6 +22,7 @@
 mod accepted;
 #[cfg(feature = "flows")]
 mod accounts;
+mod anycast;
 pub mod api;
 mod control;
 #[cfg(feature = "alloc")]
@@ -49,6 +50,8 @@ mod work;
 
 #[cfg(test)]
 mod accepted_tests;
+#[cfg(test)]
+mod anycast_tests;
 #[cfg(test)]
 mod bad_payment_tests;
 #[cfg(test)]
@@ -362,6 +365,8 @@ impl<M: Memory> Mesh<M> {
             Input::PeerDisconnected { link } => self.disconnect(link),
             Input::FindRoute { destination } if ALL => self.find(destination, false),
             Input::FindAccepted { destination } if ALL => self.find(destination, true),
+            #[cfg(feature = "alloc")]
+            Input::FindMembers { group } => self.find_members(group),
             Input::PaymentVerified { ticket, block } => self.answer(ticket, block),
             Input::Resumed { ticket, packet } if ALL => self.resume(ticket, packet),
             Input::Timer => self.absorb(),

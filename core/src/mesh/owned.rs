@@ -55,6 +55,10 @@ pub enum Input<B> {
     FindAccepted {
         destination: NodeId,
     },
+    #[cfg(feature = "alloc")]
+    FindMembers {
+        group: NodeId,
+    },
     Resumed {
         ticket: Ticket,
         packet: B,
@@ -209,6 +213,8 @@ impl<B: AsRef<[u8]>> Input<B> {
             Self::FindAccepted { destination } => {
                 api::Input::FindAccepted { destination: *destination }
             }
+            #[cfg(feature = "alloc")]
+            Self::FindMembers { group } => api::Input::FindMembers { group: *group },
             Self::Resumed { ticket, .. } => api::Input::Resumed { ticket: *ticket, packet },
             Self::Timer => api::Input::Timer,
             Self::WallClock { unix } => api::Input::WallClock { unix: *unix },

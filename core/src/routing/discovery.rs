@@ -22,6 +22,8 @@ pub struct Search {
     pub until: Micros,
     /// Whether it asks which payments the route accepts.
     pub accepted: bool,
+    /// Whether it is for a group, of which any member answers in its own name.
+    pub anycast: bool,
     /// Whether a route was found; the search stays until then for alternatives.
     pub found: bool,
 }
@@ -62,6 +64,14 @@ impl<M: Memory> Searches<M> {
         self.0.get_mut(at)
     }
 
+    /// The search for a group whose request has this number.
+    #[cfg(feature = "alloc")]
+    pub fn for_group(&mut self, number: u64) -> Option<&mut Search> {
+        let is_it = |search: &Search| search.anycast && search.numbers.contains(&number);
+        let at = self.0.iter().position(is_it)?;
+        self.0.get_mut(at)
+    }
+
     /// Begins a search. Its first request has this number and travels this many links; it may ask
     /// what is `accepted` as payment. `None` if there is no room.
     pub fn begin(
@@ -80,7 +90,8 @@ impl<M: Memory> Searches<M> {
         let time = timing.hop_round_trip.saturating_mul(links) / 4 * 3;
         let until = now.saturating_add(time);
         let numbers = [number].into_iter().collect();
-        let search = Search { destination, numbers, width, until, accepted, found: false };
+        let (anycast, found) = (false, false);
+        let search = Search { destination, numbers, width, until, accepted, anycast, found };
         match self.place(&destination) {
             Ok(at) => *self.0.get_mut(at)? = search,
             Err(at) => self.0.try_insert(at, search).ok()?,
