@@ -24,7 +24,7 @@ NODE = [
     ["link", "clock", "deliveries", "presence", "progress", "runtime", "status"],
     ["transport"],
     ["engine"],
-    ["requests"],
+    ["bridge", "requests"],
     ["mod"],
 ]
 # What `transport/` shows to the rest of the node; the others are transports or their means.

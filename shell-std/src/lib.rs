@@ -6,6 +6,7 @@
 pub mod address;
 pub mod aead;
 mod bench;
+pub mod bridge;
 pub mod chain;
 mod cli;
 pub mod config;

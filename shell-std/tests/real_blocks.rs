@@ -10,12 +10,8 @@ use blvm_mesh_tests::bitcoind::coins::{self, FEE, Kind, Wallet};
 use blvm_mesh_tests::bitcoind::peer::{Log, Manner, Peer};
 use blvm_mesh_tests::bitcoind::{self, Bitcoind};
 use blvm_mesh_tests::rng::Rng;
-use program::program;
+use program::daemon::{Daemon, text};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 const BLOCKS: usize = 30;
@@ -26,54 +22,6 @@ const WITNESS: usize = 3_997_000;
 /// What a neighbour may send for free by default (`limits.free_rate`, `limits.free_burst`).
 const FREE_RATE: u64 = 12_500_000;
 const FREE_BURST: u64 = 8 * 1024 * 1024;
-
-/// A node, killed at the end.
-struct Daemon {
-    process: Child,
-    ready: Value,
-    rpc: BufReader<UnixStream>,
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-impl Daemon {
-    fn start(dir: &Path, peer: Option<&Self>) -> Self {
-        let mut command = program();
-        command.args(["run", "--json", "--network", "regtest", "--listen-addr", "127.0.0.1:0"]);
-        command.args(["--log", "warn", "--data-dir"]).arg(dir);
-        if let Some(Self { ready, .. }) = peer {
-            let (key, address) = (text(&ready["public_key"]), text(&ready["listen_addr"]));
-            command.args(["--peer", &format!("{key}@{address}")]);
-        }
-        let mut process = command.stdout(Stdio::piped()).spawn().expect("the program");
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().expect("it is piped")).read_line(&mut line).unwrap();
-        let ready: Value = serde_json::from_str(&line).unwrap();
-        let rpc = BufReader::new(UnixStream::connect(text(&ready["rpc_socket"])).unwrap());
-        Self { process, ready, rpc }
-    }
-
-    fn call(&mut self, method: &str, params: Value) -> Result<Value, Value> {
-        let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
-        writeln!(self.rpc.get_mut(), "{request}").unwrap();
-        let mut line = String::new();
-        self.rpc.read_line(&mut line).unwrap();
-        let mut answer: Value = serde_json::from_str(&line).unwrap();
-        match answer["error"].take() {
-            Value::Null => Ok(answer["result"].take()),
-            error => Err(error),
-        }
-    }
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().expect("a text")
-}
 
 /// A chain with large blocks on top of it.
 fn grow(node: &Bitcoind, peer: &mut Peer) -> Vec<bitcoin::BlockHash> {
@@ -118,9 +66,9 @@ fn large_blocks_of_a_real_node_all_arrive() {
     let hashes = grow(&node, &mut peer);
 
     let dir = tempfile::tempdir().unwrap();
-    let mut relay = Daemon::start(&dir.path().join("relay"), None);
-    let mut a = Daemon::start(&dir.path().join("a"), Some(&relay));
-    let mut c = Daemon::start(&dir.path().join("c"), Some(&relay));
+    let mut relay = Daemon::start(&dir.path().join("relay"), &[], &[]);
+    let mut a = Daemon::start(&dir.path().join("a"), &[&relay], &[]);
+    let mut c = Daemon::start(&dir.path().join("c"), &[&relay], &[]);
     let destination = text(&c.ready["node_id"]).to_owned();
     let end = Instant::now() + Duration::from_secs(60);
     while a.call("findroute", json!({"destination": destination})).is_err() {

@@ -69,6 +69,21 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Where a transaction is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// In the node's mempool.
+    Mempool,
+    /// In a block of the best chain.
+    Block {
+        /// The proof, as `gettxoutproof` gives it and BIP 37's `merkleblock` carries it.
+        proof: Vec<u8>,
+    },
+    /// The node does not know it, or all of its outputs are spent and the node has no index of
+    /// transactions.
+    Nowhere,
+}
+
 /// Why the node gave no answer. None of them holds a credential.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChainError {

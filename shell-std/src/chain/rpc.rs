@@ -1,6 +1,6 @@
 //! What a Bitcoin node is asked over HTTP. It blocks.
 
-use super::{Auth, ChainError, ChainSettings};
+use super::{Auth, ChainError, ChainSettings, Whereabouts};
 use bitcoin::base64::Engine;
 use bitcoin::base64::engine::general_purpose::STANDARD;
 use blvm_mesh_core::payment::headers::KnownHeader;
@@ -119,6 +119,31 @@ impl BitcoinRpc {
     pub fn broadcast(&self, transaction: &str, deadline: Instant) -> Result<(), ChainError> {
         match self.call::<String>("sendrawtransaction", json!([transaction]), deadline) {
             Ok(_) | Err(ChainError::Rpc { code: IN_A_BLOCK, .. }) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Where a transaction is; `txid` in internal byte order.
+    ///
+    /// # Errors
+    /// Any but [`ChainError::WrongChain`].
+    pub fn transaction(
+        &self,
+        txid: &[u8; 32],
+        deadline: Instant,
+    ) -> Result<Whereabouts, ChainError> {
+        let shown = reversed(*txid);
+        match self.call::<Value>("getmempoolentry", json!([shown]), deadline) {
+            Ok(_) => return Ok(Whereabouts::Mempool),
+            Err(ChainError::Rpc { code: NOT_FOUND, .. }) => {}
+            Err(e) => return Err(e),
+        }
+        match self.call::<String>("gettxoutproof", json!([[shown]]), deadline) {
+            Ok(proof) => {
+                let wrong = |_| ChainError::Answer("the proof is not in hex".into());
+                Ok(Whereabouts::Block { proof: hex::decode(proof).map_err(wrong)? })
+            }
+            Err(ChainError::Rpc { code: NOT_FOUND, .. }) => Ok(Whereabouts::Nowhere),
             Err(e) => Err(e),
         }
     }

@@ -1,6 +1,6 @@
 //! A node whose chain was checked to be ours, and what became of the last question.
 
-use super::{BitcoinRpc, ChainError, ChainSettings, chain_name};
+use super::{BitcoinRpc, ChainError, ChainSettings, Whereabouts, chain_name};
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::payment::headers::KnownHeader;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -113,6 +113,19 @@ impl ChainSource {
     pub fn broadcast(&self, transaction: &str, deadline: Instant) -> Result<(), ChainError> {
         self.trust(deadline)?;
         self.rpc.broadcast(transaction, deadline)
+    }
+
+    /// Where a transaction is. It blocks.
+    ///
+    /// # Errors
+    /// Any.
+    pub fn look_up_transaction(
+        &self,
+        txid: &[u8; 32],
+        deadline: Instant,
+    ) -> Result<Whereabouts, ChainError> {
+        self.trust(deadline)?;
+        self.rpc.transaction(txid, deadline)
     }
 
     /// Makes sure that the node follows our chain.

@@ -6,6 +6,7 @@
 mod answer;
 mod bench;
 mod board_config;
+mod bridge;
 mod covenant;
 mod decode;
 mod demo;
@@ -25,6 +26,7 @@ mod report;
 mod rpc;
 mod run;
 mod traffic;
+mod tx;
 
 pub(crate) use answer::{Answer, Failure};
 
@@ -67,6 +69,8 @@ enum Command {
     Routes(report::Routes),
     Stats(report::Stats),
     Ledger(ledger::Ledger),
+    Bitcoin(bridge::Bitcoin),
+    Tx(tx::Tx),
     Flows(flows::Flows),
     Expose(flows::Expose),
     Forward(flows::Forward),
@@ -112,6 +116,8 @@ impl Cli {
             Command::Routes(c) => c.run(&global),
             Command::Stats(c) => c.run(&global),
             Command::Ledger(c) => c.run(&global),
+            Command::Bitcoin(c) => c.run(&global),
+            Command::Tx(c) => c.run(&global),
             Command::Flows(c) => c.run(&global),
             Command::Expose(c) => c.run(&global),
             Command::Forward(c) => c.run(&global),

@@ -4,6 +4,7 @@ use super::keys::{Chain, File};
 use super::values::Listen;
 use super::{ConfigError, ServiceSettings, Settings};
 use crate::address::{PeerAddress, Place, SerialLine};
+use crate::bridge::BridgeSettings;
 use crate::chain::{Auth, ChainSettings};
 use crate::flows::ForwardSpec;
 use crate::wallet::Limits;
@@ -73,6 +74,7 @@ pub(super) struct Places {
     pub(super) chain_timeout: Duration,
     pub(super) spending: Limits,
     pub(super) max_msat: u64,
+    pub(super) bridged: usize,
 }
 
 impl Places {
@@ -88,6 +90,7 @@ impl Places {
             chain_timeout: Duration::from_secs(5),
             spending: Limits::default(),
             max_msat: MAX_MSAT,
+            bridged: 16,
         }
     }
 }
@@ -101,7 +104,26 @@ pub(super) fn settings(
     let mut places = Places::usual(network);
     file.place(&mut places)?;
     config(&file, &mut places.config)?;
-    let Places { config, shell, enabled, listen, log, chain_timeout, spending, max_msat } = places;
+    let Places {
+        mut config,
+        shell,
+        enabled,
+        listen,
+        log,
+        chain_timeout,
+        spending,
+        max_msat,
+        bridged,
+    } = places;
+    let bridge = BridgeSettings {
+        node: file.bitcoin.node.map(|port| port.0),
+        listen: file.bitcoin.listen.map(|port| port.0),
+        gateways: file.bitcoin.gateways.unwrap_or_default().into_iter().map(|g| g.0).collect(),
+        connections: bridged,
+    };
+    if bridge.node.is_some() {
+        config.group = Some(crate::bridge::group(network));
+    }
     let services = ServiceSettings {
         exposed: file.flow.expose.unwrap_or_default().into_iter().map(|e| e.0).collect(),
         forwards: file.flow.forward.unwrap_or_default().into_iter().map(|f| f.0).collect(),
@@ -142,6 +164,7 @@ pub(super) fn settings(
         data_dir,
         config_file: None,
         services,
+        bridge,
         spending,
         shell,
     })

@@ -3,7 +3,8 @@
 use super::ConfigError;
 use super::build::Places;
 use super::values::{
-    ExposedPort, ForwardedTo, Issuer, Listen, Millis, Mode, NetworkName, Peer, SignetMagic,
+    ExposedPort, ForwardedTo, Gateway, Issuer, Listen, Millis, Mode, NetworkName, Peer, Port,
+    SignetMagic,
 };
 use crate::chain::Secret;
 use blvm_mesh_core::id::Network;
@@ -149,9 +150,9 @@ macro_rules! written {
     )+)+};
 }
 written! {
-    Text: String, PathBuf, Mode, NetworkName, SignetMagic, Secret;
+    Text: String, PathBuf, Mode, NetworkName, Port, SignetMagic, Secret;
     Flag: bool;
-    List: Listen, Vec<Peer>, Vec<Issuer>, Vec<ExposedPort>, Vec<ForwardedTo>;
+    List: Listen, Vec<Peer>, Vec<Issuer>, Vec<ExposedPort>, Vec<ForwardedTo>, Vec<Gateway>;
 }
 
 macro_rules! numbers {

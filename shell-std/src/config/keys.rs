@@ -8,7 +8,8 @@ use super::ConfigError;
 use super::build::{MIN_MAX_PACKET, Places};
 use super::key::{DefaultValue, Key, Stored, Written, within};
 use super::values::{
-    ExposedPort, ForwardedTo, Issuer, Listen, Millis, Mode, NetworkName, NotUsed, Peer, SignetMagic,
+    ExposedPort, ForwardedTo, Gateway, Issuer, Listen, Millis, Mode, NetworkName, NotUsed, Peer,
+    Port, SignetMagic,
 };
 use crate::chain::Secret;
 use blvm_mesh_core::config::MAX_HOPS;
@@ -79,7 +80,7 @@ macro_rules! keys {
 keys! {
     "" File [
         mesh: Mesh, tariff: Tariff, limits: Limits, timing: Timing, payment: Payment,
-        flow: Flow, wallet: Wallet, chain: Chain, bench: Bench
+        flow: Flow, wallet: Wallet, bitcoin: Bitcoin, chain: Chain, bench: Bench
     ] {
         data_dir: PathBuf, "directory of the node's files", default "~/.blvm-mesh";
         rpc_socket: PathBuf, "socket for commands", default "<data_dir>/rpc.sock";
@@ -212,6 +213,17 @@ keys! {
             => spending.max_fee_percent, unit "percent", from 0 to 100;
     }
 
+    "bitcoin" Bitcoin {
+        node: Port, "P2P port of a Bitcoin node, IP:PORT, which others reach through this node",
+            example "127.0.0.1:8333";
+        listen: Port, "where a Bitcoin node connects that reaches others through the mesh, IP:PORT",
+            example "127.0.0.1:8433";
+        gateways: Vec<Gateway>, "nodes that it is led to, by public key or identity; none: any that is found",
+            example "PUBKEY";
+        connections: u32, "connections that others may have to bitcoin.node at once"
+            => bridged, from 1 to 1_024;
+    }
+
     "chain" Chain {
         rpc_url: String, "JSON-RPC of a Bitcoin node that looks up blocks for covenants, as in http://127.0.0.1:8332",
             example "http://127.0.0.1:38332";
@@ -238,6 +250,7 @@ impl File {
         self.payment.apply(places)?;
         self.flow.apply(places)?;
         self.wallet.apply(places)?;
+        self.bitcoin.apply(places)?;
         self.chain.apply(places)?;
         self.bench.apply(places)
     }

@@ -21,6 +21,7 @@ pub use overrides::{Override, PREFIX, from_environment};
 pub use values::{parse_mode, parse_network, parse_signet_challenge};
 
 use crate::address::{PeerAddress, SerialLine};
+use crate::bridge::BridgeSettings;
 use crate::chain::ChainSettings;
 use crate::flows::{Exposed, ForwardSpec};
 use crate::wallet::Limits;
@@ -61,6 +62,8 @@ pub struct Settings {
     pub chain: Option<ChainSettings>,
     /// Services of this node, and forwards to those of others.
     pub services: ServiceSettings,
+    /// Bitcoin nodes that reach others, or are reached, through the mesh.
+    pub bridge: BridgeSettings,
     /// How much this node may spend by itself.
     pub spending: Limits,
     /// Limits and times of the node around the state machine.

@@ -62,6 +62,9 @@ fn samples() -> Vec<(&'static str, String, String)> {
                 (_, _) if key == "log" => ("debug".into(), quoted("debug")),
                 ("timing.first_ring", _) => ("3".into(), "3".into()),
                 ("limits.seen", _) => ("16".into(), "16".into()),
+                ("bitcoin.node" | "bitcoin.listen", _) => {
+                    ("127.0.0.1:9".into(), quoted("127.0.0.1:9"))
+                }
                 (_, Kind::Text) => ("some-text".into(), quoted("some-text")),
                 (_, Kind::Number) => ("20_000_000".into(), "20_000_000".into()),
                 (_, Kind::Flag) => ("true".into(), "true".into()),
@@ -73,6 +76,7 @@ fn samples() -> Vec<(&'static str, String, String)> {
                     let forward = format!("2222={}:ssh", "ab".repeat(32));
                     (forward.clone(), format!("[{}]", quoted(&forward)))
                 }
+                ("bitcoin.gateways", _) => (KEY.into(), format!("[{}]", quoted(KEY))),
                 (_, Kind::List) => unreachable!("{key}"),
             };
             let text = match key.as_str() {
@@ -89,6 +93,7 @@ fn samples() -> Vec<(&'static str, String, String)> {
                 | "limits.ends"
                 | "limits.accounts"
                 | "limits.tickets"
+                | "bitcoin.connections"
                 | "timing.reconnect_min_ms" => "77".into(),
                 "limits.max_packet" => "5000".into(),
                 "chain.timeout_ms" => "4".into(),

@@ -2,7 +2,8 @@
 
 use crate::address::{AddressError, PeerAddress, SerialLine, parse_public_key};
 use crate::flows::{Exposed, ForwardSpec, SpecError};
-use blvm_mesh_core::id::Network;
+use crate::rpc::target::{Target, TargetError};
+use blvm_mesh_core::id::{Network, NodeId};
 use blvm_mesh_core::policy::mode::MeshMode;
 use secp256k1::PublicKey;
 use serde::Deserialize;
@@ -41,6 +42,10 @@ text_value!(Mode(MeshMode), parse_mode);
 text_value!(NetworkName(Network), parse_network);
 text_value!(SignetMagic([u8; 4]), parse_signet_challenge);
 text_value!(Issuer(PublicKey), parse_issuer);
+text_value!(Port(SocketAddr), |text| crate::flows::local(text));
+text_value!(Gateway(NodeId), |text| {
+    text.parse().map(|target: Target| target.0).map_err(|e: TargetError| e.to_string())
+});
 text_value!(ExposedPort(Exposed), |text| text.parse().map_err(|e: SpecError| e.to_string()));
 text_value!(ForwardedTo(ForwardSpec), |text| text.parse().map_err(|e: SpecError| e.to_string()));
 

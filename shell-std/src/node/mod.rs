@@ -15,6 +15,7 @@
 //! Five floors, each of which knows only those below (`tests/check-floors.py`): this file,
 //! `requests/`, `engine/`, `transport/`, and what they share.
 
+mod bridge;
 mod clock;
 mod deliveries;
 mod engine;
@@ -36,6 +37,8 @@ pub use requests::handle::{Fate, Gone, NodeHandle};
 pub use requests::{Issue, Issued, Ledgers, Service};
 
 use crate::bench::Bench;
+use crate::bridge::outbox::Outbox;
+use crate::bridge::table::Table;
 use crate::chain::ChainSource;
 use crate::config::Settings;
 use crate::flows::hub::Hub;
@@ -201,7 +204,17 @@ impl Node {
             None => Payments::default(),
         };
         let durable = Durable::new(records);
-        let shell = Shell::new(links, durable, chain, invoices, payments, deliveries.clone());
+        let accepts = settings.bridge.node.map_or(0, |_| settings.bridge.connections);
+        let (bridge, arrivals) = Table::new(settings.config.magic, accepts);
+        let shell = Shell::new(
+            links,
+            durable,
+            chain,
+            invoices,
+            payments,
+            deliveries.clone(),
+            bridge.clone(),
+        );
         let bench = Bench::new(settings.config.magic, settings.shell.bench_sink);
         let (hub, asks) = Hub::new();
         let mut engine = Engine::new(mesh, shell, bench, hub, events, told, committed);
@@ -229,11 +242,15 @@ impl Node {
         };
         let (transports, transport_status) = Transports::start(listeners, settings, &ways);
         let flows = Flows::new(asks);
+        let outbox = Arc::new(Outbox::open(Outbox::directory(&settings.data_dir)));
+        let bridge_node = bridge::Node { commands: commands.clone(), clock };
         let handle = NodeHandle {
             commands,
             services: Services::new(flows.clone(), executor.clone()),
             flows,
             deliveries,
+            bridge: bridge.clone(),
+            outbox: outbox.clone(),
             status,
             transports: transport_status,
             settings: Arc::new(settings.clone()),
@@ -241,6 +258,8 @@ impl Node {
             listen_addr,
             clock,
         };
+        let bridged = bridge::start(bridge_node, settings, (bridge, arrivals), outbox, executor);
+        around.extend(bridged.map_err(wrong)?);
         let listen = listen_addr.map(tracing::field::display);
         tracing::info!(node = %handle.id(), listen, "node is running");
         Ok(Self {

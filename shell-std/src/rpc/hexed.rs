@@ -174,6 +174,22 @@ macro_rules! identity {
 identity!(Node, NodeId, 32, "Identities.");
 identity!(Hop, HopId, 8, "Short forms of identities.");
 
+/// An identity, or none.
+pub(super) struct OptionalNode;
+
+described!(OptionalNode, |generator| generator.subschema_for::<Option<String>>());
+
+impl OptionalNode {
+    pub(super) fn serialize<S: Serializer>(id: &Option<NodeId>, s: S) -> Result<S::Ok, S::Error> {
+        id.map(|id| id.to_string()).serialize(s)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<NodeId>, D::Error> {
+        let text = Option::<String>::deserialize(d)?;
+        text.map(|text| fixed(read::<D>(&text)?).map(NodeId)).transpose()
+    }
+}
+
 /// Lists of short forms of identities.
 pub(super) struct Hops;
 

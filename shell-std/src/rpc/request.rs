@@ -148,6 +148,14 @@ methods! {
     GetLedger(params: GetLedger), "getledger" => Ledger;
     /// Lists the flows that end at the node and those that pass, its services and its forwards.
     GetFlows, "getflows" => FlowList;
+    /// Lists the connections of Bitcoin nodes over the mesh, and what has passed on them.
+    GetBitcoin, "getbitcoin" => BitcoinBridge;
+    /// Sends a Bitcoin transaction through a gateway of the mesh.
+    ///
+    /// It is kept, and handed over again until a gateway answers, over restarts too.
+    SendTransaction(params: SendTransaction), "meshsendtx" => SentTransaction, REFUSED;
+    /// Lists the transactions that were sent from here, the oldest first.
+    GetTransactions(params: GetTransactions), "gettransactions" => Vec<SentTransaction>;
     /// Makes a TCP port reachable for the nodes of the mesh under a name, or withdraws it.
     Expose(params: Expose), "expose" => Exposing, REFUSED;
     /// Leads connections to a port of the node's host to a service of another node, or ends that.
@@ -173,6 +181,7 @@ impl Request {
             Self::SendPacket(params) => params.wait_ms,
             Self::PollReceived(params) => params.wait_ms,
             Self::BenchStart(params) => params.duration_ms,
+            Self::SendTransaction(params) => params.wait_ms,
             _ => 0,
         })
     }
@@ -217,6 +226,7 @@ mod tests {
                 "expose" => json!({"name": "ssh"}),
                 "forward" => json!({"local": "1"}),
                 "meshsubmitheader" => json!({"headers_hex": "00", "height": 5}),
+                "meshsendtx" => json!({"tx_hex": "00"}),
                 "meshsendpacket" => json!({"destination": target, "data_hex": ""}),
                 "meshquoteroute" | "meshrequesthopinvoice" => {
                     json!({"destination": target, "bytes": 5})

@@ -1,5 +1,8 @@
 //! The built program, as tests start it.
 
+#[allow(dead_code, reason = "not every test runs nodes")]
+pub(crate) mod daemon;
+
 use std::process::Command;
 
 /// The program without the settings of whoever runs the tests.

@@ -10,6 +10,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Most time that one step with the node may take.
@@ -78,12 +79,14 @@ impl Bitcoind {
     /// If it does not answer.
     pub fn start(program: &Path, options: &[&str]) -> Self {
         // Another process may take a port before the node does.
-        let started = (0..3).find_map(|n| Self::try_start(program, options, n));
+        let started = (0..3).find_map(|_| Self::try_start(program, options));
         started.expect("the node ends at once on three pairs of ports")
     }
 
-    fn try_start(program: &Path, options: &[&str], attempt: u32) -> Option<Self> {
-        let name = format!("blvm-mesh-bitcoind-{}-{attempt}", std::process::id());
+    fn try_start(program: &Path, options: &[&str]) -> Option<Self> {
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let name = format!("blvm-mesh-bitcoind-{}-{number}", std::process::id());
         let dir = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&dir).expect("a directory");
         let [p2p, rpc] = free_addresses();

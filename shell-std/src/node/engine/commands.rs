@@ -21,6 +21,10 @@ impl Engine {
             Command::Find { destination, accepted, found } => {
                 self.find(now, destination, accepted, found);
             }
+            Command::FindMembers { group, found } => {
+                self.shell.own.search_members(group, found);
+                self.give(now, Input::FindMembers { group });
+            }
             Command::Headers { headers, height, refused } => {
                 answer(&refused, self.headers(now, &headers, height));
             }

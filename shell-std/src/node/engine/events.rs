@@ -40,6 +40,10 @@ impl Shell {
                 tracing::debug!(%destination, hops, "route found");
                 self.own.found(destination);
             }
+            Event::MemberFound { group, member, hops } => {
+                tracing::debug!(%group, %member, hops, "a member of a group was found");
+                self.own.found_member(&group, member);
+            }
             Event::RouteFailed { destination } => {
                 self.counters.routes_failed += 1;
                 tracing::debug!(%destination, "no route found");

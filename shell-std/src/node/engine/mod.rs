@@ -63,6 +63,8 @@ pub(crate) enum Command {
     /// Look for a route, or renew one, and where `accepted` is set learn which payments its
     /// nodes accept: whether one was found.
     Find { destination: NodeId, accepted: bool, found: Sender<bool> },
+    /// Look for members of a group, and tell who is found.
+    FindMembers { group: NodeId, found: Sender<NodeId> },
     /// Take block headers, the first of this height, up to the first that is refused: its place,
     /// and why.
     Headers { headers: Vec<[u8; 80]>, height: u32, refused: Sender<Option<(usize, MeshError)>> },
@@ -300,7 +302,7 @@ impl Engine {
     fn packet(&mut self, now: Micros, link: LinkId, packet: &mut [u8]) {
         let input = Input::MessageReceived { link, packet: &mut *packet };
         let outcome = self.drive(now, input, Origin::Other);
-        if let Some(ticket) = self.received(now, outcome, packet) {
+        if let Some(ticket) = self.received(now, link, outcome, packet) {
             self.shell.park(ticket, Waiting::Packet(link, packet.to_vec()));
         }
         if packet.get(KIND) == Some(&(Kind::Hello as u8)) {
@@ -352,7 +354,7 @@ impl Engine {
             Some(Waiting::Packet(link, mut packet)) => {
                 let input = Input::Resumed { ticket, packet: &mut packet };
                 let outcome = self.drive(now, input, Origin::Other);
-                if let Some(ticket) = self.received(now, outcome, &packet) {
+                if let Some(ticket) = self.received(now, link, outcome, &packet) {
                     self.shell.park(ticket, Waiting::Packet(link, packet));
                 }
             }
@@ -372,20 +374,37 @@ impl Engine {
     }
 
     /// Acts on what became of a received packet; `Some`: it is to be kept under this ticket.
-    fn received(&mut self, now: Micros, outcome: Outcome, packet: &[u8]) -> Option<Ticket> {
+    fn received(
+        &mut self,
+        now: Micros,
+        link: LinkId,
+        outcome: Outcome,
+        packet: &[u8],
+    ) -> Option<Ticket> {
         match outcome {
             Outcome::Parked(ticket) => Some(ticket),
             Outcome::Delivered(delivery, payload) => {
-                self.delivered(now, delivery, packet.get(payload));
+                self.delivered(now, link, delivery, packet.get(payload));
                 None
             }
             _ => None,
         }
     }
 
-    /// A packet was for this node: a trial's, or to be fetched.
-    fn delivered(&mut self, now: Micros, mut delivery: Delivery, payload: Option<&[u8]>) {
+    /// A packet was for this node: a bridged connection's, a trial's, or to be fetched.
+    fn delivered(
+        &mut self,
+        now: Micros,
+        link: LinkId,
+        mut delivery: Delivery,
+        payload: Option<&[u8]>,
+    ) {
         let payload = payload.unwrap_or_default();
+        let (source, shell) = (delivery.source, &self.shell);
+        let from = shell.links.get(link).map_or(source, |link| link.peer);
+        if delivery.earned_msat == 0 && shell.bridge.take(now, source, from, payload) {
+            return;
+        }
         if !self.bench.takes(now, delivery.source, payload) {
             delivery.payload = payload.to_vec();
             self.shell.deliver(delivery);

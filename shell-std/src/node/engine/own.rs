@@ -33,6 +33,8 @@ pub(crate) struct Own {
     followed: HashMap<u64, Sender<Progress>>,
     /// Who waits for the end of a search.
     searches: HashMap<NodeId, Vec<Sender<bool>>>,
+    /// Who wants to know the members of a group.
+    members: HashMap<NodeId, Vec<Sender<NodeId>>>,
     /// Until when there is no route, after a search in vain.
     unreachable: HashMap<NodeId, Micros>,
 }
@@ -108,6 +110,18 @@ impl Own {
         self.searches.entry(destination).or_default().push(who);
     }
 
+    /// Somebody looks for members of a group.
+    pub(crate) fn search_members(&mut self, group: NodeId, who: Sender<NodeId>) {
+        self.members.entry(group).or_default().push(who);
+    }
+
+    /// One was found.
+    pub(crate) fn found_member(&mut self, group: &NodeId, member: NodeId) {
+        for who in self.members.get(group).into_iter().flatten() {
+            let _ = who.try_send(member);
+        }
+    }
+
     /// A search has ended with a route.
     pub(crate) fn found(&mut self, destination: NodeId) {
         self.unreachable.remove(&destination);
@@ -116,6 +130,9 @@ impl Own {
 
     /// A search was in vain.
     pub(crate) fn not_found(&mut self, now: Micros, destination: NodeId) {
+        if self.members.remove(&destination).is_some() {
+            return;
+        }
         if self.unreachable.len() >= MOST_UNREACHABLE {
             self.unreachable.retain(|_, until| *until > now);
         }
@@ -148,6 +165,10 @@ impl Own {
         self.retries.housekeeping();
         self.followed.retain(|_, who| !who.is_closed());
         self.searches.retain(|_, who| {
+            who.retain(|who| !who.is_closed());
+            !who.is_empty()
+        });
+        self.members.retain(|_, who| {
             who.retain(|who| !who.is_closed());
             !who.is_empty()
         });

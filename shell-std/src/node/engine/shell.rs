@@ -9,6 +9,7 @@ use super::own::Own;
 use super::parked::{Parked, Waiting};
 use super::payments::Payments;
 use super::refusals::Refusals;
+use crate::bridge::table::Table;
 use crate::node::clock::Clock;
 use crate::node::deliveries::{Deliveries, Delivery};
 use crate::node::link::egress::{Pushed, RoomAgain};
@@ -107,6 +108,7 @@ pub(crate) struct Shell {
     pub(crate) invoices: Invoices,
     pub(crate) payments: Payments,
     pub(crate) deliveries: Arc<Deliveries>,
+    pub(crate) bridge: Arc<Table>,
     pub(crate) conduct: Conduct,
     pub(crate) refusals: Refusals,
     pub(crate) counters: Counters,
@@ -125,6 +127,7 @@ impl Shell {
         invoices: Invoices,
         payments: Payments,
         deliveries: Arc<Deliveries>,
+        bridge: Arc<Table>,
     ) -> Self {
         Self {
             clock: links.clock(),
@@ -134,6 +137,7 @@ impl Shell {
             invoices,
             payments,
             deliveries,
+            bridge,
             conduct: Conduct::default(),
             refusals: Refusals::default(),
             counters: Counters::default(),

@@ -8,6 +8,8 @@ use super::super::progress::{OwnSend, Progress};
 use super::super::status::DialStatus;
 use super::super::transport::all::TransportStatus;
 use crate::bench::{Outcome, Plan, Protocol};
+use crate::bridge::outbox::Outbox;
+use crate::bridge::table::Table;
 use crate::config::Settings;
 use crate::flows::{Flows, Services};
 use crate::rpc::types::PeerState;
@@ -34,6 +36,8 @@ pub struct NodeHandle {
     pub(in crate::node) flows: Flows,
     pub(in crate::node) services: Services,
     pub(in crate::node) deliveries: Arc<Deliveries>,
+    pub(in crate::node) bridge: Arc<Table>,
+    pub(in crate::node) outbox: Arc<Outbox>,
     pub(crate) status: Arc<DialStatus>,
     pub(crate) transports: TransportStatus,
     pub(in crate::node) settings: Arc<Settings>,

@@ -1,5 +1,6 @@
 //! Answers to requests over the socket.
 
+mod bitcoin;
 mod flows;
 pub(super) mod handle;
 mod headers;
@@ -7,6 +8,7 @@ mod issue;
 mod payments;
 mod quoted;
 mod reports;
+mod transactions;
 
 pub use issue::{Issue, Issued};
 
@@ -187,6 +189,13 @@ impl Handler for Service {
                 Reply::GetLedger(ledger.map_err(RpcError::internal)?)
             }
             Request::GetFlows => Reply::GetFlows(self.flows().await?),
+            Request::GetBitcoin => Reply::GetBitcoin(self.bitcoin()),
+            Request::SendTransaction(request) => {
+                Reply::SendTransaction(self.send_transaction(request).await?)
+            }
+            Request::GetTransactions(request) => {
+                Reply::GetTransactions(self.transactions(&request)?)
+            }
             Request::Expose(request) => Reply::Expose(self.expose(request)?),
             Request::Forward(request) => Reply::Forward(self.forward(request).await?),
             Request::SubmitHeader(request) => Reply::SubmitHeader(self.headers(request).await?),

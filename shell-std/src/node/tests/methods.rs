@@ -68,6 +68,12 @@ async fn ask(service: &Service, method: &str, params: &Value) -> Value {
     serde_json::from_slice(&answer).unwrap()
 }
 
+/// A transaction of one input and one output, in hex.
+fn transaction() -> String {
+    let spent = "11".repeat(32);
+    format!("0200000001{spent}0000000000ffffffff01e803000000000000015100000000")
+}
+
 /// Parameters for a method: those that it must have, and some that it may.
 fn params(method: &str, destination: &NodeId) -> Value {
     let destination = destination.to_string();
@@ -86,6 +92,7 @@ fn params(method: &str, destination: &NodeId) -> Value {
         "benchstart" => json!({
             "destination": destination, "protocol": "bitcoin", "bytes": 600, "duration_ms": 50,
         }),
+        "meshsendtx" => json!({"tx_hex": transaction(), "wait": "kept", "wait_ms": 5}),
         "benchsink" => json!({"on": true}),
         "expose" => json!({"name": "ssh", "target": "22"}),
         "forward" => json!({
@@ -142,6 +149,7 @@ fn every_method_answers_as_the_document_says() {
             let asked = match method.name {
                 "expose" => json!({"name": "nothing"}),
                 "forward" => json!({"local": "9"}),
+                "meshsendtx" => json!({"tx_hex": "00"}),
                 name => params(name, &nobody),
             };
             let answer = ask(&alone, method.name, &asked).await;

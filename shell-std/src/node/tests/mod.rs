@@ -118,6 +118,7 @@ fn settings(mode: MeshMode) -> Settings {
     let mut config = Config::host(Network::Regtest);
     config.mode = mode;
     Settings {
+        bridge: Default::default(),
         config,
         enabled: true,
         listen_addr: Some(SocketAddr::from(([127, 0, 0, 1], 0))),

@@ -3,6 +3,7 @@
 //! On the wire identities, keys, hashes and data are hex, amounts are
 //! millisatoshi, sizes bytes. Unknown parameters are refused by name.
 
+mod bitcoin;
 mod chain;
 mod flow;
 mod info;
@@ -14,7 +15,9 @@ mod peer;
 mod quote;
 mod route;
 mod stats;
+mod transaction;
 
+pub use bitcoin::*;
 pub use chain::*;
 pub use flow::*;
 pub use info::*;
@@ -26,6 +29,7 @@ pub use peer::*;
 pub use quote::*;
 pub use route::*;
 pub use stats::*;
+pub use transaction::*;
 
 use blvm_mesh_core::payment::fee::Party;
 use schemars::JsonSchema;

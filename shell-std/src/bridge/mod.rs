@@ -1,0 +1,39 @@
+//! Bitcoin's P2P connections over the mesh, without I/O: messages, what both ends tell each other,
+//! and the connections. The node's tasks around it are in [`node`](crate::node).
+//!
+//! What passes in datagrams is nothing but whole messages of Bitcoin's protocol, so that relays
+//! carry it for nothing, judge it as everything else, and need know nothing of connections.
+
+pub(crate) mod channel;
+pub(crate) mod control;
+pub(crate) mod lists;
+pub(crate) mod message;
+pub(crate) mod outbox;
+mod signal;
+pub(crate) mod table;
+pub(crate) mod traffic;
+pub mod transaction;
+
+use bitcoin::hashes::{Hash, sha256};
+use blvm_mesh_core::id::{Network, NodeId};
+pub(crate) use signal::Signal;
+use std::net::SocketAddr;
+
+/// What a node does with Bitcoin nodes of its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BridgeSettings {
+    /// P2P port of a Bitcoin node that others reach through this one, which is then a gateway.
+    pub node: Option<SocketAddr>,
+    /// Where Bitcoin nodes connect that reach others through the mesh.
+    pub listen: Option<SocketAddr>,
+    /// Gateways that these are led to; none: any that is found.
+    pub gateways: Vec<NodeId>,
+    /// Connections of others at once.
+    pub connections: usize,
+}
+
+/// The group of a network's gateways: who belongs to it answers searches for this identity.
+pub fn group(network: Network) -> NodeId {
+    let name = format!("blvm-mesh/bitcoin-gateway/{network}");
+    NodeId(sha256::Hash::hash(name.as_bytes()).to_byte_array())
+}

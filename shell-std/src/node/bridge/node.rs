@@ -1,0 +1,58 @@
+//! What the bridge asks of the engine.
+
+use super::super::clock::Clock;
+use super::super::engine::Command;
+use super::super::progress::OwnSend;
+use crate::rpc::types::Route;
+use blvm_mesh_core::id::NodeId;
+use blvm_mesh_core::time::Micros;
+use smol::channel::{Receiver, Sender};
+
+/// Members of a group that are told before they are asked for.
+const MEMBERS: usize = 16;
+
+/// The engine, which has ended where there is no answer.
+#[derive(Debug, Clone)]
+pub(in crate::node) struct Node {
+    pub(in crate::node) commands: Sender<Command>,
+    pub(in crate::node) clock: Clock,
+}
+
+impl Node {
+    pub(super) fn now(&self) -> Micros {
+        self.clock.now()
+    }
+
+    /// Has a datagram sent.
+    pub(super) async fn send(&self, own: OwnSend) -> Option<()> {
+        self.commands.send(Command::Send(Box::new(own))).await.ok()
+    }
+
+    /// The best route to a node that is known now.
+    pub(super) async fn route(&self, to: NodeId) -> Option<Option<Route>> {
+        let (who, answer) = smol::channel::bounded(1);
+        self.commands.send(Command::Route(to, who)).await.ok()?;
+        answer.recv().await.ok()
+    }
+
+    /// The same, after a search where none is known.
+    pub(super) async fn find_route(&self, to: NodeId) -> Option<Option<Route>> {
+        if let Some(route) = self.route(to).await? {
+            return Some(Some(route));
+        }
+        let (found, answer) = smol::channel::bounded(1);
+        let find = Command::Find { destination: to, accepted: false, found };
+        self.commands.send(find).await.ok()?;
+        match answer.recv().await.ok()? {
+            true => self.route(to).await,
+            false => Some(None),
+        }
+    }
+
+    /// Searches for members of a group: who answers, as they do, until nobody can any more.
+    pub(super) async fn find_members(&self, group: NodeId) -> Option<Receiver<NodeId>> {
+        let (found, told) = smol::channel::bounded(MEMBERS);
+        self.commands.send(Command::FindMembers { group, found }).await.ok()?;
+        Some(told)
+    }
+}

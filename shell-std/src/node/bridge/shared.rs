@@ -1,0 +1,121 @@
+//! What the tasks of a bridge share.
+
+use super::super::progress::OwnSend;
+use super::node::Node;
+use crate::bridge::BridgeSettings;
+use crate::bridge::control;
+use crate::bridge::message::Magic;
+use crate::bridge::table::{Table, lock};
+use crate::config::Settings;
+use blvm_mesh_core::id::NodeId;
+use blvm_mesh_core::policy::OwnNetwork;
+use blvm_mesh_core::policy::detect::Scope;
+use blvm_mesh_core::wire::datagram::head_len;
+use smol::Executor;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// How long the largest packet of a route is taken for known.
+const ROUTE_KNOWN: Duration = Duration::from_secs(10);
+/// Nodes whose routes are known before old ones are forgotten.
+const MOST_ROUTES: usize = 256;
+/// How long a gateway is passed over, where there are others, that has failed.
+const AVOIDED: Duration = Duration::from_secs(30);
+/// Intermediate nodes of a route that is not known yet.
+const USUAL_HOPS: usize = 8;
+
+/// Settings, connections, and what is known of other nodes.
+pub(super) struct Bridge {
+    pub(super) node: Node,
+    pub(super) settings: BridgeSettings,
+    pub(super) table: Arc<Table>,
+    pub(super) magic: Magic,
+    /// Messages that Bitcoin nodes at this end may send.
+    pub(super) scope: Scope,
+    pub(super) executor: Arc<Executor<'static>>,
+    /// Largest packet of this node, in bytes.
+    max_packet: u32,
+    /// Bytes of messages that one datagram carries to each node, and since when that is known.
+    routes: Mutex<HashMap<NodeId, (Instant, usize)>>,
+    /// Gateways that have failed, and when.
+    avoided: Mutex<HashMap<NodeId, Instant>>,
+}
+
+/// Bytes of messages that a route carries in one datagram.
+fn room(min_packet: u32, hops: usize) -> usize {
+    (min_packet as usize).saturating_sub(head_len(hops, 0) + control::MAX_LEN)
+}
+
+impl Bridge {
+    pub(super) fn new(
+        node: Node,
+        settings: &Settings,
+        table: Arc<Table>,
+        executor: Arc<Executor<'static>>,
+    ) -> Self {
+        let config = &settings.config;
+        let own = OwnNetwork { magic: config.magic, ..OwnNetwork::new(config.network) };
+        Self {
+            node,
+            settings: settings.bridge.clone(),
+            table,
+            magic: config.magic,
+            scope: Scope { own, own_network_only: true, ..Scope::default() },
+            executor,
+            max_packet: config.max_packet,
+            routes: Mutex::default(),
+            avoided: Mutex::default(),
+        }
+    }
+
+    /// Bytes of messages that one datagram to a node carries, as far as it is known.
+    pub(super) fn largest(&self, peer: &NodeId) -> usize {
+        let known = lock(&self.routes).get(peer).map(|(_, most)| *most);
+        known.unwrap_or_else(|| room(self.max_packet, USUAL_HOPS))
+    }
+
+    /// The same, asked anew where that was long ago. `None`: the node is stopping.
+    pub(super) async fn route(&self, peer: &NodeId) -> Option<usize> {
+        if let Some((at, most)) = lock(&self.routes).get(peer)
+            && at.elapsed() < ROUTE_KNOWN
+        {
+            return Some(*most);
+        }
+        let Some(route) = self.node.find_route(*peer).await? else {
+            return Some(self.largest(peer));
+        };
+        let most = room(route.min_packet, route.hops.len());
+        let mut routes = lock(&self.routes);
+        if routes.len() >= MOST_ROUTES {
+            routes.retain(|_, (at, _)| at.elapsed() < ROUTE_KNOWN);
+        }
+        routes.insert(*peer, (Instant::now(), most));
+        Some(most)
+    }
+
+    /// What is known of the route to a node is wrong.
+    pub(super) fn forget_route(&self, peer: &NodeId) {
+        lock(&self.routes).remove(peer);
+    }
+
+    /// Passes a gateway over for a while, where there are others.
+    pub(super) fn avoid(&self, gateway: NodeId) {
+        lock(&self.avoided).insert(gateway, Instant::now());
+    }
+
+    pub(super) fn is_avoided(&self, gateway: &NodeId) -> bool {
+        let mut avoided = lock(&self.avoided);
+        avoided.retain(|_, since| since.elapsed() < AVOIDED);
+        avoided.contains_key(gateway)
+    }
+
+    /// Sends a datagram of which nothing more is heard here.
+    pub(super) async fn send_once(&self, destination: NodeId, payload: Vec<u8>) {
+        let (progress, _) = smol::channel::bounded(1);
+        let (proof, unchecked, until, retries) = (Vec::new(), false, 0, 0);
+        let own = OwnSend { destination, payload, proof, unchecked, progress, until, retries };
+        // Without an answer it is sent again.
+        let _ = self.node.send(own).await;
+    }
+}

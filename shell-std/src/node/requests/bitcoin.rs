@@ -1,0 +1,59 @@
+//! Bitcoin connections over the mesh.
+
+use super::Service;
+use crate::bridge::table::{Connection, lock};
+use crate::bridge::traffic::{self, Direction};
+use crate::rpc::types::{BitcoinBridge, BridgedConnection, BridgedMessages, MessageCount};
+use std::collections::BTreeMap;
+
+fn count(count: traffic::Count) -> MessageCount {
+    MessageCount { messages: count.messages, bytes: count.bytes }
+}
+
+fn counts(by_command: &BTreeMap<String, traffic::Count>) -> BTreeMap<String, MessageCount> {
+    by_command.iter().map(|(command, n)| (command.clone(), count(*n))).collect()
+}
+
+fn messages(direction: &Direction) -> BridgedMessages {
+    let Direction { by_command, height, announced } = direction;
+    let total = traffic::Count {
+        messages: by_command.values().map(|n| n.messages).sum(),
+        bytes: by_command.values().map(|n| n.bytes).sum(),
+    };
+    BridgedMessages {
+        height: *height,
+        announced: *announced,
+        total: count(total),
+        by_command: counts(by_command),
+    }
+}
+
+impl Service {
+    pub(super) fn bitcoin(&self) -> BitcoinBridge {
+        let now = self.node.clock.now();
+        let settings = &self.node.settings().bridge;
+        let shown = |connection: &Connection| {
+            let (round_trip_us, repeated) = {
+                let channel = connection.channel();
+                (channel.round_trip(), channel.repeated())
+            };
+            let traffic = lock(&connection.traffic);
+            BridgedConnection {
+                peer: connection.peer,
+                gateway: !connection.opened,
+                age_ms: now.saturating_sub(connection.since) / 1000,
+                round_trip_us,
+                sent: messages(&traffic.sent),
+                received: messages(&traffic.received),
+                repeated,
+                held_back: counts(&traffic.held_back),
+                unknown: counts(&traffic.unknown),
+            }
+        };
+        BitcoinBridge {
+            node: settings.node.map(|node| node.to_string()),
+            listen: settings.listen.map(|listen| listen.to_string()),
+            connections: self.node.bridge.list().iter().map(|c| shown(c)).collect(),
+        }
+    }
+}

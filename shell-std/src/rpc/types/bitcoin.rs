@@ -1,0 +1,65 @@
+//! What is answered about Bitcoin connections over the mesh.
+
+use crate::rpc::hexed;
+use blvm_mesh_core::id::NodeId;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Answer to `getbitcoin`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BitcoinBridge {
+    /// The Bitcoin node that others reach through this one, as IP:PORT.
+    pub node: Option<String>,
+    /// Where a Bitcoin node connects that reaches others through the mesh, as IP:PORT.
+    pub listen: Option<String>,
+    /// Connections, the oldest first.
+    pub connections: Vec<BridgedConnection>,
+}
+
+/// A connection between two Bitcoin nodes over the mesh.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BridgedConnection {
+    /// The mesh node at the other end.
+    #[serde(with = "hexed::Node")]
+    pub peer: NodeId,
+    /// Whether this node is the gateway of the two.
+    pub gateway: bool,
+    /// Time since it was opened, in milliseconds.
+    pub age_ms: u64,
+    /// Round trip to the other end, in microseconds, once measured.
+    pub round_trip_us: Option<u64>,
+    /// What the Bitcoin node at this end has sent.
+    pub sent: BridgedMessages,
+    /// What it was sent.
+    pub received: BridgedMessages,
+    /// Messages that were lost on the way and sent again.
+    pub repeated: u64,
+    /// Messages of the Bitcoin node at this end that were not passed on, by command: too large for
+    /// the nodes on the way, or not worth their air time.
+    pub held_back: BTreeMap<String, MessageCount>,
+    /// Messages of it that were not passed on because their command is not known.
+    pub unknown: BTreeMap<String, MessageCount>,
+}
+
+/// Messages of Bitcoin's P2P protocol.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MessageCount {
+    /// How many.
+    pub messages: u64,
+    /// Their bytes, headers included.
+    pub bytes: u64,
+}
+
+/// Messages one way.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BridgedMessages {
+    /// Height of the chain that the sender has stated at the start.
+    pub height: Option<u32>,
+    /// Blocks that it has announced since by one header each, or compact.
+    pub announced: u32,
+    /// All messages.
+    pub total: MessageCount,
+    /// The same by command.
+    pub by_command: BTreeMap<String, MessageCount>,
+}

@@ -1,0 +1,250 @@
+//! Real Bitcoin nodes that reach each other through the mesh, over nodes as users run them.
+
+mod program;
+
+use bitcoin::Transaction;
+use blvm_mesh_tests::bitcoind::coins::{self, FEE, Kind, Wallet};
+use blvm_mesh_tests::bitcoind::{self, Bitcoind};
+use program::daemon::{Daemon, text};
+use serde_json::{Value, json};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Longest wait for what is to happen by itself.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+fn free_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap()
+}
+
+fn wait(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < end, "{what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn count(node: &Bitcoind) -> u64 {
+    node.call("getblockcount", json!([])).as_u64().unwrap()
+}
+
+fn best(node: &Bitcoind) -> String {
+    node.text("getbestblockhash", json!([]))
+}
+
+fn in_step(a: &Bitcoind, b: &Bitcoind) {
+    wait("the nodes do not come to one chain", || best(a) == best(b));
+}
+
+/// Blocks on top of a chain; every one has transactions.
+fn grow(node: &Bitcoind, wallet: &Wallet, coins: &mut Vec<coins::Coin>, blocks: usize) {
+    for _ in 0..blocks {
+        let spent: Vec<coins::Coin> = coins.drain(..coins.len().min(4)).collect();
+        let value: u64 = spent.iter().map(|coin| coin.value).sum();
+        let outputs = Kind::ALL;
+        let each = (value - FEE) / outputs.len() as u64;
+        let outputs: Vec<_> = outputs.iter().map(|kind| wallet.output(*kind, each)).collect();
+        let transaction = wallet.spend(&spent, outputs);
+        coins.extend(Wallet::coins(&transaction, &Kind::ALL));
+        let block = coins::mine(node, vec![transaction]);
+        let hex = bitcoin::consensus::encode::serialize_hex(&block);
+        assert_eq!(node.call("submitblock", json!([hex])), Value::Null);
+    }
+}
+
+/// Coins that can be spent: 101 blocks are mined for it.
+fn rewards(node: &Bitcoind, wallet: &Wallet) -> Vec<coins::Coin> {
+    node.call("generatetoaddress", json!([101, wallet.address()]));
+    let reward = coins::block_at(node, 1).txdata.remove(0);
+    Wallet::coins(&reward, &[Kind::SegwitV0])
+}
+
+/// A payment of a coin to the wallet itself, with this fee.
+fn pay(wallet: &Wallet, coin: &coins::Coin, fee: u64) -> Transaction {
+    wallet.spend(std::slice::from_ref(coin), vec![wallet.output(Kind::SegwitV0, coin.value - fee)])
+}
+
+fn hex(transaction: &Transaction) -> String {
+    bitcoin::consensus::encode::serialize_hex(transaction)
+}
+
+/// A far and a near Bitcoin node, and the mesh between them.
+struct World {
+    far: Bitcoind,
+    near: Bitcoind,
+    nodes: Vec<Daemon>,
+    listen: SocketAddr,
+    dir: tempfile::TempDir,
+    relay_at: SocketAddr,
+}
+
+impl World {
+    /// far - gateway - relay - client - near.
+    fn new(program: &Path, near_options: &[&str]) -> Self {
+        const KNOWN: &str = "-whitelist=noban,relay,mempool,download@127.0.0.1";
+        let far = Bitcoind::start(program, &[KNOWN]);
+        let near = Bitcoind::start(program, &[&[KNOWN], near_options].concat());
+        let dir = tempfile::tempdir().unwrap();
+        let relay_at = free_port();
+        let relay = Self::relay(dir.path(), relay_at);
+        let listen = free_port();
+        let mut w = Self { far, near, nodes: Vec::new(), listen, dir, relay_at };
+        let gateway = w.gateway("gateway", &[&relay]);
+        let listen = format!("bitcoin.listen={listen}");
+        let dir = w.dir.path().join("client");
+        let client = Daemon::start(&dir, &[&relay], &["--set", &listen]);
+        w.nodes = vec![relay, gateway, client];
+        w
+    }
+
+    /// Another gateway to the far node, which has links to these.
+    fn gateway(&self, name: &str, peers: &[&Daemon]) -> Daemon {
+        let node = format!("bitcoin.node={}", self.far.p2p());
+        let rpc = format!("chain.rpc_url=http://{}", self.far.rpc());
+        let (user, password) = ("chain.rpc_user=root", "chain.rpc_password=root");
+        let options = ["--set", &node, "--set", &rpc, "--set", user, "--set", password];
+        Daemon::start(&self.dir.path().join(name), peers, &options)
+    }
+
+    fn relay(dir: &Path, at: SocketAddr) -> Daemon {
+        Daemon::start(&dir.join("relay"), &[], &["--listen-addr", &at.to_string()])
+    }
+
+    fn join(&self) {
+        self.near.call("addnode", json!([self.listen.to_string(), "add"]));
+    }
+}
+
+#[test]
+fn a_node_syncs_through_the_mesh_and_stays_in_sync() {
+    let Some(program) = bitcoind::find() else { return };
+    let mut w = World::new(&program, &[]);
+    let wallet = Wallet::new();
+    let mut coins = rewards(&w.far, &wallet);
+    grow(&w.far, &wallet, &mut coins, 199);
+    assert_eq!(count(&w.far), 300);
+    let start = Instant::now();
+    w.join();
+    in_step(&w.far, &w.near);
+    println!("300 blocks in {:.1?}", start.elapsed());
+
+    // Both mine in turn.
+    for _ in 0..3 {
+        grow(&w.near, &wallet, &mut coins, 1);
+        in_step(&w.near, &w.far);
+        grow(&w.far, &wallet, &mut coins, 1);
+        in_step(&w.far, &w.near);
+    }
+    // Transactions go either way.
+    let mempool = |node: &Bitcoind| node.call("getrawmempool", json!([])).as_array().unwrap().len();
+    for (from, to, count) in [(&w.near, &w.far, 1), (&w.far, &w.near, 500)] {
+        let before = mempool(to);
+        for coin in coins.drain(coins.len() - count..) {
+            coins::submit(from, &pay(&wallet, &coin, FEE));
+        }
+        wait("transactions do not come", || mempool(to) == before + count);
+    }
+
+    let bridged = w.nodes[2].call("getbitcoin", json!({})).unwrap();
+    let connection = &bridged["connections"][0];
+    assert_eq!(connection["peer"], w.nodes[1].ready["node_id"], "{bridged}");
+    assert!(connection["received"]["by_command"]["block"]["messages"].as_u64() >= Some(300));
+    assert_eq!(connection["received"]["height"], 300);
+    assert_eq!(connection["held_back"], json!({}), "{bridged}");
+
+    // Both have a chain of their own, and the longer one wins.
+    let apart = |on: bool| w.near.call("setnetworkactive", json!([on]));
+    apart(false);
+    w.near.call("generatetoaddress", json!([5, wallet.address()]));
+    w.far.call("generatetoaddress", json!([6, wallet.address()]));
+    assert_ne!(best(&w.near), best(&w.far));
+    apart(true);
+    w.near.call("addnode", json!([w.listen.to_string(), "onetry"]));
+    in_step(&w.far, &w.near);
+
+    // The relay is killed, blocks come meanwhile, and it comes again.
+    w.nodes.remove(0);
+    grow(&w.far, &wallet, &mut coins, 3);
+    std::thread::sleep(Duration::from_secs(2));
+    w.nodes.insert(0, World::relay(w.dir.path(), w.relay_at));
+    in_step(&w.far, &w.near);
+    let peers = w.near.call("getpeerinfo", json!([]));
+    assert_eq!(peers.as_array().map(Vec::len), Some(1), "{peers}");
+}
+
+#[test]
+fn transactions_are_sent_without_a_bitcoin_node_of_ones_own() {
+    let Some(program) = bitcoind::find() else { return };
+    let mut w = World::new(&program, &[]);
+    let wallet = Wallet::new();
+    let coins = {
+        let mut coins = rewards(&w.far, &wallet);
+        grow(&w.far, &wallet, &mut coins, 3);
+        coins
+    };
+    let gateway = w.nodes[1].ready["node_id"].clone();
+    let mut send = |tx_hex: String, wait: &str| {
+        let params = json!({"tx_hex": tx_hex, "wait": wait, "wait_ms": 60_000});
+        w.nodes[2].call("meshsendtx", params)
+    };
+    let good = pay(&wallet, &coins[0], FEE);
+    let sent = send(hex(&good), "accepted").unwrap();
+    assert_eq!(sent["state"], "accepted", "{sent}");
+    assert_eq!(sent["gateway"], gateway);
+    let mempool = w.far.call("getrawmempool", json!([]));
+    assert_eq!(mempool, json!([good.compute_txid().to_string()]));
+
+    // What the node refuses, and why.
+    let mut later = pay(&wallet, &coins[1], FEE);
+    later.lock_time = bitcoin::absolute::LockTime::from_height(1_000_000).unwrap();
+    later.input[0].sequence = bitcoin::Sequence::ZERO;
+    for (transaction, code, reason) in [
+        (pay(&wallet, &coins[1], 0), 0x42, "min relay fee not met"),
+        (pay(&wallet, &coins[0], FEE - 1), 0x42, "insufficient fee"),
+        (later, 0x40, "non-final"),
+    ] {
+        let sent = send(hex(&transaction), "accepted").unwrap();
+        assert_eq!((&sent["state"], &sent["code"]), (&json!("rejected"), &json!(code)), "{sent}");
+        assert!(text(&sent["reason"]).contains(reason), "{sent}");
+    }
+    let cut = hex(&good)[..100].to_owned();
+    let error = send(cut, "accepted").unwrap_err();
+    assert!(text(&error["message"]).contains("not a transaction"), "{error}");
+
+    // It is kept over a restart of the sender, and confirmed by a block.
+    let dir = w.dir.path().join("client");
+    w.nodes.remove(2);
+    let client = Daemon::start(&dir, &[&w.nodes[0]], &[]);
+    w.nodes.push(client);
+    w.far.call("generatetoaddress", json!([1, wallet.address()]));
+    let params = json!({"tx_hex": hex(&good), "wait": "confirmed", "wait_ms": 90_000});
+    let sent = w.nodes[2].call("meshsendtx", params).unwrap();
+    assert_eq!((&sent["state"], &sent["block"]), (&json!("confirmed"), &json!(best(&w.far))));
+    let all = w.nodes[2].call("gettransactions", json!({})).unwrap();
+    assert_eq!(all.as_array().map(Vec::len), Some(4), "{all}");
+}
+
+#[test]
+fn another_gateway_is_taken_when_one_is_gone_and_a_greeting_of_version_2_is_declined() {
+    let Some(program) = bitcoind::find() else { return };
+    let mut w = World::new(&program, &["-v2transport=1"]);
+    let wallet = Wallet::new();
+    w.far.call("generatetoaddress", json!([20, wallet.address()]));
+    w.join();
+    in_step(&w.far, &w.near);
+    let peers = w.near.call("getpeerinfo", json!([]));
+    assert_eq!(peers[0]["transport_protocol_type"], "v1", "{peers}");
+
+    let other = w.gateway("other", &[&w.nodes[0]]);
+    w.nodes.push(other);
+    w.nodes.remove(1);
+    w.far.call("generatetoaddress", json!([3, wallet.address()]));
+    // The node at this end notices, and the Bitcoin node connects again.
+    let start = Instant::now();
+    in_step(&w.far, &w.near);
+    println!("another gateway after {:.1?}", start.elapsed());
+    let bridged = w.nodes[1].call("getbitcoin", json!({})).unwrap();
+    assert_eq!(bridged["connections"][0]["peer"], w.nodes[2].ready["node_id"], "{bridged}");
+}

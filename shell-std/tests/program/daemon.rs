@@ -1,0 +1,63 @@
+//! Nodes as users run them.
+
+use super::program;
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+/// A running node on regtest, killed at the end.
+pub(crate) struct Daemon {
+    process: Child,
+    /// What it has said at its start.
+    pub(crate) ready: Value,
+    rpc: BufReader<UnixStream>,
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Daemon {
+    /// Starts a node that has links to these others, with these options besides.
+    pub(crate) fn start(dir: &Path, peers: &[&Self], options: &[&str]) -> Self {
+        let mut command = program();
+        command.args(["run", "--json", "--network", "regtest"]);
+        if !options.contains(&"--listen-addr") {
+            command.args(["--listen-addr", "127.0.0.1:0"]);
+        }
+        command.args(["--log", "warn", "--data-dir"]).arg(dir).args(options);
+        for Self { ready, .. } in peers {
+            let (key, address) = (text(&ready["public_key"]), text(&ready["listen_addr"]));
+            command.args(["--peer", &format!("{key}@{address}")]);
+        }
+        let mut process = command.stdout(Stdio::piped()).spawn().expect("the program");
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().expect("it is piped")).read_line(&mut line).unwrap();
+        let ready: Value = serde_json::from_str(&line).unwrap();
+        let rpc = BufReader::new(UnixStream::connect(text(&ready["rpc_socket"])).unwrap());
+        Self { process, ready, rpc }
+    }
+
+    /// The answer to a request, or its error.
+    pub(crate) fn call(&mut self, method: &str, params: Value) -> Result<Value, Value> {
+        let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+        writeln!(self.rpc.get_mut(), "{request}").unwrap();
+        let mut line = String::new();
+        self.rpc.read_line(&mut line).unwrap();
+        let mut answer: Value = serde_json::from_str(&line).unwrap();
+        match answer["error"].take() {
+            Value::Null => Ok(answer["result"].take()),
+            error => Err(error),
+        }
+    }
+}
+
+/// A text of an answer.
+pub(crate) fn text(value: &Value) -> &str {
+    value.as_str().expect("a text")
+}
