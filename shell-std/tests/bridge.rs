@@ -14,6 +14,10 @@ use std::time::{Duration, Instant};
 /// Longest wait for what is to happen by itself.
 const PATIENCE: Duration = Duration::from_secs(240);
 
+/// What neighbours that know each other allow each other.
+const FAST: [&str; 4] =
+    ["--set", "limits.free_rate=1000000000", "--set", "limits.free_burst=67108864"];
+
 fn free_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap()
 }
@@ -94,7 +98,7 @@ impl World {
         let gateway = w.gateway("gateway", &[&relay]);
         let listen = format!("bitcoin.listen={listen}");
         let dir = w.dir.path().join("client");
-        let client = Daemon::start(&dir, &[&relay], &["--set", &listen]);
+        let client = Daemon::start(&dir, &[&relay], &[&["--set", &listen][..], &FAST].concat());
         w.nodes = vec![relay, gateway, client];
         w
     }
@@ -105,11 +109,13 @@ impl World {
         let rpc = format!("chain.rpc_url=http://{}", self.far.rpc());
         let (user, password) = ("chain.rpc_user=root", "chain.rpc_password=root");
         let options = ["--set", &node, "--set", &rpc, "--set", user, "--set", password];
+        let options = [&options[..], &FAST].concat();
         Daemon::start(&self.dir.path().join(name), peers, &options)
     }
 
     fn relay(dir: &Path, at: SocketAddr) -> Daemon {
-        Daemon::start(&dir.join("relay"), &[], &["--listen-addr", &at.to_string()])
+        let at = at.to_string();
+        Daemon::start(&dir.join("relay"), &[], &[&["--listen-addr", &at][..], &FAST].concat())
     }
 
     fn join(&self) {
@@ -247,4 +253,53 @@ fn another_gateway_is_taken_when_one_is_gone_and_a_greeting_of_version_2_is_decl
     println!("another gateway after {:.1?}", start.elapsed());
     let bridged = w.nodes[1].call("getbitcoin", json!({})).unwrap();
     assert_eq!(bridged["connections"][0]["peer"], w.nodes[2].ready["node_id"], "{bridged}");
+}
+
+/// Blocks of nearly 4 MB on top of the chain.
+fn grow_large(node: &Bitcoind, wallet: &Wallet, blocks: usize) {
+    let reward = rewards(node, wallet);
+    let kinds = vec![Kind::Anchor; blocks];
+    let fan = kinds.iter().map(|kind| wallet.output(*kind, 2 * FEE)).collect();
+    let fan = wallet.spend(&reward, fan);
+    let mut bring = |transaction: Transaction| {
+        let block = coins::mine(node, vec![transaction]);
+        let hex = bitcoin::consensus::encode::serialize_hex(&block);
+        assert_eq!(node.call("submitblock", json!([hex])), Value::Null);
+    };
+    bring(fan.clone());
+    for (n, coin) in Wallet::coins(&fan, &kinds).into_iter().enumerate() {
+        let mut large = wallet.spend(&[coin], vec![wallet.output(Kind::Legacy, FEE)]);
+        // Nothing bounds what spends such an output.
+        let witness: Vec<u8> = (0..3_997_000usize).map(|at| (at * (n + 7) >> 3) as u8).collect();
+        large.input[0].witness = bitcoin::Witness::from_slice(&[witness]);
+        bring(large);
+    }
+}
+
+/// In a debug build nothing is measured by it.
+#[test]
+#[cfg_attr(debug_assertions, ignore = "needs optimised programs")]
+fn a_hundred_megabytes_of_blocks_pass() {
+    let Some(program) = bitcoind::find() else { return };
+    let mut w = World::new(&program, &[]);
+    let blocks = 26;
+    grow_large(&w.far, &Wallet::new(), blocks);
+    let synced = |node: &Bitcoind| {
+        let start = Instant::now();
+        wait("the blocks do not come", || {
+            std::thread::sleep(Duration::from_millis(5));
+            best(node) == best(&w.far)
+        });
+        start.elapsed()
+    };
+    let direct = Bitcoind::start(&program, &[]);
+    direct.call("addnode", json!([w.far.p2p().to_string(), "onetry"]));
+    let by_itself = synced(&direct);
+    w.near.call("addnode", json!([w.listen.to_string(), "onetry"]));
+    let through = synced(&w.near);
+    let bytes = w.nodes[2].call("getbitcoin", json!({})).unwrap()["connections"][0]["received"]
+        ["total"]["bytes"]
+        .as_u64();
+    assert!(bytes > Some(blocks as u64 * 3_990_000), "{bytes:?}");
+    println!("directly {by_itself:.2?}, through the mesh {through:.2?}");
 }
