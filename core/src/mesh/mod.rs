@@ -427,6 +427,14 @@ impl<M: Memory> Mesh<M> {
     /// The next action. Call until [`Action::Wait`].
     pub fn poll(&mut self) -> Action<'_> {
         loop {
+            // Most actions: they are not moved first.
+            if let Some(&Pending::Forward { link, priority, len, after }) =
+                self.tables.queue.front()
+            {
+                drop(self.tables.queue.pop_front());
+                let packet = 0..len;
+                return Action::Verdict(Verdict::Forward { link, priority, packet, after });
+            }
             let Some(pending) = self.tables.queue.pop_front() else {
                 if self.now >= self.next_timer && self.fire() {
                     continue;
@@ -446,10 +454,8 @@ impl<M: Memory> Mesh<M> {
                     self.count(&action);
                     return action;
                 }
-                Pending::Forward { link, priority, len, after } => {
-                    let packet = 0..len;
-                    return Action::Verdict(Verdict::Forward { link, priority, packet, after });
-                }
+                // Taken out above.
+                Pending::Forward { .. } => {}
                 Pending::Send { link, priority, after } => {
                     self.note_sent(link, priority != Priority::Control);
                     return Action::Send { link, priority, packet: self.written(), after };
