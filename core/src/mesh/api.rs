@@ -9,7 +9,7 @@ use crate::id::{LinkId, NodeId, Standing};
 use crate::link::lane::Lane;
 use crate::payment::headers::KnownHeader;
 use crate::payment::ledger::Record;
-use crate::policy::detect::DetectedProtocol;
+use crate::policy::DetectedProtocol;
 use crate::time::Micros;
 use crate::wire::route_error::Cause;
 use core::ops::Range;

@@ -14,7 +14,7 @@ use crate::id::{LinkId, NodeId, Standing};
 use crate::link::lane::Lane;
 use crate::payment::headers::{HEADER_LEN, KnownHeader};
 use crate::payment::ledger::Record;
-use crate::policy::detect::DetectedProtocol;
+use crate::policy::DetectedProtocol;
 use crate::time::Micros;
 
 /// An [`api::Input`] with bytes of its own. Variants and fields are the same.

@@ -10,6 +10,7 @@ use crate::config::fixed::SEEN;
 use crate::id::{HopId, LinkId, NodeId};
 use crate::tables::{List, Memory};
 use crate::wire::datagram::Datagram;
+use crate::wire::route_error::{Cause, RouteError};
 use core::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
@@ -111,6 +112,15 @@ impl<M: Memory, const N: usize> Seen<M, N> {
             *slot = 0;
         }
         there
+    }
+
+    /// Whether the datagram that an error is about was sent on the link on which the error comes,
+    /// and no error about it has come yet. Receipts are valid only for datagrams with a proof.
+    pub fn take_reported(&mut self, link: LinkId, error: &RouteError) -> bool {
+        let RouteError { source, destination, sequence, hops, cause, .. } = error;
+        let name = self.name(source, destination, *sequence, hops.iter().copied());
+        self.take(self.went(link, name, true))
+            || (*cause != Cause::Delivered && self.take(self.went(link, name, false)))
     }
 }
 
