@@ -126,7 +126,7 @@ pub trait Memory: 'static {
     type List<T, const N: usize>: List<T>;
     /// The map of this memory.
     type Map<V: Copy + Default, const N: usize>: Map<V>;
-    /// The same for very many entries.
+    /// The same for very many entries, whose keys are SHA-256 hashes.
     type LargeMap<V: Copy + Default, const N: usize>: Map<V>;
     /// How the state machine holds its tables.
     type Held<T: 'static>: DerefMut<Target = T>;
@@ -297,7 +297,7 @@ mod tests {
 
     fn key(n: u8) -> [u8; 32] {
         let mut k = [0; 32];
-        k[31] = n;
+        k[0] = n;
         k
     }
 

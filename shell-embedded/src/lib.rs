@@ -49,7 +49,7 @@ pub use blvm_mesh_core::link::datagram::Role;
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::link::datagram;
 use blvm_mesh_core::mesh::{Event, MeshError, Ticket};
-use blvm_mesh_core::policy::detect::DetectedProtocol;
+use blvm_mesh_core::policy::DetectedProtocol;
 use blvm_mesh_core::time::{Micros, SECOND};
 use sha2::{Digest, Sha256};
 

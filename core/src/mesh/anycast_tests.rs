@@ -81,7 +81,7 @@ fn a_reply_counts_only_for_the_search_whose_number_it_has() {
         signature: [0; 64],
         hops: crate::wire::route_request::Hops::new(),
     };
-    let mut give = |w: &mut World, reply: &mut RouteReply| {
+    let give = |w: &mut World, reply: &mut RouteReply| {
         reply.signature = liar.sign(&Secp256k1::new(), &reply.sighash());
         let mut packet = std::vec![0; route_reply::MAX_LEN];
         let len = reply.write(&mut packet).unwrap();

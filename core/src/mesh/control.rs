@@ -5,26 +5,17 @@ use super::error::{MeshError, NetworkReason, Remedy, RoutingReason};
 use super::{Mesh, Pending, Tables};
 use crate::id::{HopId, LinkId, NodeId};
 use crate::routing::metric;
-use crate::routing::seen::Seen;
 use crate::routing::table::Confirmed;
+use crate::routing::towards::Towards;
 use crate::signature;
 use crate::tables::Memory;
 use crate::wire::Header;
 use crate::wire::route_error::{Cause, RouteError};
 use crate::wire::route_reply::{self, RouteReply};
-use crate::wire::route_request::{self, HINTS, Hop, ROUTES, RouteRequest};
+use crate::wire::route_request::{self, Hop, RouteRequest};
 
 /// A rejection.
 pub(super) type Refusal = (MeshError, Remedy);
-
-/// The only neighbour to which a request goes.
-struct Towards {
-    link: LinkId,
-    /// How many links it may still cross from there.
-    left: u8,
-    /// Whether only a route hint points there.
-    heard: bool,
-}
 
 fn ignore(reason: RoutingReason) -> Refusal {
     (reason.into(), Remedy::Ignore)
@@ -109,7 +100,7 @@ impl<M: Memory> Mesh<M> {
         // by another path.
         let towards = match answers {
             true => None,
-            false => self.direction(link, &request),
+            false => self.tables.routing.towards(link, &request, self.now),
         };
         let floods = !answers && towards.is_none() && request.hop_limit > 0;
         if floods && !self.take_flood(link, Some(before), &request) {
@@ -153,36 +144,11 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    /// The only neighbour to which a request goes.
-    fn direction(&self, from: LinkId, request: &RouteRequest) -> Option<Towards> {
-        let to = request.destination;
-        let travelled = |hop: HopId| {
-            hop == request.source || request.hops.iter().any(|travelled| travelled.node == hop)
-        };
-        // A neighbour is known for sure, whatever the request allows.
-        let route = self.tables.routing.way_to(to, self.now);
-        let route = route.filter(|r| r.hops.is_empty() || request.flags & ROUTES != 0);
-        if let Some(route) = route
-            && let Some(n) = self.tables.routing.neighbours.live(route.first())
-            && n.link != from
-            && !route.hops.iter().any(|(hop, _)| travelled(*hop))
-        {
-            return Some(Towards { link: n.link, left: route.hops.len() as u8, heard: false });
-        }
-        if request.flags & HINTS == 0 {
-            return None;
-        }
-        let (link, left) = self.tables.routing.hints.way_to(self.now, to)?;
-        let n = self.tables.routing.neighbours.get(link).filter(|n| n.up)?;
-        (link != from && !travelled(n.node.hop())).then_some(Towards { link, left, heard: true })
-    }
-
     /// The link that a route hint names, and the distance in links. The node must be heard of
     /// again soon, or the hint is dropped.
     #[inline(never)]
     pub(super) fn follow_hint(&mut self, node: HopId) -> Option<(LinkId, u8)> {
-        let (link, distance) = self.tables.routing.hints.way_to(self.now, node)?;
-        self.tables.routing.neighbours.get(link).filter(|n| n.up)?;
+        let (link, distance) = self.tables.routing.hint_to(node, self.now)?;
         self.doubt_hint(node, distance);
         Some((link, distance))
     }
@@ -362,15 +328,6 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    /// Whether the datagram that an error is about was sent on the link on which the error comes,
-    /// and no error about it has come yet. Receipts are valid only for datagrams with a proof.
-    fn went(&mut self, link: LinkId, error: &RouteError, own: bool) -> bool {
-        match own {
-            true => take_went(&mut self.tables.sent, link, error),
-            false => take_went(&mut self.tables.seen, link, error),
-        }
-    }
-
     /// A datagram went no further, or was delivered. `Some`: the packet goes on to that
     /// neighbour. It is charged only if it is not believed: each datagram that was sent on
     /// entitles the neighbour to one report.
@@ -445,7 +402,11 @@ impl<M: Memory> Mesh<M> {
                 Some(to.ok_or(ignore(RoutingReason::NextHopGone))?.link)
             }
         };
-        if !self.went(link, error, to.is_none()) {
+        let reported = match to {
+            None => self.tables.sent.take_reported(link, error),
+            Some(_) => self.tables.seen.take_reported(link, error),
+        };
+        if !reported {
             return Err(ignore(RoutingReason::Unsolicited));
         }
         Ok(to)
@@ -477,15 +438,4 @@ impl<M: Memory> Mesh<M> {
         }
         Ok(())
     }
-}
-
-fn take_went<M: Memory, const N: usize>(
-    seen: &mut Seen<M, N>,
-    link: LinkId,
-    error: &RouteError,
-) -> bool {
-    let RouteError { source, destination, sequence, hops, cause, .. } = error;
-    let name = seen.name(source, destination, *sequence, hops.iter().copied());
-    seen.take(seen.went(link, name, true))
-        || (*cause != Cause::Delivered && seen.take(seen.went(link, name, false)))
 }

@@ -40,6 +40,7 @@ mod pay;
 mod peers;
 #[cfg(feature = "alloc")]
 mod purchases;
+mod queue;
 mod relay;
 mod restore;
 mod send;
@@ -62,6 +63,8 @@ mod end_attack_tests;
 mod end_tests;
 #[cfg(all(test, feature = "alloc"))]
 mod end_world;
+#[cfg(all(test, feature = "flows"))]
+mod flow_relay_tests;
 #[cfg(all(test, feature = "flows"))]
 mod flow_tests;
 #[cfg(all(test, feature = "flows"))]
@@ -105,6 +108,7 @@ pub use view::OwnFlow;
 pub use view::{Quote, Resources, Stats};
 
 use crate::config::Config;
+#[cfg(test)]
 use crate::id::{LinkId, NodeId};
 use crate::payment::headers::KnownHeader;
 use crate::policy::{OwnNetwork, PolicyConfig, RoutingPolicyEngine};
@@ -112,7 +116,7 @@ use crate::rng::Rng;
 use crate::signature::Identity;
 use crate::tables::{List, Memory, Owned};
 use crate::time::{Micros, WallClock};
-use core::ops::Range;
+use queue::Pending;
 use secp256k1::{All, Secp256k1, SecretKey};
 use sha2::{Digest, Sha256};
 
@@ -122,36 +126,6 @@ pub type HostMesh = Mesh<crate::tables::Heap>;
 /// The state machine with its tables in fixed memory that is lent to it:
 /// [`Mesh::with_tables`].
 pub type BoardMesh = Mesh<crate::tables::Fixed>;
-
-/// What waits for the shell to carry it out.
-#[derive(Debug)]
-#[allow(clippy::large_enum_variant)]
-enum Pending {
-    /// An action that needs nothing of the state machine's memory.
-    Act(Action<'static>),
-    /// The received packet, which goes on.
-    Forward { link: LinkId, priority: Priority, len: usize, after: Option<u64> },
-    /// A whole packet, which is in `head`.
-    Send { link: LinkId, priority: Priority, after: Option<u64> },
-    /// An own datagram whose head is in `head`.
-    Originate {
-        link: LinkId,
-        priority: Priority,
-        tail: Range<usize>,
-        sequence: u64,
-        hops: u8,
-        paid: bool,
-        after: Option<u64>,
-    },
-    /// The packet in `head` to every live neighbour but one.
-    Flood { except: Option<LinkId>, last: Option<LinkId> },
-    /// Every own packet that waits for a route to this node.
-    Resume(NodeId),
-    /// The same, but none was found.
-    Fail(NodeId),
-    /// Every packet that waits for an answer and came over this link.
-    Closed(LinkId),
-}
 
 /// The state machine of one node. The [module](self) describes the contract.
 pub struct Mesh<M: Memory> {
@@ -427,133 +401,6 @@ impl<M: Memory> Mesh<M> {
             | Input::InboxFull { .. } => {}
         }
         Ok(())
-    }
-
-    /// The next action. Call until [`Action::Wait`].
-    pub fn poll(&mut self) -> Action<'_> {
-        loop {
-            let Some(pending) = self.tables.queue.pop_front() else {
-                if self.now >= self.next_timer && self.fire() {
-                    continue;
-                }
-                #[cfg(feature = "alloc")]
-                if self.pump() {
-                    continue;
-                }
-                self.draining = false;
-                let until = (self.next_timer != Micros::MAX).then_some(self.next_timer);
-                #[cfg(feature = "alloc")]
-                let until = if self.tables.ends.is_ready() { Some(self.now) } else { until };
-                return Action::Wait { until };
-            };
-            match pending {
-                Pending::Act(action) => {
-                    self.count(&action);
-                    return action;
-                }
-                Pending::Forward { link, priority, len, after } => {
-                    let packet = 0..len;
-                    return Action::Verdict(Verdict::Forward { link, priority, packet, after });
-                }
-                Pending::Send { link, priority, after } => {
-                    self.note_sent(link, priority != Priority::Control);
-                    return Action::Send { link, priority, packet: self.written(), after };
-                }
-                Pending::Originate { link, priority, tail, sequence, hops, paid, after } => {
-                    self.note_sent(link, true);
-                    let packet = Packet { head: self.written(), tail };
-                    return Action::Verdict(Verdict::Originate {
-                        link,
-                        priority,
-                        packet,
-                        sequence,
-                        hops,
-                        paid,
-                        after,
-                    });
-                }
-                Pending::Flood { except, last } => {
-                    let Some(link) = self.tables.routing.neighbours.next_live(last).map(|n| n.link)
-                    else {
-                        continue;
-                    };
-                    let _ =
-                        self.tables.queue.push_front(Pending::Flood { except, last: Some(link) });
-                    if Some(link) == except {
-                        continue;
-                    }
-                    self.note_sent(link, false);
-                    let (priority, packet) = (Priority::Control, self.written());
-                    return Action::Send { link, priority, packet, after: None };
-                }
-                Pending::Resume(to) => {
-                    if let Some(ticket) = self.unpark_for(to) {
-                        let _ = self.tables.queue.push_front(Pending::Resume(to));
-                        return Action::Resume { ticket };
-                    }
-                }
-                Pending::Closed(link) => {
-                    if let Some(action) = self.give_up_closed(link) {
-                        let _ = self.tables.queue.push_front(Pending::Closed(link));
-                        self.count(&action);
-                        return action;
-                    }
-                }
-                Pending::Fail(to) => {
-                    if let Some(ticket) = self.unpark_for(to) {
-                        let _ = self.tables.queue.push_front(Pending::Fail(to));
-                        let reason = RoutingReason::NoRoute.into();
-                        let action = Action::Drop { ticket, link: None, reason };
-                        self.count(&action);
-                        return action;
-                    }
-                }
-            }
-        }
-    }
-
-    fn act(&mut self, action: Action<'static>) {
-        self.push(Pending::Act(action));
-    }
-
-    /// The received packet goes on.
-    fn forward(&mut self, link: LinkId, priority: Priority, len: usize, after: Option<u64>) {
-        self.push(Pending::Forward { link, priority, len, after });
-    }
-
-    #[inline]
-    fn push(&mut self, pending: Pending) {
-        // An input causes at most as many entries as fit: see `queue`. Otherwise a payment's
-        // record might be lost: this node does nothing more.
-        self.overflowed |= self.tables.queue.push_back(pending).is_err();
-    }
-
-    fn reject(&mut self, link: Option<LinkId>, reason: impl Into<MeshError>, remedy: Remedy) {
-        self.verdict(Verdict::Reject { link, reason: reason.into(), remedy });
-    }
-
-    /// The input is done.
-    #[inline(never)]
-    fn absorb(&mut self) {
-        self.verdict(Verdict::Absorbed);
-    }
-
-    #[inline(never)]
-    fn verdict(&mut self, verdict: Verdict<'static>) {
-        self.act(Action::Verdict(verdict));
-    }
-
-    fn count(&mut self, action: &Action<'_>) {
-        if let Action::Verdict(Verdict::Reject { reason, .. }) | Action::Drop { reason, .. } =
-            action
-        {
-            let counter = match reason {
-                MeshError::PaymentVerificationFailed(_) => &mut self.stats.refused_payment,
-                MeshError::ReplayDetected(_) => &mut self.stats.refused_replay,
-                _ => &mut self.stats.refused,
-            };
-            *counter = counter.wrapping_add(1);
-        }
     }
 }
 

@@ -258,8 +258,11 @@ impl<M: Memory, const KINDS: usize> Shared<M, KINDS> {
         amount: u64,
         now: Micros,
     ) -> bool {
-        // What is left mostly tells, without dividing by the rate.
-        let enough = self.left(kind, limit, now) >= self.needed(kind, limit, key, amount, now);
+        // All of it is enough for whatever fits, and what is left mostly tells without dividing by
+        // the rate.
+        let whole = amount <= limit.burst && self.meters.get(kind).is_some_and(|m| m.is_whole(now));
+        let enough =
+            whole || self.left(kind, limit, now) >= self.needed(kind, limit, key, amount, now);
         enough && limit.rate > 0 || self.has_exactly(kind, limit, key, amount, now)
     }
 

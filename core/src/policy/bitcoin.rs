@@ -2,7 +2,8 @@
 
 use super::command::{Command, Kind};
 use super::cost::{FreeCost, OwnNetwork};
-use super::detect::{Classified, DetectedProtocol};
+use super::detect::Classified;
+use super::protocol::DetectedProtocol;
 use super::reader::Reader;
 use super::reason::{Reason, Unrecognised};
 use super::work::Chain;

@@ -1,50 +1,13 @@
 //! Recognises the protocol of a payload at the mesh's edge, in the clear.
 
 use super::cost::{Class, FreeCost, OwnNetwork};
+use super::protocol::DetectedProtocol;
 use super::reason::{Reason, Unrecognised};
 use super::{bitcoin, stratum, stratum_tlv};
 use crate::id::Network;
 
 /// First bytes of every mesh packet.
 pub const MESH_MAGIC: [u8; 4] = *b"MESH";
-
-/// Protocol of a payload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum DetectedProtocol {
-    /// One or more whole messages of Bitcoin's P2P protocol.
-    BitcoinP2P,
-    /// The same framing, with at least one governance message.
-    CommonsGovernance,
-    /// One or more whole Stratum V2 frames.
-    StratumV2,
-    /// Begins with the magic of mesh packets. The rest is not checked here.
-    MeshPacket,
-    /// Everything else, and anything encrypted.
-    Unknown,
-}
-
-impl DetectedProtocol {
-    /// Every protocol.
-    pub const ALL: [Self; 5] = [
-        Self::BitcoinP2P,
-        Self::CommonsGovernance,
-        Self::StratumV2,
-        Self::MeshPacket,
-        Self::Unknown,
-    ];
-
-    /// The name that users and programs see.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::BitcoinP2P => "BitcoinP2P",
-            Self::CommonsGovernance => "CommonsGovernance",
-            Self::StratumV2 => "StratumV2",
-            Self::MeshPacket => "MeshPacket",
-            Self::Unknown => "Unknown",
-        }
-    }
-}
 
 /// A payload's protocol, and the classes of its bytes if it goes free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,6 +14,7 @@ mod command;
 mod cost;
 mod governance;
 mod messages;
+mod protocol;
 mod reader;
 mod stratum;
 mod stratum_messages;
@@ -31,6 +32,7 @@ mod cost_tests;
 mod samples;
 
 pub use cost::{Class, FreeCost, OwnNetwork};
-pub use detect::{Classified, DetectedProtocol};
+pub use detect::Classified;
 pub use mode::{MeshMode, PolicyConfig, RoutingPolicy, RoutingPolicyEngine};
+pub use protocol::DetectedProtocol;
 pub use reason::{Reason, Unrecognised};

@@ -1,7 +1,8 @@
 //! The policy engine: protocol and mode give free, paid or refused.
 
 use super::cost::{Class, FreeCost, OwnNetwork};
-use super::detect::{self, Classified, DetectedProtocol, Scope};
+use super::detect::{self, Classified, Scope};
+use super::protocol::DetectedProtocol;
 use super::reason::Unrecognised;
 use crate::id::Network;
 pub use crate::mode::{MeshMode, UnknownMode};

@@ -139,8 +139,9 @@ impl<M: Memory> Mirrors<M> {
         now: Micros,
     ) {
         let Some(Mirror { limits, used }) = self.mirrors.get_mut(place) else { return };
-        Self::wanted(limits, sender, amounts)
-            .for_each(|(kind, limit, n, _)| used.take(kind, limit, sender.key(), n, now));
+        for (kind, limit, amount, _) in Self::wanted(limits, sender, amounts) {
+            used.take(kind, limit, sender.key(), amount, now);
+        }
     }
 }
 

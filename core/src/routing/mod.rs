@@ -10,3 +10,4 @@ pub mod neighbours;
 pub mod owners;
 pub mod seen;
 pub mod table;
+pub mod towards;

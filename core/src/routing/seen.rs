@@ -10,6 +10,7 @@ use crate::config::fixed::SEEN;
 use crate::id::{HopId, LinkId, NodeId};
 use crate::tables::{List, Memory};
 use crate::wire::datagram::Datagram;
+use crate::wire::route_error::{Cause, RouteError};
 use core::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
@@ -36,11 +37,10 @@ impl<M: Memory, const N: usize> Seen<M, N> {
     pub const EMPTY: Self = Self { slots: M::List::EMPTY, key: [0; 16] };
 
     /// Makes room for `capacity` fingerprints, a power of two; an old one is overwritten. `key` is
-    /// secret.
+    /// secret. Memory that grows is taken with the first of them.
     pub fn prepare(&mut self, capacity: usize, key: [u8; 16]) {
         self.key = key;
         self.slots.set_capacity(capacity);
-        while !self.slots.is_full() && self.slots.try_push(0).is_ok() {}
     }
 
     /// Names a datagram.
@@ -97,8 +97,18 @@ impl<M: Memory, const N: usize> Seen<M, N> {
         print.0 != 0 && self.slot(print).is_some_and(|slot| *slot == print.0)
     }
 
+    #[cold]
+    #[inline(never)]
+    fn fill(&mut self) {
+        self.slots.reserve();
+        while !self.slots.is_full() && self.slots.try_push(0).is_ok() {}
+    }
+
     /// Records a fingerprint.
     pub fn insert(&mut self, print: Print) {
+        if self.slots.is_empty() {
+            self.fill();
+        }
         if let Some(slot) = self.slot(print) {
             *slot = print.0;
         }
@@ -111,6 +121,15 @@ impl<M: Memory, const N: usize> Seen<M, N> {
             *slot = 0;
         }
         there
+    }
+
+    /// Whether the datagram that an error is about was sent on the link on which the error comes,
+    /// and no error about it has come yet. Receipts are valid only for datagrams with a proof.
+    pub fn take_reported(&mut self, link: LinkId, error: &RouteError) -> bool {
+        let RouteError { source, destination, sequence, hops, cause, .. } = error;
+        let name = self.name(source, destination, *sequence, hops.iter().copied());
+        self.take(self.went(link, name, true))
+            || (*cause != Cause::Delivered && self.take(self.went(link, name, false)))
     }
 }
 

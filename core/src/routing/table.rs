@@ -300,7 +300,7 @@ pub(crate) mod tests {
         NodeId([n; 32])
     }
 
-    fn neighbour(link: u32, n: u8) -> Neighbour {
+    pub(crate) fn neighbour(link: u32, n: u8) -> Neighbour {
         Neighbour {
             link: LinkId(link),
             node: node(n),
@@ -322,7 +322,13 @@ pub(crate) mod tests {
         }
     }
 
-    fn add(t: &mut RoutingTable<Fixed>, to: u8, hops: &[u8], quality: u32, expires_at: Micros) {
+    pub(crate) fn add(
+        t: &mut RoutingTable<Fixed>,
+        to: u8,
+        hops: &[u8],
+        quality: u32,
+        expires_at: Micros,
+    ) {
         let hops: std::vec::Vec<Hop> =
             hops.iter().map(|h| Hop { node: node(*h).hop(), tariff: FREE }).collect();
         let (destination, tariff, min_packet) = (node(to), FREE, 1000);
@@ -330,7 +336,7 @@ pub(crate) mod tests {
         t.add_route(new, 0);
     }
 
-    fn table(neighbours: usize, routes: usize) -> RoutingTable<Fixed> {
+    pub(crate) fn table(neighbours: usize, routes: usize) -> RoutingTable<Fixed> {
         let mut table = RoutingTable::EMPTY;
         table.prepare(&Capacities { neighbours, routes, ..Capacities::BOARD }, [1; 16]);
         table

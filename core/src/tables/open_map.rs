@@ -1,8 +1,10 @@
 //! A bounded map on the heap that waits for main memory only once in a look-up, however many
 //! entries it has.
 //!
-//! It uses open addressing: a key is at the place that its hash names, or at the next that was
-//! free, most often in the same cache line. Of three places two are used at most.
+//! Its keys are SHA-256 hashes, of which it keeps the first half, the print. To make two keys
+//! alike in it takes 2^64 hashes and gains nothing; to make one like another's, 2^128. Four prints
+//! are a bucket, which is one cache line. A key is in the bucket that a hash under a secret names,
+//! or in the next one that had a free slot. Of three slots two are used at most.
 //!
 //! A table that is full is replaced by a larger one. Its entries move there a few at a time, with
 //! each entry that is added: no packet waits for all of them, and a map of few takes little memory.
@@ -14,7 +16,9 @@ use siphasher::sip::SipHasher13;
 /// Most entries of the first table, and how many times more the next one has.
 const FIRST: usize = if cfg!(test) { 3 } else { 1 << 14 };
 const TIMES: usize = 4;
-/// Places of a replaced table that are looked at when an entry is added. It is empty long before
+/// Slots of a bucket: together 64 bytes of prints.
+const BUCKET: usize = 4;
+/// Slots of a replaced table that are looked at when an entry is added. It is empty long before
 /// the next one is full.
 const STEPS: usize = 8;
 
@@ -22,109 +26,134 @@ const STEPS: usize = 8;
 #[derive(Debug)]
 pub struct OpenMap<V> {
     table: Table<V>,
-    /// The one that it replaced, while entries are left in it. Those at `unmoved` and behind have
-    /// moved.
+    /// The one that it replaced, while entries are left in it. Those in slots from `unmoved` on
+    /// have moved.
     old: Table<V>,
     unmoved: usize,
     capacity: usize,
     secret: [u8; 16],
 }
 
-/// A key as it is stored: masked by the secret, so that none that is used is [`FREE`].
-type Stored = [u128; 2];
-/// A place without an entry.
-const FREE: Stored = [0; 2];
+/// What is kept of a key.
+type Print = u128;
+/// The print of a slot without an entry.
+const FREE: Print = 0;
+
+/// The print of a key.
+fn print(key: &[u8; 32]) -> Print {
+    match key.first_chunk().map_or(FREE, |half| Print::from_ne_bytes(*half)) {
+        FREE => !FREE,
+        half => half,
+    }
+}
+
+/// What chooses the bucket of a print.
+fn hash(secret: &[u8; 16], print: Print) -> u64 {
+    SipHasher13::new_with_key(secret).hash(&print.to_ne_bytes())
+}
 
 #[derive(Debug)]
 struct Table<V> {
     /// Most entries, and how many there are.
     room: usize,
     len: usize,
-    places: usize,
-    /// The keys begin at `first`, so that each is in one cache line.
-    keys: Vec<u128>,
+    buckets: usize,
+    /// The first bucket begins at `first`, so that each is one cache line.
+    prints: Vec<Print>,
     first: usize,
     values: Vec<V>,
 }
 
 impl<V: Copy + Default> Table<V> {
     const EMPTY: Self =
-        Self { room: 0, len: 0, places: 0, keys: Vec::new(), first: 0, values: Vec::new() };
+        Self { room: 0, len: 0, buckets: 0, prints: Vec::new(), first: 0, values: Vec::new() };
 
     fn new(room: usize) -> Self {
-        let places = room.saturating_add(room / 2).saturating_add(1);
+        // At least one slot is always free, where a search ends.
+        let buckets = room.saturating_add(room / 2) / BUCKET + 1;
+        let slots = buckets.saturating_mul(BUCKET);
         // All of it is zeroed memory, which the system gives page by page as it is used.
-        let keys = vec![0u128; places.saturating_mul(2).saturating_add(3)];
-        let first = keys.as_ptr().align_offset(64).min(3);
-        Self { room, len: 0, places, keys, first, values: vec![V::default(); places] }
+        let prints = vec![FREE; slots.saturating_add(BUCKET - 1)];
+        let first = prints.as_ptr().align_offset(64).min(BUCKET - 1);
+        Self { room, len: 0, buckets, prints, first, values: vec![V::default(); slots] }
     }
 
-    /// Where a key with this hash is if the place is free.
+    /// The bucket of a print with this hash, if a slot is free there.
     fn home(&self, hash: u64) -> usize {
-        ((u128::from(hash) * self.places as u128) >> 64) as usize
+        ((u128::from(hash) * self.buckets as u128) >> 64) as usize
     }
 
-    fn key(&self, place: usize) -> Option<&Stored> {
-        self.keys.get(self.first + 2 * place..)?.first_chunk()
+    fn bucket(&self, bucket: usize) -> Option<&[Print; BUCKET]> {
+        self.prints.get(self.first + BUCKET * bucket..)?.first_chunk()
     }
 
-    fn after(&self, place: usize) -> usize {
-        if place + 1 < self.places { place + 1 } else { 0 }
+    fn next(&self, bucket: usize) -> usize {
+        if bucket + 1 < self.buckets { bucket + 1 } else { 0 }
     }
 
-    /// The place of a key with this hash.
-    fn find(&self, wanted: &Stored, hash: u64) -> Option<usize> {
-        let mut place = self.home(hash);
+    /// The print at a slot.
+    fn print(&self, slot: usize) -> Option<Print> {
+        self.prints.get(self.first + slot).copied()
+    }
+
+    /// The slot of a print with this hash.
+    fn find(&self, print: Print, hash: u64) -> Option<usize> {
+        let mut bucket = self.home(hash);
         loop {
-            let key = self.key(place)?;
-            if key == wanted {
-                return Some(place);
+            let prints = self.bucket(bucket)?;
+            if let Some(at) = position(prints, print) {
+                return Some(BUCKET * bucket + at);
             }
-            if *key == FREE {
+            if position(prints, FREE).is_some() {
                 return None;
             }
-            place = self.after(place);
+            bucket = self.next(bucket);
         }
     }
 
-    fn set(&mut self, place: usize, key: Stored, value: V) {
-        let keys = self.keys.get_mut(self.first + 2 * place..);
-        if let Some(stored) = keys.and_then(|keys| keys.first_chunk_mut()) {
-            *stored = key;
+    fn set(&mut self, slot: usize, print: Print, value: V) {
+        if let Some(stored) = self.prints.get_mut(self.first + slot) {
+            *stored = print;
         }
-        if let Some(stored) = self.values.get_mut(place) {
+        if let Some(stored) = self.values.get_mut(slot) {
             *stored = value;
         }
     }
 
-    /// Adds a key that is not there; there is room for it.
-    fn insert(&mut self, key: Stored, hash: u64, value: V) {
-        let mut place = self.home(hash);
-        while self.key(place).is_some_and(|key| *key != FREE) {
-            place = self.after(place);
+    /// Adds a print that is not there; there is room for it.
+    fn insert(&mut self, print: Print, hash: u64, value: V) {
+        let mut bucket = self.home(hash);
+        while let Some(prints) = self.bucket(bucket) {
+            if let Some(at) = position(prints, FREE) {
+                self.set(BUCKET * bucket + at, print, value);
+                self.len += 1;
+                return;
+            }
+            bucket = self.next(bucket);
         }
-        self.set(place, key, value);
-        self.len += 1;
     }
 
-    /// Takes the entry at a place out. Those behind it that can be nearer to their home move up,
-    /// so that no free place is between a key and its home.
-    fn remove(&mut self, place: usize, hash: impl Fn(&Stored) -> u64) -> Option<V> {
-        let gone = *self.values.get(place)?;
-        let places = self.places;
+    /// Takes the entry at a slot out. One that found no slot nearer to its home moves up to it,
+    /// and so on: no bucket with a free slot is between an entry and its home.
+    fn remove(&mut self, slot: usize, hash: impl Fn(Print) -> u64) -> Option<V> {
+        let gone = *self.values.get(slot)?;
+        let buckets = self.buckets;
         let distance = |from: usize, to: usize| match to.checked_sub(from) {
             Some(distance) => distance,
-            None => to + places - from,
+            None => to + buckets - from,
         };
-        let (mut hole, mut at) = (place, self.after(place));
-        while let (Some(key), Some(value)) = (self.key(at).copied(), self.values.get(at).copied())
-            && key != FREE
-        {
-            if distance(self.home(hash(&key)), at) >= distance(hole, at) {
-                self.set(hole, key, value);
-                hole = at;
+        let (mut hole, mut bucket) = (slot, slot / BUCKET);
+        while position(self.bucket(bucket)?, FREE).is_none() {
+            bucket = self.next(bucket);
+            let moves = |print: &Print| {
+                let far = distance(self.home(hash(*print)), bucket);
+                *print != FREE && far >= distance(hole / BUCKET, bucket)
+            };
+            if let Some(at) = self.bucket(bucket)?.iter().position(moves) {
+                let from = BUCKET * bucket + at;
+                self.set(hole, self.print(from)?, *self.values.get(from)?);
+                hole = from;
             }
-            at = self.after(at);
         }
         self.set(hole, FREE, V::default());
         self.len -= 1;
@@ -132,39 +161,35 @@ impl<V: Copy + Default> Table<V> {
     }
 }
 
-/// Masks a key, or undoes it.
-fn masked(secret: &[u8; 16], [a, b]: Stored) -> Stored {
-    let mask = u128::from_ne_bytes(*secret);
-    [a ^ mask, b ^ !mask]
-}
-
-fn stored(secret: &[u8; 16], key: &[u8; 32]) -> Stored {
-    let (halves, _) = key.as_chunks::<16>();
-    let half = |at: usize| halves.get(at).map_or(0, |half| u128::from_ne_bytes(*half));
-    masked(secret, [half(0), half(1)])
-}
-
-/// The hash of a stored key.
-fn hash(secret: &[u8; 16], key: &Stored) -> u64 {
-    let key = masked(secret, *key).map(u128::to_ne_bytes);
-    SipHasher13::new_with_key(secret).hash(key.as_flattened())
+/// Where a print is in a bucket, the first of them. It compares all, as where it is cannot be
+/// predicted.
+fn position(bucket: &[Print; BUCKET], print: Print) -> Option<usize> {
+    let mut found = 0u32;
+    for (at, other) in bucket.iter().enumerate() {
+        found |= u32::from(*other == print) << at;
+    }
+    (found != 0).then(|| found.trailing_zeros() as usize)
 }
 
 impl<V: Copy + Default> OpenMap<V> {
-    /// The table that a key is in, and its place there.
+    /// The table that a key is in, and its slot there.
     fn find(&self, key: &[u8; 32]) -> Option<(&Table<V>, usize)> {
-        let key = stored(&self.secret, key);
-        let hash = hash(&self.secret, &key);
-        let mut tables = [&self.table, &self.old].into_iter();
-        tables.find_map(|table| Some((table, table.find(&key, hash)?)))
+        let print = print(key);
+        let hash = hash(&self.secret, print);
+        match self.table.find(print, hash) {
+            Some(slot) => Some((&self.table, slot)),
+            None if self.old.len == 0 => None,
+            None => self.old.find(print, hash).map(|slot| (&self.old, slot)),
+        }
     }
 
     fn find_mut(&mut self, key: &[u8; 32]) -> Option<(&mut Table<V>, usize)> {
-        let key = stored(&self.secret, key);
-        let hash = hash(&self.secret, &key);
-        match self.table.find(&key, hash) {
-            Some(place) => Some((&mut self.table, place)),
-            None => self.old.find(&key, hash).map(|place| (&mut self.old, place)),
+        let print = print(key);
+        let hash = hash(&self.secret, print);
+        match self.table.find(print, hash) {
+            Some(slot) => Some((&mut self.table, slot)),
+            None if self.old.len == 0 => None,
+            None => self.old.find(print, hash).map(|slot| (&mut self.old, slot)),
         }
     }
 
@@ -172,15 +197,15 @@ impl<V: Copy + Default> OpenMap<V> {
     fn move_some(&mut self) {
         let Self { table, old, unmoved, secret, .. } = self;
         for _ in 0..STEPS {
-            let Some(place) = unmoved.checked_sub(1) else { break };
-            match old.key(place).copied().filter(|key| *key != FREE) {
-                Some(key) => {
-                    // Another one may have moved up to its place: that is looked at next.
-                    if let Some(value) = old.remove(place, |key| hash(secret, key)) {
-                        table.insert(key, hash(secret, &key), value);
+            let Some(slot) = unmoved.checked_sub(1) else { break };
+            match old.print(slot).filter(|print| *print != FREE) {
+                Some(print) => {
+                    // Another one may have moved up to its slot: that is looked at next.
+                    if let Some(value) = old.remove(slot, |print| hash(secret, print)) {
+                        table.insert(print, hash(secret, print), value);
                     }
                 }
-                None => *unmoved = place,
+                None => *unmoved = slot,
             }
         }
         if self.old.len == 0 {
@@ -197,12 +222,12 @@ impl<V: Copy + Default> Map<V> for OpenMap<V> {
         *self = Self { capacity, secret: key, ..Self::EMPTY };
     }
     fn get(&self, key: &[u8; 32]) -> Option<&V> {
-        let (table, place) = self.find(key)?;
-        table.values.get(place)
+        let (table, slot) = self.find(key)?;
+        table.values.get(slot)
     }
     fn get_mut(&mut self, key: &[u8; 32]) -> Option<&mut V> {
-        let (table, place) = self.find_mut(key)?;
-        table.values.get_mut(place)
+        let (table, slot) = self.find_mut(key)?;
+        table.values.get_mut(slot)
     }
     fn try_insert(&mut self, key: [u8; 32], value: V) -> Result<(), V> {
         if self.len() >= self.capacity || self.find(&key).is_some() {
@@ -215,17 +240,17 @@ impl<V: Copy + Default> Map<V> for OpenMap<V> {
                 self.move_some();
             }
             let room = self.table.room.saturating_mul(TIMES).max(FIRST).min(self.capacity);
-            self.unmoved = self.table.places;
+            self.unmoved = BUCKET * self.table.buckets;
             self.old = core::mem::replace(&mut self.table, Table::new(room));
         }
-        let key = stored(&self.secret, &key);
-        self.table.insert(key, hash(&self.secret, &key), value);
+        let print = print(&key);
+        self.table.insert(print, hash(&self.secret, print), value);
         Ok(())
     }
     fn remove(&mut self, key: &[u8; 32]) -> Option<V> {
         let secret = self.secret;
-        let (table, place) = self.find_mut(key)?;
-        table.remove(place, |key| hash(&secret, key))
+        let (table, slot) = self.find_mut(key)?;
+        table.remove(slot, |print| hash(&secret, print))
     }
     fn handle(&self, key: &[u8; 32]) -> Option<[u8; 32]> {
         self.get(key).map(|_| *key)
@@ -238,5 +263,70 @@ impl<V: Copy + Default> Map<V> for OpenMap<V> {
     }
     fn capacity(&self) -> usize {
         self.capacity
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    /// A few homes are named much more often than others, the last one too.
+    fn hash_of(print: Print) -> u64 {
+        let home = [3, 3, 3, 2, 2, 0, 1, 3][print as usize % 8];
+        home << 62 | 1 << 61
+    }
+
+    proptest! {
+        #[test]
+        fn buckets_that_overflow_follow_a_model(
+            steps in prop::collection::vec((1..40u128, any::<bool>()), 0..400),
+        ) {
+            let mut table = Table::new(10);
+            prop_assert_eq!(table.buckets, 4);
+            let mut model = BTreeMap::new();
+            for (n, &(print, insert)) in steps.iter().enumerate() {
+                match table.find(print, hash_of(print)) {
+                    None if insert && table.len < table.room => {
+                        table.insert(print, hash_of(print), n);
+                        model.insert(print, n);
+                    }
+                    Some(slot) if !insert => {
+                        prop_assert_eq!(table.remove(slot, hash_of), model.remove(&print));
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!(table.len, model.len());
+                for print in 1..40 {
+                    let value = table.find(print, hash_of(print)).map(|slot| table.values[slot]);
+                    prop_assert_eq!(value, model.get(&print).copied());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_entry_can_be_found_while_a_table_is_replaced() {
+        let mut map = OpenMap::EMPTY;
+        map.prepare(2_000, [7; 16]);
+        let key = |n: u32| {
+            let mut key = [0; 32];
+            key[..4].copy_from_slice(&n.to_le_bytes());
+            key
+        };
+        for n in 0..2_000 {
+            assert_eq!(map.try_insert(key(n), n), Ok(()));
+            assert_eq!(map.try_insert(key(n), 0), Err(0));
+            if n % 3 == 0 {
+                assert_eq!(map.remove(&key(n / 2)), Some(n / 2));
+                assert_eq!(map.try_insert(key(n / 2), n / 2), Ok(()));
+            }
+            if n % 97 == 0 {
+                assert!((0..=n).all(|n| map.get(&key(n)) == Some(&n)));
+                assert_eq!(map.get(&key(n + 1)), None);
+            }
+        }
+        assert_eq!((map.len(), map.try_insert(key(2_000), 1)), (2_000, Err(1)));
     }
 }

@@ -9,7 +9,7 @@
 use blvm_mesh_core::config::FULL_SOURCES;
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::mesh::Input;
-use blvm_mesh_core::policy::detect::DetectedProtocol;
+use blvm_mesh_core::policy::DetectedProtocol;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

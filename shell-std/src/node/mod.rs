@@ -68,8 +68,8 @@ use transport::all::{Listeners, Transports};
 use transport::{LinkKey, Pauses, ToEngine, Ways};
 
 /// Inputs that may wait for the engine, from links and from clients. Readers have two buffers
-/// each, and wait.
-const MOST_WAITING: usize = 1024;
+/// each, and wait. The queues take their memory at the start, a hundred bytes for each.
+const MOST_WAITING: usize = 256;
 /// Links that may exist beyond the neighbours: the state machine refuses them and says why.
 const SPARE_LINKS: usize = 8;
 /// A link whose neighbour does not read for so long is closed.

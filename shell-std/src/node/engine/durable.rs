@@ -215,7 +215,7 @@ impl Durable {
 mod tests {
     use super::*;
     use blvm_mesh_core::id::NodeId;
-    use blvm_mesh_core::policy::detect::DetectedProtocol;
+    use blvm_mesh_core::policy::DetectedProtocol;
     use std::sync::{Arc, Mutex};
 
     struct Slow(Arc<Mutex<Vec<usize>>>, usize);

@@ -23,7 +23,7 @@ use crate::config::Shell as ShellSettings;
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::{Network, NodeId};
 use blvm_mesh_core::mesh::{Input, MeshError, NetworkReason, PaymentReason};
-use blvm_mesh_core::policy::detect::DetectedProtocol;
+use blvm_mesh_core::policy::DetectedProtocol;
 use blvm_mesh_core::policy::mode::MeshMode;
 use blvm_mesh_core::wire::route_error::Cause;
 use engine::shell;
