@@ -261,7 +261,7 @@ fn grow_large(node: &Bitcoind, wallet: &Wallet, blocks: usize) {
     let kinds = vec![Kind::Anchor; blocks];
     let fan = kinds.iter().map(|kind| wallet.output(*kind, 2 * FEE)).collect();
     let fan = wallet.spend(&reward, fan);
-    let mut bring = |transaction: Transaction| {
+    let bring = |transaction: Transaction| {
         let block = coins::mine(node, vec![transaction]);
         let hex = bitcoin::consensus::encode::serialize_hex(&block);
         assert_eq!(node.call("submitblock", json!([hex])), Value::Null);

@@ -25,7 +25,7 @@ pub struct BridgeSettings {
     /// P2P port of a Bitcoin node that others reach through this one, which is then a gateway.
     pub node: Option<SocketAddr>,
     /// Where Bitcoin nodes connect that reach others through the mesh.
-    pub listen: Option<SocketAddr>,
+    pub listen: Vec<SocketAddr>,
     /// Gateways that these are led to; none: any that is found.
     pub gateways: Vec<NodeId>,
     /// Connections of others at once.

@@ -32,10 +32,13 @@ impl Bitcoin {
             Ok(bridge) => bridge,
             Err(e) => return e.answer(),
         };
-        let where_to = |place: &Option<String>| place.clone().unwrap_or_else(|| "none".into());
+        let listens = match bridge.listen.is_empty() {
+            true => "none".into(),
+            false => bridge.listen.join(", "),
+        };
         let ends = lines([
-            ("Bitcoin node for others", where_to(&bridge.node)),
-            ("listens for Bitcoin nodes", where_to(&bridge.listen)),
+            ("Bitcoin node for others", bridge.node.clone().unwrap_or_else(|| "none".into())),
+            ("listens for Bitcoin nodes", listens),
         ]);
         let rows: Vec<_> = bridge.connections.iter().map(row).collect();
         let heading =

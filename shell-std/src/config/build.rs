@@ -117,7 +117,7 @@ pub(super) fn settings(
     } = places;
     let bridge = BridgeSettings {
         node: file.bitcoin.node.map(|port| port.0),
-        listen: file.bitcoin.listen.map(|port| port.0),
+        listen: file.bitcoin.listen.unwrap_or_default().into_iter().map(|port| port.0).collect(),
         gateways: file.bitcoin.gateways.unwrap_or_default().into_iter().map(|g| g.0).collect(),
         connections: bridged,
     };

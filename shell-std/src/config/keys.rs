@@ -216,7 +216,7 @@ keys! {
     "bitcoin" Bitcoin {
         node: Port, "P2P port of a Bitcoin node, IP:PORT, which others reach through this node",
             example "127.0.0.1:8333";
-        listen: Port, "where a Bitcoin node connects that reaches others through the mesh, IP:PORT",
+        listen: Vec<Port>, "where a Bitcoin node connects that reaches others through the mesh: IP:PORT, one for each of its connections",
             example "127.0.0.1:8433";
         gateways: Vec<Gateway>, "nodes that it is led to, by public key or identity; none: any that is found",
             example "PUBKEY";

@@ -62,8 +62,10 @@ fn samples() -> Vec<(&'static str, String, String)> {
                 (_, _) if key == "log" => ("debug".into(), quoted("debug")),
                 ("timing.first_ring", _) => ("3".into(), "3".into()),
                 ("limits.seen", _) => ("16".into(), "16".into()),
-                ("bitcoin.node" | "bitcoin.listen", _) => {
-                    ("127.0.0.1:9".into(), quoted("127.0.0.1:9"))
+                ("bitcoin.node", _) => ("127.0.0.1:9".into(), quoted("127.0.0.1:9")),
+                ("bitcoin.listen", _) => {
+                    let two = ["127.0.0.1:9", "127.0.0.1:10"];
+                    (two.join(", "), format!("{two:?}"))
                 }
                 (_, Kind::Text) => ("some-text".into(), quoted("some-text")),
                 (_, Kind::Number) => ("20_000_000".into(), "20_000_000".into()),

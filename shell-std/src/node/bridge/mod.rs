@@ -38,7 +38,7 @@ fn bind(address: SocketAddr) -> Result<TcpListener, (SocketAddr, io::Error)> {
 /// Starts what the settings ask for. Dropping the tasks ends it.
 ///
 /// # Errors
-/// The port cannot be listened on.
+/// An address cannot be listened on.
 pub(super) fn start(
     node: Node,
     settings: &Settings,
@@ -46,7 +46,8 @@ pub(super) fn start(
     outbox: Arc<Outbox>,
     executor: &Arc<Executor<'static>>,
 ) -> Result<Vec<Task<()>>, (SocketAddr, io::Error)> {
-    let listener = settings.bridge.listen.map(bind).transpose()?;
+    let listeners = settings.bridge.listen.iter().map(|address| bind(*address));
+    let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
     let network = settings.config.network;
     let source = settings.chain.clone().map(|chain| Arc::new(ChainSource::new(chain, network)));
     let bridge = Arc::new(Bridge::new(node, settings, table, executor.clone()));
@@ -57,6 +58,8 @@ pub(super) fn start(
     if settings.bridge.node.is_some() {
         tasks.push(executor.spawn(gateway::accept(bridge.clone(), arrivals.accepted)));
     }
-    tasks.extend(listener.map(|listener| executor.spawn(client::listen(bridge, listener))));
+    for listener in listeners {
+        tasks.push(executor.spawn(client::listen(bridge.clone(), listener)));
+    }
     Ok(tasks)
 }

@@ -52,7 +52,7 @@ impl Service {
         };
         BitcoinBridge {
             node: settings.node.map(|node| node.to_string()),
-            listen: settings.listen.map(|listen| listen.to_string()),
+            listen: settings.listen.iter().map(ToString::to_string).collect(),
             connections: self.node.bridge.list().iter().map(|c| shown(c)).collect(),
         }
     }

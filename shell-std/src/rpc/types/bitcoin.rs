@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 pub struct BitcoinBridge {
     /// The Bitcoin node that others reach through this one, as IP:PORT.
     pub node: Option<String>,
-    /// Where a Bitcoin node connects that reaches others through the mesh, as IP:PORT.
-    pub listen: Option<String>,
+    /// Where Bitcoin nodes connect that reach others through the mesh, each as IP:PORT.
+    pub listen: Vec<String>,
     /// Connections, the oldest first.
     pub connections: Vec<BridgedConnection>,
 }
