@@ -8,6 +8,7 @@ pub(crate) mod channel;
 pub(crate) mod control;
 pub(crate) mod lists;
 pub(crate) mod message;
+pub(crate) mod narrow;
 pub(crate) mod outbox;
 mod signal;
 pub(crate) mod table;
@@ -30,6 +31,10 @@ pub struct BridgeSettings {
     pub gateways: Vec<NodeId>,
     /// Connections of others at once.
     pub connections: usize,
+    /// Bytes per second below which a route is narrow.
+    pub narrow_rate: u64,
+    /// Whether whole blocks are fetched over narrow routes.
+    pub narrow_blocks: bool,
 }
 
 /// The group of a network's gateways: who belongs to it answers searches for this identity.

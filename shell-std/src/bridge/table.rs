@@ -4,6 +4,7 @@ use super::Signal;
 use super::channel::Channel;
 use super::control::{Control, Flags, Kind};
 use super::message::Magic;
+use super::narrow::Narrow;
 use super::traffic::Traffic;
 use super::transaction;
 use blvm_mesh_core::id::NodeId;
@@ -39,6 +40,8 @@ pub(crate) struct Connection {
     from: Option<NodeId>,
     pub(crate) channel: Mutex<Channel>,
     pub(crate) traffic: Mutex<Traffic>,
+    /// What passes while the route is narrow.
+    pub(crate) narrow: Mutex<Narrow>,
     /// Something may be sent to the other end.
     pub(crate) to_send: Signal,
     /// Something came from there.
@@ -63,6 +66,7 @@ impl Connection {
             from,
             channel: Mutex::new(Channel::new(magic, id, opened, now)),
             traffic: Mutex::default(),
+            narrow: Mutex::default(),
             to_send: Signal::default(),
             came: Signal::default(),
             room: Signal::default(),

@@ -75,6 +75,8 @@ pub(super) struct Places {
     pub(super) spending: Limits,
     pub(super) max_msat: u64,
     pub(super) bridged: usize,
+    pub(super) narrow_rate: u64,
+    pub(super) narrow_blocks: bool,
 }
 
 impl Places {
@@ -91,6 +93,8 @@ impl Places {
             spending: Limits::default(),
             max_msat: MAX_MSAT,
             bridged: 16,
+            narrow_rate: 32 * 1024,
+            narrow_blocks: true,
         }
     }
 }
@@ -114,12 +118,16 @@ pub(super) fn settings(
         spending,
         max_msat,
         bridged,
+        narrow_rate,
+        narrow_blocks,
     } = places;
     let bridge = BridgeSettings {
         node: file.bitcoin.node.map(|port| port.0),
         listen: file.bitcoin.listen.unwrap_or_default().into_iter().map(|port| port.0).collect(),
         gateways: file.bitcoin.gateways.unwrap_or_default().into_iter().map(|g| g.0).collect(),
         connections: bridged,
+        narrow_rate,
+        narrow_blocks,
     };
     if bridge.node.is_some() {
         config.group = Some(crate::bridge::group(network));

@@ -222,6 +222,9 @@ keys! {
             example "PUBKEY";
         connections: u32, "connections that others may have to bitcoin.node at once"
             => bridged, from 1 to 1_024;
+        narrow_rate: u64, "rate below which a route is narrow: addresses and announcements of transactions are then held back"
+            => narrow_rate, unit "bytes/s";
+        narrow_blocks: bool, "whether whole blocks are fetched over narrow routes" => narrow_blocks;
     }
 
     "chain" Chain {

@@ -58,6 +58,7 @@ fn samples() -> Vec<(&'static str, String, String)> {
                     let a = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
                     (a.into(), quoted(a))
                 }
+                ("bitcoin.narrow_blocks", _) => ("false".into(), "false".into()),
                 ("mesh.enabled", _) => ("false".into(), "false".into()),
                 (_, _) if key == "log" => ("debug".into(), quoted("debug")),
                 ("timing.first_ring", _) => ("3".into(), "3".into()),

@@ -239,6 +239,12 @@ impl Channel {
         self.outgoing.is_finished() && self.outgoing.is_empty()
     }
 
+    /// Whether the route carries less than this many bytes per second, as far as it was seen, or
+    /// only small packets.
+    pub(crate) fn is_narrow(&self, rate: u64) -> bool {
+        self.keepalive == NARROW_KEEPALIVE || self.outgoing.rate().is_some_and(|seen| seen < rate)
+    }
+
     /// Round trip to the other end, as it was seen.
     pub(crate) fn round_trip(&self) -> Option<Micros> {
         self.outgoing.round_trip()

@@ -19,6 +19,8 @@ const DATAGRAM: usize = 64 * 1024;
 const FIRST_WINDOW: usize = 10;
 const LEAST_WINDOW: usize = 2 * 1024;
 const LARGEST_WINDOW: usize = 8 * 1024 * 1024;
+/// Bytes from which on they tell how wide the way is.
+const LEAST_SAMPLE: u64 = 4096;
 /// RFC 9002, 6.1: a datagram is lost when one sent so many later has come.
 const REORDERED: u64 = 3;
 /// RFC 9002, 6.2.2: the round trip before one is known, here for radio too.
@@ -46,6 +48,8 @@ struct Item {
     message: Message,
     state: State,
     sent_at: Micros,
+    /// When it was first sent, and the bytes that had come in all by then.
+    first: (Micros, u64),
     again: bool,
 }
 
@@ -82,6 +86,9 @@ pub(super) struct Outgoing {
     window: usize,
     threshold: usize,
     recovery_since: Micros,
+    /// Bytes that have come in all, and how many a second do.
+    come: u64,
+    rate: Option<u64>,
     smoothed: Option<Micros>,
     variation: Micros,
     backoff: u32,
@@ -107,6 +114,8 @@ impl Outgoing {
             window: 0,
             threshold: usize::MAX,
             recovery_since: 0,
+            come: 0,
+            rate: None,
             smoothed: None,
             variation: 0,
             backoff: 0,
@@ -123,8 +132,8 @@ impl Outgoing {
     pub(super) fn push(&mut self, message: Message) {
         self.finished |= message == Message::End;
         self.held += message.held();
-        let (state, sent_at, again) = (State::Waiting, 0, false);
-        self.items.push_back(Item { message, state, sent_at, again });
+        let (state, sent_at, first, again) = (State::Waiting, 0, (0, 0), false);
+        self.items.push_back(Item { message, state, sent_at, first, again });
     }
 
     pub(super) fn is_finished(&self) -> bool {
@@ -139,6 +148,11 @@ impl Outgoing {
     /// Number of the next message that was never sent.
     pub(super) fn next(&self) -> u32 {
         self.base.wrapping_add(self.unsent as u32)
+    }
+
+    /// Bytes per second that have come at the other end, once it was seen.
+    pub(super) fn rate(&self) -> Option<u64> {
+        self.rate
     }
 
     pub(super) fn round_trip(&self) -> Option<Micros> {
@@ -199,6 +213,9 @@ impl Outgoing {
             batch.bytes.extend_from_slice(message.bytes());
             item.again |= again;
             (item.state, item.sent_at) = (State::Sent { transmission }, now);
+            if !again {
+                item.first = (now, self.come);
+            }
             taken += 1;
         }
         if !again {
@@ -232,12 +249,12 @@ impl Outgoing {
         if count > self.unsent {
             return;
         }
-        let (mut come, mut newest) = (0, None::<(u64, Micros, bool)>);
+        let (mut come, mut newest) = (0, None::<(u64, Micros, bool, (Micros, u64))>);
         let mut arrived = |item: &Item, state: State, flight: &mut usize| {
             if let State::Sent { transmission } = state {
                 *flight -= item.message.held();
                 come += item.message.held();
-                let seen = (transmission, item.sent_at, item.again);
+                let seen = (transmission, item.sent_at, item.again, item.first);
                 newest = newest.max(Some(seen));
             }
         };
@@ -263,10 +280,13 @@ impl Outgoing {
         if come > 0 || count > 0 || wider {
             self.backoff = 0;
         }
-        if let Some((transmission, sent_at, again)) = newest {
+        if let Some((transmission, sent_at, again, (first_at, come_before))) = newest {
+            self.come += come as u64;
             if !again {
                 self.sample(now.saturating_sub(sent_at));
             }
+            // Which transmission came is not known of what was sent again: the first is the safe one.
+            self.sample_rate(self.come - come_before, now.saturating_sub(first_at).max(1));
             self.newest_come = self.newest_come.max(transmission);
             self.grow(come, sent_at);
         }
@@ -282,6 +302,20 @@ impl Outgoing {
                 self.smoothed = Some((7 * smoothed + round_trip) / 8);
             }
         }
+    }
+
+    /// How many bytes came between sending something and hearing that it came (as BBR takes it). Few
+    /// bytes say more of the way's length than of its width.
+    fn sample_rate(&mut self, bytes: u64, took: Micros) {
+        if bytes < LEAST_SAMPLE {
+            return;
+        }
+        let seen = bytes.saturating_mul(SECOND) / took;
+        self.rate = Some(match self.rate {
+            // A pause of the sender's makes it less, nothing makes it more.
+            Some(rate) if seen < rate => (7 * rate + seen) / 8,
+            _ => seen,
+        });
     }
 
     /// RFC 9002, 7.3: doubled in a round trip below the threshold, above it a datagram more.

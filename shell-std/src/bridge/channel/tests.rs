@@ -25,6 +25,8 @@ struct Air {
     delay: Micros,
     jitter: Micros,
     seed: u64,
+    /// Bytes per second; 0: any number.
+    rate: u64,
 }
 
 impl Air {
@@ -91,6 +93,7 @@ impl End {
 /// Runs until both are through; the time it took.
 fn run(ends: &mut [End; 2], air: &mut Air, limit: Micros) -> Option<Micros> {
     let mut flying: Vec<(Micros, usize, Vec<u8>)> = Vec::new();
+    let mut free_at = [0; 2];
     for now in (0..limit).step_by(MILLI as usize) {
         flying.sort_by_key(|(at, ..)| *at);
         let arrived = flying.partition_point(|(at, ..)| *at <= now);
@@ -107,7 +110,10 @@ fn run(ends: &mut [End; 2], air: &mut Air, limit: Micros) -> Option<Micros> {
                         continue;
                     }
                     let jitter = if air.jitter == 0 { 0 } else { air.draw() % air.jitter };
-                    flying.push((now + air.delay + jitter, 1 - from, payload.clone()));
+                    let span = (payload.len() as u64 * SECOND).checked_div(air.rate).unwrap_or(0);
+                    free_at[from] = free_at[from].max(now) + span;
+                    let at = free_at[from] + air.delay + jitter;
+                    flying.push((at, 1 - from, payload.clone()));
                 }
             }
         }
@@ -151,7 +157,7 @@ proptest! {
             End::new(false, given[1].clone(), most, pace),
         ];
         let mut air =
-            Air { lost, doubled, delay: delay * MILLI, jitter: jitter * MILLI, seed };
+            Air { lost, doubled, delay: delay * MILLI, jitter: jitter * MILLI, seed, rate: 0 };
         let took = run(&mut ends, &mut air, 1200 * SECOND);
         prop_assert!(took.is_some(), "not through");
         let [a, b] = ends;
@@ -166,7 +172,7 @@ fn a_clean_link_is_used_well_and_nothing_is_sent_twice() {
     let bytes: usize = given.iter().map(Vec::len).sum();
     let mut ends =
         [End::new(true, given.clone(), 4_000_000, 0), End::new(false, Vec::new(), 4_000_000, 0)];
-    let mut air = Air { lost: 0, doubled: 0, delay: 20 * MILLI, jitter: 0, seed: 1 };
+    let mut air = Air { lost: 0, doubled: 0, delay: 20 * MILLI, jitter: 0, seed: 1, rate: 0 };
     let took = run(&mut ends, &mut air, 60 * SECOND).expect("through");
     let [a, b] = ends;
     assert_eq!(b.got, given);
@@ -184,7 +190,8 @@ fn blocks_of_four_megabytes_pass_with_a_slow_reader_and_bounded_memory() {
         End::new(true, given.clone(), 4_100_000, 0),
         End::new(false, messages(&[80; 50]), 4_100_000, 1),
     ];
-    let mut air = Air { lost: 10, doubled: 3, delay: 5 * MILLI, jitter: 3 * MILLI, seed: 3 };
+    let mut air =
+        Air { lost: 10, doubled: 3, delay: 5 * MILLI, jitter: 3 * MILLI, seed: 3, rate: 0 };
     run(&mut ends, &mut air, 600 * SECOND).expect("through");
     assert!(ends[1].got == given);
     assert_eq!(ends[0].got.len(), 50);
@@ -198,7 +205,8 @@ fn a_list_larger_than_the_route_arrives_as_one() {
     message::write(MAGIC, "headers", &payload, &mut headers);
     let given = vec![message(0, 30), headers, message(1, 30)];
     let mut ends = [End::new(true, given.clone(), 500, 0), End::new(false, Vec::new(), 500, 0)];
-    let mut air = Air { lost: 20, doubled: 5, delay: 50 * MILLI, jitter: 20 * MILLI, seed: 9 };
+    let mut air =
+        Air { lost: 20, doubled: 5, delay: 50 * MILLI, jitter: 20 * MILLI, seed: 9, rate: 0 };
     run(&mut ends, &mut air, 900 * SECOND).expect("through");
     assert!(ends[1].got == given);
 }
@@ -220,7 +228,7 @@ fn an_end_that_hears_nothing_gives_up_and_one_that_is_slow_does_not() {
     let given: Vec<_> = (0..30).map(|n| message(n, 1_000_000)).collect();
     let mut ends = [End::new(true, given.clone(), 4_000_000, 0), End::new(false, vec![], 4_000, 1)];
     ends[1].reads_from = 240 * SECOND;
-    let mut air = Air { lost: 10, doubled: 0, delay: MILLI, jitter: 0, seed: 2 };
+    let mut air = Air { lost: 10, doubled: 0, delay: MILLI, jitter: 0, seed: 2, rate: 0 };
     let took = run(&mut ends, &mut air, 300 * SECOND).expect("through");
     assert!(took < 242 * SECOND && ends[1].got == given, "{took}");
 }
@@ -268,4 +276,24 @@ fn who_sends_beyond_the_room_or_claims_what_was_not_sent_gains_nothing() {
         assert!(channel.pop().is_none());
         channel.consumed(0);
     }
+}
+
+#[test]
+fn a_narrow_route_is_known_by_what_comes_through_it() {
+    for (rate, narrow) in [(10_000, true), (20_000, true), (60_000, false), (0, false)] {
+        let given: Vec<_> = (0..60).map(|n| message(n, 3_000)).collect();
+        let most = 64 * 1024;
+        let mut ends =
+            [End::new(true, given.clone(), most, 0), End::new(false, Vec::new(), most, 0)];
+        let mut air = Air { lost: 0, doubled: 0, delay: 30 * MILLI, jitter: 0, seed: 5, rate };
+        run(&mut ends, &mut air, 100 * SECOND).expect("through");
+        assert!(ends[1].got == given);
+        assert_eq!(ends[0].channel.is_narrow(32 * 1024), narrow, "{rate}");
+    }
+    // Whoever has sent little is not known to be narrow.
+    let mut ends =
+        [End::new(true, messages(&[80]), 64 * 1024, 0), End::new(false, vec![], 64 * 1024, 0)];
+    let mut air = Air { lost: 0, doubled: 0, delay: 500 * MILLI, jitter: 0, seed: 5, rate: 0 };
+    run(&mut ends, &mut air, 100 * SECOND).expect("through");
+    assert!(!ends[0].channel.is_narrow(32 * 1024));
 }

@@ -132,6 +132,19 @@ impl Work<'_> {
                 return Err(format!("its \"{command}\" message: {why}"));
             }
         }
+        let settings = &self.bridge.settings;
+        if self.connection.channel().is_narrow(settings.narrow_rate)
+            && !lock(&self.connection.narrow).lets_pass(
+                self.now(),
+                &message,
+                settings.narrow_blocks,
+            )
+        {
+            if lock(&self.connection.traffic).hold_back(&message) {
+                tracing::info!(command, "the route is narrow: such messages are held back");
+            }
+            return Ok(());
+        }
         let most = self.bridge.largest(&self.connection.peer);
         match lists::cut(self.bridge.magic, message, most) {
             Ok(parts) => {
