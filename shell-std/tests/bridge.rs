@@ -42,29 +42,6 @@ fn in_step(a: &Bitcoind, b: &Bitcoind) {
     wait("the nodes do not come to one chain", || best(a) == best(b));
 }
 
-/// Blocks on top of a chain; every one has transactions.
-fn grow(node: &Bitcoind, wallet: &Wallet, coins: &mut Vec<coins::Coin>, blocks: usize) {
-    for _ in 0..blocks {
-        let spent: Vec<coins::Coin> = coins.drain(..coins.len().min(4)).collect();
-        let value: u64 = spent.iter().map(|coin| coin.value).sum();
-        let outputs = Kind::ALL;
-        let each = (value - FEE) / outputs.len() as u64;
-        let outputs: Vec<_> = outputs.iter().map(|kind| wallet.output(*kind, each)).collect();
-        let transaction = wallet.spend(&spent, outputs);
-        coins.extend(Wallet::coins(&transaction, &Kind::ALL));
-        let block = coins::mine(node, vec![transaction]);
-        let hex = bitcoin::consensus::encode::serialize_hex(&block);
-        assert_eq!(node.call("submitblock", json!([hex])), Value::Null);
-    }
-}
-
-/// Coins that can be spent: 101 blocks are mined for it.
-fn rewards(node: &Bitcoind, wallet: &Wallet) -> Vec<coins::Coin> {
-    node.call("generatetoaddress", json!([101, wallet.address()]));
-    let reward = coins::block_at(node, 1).txdata.remove(0);
-    Wallet::coins(&reward, &[Kind::SegwitV0])
-}
-
 /// A payment of a coin to the wallet itself, with this fee.
 fn pay(wallet: &Wallet, coin: &coins::Coin, fee: u64) -> Transaction {
     wallet.spend(std::slice::from_ref(coin), vec![wallet.output(Kind::SegwitV0, coin.value - fee)])
@@ -128,8 +105,8 @@ fn a_node_syncs_through_the_mesh_and_stays_in_sync() {
     let Some(program) = bitcoind::find() else { return };
     let mut w = World::new(&program, &[]);
     let wallet = Wallet::new();
-    let mut coins = rewards(&w.far, &wallet);
-    grow(&w.far, &wallet, &mut coins, 199);
+    let mut coins = coins::rewards(&w.far, &wallet);
+    coins::grow(&w.far, &wallet, &mut coins, 199);
     assert_eq!(count(&w.far), 300);
     let start = Instant::now();
     w.join();
@@ -138,9 +115,9 @@ fn a_node_syncs_through_the_mesh_and_stays_in_sync() {
 
     // Both mine in turn.
     for _ in 0..3 {
-        grow(&w.near, &wallet, &mut coins, 1);
+        coins::grow(&w.near, &wallet, &mut coins, 1);
         in_step(&w.near, &w.far);
-        grow(&w.far, &wallet, &mut coins, 1);
+        coins::grow(&w.far, &wallet, &mut coins, 1);
         in_step(&w.far, &w.near);
     }
     // Transactions go either way.
@@ -172,7 +149,7 @@ fn a_node_syncs_through_the_mesh_and_stays_in_sync() {
 
     // The relay is killed, blocks come meanwhile, and it comes again.
     w.nodes.remove(0);
-    grow(&w.far, &wallet, &mut coins, 3);
+    coins::grow(&w.far, &wallet, &mut coins, 3);
     std::thread::sleep(Duration::from_secs(2));
     w.nodes.insert(0, World::relay(w.dir.path(), w.relay_at));
     in_step(&w.far, &w.near);
@@ -186,8 +163,8 @@ fn transactions_are_sent_without_a_bitcoin_node_of_ones_own() {
     let mut w = World::new(&program, &[]);
     let wallet = Wallet::new();
     let coins = {
-        let mut coins = rewards(&w.far, &wallet);
-        grow(&w.far, &wallet, &mut coins, 3);
+        let mut coins = coins::rewards(&w.far, &wallet);
+        coins::grow(&w.far, &wallet, &mut coins, 3);
         coins
     };
     let gateway = w.nodes[1].ready["node_id"].clone();
@@ -257,7 +234,7 @@ fn another_gateway_is_taken_when_one_is_gone_and_a_greeting_of_version_2_is_decl
 
 /// Blocks of nearly 4 MB on top of the chain.
 fn grow_large(node: &Bitcoind, wallet: &Wallet, blocks: usize) {
-    let reward = rewards(node, wallet);
+    let reward = coins::rewards(node, wallet);
     let kinds = vec![Kind::Anchor; blocks];
     let fan = kinds.iter().map(|kind| wallet.output(*kind, 2 * FEE)).collect();
     let fan = wallet.spend(&reward, fan);

@@ -296,6 +296,34 @@ pub fn mine(node: &Bitcoind, transactions: Vec<Transaction>) -> Block {
     block
 }
 
+/// Coins that can be spent: 101 blocks are mined for it.
+///
+/// # Panics
+/// If the node does not answer.
+pub fn rewards(node: &Bitcoind, wallet: &Wallet) -> Vec<Coin> {
+    node.call("generatetoaddress", json!([101, wallet.address()]));
+    let reward = block_at(node, 1).txdata.remove(0);
+    Wallet::coins(&reward, &[Kind::SegwitV0])
+}
+
+/// Puts blocks on top of the node's chain, each with a transaction that spends some of the coins to
+/// new ones of every kind.
+///
+/// # Panics
+/// If the node refuses one.
+pub fn grow(node: &Bitcoind, wallet: &Wallet, coins: &mut Vec<Coin>, blocks: usize) {
+    for _ in 0..blocks {
+        let spent: Vec<Coin> = coins.drain(..coins.len().min(4)).collect();
+        let value: u64 = spent.iter().map(|coin| coin.value).sum();
+        let each = (value - FEE) / Kind::ALL.len() as u64;
+        let outputs = Kind::ALL.iter().map(|kind| wallet.output(*kind, each)).collect();
+        let transaction = wallet.spend(&spent, outputs);
+        coins.extend(Wallet::coins(&transaction, &Kind::ALL));
+        let block = mine(node, vec![transaction]);
+        assert!(node.call("submitblock", json!([serialize_hex(&block)])).is_null());
+    }
+}
+
 /// Gives the node a transaction by RPC.
 ///
 /// # Panics

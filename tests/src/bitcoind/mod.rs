@@ -1,9 +1,11 @@
 //! A real Bitcoin node on regtest, for tests: found, started, asked and ended.
 //!
-//! [`peer`] speaks the P2P protocol with it, [`coins`] makes transactions and blocks.
+//! [`peer`] speaks the P2P protocol with it, [`recorder`] writes down what two of them say to each
+//! other, [`coins`] makes transactions and blocks.
 
 pub mod coins;
 pub mod peer;
+pub mod recorder;
 
 use serde_json::{Value, json};
 use std::io::{Read, Write};
