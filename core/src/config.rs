@@ -80,6 +80,8 @@ pub mod fixed {
     pub const ACCOUNTS: usize = 16;
     /// Tickets that are valid.
     pub const TICKETS: usize = 16;
+    /// Places kept for tickets that a cashier issues.
+    pub const PLACES: usize = 8;
     /// As [`FULL_SOURCES`](super::FULL_SOURCES): a board relays, and has no inbox of its own.
     pub const FULL_SOURCES: usize = 0;
 }
@@ -268,6 +270,27 @@ pub struct FlowRules {
     pub account_days: u64,
     /// Bytes of memory that the streams of flows may take which others have opened to this node.
     pub stream_memory: u64,
+    /// The node that writes invoices for this one, which has no Lightning node of its own; it has
+    /// this node's [ticket key](crate::mesh::ticket_key).
+    pub cashier: Option<NodeId>,
+}
+
+/// A node whose invoices this one writes, as its cashier.
+#[cfg(feature = "alloc")]
+#[derive(Clone, PartialEq, Eq)]
+pub struct Client {
+    /// Who it is.
+    pub node: NodeId,
+    /// Its [ticket key](crate::mesh::ticket_key): a secret.
+    pub ticket_key: [u8; 32],
+}
+
+/// Without the secret.
+#[cfg(feature = "alloc")]
+impl core::fmt::Debug for Client {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Client").field("node", &self.node).finish_non_exhaustive()
+    }
 }
 
 /// The whole configuration of the state machine.
@@ -314,6 +337,9 @@ pub struct Config {
     pub payment: PaymentRules,
     /// Rules for flows.
     pub flows: FlowRules,
+    /// The nodes whose cashier this one is.
+    #[cfg(feature = "alloc")]
+    pub clients: alloc::vec::Vec<Client>,
     /// The neighbour whose hello sets the wall clock, if the shell sets none.
     pub clock_source: Option<NodeId>,
     /// Timing.
@@ -363,7 +389,14 @@ impl Config {
                 min_confirmations: if matches!(network, Network::Regtest) { 1 } else { 6 },
                 volatile: false,
             },
-            flows: FlowRules { reservation: 1024 * 1024, account_days: 90, stream_memory: 1 << 30 },
+            flows: FlowRules {
+                reservation: 1024 * 1024,
+                account_days: 90,
+                stream_memory: 1 << 30,
+                cashier: None,
+            },
+            #[cfg(feature = "alloc")]
+            clients: alloc::vec::Vec::new(),
             clock_source: None,
             timing: Timing::HOST,
             capacities: Capacities::HOST,

@@ -23,6 +23,8 @@ mod accepted;
 #[cfg(feature = "flows")]
 mod accounts;
 pub mod api;
+#[cfg(feature = "alloc")]
+mod cashier;
 mod control;
 #[cfg(feature = "alloc")]
 mod ends;
@@ -41,6 +43,8 @@ mod peers;
 mod purchases;
 mod relay;
 mod restore;
+#[cfg(feature = "flows")]
+mod selling;
 mod send;
 mod tables;
 mod timers;
@@ -51,6 +55,8 @@ mod work;
 mod accepted_tests;
 #[cfg(test)]
 mod bad_payment_tests;
+#[cfg(all(test, feature = "alloc"))]
+mod cashier_tests;
 #[cfg(test)]
 mod covenant_tests;
 #[cfg(all(test, feature = "alloc"))]
@@ -183,7 +189,7 @@ pub struct Mesh<M: Memory> {
     #[cfg(feature = "flows")]
     last_run: u32,
     /// Record of this run, once it has issued a ticket.
-    #[cfg(feature = "alloc")]
+    #[cfg(feature = "flows")]
     run_record: Option<u64>,
     next_cleanup: Micros,
     draining: bool,
@@ -247,7 +253,7 @@ impl<M: Memory> Mesh<M> {
             records: 0,
             #[cfg(feature = "flows")]
             last_run: 0,
-            #[cfg(feature = "alloc")]
+            #[cfg(feature = "flows")]
             run_record: None,
             next_cleanup: 0,
             draining: false,

@@ -22,6 +22,21 @@
 //! | 33 | public key of the node that is paid |
 //! | 64 | its BIP 340 signature |
 //!
+//! | size | Referral, the answer of a node that has its invoices written by another, its cashier |
+//! |---|---|
+//! | 1 | 5 |
+//! | 8 | sequence of the datagram that asked |
+//! | 48 | blank ticket |
+//! | 32 | identity of the cashier |
+//! | 33 | public key of the node that is to be paid |
+//! | 64 | its BIP 340 signature |
+//!
+//! | size | TicketRequest, to the cashier, which answers with an Invoice |
+//! |---|---|
+//! | 1 | 6 |
+//! | 32 | identity of the node that is to be paid |
+//! | 48 | its blank ticket |
+//!
 //! | size | Pay, to the node that is paid |
 //! |---|---|
 //! | 1 | 3 |
@@ -42,7 +57,7 @@
 //! | 8 | bytes that it buys |
 //! | 8 | price, in millisatoshi |
 //! | 8 | the source's latest Open number |
-//! | 16 | MAC, which only the issuing node can check |
+//! | 16 | MAC, which only the issuing node and its cashier can check |
 
 use super::{Reader, WireError};
 use crate::id::NodeId;
@@ -62,6 +77,8 @@ const INVOICE_REQUEST: u8 = 1;
 const INVOICE: u8 = 2;
 const PAY: u8 = 3;
 const BALANCE: u8 = 4;
+const REFERRAL: u8 = 5;
+const TICKET_REQUEST: u8 = 6;
 
 /// A promise of the node that issued it: whoever shows it with the preimage of its invoice has
 /// paid for so many bytes.
@@ -82,6 +99,11 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// Whether both promise the same, whatever they are authenticated for.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.fields() == other.fields()
+    }
+
     fn parse(r: &mut Reader<'_>) -> Result<Self, WireError> {
         Ok(Self {
             run: r.u32()?,
@@ -163,6 +185,46 @@ impl Invoice<'_> {
     }
 }
 
+/// Names the node that writes the invoices of the one that was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Referral<'a> {
+    /// Sequence of the datagram that asked.
+    pub request: u64,
+    /// A ticket for what was asked, blank: it is authenticated for a payment hash of zeros, which
+    /// is that of no invoice.
+    pub ticket: Ticket,
+    /// Who writes an invoice for it.
+    pub cashier: NodeId,
+    /// Compressed public key of the node that was asked.
+    pub public_key: &'a [u8; 33],
+    /// BIP 340 signature over [`Self::sighash`].
+    pub signature: &'a [u8; 64],
+}
+
+impl Referral<'_> {
+    /// What the node that was asked signs: a tagged hash (BIP 340) of everything but the key, and
+    /// of who pays.
+    pub fn sighash(&self, payer: &NodeId) -> [u8; 32] {
+        tagged(b"blvm-mesh/referral")
+            .chain_update(payer.0)
+            .chain_update(self.request.to_le_bytes())
+            .chain_update(self.ticket.fields())
+            .chain_update(self.ticket.mac)
+            .chain_update(self.cashier.0)
+            .finalize()
+            .into()
+    }
+}
+
+/// Asks a cashier for an invoice of another node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TicketRequest {
+    /// The node that is to be paid.
+    pub node: NodeId,
+    /// Its blank ticket.
+    pub ticket: Ticket,
+}
+
 /// Shows that an invoice was paid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pay {
@@ -195,6 +257,10 @@ pub enum Message<'a> {
     Pay(Pay),
     /// The answer.
     Balance(Balance),
+    /// The answer to a request for an invoice where another node writes it.
+    Referral(Referral<'a>),
+    /// Asks that node.
+    TicketRequest(TicketRequest),
 }
 
 impl<'a> Message<'a> {
@@ -226,6 +292,17 @@ impl<'a> Message<'a> {
             BALANCE => {
                 Self::Balance(Balance { answers: r.u64()?, bought: r.u64()?, drawn: r.u64()? })
             }
+            REFERRAL => Self::Referral(Referral {
+                request: r.u64()?,
+                ticket: Ticket::parse(&mut r)?,
+                cashier: NodeId(*r.array()?),
+                public_key: r.array()?,
+                signature: r.array()?,
+            }),
+            TICKET_REQUEST => Self::TicketRequest(TicketRequest {
+                node: NodeId(*r.array()?),
+                ticket: Ticket::parse(&mut r)?,
+            }),
             _ => return Err(WireError::Field("account message")),
         };
         r.end()?;
@@ -265,6 +342,21 @@ impl<'a> Message<'a> {
             Self::Balance(m) => {
                 put(&[BALANCE])?;
                 put([m.answers, m.bought, m.drawn].map(u64::to_le_bytes).as_flattened())?;
+            }
+            Self::Referral(m) => {
+                put(&[REFERRAL])?;
+                put(&m.request.to_le_bytes())?;
+                put(&m.ticket.fields())?;
+                put(&m.ticket.mac)?;
+                put(&m.cashier.0)?;
+                put(m.public_key)?;
+                put(m.signature)?;
+            }
+            Self::TicketRequest(m) => {
+                put(&[TICKET_REQUEST])?;
+                put(&m.node.0)?;
+                put(&m.ticket.fields())?;
+                put(&m.ticket.mac)?;
             }
         }
         Some(out)
@@ -306,16 +398,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn round_trip(n: [u64; 4], ticket in ticket(), preimage: [u8; 32], text in prop::collection::vec(any::<u8>(), 1..=MAX_INVOICE)) {
+        fn round_trip(n: [u64; 4], ticket in ticket(), preimage: [u8; 32], node: [u8; 32], text in prop::collection::vec(any::<u8>(), 1..=MAX_INVOICE)) {
             let (public_key, signature) = (&[2; 33], &[7; 64]);
             there_and_back(Message::InvoiceRequest(InvoiceRequest { bytes: n[0], amount_msat: n[1], open_number: n[2], public_key, signature }));
             there_and_back(Message::Invoice(Invoice { request: n[3], ticket, invoice: &text, public_key, signature }));
             there_and_back(Message::Pay(Pay { ticket, preimage }));
+            there_and_back(Message::Referral(Referral { request: n[3], ticket, cashier: NodeId(node), public_key, signature }));
+            there_and_back(Message::TicketRequest(TicketRequest { node: NodeId(node), ticket }));
             there_and_back(Message::Balance(Balance { answers: n[0], bought: n[1], drawn: n[2] }));
         }
 
         #[test]
-        fn any_bytes(kind in 0u8..6, body in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn any_bytes(kind in 0u8..8, body in prop::collection::vec(any::<u8>(), 0..300)) {
             let mut payload = std::vec![kind];
             payload.extend(body);
             if let Ok(message) = Message::parse(&payload) {
@@ -324,16 +418,21 @@ mod tests {
         }
 
         #[test]
-        fn an_invoice_is_signed_whole(at: prop::sample::Index, bit in 0u8..8) {
+        fn answers_are_signed_whole(refers: bool, at: prop::sample::Index, bit in 0u8..8) {
             let ticket = Ticket { run: 1, issued: 2, bytes: 3, amount_msat: 4, open_number: 5, mac: [6; 16] };
             let (public_key, signature) = (&[2; 33], &[7; 64]);
-            let bytes = Message::Invoice(Invoice { request: 9, ticket, invoice: b"lnbcrt1", public_key, signature }).bytes::<MAX_LEN>().unwrap();
+            let message = match refers {
+                true => Message::Referral(Referral { request: 9, ticket, cashier: NodeId([8; 32]), public_key, signature }),
+                false => Message::Invoice(Invoice { request: 9, ticket, invoice: b"lnbcrt1", public_key, signature }),
+            };
+            let bytes = message.bytes::<MAX_LEN>().unwrap();
             let mut other = bytes.clone();
             let signed = 1..bytes.len() - SIGNED;
             let at = signed.start + at.index(signed.len());
             other[at] ^= 1 << bit;
             let sighash = |bytes: &[u8]| match Message::parse(bytes) {
                 Ok(Message::Invoice(invoice)) => Some(invoice.sighash(&NodeId([1; 32]))),
+                Ok(Message::Referral(referral)) => Some(referral.sighash(&NodeId([1; 32]))),
                 _ => None,
             };
             prop_assert_ne!(sighash(&bytes), sighash(&other));
