@@ -4,6 +4,7 @@ use crate::{Down, Happening, Role, Status};
 use blvm_mesh_core::board::BoardConfig;
 use blvm_mesh_core::mesh::{BoardMesh, Event, MeshError, NetworkReason, RoutingReason};
 use blvm_mesh_core::time::{Micros, SECOND};
+use blvm_mesh_core::wire::route_error::Cause;
 use core::fmt::{self, Write};
 
 /// Time from one summary to the next, at least.
@@ -16,7 +17,7 @@ const REASONS: usize = 8;
 pub struct Report<W> {
     out: W,
     /// Refused since the last summary, by port and reason.
-    refused: heapless::Vec<(usize, MeshError, u32), REASONS>,
+    refused: heapless::Vec<(usize, Brief, u32), REASONS>,
     others: u32,
     status: Option<Status>,
     changed: bool,
@@ -67,7 +68,7 @@ impl<W: Write> Report<W> {
                 self.line(format_args!("line {port} down: {reason}"));
             }
             Happening::LinkDown { port, reason: Down::Mesh(reason) } => {
-                self.line(format_args!("line {port} down: {}", Brief(*reason)));
+                self.line(format_args!("line {port} down: {}", Brief::of(reason)));
             }
             Happening::Event(Event::PeerConnected { peer, .. }) => {
                 self.line(format_args!("up {peer}"))
@@ -77,7 +78,7 @@ impl<W: Write> Report<W> {
             }
             Happening::StoreFailed(error) => self.line(format_args!("no payments: {error}")),
             Happening::StoreRecovered => self.line(format_args!("payments again")),
-            Happening::Refused { port, reason } => self.note(*port, *reason),
+            Happening::Refused { port, reason } => self.note(*port, Brief::of(reason)),
             Happening::Deliver { .. }
             | Happening::Paid { .. }
             | Happening::SendAgain(_)
@@ -86,7 +87,7 @@ impl<W: Write> Report<W> {
         }
     }
 
-    fn note(&mut self, port: usize, reason: MeshError) {
+    fn note(&mut self, port: usize, reason: Brief) {
         for (known_port, known, times) in &mut self.refused {
             if (*known_port, *known) == (port, reason) {
                 *times = times.saturating_add(1);
@@ -116,7 +117,7 @@ impl<W: Write> Report<W> {
         }
         self.next = now.saturating_add(PAUSE);
         for (port, reason, times) in core::mem::take(&mut self.refused) {
-            self.line(format_args!("refused {times} on line {port}: {}", Brief(reason)));
+            self.line(format_args!("refused {times} on line {port}: {reason}"));
         }
         let others = core::mem::take(&mut self.others);
         if others > 0 {
@@ -140,16 +141,20 @@ impl<W: Write> Report<W> {
 
 /// A reason without its numbers, as the source of a datagram is told it where it is told
 /// anything. All reasons in full would take 9 KiB of the image.
-struct Brief(MeshError);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Brief {
+    Cause(Cause),
+    /// What a builder can do something about; the rest by its kind.
+    Words(&'static str),
+}
 
-impl fmt::Display for Brief {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Brief {
+    fn of(reason: &MeshError) -> Self {
         use {NetworkReason as N, RoutingReason as R};
-        if let Some(cause) = self.0.cause() {
-            return cause.fmt(f);
+        if let Some(cause) = reason.cause() {
+            return Self::Cause(cause);
         }
-        // What a builder can do something about; the rest by its kind.
-        f.write_str(match self.0 {
+        Self::Words(match reason {
             MeshError::NetworkError(N::OtherNetwork { .. }) => {
                 "the neighbour is on another network"
             }
@@ -164,6 +169,15 @@ impl fmt::Display for Brief {
             // Every one of these has a cause.
             MeshError::PaymentVerificationFailed(_) | MeshError::ReplayDetected(_) => "",
         })
+    }
+}
+
+impl fmt::Display for Brief {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cause(cause) => cause.fmt(f),
+            Self::Words(words) => f.write_str(words),
+        }
     }
 }
 

@@ -13,14 +13,12 @@ use crate::id::{HopId, LinkId, NodeId};
 use crate::payment::ledger::{AccountState, Credit, Record};
 use crate::routing::seen::{Name, Print};
 use crate::tables::Memory;
-use crate::wire::account::{Balance, Message, Pay, TICKET_LEN};
+use crate::wire::account::{Balance, Message, Pay};
 use crate::wire::datagram::{Datagram, Emit, Form, head_len};
 use crate::wire::header::lower_hop_limit;
 use crate::wire::{HEADER_LEN, Header};
 /// Seconds of a day.
 const DAY_S: u64 = 24 * 3600;
-/// Bytes of the longest answer of a node that writes no invoices: a referral.
-pub(super) const SHORT_ANSWER: usize = 1 + 8 + TICKET_LEN + 32 + 33 + 64;
 
 impl<M: Memory> Mesh<M> {
     /// A datagram with an account message came in on a live link, its header checked.
@@ -248,23 +246,23 @@ impl<M: Memory> Mesh<M> {
             return;
         };
         let (bought, drawn) = (*bought, *drawn);
-        let balance = Message::Balance(Balance { answers: datagram.sequence, bought, drawn });
-        self.answer_source::<SHORT_ANSWER>(link, datagram, &balance, after);
+        let balance = Balance { answers: datagram.sequence, bought, drawn };
+        self.answer_source(link, datagram, &balance.bytes(), after);
     }
 
     /// Sends a message back the way that a datagram came.
-    pub(super) fn answer_source<const N: usize>(
+    #[inline(never)]
+    pub(super) fn answer_source(
         &mut self,
         link: LinkId,
         datagram: &Datagram<'_>,
-        message: &Message<'_>,
+        payload: &[u8],
         after: Option<u64>,
     ) {
-        let Some(payload) = message.bytes::<N>() else { return };
         let mut hops = datagram.route();
         hops.reverse();
         let (destination, sequence) = (datagram.source, self.rng.u64());
-        self.send_message(link, destination, &hops, sequence, &payload, after);
+        self.send_message(link, destination, &hops, sequence, payload, after);
     }
 
     /// Sends an account message on a link.

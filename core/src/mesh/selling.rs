@@ -3,7 +3,6 @@
 //! A node with a Lightning node has an invoice written and answers with it and a ticket. One
 //! without refers the source to its cashier, with a blank ticket.
 
-use super::accounts::SHORT_ANSWER;
 use super::control::Refusal;
 use super::error::{MeshError, NetworkReason, PaymentReason, Remedy};
 use super::free::before_the_neighbour;
@@ -13,7 +12,7 @@ use crate::id::{LinkId, NodeId};
 use crate::payment::ledger::Record;
 use crate::signature;
 use crate::tables::Memory;
-use crate::wire::account::{InvoiceRequest, Message, Referral};
+use crate::wire::account::{InvoiceRequest, Referral};
 use crate::wire::datagram::Datagram;
 #[cfg(feature = "alloc")]
 use {
@@ -24,7 +23,7 @@ use {
     crate::id::HopId,
     crate::payment::bolt11,
     crate::wire::Header,
-    crate::wire::account::{self, Invoice},
+    crate::wire::account::{self, Invoice, Message},
     crate::wire::datagram::head_len,
 };
 
@@ -122,9 +121,9 @@ impl<M: Memory> Mesh<M> {
             signature: &[0; 64],
         };
         let signature = self.me.sign(&self.secp, &unsigned.sighash(&source));
-        let answer = Message::Referral(Referral { signature: &signature, ..unsigned });
+        let answer = Referral { signature: &signature, ..unsigned }.bytes();
         self.absorb();
-        self.answer_source::<SHORT_ANSWER>(link, datagram, &answer, self.run_record);
+        self.answer_source(link, datagram, &answer, self.run_record);
         Ok(())
     }
 
@@ -269,7 +268,10 @@ impl<M: Memory> Mesh<M> {
         };
         let signature = self.me.sign(&self.secp, &unsigned.sighash(&source));
         let answer = Message::Invoice(Invoice { signature: &signature, ..unsigned });
-        self.answer_source::<{ account::MAX_LEN }>(link, datagram, &answer, after);
+        // The invoice came from the shell: of one that is too long nothing is said.
+        if let Some(answer) = answer.bytes::<{ account::MAX_LEN }>() {
+            self.answer_source(link, datagram, &answer, after);
+        }
         Ok(())
     }
 }

@@ -60,16 +60,20 @@
 //! | 16 | MAC, which only the issuing node and its cashier can check |
 
 use super::{Reader, WireError};
+use crate::hash::tagged_parts;
 use crate::id::NodeId;
-use heapless::Vec;
-use sha2::{Digest, Sha256};
+use heapless::{Vec, VecView};
 
 /// Bytes of a ticket.
-pub const TICKET_LEN: usize = 48;
+pub const TICKET_LEN: usize = FIELDS + 16;
+/// Bytes of it before the MAC.
+const FIELDS: usize = 2 * 4 + 3 * 8;
 /// Most bytes of an invoice.
 pub const MAX_INVOICE: usize = 1023;
 /// Most bytes of a message.
 pub const MAX_LEN: usize = 1 + 8 + TICKET_LEN + 2 + MAX_INVOICE + SIGNED;
+const BALANCE_LEN: usize = 1 + 3 * 8;
+const REFERRAL_LEN: usize = 1 + 8 + TICKET_LEN + 32 + SIGNED;
 /// Bytes of a public key and a signature.
 const SIGNED: usize = 33 + 64;
 
@@ -105,24 +109,29 @@ impl Ticket {
     }
 
     fn parse(r: &mut Reader<'_>) -> Result<Self, WireError> {
+        let (fields, mac) = (r.array::<FIELDS>()?, r.array()?);
+        // There are four.
+        let [first, bytes, amount_msat, open_number] = *fields.as_chunks::<8>().0 else {
+            return Err(WireError::Field("ticket"));
+        };
+        let [r0, r1, r2, r3, issued @ ..] = first;
         Ok(Self {
-            run: r.u32()?,
-            issued: r.u32()?,
-            bytes: r.u64()?,
-            amount_msat: r.u64()?,
-            open_number: r.u64()?,
-            mac: *r.array()?,
+            run: u32::from_le_bytes([r0, r1, r2, r3]),
+            issued: u32::from_le_bytes(issued),
+            bytes: u64::from_le_bytes(bytes),
+            amount_msat: u64::from_le_bytes(amount_msat),
+            open_number: u64::from_le_bytes(open_number),
+            mac: *mac,
         })
     }
 
     /// Everything but the MAC, as it is on the wire.
-    pub fn fields(&self) -> [u8; TICKET_LEN - 16] {
-        let mut fields = [0; TICKET_LEN - 16];
-        let [run, issued] = [self.run, self.issued].map(u32::to_le_bytes);
-        let numbers = [self.bytes, self.amount_msat, self.open_number].map(u64::to_le_bytes);
-        let bytes = run.iter().chain(&issued).chain(numbers.as_flattened());
-        fields.iter_mut().zip(bytes).for_each(|(field, byte)| *field = *byte);
-        fields
+    pub fn fields(&self) -> [u8; FIELDS] {
+        let first = u64::from(self.run) | u64::from(self.issued) << 32;
+        let numbers = [first, self.bytes, self.amount_msat, self.open_number];
+        let bytes = numbers.map(u64::to_le_bytes);
+        // They are as many.
+        bytes.as_flattened().first_chunk().copied().unwrap_or([0; FIELDS])
     }
 }
 
@@ -146,12 +155,9 @@ impl InvoiceRequest<'_> {
     /// who is asked.
     pub fn sighash(&self, sequence: u64, source: &NodeId, destination: &NodeId) -> [u8; 32] {
         let numbers = [sequence, self.bytes, self.amount_msat, self.open_number];
-        tagged(b"blvm-mesh/invoice-request")
-            .chain_update(numbers.map(u64::to_le_bytes).as_flattened())
-            .chain_update(source.0)
-            .chain_update(destination.0)
-            .finalize()
-            .into()
+        let numbers = numbers.map(u64::to_le_bytes);
+        let parts = [numbers.as_flattened(), &source.0, &destination.0];
+        tagged_parts(b"blvm-mesh/invoice-request", &parts)
     }
 }
 
@@ -174,14 +180,9 @@ impl Invoice<'_> {
     /// What the node that is paid signs: a tagged hash (BIP 340) of everything but the key, and
     /// of who pays.
     pub fn sighash(&self, payer: &NodeId) -> [u8; 32] {
-        tagged(b"blvm-mesh/invoice")
-            .chain_update(payer.0)
-            .chain_update(self.request.to_le_bytes())
-            .chain_update(self.ticket.fields())
-            .chain_update(self.ticket.mac)
-            .chain_update(self.invoice)
-            .finalize()
-            .into()
+        let (request, fields) = (self.request.to_le_bytes(), self.ticket.fields());
+        let parts = [&payer.0, &request[..], &fields, &self.ticket.mac, self.invoice];
+        tagged_parts(b"blvm-mesh/invoice", &parts)
     }
 }
 
@@ -205,14 +206,21 @@ impl Referral<'_> {
     /// What the node that was asked signs: a tagged hash (BIP 340) of everything but the key, and
     /// of who pays.
     pub fn sighash(&self, payer: &NodeId) -> [u8; 32] {
-        tagged(b"blvm-mesh/referral")
-            .chain_update(payer.0)
-            .chain_update(self.request.to_le_bytes())
-            .chain_update(self.ticket.fields())
-            .chain_update(self.ticket.mac)
-            .chain_update(self.cashier.0)
-            .finalize()
-            .into()
+        let (request, fields) = (self.request.to_le_bytes(), self.ticket.fields());
+        let parts = [&payer.0, &request[..], &fields, &self.ticket.mac, &self.cashier.0];
+        tagged_parts(b"blvm-mesh/referral", &parts)
+    }
+}
+
+impl Referral<'_> {
+    /// The payload. It has a function of its own, as a [`Balance`] has: boards write no others.
+    pub fn bytes(&self) -> Vec<u8, REFERRAL_LEN> {
+        let (request, fields) = (self.request.to_le_bytes(), self.ticket.fields());
+        let (mac, cashier) = (&self.ticket.mac, &self.cashier.0);
+        let parts: [&[u8]; 7] =
+            [&[REFERRAL], &request, &fields, mac, cashier, self.public_key, self.signature];
+        // It is as long.
+        joined(&parts).unwrap_or_default()
     }
 }
 
@@ -243,6 +251,15 @@ pub struct Balance {
     pub bought: u64,
     /// Bytes of them that flows have drawn.
     pub drawn: u64,
+}
+
+impl Balance {
+    /// The payload.
+    pub fn bytes(&self) -> Vec<u8, BALANCE_LEN> {
+        let numbers = [self.answers, self.bought, self.drawn].map(u64::to_le_bytes);
+        // It is as long.
+        joined(&[&[BALANCE], numbers.as_flattened()]).unwrap_or_default()
+    }
 }
 
 /// An account message.
@@ -311,61 +328,40 @@ impl<'a> Message<'a> {
 
     /// The payload; `None` if an invoice is longer than [`MAX_INVOICE`] or `N`.
     pub fn bytes<const N: usize>(&self) -> Option<Vec<u8, N>> {
-        let mut out = Vec::new();
-        let mut put = |bytes: &[u8]| out.extend_from_slice(bytes).ok();
         match self {
             Self::InvoiceRequest(m) => {
-                put(&[INVOICE_REQUEST])?;
-                let numbers = [m.bytes, m.amount_msat, m.open_number];
-                put(numbers.map(u64::to_le_bytes).as_flattened())?;
-                put(m.public_key)?;
-                put(m.signature)?;
+                let numbers = [m.bytes, m.amount_msat, m.open_number].map(u64::to_le_bytes);
+                joined(&[&[INVOICE_REQUEST], numbers.as_flattened(), m.public_key, m.signature])
             }
             Self::Invoice(m) => {
                 let len = m.invoice.len();
                 let len = u16::try_from(len).ok().filter(|_| (1..=MAX_INVOICE).contains(&len))?;
-                put(&[INVOICE])?;
-                put(&m.request.to_le_bytes())?;
-                put(&m.ticket.fields())?;
-                put(&m.ticket.mac)?;
-                put(&len.to_le_bytes())?;
-                put(m.invoice)?;
-                put(m.public_key)?;
-                put(m.signature)?;
+                let (request, fields) = (m.request.to_le_bytes(), m.ticket.fields());
+                let (len, mac) = (len.to_le_bytes(), &m.ticket.mac);
+                let parts: [&[u8]; 8] =
+                    [&[INVOICE], &request, &fields, mac, &len, m.invoice, m.public_key, m.signature];
+                joined(&parts)
             }
-            Self::Pay(m) => {
-                put(&[PAY])?;
-                put(&m.ticket.fields())?;
-                put(&m.ticket.mac)?;
-                put(&m.preimage)?;
-            }
-            Self::Balance(m) => {
-                put(&[BALANCE])?;
-                put([m.answers, m.bought, m.drawn].map(u64::to_le_bytes).as_flattened())?;
-            }
-            Self::Referral(m) => {
-                put(&[REFERRAL])?;
-                put(&m.request.to_le_bytes())?;
-                put(&m.ticket.fields())?;
-                put(&m.ticket.mac)?;
-                put(&m.cashier.0)?;
-                put(m.public_key)?;
-                put(m.signature)?;
-            }
+            Self::Pay(m) => joined(&[&[PAY], &m.ticket.fields(), &m.ticket.mac, &m.preimage]),
+            Self::Balance(m) => joined(&[&m.bytes()]),
+            Self::Referral(m) => joined(&[&m.bytes()]),
             Self::TicketRequest(m) => {
-                put(&[TICKET_REQUEST])?;
-                put(&m.node.0)?;
-                put(&m.ticket.fields())?;
-                put(&m.ticket.mac)?;
+                joined(&[&[TICKET_REQUEST], &m.node.0, &m.ticket.fields(), &m.ticket.mac])
             }
         }
-        Some(out)
     }
 }
 
-fn tagged(tag: &[u8]) -> Sha256 {
-    let tag = Sha256::digest(tag);
-    Sha256::new().chain_update(tag).chain_update(tag)
+/// The parts behind one another; `None` if they are more than `N` bytes.
+fn joined<const N: usize>(parts: &[&[u8]]) -> Option<Vec<u8, N>> {
+    let mut out = Vec::new();
+    put(&mut out, parts)?;
+    Some(out)
+}
+
+#[inline(never)]
+fn put(out: &mut VecView<u8>, parts: &[&[u8]]) -> Option<()> {
+    parts.iter().try_for_each(|part| out.extend_from_slice(part).ok())
 }
 
 #[cfg(test)]
