@@ -8,6 +8,7 @@ pub mod aead;
 mod bench;
 pub mod chain;
 mod cli;
+pub mod clients;
 pub mod config;
 pub mod covenant;
 mod date;

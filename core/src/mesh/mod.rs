@@ -566,7 +566,8 @@ fn packet_key(key: &SecretKey) -> [u8; 16] {
     short
 }
 
-/// The key of a node's tickets: whoever has it can issue tickets that this node takes.
+/// The key of a node's tickets: whoever has it can issue tickets that this node takes. It is a
+/// secret of the node and its [cashier](crate::config::FlowRules::cashier).
 #[cfg(feature = "flows")]
 pub fn ticket_key(key: &SecretKey) -> [u8; 32] {
     secret(key, b"blvm-mesh/ticket")

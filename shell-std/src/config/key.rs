@@ -151,7 +151,7 @@ macro_rules! written {
 written! {
     Text: String, PathBuf, Mode, NetworkName, SignetMagic, Secret;
     Flag: bool;
-    List: Listen, Vec<Peer>, Vec<Issuer>, Vec<ExposedPort>, Vec<ForwardedTo>;
+    List: Listen, Vec<PathBuf>, Vec<Peer>, Vec<Issuer>, Vec<ExposedPort>, Vec<ForwardedTo>;
 }
 
 macro_rules! numbers {

@@ -128,6 +128,7 @@ fn settings(mode: MeshMode) -> Settings {
         rpc_socket: "/nonexistent/rpc.sock".into(),
         log: String::new(),
         issuer_key: None,
+        cashier_for: Vec::new(),
         chain: None,
         services: Default::default(),
         spending: Default::default(),
