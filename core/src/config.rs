@@ -57,6 +57,8 @@ pub mod fixed {
     pub const ACCEPTED: usize = 0;
     /// Purchases of bytes under way: a board relays, and buys none.
     pub const PURCHASES: usize = 0;
+    /// Nodes whose offences are remembered.
+    pub const OFFENDERS: usize = 8;
     /// Ends of flows: a board relays, and has none.
     pub const ENDS: usize = 0;
     /// Live payments.
@@ -99,6 +101,8 @@ pub struct Capacities {
     /// that left. Full: an owner whose allowances are whole is forgotten; if there is none,
     /// newcomers share allowances.
     pub owners: usize,
+    /// Nodes whose offences are remembered. Full: the one that is forgiven first is forgotten.
+    pub offenders: usize,
     /// Nodes behind a neighbour that have a share of its allowances each; more of them have
     /// shares in common.
     pub shares: usize,
@@ -151,6 +155,7 @@ impl Capacities {
         neighbours: 1024,
         per_prefix: 8,
         owners: 4096,
+        offenders: 4096,
         shares: 16,
         routes: 4096,
         route_hops: MAX_HOPS,
@@ -176,6 +181,7 @@ impl Capacities {
         neighbours: fixed::NEIGHBOURS,
         per_prefix: fixed::NEIGHBOURS,
         owners: fixed::OWNERS,
+        offenders: fixed::OFFENDERS,
         shares: fixed::SHARES,
         routes: fixed::ROUTES,
         route_hops: fixed::ROUTE_HOPS,
