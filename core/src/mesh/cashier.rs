@@ -3,7 +3,8 @@
 
 use super::Mesh;
 use super::control::Refusal;
-use super::error::{MeshError, PaymentReason, Remedy};
+use super::error::{MeshError, NetworkReason, PaymentReason, Remedy};
+use super::free::before_the_neighbour;
 use crate::flow::tickets::{TicketError, Tickets, is_blank, of_blank};
 use crate::id::{LinkId, NodeId};
 use crate::tables::Memory;
@@ -40,6 +41,11 @@ impl<M: Memory> Mesh<M> {
         let (source, blank) = (datagram.source, &request.ticket);
         self.client_key(&request.node, &source, blank).map_err(|e| ignore(e.into()))?;
         self.place_for(link, &source).map_err(ignore)?;
+        // For the signature under the answer.
+        let (before, work) = (before_the_neighbour(datagram), self.config.signature_work);
+        if !self.take_control(link, Some(before), work) {
+            return Err(ignore(NetworkReason::ControlQuota.into()));
+        }
         self.await_invoice(link, datagram, blank.bytes, blank.amount_msat).map_err(ignore)
     }
 
