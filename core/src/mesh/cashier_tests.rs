@@ -39,7 +39,8 @@ fn world(cashier: usize, clients: &[(usize, [u8; 32])]) -> World {
         }
         config.flows.cashier = (n == BOARD).then(|| node(cashier));
         let its = clients.iter().filter(|(of, _)| *of == n);
-        config.clients = its.map(|(_, key)| Client { node: node(BOARD), ticket_key: *key }).collect();
+        config.clients =
+            its.map(|(_, key)| Client { node: node(BOARD), ticket_key: *key }).collect();
         config
     });
     for n in 0..5 {
@@ -230,7 +231,10 @@ fn a_board_whose_store_was_lost_takes_no_ticket_twice() {
     w.wire(1, BOARD);
     let did = w.receive(BOARD, World::link(BOARD, 1), pay);
     let expired = crate::flow::tickets::TicketError::Expired;
-    assert!(did.contains(&(BOARD, Outcome::Reject(PaymentReason::from(expired).into()))), "{did:?}");
+    assert!(
+        did.contains(&(BOARD, Outcome::Reject(PaymentReason::from(expired).into()))),
+        "{did:?}"
+    );
     assert_eq!(left(&w), 0);
 }
 

@@ -185,8 +185,7 @@ impl<M: Memory> Mesh<M> {
         // A route that is gone may come back before the last try.
         if let (Some(link), Some(payload)) = (link, payload) {
             let (me, sent) = (self.me.id(), &mut self.tables.sent);
-            let went =
-                sent.went(link, sent.name(&me, &to, sequence, hops.iter().copied()), false);
+            let went = sent.went(link, sent.name(&me, &to, sequence, hops.iter().copied()), false);
             sent.insert(went);
             self.send_message(link, to, &hops, sequence, &payload, None);
         }
@@ -207,16 +206,12 @@ impl<M: Memory> Mesh<M> {
     /// A search has an answer: a cashier may be asked now.
     pub(super) fn purchase_route(&mut self, destination: &NodeId) {
         let now = self.now;
-        let waits = |p: &&mut Purchase| {
-            matches!(&p.state, State::Referred { cashier, .. } if cashier == destination)
-        };
-        let mut any = false;
-        for purchase in self.tables.purchases.iter_mut().filter(waits) {
-            (purchase.due, any) = (now, true);
+        for purchase in self.tables.purchases.iter_mut() {
+            if matches!(purchase.state, State::Referred { .. }) && purchase.asked() == destination {
+                purchase.due = now;
+            }
         }
-        if any {
-            self.wake_at(now);
-        }
+        self.wake_at(now);
     }
 
     fn end_purchase(&mut self, at: usize, cause: Cause) {
@@ -252,7 +247,8 @@ impl<M: Memory> Mesh<M> {
             return Err(unsolicited());
         }
         let Referral { ticket: blank, cashier, .. } = *referral;
-        if (blank.bytes, blank.amount_msat, blank.open_number) != (bytes, amount_msat, open_number) {
+        if (blank.bytes, blank.amount_msat, blank.open_number) != (bytes, amount_msat, open_number)
+        {
             return Err(ignore(PaymentReason::NoInvoice.into()));
         }
         let hash = referral.sighash(&self.me.id());

@@ -236,11 +236,7 @@ impl<M: Memory> Mesh<M> {
         amount_msat: u64,
         invoice: &[u8],
         after: Option<u64>,
-        issue: impl FnOnce(
-            &mut Tickets<M>,
-            HopId,
-            [u8; 32],
-        ) -> Result<account::Ticket, TicketError>,
+        issue: impl FnOnce(&mut Tickets<M>, HopId, [u8; 32]) -> Result<account::Ticket, TicketError>,
     ) -> Result<(), MeshError> {
         let text = core::str::from_utf8(invoice).map_err(|_| PaymentReason::NoInvoice)?;
         let read = bolt11::Invoice::from_text(text).map_err(|_| PaymentReason::NoInvoice)?;

@@ -1,8 +1,8 @@
 //! Routes: how to reach nodes that are not neighbours, and what it costs.
 
+use super::conduct::Conduct;
 use super::hints::RouteHints;
 use super::metric;
-use super::conduct::Conduct;
 use super::mirrors::Mirrors;
 use super::neighbours::{Neighbour, Neighbours};
 use super::owners::Owners;

@@ -338,8 +338,16 @@ impl<'a> Message<'a> {
                 let len = u16::try_from(len).ok().filter(|_| (1..=MAX_INVOICE).contains(&len))?;
                 let (request, fields) = (m.request.to_le_bytes(), m.ticket.fields());
                 let (len, mac) = (len.to_le_bytes(), &m.ticket.mac);
-                let parts: [&[u8]; 8] =
-                    [&[INVOICE], &request, &fields, mac, &len, m.invoice, m.public_key, m.signature];
+                let parts: [&[u8]; 8] = [
+                    &[INVOICE],
+                    &request,
+                    &fields,
+                    mac,
+                    &len,
+                    m.invoice,
+                    m.public_key,
+                    m.signature,
+                ];
                 joined(&parts)
             }
             Self::Pay(m) => joined(&[&[PAY], &m.ticket.fields(), &m.ticket.mac, &m.preimage]),
