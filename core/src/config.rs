@@ -101,7 +101,8 @@ pub struct Capacities {
     /// that left. Full: an owner whose allowances are whole is forgotten; if there is none,
     /// newcomers share allowances.
     pub owners: usize,
-    /// Nodes whose offences are remembered. Full: the one that is forgiven first is forgotten.
+    /// Nodes whose offences are remembered; 0: none is ever refused for them. Full: the one that is
+    /// forgiven first is forgotten.
     pub offenders: usize,
     /// Nodes behind a neighbour that have a share of its allowances each; more of them have
     /// shares in common.

@@ -199,6 +199,12 @@ impl<M: Memory> Mesh<M> {
         self.wall.unix(self.now)
     }
 
+    /// The number of this run, which tickets carry; 0 before the first link.
+    #[cfg(feature = "flows")]
+    pub fn run(&self) -> u32 {
+        self.tables.tickets.run()
+    }
+
     /// Until when a node is refused as a neighbour because it has offended too often, by the
     /// monotonic clock; `None`: it is not.
     pub fn banned_until(&self, node: &NodeId) -> Option<Micros> {

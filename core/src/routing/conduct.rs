@@ -41,6 +41,7 @@ impl<M: Memory> Conduct<M> {
     /// Makes room for so many offenders.
     pub fn set_capacity(&mut self, capacity: usize) {
         self.0.set_capacity(capacity);
+        self.0.reserve();
     }
 
     fn of(&self, node: HopId) -> Option<&Offender> {
