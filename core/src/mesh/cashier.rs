@@ -62,7 +62,7 @@ impl<M: Memory> Mesh<M> {
         let issue = |tickets: &mut Tickets<M>, neighbour, payment_hash| {
             tickets.issue_for(now, neighbour, &source, payment_hash, (&key, blank))
         };
-        self.answer_with((link, datagram), blank.amount_msat, invoice, None, issue)
+        self.answer_with((link, datagram), blank.amount_msat, invoice, false, issue)
     }
 
     /// This node is itself the cashier of a node at which it buys, and pays itself nothing: a

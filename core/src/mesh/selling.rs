@@ -220,22 +220,22 @@ impl<M: Memory> Mesh<M> {
         invoice: &[u8],
     ) -> Result<(), MeshError> {
         self.may_sell()?;
-        self.begin_selling();
         let InvoiceRequest { bytes, amount_msat, open_number, .. } = *request;
         let (now, sale) = (self.now, Sale { bytes, amount_msat, open_number });
         let issue = |tickets: &mut Tickets<M>, neighbour, payment_hash| {
             tickets.issue(now, neighbour, &datagram.source, payment_hash, sale)
         };
-        self.answer_with((link, datagram), amount_msat, invoice, self.run_record, issue)
+        self.answer_with((link, datagram), amount_msat, invoice, true, issue)
     }
 
-    /// Answers a request with an invoice over this amount and the ticket that goes with it.
+    /// Answers a request with an invoice over this amount and the ticket that goes with it: one of
+    /// this node's `own`, or of a client's.
     pub(super) fn answer_with(
         &mut self,
         (link, datagram): (LinkId, &Datagram<'_>),
         amount_msat: u64,
         invoice: &[u8],
-        after: Option<u64>,
+        own: bool,
         issue: impl FnOnce(&mut Tickets<M>, HopId, [u8; 32]) -> Result<account::Ticket, TicketError>,
     ) -> Result<(), MeshError> {
         let text = core::str::from_utf8(invoice).map_err(|_| PaymentReason::NoInvoice)?;
@@ -245,6 +245,11 @@ impl<M: Memory> Mesh<M> {
         }
         let source = datagram.source;
         let neighbour = self.place_for(link, &source)?;
+        let mut after = None;
+        if own {
+            self.begin_selling();
+            after = self.run_record;
+        }
         self.make_room(&source);
         let Tables { tickets, accounts, .. } = &mut *self.tables;
         if !accounts.keep_place(&source) {
