@@ -44,11 +44,11 @@ macro_rules! causes {
             /// Every cause.
             pub const ALL: &'static [Self] = &[$(Self::$name),*];
 
-            /// The same in words.
+            /// The same in words. A table: branches to each take a board twice as much flash.
             pub fn text(self) -> &'static str {
-                match self {
-                    $(Self::$name => $text,)*
-                }
+                const TEXTS: &[&str] = &[$($text),*];
+                let at = Self::ALL.iter().position(|cause| *cause == self);
+                at.and_then(|at| TEXTS.get(at)).copied().unwrap_or_default()
             }
 
             /// Whether it may be over soon, so that a paid datagram that was stopped for it
