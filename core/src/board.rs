@@ -91,7 +91,7 @@ pub struct BoardConfig {
     /// The block header from which headers that pass are followed, to take the time from.
     pub checkpoint: Option<[u8; 80]>,
     /// The node that writes its invoices; it has the board's
-    /// [ticket key](crate::mesh::ticket_key).
+    /// ticket key (`mesh::ticket_key`).
     pub cashier: Option<NodeId>,
     /// What each line does to get a link.
     pub lines: heapless::Vec<Role, MAX_LINES>,

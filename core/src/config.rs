@@ -278,7 +278,7 @@ pub struct FlowRules {
     /// Bytes of memory that the streams of flows may take which others have opened to this node.
     pub stream_memory: u64,
     /// The node that writes invoices for this one, which has no Lightning node of its own; it has
-    /// this node's [ticket key](crate::mesh::ticket_key).
+    /// this node's ticket key (`mesh::ticket_key`).
     pub cashier: Option<NodeId>,
 }
 
@@ -288,7 +288,7 @@ pub struct FlowRules {
 pub struct Client {
     /// Who it is.
     pub node: NodeId,
-    /// Its [ticket key](crate::mesh::ticket_key): a secret.
+    /// Its ticket key (`mesh::ticket_key`): a secret.
     pub ticket_key: [u8; 32],
 }
 
