@@ -5,7 +5,7 @@
 //! | offset | size | field |
 //! |---|---|---|
 //! | 0 | 8 | magic, `BLVMBORD` |
-//! | 8 | 2 | version, 1 |
+//! | 8 | 2 | version, 2 |
 //! | 10 | 2 | bytes of the body, n |
 //! | 12 | 4 | CRC-32/ISO-HDLC of bytes 8 to 11 and of the body |
 //! | 16 | n | body |
@@ -27,6 +27,8 @@
 //! | 32 | if it does: the neighbour's identity |
 //! | 1 | 1 if the time comes from block headers that pass, else 0 |
 //! | 80 | if it does: the header from which they are followed |
+//! | 1 | 1 if another node writes its invoices, its cashier, else 0 |
+//! | 32 | if so: that node's identity |
 //! | 1 | number of lines, 1 to 8; for each: |
 //! | 1 | 0 it listens, 1 it dials |
 //! | 33 | if it dials: the public key of the other end |
@@ -46,7 +48,7 @@ use secp256k1::{PublicKey, SecretKey};
 /// What a configuration begins with.
 pub const MAGIC: [u8; 8] = *b"BLVMBORD";
 /// The version of the format.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Bytes before the body.
 pub const HEADER_LEN: usize = 16;
 /// Most lines of a board.
@@ -56,6 +58,7 @@ pub const MAX_LEN: usize = HEADER_LEN
     + (32 + 32 + 1 + 1 + 5 * 4)
     + (1 + 32)
     + (1 + 80)
+    + (1 + 32)
     + (1 + 34 * MAX_LINES)
     + (1 + 33 * MAX_ISSUERS);
 /// Speeds of a line, in bits per second.
@@ -87,6 +90,9 @@ pub struct BoardConfig {
     pub clock_source: Option<NodeId>,
     /// The block header from which headers that pass are followed, to take the time from.
     pub checkpoint: Option<[u8; 80]>,
+    /// The node that writes its invoices; it has the board's
+    /// ticket key (`mesh::ticket_key`).
+    pub cashier: Option<NodeId>,
     /// What each line does to get a link.
     pub lines: heapless::Vec<Role, MAX_LINES>,
     /// Keys whose signature on an invoice is accepted.
@@ -101,7 +107,7 @@ pub enum BoardConfigError {
     Missing,
     /// Another version of the format.
     #[error(
-        "the configuration has version {0}, not 1: write it anew with the tool of this version"
+        "the configuration has version {0}, not 2: write it anew with the tool of this version"
     )]
     Version(u16),
     /// It is cut short or longer than any.
@@ -158,6 +164,7 @@ impl BoardConfig {
         }
         let clock_source = f.option("clock source")?.map(NodeId);
         let checkpoint = f.option("checkpoint")?;
+        let cashier = f.option("cashier")?.map(NodeId);
         let mut lines = heapless::Vec::new();
         for _ in 0..f.u8()? {
             let role = match f.u8()? {
@@ -189,6 +196,7 @@ impl BoardConfig {
             future_skew,
             clock_source,
             checkpoint,
+            cashier,
             lines,
             issuers,
         })
@@ -216,6 +224,8 @@ impl BoardConfig {
         put(self.clock_source.as_ref().map_or(&[], |node| &node.0[..]))?;
         put(&[self.checkpoint.is_some().into()])?;
         put(self.checkpoint.as_ref().map_or(&[], |header| &header[..]))?;
+        put(&[self.cashier.is_some().into()])?;
+        put(self.cashier.as_ref().map_or(&[], |node| &node.0[..]))?;
         put(&[self.lines.len() as u8])?;
         for line in &self.lines {
             match line {
@@ -245,6 +255,7 @@ impl BoardConfig {
         let mut config = Config::board(self.network, u32::MAX);
         config.mode = self.mode;
         config.clock_source = self.clock_source;
+        config.flows.cashier = self.cashier;
         config.timing.keepalive = u64::from(self.keepalive_ms) * MILLISECOND;
         config.payment.tariff = self.tariff;
         config.payment.future_skew = self.future_skew.into();
@@ -330,6 +341,7 @@ mod tests {
             future_skew: 300,
             clock_source: Some(NodeId([3; 32])),
             checkpoint: None,
+            cashier: None,
             lines: [Role::Listen, Role::Dial(public(4))].into_iter().collect(),
             issuers: [public(5)].into_iter().collect(),
         }
@@ -355,10 +367,10 @@ mod tests {
         // The catalogue's check value of CRC-32/ISO-HDLC.
         assert_eq!(CRC.checksum(b"123456789"), 0xcbf4_3926);
         let bytes = written(&example());
-        assert_eq!(bytes[..12], *b"BLVMBORD\x01\0\xbe\0");
+        assert_eq!(bytes[..12], *b"BLVMBORD\x02\0\xbf\0");
         assert_eq!(bytes[16..80], [[1; 32], [2; 32]].concat());
         assert_eq!(bytes[80..90], [4, 1, 0x00, 0xc2, 1, 0, 0xe8, 3, 0, 0]);
-        assert_eq!(bytes.len(), 16 + 0xbe);
+        assert_eq!(bytes.len(), 16 + 0xbf);
     }
 
     #[test]
@@ -372,7 +384,7 @@ mod tests {
         assert_eq!(BoardConfig::read(&[0xff; 999]).unwrap_err(), BoardConfigError::Missing);
         assert_eq!(BoardConfig::read(&[0; 999]).unwrap_err(), BoardConfigError::Missing);
         assert_eq!(BoardConfig::read(&[]).unwrap_err(), BoardConfigError::Missing);
-        assert_eq!(read(&|b| b[8] = 2), BoardConfigError::Version(2));
+        assert_eq!(read(&|b| b[8] = 1), BoardConfigError::Version(1));
         assert_eq!(read(&|b| b.truncate(100)), BoardConfigError::Length);
         assert_eq!(read(&|b| b[11] = 0xff), BoardConfigError::Length);
         let resealed = |at: usize, value: u8| {
@@ -387,8 +399,9 @@ mod tests {
             (85, 0xff, "speed"),
             (102, 2, "clock source"),
             (135, 2, "checkpoint"),
-            (137, 2, "line"),
-            (139, 9, "key of a line's other end"),
+            (136, 2, "cashier"),
+            (138, 2, "line"),
+            (140, 9, "key of a line's other end"),
         ] {
             assert_eq!(resealed(at, value), Field(field));
         }
@@ -415,6 +428,7 @@ mod tests {
     fn the_longest_fits() {
         let mut config = example();
         config.checkpoint = Some([7; 80]);
+        config.cashier = Some(NodeId([8; 32]));
         config.lines = [Role::Dial(public(4)); MAX_LINES].into_iter().collect();
         config.issuers = [public(5); MAX_ISSUERS].into_iter().collect();
         assert_eq!(written(&config).len(), MAX_LEN);
@@ -425,7 +439,7 @@ mod tests {
         #[test]
         fn round_trip(
             secrets: [[u8; 32]; 2], network in 0u8..5, mode in 0usize..3, baud in BAUD,
-            numbers: [u32; 3], keepalive_ms in 1u32.., clock: Option<[u8; 32]>,
+            numbers: [u32; 3], keepalive_ms in 1u32.., nodes: [Option<[u8; 32]>; 2],
             checkpoint in option::of(any_vec(any::<u8>(), 80)),
             lines in any_vec(option::of(1u8..200), 1..=8), issuers in any_vec(1u8..200, 0..=8),
             more in any_vec(any::<u8>(), 0..9), flip: prop::sample::Index, bit in 0u8..8,
@@ -439,8 +453,9 @@ mod tests {
                 tariff: Tariff { base_msat: numbers[0], per_kib_msat: numbers[1] },
                 keepalive_ms,
                 future_skew: numbers[2],
-                clock_source: clock.map(NodeId),
+                clock_source: nodes[0].map(NodeId),
                 checkpoint: checkpoint.map(|bytes| bytes.try_into().unwrap()),
+                cashier: nodes[1].map(NodeId),
                 lines: lines.iter().map(|n| n.map_or(Role::Listen, |n| Role::Dial(public(n)))).collect(),
                 issuers: issuers.iter().map(|n| public(*n)).collect(),
             };

@@ -57,6 +57,8 @@ pub mod fixed {
     pub const ACCEPTED: usize = 0;
     /// Purchases of bytes under way: a board relays, and buys none.
     pub const PURCHASES: usize = 0;
+    /// Nodes whose offences are remembered.
+    pub const OFFENDERS: usize = 8;
     /// Ends of flows: a board relays, and has none.
     pub const ENDS: usize = 0;
     /// Live payments.
@@ -80,6 +82,8 @@ pub mod fixed {
     pub const ACCOUNTS: usize = 16;
     /// Tickets that are valid.
     pub const TICKETS: usize = 16;
+    /// Places kept for tickets that a cashier issues.
+    pub const PLACES: usize = 8;
     /// As [`FULL_SOURCES`](super::FULL_SOURCES): a board relays, and has no inbox of its own.
     pub const FULL_SOURCES: usize = 0;
 }
@@ -97,6 +101,9 @@ pub struct Capacities {
     /// that left. Full: an owner whose allowances are whole is forgotten; if there is none,
     /// newcomers share allowances.
     pub owners: usize,
+    /// Nodes whose offences are remembered; 0: none is ever refused for them. Full: the one that is
+    /// forgiven first is forgotten.
+    pub offenders: usize,
     /// Nodes behind a neighbour that have a share of its allowances each; more of them have
     /// shares in common.
     pub shares: usize,
@@ -149,6 +156,7 @@ impl Capacities {
         neighbours: 1024,
         per_prefix: 8,
         owners: 4096,
+        offenders: 4096,
         shares: 16,
         routes: 4096,
         route_hops: MAX_HOPS,
@@ -174,6 +182,7 @@ impl Capacities {
         neighbours: fixed::NEIGHBOURS,
         per_prefix: fixed::NEIGHBOURS,
         owners: fixed::OWNERS,
+        offenders: fixed::OFFENDERS,
         shares: fixed::SHARES,
         routes: fixed::ROUTES,
         route_hops: fixed::ROUTE_HOPS,
@@ -268,6 +277,27 @@ pub struct FlowRules {
     pub account_days: u64,
     /// Bytes of memory that the streams of flows may take which others have opened to this node.
     pub stream_memory: u64,
+    /// The node that writes invoices for this one, which has no Lightning node of its own; it has
+    /// this node's ticket key (`mesh::ticket_key`).
+    pub cashier: Option<NodeId>,
+}
+
+/// A node whose invoices this one writes, as its cashier.
+#[cfg(feature = "alloc")]
+#[derive(Clone, PartialEq, Eq)]
+pub struct Client {
+    /// Who it is.
+    pub node: NodeId,
+    /// Its ticket key (`mesh::ticket_key`): a secret.
+    pub ticket_key: [u8; 32],
+}
+
+/// Without the secret.
+#[cfg(feature = "alloc")]
+impl core::fmt::Debug for Client {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Client").field("node", &self.node).finish_non_exhaustive()
+    }
 }
 
 /// The whole configuration of the state machine.
@@ -314,6 +344,9 @@ pub struct Config {
     pub payment: PaymentRules,
     /// Rules for flows.
     pub flows: FlowRules,
+    /// The nodes whose cashier this one is.
+    #[cfg(feature = "alloc")]
+    pub clients: alloc::vec::Vec<Client>,
     /// The neighbour whose hello sets the wall clock, if the shell sets none.
     pub clock_source: Option<NodeId>,
     /// A group that this node belongs to: it answers searches for it in its own name (anycast,
@@ -367,7 +400,14 @@ impl Config {
                 min_confirmations: if matches!(network, Network::Regtest) { 1 } else { 6 },
                 volatile: false,
             },
-            flows: FlowRules { reservation: 1024 * 1024, account_days: 90, stream_memory: 1 << 30 },
+            flows: FlowRules {
+                reservation: 1024 * 1024,
+                account_days: 90,
+                stream_memory: 1 << 30,
+                cashier: None,
+            },
+            #[cfg(feature = "alloc")]
+            clients: alloc::vec::Vec::new(),
             clock_source: None,
             #[cfg(feature = "alloc")]
             group: None,

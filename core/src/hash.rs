@@ -1,4 +1,4 @@
-//! Bitcoin's double SHA-256.
+//! Bitcoin's double SHA-256, and tagged hashes (BIP 340).
 //!
 //! `bitcoin` has its own SHA-256, which takes no hardware on most processors and would be a second
 //! one in an image for boards; so hashes are made here, with `sha2`.
@@ -9,6 +9,25 @@
 
 use sha2::block_api::compress256;
 use sha2::{Digest, Sha256};
+
+/// A tagged hash (BIP 340) of what is still to be added.
+#[inline(never)]
+pub(crate) fn tagged(tag: &[u8]) -> Sha256 {
+    let tag = Sha256::digest(tag);
+    let mut hash = Sha256::new();
+    hash.update(tag);
+    hash.update(tag);
+    hash
+}
+
+/// A tagged hash (BIP 340) of parts put together. Never inlined: in line a hash of many parts
+/// takes half a kilobyte of a board's flash.
+#[inline(never)]
+pub(crate) fn tagged_parts(tag: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+    let mut hash = tagged(tag);
+    parts.iter().for_each(|part| hash.update(part));
+    hash.finalize().into()
+}
 
 /// SHA-256 of SHA-256.
 pub(crate) fn double_sha256(bytes: &[u8]) -> [u8; 32] {

@@ -13,7 +13,9 @@ use blvm_mesh_core::payment::covenant::CovenantRules;
 use blvm_mesh_core::tariff::Tariff;
 use blvm_mesh_core::time::MILLISECOND;
 use blvm_mesh_core::wire::accepted::Accepted;
-use blvm_mesh_core::wire::account::{Balance, Invoice, InvoiceRequest, Message, Pay, Ticket};
+use blvm_mesh_core::wire::account::{
+    Balance, Invoice, InvoiceRequest, Message, Pay, Referral, Ticket, TicketRequest,
+};
 use blvm_mesh_core::wire::datagram::{Datagram, Emit, Form};
 use blvm_mesh_core::wire::flow::{self, FlowError, OpenTerms};
 use blvm_mesh_core::wire::hello::{Hello, Told};
@@ -26,6 +28,7 @@ use document::{example, table};
 const SOURCE: NodeId = NodeId([0xaa; 32]);
 const DESTINATION: NodeId = NodeId([0xbb; 32]);
 const RELAY: NodeId = NodeId([0xcc; 32]);
+const CASHIER: NodeId = NodeId([0x99; 32]);
 const TARIFF: Tariff = Tariff { base_msat: 1000, per_kib_msat: 100 };
 
 fn parsed(title: &str, kind: Kind) -> (Header, Vec<u8>) {
@@ -230,6 +233,7 @@ fn limits_are_those_of_the_configuration() {
         capacity(&|c| c.neighbours),
         capacity(&|c| c.per_prefix),
         capacity(&|c| c.owners),
+        capacity(&|c| c.offenders),
         capacity(&|c| c.shares),
         capacity(&|c| c.routes),
         capacity(&|c| c.route_hops),
@@ -279,6 +283,8 @@ fn examples_of_flows() -> Vec<(&'static str, Vec<u8>)> {
     let invoice = Invoice { request: 7, ticket, invoice: b"lnbcrt1", public_key, signature };
     let pay = Pay { ticket, preimage: [8; 32] };
     let balance = Balance { answers: 7, bought: bytes, drawn: 0 };
+    let referral = Referral { request: 7, ticket, cashier: CASHIER, public_key, signature };
+    let asked = TicketRequest { node: DESTINATION, ticket };
     let mut out = [0; 400];
     let mut examples = Vec::new();
     for (title, message, source, destination) in [
@@ -286,6 +292,8 @@ fn examples_of_flows() -> Vec<(&'static str, Vec<u8>)> {
         ("Invoice", Message::Invoice(invoice), DESTINATION, SOURCE),
         ("Pay", Message::Pay(pay), SOURCE, DESTINATION),
         ("Balance", Message::Balance(balance), DESTINATION, SOURCE),
+        ("Referral", Message::Referral(referral), DESTINATION, SOURCE),
+        ("TicketRequest", Message::TicketRequest(asked), SOURCE, CASHIER),
     ] {
         let form = Form::Account;
         let emit = Emit { hop_limit: 1, sequence: 7, source, destination, proof: None, form };

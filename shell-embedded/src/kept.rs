@@ -15,8 +15,8 @@ pub(crate) struct Kept {
     pub(crate) store: Option<&'static mut dyn Storage>,
     /// Why it could not be read or written, until it can.
     pub(crate) error: Option<StoreError>,
-    /// What is to be written once it can: at most a payment or a credit, the account that was
-    /// forgotten for it, and when the store was lost.
+    /// What is to be written once it can: at most a payment, a credit or the number of the run,
+    /// the account that was forgotten for it, and when the store was lost.
     unwritten: heapless::Vec<Record, 3>,
     /// Whether accounts have changed since: what they hold by then is written.
     accounts: bool,

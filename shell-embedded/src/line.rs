@@ -9,11 +9,6 @@ use blvm_mesh_core::link::datagram::{
 use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::mesh::{MeshError, Priority};
 use blvm_mesh_core::time::Micros;
-use blvm_mesh_core::token_bucket::TokenBucket;
-
-/// Packets to be penalised that a line may bring at once, and in each second.
-const PATIENCE: u64 = 64;
-const PATIENCE_RATE: u64 = 1;
 
 /// The link of a port.
 pub(crate) struct Line<A> {
@@ -25,9 +20,6 @@ pub(crate) struct Line<A> {
     pub(crate) down: Option<MeshError>,
     /// The state machine ended a session: nothing is sent until then.
     pub(crate) rests_until: Option<Micros>,
-    /// Packets that this line may still bring of which an honest neighbour would not
-    /// send many. A new session gives none back.
-    pub(crate) patience: TokenBucket,
     /// Bytes that a lane's queue has room for.
     queue: usize,
     /// Lanes that are full, by their number.
@@ -47,7 +39,6 @@ impl<A: Aead> Line<A> {
             id: None,
             down: None,
             rests_until: None,
-            patience: TokenBucket::new(PATIENCE_RATE, PATIENCE, 0),
             queue: limits.queue as usize,
             full: [false; 2],
             hello: false,

@@ -222,7 +222,7 @@ impl<A: Aead> Relay<A> {
                             sent = Some(Sent::Refused(reason));
                         }
                         Verdict::Reject { link: Some(link), reason, remedy } => {
-                            refuse(lines, now, link, reason, remedy, on);
+                            refuse(lines, link, reason, remedy, on);
                         }
                         // Only where core has purchases, which nobody begins here.
                         #[allow(unreachable_patterns)]
@@ -237,7 +237,7 @@ impl<A: Aead> Relay<A> {
                     on(Happening::NotSent(ticket, reason));
                 }
                 Action::Drop { link: Some(link), reason, .. } => {
-                    refuse(lines, now, link, reason, Remedy::Ignore, on);
+                    refuse(lines, link, reason, Remedy::Ignore, on);
                 }
                 Action::Close { link, reason } => {
                     if let Some(line) = lines.iter_mut().find(|line| line.id == Some(link)) {
@@ -276,7 +276,6 @@ fn push<A: Aead>(
 /// What a neighbour sent was refused: its line goes down if that is the remedy.
 fn refuse<A: Aead>(
     lines: &mut VecView<Line<A>>,
-    now: Micros,
     link: LinkId,
     reason: MeshError,
     remedy: Remedy,
@@ -284,12 +283,7 @@ fn refuse<A: Aead>(
 ) {
     let of = |(_, line): &(usize, &mut Line<A>)| line.id == Some(link);
     let Some((port, line)) = lines.iter_mut().enumerate().find(of) else { return };
-    let close = match remedy {
-        Remedy::Ignore => false,
-        Remedy::Penalise => !line.patience.try_take(1, now),
-        Remedy::Disconnect => true,
-    };
-    if close {
+    if remedy == Remedy::Disconnect {
         line.down = line.down.or(Some(reason));
     }
     on(Happening::Refused { port, reason });

@@ -16,7 +16,7 @@ const REASONS: usize = 8;
 pub struct Report<W> {
     out: W,
     /// Refused since the last summary, by port and reason.
-    refused: heapless::Vec<(usize, MeshError, u32), REASONS>,
+    refused: heapless::Vec<(usize, &'static str, u32), REASONS>,
     others: u32,
     status: Option<Status>,
     changed: bool,
@@ -67,7 +67,7 @@ impl<W: Write> Report<W> {
                 self.line(format_args!("line {port} down: {reason}"));
             }
             Happening::LinkDown { port, reason: Down::Mesh(reason) } => {
-                self.line(format_args!("line {port} down: {}", Brief(*reason)));
+                self.line(format_args!("line {port} down: {}", brief(reason)));
             }
             Happening::Event(Event::PeerConnected { peer, .. }) => {
                 self.line(format_args!("up {peer}"))
@@ -77,7 +77,7 @@ impl<W: Write> Report<W> {
             }
             Happening::StoreFailed(error) => self.line(format_args!("no payments: {error}")),
             Happening::StoreRecovered => self.line(format_args!("payments again")),
-            Happening::Refused { port, reason } => self.note(*port, *reason),
+            Happening::Refused { port, reason } => self.note(*port, brief(reason)),
             Happening::Deliver { .. }
             | Happening::Paid { .. }
             | Happening::SendAgain(_)
@@ -86,7 +86,7 @@ impl<W: Write> Report<W> {
         }
     }
 
-    fn note(&mut self, port: usize, reason: MeshError) {
+    fn note(&mut self, port: usize, reason: &'static str) {
         for (known_port, known, times) in &mut self.refused {
             if (*known_port, *known) == (port, reason) {
                 *times = times.saturating_add(1);
@@ -116,7 +116,7 @@ impl<W: Write> Report<W> {
         }
         self.next = now.saturating_add(PAUSE);
         for (port, reason, times) in core::mem::take(&mut self.refused) {
-            self.line(format_args!("refused {times} on line {port}: {}", Brief(reason)));
+            self.line(format_args!("refused {times} on line {port}: {reason}"));
         }
         let others = core::mem::take(&mut self.others);
         if others > 0 {
@@ -140,30 +140,25 @@ impl<W: Write> Report<W> {
 
 /// A reason without its numbers, as the source of a datagram is told it where it is told
 /// anything. All reasons in full would take 9 KiB of the image.
-struct Brief(MeshError);
-
-impl fmt::Display for Brief {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use {NetworkReason as N, RoutingReason as R};
-        if let Some(cause) = self.0.cause() {
-            return cause.fmt(f);
-        }
+fn brief(reason: &MeshError) -> &'static str {
+    use {NetworkReason as N, RoutingReason as R};
+    if let Some(cause) = reason.cause() {
+        return cause.text();
+    }
+    match reason {
         // What a builder can do something about; the rest by its kind.
-        f.write_str(match self.0 {
-            MeshError::NetworkError(N::OtherNetwork { .. }) => {
-                "the neighbour is on another network"
-            }
-            MeshError::NetworkError(N::Itself) => "the other end is this board itself",
-            MeshError::NetworkError(N::TooManyNeighbours) => "there are too many neighbours",
-            MeshError::NetworkError(N::OtherLinkKept) => "the neighbour has another link",
-            MeshError::NetworkError(N::Silent) => "the neighbour is silent",
-            MeshError::NetworkError(_) => "the neighbour does not keep to the protocol",
-            MeshError::RoutingError(R::NoRoute) => "no route was found",
-            MeshError::RoutingError(R::Duplicate | R::KnownRequest) => "it was here before",
-            MeshError::RoutingError(_) => "it is not on its way, or answers nothing",
-            // Every one of these has a cause.
-            MeshError::PaymentVerificationFailed(_) | MeshError::ReplayDetected(_) => "",
-        })
+        MeshError::NetworkError(N::OtherNetwork { .. }) => "the neighbour is on another network",
+        MeshError::NetworkError(N::Itself) => "the other end is this board itself",
+        MeshError::NetworkError(N::TooManyNeighbours) => "there are too many neighbours",
+        MeshError::NetworkError(N::OtherLinkKept) => "the neighbour has another link",
+        MeshError::NetworkError(N::Silent) => "the neighbour is silent",
+        MeshError::NetworkError(N::Banned) => "the neighbour is banned for a while",
+        MeshError::NetworkError(_) => "the neighbour does not keep to the protocol",
+        MeshError::RoutingError(R::NoRoute) => "no route was found",
+        MeshError::RoutingError(R::Duplicate | R::KnownRequest) => "it was here before",
+        MeshError::RoutingError(_) => "it is not on its way, or answers nothing",
+        // Every one of these has a cause.
+        MeshError::PaymentVerificationFailed(_) | MeshError::ReplayDetected(_) => "",
     }
 }
 

@@ -9,6 +9,7 @@ mod bench;
 pub mod bridge;
 pub mod chain;
 mod cli;
+pub mod clients;
 pub mod config;
 pub mod covenant;
 mod date;

@@ -80,12 +80,13 @@ impl Drop for Node {
 }
 
 impl Node {
-    fn start(dir: &Path, mode: &str, issuer: &str, peer: &str) -> Self {
+    fn start(dir: &Path, mode: &str, issuer: &str, peer: &str, settings: &[String]) -> Self {
         let log = std::fs::File::create(dir.with_extension("log")).unwrap();
         let dir = dir.to_str().unwrap().to_owned();
         let child = program()
             .args(["run", "--data-dir", &dir, "--network", "regtest", "--mode", mode])
             .args(["--issuer", issuer, "--peer", peer, "--set", "mesh.listen_addr="])
+            .args(settings.iter().flat_map(|setting| ["--set", setting]))
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -136,19 +137,26 @@ impl Setup {
             text(&yes(&["issuer", "--network", "regtest", "--key", &at("issuer")]), "issuer");
         let [_, c_key] =
             ["a", "c"].map(|n| text(&yes(&["keygen", "--data-dir", &at(n)]), "public_key"));
-        // The destination tells the board the time.
+        // The destination tells the board the time, and is its cashier.
         let config =
             ["board-config", &at("board.bin"), "--network", "regtest", "--issuer", &issuer];
-        let told = yes(&[&config[..], &["--clock-from", &c_key, "--future-skew", "5"]].concat());
+        let clock = ["--clock-from", &c_key, "--future-skew", "5"];
+        let cashier = ["--cashier", &c_key, "--ticket-key", &at("board.tickets")];
+        let told = yes(&[&config[..], &clock, &cashier].concat());
         let (board, key) = (text(&told, "node_id"), text(&told, "public_key"));
         let (machine, lines) =
             Machine::start(image, Some(&dir.join("board.bin")), &dir.join("psram"));
         let [line, other] = lines.map(Line::new);
-        let node = |name: &str, mode, line: &Line| {
+        let node = |name: &str, mode, line: &Line, settings: &[String]| {
             let peer = format!("{key}@serial+tcp://{}", line.at);
-            Node::start(&dir.join(name), mode, &issuer, &peer)
+            Node::start(&dir.join(name), mode, &issuer, &peer, settings)
         };
-        let (a, c) = (node("a", "open", &line), node("c", "payment_gated", &other));
+        let sells = [
+            format!("flow.cashier_for={}", at("board.tickets")),
+            format!("issuer_key={}", at("c-issuer")),
+        ];
+        let a = node("a", "open", &line, &[]);
+        let c = node("c", "payment_gated", &other, &sells);
         let setup = Self { machine, line, a, c, board, c_key };
         setup.linked();
         setup
@@ -254,6 +262,69 @@ fn a_board_between_two_nodes_relays_what_is_free_or_paid_for() {
     hold("flash, bytes", flash);
     hold("static memory, bytes", memory);
     hold("heap, bytes", s.machine.most(" bytes of heap"));
+    hold("deepest stack, bytes", s.machine.most(" bytes of stack"));
+}
+
+/// A TCP port that gives back what it gets; its address.
+fn echo() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let mut from = stream.try_clone().unwrap();
+                let mut to = stream;
+                std::io::copy(&mut from, &mut to)
+            });
+        }
+    });
+    at
+}
+
+/// Sends bytes and waits until they have come back.
+fn there_and_back(stream: &mut TcpStream, bytes: &[u8]) {
+    let mut back = vec![0; bytes.len()];
+    stream.write_all(bytes).unwrap();
+    stream.read_exact(&mut back).unwrap();
+    assert!(back == bytes, "other bytes came back");
+}
+
+#[test]
+fn a_flow_paid_for_at_the_board_goes_on_over_a_reset_without_another_payment() {
+    let Some(image) = image("BOARD_IMAGE", "relay") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let mut s = Setup::new(&image, dir.path());
+    until("the time", || s.machine.said("2 neighbours, takes payments") > 0);
+    assert!(s.c.ask(&["expose", &echo(), "--as", "echo"]).0);
+    let to = format!("{}:echo", s.c_key);
+    let local = text(&s.a.ask(&["forward", "127.0.0.1:0", &to]).1, "local");
+    let mut stream = TcpStream::connect(local).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let part: Vec<u8> = (0..40_000u32).map(|n| (n % 251) as u8).collect();
+    there_and_back(&mut stream, &part);
+
+    // C has written the invoice for the board's bytes, and the board has taken its ticket.
+    let purchases = |node: &Node| node.ask(&["stats"]).1["stats"]["purchases"].clone();
+    let paid = purchases(&s.a);
+    assert_eq!((&paid["paid"], &paid["credited"]), (&Value::from(1), &Value::from(1)), "{paid}");
+    assert!(paid["last_hour_msat"].as_u64() >= Some(50_000), "{paid}");
+
+    // In the middle of what follows the board is reset.
+    let mut writer = stream.try_clone().unwrap();
+    let sent = part.clone();
+    let sending = std::thread::spawn(move || writer.write_all(&sent));
+    let mut back = vec![0; part.len()];
+    let (first, rest) = back.split_at_mut(part.len() / 4);
+    stream.read_exact(first).unwrap();
+    s.machine.reset();
+    stream.read_exact(rest).unwrap();
+    sending.join().unwrap().unwrap();
+    assert!(back == part, "other bytes came back");
+    assert_eq!(s.machine.said("start 2"), 1);
+    let after = purchases(&s.a);
+    let spent = |of: &Value| (of["paid"].clone(), of["last_hour_msat"].clone());
+    assert_eq!(spent(&after), spent(&paid), "{after}");
+    assert_eq!(s.machine.said("panicked"), 0);
     hold("deepest stack, bytes", s.machine.most(" bytes of stack"));
 }
 

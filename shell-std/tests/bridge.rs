@@ -247,7 +247,7 @@ fn grow_large(node: &Bitcoind, wallet: &Wallet, blocks: usize) {
     for (n, coin) in Wallet::coins(&fan, &kinds).into_iter().enumerate() {
         let mut large = wallet.spend(&[coin], vec![wallet.output(Kind::Legacy, FEE)]);
         // Nothing bounds what spends such an output.
-        let witness: Vec<u8> = (0..3_997_000usize).map(|at| (at * (n + 7) >> 3) as u8).collect();
+        let witness: Vec<u8> = (0..3_997_000usize).map(|at| ((at * (n + 7)) >> 3) as u8).collect();
         large.input[0].witness = bitcoin::Witness::from_slice(&[witness]);
         bring(large);
     }

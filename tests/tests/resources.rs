@@ -561,8 +561,8 @@ fn full(w: &mut World, [n, to]: [usize; 2], full: bool) {
 /// A paid packet may come again, and nothing more may be had of that.
 #[test]
 fn what_is_paid_for_is_carried_four_times_at_most() {
-    // 0 pays, over 1 and 2, to 3; 4 is a neighbour of 1.
-    let mut w = row(4, &[0], |_, _| {});
+    // 0 pays, over 1 and 2, to 3; 4 is a neighbour of 1. Nobody is shut out for what 0 sends here.
+    let mut w = row(4, &[0], |_, c| c.capacities.offenders = 0);
     let c = config(&w);
     let other = w.add_node(c, true);
     w.nodes[other].honest = false;

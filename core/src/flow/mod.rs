@@ -8,5 +8,6 @@
 pub mod accounts;
 #[cfg(feature = "alloc")]
 pub mod end;
+mod places;
 pub mod table;
 pub mod tickets;

@@ -4,11 +4,14 @@
 //! shows it with the preimage has paid: no signature is checked, no invoice is read, and no
 //! wall clock is needed, for a ticket's age counts in seconds of the run that issued it. It lives
 //! [`LIFETIME_S`], is taken once, and in the run after its own during the first [`LIFETIME_S`].
+//!
+//! A node without a Lightning node of its own shares its key with another, its cashier, and gives
+//! out blank tickets: authenticated for a payment hash of zeros, which is that of no preimage that
+//! anybody knows. The cashier makes tickets for its invoices of them.
 
 use crate::config::fixed::TICKETS;
-#[cfg(feature = "alloc")]
-use crate::id::HopId;
-use crate::id::NodeId;
+use crate::flow::places::Places;
+use crate::id::{HopId, NodeId};
 use crate::tables::{List, Map, Memory, heap_pop, heap_push};
 use crate::time::{Micros, SECOND};
 use crate::wire::account::Ticket;
@@ -55,7 +58,6 @@ pub struct Unpaid {
 pub enum Unpaid {}
 
 /// What an invoice is to buy.
-#[cfg(feature = "alloc")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sale {
     /// Bytes.
@@ -113,6 +115,8 @@ pub struct Tickets<M: Memory> {
     /// How many of a neighbour's are not paid, sorted.
     #[cfg(feature = "alloc")]
     unpaid: M::List<(HopId, u16), TICKETS>,
+    /// Kept for tickets that the cashier issues.
+    places: Places<M>,
     /// The MAC with the key and without a message: hashing the key takes as long as all the rest.
     keyed: Option<Hmac<Sha256>>,
     run: u32,
@@ -130,6 +134,7 @@ impl<M: Memory> Tickets<M> {
         order: M::List::EMPTY,
         #[cfg(feature = "alloc")]
         unpaid: M::List::EMPTY,
+        places: Places::EMPTY,
         keyed: None,
         run: 0,
         began: 0,
@@ -143,6 +148,7 @@ impl<M: Memory> Tickets<M> {
         self.order.set_capacity(capacity);
         #[cfg(feature = "alloc")]
         self.unpaid.set_capacity(capacity);
+        self.places.set_capacity(capacity);
         // It takes keys of any length.
         self.keyed = Hmac::new_from_slice(&key).ok();
     }
@@ -207,16 +213,22 @@ impl<M: Memory> Tickets<M> {
         }
     }
 
-    /// Forgets one ticket that has expired, if there is one: who asked for it, if it was not
-    /// paid.
-    pub fn expire(&mut self, now: Micros) -> Option<Option<Unpaid>> {
+    /// Forgets one ticket that has expired, or a place kept for one, if there is one: whose it
+    /// was, if it was not paid.
+    pub fn expire(&mut self, now: Micros) -> Option<Option<NodeId>> {
+        if let Some(source) = self.places.expire(self.seconds(now)) {
+            return Some(Some(source));
+        }
         let (run, issued) = self.order.first()?.when();
         if self.is_valid(now, run, issued) {
             return None;
         }
         let unpaid = self.pop();
         unpaid.into_iter().for_each(|unpaid| self.settle(unpaid));
-        Some(unpaid)
+        #[cfg(feature = "alloc")]
+        return Some(unpaid.map(|unpaid| unpaid.source));
+        #[cfg(not(feature = "alloc"))]
+        Some(None)
     }
 
     /// Whether a ticket may be issued to a source that asks through this neighbour, whose share
@@ -235,7 +247,39 @@ impl<M: Memory> Tickets<M> {
     }
 
     fn is_full(&self) -> bool {
-        self.live.len() >= self.live.capacity()
+        self.live.len().saturating_add(self.places.len()) >= self.live.capacity()
+    }
+
+    /// Whether a place is kept for a source.
+    pub fn has_place(&self, source: &NodeId) -> bool {
+        self.places.has(source)
+    }
+
+    /// Gives up the place that is kept for a source.
+    pub fn give_up_place(&mut self, source: &NodeId) {
+        self.places.take(source);
+    }
+
+    /// A blank ticket for a source that asks through this neighbour, whose share of places is
+    /// `share`. A place is kept for what the cashier makes of it, one for each source.
+    ///
+    /// # Errors
+    /// [`TicketError::TooManyUnpaid`].
+    pub fn refer(
+        &mut self,
+        now: Micros,
+        (neighbour, share): (HopId, usize),
+        source: &NodeId,
+        sale: Sale,
+    ) -> Result<Ticket, TicketError> {
+        if self.is_full() && !self.has_place(source) {
+            return Err(TicketError::TooManyUnpaid);
+        }
+        let (run, issued) = (self.run, self.seconds(now));
+        let blank = Ticket::of(run, issued, sale);
+        let mac = self.mac(&blank, source, &BLANK).ok_or(TicketError::NoRoom)?;
+        self.places.keep(source, neighbour, share, issued)?;
+        Ok(blank.with_mac(mac))
     }
 
     /// A ticket waits no longer for its payment.
@@ -278,15 +322,43 @@ impl<M: Memory> Tickets<M> {
         sale: Sale,
     ) -> Result<Ticket, TicketError> {
         let (run, issued) = (self.run, self.seconds(now));
-        let Sale { bytes, amount_msat, open_number } = sale;
-        let mut ticket = Ticket { run, issued, bytes, amount_msat, open_number, mac: [0; 16] };
+        let ticket = Ticket::of(run, issued, sale);
         let mac = self.mac(&ticket, source, &payment_hash).ok_or(TicketError::NoRoom)?;
-        let mac: [u8; 32] = mac.finalize().into_bytes().into();
-        ticket.mac.iter_mut().zip(mac).for_each(|(short, byte)| *short = byte);
+        self.keep(now, neighbour, source, payment_hash)?;
+        Ok(ticket.with_mac(mac))
+    }
+
+    /// Makes a ticket for an invoice of a blank one, for the node whose key this is. It counts
+    /// among those of this node, which does not take it.
+    ///
+    /// # Errors
+    /// [`TicketError::NoRoom`], or [`TicketError::Used`]: the payment hash is not new.
+    #[cfg(feature = "alloc")]
+    pub fn issue_for(
+        &mut self,
+        now: Micros,
+        neighbour: HopId,
+        source: &NodeId,
+        payment_hash: [u8; 32],
+        (key, blank): (&[u8; 32], &Ticket),
+    ) -> Result<Ticket, TicketError> {
+        self.keep(now, neighbour, source, payment_hash)?;
+        of_blank(key, source, blank, &payment_hash).ok_or(TicketError::NoRoom)
+    }
+
+    /// Keeps a place for a ticket that is issued now.
+    #[cfg(feature = "alloc")]
+    fn keep(
+        &mut self,
+        now: Micros,
+        neighbour: HopId,
+        source: &NodeId,
+        payment_hash: [u8; 32],
+    ) -> Result<(), TicketError> {
         let unpaid = Unpaid { neighbour, source: *source };
-        self.insert(payment_hash, run, issued, Some(unpaid))?;
+        self.insert(payment_hash, self.run, self.seconds(now), Some(unpaid))?;
         self.count(neighbour, true);
-        Ok(ticket)
+        Ok(())
     }
 
     /// Whether a ticket was paid with this preimage and may be taken; its payment hash.
@@ -300,31 +372,32 @@ impl<M: Memory> Tickets<M> {
         ticket: &Ticket,
         preimage: &[u8; 32],
     ) -> Result<[u8; 32], TicketError> {
-        if !self.is_valid(now, ticket.run, ticket.issued) {
-            return Err(TicketError::Expired);
-        }
         let payment_hash: [u8; 32] = Sha256::digest(preimage).into();
         let mac = self.mac(ticket, source, &payment_hash).ok_or(TicketError::Forged)?;
         mac.verify_truncated_left(&ticket.mac).map_err(|_| TicketError::Forged)?;
+        if !self.is_valid(now, ticket.run, ticket.issued) {
+            return Err(TicketError::Expired);
+        }
         match self.live.get(&payment_hash) {
             Some(None) => Err(TicketError::Used),
-            None if self.is_full() => Err(TicketError::NoRoom),
+            None if self.is_full() && !self.has_place(source) => Err(TicketError::NoRoom),
             _ => Ok(payment_hash),
         }
     }
 
     /// A ticket that [was checked](Self::check) is taken. Whether it is one of this run, whose
     /// place was kept.
-    pub fn take(&mut self, payment_hash: [u8; 32], ticket: &Ticket) -> bool {
+    pub fn take(&mut self, source: &NodeId, payment_hash: [u8; 32], ticket: &Ticket) -> bool {
         match self.live.get_mut(&payment_hash).map(core::mem::take) {
             Some(unpaid) => {
                 unpaid.into_iter().for_each(|unpaid| self.settle(unpaid));
                 unpaid.is_some()
             }
             None => {
+                let kept = ticket.run == self.run && self.places.take(source);
                 // There is room: see `check`.
                 let _ = self.insert(payment_hash, ticket.run, ticket.issued, None);
-                false
+                kept
             }
         }
     }
@@ -363,12 +436,55 @@ impl<M: Memory> Tickets<M> {
         source: &NodeId,
         payment_hash: &[u8; 32],
     ) -> Option<Hmac<Sha256>> {
-        let mut mac = self.keyed.clone()?;
-        mac.update(&ticket.fields());
-        mac.update(&source.0);
-        mac.update(payment_hash);
-        Some(mac)
+        Some(mac(self.keyed.clone()?, ticket, source, payment_hash))
     }
+}
+
+impl Ticket {
+    fn of(run: u32, issued: u32, Sale { bytes, amount_msat, open_number }: Sale) -> Self {
+        Self { run, issued, bytes, amount_msat, open_number, mac: [0; 16] }
+    }
+
+    fn with_mac(mut self, mac: Hmac<Sha256>) -> Self {
+        let mac: [u8; 32] = mac.finalize().into_bytes().into();
+        self.mac.iter_mut().zip(mac).for_each(|(short, byte)| *short = byte);
+        self
+    }
+}
+
+/// What stands for the payment hash in a blank ticket.
+const BLANK: [u8; 32] = [0; 32];
+
+fn mac(
+    mut keyed: Hmac<Sha256>,
+    ticket: &Ticket,
+    source: &NodeId,
+    payment_hash: &[u8; 32],
+) -> Hmac<Sha256> {
+    keyed.update(&ticket.fields());
+    keyed.update(&source.0);
+    keyed.update(payment_hash);
+    keyed
+}
+
+/// Whether a ticket is a blank one that the node whose key this is has given this source.
+#[cfg(feature = "alloc")]
+pub fn is_blank(key: &[u8; 32], source: &NodeId, ticket: &Ticket) -> bool {
+    let keyed = Hmac::new_from_slice(key).map(|keyed| mac(keyed, ticket, source, &BLANK));
+    keyed.is_ok_and(|mac| mac.verify_truncated_left(&ticket.mac).is_ok())
+}
+
+/// Makes a ticket for this payment hash of a blank one.
+#[cfg(feature = "alloc")]
+pub fn of_blank(
+    key: &[u8; 32],
+    source: &NodeId,
+    blank: &Ticket,
+    payment_hash: &[u8; 32],
+) -> Option<Ticket> {
+    // It takes keys of any length.
+    let keyed = Hmac::new_from_slice(key).ok()?;
+    Some(blank.with_mac(mac(keyed, blank, source, payment_hash)))
 }
 
 #[cfg(all(test, feature = "alloc"))]

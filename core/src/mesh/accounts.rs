@@ -1,4 +1,4 @@
-//! Account messages: sources ask this node for invoices and pay them, or pass such messages on.
+//! Account messages: they go on, or to what deals with them. Sources pay for bytes.
 
 use super::api::{Action, Event, Priority};
 use super::control::Refusal;
@@ -17,24 +17,8 @@ use crate::wire::account::{Balance, Message, Pay};
 use crate::wire::datagram::{Datagram, Emit, Form, head_len};
 use crate::wire::header::lower_hop_limit;
 use crate::wire::{HEADER_LEN, Header};
-#[cfg(feature = "alloc")]
-use {
-    super::api::Ticket,
-    super::parked::{Awaits, From},
-    super::relay::Trace,
-    crate::flow::tickets::{LIFETIME_S, Sale},
-    crate::payment::bolt11,
-    crate::signature,
-    crate::wire::account::{self, Invoice, InvoiceRequest},
-};
-
-/// Invoices are in whole satoshi, which is all that some wallets know.
-#[cfg(feature = "alloc")]
-const SAT_MSAT: u64 = 1_000;
 /// Seconds of a day.
 const DAY_S: u64 = 24 * 3600;
-/// Bytes of the message of a [`Balance`].
-const BALANCE_LEN: usize = 1 + 3 * 8;
 
 impl<M: Memory> Mesh<M> {
     /// A datagram with an account message came in on a live link, its header checked.
@@ -68,15 +52,8 @@ impl<M: Memory> Mesh<M> {
             }
             Next::Deliver => {
                 let result = match message {
-                    #[cfg(feature = "alloc")]
                     Message::InvoiceRequest(request) => {
                         self.invoice_request(link, &datagram, &request)
-                    }
-                    // A board has no Lightning node that could write one.
-                    #[cfg(not(feature = "alloc"))]
-                    Message::InvoiceRequest(_) => {
-                        let reason = self.may_sell().err();
-                        Err((reason.unwrap_or(PaymentReason::NoInvoice.into()), Remedy::Ignore))
                     }
                     Message::Pay(pay) => self.pay(link, &datagram, &pay),
                     #[cfg(feature = "alloc")]
@@ -85,9 +62,22 @@ impl<M: Memory> Mesh<M> {
                     }
                     #[cfg(feature = "alloc")]
                     Message::Balance(balance) => self.balance_received(datagram.source, &balance),
+                    #[cfg(feature = "alloc")]
+                    Message::Referral(referral) => {
+                        self.referral_received(&datagram, &referral, link)
+                    }
+                    #[cfg(feature = "alloc")]
+                    Message::TicketRequest(request) => {
+                        self.ticket_request(link, &datagram, &request)
+                    }
+                    // A board has no Lightning node that could write an invoice.
+                    #[cfg(not(feature = "alloc"))]
+                    Message::TicketRequest(_) => {
+                        Err((PaymentReason::NoInvoice.into(), Remedy::Ignore))
+                    }
                     // A node without purchases has asked for nothing.
                     #[cfg(not(feature = "alloc"))]
-                    Message::Invoice(_) | Message::Balance(_) => {
+                    Message::Invoice(_) | Message::Balance(_) | Message::Referral(_) => {
                         Err((RoutingReason::Unsolicited.into(), Remedy::Ignore))
                     }
                 };
@@ -145,8 +135,11 @@ impl<M: Memory> Mesh<M> {
     /// yet: nobody checks what an answer says before it is where it goes.
     fn was_asked(&mut self, link: LinkId, datagram: &Datagram<'_>, message: &Message<'_>) -> bool {
         let request = match message {
-            Message::InvoiceRequest(_) | Message::Pay(_) => return true,
+            Message::InvoiceRequest(_) | Message::TicketRequest(_) | Message::Pay(_) => {
+                return true;
+            }
             Message::Invoice(invoice) => invoice.request,
+            Message::Referral(referral) => referral.request,
             Message::Balance(balance) => balance.answers,
         };
         let mut hops = datagram.route();
@@ -161,7 +154,7 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// Whether this node sells bytes now.
-    fn may_sell(&self) -> Result<(), MeshError> {
+    pub(super) fn may_sell(&self) -> Result<(), MeshError> {
         match self.config.mode {
             MeshMode::PaymentGated if self.store_failed || self.not_restored => {
                 Err(PaymentReason::StoreFailed.into())
@@ -171,166 +164,10 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    /// A source asks for an invoice: the shell is asked to write one, and the request waits.
-    #[cfg(feature = "alloc")]
-    fn invoice_request(
-        &mut self,
-        link: LinkId,
-        datagram: &Datagram<'_>,
-        request: &InvoiceRequest<'_>,
-    ) -> Result<(), Refusal> {
-        let ignore = |reason: MeshError| (reason, Remedy::Ignore);
-        self.may_sell().map_err(ignore)?;
-        self.check_offer(request).map_err(ignore)?;
-        let source = datagram.source;
-        if NodeId::from_compressed(request.public_key) != source {
-            return Err((PaymentReason::SourceKey.into(), Remedy::Penalise));
-        }
-        self.place_for(link, &source).map_err(ignore)?;
-        let work = self.config.signature_work;
-        if !self.take_control(link, Some(before_the_neighbour(datagram)), work) {
-            return Err(ignore(NetworkReason::ControlQuota.into()));
-        }
-        let sighash = request.sighash(datagram.sequence, &source, &datagram.destination);
-        if !signature::verify(&self.secp, request.public_key, &sighash, request.signature) {
-            return Err((PaymentReason::SourceSignature.into(), Remedy::Ignore));
-        }
-        let from = From { link, closed: false, trace: Trace::of(datagram) };
-        let until = self.now.saturating_add(self.config.timing.verify_timeout);
-        let bytes = head_len(datagram.hops().len(), 0).saturating_add(datagram.payload.len());
-        let ticket = self.park(Awaits::Invoice, Some(from), until, bytes).map_err(ignore)?;
-        let (bytes, amount_msat) = (request.bytes, request.amount_msat);
-        self.act(Action::Invoice { ticket, source, bytes, amount_msat, expiry_s: LIFETIME_S });
-        Ok(())
-    }
-
-    #[cfg(feature = "alloc")]
-    fn check_offer(&self, request: &InvoiceRequest<'_>) -> Result<(), MeshError> {
-        let (share_msat, price_msat) =
-            (request.amount_msat, self.config.payment.tariff.price(request.bytes));
-        if request.bytes == 0 || share_msat == 0 || share_msat % SAT_MSAT != 0 {
-            return Err(PaymentReason::Malformed.into());
-        }
-        match share_msat < price_msat {
-            true => Err(PaymentReason::AmountTooSmall { share_msat, price_msat }.into()),
-            false => Ok(()),
-        }
-    }
-
-    /// Whether there is room for another ticket of a source that asks through this neighbour.
-    #[cfg(feature = "alloc")]
-    fn place_for(&mut self, link: LinkId, source: &NodeId) -> Result<HopId, MeshError> {
-        self.expire_tickets();
-        let Tables { routing, tickets, accounts, .. } = &mut *self.tables;
-        let neighbour = routing.neighbours.get(link).ok_or(NetworkReason::LinkClosed)?.node.hop();
-        let share = routing.neighbours.share_of(self.config.capacities.tickets).max(1);
-        tickets.may_issue(neighbour, share).map_err(PaymentReason::from)?;
-        if !accounts.may_have_ticket(source) {
-            return Err(PaymentReason::from(TicketError::TooManyUnpaid).into());
-        }
-        Ok(neighbour)
-    }
-
     /// Forgets tickets that have expired, and the places kept for those not paid.
     pub(super) fn expire_tickets(&mut self) {
         while let Some(expired) = self.tables.tickets.expire(self.now) {
-            #[cfg(feature = "alloc")]
-            expired.iter().for_each(|unpaid| self.tables.accounts.drop_place(&unpaid.source));
-            #[cfg(not(feature = "alloc"))]
-            let _ = expired;
-        }
-    }
-
-    /// The shell has had an invoice written for a request that waited, or none if it is empty.
-    #[inline(never)]
-    #[cfg(feature = "alloc")]
-    pub(super) fn invoice_written(&mut self, ticket: Ticket, packet: &[u8], invoice: &[u8]) {
-        let Some(from) = self.take_waiting_for_invoice(ticket) else { return };
-        let link = from.link;
-        if from.closed {
-            return self.reject(Some(link), NetworkReason::LinkClosed, Remedy::Ignore);
-        }
-        let parsed = Header::parse(packet).and_then(|(header, body)| {
-            let datagram = Datagram::parse(header, body)?;
-            Ok((Message::parse(datagram.payload)?, datagram))
-        });
-        match parsed {
-            Ok((Message::InvoiceRequest(request), datagram)) => {
-                match self.answer_request(link, &datagram, &request, invoice) {
-                    Ok(()) => self.absorb(),
-                    Err(reason) => self.refuse(link, &datagram, reason, Remedy::Ignore),
-                }
-            }
-            // Bytes other than those parked are the shell's fault, not the neighbour's.
-            Ok(_) => self.reject(Some(link), NetworkReason::LinkClosed, Remedy::Ignore),
-            Err(e) => self.reject(Some(link), e, Remedy::Ignore),
-        }
-    }
-
-    #[cfg(feature = "alloc")]
-    fn answer_request(
-        &mut self,
-        link: LinkId,
-        datagram: &Datagram<'_>,
-        request: &InvoiceRequest<'_>,
-        invoice: &[u8],
-    ) -> Result<(), MeshError> {
-        let text = core::str::from_utf8(invoice).map_err(|_| PaymentReason::NoInvoice)?;
-        let read = bolt11::Invoice::from_text(text).map_err(|_| PaymentReason::NoInvoice)?;
-        if read.amount_msat != Some(request.amount_msat) || !read.is_for(self.config.network) {
-            return Err(PaymentReason::NoInvoice.into());
-        }
-        self.may_sell()?;
-        let source = datagram.source;
-        let neighbour = self.place_for(link, &source)?;
-        self.begin_selling();
-        let sale = Sale {
-            bytes: request.bytes,
-            amount_msat: request.amount_msat,
-            open_number: request.open_number,
-        };
-        self.make_room(&source);
-        let Tables { tickets, accounts, .. } = &mut *self.tables;
-        if !accounts.keep_place(&source) {
-            return Err(PaymentReason::from(TicketError::NoRoom).into());
-        }
-        let issued = tickets.issue(self.now, neighbour, &source, read.payment_hash, sale);
-        let ticket = issued.map_err(|e| {
-            accounts.drop_place(&source);
-            PaymentReason::from(e)
-        })?;
-        let public_key = self.public_key();
-        let unsigned = Invoice {
-            request: datagram.sequence,
-            ticket,
-            invoice,
-            public_key: &public_key,
-            signature: &[0; 64],
-        };
-        let signature = self.me.sign(&self.secp, &unsigned.sighash(&source));
-        let answer = Message::Invoice(Invoice { signature: &signature, ..unsigned });
-        self.answer_source::<{ account::MAX_LEN }>(link, datagram, &answer, self.run_record);
-        Ok(())
-    }
-
-    /// Begins a run of tickets: before the first link, when all records are restored.
-    pub(super) fn begin_run(&mut self) {
-        if self.tables.tickets.run() == 0 {
-            let run = match self.config.payment.volatile {
-                // No ticket of another run counts, whatever its number.
-                true => self.rng.u64() as u32,
-                false => self.last_run.saturating_add(1),
-            };
-            self.tables.tickets.begin(self.now, run.max(1));
-        }
-    }
-
-    /// Begins to issue tickets in this run, of which the next one must know.
-    #[cfg(feature = "alloc")]
-    pub(super) fn begin_selling(&mut self) {
-        let run = self.tables.tickets.run();
-        if self.run_record.is_none() && !self.config.payment.volatile {
-            self.run_record = Some(self.persist(Record::Run(run)));
+            expired.iter().for_each(|source| self.tables.accounts.drop_place(source));
         }
     }
 
@@ -364,7 +201,7 @@ impl<M: Memory> Mesh<M> {
         if !accounts.has_room_for(&source) {
             return Err(ignore(PaymentReason::from(TicketError::NoRoom).into()));
         }
-        let kept = tickets.take(payment_hash, ticket);
+        let kept = tickets.take(&source, payment_hash, ticket);
         let credited = accounts.credit(&source, ticket.bytes, ticket.open_number, ends, kept);
         let account = credited.ok_or(ignore(PaymentReason::from(TicketError::NoRoom).into()))?;
         let after = self.keep(Record::Credit(Credit {
@@ -391,7 +228,7 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// Makes room for the account of a source, if that is possible.
-    fn make_room(&mut self, source: &NodeId) {
+    pub(super) fn make_room(&mut self, source: &NodeId) {
         let unix = self.wall.unix(self.now);
         if let Some(source) = self.tables.accounts.make_room(source, unix) {
             let account = Account::default();
@@ -409,23 +246,23 @@ impl<M: Memory> Mesh<M> {
             return;
         };
         let (bought, drawn) = (*bought, *drawn);
-        let balance = Message::Balance(Balance { answers: datagram.sequence, bought, drawn });
-        self.answer_source::<BALANCE_LEN>(link, datagram, &balance, after);
+        let balance = Balance { answers: datagram.sequence, bought, drawn };
+        self.answer_source(link, datagram, &balance.bytes(), after);
     }
 
     /// Sends a message back the way that a datagram came.
-    fn answer_source<const N: usize>(
+    #[inline(never)]
+    pub(super) fn answer_source(
         &mut self,
         link: LinkId,
         datagram: &Datagram<'_>,
-        message: &Message<'_>,
+        payload: &[u8],
         after: Option<u64>,
     ) {
-        let Some(payload) = message.bytes::<N>() else { return };
         let mut hops = datagram.route();
         hops.reverse();
         let (destination, sequence) = (datagram.source, self.rng.u64());
-        self.send_message(link, destination, &hops, sequence, &payload, after);
+        self.send_message(link, destination, &hops, sequence, payload, after);
     }
 
     /// Sends an account message on a link.

@@ -265,6 +265,7 @@ impl<M: Memory> Mesh<M> {
         #[cfg(feature = "alloc")]
         if to.is_none() {
             self.flow_route(destination, &reply.public_key);
+            self.purchase_route(&destination);
         }
         let nodes = reply.hops.iter().map(|h| h.node);
         self.hear(link, nodes.clone().skip(behind).chain([destination.hop()]));

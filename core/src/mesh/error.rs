@@ -18,9 +18,11 @@ use crate::wire::route_error::Cause;
 pub enum Remedy {
     /// Nothing: it can happen to an honest neighbour.
     Ignore,
-    /// Count it: an honest neighbour would not do it often.
+    /// It was counted against the neighbour: an honest one would not do it often. Nothing else is
+    /// to be done; once it is too much, the remedy is to disconnect.
     Penalise,
-    /// Close the link: no honest neighbour does it.
+    /// Close the link: no honest neighbour does it, or it has done too much. A neighbour that
+    /// offends too often is [refused](NetworkReason::Banned) for a while.
     Disconnect,
 }
 
@@ -90,6 +92,9 @@ pub enum NetworkReason {
     /// The same neighbour has another link that is kept.
     #[error("the neighbour has another link, which is kept")]
     OtherLinkKept,
+    /// The neighbour has offended too often.
+    #[error("banned for repeated violations")]
+    Banned,
     /// Nothing was heard for too long.
     #[error("nothing was heard from the neighbour for too long")]
     Silent,
@@ -223,6 +228,25 @@ impl MeshError {
             Some(cause) if forged.contains(&cause) => Remedy::Penalise,
             _ => Remedy::Ignore,
         }
+    }
+
+    /// Whether a link is closed for something that its neighbour did. Two that dial each other at
+    /// once, or one too many, are not at fault; nor is who is configured for another network, who
+    /// must be let in once that is mended.
+    pub(super) fn is_offence(&self) -> bool {
+        use NetworkReason as N;
+        !matches!(
+            self,
+            Self::NetworkError(
+                N::OtherLinkKept
+                    | N::TooManyNeighbours
+                    | N::TooManyOfPrefix
+                    | N::HopIdTaken
+                    | N::Itself
+                    | N::OtherNetwork { .. }
+                    | N::Banned
+            )
+        )
     }
 
     /// Whether finding this out took a signature check.

@@ -24,6 +24,8 @@ mod accepted;
 mod accounts;
 mod anycast;
 pub mod api;
+#[cfg(feature = "alloc")]
+mod cashier;
 mod control;
 #[cfg(feature = "alloc")]
 mod ends;
@@ -43,6 +45,8 @@ mod purchases;
 mod queue;
 mod relay;
 mod restore;
+#[cfg(feature = "flows")]
+mod selling;
 mod send;
 mod tables;
 mod timers;
@@ -55,6 +59,10 @@ mod accepted_tests;
 mod anycast_tests;
 #[cfg(test)]
 mod bad_payment_tests;
+#[cfg(all(test, feature = "alloc"))]
+mod cashier_tests;
+#[cfg(all(test, feature = "alloc"))]
+mod conduct_tests;
 #[cfg(test)]
 mod covenant_tests;
 #[cfg(all(test, feature = "alloc"))]
@@ -160,7 +168,7 @@ pub struct Mesh<M: Memory> {
     #[cfg(feature = "flows")]
     last_run: u32,
     /// Record of this run, once it has issued a ticket.
-    #[cfg(feature = "alloc")]
+    #[cfg(feature = "flows")]
     run_record: Option<u64>,
     next_cleanup: Micros,
     draining: bool,
@@ -224,7 +232,7 @@ impl<M: Memory> Mesh<M> {
             records: 0,
             #[cfg(feature = "flows")]
             last_run: 0,
-            #[cfg(feature = "alloc")]
+            #[cfg(feature = "flows")]
             run_record: None,
             next_cleanup: 0,
             draining: false,
@@ -412,7 +420,8 @@ fn packet_key(key: &SecretKey) -> [u8; 16] {
     short
 }
 
-/// The key of a node's tickets: whoever has it can issue tickets that this node takes.
+/// The key of a node's tickets: whoever has it can issue tickets that this node takes. It is a
+/// secret of the node and its [cashier](crate::config::FlowRules::cashier).
 #[cfg(feature = "flows")]
 pub fn ticket_key(key: &SecretKey) -> [u8; 32] {
     secret(key, b"blvm-mesh/ticket")

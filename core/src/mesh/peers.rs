@@ -10,6 +10,7 @@ use crate::payment::fee::Tariff;
 use crate::policy::allowance::Meter;
 use crate::policy::mode::MeshMode;
 use crate::routing::bad_payments::BadPayments;
+use crate::routing::conduct::{OFFENCE, PENALTY};
 use crate::routing::liveness::Liveness;
 use crate::routing::metric::PERFECT_LINK;
 use crate::routing::neighbours::Neighbour;
@@ -38,7 +39,8 @@ impl<M: Memory> Mesh<M> {
         standing: Standing,
         capabilities: Option<LinkCapabilities>,
     ) {
-        let way = self.make_way(peer, dialed).and_then(|()| self.make_place(standing));
+        let let_in = self.may_come(peer).and_then(|()| self.make_way(peer, dialed));
+        let way = let_in.and_then(|()| self.make_place(standing));
         if let Err(reason) = way {
             return self.reject(Some(link), reason, Remedy::Disconnect);
         }
@@ -107,16 +109,16 @@ impl<M: Memory> Mesh<M> {
         let least = neighbours.least_useful_stranger();
         let least = least.filter(|n| standing == Standing::Own || !n.paid);
         let link = least.ok_or(NetworkReason::TooManyNeighbours)?.link;
-        if let Some(gone) = self.tables.routing.remove_direct_peer(link) {
-            self.act(Action::Close { link, reason: NetworkReason::Displaced.into() });
-            if gone.up {
-                self.act(Action::Publish(Event::PeerDisconnected { peer: gone.node }));
-            }
-            #[cfg(feature = "alloc")]
-            self.neighbour_gone(&gone.node);
-            self.give_up_from(link);
-        }
+        self.part_from(link, Some(NetworkReason::Displaced));
         Ok(())
+    }
+
+    /// Whether a node is not shut out.
+    fn may_come(&self, peer: NodeId) -> Result<(), NetworkReason> {
+        match self.banned_until(&peer) {
+            Some(_) => Err(NetworkReason::Banned),
+            None => Ok(()),
+        }
     }
 
     /// Whether a new link to a neighbour is kept; the one that it replaces is closed.
@@ -151,13 +153,37 @@ impl<M: Memory> Mesh<M> {
     pub(super) fn disconnect(&mut self, link: LinkId) {
         self.absorb();
         // This node may have closed the link itself and forgotten it.
+        self.part_from(link, None);
+    }
+
+    /// Forgets a neighbour, whose link is closed if there is a reason for that.
+    #[inline(never)]
+    pub(super) fn part_from(&mut self, link: LinkId, why: Option<NetworkReason>) {
         let Some(gone) = self.tables.routing.remove_direct_peer(link) else { return };
+        if let Some(reason) = why {
+            self.act(Action::Close { link, reason: reason.into() });
+        }
         if gone.up {
             self.act(Action::Publish(Event::PeerDisconnected { peer: gone.node }));
         }
         #[cfg(feature = "alloc")]
         self.neighbour_gone(&gone.node);
         self.give_up_from(link);
+    }
+
+    /// Counts an offence against the neighbour on a link: what is to be done about it.
+    pub(super) fn judge(&mut self, link: LinkId, reason: &MeshError, remedy: Remedy) -> Remedy {
+        let weight = match remedy {
+            Remedy::Penalise => PENALTY,
+            Remedy::Disconnect if reason.is_offence() => OFFENCE,
+            Remedy::Ignore | Remedy::Disconnect => return remedy,
+        };
+        let RoutingTable { neighbours, conduct, .. } = &mut self.tables.routing;
+        let node = neighbours.get(link).map(|n| n.node.hop());
+        match node.is_some_and(|node| conduct.add(node, weight, self.now)) {
+            true => Remedy::Disconnect,
+            false => remedy,
+        }
     }
 
     /// Takes what a link has measured. Its neighbour is told if it matters.

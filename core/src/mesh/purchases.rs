@@ -1,5 +1,6 @@
 //! Bytes that this node buys: it asks a node of a route for an invoice, has the shell pay it, and
-//! shows the preimage until the node says what the account holds.
+//! shows the preimage until the node says what the account holds. A node without a Lightning node
+//! names its cashier instead, which is then asked for the invoice, wherever it is.
 //!
 //! What is sent is sent again until it is answered: nobody else does that for account messages.
 //! A purchase ends in one event, [`Event::BytesBought`] or [`Event::PurchaseFailed`].
@@ -15,7 +16,9 @@ use crate::payment::bolt11;
 use crate::signature;
 use crate::tables::{List, Memory};
 use crate::time::{Micros, SECOND};
-use crate::wire::account::{self, Balance, Invoice, InvoiceRequest, Message, Pay};
+use crate::wire::account::{
+    self, Balance, Invoice, InvoiceRequest, Message, Pay, Referral, TicketRequest,
+};
 use crate::wire::datagram::Datagram;
 use crate::wire::route_error::Cause;
 use core::ops::Range;
@@ -38,6 +41,8 @@ const MESSAGE: usize = 1 + 3 * 8 + 33 + 64;
 enum State {
     /// The node was asked for an invoice.
     Asked,
+    /// It has named its cashier, which was asked with this blank ticket.
+    Referred { cashier: NodeId, blank: account::Ticket },
     /// The shell pays it.
     Paying { ticket: account::Ticket, payment_hash: [u8; 32] },
     /// The preimage was shown.
@@ -59,6 +64,16 @@ pub(super) struct Purchase {
     /// Sequences of the datagrams that were sent with this state: any may be answered.
     sent: Vec<u64, SHOWS>,
     due: Micros,
+}
+
+impl Purchase {
+    /// Who is to answer.
+    fn asked(&self) -> &NodeId {
+        match &self.state {
+            State::Referred { cashier, .. } => cashier,
+            _ => &self.node,
+        }
+    }
 }
 
 impl<M: Memory> Mesh<M> {
@@ -112,7 +127,7 @@ impl<M: Memory> Mesh<M> {
         let Some(at) = self.tables.purchases.iter().position(due) else { return false };
         let Some(purchase) = self.tables.purchases.get(at) else { return false };
         let most = match purchase.state {
-            State::Asked => REQUESTS,
+            State::Asked | State::Referred { .. } => REQUESTS,
             // The invoice was not paid in time.
             State::Paying { .. } => 0,
             State::Shown(_) => SHOWS,
@@ -137,7 +152,13 @@ impl<M: Memory> Mesh<M> {
         };
         purchase.due = now.saturating_add(pause.saturating_mul(purchase.sent.len() as u64));
         let Purchase { node, bytes, amount_msat, open_number, .. } = *purchase;
-        let (hops, state) = (purchase.hops.clone(), purchase.state.clone());
+        let (to, state) = (*purchase.asked(), purchase.state.clone());
+        let hops = match state {
+            State::Referred { .. } => self.way_to(to),
+            _ => Some(purchase.hops.clone()),
+        };
+        // It is sent once a way is found: see `purchase_route`.
+        let Some(hops) = hops else { return };
         let public_key = self.public_key();
         let payload: Option<Vec<u8, MESSAGE>> = match state {
             State::Asked => {
@@ -153,19 +174,44 @@ impl<M: Memory> Mesh<M> {
                 Message::InvoiceRequest(InvoiceRequest { signature: &signature, ..unsigned })
                     .bytes()
             }
+            State::Referred { blank: ticket, .. } => {
+                Message::TicketRequest(TicketRequest { node, ticket }).bytes()
+            }
             State::Paying { .. } => None,
             State::Shown(pay) => Message::Pay(pay).bytes(),
         };
-        let first = hops.first().copied().unwrap_or(node.hop());
+        let first = hops.first().copied().unwrap_or(to.hop());
         let link = self.tables.routing.neighbours.live(first).map(|n| n.link);
         // A route that is gone may come back before the last try.
         if let (Some(link), Some(payload)) = (link, payload) {
             let (me, sent) = (self.me.id(), &mut self.tables.sent);
-            let went =
-                sent.went(link, sent.name(&me, &node, sequence, hops.iter().copied()), false);
+            let went = sent.went(link, sent.name(&me, &to, sequence, hops.iter().copied()), false);
             sent.insert(went);
-            self.send_message(link, node, &hops, sequence, &payload, None);
+            self.send_message(link, to, &hops, sequence, &payload, None);
         }
+    }
+
+    /// The nodes before another one, if a route to it is known; else a search for one begins.
+    fn way_to(&mut self, to: NodeId) -> Option<Vec<HopId, MAX_HOPS>> {
+        if let Some(route) = self.tables.routing.find_route(&to, self.now) {
+            return Some(route.path());
+        }
+        if self.tables.searches.get_mut(&to).is_none_or(|search| search.found) {
+            // Full: the next try searches again.
+            let _ = self.search(to, false, None);
+        }
+        None
+    }
+
+    /// A search has an answer: a cashier may be asked now.
+    pub(super) fn purchase_route(&mut self, destination: &NodeId) {
+        let now = self.now;
+        for purchase in self.tables.purchases.iter_mut() {
+            if matches!(purchase.state, State::Referred { .. }) && purchase.asked() == destination {
+                purchase.due = now;
+            }
+        }
+        self.wake_at(now);
     }
 
     fn end_purchase(&mut self, at: usize, cause: Cause) {
@@ -180,8 +226,76 @@ impl<M: Memory> Mesh<M> {
     }
 
     fn purchase_of(&self, sequence: u64, source: &NodeId) -> Option<usize> {
-        let its = |p: &Purchase| p.sent.contains(&sequence) && p.node.names(source);
+        let its = |p: &Purchase| p.sent.contains(&sequence) && p.asked().names(source);
         self.tables.purchases.iter().position(its)
+    }
+
+    /// The node that was asked names its cashier.
+    pub(super) fn referral_received(
+        &mut self,
+        datagram: &Datagram<'_>,
+        referral: &Referral<'_>,
+        link: LinkId,
+    ) -> Result<(), Refusal> {
+        let ignore = |reason: MeshError| (reason, Remedy::Ignore);
+        let unsolicited = || ignore(RoutingReason::Unsolicited.into());
+        let source = datagram.source;
+        let at = self.purchase_of(referral.request, &source).ok_or_else(unsolicited)?;
+        let purchase = self.tables.purchases.get(at).ok_or_else(unsolicited)?;
+        let Purchase { bytes, amount_msat, open_number, .. } = *purchase;
+        if purchase.state != State::Asked {
+            return Err(unsolicited());
+        }
+        let Referral { ticket: blank, cashier, .. } = *referral;
+        if (blank.bytes, blank.amount_msat, blank.open_number) != (bytes, amount_msat, open_number)
+        {
+            return Err(ignore(PaymentReason::NoInvoice.into()));
+        }
+        let hash = referral.sighash(&self.me.id());
+        self.check_answer((link, datagram), referral.public_key, &hash, referral.signature)?;
+        let (me, now) = (self.me.id(), self.now);
+        let own = (cashier == me).then(|| self.own_ticket(&source, &blank));
+        let Some(purchase) = self.tables.purchases.get_mut(at) else { return Ok(()) };
+        purchase.node = source;
+        purchase.sent.clear();
+        purchase.due = now;
+        purchase.state = match own {
+            None => State::Referred { cashier, blank },
+            Some(Ok(pay)) => {
+                purchase.amount_msat = 0;
+                State::Shown(pay)
+            }
+            Some(Err(_)) => {
+                self.absorb();
+                self.end_purchase(at, Cause::NoInvoice);
+                return Ok(());
+            }
+        };
+        self.wake_at(now);
+        self.absorb();
+        Ok(())
+    }
+
+    /// Whether the node that has answered a request has signed this.
+    fn check_answer(
+        &mut self,
+        (link, datagram): (LinkId, &Datagram<'_>),
+        public_key: &[u8; 33],
+        hash: &[u8; 32],
+        signature: &[u8; 64],
+    ) -> Result<(), Refusal> {
+        let ignore = |reason: MeshError| (reason, Remedy::Ignore);
+        if NodeId::from_compressed(public_key) != datagram.source {
+            return Err(ignore(PaymentReason::SourceKey.into()));
+        }
+        let before = Some(super::free::before_the_neighbour(datagram));
+        if !self.take_control(link, before, self.config.signature_work) {
+            return Err(ignore(NetworkReason::ControlQuota.into()));
+        }
+        match signature::verify(&self.secp, public_key, hash, signature) {
+            true => Ok(()),
+            false => Err(ignore(PaymentReason::SourceSignature.into())),
+        }
     }
 
     /// An invoice has come.
@@ -198,9 +312,11 @@ impl<M: Memory> Mesh<M> {
         let at = self.purchase_of(invoice.request, &source).ok_or_else(unsolicited)?;
         let purchase = self.tables.purchases.get(at).ok_or_else(unsolicited)?;
         let Purchase { id, bytes, amount_msat, .. } = *purchase;
-        if purchase.state != State::Asked {
-            return Err(unsolicited());
-        }
+        let referred = match &purchase.state {
+            State::Asked => None,
+            State::Referred { blank, .. } => Some(*blank),
+            _ => return Err(unsolicited()),
+        };
         let text = core::str::from_utf8(invoice.invoice).ok();
         let read = text.and_then(|text| bolt11::Invoice::from_text(text).ok());
         let offered = read.filter(|read| {
@@ -208,30 +324,25 @@ impl<M: Memory> Mesh<M> {
             read.amount_msat == Some(amount_msat)
                 && read.is_for(self.config.network)
                 && (ticket.bytes, ticket.amount_msat) == (bytes, amount_msat)
+                && referred.is_none_or(|blank| blank.is_like(ticket))
         });
         let read = offered.ok_or_else(|| ignore(PaymentReason::NoInvoice.into()))?;
-        if NodeId::from_compressed(invoice.public_key) != source {
-            return Err(ignore(PaymentReason::SourceKey.into()));
-        }
-        let before = Some(super::free::before_the_neighbour(datagram));
-        if !self.take_control(link, before, self.config.signature_work) {
-            return Err(ignore(NetworkReason::ControlQuota.into()));
-        }
         let hash = invoice.sighash(&self.me.id());
-        if !signature::verify(&self.secp, invoice.public_key, &hash, invoice.signature) {
-            return Err(ignore(PaymentReason::SourceSignature.into()));
-        }
-        // The payee has been proven to be the node that was asked.
+        self.check_answer((link, datagram), invoice.public_key, &hash, invoice.signature)?;
+        // The payee has been proven to be the node that was asked, or the cashier that it named.
         let due = self.now.saturating_add(u64::from(LIFETIME_S).saturating_mul(SECOND));
         let Some(purchase) = self.tables.purchases.get_mut(at) else { return Ok(()) };
-        purchase.node = source;
+        if referred.is_none() {
+            purchase.node = source;
+        }
+        let node = purchase.node;
         purchase.state = State::Paying { ticket: invoice.ticket, payment_hash: read.payment_hash };
         purchase.sent.clear();
         purchase.due = due;
         self.wake_at(due);
         self.absorb();
         let invoice = invoice_range(packet_len, invoice.invoice.len());
-        self.act(Action::Pay { ticket: id, node: source, bytes, amount_msat, invoice });
+        self.act(Action::Pay { ticket: id, node, bytes, amount_msat, invoice });
         Ok(())
     }
 

@@ -150,13 +150,21 @@ impl<M: Memory> Mesh<M> {
         self.overflowed |= self.tables.queue.push_back(pending).is_err();
     }
 
+    #[inline(never)]
     pub(super) fn reject(
         &mut self,
         link: Option<LinkId>,
         reason: impl Into<MeshError>,
         remedy: Remedy,
     ) {
-        self.verdict(Verdict::Reject { link, reason: reason.into(), remedy });
+        self.rejected(link, reason.into(), remedy);
+    }
+
+    /// The input is refused, which counts against the neighbour that it came from.
+    #[inline(never)]
+    fn rejected(&mut self, link: Option<LinkId>, reason: MeshError, remedy: Remedy) {
+        let remedy = link.map_or(remedy, |link| self.judge(link, &reason, remedy));
+        self.verdict(Verdict::Reject { link, reason, remedy });
     }
 
     /// The input is done.

@@ -141,14 +141,7 @@ impl<M: Memory> Mesh<M> {
         let is_silent = |n: &&Neighbour| n.liveness.silent_at(n.up, for_hello) <= self.now;
         let silent = self.tables.routing.neighbours.iter().find(is_silent);
         let Some(link) = silent.map(|n| n.link) else { return false };
-        let Some(gone) = self.tables.routing.remove_direct_peer(link) else { return false };
-        self.act(Action::Close { link, reason: NetworkReason::Silent.into() });
-        if gone.up {
-            self.act(Action::Publish(Event::PeerDisconnected { peer: gone.node }));
-        }
-        #[cfg(feature = "alloc")]
-        self.neighbour_gone(&gone.node);
-        self.give_up_from(link);
+        self.part_from(link, Some(NetworkReason::Silent));
         true
     }
 

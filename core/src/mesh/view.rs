@@ -13,7 +13,6 @@ use crate::payment::fee::FeeDistribution;
 use crate::payment::terms::Terms;
 use crate::routing::table::RoutingTable;
 use crate::tables::Memory;
-#[cfg(feature = "alloc")]
 use crate::time::Micros;
 use secp256k1::{All, Secp256k1};
 
@@ -198,6 +197,23 @@ impl<M: Memory> Mesh<M> {
     /// The wall clock, in seconds since 1970, if it is known.
     pub fn unix(&self) -> Option<u64> {
         self.wall.unix(self.now)
+    }
+
+    /// The number of this run, which tickets carry; 0 before the first link.
+    #[cfg(feature = "flows")]
+    pub fn run(&self) -> u32 {
+        self.tables.tickets.run()
+    }
+
+    /// Until when a node is refused as a neighbour because it has offended too often, by the
+    /// monotonic clock; `None`: it is not.
+    pub fn banned_until(&self, node: &NodeId) -> Option<Micros> {
+        self.tables.routing.conduct.shut_until(node.hop(), self.now)
+    }
+
+    /// How long it takes until all offences of a node are forgiven, in microseconds.
+    pub fn offences(&self, node: &NodeId) -> Micros {
+        self.tables.routing.conduct.weight(node.hop(), self.now)
     }
 
     /// What a source has at this node.

@@ -1,7 +1,8 @@
 //! What a payment is for: the terms that an invoice or a template commits to.
 
+use crate::hash::tagged;
 use crate::id::{HopId, Network, NodeId};
-use sha2::{Digest, Sha256};
+use sha2::Digest;
 
 /// Version of the 60/30/10 split that this crate computes.
 pub const SPLIT_VERSION: u8 = 1;
@@ -25,10 +26,7 @@ impl Terms<'_> {
     /// The commitment: a tagged hash (BIP 340) of all terms and the split version.
     /// Changing any field, or moving a byte from one to the next, changes it.
     pub fn hash(&self) -> [u8; 32] {
-        let tag = Sha256::digest(b"blvm-mesh/terms");
-        let mut h = Sha256::new();
-        h.update(tag);
-        h.update(tag);
+        let mut h = tagged(b"blvm-mesh/terms");
         h.update([SPLIT_VERSION, self.network as u8]);
         h.update(self.source.0);
         h.update(self.destination.0);

@@ -1,6 +1,7 @@
 //! Neighbours, routes to other nodes, and what has passed through here before.
 
 pub mod bad_payments;
+pub mod conduct;
 pub mod discovery;
 pub mod hints;
 pub mod liveness;

@@ -1,5 +1,6 @@
 //! Routes: how to reach nodes that are not neighbours, and what it costs.
 
+use super::conduct::Conduct;
 use super::hints::RouteHints;
 use super::metric;
 use super::mirrors::Mirrors;
@@ -100,6 +101,8 @@ pub struct RoutingTable<M: Memory> {
     pub owners: Owners<M>,
     /// What neighbours accept free of charge.
     pub mirrors: Mirrors<M>,
+    /// How neighbours behave, including those that left.
+    pub conduct: Conduct<M>,
 }
 
 impl<M: Memory> RoutingTable<M> {
@@ -111,6 +114,7 @@ impl<M: Memory> RoutingTable<M> {
         hints: RouteHints::EMPTY,
         owners: Owners::EMPTY,
         mirrors: Mirrors::EMPTY,
+        conduct: Conduct::EMPTY,
     };
 
     /// Makes room; hashed with a secret.
@@ -120,6 +124,7 @@ impl<M: Memory> RoutingTable<M> {
         self.route_hops = c.route_hops.min(MAX_HOPS);
         self.hints.prepare(c.route_hints, c.neighbours, secret);
         self.owners.set_capacity(c.owners, c.shares);
+        self.conduct.set_capacity(c.offenders);
         self.mirrors.set_capacity(c.neighbours, c.shares);
     }
 

@@ -22,6 +22,21 @@
 //! | 33 | public key of the node that is paid |
 //! | 64 | its BIP 340 signature |
 //!
+//! | size | Referral, the answer of a node that has its invoices written by another, its cashier |
+//! |---|---|
+//! | 1 | 5 |
+//! | 8 | sequence of the datagram that asked |
+//! | 48 | blank ticket |
+//! | 32 | identity of the cashier |
+//! | 33 | public key of the node that is to be paid |
+//! | 64 | its BIP 340 signature |
+//!
+//! | size | TicketRequest, to the cashier, which answers with an Invoice |
+//! |---|---|
+//! | 1 | 6 |
+//! | 32 | identity of the node that is to be paid |
+//! | 48 | its blank ticket |
+//!
 //! | size | Pay, to the node that is paid |
 //! |---|---|
 //! | 1 | 3 |
@@ -42,19 +57,23 @@
 //! | 8 | bytes that it buys |
 //! | 8 | price, in millisatoshi |
 //! | 8 | the source's latest Open number |
-//! | 16 | MAC, which only the issuing node can check |
+//! | 16 | MAC, which only the issuing node and its cashier can check |
 
 use super::{Reader, WireError};
+use crate::hash::tagged_parts;
 use crate::id::NodeId;
-use heapless::Vec;
-use sha2::{Digest, Sha256};
+use heapless::{Vec, VecView};
 
 /// Bytes of a ticket.
-pub const TICKET_LEN: usize = 48;
+pub const TICKET_LEN: usize = FIELDS + 16;
+/// Bytes of it before the MAC.
+const FIELDS: usize = 2 * 4 + 3 * 8;
 /// Most bytes of an invoice.
 pub const MAX_INVOICE: usize = 1023;
 /// Most bytes of a message.
 pub const MAX_LEN: usize = 1 + 8 + TICKET_LEN + 2 + MAX_INVOICE + SIGNED;
+const BALANCE_LEN: usize = 1 + 3 * 8;
+const REFERRAL_LEN: usize = 1 + 8 + TICKET_LEN + 32 + SIGNED;
 /// Bytes of a public key and a signature.
 const SIGNED: usize = 33 + 64;
 
@@ -62,6 +81,8 @@ const INVOICE_REQUEST: u8 = 1;
 const INVOICE: u8 = 2;
 const PAY: u8 = 3;
 const BALANCE: u8 = 4;
+const REFERRAL: u8 = 5;
+const TICKET_REQUEST: u8 = 6;
 
 /// A promise of the node that issued it: whoever shows it with the preimage of its invoice has
 /// paid for so many bytes.
@@ -82,25 +103,35 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// Whether both promise the same, whatever they are authenticated for.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.fields() == other.fields()
+    }
+
     fn parse(r: &mut Reader<'_>) -> Result<Self, WireError> {
+        let (fields, mac) = (r.array::<FIELDS>()?, r.array()?);
+        // There are four.
+        let [first, bytes, amount_msat, open_number] = *fields.as_chunks::<8>().0 else {
+            return Err(WireError::Field("ticket"));
+        };
+        let [r0, r1, r2, r3, issued @ ..] = first;
         Ok(Self {
-            run: r.u32()?,
-            issued: r.u32()?,
-            bytes: r.u64()?,
-            amount_msat: r.u64()?,
-            open_number: r.u64()?,
-            mac: *r.array()?,
+            run: u32::from_le_bytes([r0, r1, r2, r3]),
+            issued: u32::from_le_bytes(issued),
+            bytes: u64::from_le_bytes(bytes),
+            amount_msat: u64::from_le_bytes(amount_msat),
+            open_number: u64::from_le_bytes(open_number),
+            mac: *mac,
         })
     }
 
     /// Everything but the MAC, as it is on the wire.
-    pub fn fields(&self) -> [u8; TICKET_LEN - 16] {
-        let mut fields = [0; TICKET_LEN - 16];
-        let [run, issued] = [self.run, self.issued].map(u32::to_le_bytes);
-        let numbers = [self.bytes, self.amount_msat, self.open_number].map(u64::to_le_bytes);
-        let bytes = run.iter().chain(&issued).chain(numbers.as_flattened());
-        fields.iter_mut().zip(bytes).for_each(|(field, byte)| *field = *byte);
-        fields
+    pub fn fields(&self) -> [u8; FIELDS] {
+        let first = u64::from(self.run) | u64::from(self.issued) << 32;
+        let numbers = [first, self.bytes, self.amount_msat, self.open_number];
+        let bytes = numbers.map(u64::to_le_bytes);
+        // They are as many.
+        bytes.as_flattened().first_chunk().copied().unwrap_or([0; FIELDS])
     }
 }
 
@@ -124,12 +155,9 @@ impl InvoiceRequest<'_> {
     /// who is asked.
     pub fn sighash(&self, sequence: u64, source: &NodeId, destination: &NodeId) -> [u8; 32] {
         let numbers = [sequence, self.bytes, self.amount_msat, self.open_number];
-        tagged(b"blvm-mesh/invoice-request")
-            .chain_update(numbers.map(u64::to_le_bytes).as_flattened())
-            .chain_update(source.0)
-            .chain_update(destination.0)
-            .finalize()
-            .into()
+        let numbers = numbers.map(u64::to_le_bytes);
+        let parts = [numbers.as_flattened(), &source.0, &destination.0];
+        tagged_parts(b"blvm-mesh/invoice-request", &parts)
     }
 }
 
@@ -152,15 +180,57 @@ impl Invoice<'_> {
     /// What the node that is paid signs: a tagged hash (BIP 340) of everything but the key, and
     /// of who pays.
     pub fn sighash(&self, payer: &NodeId) -> [u8; 32] {
-        tagged(b"blvm-mesh/invoice")
-            .chain_update(payer.0)
-            .chain_update(self.request.to_le_bytes())
-            .chain_update(self.ticket.fields())
-            .chain_update(self.ticket.mac)
-            .chain_update(self.invoice)
-            .finalize()
-            .into()
+        let (request, fields) = (self.request.to_le_bytes(), self.ticket.fields());
+        let parts = [&payer.0, &request[..], &fields, &self.ticket.mac, self.invoice];
+        tagged_parts(b"blvm-mesh/invoice", &parts)
     }
+}
+
+/// Names the node that writes the invoices of the one that was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Referral<'a> {
+    /// Sequence of the datagram that asked.
+    pub request: u64,
+    /// A ticket for what was asked, blank: it is authenticated for a payment hash of zeros, which
+    /// is that of no invoice.
+    pub ticket: Ticket,
+    /// Who writes an invoice for it.
+    pub cashier: NodeId,
+    /// Compressed public key of the node that was asked.
+    pub public_key: &'a [u8; 33],
+    /// BIP 340 signature over [`Self::sighash`].
+    pub signature: &'a [u8; 64],
+}
+
+impl Referral<'_> {
+    /// What the node that was asked signs: a tagged hash (BIP 340) of everything but the key, and
+    /// of who pays.
+    pub fn sighash(&self, payer: &NodeId) -> [u8; 32] {
+        let (request, fields) = (self.request.to_le_bytes(), self.ticket.fields());
+        let parts = [&payer.0, &request[..], &fields, &self.ticket.mac, &self.cashier.0];
+        tagged_parts(b"blvm-mesh/referral", &parts)
+    }
+}
+
+impl Referral<'_> {
+    /// The payload. It has a function of its own, as a [`Balance`] has: boards write no others.
+    pub fn bytes(&self) -> Vec<u8, REFERRAL_LEN> {
+        let (request, fields) = (self.request.to_le_bytes(), self.ticket.fields());
+        let (mac, cashier) = (&self.ticket.mac, &self.cashier.0);
+        let parts: [&[u8]; 7] =
+            [&[REFERRAL], &request, &fields, mac, cashier, self.public_key, self.signature];
+        // It is as long.
+        joined(&parts).unwrap_or_default()
+    }
+}
+
+/// Asks a cashier for an invoice of another node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TicketRequest {
+    /// The node that is to be paid.
+    pub node: NodeId,
+    /// Its blank ticket.
+    pub ticket: Ticket,
 }
 
 /// Shows that an invoice was paid.
@@ -183,6 +253,15 @@ pub struct Balance {
     pub drawn: u64,
 }
 
+impl Balance {
+    /// The payload.
+    pub fn bytes(&self) -> Vec<u8, BALANCE_LEN> {
+        let numbers = [self.answers, self.bought, self.drawn].map(u64::to_le_bytes);
+        // It is as long.
+        joined(&[&[BALANCE], numbers.as_flattened()]).unwrap_or_default()
+    }
+}
+
 /// An account message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(clippy::large_enum_variant)]
@@ -195,6 +274,10 @@ pub enum Message<'a> {
     Pay(Pay),
     /// The answer.
     Balance(Balance),
+    /// The answer to a request for an invoice where another node writes it.
+    Referral(Referral<'a>),
+    /// Asks that node.
+    TicketRequest(TicketRequest),
 }
 
 impl<'a> Message<'a> {
@@ -226,6 +309,17 @@ impl<'a> Message<'a> {
             BALANCE => {
                 Self::Balance(Balance { answers: r.u64()?, bought: r.u64()?, drawn: r.u64()? })
             }
+            REFERRAL => Self::Referral(Referral {
+                request: r.u64()?,
+                ticket: Ticket::parse(&mut r)?,
+                cashier: NodeId(*r.array()?),
+                public_key: r.array()?,
+                signature: r.array()?,
+            }),
+            TICKET_REQUEST => Self::TicketRequest(TicketRequest {
+                node: NodeId(*r.array()?),
+                ticket: Ticket::parse(&mut r)?,
+            }),
             _ => return Err(WireError::Field("account message")),
         };
         r.end()?;
@@ -234,46 +328,48 @@ impl<'a> Message<'a> {
 
     /// The payload; `None` if an invoice is longer than [`MAX_INVOICE`] or `N`.
     pub fn bytes<const N: usize>(&self) -> Option<Vec<u8, N>> {
-        let mut out = Vec::new();
-        let mut put = |bytes: &[u8]| out.extend_from_slice(bytes).ok();
         match self {
             Self::InvoiceRequest(m) => {
-                put(&[INVOICE_REQUEST])?;
-                let numbers = [m.bytes, m.amount_msat, m.open_number];
-                put(numbers.map(u64::to_le_bytes).as_flattened())?;
-                put(m.public_key)?;
-                put(m.signature)?;
+                let numbers = [m.bytes, m.amount_msat, m.open_number].map(u64::to_le_bytes);
+                joined(&[&[INVOICE_REQUEST], numbers.as_flattened(), m.public_key, m.signature])
             }
             Self::Invoice(m) => {
                 let len = m.invoice.len();
                 let len = u16::try_from(len).ok().filter(|_| (1..=MAX_INVOICE).contains(&len))?;
-                put(&[INVOICE])?;
-                put(&m.request.to_le_bytes())?;
-                put(&m.ticket.fields())?;
-                put(&m.ticket.mac)?;
-                put(&len.to_le_bytes())?;
-                put(m.invoice)?;
-                put(m.public_key)?;
-                put(m.signature)?;
+                let (request, fields) = (m.request.to_le_bytes(), m.ticket.fields());
+                let (len, mac) = (len.to_le_bytes(), &m.ticket.mac);
+                let parts: [&[u8]; 8] = [
+                    &[INVOICE],
+                    &request,
+                    &fields,
+                    mac,
+                    &len,
+                    m.invoice,
+                    m.public_key,
+                    m.signature,
+                ];
+                joined(&parts)
             }
-            Self::Pay(m) => {
-                put(&[PAY])?;
-                put(&m.ticket.fields())?;
-                put(&m.ticket.mac)?;
-                put(&m.preimage)?;
-            }
-            Self::Balance(m) => {
-                put(&[BALANCE])?;
-                put([m.answers, m.bought, m.drawn].map(u64::to_le_bytes).as_flattened())?;
+            Self::Pay(m) => joined(&[&[PAY], &m.ticket.fields(), &m.ticket.mac, &m.preimage]),
+            Self::Balance(m) => joined(&[&m.bytes()]),
+            Self::Referral(m) => joined(&[&m.bytes()]),
+            Self::TicketRequest(m) => {
+                joined(&[&[TICKET_REQUEST], &m.node.0, &m.ticket.fields(), &m.ticket.mac])
             }
         }
-        Some(out)
     }
 }
 
-fn tagged(tag: &[u8]) -> Sha256 {
-    let tag = Sha256::digest(tag);
-    Sha256::new().chain_update(tag).chain_update(tag)
+/// The parts behind one another; `None` if they are more than `N` bytes.
+fn joined<const N: usize>(parts: &[&[u8]]) -> Option<Vec<u8, N>> {
+    let mut out = Vec::new();
+    put(&mut out, parts)?;
+    Some(out)
+}
+
+#[inline(never)]
+fn put(out: &mut VecView<u8>, parts: &[&[u8]]) -> Option<()> {
+    parts.iter().try_for_each(|part| out.extend_from_slice(part).ok())
 }
 
 #[cfg(test)]
@@ -306,16 +402,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn round_trip(n: [u64; 4], ticket in ticket(), preimage: [u8; 32], text in prop::collection::vec(any::<u8>(), 1..=MAX_INVOICE)) {
+        fn round_trip(n: [u64; 4], ticket in ticket(), preimage: [u8; 32], node: [u8; 32], text in prop::collection::vec(any::<u8>(), 1..=MAX_INVOICE)) {
             let (public_key, signature) = (&[2; 33], &[7; 64]);
             there_and_back(Message::InvoiceRequest(InvoiceRequest { bytes: n[0], amount_msat: n[1], open_number: n[2], public_key, signature }));
             there_and_back(Message::Invoice(Invoice { request: n[3], ticket, invoice: &text, public_key, signature }));
             there_and_back(Message::Pay(Pay { ticket, preimage }));
+            there_and_back(Message::Referral(Referral { request: n[3], ticket, cashier: NodeId(node), public_key, signature }));
+            there_and_back(Message::TicketRequest(TicketRequest { node: NodeId(node), ticket }));
             there_and_back(Message::Balance(Balance { answers: n[0], bought: n[1], drawn: n[2] }));
         }
 
         #[test]
-        fn any_bytes(kind in 0u8..6, body in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn any_bytes(kind in 0u8..8, body in prop::collection::vec(any::<u8>(), 0..300)) {
             let mut payload = std::vec![kind];
             payload.extend(body);
             if let Ok(message) = Message::parse(&payload) {
@@ -324,16 +422,21 @@ mod tests {
         }
 
         #[test]
-        fn an_invoice_is_signed_whole(at: prop::sample::Index, bit in 0u8..8) {
+        fn answers_are_signed_whole(refers: bool, at: prop::sample::Index, bit in 0u8..8) {
             let ticket = Ticket { run: 1, issued: 2, bytes: 3, amount_msat: 4, open_number: 5, mac: [6; 16] };
             let (public_key, signature) = (&[2; 33], &[7; 64]);
-            let bytes = Message::Invoice(Invoice { request: 9, ticket, invoice: b"lnbcrt1", public_key, signature }).bytes::<MAX_LEN>().unwrap();
+            let message = match refers {
+                true => Message::Referral(Referral { request: 9, ticket, cashier: NodeId([8; 32]), public_key, signature }),
+                false => Message::Invoice(Invoice { request: 9, ticket, invoice: b"lnbcrt1", public_key, signature }),
+            };
+            let bytes = message.bytes::<MAX_LEN>().unwrap();
             let mut other = bytes.clone();
             let signed = 1..bytes.len() - SIGNED;
             let at = signed.start + at.index(signed.len());
             other[at] ^= 1 << bit;
             let sighash = |bytes: &[u8]| match Message::parse(bytes) {
                 Ok(Message::Invoice(invoice)) => Some(invoice.sighash(&NodeId([1; 32]))),
+                Ok(Message::Referral(referral)) => Some(referral.sighash(&NodeId([1; 32]))),
                 _ => None,
             };
             prop_assert_ne!(sighash(&bytes), sighash(&other));

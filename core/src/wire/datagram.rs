@@ -15,8 +15,9 @@
 
 use super::{HEADER_LEN, Header, Kind, Reader, WireError, Writer};
 use crate::config::MAX_HOPS;
+use crate::hash::tagged;
 use crate::id::{HopId, NodeId};
-use sha2::{Digest, Sha256};
+use sha2::Digest;
 
 /// Flag: a public key, a signature and a proof of payment are there.
 pub const FLAG_PROOF: u8 = 1;
@@ -244,13 +245,10 @@ impl Emit<'_> {
 }
 
 fn sighash(d: &Emit<'_>, hops: impl ExactSizeIterator<Item = HopId>, payload: &[u8]) -> [u8; 32] {
-    let tag = Sha256::digest(b"blvm-mesh/datagram");
     let (key, proof) = d.proof.unwrap_or((&[0; 33], &[]));
     let count = hops.len();
     let body = FIXED + 8 * count + 33 + 64 + proof.len() + payload.len();
-    let mut h = Sha256::new();
-    h.update(tag);
-    h.update(tag);
+    let mut h = tagged(b"blvm-mesh/datagram");
     h.update(d.header().signed_bytes(body as u32));
     h.update(d.source.0);
     h.update(d.destination.0);

@@ -25,8 +25,8 @@
 
 use super::route_error::Cause;
 use super::{HEADER_LEN, Header, Kind, Reader, WireError, Writer};
+use crate::hash::tagged_parts;
 use crate::id::{HopId, NodeId};
-use sha2::{Digest, Sha256};
 
 /// Bytes of an act of the handshake.
 pub const ACT_LEN: usize = 50;
@@ -91,16 +91,8 @@ impl OpenTerms {
 /// The number of a flow: the first 8 bytes of a tagged hash (BIP 340) of its ends and the random
 /// bytes of its first Open.
 pub fn number(source: &NodeId, destination: &NodeId, random: &[u8; 16]) -> u64 {
-    let tag = Sha256::digest(b"blvm-mesh/flow");
-    let hash: [u8; 32] = Sha256::new()
-        .chain_update(tag)
-        .chain_update(tag)
-        .chain_update(source.0)
-        .chain_update(destination.0)
-        .chain_update(random)
-        .finalize()
-        .into();
-    let [a, b, c, d, e, f, g, h, ..] = hash;
+    let parts = [&source.0, &destination.0, &random[..]];
+    let [a, b, c, d, e, f, g, h, ..] = tagged_parts(b"blvm-mesh/flow", &parts);
     u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 

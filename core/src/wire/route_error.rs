@@ -19,6 +19,7 @@
 use super::{HEADER_LEN, Header, Kind, Reader, WireError, Writer};
 use crate::config::MAX_HOPS;
 use crate::id::{HopId, NodeId};
+use core::fmt;
 
 /// Most bytes of a route error.
 pub const MAX_LEN: usize = len(MAX_HOPS);
@@ -31,17 +32,24 @@ pub const fn len(hops: usize) -> usize {
 macro_rules! causes {
     ($($name:ident = $n:literal, $text:literal;)*) => {
         /// Why a datagram went no further, or that it was delivered.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror_no_std::Error)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         #[cfg_attr(feature = "serde", derive(serde::Serialize))]
         #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
         #[repr(u8)]
         pub enum Cause {
-            $(#[doc = $text] #[error($text)] $name = $n,)*
+            $(#[doc = $text] $name = $n,)*
         }
 
         impl Cause {
             /// Every cause.
             pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// The same in words. A table: branches to each take a board twice as much flash.
+            pub fn text(self) -> &'static str {
+                const TEXTS: &[&str] = &[$($text),*];
+                let at = Self::ALL.iter().position(|cause| *cause == self);
+                at.and_then(|at| TEXTS.get(at)).copied().unwrap_or_default()
+            }
 
             /// Whether it may be over soon, so that a paid datagram that was stopped for it
             /// is worth sending again.
@@ -65,6 +73,14 @@ macro_rules! causes {
         }
     };
 }
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+impl core::error::Error for Cause {}
 
 causes! {
     NextHopGone = 1, "the next hop is not a neighbour of the relay";

@@ -21,9 +21,9 @@ use super::route_request::{
 };
 use super::{HEADER_LEN, Header, Kind, Reader, WireError, Writer};
 use crate::config::MAX_HOPS;
+use crate::hash::tagged_parts;
 use crate::id::{HopId, NodeId};
 use crate::tariff::Tariff;
-use sha2::{Digest, Sha256};
 
 const SIGNATURE_LEN: usize = 64;
 
@@ -132,13 +132,8 @@ impl RouteReply {
         // It always fits.
         let body = w.body().unwrap_or_default();
         let length = body.len().saturating_add(SIGNATURE_LEN) as u32;
-        let tag = Sha256::digest(b"blvm-mesh/route-reply");
-        let mut h = Sha256::new();
-        h.update(tag);
-        h.update(tag);
-        h.update(self.header().signed_bytes(length));
-        h.update(body);
-        h.finalize().into()
+        let parts = [&self.header().signed_bytes(length), body];
+        tagged_parts(b"blvm-mesh/route-reply", &parts)
     }
 }
 

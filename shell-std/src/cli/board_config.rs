@@ -4,11 +4,12 @@ use super::answer::lines;
 use super::input::fixed;
 use super::{Answer, Failure};
 use crate::identity::{Identity, IdentityError};
-use crate::private_file;
+use crate::{clients, private_file};
 use blvm_mesh_core::board::{BAUD, BoardConfig, MAX_LEN, MAX_LINES};
-use blvm_mesh_core::config::{Config, MAX_ISSUERS};
+use blvm_mesh_core::config::{Client, Config, MAX_ISSUERS};
 use blvm_mesh_core::id::{Network, NodeId};
 use blvm_mesh_core::link::datagram::Role;
+use blvm_mesh_core::mesh::ticket_key;
 use blvm_mesh_core::mode::{MeshMode, UnknownMode};
 use blvm_mesh_core::tariff::Tariff;
 use clap::{Args, ValueEnum};
@@ -26,6 +27,7 @@ use std::str::FromStr;
 Examples:
   blvm-mesh board-config board.bin --network regtest --issuer $ISSUER
   blvm-mesh board-config board.bin --line listen --line $NEIGHBOUR --clock-from $NEIGHBOUR
+  blvm-mesh board-config board.bin --cashier $NODE --ticket-key board.tickets
   blvm-mesh board-config --show board.bin")]
 pub(super) struct BoardConfigCommand {
     /// File to write; it must not be there.
@@ -66,6 +68,14 @@ pub(super) struct BoardConfigCommand {
     /// pass, to take the time from them: 160 hex digits.
     #[arg(long, value_name = "HEX", value_parser = fixed::<80>)]
     checkpoint: Option<[u8; 80]>,
+    /// Node that writes the board's invoices for bytes of flows, as it has no Lightning node. Without
+    /// one it sells none.
+    #[arg(long, value_name = "PUBKEY", requires = "ticket_key")]
+    cashier: Option<PublicKey>,
+    /// File to write for that node, with the board's ticket key: its flow.cashier_for names it. It
+    /// must not be there.
+    #[arg(long, value_name = "FILE", requires = "cashier")]
+    ticket_key: Option<PathBuf>,
     /// Longest silence on a line, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..))]
     keepalive_ms: u32,
@@ -126,7 +136,16 @@ impl BoardConfigCommand {
             Format::Binary => bytes,
             Format::Ihex => ihex(self.address, &bytes).into_bytes(),
         };
-        private_file::create(&self.file, &contents).map_err(|e| Failure(e.to_string()))?;
+        if let Some(path) = &self.ticket_key {
+            let node = Identity::from_secret(config.key).node_id();
+            let client = Client { node, ticket_key: ticket_key(&config.key) };
+            clients::write(path, &client).map_err(|e| Failure(e.to_string()))?;
+        }
+        if let Err(error) = private_file::create(&self.file, &contents) {
+            // The key of no board.
+            self.ticket_key.iter().for_each(|path| drop(std::fs::remove_file(path)));
+            return Err(Failure(error.to_string()));
+        }
         let option = match self.format {
             Format::Binary => format!(
                 "-device loader,file={},addr={:#010x},force-raw=on",
@@ -168,6 +187,7 @@ impl BoardConfigCommand {
             }),
             clock_source: self.clock_from.as_ref().map(NodeId::from_public_key),
             checkpoint: self.checkpoint,
+            cashier: self.cashier.as_ref().map(NodeId::from_public_key),
             lines: Default::default(),
             issuers: Default::default(),
         };
@@ -219,6 +239,7 @@ fn describe(config: &BoardConfig, option: Option<&str>) -> Result<Answer, Failur
         "issuers": issuers,
         "tariff": config.tariff,
         "clock": clock,
+        "cashier": config.cashier.map(|node| node.to_string()),
         "keepalive_ms": config.keepalive_ms,
         "future_skew": config.future_skew,
         "option": option,
@@ -233,6 +254,7 @@ fn describe(config: &BoardConfig, option: Option<&str>) -> Result<Answer, Failur
     rows.extend(lines_of.into_iter().map(|line| ("line", line)));
     rows.extend(issuers.into_iter().map(|issuer| ("issuer", issuer)));
     rows.push(("clock", clock));
+    rows.extend(config.cashier.map(|node| ("cashier", node.to_string())));
     rows.extend(option.map(|option| ("qemu", option.to_owned())));
     Answer::yes(json, lines(rows))
 }

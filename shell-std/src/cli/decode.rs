@@ -215,6 +215,19 @@ fn account_message(fields: &mut Fields, message: &Message<'_>) {
             fields.put("bought", m.bought);
             fields.put("drawn", m.drawn);
         }
+        Message::Referral(m) => {
+            fields.put("message", "Referral");
+            fields.put("request", m.request);
+            fields.put("ticket", ticket_fields(&m.ticket));
+            fields.put("cashier", m.cashier.to_string());
+            fields.put("public_key", hex::encode(m.public_key));
+            fields.put("signature", hex::encode(m.signature));
+        }
+        Message::TicketRequest(m) => {
+            fields.put("message", "TicketRequest");
+            fields.put("node", m.node.to_string());
+            fields.put("ticket", ticket_fields(&m.ticket));
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::global::{Global, given};
 use super::{Answer, Failure};
 use crate::chain::{Auth, ChainSettings};
+use crate::clients;
 use crate::config::{KEYS, Override, ServiceSettings, Settings, example};
 use crate::descriptors;
 use crate::flows::Exposed;
@@ -220,7 +221,9 @@ struct House {
 }
 
 impl House {
-    fn open(settings: Settings) -> Result<Self, Failure> {
+    fn open(mut settings: Settings) -> Result<Self, Failure> {
+        let clients = clients::load(&settings.cashier_for);
+        settings.config.clients = clients.map_err(|e| Failure(e.to_string()))?;
         let dir = &settings.data_dir;
         private_file::create_dir(dir).map_err(|e| Failure(e.to_string()))?;
         for warning in check_rights(&settings)? {

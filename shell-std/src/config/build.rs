@@ -168,6 +168,7 @@ pub(super) fn settings(
         rpc_socket: inside(file.rpc_socket.unwrap_or_else(|| "rpc.sock".into())),
         log,
         issuer_key: file.issuer_key.map(inside),
+        cashier_for: file.flow.cashier_for.unwrap_or_default().into_iter().map(inside).collect(),
         chain,
         data_dir,
         config_file: None,

@@ -152,7 +152,8 @@ macro_rules! written {
 written! {
     Text: String, PathBuf, Mode, NetworkName, Port, SignetMagic, Secret;
     Flag: bool;
-    List: Listen, Vec<Peer>, Vec<Issuer>, Vec<ExposedPort>, Vec<ForwardedTo>, Vec<Gateway>, Vec<Port>;
+    List: Listen, Vec<PathBuf>, Vec<Peer>, Vec<Issuer>, Vec<ExposedPort>, Vec<ForwardedTo>,
+        Vec<Gateway>, Vec<Port>;
 }
 
 macro_rules! numbers {

@@ -202,6 +202,8 @@ keys! {
             => max_msat, unit "msat";
         stream_memory_bytes: u64, "memory for the streams of flows that others open"
             => config.flows.stream_memory, unit "bytes";
+        cashier_for: Vec<PathBuf>, "files of `board-config` about boards whose invoices this node writes",
+            example "board.tickets";
         account_days: u64, "days after the last payment when what is left is forfeited (0: never)"
             => config.flows.account_days, unit "days";
     }

@@ -58,6 +58,8 @@ pub struct Settings {
     pub log: String,
     /// Key file of a regtest issuer, if this node has one.
     pub issuer_key: Option<PathBuf>,
+    /// Files about boards whose cashier this node is.
+    pub cashier_for: Vec<PathBuf>,
     /// Bitcoin node that looks blocks up, if there is one.
     pub chain: Option<ChainSettings>,
     /// Services of this node, and forwards to those of others.

@@ -75,6 +75,7 @@ fn samples() -> Vec<(&'static str, String, String)> {
                     let port = "ssh=127.0.0.1:22";
                     (port.into(), format!("[{}]", quoted(port)))
                 }
+                ("flow.cashier_for", _) => ("a,b".into(), "[\"a\", \"b\"]".into()),
                 ("flow.forward", _) => {
                     let forward = format!("2222={}:ssh", "ab".repeat(32));
                     (forward.clone(), format!("[{}]", quoted(&forward)))
@@ -172,7 +173,7 @@ fn values_arrive_where_they_belong() {
          reconnect_min_ms = 21\nreconnect_max_ms = 22\n\
          [payment]\nmax_lifetime_s = 23\nfuture_skew_s = 24\ncovenants_active = true\n\
          payout_script = \"0014aa\"\nmin_confirmations = 25\n\
-         [flow]\nreservation_bytes = 70000\naccount_days = 36\n\
+         [flow]\nreservation_bytes = 70000\naccount_days = 36\ncashier_for = [\"board\"]\n\
          [chain]\nrpc_url = \"http://node.example:1/x\"\nrpc_user = \"u\"\n\
          rpc_password = \"p\"\ntimeout_ms = 18\n"
     );
@@ -180,6 +181,7 @@ fn values_arrive_where_they_belong() {
     assert_eq!(s.data_dir, Path::new("/home/me/mesh"));
     assert_eq!(s.rpc_socket, Path::new("/run/x.sock"));
     assert_eq!(s.issuer_key, Some("/home/me/mesh/issuer.key".into()));
+    assert_eq!(s.cashier_for, [Path::new("/home/me/mesh/board")]);
     assert_eq!((s.log.as_str(), s.enabled, s.listen_addr), ("debug", false, None));
     assert_eq!(s.peers, [format!("{KEY}@host:9").parse().unwrap()]);
     let c = &s.config;

@@ -16,12 +16,11 @@ const PREIMAGE: [u8; 32] = [7; 32];
 const RANDOM: [u8; 16] = [4; 16];
 
 impl Relay {
-    /// Shows a ticket for so many bytes: one that the relay's cashier has issued in its first
-    /// run.
+    /// Shows a ticket for so many bytes: one that the relay's cashier has issued in this run.
     pub fn pay_for(&self, sequence: u64, bytes: u64) -> Vec<u8> {
         let mut cashier = Tickets::<Heap>::EMPTY;
         cashier.prepare(1, [1; 16], ticket_key(&secret(KEY)));
-        cashier.begin(0, 1);
+        cashier.begin(0, self.mesh.run());
         let (source, hash) = (self.source(), sha256::Hash::hash(&PREIMAGE).to_byte_array());
         let sale = Sale { bytes, amount_msat: 50_000, open_number: 0 };
         let ticket = cashier.issue(0, source.hop(), &source, hash, sale).expect("it has room");

@@ -41,7 +41,7 @@ fn a_ticket_is_taken_once_with_its_preimage_and_by_its_source() {
         assert_eq!(t.check(MINUTE, &SOURCE, &forged, &[7; 32]), Err(TicketError::Forged));
     }
     assert_eq!(t.check(MINUTE, &SOURCE, &ticket, &[7; 32]), Ok(hash(7)));
-    assert!(t.take(hash(7), &ticket));
+    assert!(t.take(&SOURCE, hash(7), &ticket));
     assert_eq!(t.check(MINUTE, &SOURCE, &ticket, &[7; 32]), Err(TicketError::Used));
     assert_eq!(t.issue(MINUTE, hop(2), &SOURCE, hash(7), SALE), Err(TicketError::Used));
 }
@@ -51,15 +51,14 @@ fn it_expires_and_only_then_is_it_forgotten() {
     let mut t = tickets();
     let ticket = issue(&mut t, MINUTE, 7);
     let paid = issue(&mut t, MINUTE, 8);
-    assert!(t.take(hash(8), &paid));
+    assert!(t.take(&SOURCE, hash(8), &paid));
     let end = MINUTE + u64::from(LIFETIME_S) * SECOND;
     assert_eq!(t.expire(end - 1), None);
     assert_eq!(t.check(end - 1, &SOURCE, &ticket, &[7; 32]), Ok(hash(7)));
     assert_eq!(t.check(end - 1, &SOURCE, &paid, &[8; 32]), Err(TicketError::Used));
     assert_eq!(t.len(), 2);
     let expired = core::iter::from_fn(|| t.expire(end)).collect::<std::vec::Vec<_>>();
-    let unpaid = Unpaid { neighbour: hop(2), source: SOURCE };
-    assert!(expired.len() == 2 && expired.contains(&Some(unpaid)) && expired.contains(&None));
+    assert!(expired.len() == 2 && expired.contains(&Some(SOURCE)) && expired.contains(&None));
     assert!(t.is_empty());
     assert_eq!(t.check(end, &SOURCE, &ticket, &[7; 32]), Err(TicketError::Expired));
     assert_eq!(t.check(end, &SOURCE, &paid, &[8; 32]), Err(TicketError::Expired));
@@ -71,7 +70,7 @@ fn the_next_run_takes_it_for_a_while_and_the_one_after_it_does_not() {
     let unpaid = issue(&mut t, 20 * MINUTE, 7);
     let paid = issue(&mut t, 20 * MINUTE, 8);
     let old = issue(&mut t, MINUTE, 6);
-    t.take(hash(8), &paid);
+    t.take(&SOURCE, hash(8), &paid);
     let mut next = Tickets::<Fixed>::EMPTY;
     next.prepare(8, [1; 16], [9; 32]);
     next.restore(hash(8), paid.run, paid.issued).unwrap();
@@ -81,7 +80,7 @@ fn the_next_run_takes_it_for_a_while_and_the_one_after_it_does_not() {
     assert_eq!(next.check(SECOND, &SOURCE, &old, &[6; 32]), Err(TicketError::Expired));
     let late = u64::from(LIFETIME_S) * SECOND;
     assert_eq!(next.check(late, &SOURCE, &unpaid, &[7; 32]), Err(TicketError::Expired));
-    assert!(!next.take(hash(7), &unpaid), "not one of this run");
+    assert!(!next.take(&SOURCE, hash(7), &unpaid), "not one of this run");
     assert_eq!(next.check(SECOND, &SOURCE, &unpaid, &[7; 32]), Err(TicketError::Used));
     next.begin(0, 3);
     assert_eq!(next.check(SECOND, &SOURCE, &unpaid, &[7; 32]), Err(TicketError::Expired));
@@ -97,7 +96,7 @@ fn no_neighbour_takes_all_places() {
     assert_eq!(t.may_issue(hop(2), 6), Err(TicketError::TooManyUnpaid));
     assert_eq!(t.may_issue(hop(3), 6), Ok(()));
     let ticket = t.issue(MINUTE, hop(3), &SOURCE, hash(6), SALE).unwrap();
-    t.take(hash(6), &ticket);
+    t.take(&SOURCE, hash(6), &ticket);
     t.issue(MINUTE, hop(3), &SOURCE, hash(7), SALE).unwrap();
     assert_eq!(t.may_issue(hop(4), 6), Err(TicketError::TooManyUnpaid), "full");
     assert_eq!(t.check(MINUTE, &SOURCE, &ticket, &[6; 32]), Err(TicketError::Used));
@@ -121,8 +120,45 @@ fn a_full_table_takes_what_it_promised_and_nothing_else() {
     for (source, ticket) in issued {
         let preimage = [source.0[0]; 32];
         assert!(t.check(MINUTE, &source, &ticket, &preimage).is_ok());
-        assert!(t.take(hash(source.0[0]), &ticket));
+        assert!(t.take(&source, hash(source.0[0]), &ticket));
     }
+}
+
+#[test]
+fn the_cashier_makes_tickets_of_blank_ones_and_a_place_is_kept_for_them() {
+    let mut t = tickets();
+    let blank = t.refer(MINUTE, (hop(2), 4), &SOURCE, SALE).unwrap();
+    assert_eq!((blank.run, blank.issued), (1, 55));
+    assert!(is_blank(&[9; 32], &SOURCE, &blank));
+    for (key, source, blank) in [
+        ([8; 32], SOURCE, blank),
+        ([9; 32], NodeId([2; 32]), blank),
+        ([9; 32], SOURCE, Ticket { amount_msat: 1_000, ..blank }),
+    ] {
+        assert!(!is_blank(&key, &source, &blank));
+    }
+    // It is no ticket for anything.
+    assert_eq!(t.check(MINUTE, &SOURCE, &blank, &[0; 32]), Err(TicketError::Forged));
+    let ticket = of_blank(&[9; 32], &SOURCE, &blank, &hash(7)).unwrap();
+    assert!(ticket.is_like(&blank) && !is_blank(&[9; 32], &SOURCE, &ticket));
+    // Others fill what is left.
+    for n in 0..7 {
+        issue(&mut t, MINUTE, 20 + n);
+    }
+    assert_eq!(t.may_issue(hop(3), 8), Err(TicketError::TooManyUnpaid));
+    let another = t.refer(MINUTE, (hop(3), 4), &NodeId([2; 32]), SALE);
+    assert_eq!(another, Err(TicketError::TooManyUnpaid));
+    assert!(t.refer(2 * MINUTE, (hop(2), 4), &SOURCE, SALE).is_ok(), "it has a place");
+    assert_eq!(t.check(MINUTE, &SOURCE, &ticket, &[7; 32]), Ok(hash(7)));
+    assert!(t.take(&SOURCE, hash(7), &ticket) && !t.has_place(&SOURCE));
+    assert_eq!(t.check(MINUTE, &SOURCE, &ticket, &[7; 32]), Err(TicketError::Used));
+    // One that nobody pays is given up when its latest ticket has expired.
+    let mut t = tickets();
+    t.refer(5 * SECOND, (hop(2), 4), &SOURCE, SALE).unwrap();
+    t.refer(MINUTE, (hop(2), 4), &SOURCE, SALE).unwrap();
+    let end = MINUTE + u64::from(LIFETIME_S) * SECOND;
+    assert_eq!((t.expire(end - SECOND), t.expire(end)), (None, Some(Some(SOURCE))));
+    assert_eq!(t.expire(end), None);
 }
 
 proptest! {
@@ -148,7 +184,7 @@ proptest! {
                     for (preimage, ticket, taken) in &mut all {
                         if let Ok(hash) = t.check(now, &SOURCE, ticket, &[*preimage; 32]) {
                             prop_assert!(!*taken);
-                            t.take(hash, ticket);
+                            t.take(&SOURCE, hash, ticket);
                             store.push((hash, ticket.run, ticket.issued));
                             *taken = true;
                             break;

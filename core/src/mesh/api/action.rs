@@ -175,7 +175,8 @@ pub enum Action<'o> {
     Pay {
         /// The purchase.
         ticket: Ticket,
-        /// The node that is paid, which has signed that it wants this invoice paid.
+        /// The node whose bytes they are: it has signed that it wants this invoice paid, or who
+        /// is its cashier, which has.
         node: NodeId,
         /// Bytes that it buys.
         bytes: u64,

@@ -246,7 +246,7 @@ fn proof_alone<C: Verification>(
 }
 
 /// What the ticket and the preimage of a Pay cost, which the recording's node has issued at the
-/// start of its first run.
+/// start of its run.
 fn ticket_alone(
     meter: &mut Meter,
     tickets: &mut Tickets<Fixed>,
@@ -259,7 +259,7 @@ fn ticket_alone(
         return None;
     };
     tickets.prepare(1, [7; 16], ticket_key(key));
-    tickets.begin(0, 1);
+    tickets.begin(0, ticket.run);
     let (cost, checked) = meter.of(|| tickets.check(0, &datagram.source, &ticket, &preimage));
     checked.ok().map(|_| cost)
 }

@@ -1,6 +1,5 @@
 //! The links that are open, as the engine sees them.
 
-use super::conduct::Conduct;
 use crate::node::clock::Clock;
 use crate::node::link::buffer::Buffer;
 use crate::node::link::egress::{Egress, Pushed, RoomAgain, Sent};
@@ -9,7 +8,7 @@ use crate::node::presence::{Presence, Present};
 use crate::node::status::DialStatus;
 use crate::node::transport::{Carriage, Limits, Offer};
 use blvm_mesh_core::id::{LinkId, NodeId, Standing};
-use blvm_mesh_core::mesh::{Input, LinkCapabilities, Priority};
+use blvm_mesh_core::mesh::{Input, LinkCapabilities, NetworkReason, Priority};
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 use blvm_mesh_core::wire::Header;
 use blvm_mesh_core::wire::hello::Hello;
@@ -173,30 +172,24 @@ impl Links {
         self.links.iter().map(|(id, link)| (*id, link))
     }
 
-    /// Takes a new link in, unless its neighbour is shut out: what the state machine is told.
-    pub(crate) fn open(
-        &mut self,
-        now: Micros,
-        conduct: &Conduct,
-        offer: Offer,
-    ) -> Option<Input<'static>> {
+    /// Why a link was closed, for people: of a neighbour that is banned, what it did last.
+    fn told(&self, peer: &NodeId, reason: &str) -> String {
+        let banned = NetworkReason::Banned.to_string();
+        match self.status.last(peer) {
+            Some((_, last)) if reason == banned && last.starts_with(&banned) => last,
+            Some((_, last)) if reason == banned => format!("{banned}; last: {last}"),
+            _ => reason.to_owned(),
+        }
+    }
+
+    /// Takes a new link in: what the state machine is told.
+    pub(crate) fn open(&mut self, now: Micros, offer: Offer) -> Option<Input<'static>> {
         let neighbour = &offer.neighbour;
         let (public_key, dialed, standing) =
             (neighbour.public_key, neighbour.dialed, neighbour.standing);
         let (address, limits) = (neighbour.address.clone(), neighbour.limits);
         let peer = NodeId::from_public_key(&public_key);
         let standing = if self.own.contains(&peer) { Standing::Own } else { standing };
-        if conduct.banned(now, &peer).is_some() {
-            const BANNED: &str = "banned for repeated violations";
-            let reason = match self.status.last(&peer) {
-                Some((_, last)) if !last.starts_with(BANNED) => format!("{BANNED}; last: {last}"),
-                Some((_, last)) => last,
-                None => BANNED.to_owned(),
-            };
-            self.status.failed(peer, &address, reason);
-            tracing::debug!(%peer, %address, "refused a link: the neighbour is banned");
-            return None;
-        }
         // Own ones are counted by the state machine.
         let own = standing == Standing::Own;
         if !own && self.links.len() >= self.settings.most {
@@ -243,7 +236,7 @@ impl Links {
         let gone = self.links.remove(&link)?;
         let sent = gone.sent();
         if !gone.up {
-            self.status.failed(gone.peer, &gone.address, reason.to_owned());
+            self.status.failed(gone.peer, &gone.address, self.told(&gone.peer, reason));
         }
         self.past.0.add(gone.received_packets, gone.received_bytes);
         self.past.1.add(sent.packets, sent.bytes);

@@ -13,7 +13,6 @@
 
 pub(crate) mod chain;
 mod commands;
-pub(crate) mod conduct;
 pub(crate) mod durable;
 mod events;
 mod flows;
@@ -264,7 +263,7 @@ impl Engine {
         match event {
             LinkEvent::Batch(batch) => self.batch(now, batch),
             LinkEvent::Offered(offer) => {
-                let connected = self.shell.links.open(now, &self.shell.conduct, *offer);
+                let connected = self.shell.links.open(now, *offer);
                 if let Some(input) = connected {
                     self.give(now, input);
                 }

@@ -1,7 +1,6 @@
 //! Carries out what the state machine decides, for the engine.
 
 use super::chain::{Asked, Chain};
-use super::conduct::Conduct;
 use super::durable::{Durable, Held};
 use super::invoices::{Invoices, Wanted};
 use super::links::Links;
@@ -109,7 +108,6 @@ pub(crate) struct Shell {
     pub(crate) payments: Payments,
     pub(crate) deliveries: Arc<Deliveries>,
     pub(crate) bridge: Arc<Table>,
-    pub(crate) conduct: Conduct,
     pub(crate) refusals: Refusals,
     pub(crate) counters: Counters,
     pub(crate) own: Own,
@@ -138,7 +136,6 @@ impl Shell {
             payments,
             deliveries,
             bridge,
-            conduct: Conduct::default(),
             refusals: Refusals::default(),
             counters: Counters::default(),
             own: Own::default(),
@@ -286,7 +283,7 @@ impl Shell {
             Verdict::Parked { ticket, .. } => Outcome::Parked(ticket),
             Verdict::Reject { link: None, reason, .. } => Outcome::Refused(reason),
             Verdict::Reject { link: Some(link), reason, remedy } => {
-                self.reject(now, link, reason, remedy);
+                self.reject(link, reason, remedy);
                 Outcome::Done
             }
         }
@@ -376,22 +373,9 @@ impl Shell {
     }
 
     /// A neighbour's packet was refused.
-    fn reject(&mut self, now: Micros, link: LinkId, reason: MeshError, remedy: Remedy) {
-        let Some(peer) = self.count_refusal(Some(link), reason) else { return };
-        match remedy {
-            Remedy::Ignore => {}
-            Remedy::Penalise => {
-                if self.conduct.penalise(now, peer) {
-                    let reason = format!("banned for repeated violations; last: {reason}");
-                    self.todo.push_back(FollowUp::Close(link, reason));
-                }
-            }
-            Remedy::Disconnect => {
-                if is_offence(&reason) {
-                    self.conduct.disconnect(now, peer);
-                }
-                self.todo.push_back(FollowUp::Close(link, reason.to_string()));
-            }
+    fn reject(&mut self, link: LinkId, reason: MeshError, remedy: Remedy) {
+        if self.count_refusal(Some(link), reason).is_some() && remedy == Remedy::Disconnect {
+            self.todo.push_back(FollowUp::Close(link, reason.to_string()));
         }
     }
 
@@ -445,21 +429,4 @@ impl Shell {
         self.chain.housekeeping();
         self.own.housekeeping();
     }
-}
-
-/// Whether a link is closed for something that its neighbour did. Two that dial
-/// each other at once, or one too many, are not at fault; nor is who is configured for another
-/// network, who must be let in once that is mended.
-fn is_offence(reason: &MeshError) -> bool {
-    use NetworkReason as N;
-    !matches!(
-        reason,
-        MeshError::NetworkError(
-            N::OtherLinkKept
-                | N::TooManyNeighbours
-                | N::HopIdTaken
-                | N::Itself
-                | N::OtherNetwork { .. }
-        )
-    )
 }

@@ -44,11 +44,9 @@ fn a_longer_packet_than_a_hello_ends_the_link_before_the_engine_sees_it() {
                 opened == 1 && links(&a).await == 0
             };
             until("it is closed", closed).await;
-            let weight = move |engine: &mut engine::Engine| {
-                engine.shell.conduct.weight(engine.shell.clock.now(), &deaf.id)
-            };
+            let weight = move |engine: &mut engine::Engine| engine.mesh.offences(&deaf.id);
             let weight = a.handle().job(weight).await.unwrap();
-            assert_eq!(weight > 0.0, is_seen, "{len} bytes: {weight}");
+            assert_eq!(weight > 0, is_seen, "{len} bytes: {weight}");
             a.stop().await;
         }
     });

@@ -129,6 +129,7 @@ fn settings(mode: MeshMode) -> Settings {
         rpc_socket: "/nonexistent/rpc.sock".into(),
         log: String::new(),
         issuer_key: None,
+        cashier_for: Vec::new(),
         chain: None,
         services: Default::default(),
         spending: Default::default(),
@@ -305,10 +306,9 @@ fn two_that_dial_each_other_settle_for_one_link_and_bear_no_grudge() {
         };
         until("a datagram arrives", arrives).await;
         let grudge = |engine: &mut engine::Engine| {
-            let (now, shell) = (engine.shell.clock.now(), &engine.shell);
             [1, 2].iter().any(|key| {
                 let id = NodeId::from_public_key(&secret(*key).public_key(&Default::default()));
-                shell.conduct.weight(now, &id) > 0.0
+                engine.mesh.offences(&id) > 0
             })
         };
         assert_eq!(a.handle().job(grudge).await, Ok(false));

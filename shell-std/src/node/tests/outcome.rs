@@ -219,13 +219,12 @@ fn a_peer_that_cannot_be_had_is_shown_with_the_reason() {
         // Who is configured for another network is no offender: he is let in once that is mended.
         let closed = |engine: &mut engine::Engine| {
             let id = NodeId::from_public_key(&secret(2).public_key(&Default::default()));
-            let now = engine.shell.clock.now();
             let kinds = engine.shell.refusals.counts();
             let many = kinds.get("other-network").is_some_and(|n| *n >= 5);
-            (many, engine.shell.conduct.banned(now, &id), engine.shell.conduct.weight(now, &id))
+            (many, engine.mesh.banned_until(&id), engine.mesh.offences(&id))
         };
         until("several attempts", || async { a.handle().job(closed).await.unwrap().0 }).await;
-        assert_eq!(a.handle().job(closed).await.unwrap(), (true, None, 0.0));
+        assert_eq!(a.handle().job(closed).await.unwrap(), (true, None, 0));
         assert!(shows(&a, &second, mismatch).await);
         let key = "is PUBKEY right?";
         let (third, fourth) = (peer(3, port), peer(4, nobody));

@@ -182,6 +182,7 @@ fn boards() -> [Seed; 2] {
         future_skew: 300,
         clock_source: None,
         checkpoint: None,
+        cashier: None,
         lines: [Role::Listen].into_iter().collect(),
         issuers: Default::default(),
     };
@@ -189,6 +190,7 @@ fn boards() -> [Seed; 2] {
         mode: MeshMode::PaymentGated,
         clock_source: Some(SOURCE),
         checkpoint: Some([9; 80]),
+        cashier: Some(SOURCE),
         lines: [Role::Dial(public); MAX_LINES].into_iter().collect(),
         issuers: [public; MAX_ISSUERS].into_iter().collect(),
         ..shortest.clone()

@@ -8,7 +8,7 @@ use super::*;
 use crate::address::SerialLine;
 use crate::rpc::types::{LineState, LineStats, Peer, PeerState};
 use crate::rpc::{Handler, Reply, Request};
-use blvm_mesh_core::mesh::Priority;
+use blvm_mesh_core::mesh::{Action, Input, Priority};
 use smol::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use smol::net::TcpListener;
 use std::fs::File;
@@ -293,8 +293,11 @@ fn the_engine_closes_a_link_and_a_stopped_node_says_its_last_words() {
         let shut_out = |engine: &mut engine::Engine| {
             let now = engine.shell.clock.now();
             let id = NodeId::from_public_key(&secret(1).public_key(&Default::default()));
-            while engine.shell.conduct.banned(now, &id).is_none() {
-                engine.shell.conduct.disconnect(now, id);
+            let link = engine.shell.links.iter().find(|(_, link)| link.peer == id).unwrap().0;
+            while engine.mesh.banned_until(&id).is_none() {
+                let packet = &mut [0; 9][..];
+                engine.mesh.handle(now, Input::MessageReceived { link, packet }).unwrap();
+                while !matches!(engine.mesh.poll(), Action::Wait { .. }) {}
             }
         };
         b.handle().job(shut_out).await.unwrap();
@@ -303,8 +306,7 @@ fn the_engine_closes_a_link_and_a_stopped_node_says_its_last_words() {
         until("the link is closed", nobody).await;
         smol::Timer::after(Duration::from_millis(300)).await;
         assert!(nobody().await, "a neighbour that is shut out is let in");
-        let forgive = |engine: &mut engine::Engine| engine.shell.conduct = Default::default();
-        b.handle().job(forgive).await.unwrap();
+        // Ten seconds, the first time.
         linked(&a, &b).await;
 
         send(&b, &a, &[b'!'; 30_000], &[], false).await;

@@ -1,0 +1,82 @@
+//! Invoices that this node writes for others, its clients, which have no Lightning node: it has
+//! their ticket keys, and whatever their blank tickets say about price and time is theirs.
+
+use super::Mesh;
+use super::control::Refusal;
+use super::error::{MeshError, NetworkReason, PaymentReason, Remedy};
+use super::free::before_the_neighbour;
+use crate::flow::tickets::{TicketError, Tickets, is_blank, of_blank};
+use crate::id::{LinkId, NodeId};
+use crate::tables::Memory;
+use crate::wire::account::{self, TicketRequest};
+use crate::wire::datagram::Datagram;
+use sha2::{Digest, Sha256};
+
+impl<M: Memory> Mesh<M> {
+    /// The ticket key of a client, if the blank ticket is one that it has given this source.
+    pub(super) fn client_key(
+        &self,
+        node: &NodeId,
+        source: &NodeId,
+        blank: &account::Ticket,
+    ) -> Result<[u8; 32], PaymentReason> {
+        let client = self.config.clients.iter().find(|client| client.node == *node);
+        let key = client.ok_or(PaymentReason::NoInvoice)?.ticket_key;
+        match is_blank(&key, source, blank) {
+            true => Ok(key),
+            false => Err(TicketError::Forged.into()),
+        }
+    }
+
+    /// A source that a client has sent here asks for an invoice. The client has checked who it
+    /// is and what it offers, which its blank ticket proves.
+    #[inline(never)]
+    pub(super) fn ticket_request(
+        &mut self,
+        link: LinkId,
+        datagram: &Datagram<'_>,
+        request: &TicketRequest,
+    ) -> Result<(), Refusal> {
+        let ignore = |reason: MeshError| (reason, Remedy::Ignore);
+        let (source, blank) = (datagram.source, &request.ticket);
+        self.client_key(&request.node, &source, blank).map_err(|e| ignore(e.into()))?;
+        self.place_for(link, &source).map_err(ignore)?;
+        // For the signature under the answer.
+        let (before, work) = (before_the_neighbour(datagram), self.config.signature_work);
+        if !self.take_control(link, Some(before), work) {
+            return Err(ignore(NetworkReason::ControlQuota.into()));
+        }
+        self.await_invoice(link, datagram, blank.bytes, blank.amount_msat).map_err(ignore)
+    }
+
+    /// The invoice was written.
+    pub(super) fn answer_ticket_request(
+        &mut self,
+        link: LinkId,
+        datagram: &Datagram<'_>,
+        TicketRequest { node, ticket: blank }: &TicketRequest,
+        invoice: &[u8],
+    ) -> Result<(), MeshError> {
+        let (now, source) = (self.now, datagram.source);
+        let key = self.client_key(node, &source, blank)?;
+        let issue = |tickets: &mut Tickets<M>, neighbour, payment_hash| {
+            tickets.issue_for(now, neighbour, &source, payment_hash, (&key, blank))
+        };
+        self.answer_with((link, datagram), blank.amount_msat, invoice, false, issue)
+    }
+
+    /// This node is itself the cashier of a node at which it buys, and pays itself nothing: a
+    /// ticket, and the preimage that goes with it.
+    pub(super) fn own_ticket(
+        &mut self,
+        node: &NodeId,
+        blank: &account::Ticket,
+    ) -> Result<account::Pay, PaymentReason> {
+        let me = self.me.id();
+        let key = self.client_key(node, &me, blank)?;
+        let preimage: [u8; 32] = self.rng.bytes();
+        let hash = Sha256::digest(preimage).into();
+        let ticket = of_blank(&key, &me, blank, &hash).ok_or(PaymentReason::NoInvoice)?;
+        Ok(account::Pay { ticket, preimage })
+    }
+}

@@ -1,0 +1,278 @@
+//! Requests for invoices: what a source would pay for bytes of its flows here.
+//!
+//! A node with a Lightning node has an invoice written and answers with it and a ticket. One
+//! without refers the source to its cashier, with a blank ticket.
+
+use super::control::Refusal;
+use super::error::{MeshError, NetworkReason, PaymentReason, Remedy};
+use super::free::before_the_neighbour;
+use super::{Mesh, Tables};
+use crate::flow::tickets::{Sale, TicketError};
+use crate::id::{LinkId, NodeId};
+use crate::payment::ledger::Record;
+use crate::signature;
+use crate::tables::Memory;
+use crate::wire::account::{InvoiceRequest, Referral};
+use crate::wire::datagram::Datagram;
+#[cfg(feature = "alloc")]
+use {
+    super::api::{Action, Ticket},
+    super::parked::{Awaits, From},
+    super::relay::Trace,
+    crate::flow::tickets::{LIFETIME_S, Tickets},
+    crate::id::HopId,
+    crate::payment::bolt11,
+    crate::wire::Header,
+    crate::wire::account::{self, Invoice, Message},
+    crate::wire::datagram::head_len,
+};
+
+/// Invoices are in whole satoshi, which is all that some wallets know.
+const SAT_MSAT: u64 = 1_000;
+
+impl<M: Memory> Mesh<M> {
+    /// A source asks for an invoice.
+    #[inline(never)]
+    pub(super) fn invoice_request(
+        &mut self,
+        link: LinkId,
+        datagram: &Datagram<'_>,
+        request: &InvoiceRequest<'_>,
+    ) -> Result<(), Refusal> {
+        let ignore = |reason: MeshError| (reason, Remedy::Ignore);
+        self.may_sell().map_err(ignore)?;
+        #[cfg(not(feature = "alloc"))]
+        if self.config.flows.cashier.is_none() {
+            return Err(ignore(PaymentReason::NoInvoice.into()));
+        }
+        self.check_offer(request).map_err(ignore)?;
+        let source = datagram.source;
+        if NodeId::from_compressed(request.public_key) != source {
+            return Err((PaymentReason::SourceKey.into(), Remedy::Penalise));
+        }
+        self.expire_tickets();
+        #[cfg(feature = "alloc")]
+        if self.config.flows.cashier.is_none() {
+            self.place_for(link, &source).map_err(ignore)?;
+        }
+        let work = self.config.signature_work;
+        if !self.take_control(link, Some(before_the_neighbour(datagram)), work) {
+            return Err(ignore(NetworkReason::ControlQuota.into()));
+        }
+        let sighash = request.sighash(datagram.sequence, &source, &datagram.destination);
+        if !signature::verify(&self.secp, request.public_key, &sighash, request.signature) {
+            return Err((PaymentReason::SourceSignature.into(), Remedy::Ignore));
+        }
+        #[cfg(feature = "alloc")]
+        if self.config.flows.cashier.is_none() {
+            let InvoiceRequest { bytes, amount_msat, .. } = *request;
+            return self.await_invoice(link, datagram, bytes, amount_msat).map_err(ignore);
+        }
+        self.refer(link, datagram, request).map_err(ignore)
+    }
+
+    fn check_offer(&self, request: &InvoiceRequest<'_>) -> Result<(), MeshError> {
+        let (share_msat, price_msat) =
+            (request.amount_msat, self.config.payment.tariff.price(request.bytes));
+        if request.bytes == 0 || share_msat == 0 || share_msat % SAT_MSAT != 0 {
+            return Err(PaymentReason::Malformed.into());
+        }
+        match share_msat < price_msat {
+            true => Err(PaymentReason::AmountTooSmall { share_msat, price_msat }.into()),
+            false => Ok(()),
+        }
+    }
+
+    /// Sends a source whose request was checked to the cashier.
+    #[inline(never)]
+    fn refer(
+        &mut self,
+        link: LinkId,
+        datagram: &Datagram<'_>,
+        request: &InvoiceRequest<'_>,
+    ) -> Result<(), MeshError> {
+        let source = datagram.source;
+        let Some(cashier) = self.config.flows.cashier else { return Ok(()) };
+        let Tables { routing, tickets, accounts, .. } = &*self.tables;
+        let neighbour = routing.neighbours.get(link).ok_or(NetworkReason::LinkClosed)?.node.hop();
+        let share = routing.neighbours.share_of(crate::config::fixed::PLACES).max(1);
+        let known = tickets.has_place(&source);
+        if !known && !accounts.may_have_ticket(&source) {
+            return Err(PaymentReason::from(TicketError::TooManyUnpaid).into());
+        }
+        let InvoiceRequest { bytes, amount_msat, open_number, .. } = *request;
+        let sale = Sale { bytes, amount_msat, open_number };
+        let blank = self.tables.tickets.refer(self.now, (neighbour, share), &source, sale);
+        let ticket = blank.map_err(PaymentReason::from)?;
+        if !known {
+            self.make_room(&source);
+            if !self.tables.accounts.keep_place(&source) {
+                self.tables.tickets.give_up_place(&source);
+                return Err(PaymentReason::from(TicketError::NoRoom).into());
+            }
+        }
+        self.begin_selling();
+        let public_key = *self.me.public_key();
+        let unsigned = Referral {
+            request: datagram.sequence,
+            ticket,
+            cashier,
+            public_key: &public_key,
+            signature: &[0; 64],
+        };
+        let signature = self.me.sign(&self.secp, &unsigned.sighash(&source));
+        let answer = Referral { signature: &signature, ..unsigned }.bytes();
+        self.absorb();
+        self.answer_source(link, datagram, &answer, self.run_record);
+        Ok(())
+    }
+
+    /// Begins a run of tickets: before the first link, when all records are restored.
+    pub(super) fn begin_run(&mut self) {
+        if self.tables.tickets.run() == 0 {
+            let run = match self.config.payment.volatile || self.last_run == 0 {
+                // No ticket of another run counts, whatever its number, nor one of before the
+                // store was lost. Half of the numbers are left for the runs that follow.
+                true => (self.rng.u64() as u32) >> 1,
+                false => self.last_run.saturating_add(1),
+            };
+            self.tables.tickets.begin(self.now, run.max(1));
+        }
+    }
+
+    /// Begins to issue tickets in this run, of which the next one must know.
+    pub(super) fn begin_selling(&mut self) {
+        let run = self.tables.tickets.run();
+        if self.run_record.is_none() {
+            self.run_record = self.keep(Record::Run(run));
+        }
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl<M: Memory> Mesh<M> {
+    /// Whether there is room for another ticket of a source that asks through this neighbour.
+    pub(super) fn place_for(&mut self, link: LinkId, source: &NodeId) -> Result<HopId, MeshError> {
+        self.expire_tickets();
+        let Tables { routing, tickets, accounts, .. } = &mut *self.tables;
+        let neighbour = routing.neighbours.get(link).ok_or(NetworkReason::LinkClosed)?.node.hop();
+        let share = routing.neighbours.share_of(self.config.capacities.tickets).max(1);
+        tickets.may_issue(neighbour, share).map_err(PaymentReason::from)?;
+        if !accounts.may_have_ticket(source) {
+            return Err(PaymentReason::from(TicketError::TooManyUnpaid).into());
+        }
+        Ok(neighbour)
+    }
+
+    /// The shell is asked to write an invoice, and the request waits.
+    pub(super) fn await_invoice(
+        &mut self,
+        link: LinkId,
+        datagram: &Datagram<'_>,
+        bytes: u64,
+        amount_msat: u64,
+    ) -> Result<(), MeshError> {
+        let from = From { link, closed: false, trace: Trace::of(datagram) };
+        let until = self.now.saturating_add(self.config.timing.verify_timeout);
+        let len = head_len(datagram.hops().len(), 0).saturating_add(datagram.payload.len());
+        let ticket = self.park(Awaits::Invoice, Some(from), until, len)?;
+        let source = datagram.source;
+        self.act(Action::Invoice { ticket, source, bytes, amount_msat, expiry_s: LIFETIME_S });
+        Ok(())
+    }
+
+    /// The shell has had an invoice written for a request that waited, or none if it is empty.
+    #[inline(never)]
+    pub(super) fn invoice_written(&mut self, ticket: Ticket, packet: &[u8], invoice: &[u8]) {
+        let Some(from) = self.take_waiting_for_invoice(ticket) else { return };
+        let link = from.link;
+        if from.closed {
+            return self.reject(Some(link), NetworkReason::LinkClosed, Remedy::Ignore);
+        }
+        let parsed = Header::parse(packet).and_then(|(header, body)| {
+            let datagram = Datagram::parse(header, body)?;
+            Ok((Message::parse(datagram.payload)?, datagram))
+        });
+        let (datagram, answered) = match parsed {
+            Ok((Message::InvoiceRequest(request), datagram)) => {
+                let answered = self.answer_request(link, &datagram, &request, invoice);
+                (datagram, answered)
+            }
+            Ok((Message::TicketRequest(request), datagram)) => {
+                let answered = self.answer_ticket_request(link, &datagram, &request, invoice);
+                (datagram, answered)
+            }
+            // Bytes other than those parked are the shell's fault, not the neighbour's.
+            Ok(_) => return self.reject(Some(link), NetworkReason::LinkClosed, Remedy::Ignore),
+            Err(e) => return self.reject(Some(link), e, Remedy::Ignore),
+        };
+        match answered {
+            Ok(()) => self.absorb(),
+            Err(reason) => self.refuse(link, &datagram, reason, Remedy::Ignore),
+        }
+    }
+
+    fn answer_request(
+        &mut self,
+        link: LinkId,
+        datagram: &Datagram<'_>,
+        request: &InvoiceRequest<'_>,
+        invoice: &[u8],
+    ) -> Result<(), MeshError> {
+        self.may_sell()?;
+        let InvoiceRequest { bytes, amount_msat, open_number, .. } = *request;
+        let (now, sale) = (self.now, Sale { bytes, amount_msat, open_number });
+        let issue = |tickets: &mut Tickets<M>, neighbour, payment_hash| {
+            tickets.issue(now, neighbour, &datagram.source, payment_hash, sale)
+        };
+        self.answer_with((link, datagram), amount_msat, invoice, true, issue)
+    }
+
+    /// Answers a request with an invoice over this amount and the ticket that goes with it: one of
+    /// this node's `own`, or of a client's.
+    pub(super) fn answer_with(
+        &mut self,
+        (link, datagram): (LinkId, &Datagram<'_>),
+        amount_msat: u64,
+        invoice: &[u8],
+        own: bool,
+        issue: impl FnOnce(&mut Tickets<M>, HopId, [u8; 32]) -> Result<account::Ticket, TicketError>,
+    ) -> Result<(), MeshError> {
+        let text = core::str::from_utf8(invoice).map_err(|_| PaymentReason::NoInvoice)?;
+        let read = bolt11::Invoice::from_text(text).map_err(|_| PaymentReason::NoInvoice)?;
+        if read.amount_msat != Some(amount_msat) || !read.is_for(self.config.network) {
+            return Err(PaymentReason::NoInvoice.into());
+        }
+        let source = datagram.source;
+        let neighbour = self.place_for(link, &source)?;
+        let mut after = None;
+        if own {
+            self.begin_selling();
+            after = self.run_record;
+        }
+        self.make_room(&source);
+        let Tables { tickets, accounts, .. } = &mut *self.tables;
+        if !accounts.keep_place(&source) {
+            return Err(PaymentReason::from(TicketError::NoRoom).into());
+        }
+        let ticket = issue(tickets, neighbour, read.payment_hash).map_err(|e| {
+            accounts.drop_place(&source);
+            PaymentReason::from(e)
+        })?;
+        let public_key = self.public_key();
+        let unsigned = Invoice {
+            request: datagram.sequence,
+            ticket,
+            invoice,
+            public_key: &public_key,
+            signature: &[0; 64],
+        };
+        let signature = self.me.sign(&self.secp, &unsigned.sighash(&source));
+        let answer = Message::Invoice(Invoice { signature: &signature, ..unsigned });
+        // The invoice came from the shell: of one that is too long nothing is said.
+        if let Some(answer) = answer.bytes::<{ account::MAX_LEN }>() {
+            self.answer_source(link, datagram, &answer, after);
+        }
+        Ok(())
+    }
+}
