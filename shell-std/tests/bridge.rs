@@ -3,6 +3,7 @@
 mod program;
 
 use bitcoin::Transaction;
+use blvm_mesh_tests::bitcoind::bcoin::{self, Bcoin};
 use blvm_mesh_tests::bitcoind::coins::{self, FEE, Kind, Wallet};
 use blvm_mesh_tests::bitcoind::{self, Bitcoind};
 use program::daemon::{Daemon, text};
@@ -63,9 +64,9 @@ struct World {
 
 impl World {
     /// far - gateway - relay - client - near.
-    fn new(program: &Path, near_options: &[&str]) -> Self {
+    fn new(program: &Path, far_options: &[&str], near_options: &[&str]) -> Self {
         const KNOWN: &str = "-whitelist=noban,relay,mempool,download@127.0.0.1";
-        let far = Bitcoind::start(program, &[KNOWN]);
+        let far = Bitcoind::start(program, &[&[KNOWN], far_options].concat());
         let near = Bitcoind::start(program, &[&[KNOWN], near_options].concat());
         let dir = tempfile::tempdir().unwrap();
         let relay_at = free_port();
@@ -103,7 +104,7 @@ impl World {
 #[test]
 fn a_node_syncs_through_the_mesh_and_stays_in_sync() {
     let Some(program) = bitcoind::find() else { return };
-    let mut w = World::new(&program, &[]);
+    let mut w = World::new(&program, &[], &[]);
     let wallet = Wallet::new();
     let mut coins = coins::rewards(&w.far, &wallet);
     coins::grow(&w.far, &wallet, &mut coins, 199);
@@ -148,19 +149,32 @@ fn a_node_syncs_through_the_mesh_and_stays_in_sync() {
     in_step(&w.far, &w.near);
 
     // The relay is killed, blocks come meanwhile, and it comes again.
+    let before = w.near.call("getpeerinfo", json!([]));
+    let ids = |peers: &Value| -> Vec<u64> {
+        peers.as_array().unwrap().iter().map(|peer| peer["id"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(ids(&before).len(), 1, "{before}");
     w.nodes.remove(0);
     coins::grow(&w.far, &wallet, &mut coins, 3);
     std::thread::sleep(Duration::from_secs(2));
     w.nodes.insert(0, World::relay(w.dir.path(), w.relay_at));
     in_step(&w.far, &w.near);
-    let peers = w.near.call("getpeerinfo", json!([]));
-    assert_eq!(peers.as_array().map(Vec::len), Some(1), "{peers}");
+
+    // It is killed again, and the route moves to a fourth node.
+    w.nodes.remove(0);
+    coins::grow(&w.far, &wallet, &mut coins, 3);
+    let fourth = w.dir.path().join("fourth");
+    let fourth = Daemon::start(&fourth, &[&w.nodes[0], &w.nodes[1]], &FAST);
+    in_step(&w.far, &w.near);
+    drop(fourth);
+    let now = w.near.call("getpeerinfo", json!([]));
+    assert_eq!(ids(&now), ids(&before), "a connection was dropped: {now}");
 }
 
 #[test]
 fn transactions_are_sent_without_a_bitcoin_node_of_ones_own() {
     let Some(program) = bitcoind::find() else { return };
-    let mut w = World::new(&program, &[]);
+    let mut w = World::new(&program, &[], &[]);
     let wallet = Wallet::new();
     let coins = {
         let mut coins = coins::rewards(&w.far, &wallet);
@@ -212,7 +226,7 @@ fn transactions_are_sent_without_a_bitcoin_node_of_ones_own() {
 #[test]
 fn another_gateway_is_taken_when_one_is_gone_and_a_greeting_of_version_2_is_declined() {
     let Some(program) = bitcoind::find() else { return };
-    let mut w = World::new(&program, &["-v2transport=1"]);
+    let mut w = World::new(&program, &[], &["-v2transport=1"]);
     let wallet = Wallet::new();
     w.far.call("generatetoaddress", json!([20, wallet.address()]));
     w.join();
@@ -230,6 +244,23 @@ fn another_gateway_is_taken_when_one_is_gone_and_a_greeting_of_version_2_is_decl
     println!("another gateway after {:.1?}", start.elapsed());
     let bridged = w.nodes[1].call("getbitcoin", json!({})).unwrap();
     assert_eq!(bridged["connections"][0]["peer"], w.nodes[2].ready["node_id"], "{bridged}");
+}
+
+#[test]
+fn a_node_by_others_syncs_through_the_mesh_and_mines() {
+    let (Some(program), Some(modules)) = (bitcoind::find(), bcoin::find()) else { return };
+    let w = World::new(&program, &["-testactivationheight=segwit@100000"], &[]);
+    let address = "mkHS9ne12qx9pS9VojpwU5xtRd4T7X7ZUt";
+    w.far.call("generatetoaddress", json!([300, address]));
+    let mut other = Bcoin::start(&modules, w.listen);
+    wait("bcoin does not sync", || other.tip() == (300, best(&w.far)));
+    for n in 1..=3 {
+        other.mine(1);
+        wait("its block does not come", || count(&w.far) == 299 + 2 * n);
+        assert_eq!(other.tip().1, best(&w.far));
+        w.far.call("generatetoaddress", json!([1, address]));
+        wait("a block does not come there", || other.tip() == (300 + 2 * n, best(&w.far)));
+    }
 }
 
 /// Blocks of nearly 4 MB on top of the chain.
@@ -258,7 +289,7 @@ fn grow_large(node: &Bitcoind, wallet: &Wallet, blocks: usize) {
 #[cfg_attr(debug_assertions, ignore = "needs optimised programs")]
 fn a_hundred_megabytes_of_blocks_pass() {
     let Some(program) = bitcoind::find() else { return };
-    let mut w = World::new(&program, &[]);
+    let mut w = World::new(&program, &[], &[]);
     let blocks = 26;
     grow_large(&w.far, &Wallet::new(), blocks);
     let synced = |node: &Bitcoind| {
@@ -273,10 +304,15 @@ fn a_hundred_megabytes_of_blocks_pass() {
     direct.call("addnode", json!([w.far.p2p().to_string(), "onetry"]));
     let by_itself = synced(&direct);
     w.near.call("addnode", json!([w.listen.to_string(), "onetry"]));
+    let cpu = w.nodes[0].cpu();
     let through = synced(&w.near);
+    let cpu = w.nodes[0].cpu() - cpu;
     let bytes = w.nodes[2].call("getbitcoin", json!({})).unwrap()["connections"][0]["received"]
         ["total"]["bytes"]
         .as_u64();
     assert!(bytes > Some(blocks as u64 * 3_990_000), "{bytes:?}");
-    println!("directly {by_itself:.2?}, through the mesh {through:.2?}");
+    let per_gb = cpu / (bytes.unwrap_or(1) as f64 / 1e9);
+    println!(
+        "directly {by_itself:.2?}, through the mesh {through:.2?}; relay {per_gb:.2} CPU s/GB"
+    );
 }

@@ -1,8 +1,9 @@
 //! A real Bitcoin node on regtest, for tests: found, started, asked and ended.
 //!
 //! [`peer`] speaks the P2P protocol with it, [`recorder`] writes down what two of them say to each
-//! other, [`coins`] makes transactions and blocks.
+//! other, [`coins`] makes transactions and blocks; [`bcoin`] is a node by others.
 
+pub mod bcoin;
 pub mod coins;
 pub mod peer;
 pub mod recorder;
@@ -36,19 +37,25 @@ pub fn find() -> Option<PathBuf> {
         assert!(path.is_file(), "BITCOIND is {}, which is no file", path.display());
         return Some(path);
     }
-    let cache = match (set("BLVM_MESH_CACHE"), set("HOME")) {
-        (Some(cache), _) => Some(PathBuf::from(cache)),
-        (None, home) => home.map(|home| Path::new(&home).join(".cache/blvm-mesh")),
-    };
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path)
         .map(|dir| dir.join("bitcoind"))
-        .chain(cache.map(|cache| cache.join(BUILT)))
+        .chain(cached(BUILT))
         .find(|file| file.is_file());
     if found.is_none() {
         println!("SKIPPED: there is no bitcoind; `tests/real-nodes` builds one");
     }
     found
+}
+
+/// What is at a place in the cache folder.
+fn cached(place: &str) -> Option<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let cache = match (set("BLVM_MESH_CACHE"), set("HOME")) {
+        (Some(cache), _) => Some(PathBuf::from(cache)),
+        (None, home) => home.map(|home| Path::new(&home).join(".cache/blvm-mesh")),
+    };
+    cache.map(|cache| cache.join(place))
 }
 
 /// Two loopback addresses that nobody listens at.
