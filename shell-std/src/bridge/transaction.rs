@@ -1,5 +1,5 @@
 //! What a sender of transactions and a gateway say to each other: Bitcoin's own messages, each
-//! behind a [control message](super::control) that names the hand-over.
+//! behind a control message (`control.rs`) that names the hand-over.
 //!
 //! | from | message | meaning |
 //! |---|---|---|
