@@ -7,7 +7,7 @@ use super::{Action, Event, Verdict};
 use crate::id::HopId;
 use crate::id::{LinkId, NodeId, Standing};
 use crate::link::lane::Lane;
-#[cfg(doc)]
+#[cfg(all(doc, feature = "alloc"))]
 use crate::mesh::flow_api::FlowEvent;
 #[cfg(feature = "alloc")]
 use crate::mesh::flow_api::FlowId;
