@@ -369,7 +369,7 @@ impl Core {
                 Action::Pay { ticket, node, bytes, amount_msat, invoice } => {
                     let invoice = input.get(invoice).unwrap_or_default();
                     let bill = Bill::new(node, bytes, amount_msat, invoice);
-                    self.purchases.begun(ticket);
+                    self.purchases.begun(ticket, bill.amount_msat);
                     Effect::Pay { ticket, bill }
                 }
                 Action::Invoice { ticket, amount_msat, expiry_s, .. } => {

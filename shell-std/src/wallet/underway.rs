@@ -11,14 +11,26 @@ const MOST_TOLD: usize = 16;
 /// What became of a bill, with its payment hash.
 pub(crate) type Ended = Result<([u8; 32], Outcome), NotPaid>;
 
-/// A purchase.
-#[derive(Debug, Clone, Copy, Default)]
-struct Purchase {
-    /// Payment hash, once it is paid.
-    paid: Option<[u8; 32]>,
+/// How far paying for a purchase is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Paying,
+    /// The state machine does not wait for it any more.
+    GivenUp,
+    /// Paid, with this payment hash.
+    Paid([u8; 32]),
+    /// Not paid, or nobody knows.
+    Over,
 }
 
-/// The purchases that the state machine has begun and not ended.
+/// A purchase.
+#[derive(Debug, Clone, Copy)]
+struct Purchase {
+    amount_msat: u64,
+    stage: Stage,
+}
+
+/// The purchases that the state machine has begun and not ended, and those that are still being paid.
 #[derive(Debug, Default)]
 pub(crate) struct Underway {
     purchases: HashMap<Ticket, Purchase>,
@@ -29,12 +41,12 @@ pub(crate) struct Underway {
 
 impl Underway {
     /// An invoice is to be paid.
-    pub(crate) fn begun(&mut self, ticket: Ticket) {
-        self.purchases.insert(ticket, Purchase { paid: None });
+    pub(crate) fn begun(&mut self, ticket: Ticket, amount_msat: u64) {
+        self.purchases.insert(ticket, Purchase { amount_msat, stage: Stage::Paying });
     }
 
     /// An invoice is not paid.
-    pub(crate) fn refused(&mut self, why: NotPaid) {
+    fn refused(&mut self, why: NotPaid) {
         self.stats.not_paid += 1;
         self.stats.over_limit += u64::from(why.is_limit());
         self.stats.last_refusal = Some(why.to_string());
@@ -55,17 +67,20 @@ impl Underway {
     /// not known it is told nothing, and gives the purchase up in time: something may be spent.
     pub(crate) fn ended(&mut self, ticket: Ticket, ended: Ended) -> Option<Option<[u8; 32]>> {
         match ended {
-            Ok((payment_hash, Outcome::Paid { preimage, .. })) => {
+            Ok((payment_hash, Outcome::Paid { preimage, fee_msat })) => {
+                let amount_msat = self.purchases.get(&ticket).map_or(0, |p| p.amount_msat);
+                let spent_msat = amount_msat.saturating_add(fee_msat);
                 self.stats.paid += 1;
+                self.stats.paid_msat = self.stats.paid_msat.saturating_add(spent_msat);
                 self.told.clear();
-                match self.purchases.get_mut(&ticket) {
-                    Some(purchase) => purchase.paid = Some(payment_hash),
-                    None => self.not_credited(&payment_hash),
+                if !self.settle(ticket, Stage::Paid(payment_hash)) {
+                    self.not_credited(&payment_hash);
                 }
                 Some(Some(preimage))
             }
             Ok((payment_hash, Outcome::Unknown(why) | Outcome::NotPaid(why))) => {
                 self.stats.unknown += 1;
+                self.settle(ticket, Stage::Over);
                 let payment = hex::encode(payment_hash);
                 tracing::error!(
                     payment,
@@ -76,7 +91,22 @@ impl Underway {
             }
             Err(why) => {
                 self.refused(why);
+                self.settle(ticket, Stage::Over);
                 Some(None)
+            }
+        }
+    }
+
+    /// Paying has come to an end; whether the state machine still waits for it.
+    fn settle(&mut self, ticket: Ticket, stage: Stage) -> bool {
+        match self.purchases.get_mut(&ticket) {
+            Some(purchase) if purchase.stage == Stage::Paying => {
+                purchase.stage = stage;
+                true
+            }
+            _ => {
+                self.purchases.remove(&ticket);
+                false
             }
         }
     }
@@ -85,13 +115,22 @@ impl Underway {
     pub(crate) fn credited(&mut self, ticket: Ticket, bytes: u64) -> Option<[u8; 32]> {
         self.stats.credited += 1;
         self.stats.credited_bytes = self.stats.credited_bytes.saturating_add(bytes);
-        self.purchases.remove(&ticket)?.paid
+        match self.purchases.remove(&ticket)?.stage {
+            Stage::Paid(payment_hash) => Some(payment_hash),
+            _ => None,
+        }
     }
 
     /// It has ended without.
     pub(crate) fn failed(&mut self, ticket: Ticket) {
-        if let Some(payment_hash) = self.purchases.remove(&ticket).and_then(|p| p.paid) {
-            self.not_credited(&payment_hash);
+        let Some(purchase) = self.purchases.get_mut(&ticket) else { return };
+        match purchase.stage {
+            Stage::Paying => purchase.stage = Stage::GivenUp,
+            Stage::Paid(payment_hash) => {
+                self.purchases.remove(&ticket);
+                self.not_credited(&payment_hash);
+            }
+            Stage::GivenUp | Stage::Over => _ = self.purchases.remove(&ticket),
         }
     }
 
@@ -137,23 +176,24 @@ mod tests {
     #[test]
     fn what_is_paid_is_credited_or_missed() {
         let mut underway = Underway::default();
-        let paid = |preimage| Ok(([2; 32], Outcome::Paid { preimage, fee_msat: 0 }));
-        underway.begun(T);
+        let paid = |preimage| Ok(([2; 32], Outcome::Paid { preimage, fee_msat: 7 }));
+        underway.begun(T, 500);
         underway.ended(T, paid([1; 32]));
         assert_eq!(underway.credited(T, 80), Some([2; 32]));
         // Paid and not credited; paid when the state machine had given it up.
-        underway.begun(T);
+        underway.begun(T, 500);
         underway.ended(T, paid([1; 32]));
         underway.failed(T);
-        underway.begun(T);
+        underway.begun(T, 500);
         underway.failed(T);
         underway.ended(T, paid([1; 32]));
         // Nobody knows: the state machine is told nothing.
-        underway.begun(T);
+        underway.begun(T, 500);
         assert_eq!(underway.ended(T, Ok(([2; 32], Outcome::Unknown("?".into())))), None);
         underway.failed(T);
         let stats = underway.stats();
         assert_eq!((stats.paid, stats.credited, stats.credited_bytes), (3, 1, 80));
+        assert_eq!(stats.paid_msat, 3 * 507);
         assert_eq!((stats.not_credited, stats.unknown, stats.not_paid), (2, 1, 0));
         assert!(underway.purchases.is_empty());
     }

@@ -55,7 +55,7 @@ impl Payments {
 
     /// Has an invoice paid; false if it will not be.
     pub(crate) fn pay(&mut self, ticket: Ticket, bill: Bill) -> bool {
-        self.underway.begun(ticket);
+        self.underway.begun(ticket, bill.amount_msat);
         let why = match &self.paying {
             None => NotPaid::NoWallet,
             Some(paying) => match paying.queue.try_send((ticket, bill)) {
@@ -63,7 +63,7 @@ impl Payments {
                 Err(_) => NotPaid::QueueFull,
             },
         };
-        self.underway.refused(why);
+        self.underway.ended(ticket, Err(why));
         false
     }
 
