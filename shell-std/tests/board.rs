@@ -5,10 +5,12 @@ mod program;
 
 use bitcoin::hashes::Hash;
 use blvm_mesh_core::id::Network;
+use blvm_mesh_tests::bitcoind::coins::{self, FEE, Kind, Wallet};
+use blvm_mesh_tests::bitcoind::{self, Bitcoind};
 use blvm_mesh_tests::board::{Machine, hold, image, sizes};
 use blvm_mesh_tests::packets::payloads::bitcoin_message;
 use program::program;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -132,6 +134,11 @@ struct Setup {
 
 impl Setup {
     fn new(image: &Path, dir: &Path) -> Self {
+        Self::with(image, dir, &[], &[])
+    }
+
+    /// With further settings of A and of C.
+    fn with(image: &Path, dir: &Path, for_a: &[String], for_c: &[String]) -> Self {
         let at = |name: &str| dir.join(name).to_str().unwrap().to_owned();
         let issuer =
             text(&yes(&["issuer", "--network", "regtest", "--key", &at("issuer")]), "issuer");
@@ -155,8 +162,8 @@ impl Setup {
             format!("flow.cashier_for={}", at("board.tickets")),
             format!("issuer_key={}", at("c-issuer")),
         ];
-        let a = node("a", "open", &line, &[]);
-        let c = node("c", "payment_gated", &other, &sells);
+        let a = node("a", "open", &line, for_a);
+        let c = node("c", "payment_gated", &other, &[&sells[..], for_c].concat());
         let setup = Self { machine, line, a, c, board, c_key };
         setup.linked();
         setup
@@ -326,6 +333,39 @@ fn a_flow_paid_for_at_the_board_goes_on_over_a_reset_without_another_payment() {
     assert_eq!(spent(&after), spent(&paid), "{after}");
     assert_eq!(s.machine.said("panicked"), 0);
     hold("deepest stack, bytes", s.machine.most(" bytes of stack"));
+}
+
+#[test]
+fn bitcoin_nodes_reach_each_other_through_a_board() {
+    let Some(image) = image("BOARD_IMAGE", "relay") else { return };
+    let Some(bitcoind) = bitcoind::find() else { return };
+    let known = "-whitelist=noban,relay,mempool,download@127.0.0.1";
+    let [far, near] = [(); 2].map(|()| Bitcoind::start(&bitcoind, &[known]));
+    let wallet = Wallet::new();
+    let coins = coins::rewards(&far, &wallet);
+    let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let s = Setup::with(
+        &image,
+        dir.path(),
+        &[format!("bitcoin.listen={listen}")],
+        &[format!("bitcoin.node={}", far.p2p())],
+    );
+    near.call("addnode", json!([listen.to_string(), "onetry"]));
+    let best = |node: &Bitcoind| node.text("getbestblockhash", json!([]));
+    let start = Instant::now();
+    until("101 blocks", || best(&near) == best(&far));
+    println!("101 small blocks in {:.1?}", start.elapsed());
+    let output = wallet.output(Kind::SegwitV0, coins[0].value - FEE);
+    let payment = wallet.spend(&coins, vec![output]);
+    coins::submit(&near, &payment);
+    let id = payment.compute_txid().to_string();
+    until("a transaction", || far.call("getrawmempool", json!([])) == json!([id]));
+    far.call("generatetoaddress", json!([1, wallet.address()]));
+    until("a block with it", || best(&near) == best(&far));
+    let (_, bridged) = s.a.ask(&["bitcoin"]);
+    assert_eq!(bridged["connections"].as_array().map(Vec::len), Some(1));
+    assert_eq!(s.machine.said("panicked"), 0);
 }
 
 #[test]
