@@ -159,7 +159,8 @@ impl Control {
 mod tests {
     use super::*;
     use blvm_mesh_core::id::Network;
-    use blvm_mesh_core::policy::detect::{DetectedProtocol, Scope, explain};
+    use blvm_mesh_core::policy::DetectedProtocol;
+    use blvm_mesh_core::policy::detect::{Scope, explain};
     use proptest::prelude::*;
 
     const MAGIC: Magic = [0xfa, 0xbf, 0xb5, 0xda];

@@ -269,3 +269,55 @@ fn who_sends_beyond_the_room_or_claims_what_was_not_sent_gains_nothing() {
         channel.consumed(0);
     }
 }
+
+#[test]
+fn many_small_messages_are_handed_over_in_a_time_that_grows_with_their_number() {
+    let mut channel = Channel::new(MAGIC, 7, false, 0);
+    let mut control = Control::of(Kind::Connection, 7, Flags::default());
+    let mut small = Vec::new();
+    message::write(MAGIC, "verack", &[], &mut small);
+    let many = small.repeat(1000);
+    for _ in 0..80 {
+        channel.receive(0, &control, &many);
+        control.number += 1000;
+    }
+    let start = std::time::Instant::now();
+    let mut handed_over = 0;
+    while channel.pop().is_some() {
+        channel.consumed(0);
+        handed_over += 1;
+    }
+    assert_eq!((handed_over, channel.incoming_held()), (80_000, 0));
+    assert!(start.elapsed().as_secs() < 3, "{:?}", start.elapsed());
+}
+
+#[test]
+fn what_comes_early_is_bounded_in_number_and_what_is_next_always_finds_room() {
+    let mut channel = Channel::new(MAGIC, 7, false, 0);
+    let mut control = Control::of(Kind::Connection, 7, Flags::default());
+    let mut small = Vec::new();
+    message::write(MAGIC, "verack", &[], &mut small);
+    for number in 1..40_000 {
+        control.number = number;
+        channel.receive(0, &control, &small);
+    }
+    let held = channel.incoming_held() / (small.len() + PLACE);
+    assert!(held <= 16 * 1024, "{held} messages for which an acknowledgement looks");
+    control.number = 0;
+    channel.receive(0, &control, &small);
+    assert_eq!(std::iter::from_fn(|| channel.pop()).count(), held + 1);
+}
+
+#[test]
+fn an_acknowledgement_that_says_nothing_new_costs_no_look_at_all_messages() {
+    let mut channel = Channel::new(MAGIC, 7, true, 0);
+    let mut small = Vec::new();
+    message::write(MAGIC, "verack", &[], &mut small);
+    channel.push((0..16_000).map(|_| Message::Whole(small.clone())));
+    while channel.next_datagram(0, 4_000_000).unwrap().is_some() {}
+    let mut control = Control::of(Kind::Connection, 7, Flags::default());
+    control.window = BUFFER as u32;
+    let start = std::time::Instant::now();
+    (0..20_000).for_each(|_| channel.receive(0, &control, &[]));
+    assert!(start.elapsed().as_secs() < 1, "{:?}", start.elapsed());
+}
