@@ -114,7 +114,7 @@ fn address(node: &Node) -> PeerAddress {
     }
 }
 
-fn settings(mode: MeshMode) -> Settings {
+pub(super) fn settings(mode: MeshMode) -> Settings {
     let mut config = Config::host(Network::Regtest);
     config.mode = mode;
     Settings {
