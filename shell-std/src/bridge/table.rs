@@ -11,6 +11,7 @@ use blvm_mesh_core::policy::DetectedProtocol;
 use blvm_mesh_core::time::Micros;
 use smol::channel::{Receiver, Sender};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Connections that one other node may open here.
@@ -89,6 +90,8 @@ pub(crate) struct Table {
     /// Connections that others may open here at once; 0: this node is no gateway.
     accepts: usize,
     connections: Mutex<HashMap<Key, Arc<Connection>>>,
+    /// The node is stopping; changed and asked with the connections locked.
+    ended: AtomicBool,
     accept: Sender<Arc<Connection>>,
     reset: Sender<(NodeId, Control)>,
     about: Sender<About>,
@@ -122,7 +125,8 @@ impl Table {
         let (reset, resets) = smol::channel::bounded(RESETS);
         let connections = Mutex::default();
         let (about, told) = smol::channel::bounded(ABOUT);
-        let table = Self { magic, accepts, connections, accept, reset, about };
+        let ended = AtomicBool::new(false);
+        let table = Self { magic, accepts, connections, ended, accept, reset, about };
         (Arc::new(table), Arrivals { accepted, resets, about: told })
     }
 
@@ -175,7 +179,8 @@ impl Table {
             connections.values().filter(|c| !c.opened && is(c)).count()
         };
         let of_neighbour = self.accepts.div_ceil(2).max(1);
-        let full = count(&|_| true) >= self.accepts
+        let full = self.ended.load(Relaxed)
+            || count(&|_| true) >= self.accepts
             || count(&|c| c.peer == key.0) >= PER_NODE.min(of_neighbour)
             || count(&|c| c.from == Some(from)) >= of_neighbour;
         if full {
@@ -195,7 +200,7 @@ impl Table {
         let key = (gateway, u64::from_le_bytes(id));
         let new = Connection::new(self.magic, key, true, None, now);
         let mut connections = lock(&self.connections);
-        if self.accept.is_closed() {
+        if self.ended.load(Relaxed) {
             return None;
         }
         connections.insert(key, new.clone());
@@ -205,7 +210,7 @@ impl Table {
     /// The node stops: every connection ends, which its tasks tell the other end, and none begins.
     pub(crate) fn end(&self) {
         let mut connections = lock(&self.connections);
-        self.accept.close();
+        self.ended.store(true, Relaxed);
         // Those that no task has taken yet.
         connections.retain(|_, connection| Arc::strong_count(connection) > 1);
         for connection in connections.values() {
@@ -332,6 +337,13 @@ mod tests {
         (0..100).for_each(|id| _ = said(3, id, Flags::default()));
         assert_eq!(arrivals.resets.len(), RESETS);
         assert_eq!(said(1, own.id, reset), Some(Failure::Reset));
+    }
+
+    #[test]
+    fn who_is_no_gateway_opens_connections_all_the_same() {
+        let (table, arrivals) = Table::new(MAGIC, 0);
+        drop(arrivals);
+        assert!(table.open(0, node(1)).is_some());
     }
 
     #[test]

@@ -101,7 +101,8 @@ fn inventory(txid: &Txid) -> Vec<u8> {
 
 /// What a terminal shows as it is, whoever wrote it.
 fn printable(text: &[u8]) -> String {
-    text.iter().filter(|byte| matches!(byte, b' '..=b'~')).map(|byte| char::from(*byte)).collect()
+    let shown = text.iter().filter(|byte| matches!(byte, b' '..=b'~'));
+    shown.take(MOST_REASON).map(|byte| char::from(*byte)).collect()
 }
 
 /// The datagram that hands a transaction over.
@@ -121,8 +122,7 @@ pub(crate) fn answer(magic: Magic, id: u64, txid: &Txid, answer: &Answer) -> Vec
         Answer::Unknown => frame(magic, id, "notfound", &inventory(txid)),
         Answer::Confirmed { proof } => frame(magic, id, "merkleblock", proof),
         Answer::Rejected { code, reason } => {
-            let mut reason = printable(reason.as_bytes());
-            reason.truncate(MOST_REASON);
+            let reason = printable(reason.as_bytes());
             let mut payload = b"\x02tx".to_vec();
             payload.extend_from_slice(&[*code, reason.len() as u8]);
             payload.extend_from_slice(reason.as_bytes());

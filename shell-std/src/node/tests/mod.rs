@@ -1,5 +1,6 @@
 //! Real nodes in one process, on loopback ports that the system gives.
 
+mod bridge;
 mod busy;
 mod covenant;
 mod early;
