@@ -261,7 +261,7 @@ fn grow_large(node: &Bitcoind, wallet: &Wallet, blocks: usize) {
     let kinds = vec![Kind::Anchor; blocks];
     let fan = kinds.iter().map(|kind| wallet.output(*kind, 2 * FEE)).collect();
     let fan = wallet.spend(&reward, fan);
-    let mut bring = |transaction: Transaction| {
+    let bring = |transaction: Transaction| {
         let block = coins::mine(node, vec![transaction]);
         let hex = bitcoin::consensus::encode::serialize_hex(&block);
         assert_eq!(node.call("submitblock", json!([hex])), Value::Null);
@@ -270,7 +270,7 @@ fn grow_large(node: &Bitcoind, wallet: &Wallet, blocks: usize) {
     for (n, coin) in Wallet::coins(&fan, &kinds).into_iter().enumerate() {
         let mut large = wallet.spend(&[coin], vec![wallet.output(Kind::Legacy, FEE)]);
         // Nothing bounds what spends such an output.
-        let witness: Vec<u8> = (0..3_997_000usize).map(|at| (at * (n + 7) >> 3) as u8).collect();
+        let witness: Vec<u8> = (0..3_997_000usize).map(|at| ((at * (n + 7)) >> 3) as u8).collect();
         large.input[0].witness = bitcoin::Witness::from_slice(&[witness]);
         bring(large);
     }

@@ -176,7 +176,9 @@ impl Outgoing {
         let gateway = match sent.state {
             // Each time another one, if there is one.
             State::Waiting => client::choose(&self.bridge, sent.attempts as usize).await,
-            State::Accepted { gateway } if times <= ASKED_ALONE || times % 2 == 0 => Some(gateway),
+            State::Accepted { gateway } if times <= ASKED_ALONE || times.is_multiple_of(2) => {
+                Some(gateway)
+            }
             State::Accepted { .. } => client::choose(&self.bridge, times as usize / 2).await,
             _ => None,
         };
