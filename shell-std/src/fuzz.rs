@@ -1,11 +1,18 @@
-//! Fuzz bodies of what the daemon reads: JSON-RPC, configuration, and messages of
-//! the load generator. See the module `fuzz` of `blvm-mesh-tests`.
+//! Fuzz bodies of what the daemon reads: JSON-RPC, configuration, messages of the load generator, and
+//! bridged connections. See the module `fuzz` of `blvm-mesh-tests`.
 
 use crate::address::{PeerAddress, Place, SerialLine};
 use crate::bench::message::{Kind, Message, Protocol};
+use crate::bridge::channel::Channel;
+use crate::bridge::control::{self, Control, Flags};
+use crate::bridge::table::Table;
+use crate::bridge::transaction::{self, Said};
+use crate::bridge::{lists, message};
 use crate::config::{Sources, parse_file};
 use crate::rpc::request::{Reply, Request};
 use crate::rpc::{Handler, RpcError, server};
+use blvm_mesh_core::id::NodeId;
+use blvm_mesh_core::policy::DetectedProtocol;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -124,6 +131,111 @@ pub fn bench(data: &[u8]) -> bool {
     true
 }
 
+/// What may come to an end of a bridged connection. The first byte tells what: a datagram, which is
+/// read as a whole; or steps, of two bytes and more, with a real end and a link that loses, doubles
+/// and overtakes on the other side, and a liar beside it who knows the connection's number.
+pub fn bridge(data: &[u8]) -> bool {
+    match data.split_first() {
+        Some((0, datagram)) => datagram_of_a_bridge(datagram),
+        Some((_, steps)) => steps_of_a_bridge(steps),
+        None => false,
+    }
+}
+
+/// Network of the bridged connections, and their number.
+const MAGIC: [u8; 4] = [0xfa, 0xbf, 0xb5, 0xda];
+const BRIDGED: u64 = 7;
+
+/// What is read is written again as it was, and whoever says anything of a transaction says it in
+/// the words that are known.
+fn datagram_of_a_bridge(data: &[u8]) -> bool {
+    let Some((control, messages)) = Control::read(MAGIC, data) else { return false };
+    let mut written = Vec::new();
+    control.write(MAGIC, &mut written);
+    written.extend_from_slice(messages);
+    assert_eq!(Control::read(MAGIC, &written), Some((control.clone(), messages)));
+    assert!(message::each(messages).map(<[u8]>::len).sum::<usize>() <= messages.len());
+    if let Some(Said::Answer(txid, answer)) = transaction::said(MAGIC, messages, None) {
+        let again = transaction::answer(MAGIC, control.id, &txid, &answer);
+        let (_, messages) = Control::read(MAGIC, &again).expect("our own");
+        assert_eq!(transaction::said(MAGIC, messages, None), Some(Said::Answer(txid, answer)));
+    }
+    let (table, _arrivals) = Table::new(MAGIC, 2);
+    table.take(0, NodeId([1; 32]), NodeId([2; 32]), DetectedProtocol::BitcoinP2P, data);
+    assert!(table.list().len() <= 1);
+    true
+}
+
+/// Two ends hand over what was given, in order and once, as long as no liar speaks; with one no
+/// memory is taken beyond the bounds. Whether anything was handed over.
+fn steps_of_a_bridge(steps: &[u8]) -> bool {
+    let mut ends = [true, false].map(|opens| Channel::new(MAGIC, BRIDGED, opens, 0));
+    let (mut given, mut got) = ([0u32; 2], [0u32; 2]);
+    let mut flying: [Vec<Vec<u8>>; 2] = [Vec::new(), Vec::new()];
+    let (mut now, mut lied) = (1, false);
+    for step in steps.chunks(2) {
+        let [what, how] = [0, 1].map(|at| step.get(at).copied().unwrap_or_default());
+        let (side, how) = (usize::from(what & 1), usize::from(how));
+        let other = 1 - side;
+        match what >> 1 & 7 {
+            0 if ends[side].has_room() => {
+                let mut payload = given[side].to_le_bytes().to_vec();
+                payload.resize(4 + how * how, 0);
+                let mut out = Vec::new();
+                message::write(MAGIC, "ping", &payload, &mut out);
+                let whole = lists::cut(MAGIC, out, usize::MAX).expect("not cut");
+                ends[side].push(whole);
+                given[side] += 1;
+            }
+            1 | 2 => {
+                if let Ok(Some(datagram)) = ends[side].next_datagram(now, 70_000) {
+                    match (how, datagram.transmission) {
+                        (0..32, Some(transmission)) => ends[side].not_sent(transmission),
+                        (32..64, Some(transmission)) => ends[side].stopped(now, transmission),
+                        _ => flying[other].push(datagram.payload),
+                    }
+                }
+            }
+            3 | 4 if !flying[side].is_empty() => {
+                let at = how % flying[side].len();
+                let datagram = match what >> 4 {
+                    0..12 => flying[side].swap_remove(at),
+                    _ => flying[side][at].clone(),
+                };
+                let (control, messages) = Control::read(MAGIC, &datagram).expect("our own");
+                ends[side].receive(now, &control, messages);
+            }
+            5 => {
+                now += (how * how) as u64 * 100;
+                ends[side].timeout(now);
+            }
+            6 => {
+                while let Some(message) = ends[side].pop() {
+                    let number =
+                        message::payload(&message).first_chunk().map(|n| u32::from_le_bytes(*n));
+                    assert!(lied || number == Some(got[side]), "{number:?} for {}", got[side]);
+                    got[side] += 1;
+                }
+                ends[side].consumed(now);
+            }
+            7 if how >= 128 => {
+                lied = true;
+                let mut control = Control::of(control::Kind::Connection, BRIDGED, Flags::default());
+                (control.number, control.ack) = ((how as u32) << (what >> 3), u32::from(what));
+                (control.flags.end, control.flags.part) = (how & 1 == 1, how & 2 == 2);
+                control.window = control.number;
+                control.ranges = vec![(control.ack + 1, control.ack + 1 + how as u32)];
+                let mut messages = Vec::new();
+                message::write(MAGIC, "ping", &[0; 8], &mut messages);
+                ends[side].receive(now, &control, &messages.repeat(how & 15));
+            }
+            _ => {}
+        }
+        assert!(lied || got[side] <= given[other]);
+    }
+    got != [0, 0]
+}
+
 #[cfg(test)]
 mod tests {
     use blvm_mesh_tests::fuzz::Target;
@@ -149,6 +261,11 @@ mod tests {
     #[test]
     fn config() {
         over_seeds_and_any_bytes("config", super::config);
+    }
+
+    #[test]
+    fn bridge() {
+        over_seeds_and_any_bytes("bridge", super::bridge);
     }
 
     #[test]

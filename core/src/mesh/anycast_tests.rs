@@ -54,6 +54,17 @@ fn members_answer_in_their_own_names_and_routes_to_them_are_known() {
 }
 
 #[test]
+fn a_member_that_is_looked_for_itself_is_found_in_both_ways() {
+    let mut w = world(&[2]);
+    w.give(0, Input::FindRoute { destination: w.id(2) });
+    w.give(0, Input::FindMembers { group: GROUP });
+    let mut did = w.run();
+    (0..70).for_each(|_| did.extend(w.later(SECOND / 10)));
+    assert!(did.contains(&(0, Outcome::Publish(found(&w, 2, 1)))), "{did:?}");
+    assert!(!did.iter().any(|(_, did)| matches!(did, Outcome::Reject(_))), "{did:?}");
+}
+
+#[test]
 fn where_nobody_belongs_to_a_group_the_search_ends() {
     let mut w = world(&[]);
     assert_eq!(find(&mut w, 0), [Event::RouteFailed { destination: GROUP }]);

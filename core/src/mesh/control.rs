@@ -292,15 +292,16 @@ impl<M: Memory> Mesh<M> {
     /// group that it says it belongs to.
     fn searched(&mut self, answering: &NodeId, number: u64) -> Option<NodeId> {
         match self.tables.searches.get_mut(answering) {
-            Some(search) => search.numbers.contains(&number).then_some(*answering),
-            None => self.searched_group(number),
+            Some(search) if search.numbers.contains(&number) => Some(*answering),
+            _ => self.searched_group(number),
         }
     }
 
     /// An own search has an answer.
     fn found(&mut self, destination: NodeId, reply: &RouteReply) {
         let hops = reply.hops.len() as u8;
-        let Some(search) = self.tables.searches.get_mut(&destination) else {
+        let search = self.tables.searches.get_mut(&destination);
+        let Some(search) = search.filter(|search| search.numbers.contains(&reply.sequence)) else {
             return self.found_member(destination, reply.sequence, hops);
         };
         if !core::mem::replace(&mut search.found, true) {

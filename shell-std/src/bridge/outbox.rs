@@ -113,20 +113,17 @@ impl Outbox {
     pub(crate) fn put(&self, transaction: &Transaction, unix: u64) -> Result<Txid, NotTaken> {
         let txid = transaction.compute_txid();
         let mut sent = lock(&self.sent);
-        if let Some(known) = sent.get(&txid)
-            && !matches!(known.state, State::Rejected { .. })
-        {
-            return Ok(txid);
-        }
+        // Another gateway is asked than the one that refused it: it may have lied.
+        let attempts = match sent.get(&txid) {
+            Some(Sent { state: State::Rejected { .. }, attempts, .. }) => *attempts,
+            Some(_) => return Ok(txid),
+            None => 0,
+        };
         if sent.values().filter(|one| !one.state.is_settled()).count() >= MOST_OPEN {
             return Err(NotTaken::Full);
         }
-        let new = Sent {
-            hex: serialize_hex(transaction),
-            since: unix,
-            attempts: 0,
-            state: State::Waiting,
-        };
+        let new =
+            Sent { hex: serialize_hex(transaction), since: unix, attempts, state: State::Waiting };
         self.write(&txid, &new)?;
         sent.insert(txid, new);
         drop(sent);
@@ -162,6 +159,13 @@ impl Outbox {
     /// A transaction.
     pub(crate) fn get(&self, txid: &Txid) -> Option<Sent> {
         lock(&self.sent).get(txid).cloned()
+    }
+
+    /// Those that are not settled, and whether a gateway has taken each.
+    pub(crate) fn open_ones(&self) -> BTreeMap<Txid, bool> {
+        let sent = lock(&self.sent);
+        let open = sent.iter().filter(|(_, one)| !one.state.is_settled());
+        open.map(|(txid, one)| (*txid, one.state != State::Waiting)).collect()
     }
 
     /// All of them, the oldest first.
@@ -268,12 +272,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let outbox = Outbox::open(dir.path().into());
         let id = outbox.put(&transaction(1), 1).unwrap();
+        outbox.handed_over(&id);
+        assert_eq!(outbox.open_ones(), [(id, false)].into());
         let rejected = Answer::Rejected { code: 0x42, reason: "fee".into() };
         outbox.answered(&id, GATEWAY, &rejected);
         assert!(outbox.get(&id).unwrap().state.is_settled());
+        assert!(outbox.open_ones().is_empty());
         outbox.put(&transaction(1), 2).unwrap();
-        assert_eq!(outbox.get(&id).unwrap().state, State::Waiting);
+        let again = outbox.get(&id).unwrap();
+        assert_eq!((again.state, again.attempts), (State::Waiting, 1), "another gateway is asked");
         outbox.answered(&id, GATEWAY, &Answer::Accepted);
+        assert_eq!(outbox.open_ones(), [(id, true)].into());
         outbox.answered(&id, NodeId([6; 32]), &rejected);
         assert_eq!(outbox.get(&id).unwrap().state, State::Accepted { gateway: GATEWAY });
         outbox.answered(&id, GATEWAY, &Answer::Confirmed { proof: vec![0; 100] });

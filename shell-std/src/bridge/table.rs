@@ -1,16 +1,18 @@
 //! The connections of a bridge, where datagrams find theirs.
 
 use super::Signal;
-use super::channel::Channel;
+use super::channel::{Channel, Failure};
 use super::control::{Control, Flags, Kind};
 use super::message::Magic;
 use super::narrow::Narrow;
 use super::traffic::Traffic;
 use super::transaction;
 use blvm_mesh_core::id::NodeId;
+use blvm_mesh_core::policy::DetectedProtocol;
 use blvm_mesh_core::time::Micros;
 use smol::channel::{Receiver, Sender};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Connections that one other node may open here.
@@ -92,6 +94,8 @@ pub(crate) struct Table {
     /// Connections that others may open here at once; 0: this node is no gateway.
     accepts: usize,
     connections: Mutex<HashMap<Key, Arc<Connection>>>,
+    /// The node is stopping; changed and asked with the connections locked.
+    ended: AtomicBool,
     accept: Sender<Arc<Connection>>,
     reset: Sender<(NodeId, Control)>,
     about: Sender<About>,
@@ -112,6 +116,8 @@ pub(crate) struct Arrivals {
 #[derive(Debug)]
 pub(crate) struct About {
     pub(crate) source: NodeId,
+    /// The neighbour that brought it.
+    pub(crate) from: NodeId,
     /// Names the hand-over.
     pub(crate) id: u64,
     pub(crate) messages: Vec<u8>,
@@ -123,18 +129,30 @@ impl Table {
         let (reset, resets) = smol::channel::bounded(RESETS);
         let connections = Mutex::default();
         let (about, told) = smol::channel::bounded(ABOUT);
-        let table = Self { magic, accepts, connections, accept, reset, about };
+        let ended = AtomicBool::new(false);
+        let table = Self { magic, accepts, connections, ended, accept, reset, about };
         (Arc::new(table), Arrivals { accepted, resets, about: told })
     }
 
-    /// Takes a datagram that came from a node, by way of a neighbour, if it is the bridge's.
-    pub(crate) fn take(&self, now: Micros, source: NodeId, from: NodeId, payload: &[u8]) -> bool {
+    /// Takes a datagram that came from a node, by way of a neighbour, if it is the bridge's. One whose
+    /// messages nobody has checked is not, such as a paid one.
+    pub(crate) fn take(
+        &self,
+        now: Micros,
+        source: NodeId,
+        from: NodeId,
+        protocol: DetectedProtocol,
+        payload: &[u8],
+    ) -> bool {
+        if protocol != DetectedProtocol::BitcoinP2P {
+            return false;
+        }
         let Some((control, messages)) = Control::read(self.magic, payload) else { return false };
         if control.kind == Kind::Transaction {
             if messages.len() <= transaction::MAX_LEN {
                 let (id, messages) = (control.id, messages.to_vec());
                 // Whoever is not answered asks again.
-                let _ = self.about.try_send(About { source, id, messages });
+                let _ = self.about.try_send(About { source, from, id, messages });
             }
             return true;
         }
@@ -165,7 +183,8 @@ impl Table {
             connections.values().filter(|c| !c.opened && is(c)).count()
         };
         let of_neighbour = self.accepts.div_ceil(2).max(1);
-        let full = count(&|_| true) >= self.accepts
+        let full = self.ended.load(Relaxed)
+            || count(&|_| true) >= self.accepts
             || count(&|c| c.peer == key.0) >= PER_NODE.min(of_neighbour)
             || count(&|c| c.from == Some(from)) >= of_neighbour;
         if full {
@@ -177,19 +196,40 @@ impl Table {
         Some(new)
     }
 
-    /// Opens a connection to a gateway.
-    pub(crate) fn open(&self, now: Micros, gateway: NodeId) -> Arc<Connection> {
+    /// Opens a connection to a gateway. `None`: the node is stopping, or has no random bytes, without
+    /// which others could guess the connection.
+    pub(crate) fn open(&self, now: Micros, gateway: NodeId) -> Option<Arc<Connection>> {
         let mut id = [0; 8];
-        // Without random bytes connections can be guessed, and still be told apart.
-        let _ = getrandom::fill(&mut id);
+        getrandom::fill(&mut id).ok()?;
         let key = (gateway, u64::from_le_bytes(id));
         let new = Connection::new(self.magic, key, true, None, now);
-        lock(&self.connections).insert(key, new.clone());
-        new
+        let mut connections = lock(&self.connections);
+        if self.ended.load(Relaxed) {
+            return None;
+        }
+        connections.insert(key, new.clone());
+        Some(new)
+    }
+
+    /// The node stops: every connection ends, which its tasks tell the other end, and none begins.
+    pub(crate) fn end(&self) {
+        let mut connections = lock(&self.connections);
+        self.ended.store(true, Relaxed);
+        // Those that no task has taken yet.
+        connections.retain(|_, connection| Arc::strong_count(connection) > 1);
+        for connection in connections.values() {
+            connection.channel().fail(Failure::Stopping);
+            connection.to_send.give();
+        }
     }
 
     pub(crate) fn remove(&self, connection: &Connection) {
         lock(&self.connections).remove(&(connection.peer, connection.id));
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        lock(&self.connections).is_empty()
     }
 
     /// Connections, the oldest first.
@@ -202,5 +242,148 @@ impl Table {
     /// Connections that this end has opened to a node.
     pub(crate) fn opened_to(&self, gateway: &NodeId) -> usize {
         lock(&self.connections).values().filter(|c| c.opened && c.peer == *gateway).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bridge::message;
+
+    const MAGIC: Magic = [0xfa, 0xbf, 0xb5, 0xda];
+
+    fn node(n: u8) -> NodeId {
+        NodeId([n; 32])
+    }
+
+    fn datagram(kind: Kind, id: u64, flags: Flags) -> Vec<u8> {
+        let mut out = Vec::new();
+        Control::of(kind, id, flags).write(MAGIC, &mut out);
+        message::write(MAGIC, "verack", &[], &mut out);
+        out
+    }
+
+    fn take(table: &Table, source: NodeId, from: NodeId, payload: &[u8]) -> bool {
+        table.take(0, source, from, DetectedProtocol::BitcoinP2P, payload)
+    }
+
+    fn opening(id: u64) -> Vec<u8> {
+        datagram(Kind::Connection, id, Flags { open: true, ..Flags::default() })
+    }
+
+    /// How many of some connections are taken: the other end, and the neighbour it is behind.
+    fn taken(accepts: usize, opened: impl IntoIterator<Item = (u8, u8)>) -> usize {
+        let (table, arrivals) = Table::new(MAGIC, accepts);
+        for (id, (source, from)) in (0..).zip(opened) {
+            assert!(take(&table, node(source), node(from), &opening(id)));
+        }
+        let taken = table.list().len();
+        assert_eq!(arrivals.accepted.len(), taken);
+        taken
+    }
+
+    #[test]
+    fn places_are_bounded_in_all_by_node_and_by_neighbour() {
+        assert_eq!(taken(0, [(1, 1)]), 0, "no gateway");
+        assert_eq!(taken(1, [(1, 1), (2, 2)]), 1);
+        assert_eq!(taken(6, (0..20).map(|n| (n, n))), 6);
+        assert_eq!(taken(100, (0..20).map(|n| (1, n))), PER_NODE);
+        assert_eq!(taken(4, (0..20).map(|n| (1, n))), 2, "one node has not all of a few");
+        assert_eq!(taken(20, (0..20).map(|n| (n, 1))), 10, "whatever sources are named");
+        assert_eq!(taken(20, (0..40).map(|n| (n, n % 2))), 20);
+    }
+
+    #[test]
+    fn a_place_is_free_again_and_coming_again_takes_no_second_one() {
+        let (table, arrivals) = Table::new(MAGIC, 2);
+        for _ in 0..3 {
+            assert!(take(&table, node(1), node(9), &opening(7)));
+        }
+        let one = arrivals.accepted.try_recv().unwrap();
+        assert_eq!((table.list().len(), arrivals.accepted.len()), (1, 0));
+        assert_eq!(
+            one.channel().pop().map(|m| message::command(&m).to_owned()).as_deref(),
+            Some("verack")
+        );
+        // Another one behind the same neighbour is told so.
+        take(&table, node(2), node(9), &opening(8));
+        let (to, told) = arrivals.resets.try_recv().unwrap();
+        assert_eq!((to, told.id, told.flags.reset), (node(2), 8, true));
+        table.remove(&one);
+        take(&table, node(2), node(9), &opening(8));
+        assert_eq!(table.list().len(), 1);
+        // Those opened here take none of the places.
+        table.open(0, node(2)).unwrap();
+        table.open(0, node(2)).unwrap();
+        assert_eq!(table.opened_to(&node(2)), 2);
+        take(&table, node(3), node(8), &opening(9));
+        assert_eq!(table.list().len(), 4);
+    }
+
+    #[test]
+    fn only_the_other_end_of_a_connection_is_heard_and_only_what_is_unknown_is_reset() {
+        let (table, arrivals) = Table::new(MAGIC, 8);
+        let own = table.open(0, node(1)).unwrap();
+        let reset = Flags { reset: true, ..Flags::default() };
+        let said = |source: u8, id: u64, flags: Flags| {
+            assert!(take(&table, node(source), node(9), &datagram(Kind::Connection, id, flags)));
+            own.channel().failure()
+        };
+        assert_eq!(said(2, own.id, reset), None, "another node");
+        assert_eq!(said(1, own.id ^ 1, reset), None, "another connection");
+        assert!(arrivals.resets.is_empty(), "a reset is answered by none");
+        assert_eq!(said(1, own.id ^ 1, Flags::default()), None);
+        assert_eq!(arrivals.resets.len(), 1);
+        assert_eq!(said(1, own.id, Flags::default()), None);
+        assert_eq!(arrivals.resets.len(), 1, "what is known is not reset");
+        assert_eq!(said(2, 5, Flags { open: true, ..reset }), None);
+        assert_eq!((table.list().len(), arrivals.resets.len()), (1, 1), "and opens nothing");
+        (0..100).for_each(|id| _ = said(3, id, Flags::default()));
+        assert_eq!(arrivals.resets.len(), RESETS);
+        assert_eq!(said(1, own.id, reset), Some(Failure::Reset));
+    }
+
+    #[test]
+    fn who_is_no_gateway_opens_connections_all_the_same() {
+        let (table, arrivals) = Table::new(MAGIC, 0);
+        drop(arrivals);
+        assert!(table.open(0, node(1)).is_some());
+    }
+
+    #[test]
+    fn what_is_not_of_a_bridge_is_left_to_others() {
+        let (table, arrivals) = Table::new(MAGIC, 8);
+        let mut other = Vec::new();
+        message::write(MAGIC, "ping", &[0; 8], &mut other);
+        let mut foreign = Vec::new();
+        let open = Flags { open: true, ..Flags::default() };
+        Control::of(Kind::Connection, 1, open).write([1, 2, 3, 4], &mut foreign);
+        for payload in [&b""[..], b"bytes", &other, &foreign] {
+            assert!(!take(&table, node(1), node(1), payload));
+        }
+        let unchecked = DetectedProtocol::Unknown;
+        assert!(!table.take(0, node(1), node(1), unchecked, &opening(1)));
+        // What is said about transactions opens nothing, and of much a part is heard.
+        for id in 0..100 {
+            assert!(take(&table, node(1), node(1), &datagram(Kind::Transaction, id, open)));
+        }
+        assert_eq!((table.list().len(), arrivals.about.len()), (0, ABOUT));
+        assert!(arrivals.accepted.is_empty() && arrivals.resets.is_empty());
+    }
+
+    #[test]
+    fn all_connections_end_with_the_node() {
+        let (table, arrivals) = Table::new(MAGIC, 8);
+        let own = table.open(0, node(1)).unwrap();
+        take(&table, node(2), node(2), &opening(1));
+        table.end();
+        assert!(table.list().iter().all(|c| c.channel().failure() == Some(Failure::Stopping)));
+        assert_eq!(table.list().len(), 2);
+        take(&table, node(3), node(3), &opening(2));
+        assert!(
+            table.open(0, node(1)).is_none() && table.list().len() == 2,
+            "and there is none after"
+        );
+        assert_eq!((arrivals.accepted.len(), own.peer), (1, node(1)));
     }
 }

@@ -99,6 +99,12 @@ fn inventory(txid: &Txid) -> Vec<u8> {
     [&[1][..], &MSG_TX.to_le_bytes(), txid.as_byte_array()].concat()
 }
 
+/// What a terminal shows as it is, whoever wrote it.
+fn printable(text: &[u8]) -> String {
+    let shown = text.iter().filter(|byte| matches!(byte, b' '..=b'~'));
+    shown.take(MOST_REASON).map(|byte| char::from(*byte)).collect()
+}
+
 /// The datagram that hands a transaction over.
 pub(crate) fn submit(magic: Magic, id: u64, transaction: &[u8]) -> Vec<u8> {
     frame(magic, id, "tx", transaction)
@@ -116,11 +122,10 @@ pub(crate) fn answer(magic: Magic, id: u64, txid: &Txid, answer: &Answer) -> Vec
         Answer::Unknown => frame(magic, id, "notfound", &inventory(txid)),
         Answer::Confirmed { proof } => frame(magic, id, "merkleblock", proof),
         Answer::Rejected { code, reason } => {
-            let printable = |byte: &u8| matches!(byte, b' '..=b'~');
-            let reason: Vec<u8> = reason.bytes().filter(printable).take(MOST_REASON).collect();
+            let reason = printable(reason.as_bytes());
             let mut payload = b"\x02tx".to_vec();
             payload.extend_from_slice(&[*code, reason.len() as u8]);
-            payload.extend_from_slice(&reason);
+            payload.extend_from_slice(reason.as_bytes());
             payload.extend_from_slice(txid.as_byte_array());
             frame(magic, id, "reject", &payload)
         }
@@ -128,9 +133,11 @@ pub(crate) fn answer(magic: Magic, id: u64, txid: &Txid, answer: &Answer) -> Vec
 }
 
 /// What the messages behind a control message of this kind say; `None`: nothing of this.
-/// `expected` is the transaction that an answer is about.
-pub(crate) fn said(messages: &[u8], expected: Option<Txid>) -> Option<Said> {
+/// `expected` is the transaction that an answer is about. What is framed for another network counts
+/// for nothing: the proof of work in it was held against that network's rules on the way.
+pub(crate) fn said(magic: Magic, messages: &[u8], expected: Option<Txid>) -> Option<Said> {
     let (first, rest) = message::split(messages)?;
+    first.strip_prefix(&magic)?;
     let payload = message::payload(first);
     let listed = || {
         let txid = payload.strip_prefix(&[1])?.strip_prefix(&MSG_TX.to_le_bytes())?;
@@ -149,7 +156,7 @@ pub(crate) fn said(messages: &[u8], expected: Option<Txid>) -> Option<Said> {
             let ([code, len], rest) = rest.split_first_chunk()?;
             let (reason, txid) = rest.split_at_checked(usize::from(*len))?;
             let txid = Txid::from_byte_array(txid.try_into().ok()?);
-            let reason = String::from_utf8_lossy(reason).into_owned();
+            let reason = printable(reason);
             Said::Answer(txid, Answer::Rejected { code: *code, reason })
         }
         "merkleblock" => {
@@ -186,7 +193,7 @@ mod tests {
     fn read_back(datagram: &[u8], expected: Option<Txid>) -> Option<Said> {
         let (control, messages) = Control::read(MAGIC, datagram).unwrap();
         assert_eq!((control.kind, control.id), (Kind::Transaction, 9));
-        said(messages, expected)
+        said(MAGIC, messages, expected)
     }
 
     #[test]
@@ -234,6 +241,18 @@ mod tests {
     }
 
     #[test]
+    fn a_lying_gateway_says_nothing_with_another_networks_frames_nor_to_the_terminal() {
+        let mut foreign = Vec::new();
+        message::write([9, 8, 7, 6], "inv", &inventory(&txid(1)), &mut foreign);
+        assert_eq!(said(MAGIC, &foreign, Some(txid(1))), None);
+        let mut rejected = Vec::new();
+        let payload = [&b"\x02tx\x10\x07a\x1b[2Jb\n"[..], txid(1).as_byte_array()].concat();
+        message::write(MAGIC, "reject", &payload, &mut rejected);
+        let heard = Answer::Rejected { code: 0x10, reason: "a[2Jb".into() };
+        assert_eq!(said(MAGIC, &rejected, None), Some(Said::Answer(txid(1), heard)));
+    }
+
+    #[test]
     fn what_is_no_transaction_is_told_in_words() {
         let good = "0200000001aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\
                     0000000000ffffffff01e8030000000000000151 00000000"
@@ -259,9 +278,9 @@ mod tests {
             for command in ["tx", "getdata", "inv", "notfound", "reject", "merkleblock"] {
                 let mut framed = Vec::new();
                 message::write(MAGIC, command, &bytes, &mut framed);
-                let _ = said(&framed, Some(txid(1)));
+                let _ = said(MAGIC, &framed, Some(txid(1)));
             }
-            let _ = said(&bytes, None);
+            let _ = said(MAGIC, &bytes, None);
         }
     }
 }

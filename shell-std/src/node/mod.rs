@@ -74,6 +74,8 @@ const MOST_WAITING: usize = 256;
 const SPARE_LINKS: usize = 8;
 /// A link whose neighbour does not read for so long is closed.
 const STALLED: Micros = 30 * SECOND;
+/// How long the bridged connections of a stopping node may take to end.
+const BRIDGE_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a stopping node waits for the store, and then for its links.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -278,12 +280,23 @@ impl Node {
         &self.handle
     }
 
-    /// Stops: accepts nothing more, waits until everything pending is durable, sends what is
-    /// queued, and gives up after two seconds.
+    /// Stops: accepts nothing more, ends bridged connections, waits until everything pending is
+    /// durable, sends what is queued, and gives up after three seconds.
     pub async fn stop(mut self) {
         self.around.clear();
         self.handle.services.end();
         self.transports.take_no_more();
+        self.handle.bridge.end();
+        let told = async {
+            while !self.handle.bridge.is_empty() {
+                smol::Timer::after(Duration::from_millis(2)).await;
+            }
+        };
+        let late = async {
+            smol::Timer::after(BRIDGE_PATIENCE).await;
+        };
+        // The other ends of bridged connections need not wait for their time-outs.
+        smol::future::or(told, late).await;
         let deadline = smol::Timer::after(STOP_PATIENCE);
         let quiet = async {
             while let Ok(false) = self.handle.ask(Command::IsQuiet).await {

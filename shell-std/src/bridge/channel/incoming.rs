@@ -5,6 +5,10 @@ use crate::bridge::control::MOST_RANGES;
 use crate::bridge::lists;
 use std::collections::{BTreeMap, VecDeque};
 
+/// Messages that may be here before one that belongs before them: each acknowledgement looks at them.
+/// An honest sender has no more on their way.
+const MOST_EARLY: usize = super::outgoing::MOST;
+
 /// A message that is here before one that belongs before it.
 #[derive(Debug)]
 struct Early {
@@ -22,8 +26,9 @@ pub(super) struct Incoming {
     /// The beginning of a list whose rest is still to come.
     begun: Vec<Vec<u8>>,
     begun_bytes: usize,
-    /// Bytes in order that were not handed over, and others.
+    /// Bytes in order that were not handed over, those of them that were taken out to be, and others.
     ready_bytes: usize,
+    taken_bytes: usize,
     early_bytes: usize,
     /// Number behind the last message, once it is known.
     end: Option<u32>,
@@ -70,7 +75,9 @@ impl Incoming {
             return false;
         }
         let held = message.len() + PLACE;
-        if self.ready_bytes + self.early_bytes + held > BUFFER {
+        // What is next always finds a place.
+        let many = ahead > 0 && self.early.len() >= MOST_EARLY;
+        if many || self.ready_bytes + self.early_bytes + held > BUFFER {
             self.urgent = true;
             return false;
         }
@@ -95,8 +102,10 @@ impl Incoming {
                 }
             }
             if !part && !self.begun.is_empty() {
-                self.begun_bytes = 0;
-                self.ready.push_back(lists::join(&std::mem::take(&mut self.begun)));
+                let joined = lists::join(&std::mem::take(&mut self.begun));
+                self.ready_bytes -= std::mem::take(&mut self.begun_bytes);
+                self.ready_bytes += joined.len() + PLACE;
+                self.ready.push_back(joined);
             }
         }
         if self.end == Some(self.next) {
@@ -107,13 +116,14 @@ impl Incoming {
 
     /// The next message in order.
     pub(super) fn pop(&mut self) -> Option<Vec<u8>> {
-        self.ready.pop_front()
+        let message = self.ready.pop_front()?;
+        self.taken_bytes += message.len() + PLACE;
+        Some(message)
     }
 
     /// What was taken out has been handed over.
     pub(super) fn consumed(&mut self) {
-        let left: usize = self.ready.iter().map(|message| message.len() + PLACE).sum();
-        self.ready_bytes = left + self.begun_bytes;
+        self.ready_bytes -= std::mem::take(&mut self.taken_bytes);
     }
 
     /// Whether everything that the other end sends has come.

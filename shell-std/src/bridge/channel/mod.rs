@@ -64,6 +64,9 @@ pub(crate) enum Failure {
     /// Nothing is heard of it.
     #[error("the other end has not answered for {} s", PATIENCE / SECOND)]
     Unanswered,
+    /// This node stops.
+    #[error("this node is stopping")]
+    Stopping,
 }
 
 /// A datagram to send.
@@ -130,7 +133,7 @@ impl Channel {
     /// Takes what a datagram of this connection carries.
     pub(crate) fn receive(&mut self, now: Micros, control: &Control, messages: &[u8]) {
         if control.flags.reset {
-            self.failure.get_or_insert(Failure::Reset);
+            self.fail(Failure::Reset);
             return;
         }
         (self.opening, self.heard_at) = (false, now);
@@ -220,8 +223,13 @@ impl Channel {
             (self.probe, self.asked_at) = (true, now);
         }
         if now.saturating_sub(self.heard_at) >= PATIENCE {
-            self.failure.get_or_insert(Failure::Unanswered);
+            self.fail(Failure::Unanswered);
         }
+    }
+
+    /// Ends it, unless it has failed before.
+    pub(crate) fn fail(&mut self, why: Failure) {
+        self.failure.get_or_insert(why);
     }
 
     /// Why it has failed.

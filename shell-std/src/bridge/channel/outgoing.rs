@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 /// Messages and their bytes that may wait to be sent or acknowledged, before no more are taken;
 /// one more message always fits.
 const BUFFER: usize = 4 * 1024 * 1024;
-const MOST: usize = 16 * 1024;
+pub(super) const MOST: usize = 16 * 1024;
 /// Bytes of messages that are put into one datagram, if the first is no larger by itself.
 const DATAGRAM: usize = 64 * 1024;
 /// Congestion window at the start, in datagrams, and its bounds in bytes. One datagram always goes,
@@ -289,8 +289,8 @@ impl Outgoing {
             self.sample_rate(self.come - come_before, now.saturating_sub(first_at).max(1));
             self.newest_come = self.newest_come.max(transmission);
             self.grow(come, sent_at);
+            self.find_lost(now);
         }
-        self.find_lost(now);
     }
 
     /// RFC 9002, 5.3.
@@ -329,7 +329,8 @@ impl Outgoing {
         }
         let more = match self.window < self.threshold {
             true => come,
-            false => DATAGRAM.min(self.window) * come / self.window,
+            // In this order the product fits a `usize` of 32 bits too.
+            false => come / (self.window / DATAGRAM.min(self.window)),
         };
         self.window = (self.window + more).min(LARGEST_WINDOW);
     }

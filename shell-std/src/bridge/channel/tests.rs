@@ -297,3 +297,53 @@ fn a_narrow_route_is_known_by_what_comes_through_it() {
     run(&mut ends, &mut air, 100 * SECOND).expect("through");
     assert!(!ends[0].channel.is_narrow(32 * 1024));
 }
+
+#[test]
+fn all_room_comes_back_when_many_small_messages_were_handed_over() {
+    let mut channel = Channel::new(MAGIC, 7, false, 0);
+    let mut control = Control::of(Kind::Connection, 7, Flags::default());
+    let mut small = Vec::new();
+    message::write(MAGIC, "verack", &[], &mut small);
+    let many = small.repeat(1000);
+    for _ in 0..80 {
+        channel.receive(0, &control, &many);
+        control.number += 1000;
+    }
+    let mut handed_over = 0;
+    while channel.pop().is_some() {
+        channel.consumed(0);
+        handed_over += 1;
+    }
+    assert_eq!((handed_over, channel.incoming_held()), (80_000, 0));
+}
+
+#[test]
+fn what_comes_early_is_bounded_in_number_and_what_is_next_always_finds_room() {
+    let mut channel = Channel::new(MAGIC, 7, false, 0);
+    let mut control = Control::of(Kind::Connection, 7, Flags::default());
+    let mut small = Vec::new();
+    message::write(MAGIC, "verack", &[], &mut small);
+    for number in 1..40_000 {
+        control.number = number;
+        channel.receive(0, &control, &small);
+    }
+    let held = channel.incoming_held() / (small.len() + PLACE);
+    assert!(held <= 16 * 1024, "{held} messages for which an acknowledgement looks");
+    control.number = 0;
+    channel.receive(0, &control, &small);
+    assert_eq!(std::iter::from_fn(|| channel.pop()).count(), held + 1);
+}
+
+#[test]
+fn an_acknowledgement_that_says_nothing_new_costs_no_look_at_all_messages() {
+    let mut channel = Channel::new(MAGIC, 7, true, 0);
+    let mut small = Vec::new();
+    message::write(MAGIC, "verack", &[], &mut small);
+    channel.push((0..16_000).map(|_| Message::Whole(small.clone())));
+    while channel.next_datagram(0, 4_000_000).unwrap().is_some() {}
+    let mut control = Control::of(Kind::Connection, 7, Flags::default());
+    control.window = BUFFER as u32;
+    let start = std::time::Instant::now();
+    (0..20_000).for_each(|_| channel.receive(0, &control, &[]));
+    assert!(start.elapsed().as_secs() < 1, "{:?}", start.elapsed());
+}

@@ -81,8 +81,11 @@ async fn lead(bridge: &Bridge, tcp: TcpStream, from: SocketAddr) {
         );
         return;
     };
+    let Some(connection) = bridge.table.open(bridge.node.now(), gateway) else {
+        tracing::warn!(%from, "a Bitcoin node is let go: this node is stopping, or has no random bytes");
+        return;
+    };
     tracing::info!(%from, %gateway, "a Bitcoin node is led to a gateway");
-    let connection = bridge.table.open(bridge.node.now(), gateway);
     let ended = connection::run(bridge, &connection, tcp).await;
     bridge.table.remove(&connection);
     if matches!(ended, Ended::Lost(_)) {

@@ -54,7 +54,7 @@ pub(super) async fn refuse(bridge: Arc<Bridge>, resets: Receiver<(NodeId, Contro
     while let Ok((destination, control)) = resets.recv().await {
         let mut payload = Vec::new();
         control.write(bridge.magic, &mut payload);
-        bridge.send_once(destination, payload).await;
+        bridge.answer(destination, payload).await;
         // Whoever asks for many of these waits.
         smol::Timer::after(Duration::from_millis(50)).await;
     }

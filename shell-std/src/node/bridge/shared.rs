@@ -22,6 +22,8 @@ const ROUTE_KNOWN: Duration = Duration::from_secs(10);
 const MOST_ROUTES: usize = 256;
 /// How long a gateway is passed over, where there are others, that has failed.
 const AVOIDED: Duration = Duration::from_secs(30);
+/// Pause between two searches for whoever is to be answered.
+const SEARCH_PAUSE: Duration = Duration::from_secs(2);
 /// Intermediate nodes of a route that is not known yet.
 const USUAL_HOPS: usize = 8;
 
@@ -40,6 +42,8 @@ pub(super) struct Bridge {
     routes: Mutex<HashMap<NodeId, (Instant, usize)>>,
     /// Gateways that have failed, and when.
     avoided: Mutex<HashMap<NodeId, Instant>>,
+    /// When a route was last searched for to answer.
+    searched: Mutex<Option<Instant>>,
 }
 
 /// Bytes of messages that a route carries in one datagram.
@@ -66,6 +70,7 @@ impl Bridge {
             max_packet: config.max_packet,
             routes: Mutex::default(),
             avoided: Mutex::default(),
+            searched: Mutex::default(),
         }
     }
 
@@ -110,6 +115,20 @@ impl Bridge {
         avoided.contains_key(gateway)
     }
 
+    /// Answers a node that nobody here has looked for. Where there is no route to it, one is searched
+    /// for only now and then: any source can be named, and a search asks the whole mesh.
+    pub(super) async fn answer(&self, to: NodeId, payload: Vec<u8>) {
+        if !matches!(self.node.route(to).await, Some(Some(_))) {
+            let now = Instant::now();
+            let mut searched = lock(&self.searched);
+            if searched.is_some_and(|at| now.duration_since(at) < SEARCH_PAUSE) {
+                return;
+            }
+            *searched = Some(now);
+        }
+        self.send_once(to, payload).await;
+    }
+
     /// Sends a datagram of which nothing more is heard here.
     pub(super) async fn send_once(&self, destination: NodeId, payload: Vec<u8>) {
         let (progress, _) = smol::channel::bounded(1);
@@ -117,5 +136,43 @@ impl Bridge {
         let own = OwnSend { destination, payload, proof, unchecked, progress, until, retries };
         // Without an answer it is sent again.
         let _ = self.node.send(own).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::clock::Clock;
+    use super::super::super::engine::Command;
+    use super::super::super::tests::settings;
+    use super::*;
+    use blvm_mesh_core::policy::MeshMode;
+
+    #[test]
+    fn sources_that_are_made_up_have_few_routes_searched_for() {
+        let settings = settings(MeshMode::BitcoinOnly);
+        let (commands, asked) = smol::channel::bounded(8);
+        let clock = Clock::new();
+        let (table, _arrivals) = Table::new(settings.config.magic, 0);
+        let node = Node { commands, clock };
+        let bridge = Bridge::new(node, &settings, table, Arc::new(Executor::new()));
+        let engine = async {
+            let mut sent = 0;
+            while let Ok(command) = asked.recv().await {
+                match command {
+                    Command::Route(_, who) => _ = who.try_send(None),
+                    Command::Send(_) => sent += 1,
+                    _ => panic!("another command"),
+                }
+            }
+            sent
+        };
+        let answers = async {
+            for n in 0..100 {
+                bridge.answer(NodeId([n; 32]), Vec::new()).await;
+            }
+            bridge.node.commands.close();
+        };
+        let (sent, ()) = smol::block_on(smol::future::zip(engine, answers));
+        assert_eq!(sent, 1);
     }
 }

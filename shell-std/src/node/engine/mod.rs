@@ -401,7 +401,9 @@ impl Engine {
         let payload = payload.unwrap_or_default();
         let (source, shell) = (delivery.source, &self.shell);
         let from = shell.links.get(link).map_or(source, |link| link.peer);
-        if delivery.earned_msat == 0 && shell.bridge.take(now, source, from, payload) {
+        if delivery.earned_msat == 0
+            && shell.bridge.take(now, source, from, delivery.protocol, payload)
+        {
             return;
         }
         if !self.bench.takes(now, delivery.source, payload) {

@@ -1,5 +1,6 @@
 //! Real nodes in one process, on loopback ports that the system gives.
 
+mod bridge;
 mod busy;
 mod covenant;
 mod early;
@@ -114,7 +115,7 @@ fn address(node: &Node) -> PeerAddress {
     }
 }
 
-fn settings(mode: MeshMode) -> Settings {
+pub(super) fn settings(mode: MeshMode) -> Settings {
     let mut config = Config::host(Network::Regtest);
     config.mode = mode;
     Settings {

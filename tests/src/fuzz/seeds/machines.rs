@@ -1,6 +1,7 @@
 //! What happens to links and meshes, and the texts that the daemon reads.
 
 use super::Seed;
+use bitcoin::hashes::{Hash, sha256d};
 
 pub(super) fn seeds() -> Vec<Seed> {
     vec![
@@ -25,6 +26,8 @@ pub(super) fn seeds() -> Vec<Seed> {
         ("rpc", "batch", BATCH.to_vec()),
         ("rpc", "send", SEND.to_vec()),
         ("bench", "report", bench_report()),
+        ("bridge", "a-datagram", bridge_datagram()),
+        ("bridge", "both-ways", bridge_steps()),
         ("config", "usual", USUAL.to_vec()),
         ("config", "peers", PEERS.to_vec()),
         ("config", "lines", LINES.to_vec()),
@@ -35,6 +38,31 @@ pub(super) fn seeds() -> Vec<Seed> {
 fn bench_report() -> Vec<u8> {
     let numbers = [1u64, 2, 3, 4, 5].map(u64::to_le_bytes);
     [&b"BLVMBEN\x02"[..], numbers.as_flattened(), &[0; 16]].concat()
+}
+
+/// A control message of a bridged connection with a range, and a `verack` behind it.
+fn bridge_datagram() -> Vec<u8> {
+    let numbers = [5u32, 3, 1000, 7, 9].map(u32::to_le_bytes);
+    let mut data = b"\x04mesh\x1e\x01\x01".to_vec();
+    data.extend([&7u64.to_le_bytes(), numbers.as_flattened()].concat());
+    let mut all = vec![0];
+    let messages: [(&[u8; 12], &[u8]); 2] =
+        [(b"feature\0\0\0\0\0", &data), (b"verack\0\0\0\0\0\0", b"")];
+    for (command, payload) in messages {
+        let hash = sha256d::Hash::hash(payload).to_byte_array();
+        let len = (payload.len() as u32).to_le_bytes();
+        all.extend([&[0xfa, 0xbf, 0xb5, 0xda], &command[..], &len, &hash[..4], payload].concat());
+    }
+    all
+}
+
+/// Messages both ways, lost and doubled, time, a liar.
+fn bridge_steps() -> Vec<u8> {
+    let (push, send, come, time, pop, lie) = (0u8, 2, 6, 10, 12, 14);
+    let mut all = vec![1, push, 9, push, 200, push | 1, 3, send, 99, send | 1, 99];
+    all.extend([come | 1, 0, come, 0, pop, 0, pop | 1, 0, push, 20, send, 9, time, 255, send, 99]);
+    all.extend([come | 0xc1, 0, come | 1, 0, pop | 1, 0, lie, 200, lie | 0x31, 255, pop, 0]);
+    all
 }
 
 /// Packets from both ends, frames and pieces.
