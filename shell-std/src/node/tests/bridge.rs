@@ -16,7 +16,7 @@ async fn bridged(bed: &Bed) -> ([TcpStream; 2], [Node; 2]) {
     let id = gateway.handle().id();
     let client =
         bed.start_with(2, MeshMode::PaymentGated, &[&gateway], Disk::default(), |settings| {
-            (settings.bridge.listen, settings.bridge.gateways) = (Some(near), vec![id]);
+            (settings.bridge.listen, settings.bridge.gateways) = (vec![near], vec![id]);
         });
     linked(&client, &gateway).await;
     let mut near = TcpStream::connect(near).await.unwrap();
