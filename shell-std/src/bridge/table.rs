@@ -144,7 +144,9 @@ impl Table {
         protocol: DetectedProtocol,
         payload: &[u8],
     ) -> bool {
-        if protocol != DetectedProtocol::BitcoinP2P {
+        // Governance has the same framing, and the node at the other end may speak it.
+        let checked = [DetectedProtocol::BitcoinP2P, DetectedProtocol::CommonsGovernance];
+        if !checked.contains(&protocol) {
             return false;
         }
         let Some((control, messages)) = Control::read(self.magic, payload) else { return false };
@@ -344,6 +346,14 @@ mod tests {
     }
 
     #[test]
+    fn governance_passes_as_bitcoin_does() {
+        let (table, arrivals) = Table::new(MAGIC, 8);
+        let governance = DetectedProtocol::CommonsGovernance;
+        assert!(table.take(0, node(1), node(1), governance, &opening(1)));
+        assert_eq!(arrivals.accepted.len(), 1);
+    }
+
+    #[test]
     fn who_is_no_gateway_opens_connections_all_the_same() {
         let (table, arrivals) = Table::new(MAGIC, 0);
         drop(arrivals);
@@ -361,8 +371,9 @@ mod tests {
         for payload in [&b""[..], b"bytes", &other, &foreign] {
             assert!(!take(&table, node(1), node(1), payload));
         }
-        let unchecked = DetectedProtocol::Unknown;
-        assert!(!table.take(0, node(1), node(1), unchecked, &opening(1)));
+        for unchecked in [DetectedProtocol::Unknown, DetectedProtocol::StratumV2] {
+            assert!(!table.take(0, node(1), node(1), unchecked, &opening(1)));
+        }
         // What is said about transactions opens nothing, and of much a part is heard.
         for id in 0..100 {
             assert!(take(&table, node(1), node(1), &datagram(Kind::Transaction, id, open)));
