@@ -153,6 +153,8 @@ impl<M: Owned> World<M> {
         let (la, lb) = (Self::link(a, b), Self::link(b, a));
         self.wires.remove(&(a, la));
         self.wires.remove(&(b, lb));
+        // What is under way on it is lost.
+        self.in_flight.retain(|(n, link, _)| ![(a, la), (b, lb)].contains(&(*n, *link)));
         let mut did = self.give(a, Input::PeerDisconnected { link: la });
         did.extend(self.give(b, Input::PeerDisconnected { link: lb }));
         did
