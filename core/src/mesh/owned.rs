@@ -58,10 +58,6 @@ pub enum Input<B> {
     FindAccepted {
         destination: NodeId,
     },
-    #[cfg(feature = "alloc")]
-    FindMembers {
-        group: NodeId,
-    },
     Resumed {
         ticket: Ticket,
         packet: B,
@@ -141,6 +137,10 @@ pub enum Input<B> {
     #[cfg(feature = "alloc")]
     AcceptFlows {
         accept: bool,
+    },
+    #[cfg(feature = "alloc")]
+    FindMembers {
+        group: NodeId,
     },
 }
 

@@ -37,10 +37,11 @@ impl<M: Memory, const N: usize> Seen<M, N> {
     pub const EMPTY: Self = Self { slots: M::List::EMPTY, key: [0; 16] };
 
     /// Makes room for `capacity` fingerprints, a power of two; an old one is overwritten. `key` is
-    /// secret. Memory that grows is taken with the first of them.
+    /// secret.
     pub fn prepare(&mut self, capacity: usize, key: [u8; 16]) {
         self.key = key;
         self.slots.set_capacity(capacity);
+        while !self.slots.is_full() && self.slots.try_push(0).is_ok() {}
     }
 
     /// Names a datagram.
@@ -97,18 +98,8 @@ impl<M: Memory, const N: usize> Seen<M, N> {
         print.0 != 0 && self.slot(print).is_some_and(|slot| *slot == print.0)
     }
 
-    #[cold]
-    #[inline(never)]
-    fn fill(&mut self) {
-        self.slots.reserve();
-        while !self.slots.is_full() && self.slots.try_push(0).is_ok() {}
-    }
-
     /// Records a fingerprint.
     pub fn insert(&mut self, print: Print) {
-        if self.slots.is_empty() {
-            self.fill();
-        }
         if let Some(slot) = self.slot(print) {
             *slot = print.0;
         }
