@@ -19,6 +19,7 @@ mod documents_tests;
 pub mod flows;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+pub mod headers;
 pub mod identity;
 pub mod issuer;
 mod log;

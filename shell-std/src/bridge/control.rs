@@ -6,9 +6,9 @@
 //!
 //! | size | field |
 //! |---|---|
-//! | 1 | kind: 1 connection, 2 transaction |
+//! | 1 | kind: 1 connection, 2 transaction, 3 headers |
 //! | 1 | flags |
-//! | 8 | identifier, random: of the connection, or of the transaction's hand-over |
+//! | 8 | identifier, random: of the connection, the transaction's hand-over, or the question |
 //! | 4 | number of the first message that follows, or of the next one where none does |
 //! | 4 | number of the next message expected; all before it have come |
 //! | 4 | bytes of further messages that find room |
@@ -32,6 +32,8 @@ pub(crate) enum Kind {
     Connection,
     /// A transaction to pass on, or an answer to one.
     Transaction,
+    /// A question for block headers, or an answer to one.
+    Headers,
 }
 
 /// The flags of a control message.
@@ -97,6 +99,7 @@ impl Control {
         payload.push(match self.kind {
             Kind::Connection => 1,
             Kind::Transaction => 2,
+            Kind::Headers => 3,
         });
         payload.push(self.flags.bits());
         payload.extend_from_slice(&self.id.to_le_bytes());
@@ -135,6 +138,7 @@ impl Control {
         let kind = match take(1)? {
             [1] => Kind::Connection,
             [2] => Kind::Transaction,
+            [3] => Kind::Headers,
             _ => return None,
         };
         let flags = Flags::from_bits(*take(1)?.first()?)?;

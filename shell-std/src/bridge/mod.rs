@@ -6,6 +6,8 @@
 
 pub(crate) mod channel;
 pub(crate) mod control;
+mod header_status;
+pub(crate) mod headers;
 pub(crate) mod lists;
 pub(crate) mod message;
 pub(crate) mod narrow;
@@ -15,8 +17,10 @@ pub(crate) mod table;
 pub(crate) mod traffic;
 pub mod transaction;
 
+use crate::headers::Root;
 use bitcoin::hashes::{Hash, sha256};
 use blvm_mesh_core::id::{Network, NodeId};
+pub(crate) use header_status::{HeaderStatus, Newest};
 pub(crate) use signal::Signal;
 use std::net::SocketAddr;
 
@@ -35,6 +39,11 @@ pub struct BridgeSettings {
     pub narrow_rate: u64,
     /// Whether whole blocks are fetched over narrow routes.
     pub narrow_blocks: bool,
+    /// The block from which a checked chain of headers is followed; `None`: none is.
+    pub headers: Option<Root>,
+    /// Nodes that cannot ask for headers, as boards, and are sent each; and the height of the block
+    /// that each of them knows.
+    pub announce_to: Vec<(NodeId, u32)>,
 }
 
 /// The group of a network's gateways: who belongs to it answers searches for this identity.

@@ -4,7 +4,7 @@ use super::Signal;
 use super::table::lock;
 use super::transaction::{self, Answer};
 use bitcoin::consensus::encode::serialize_hex;
-use bitcoin::{Transaction, Txid};
+use bitcoin::{BlockHash, Transaction, Txid};
 use blvm_mesh_core::id::NodeId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -28,7 +28,13 @@ pub(crate) enum State {
     /// A gateway's node refuses it.
     Rejected { gateway: NodeId, code: u8, reason: String },
     /// It is in a block.
-    Confirmed { gateway: NodeId, block: String },
+    Confirmed {
+        gateway: NodeId,
+        block: String,
+        /// Where this node keeps a chain of headers.
+        #[serde(default)]
+        height: Option<u32>,
+    },
 }
 
 impl State {
@@ -183,7 +189,14 @@ impl Outbox {
     }
 
     /// A gateway has answered. What one says once is not taken back by another.
-    pub(crate) fn answered(&self, txid: &Txid, gateway: NodeId, answer: &Answer) {
+    /// `height` is that of the block of a confirmation, where it is known.
+    pub(crate) fn answered(
+        &self,
+        txid: &Txid,
+        gateway: NodeId,
+        answer: &Answer,
+        height: Option<u32>,
+    ) {
         let mut sent = lock(&self.sent);
         let Some(one) = sent.get_mut(txid) else { return };
         let state = match (answer, &one.state) {
@@ -197,7 +210,7 @@ impl Outbox {
                 State::Rejected { gateway, code: *code, reason: reason.clone() }
             }
             (Answer::Confirmed { proof }, _) => match transaction::block_of(proof, txid) {
-                Some(block) => State::Confirmed { gateway, block: block.to_string() },
+                Some(block) => State::Confirmed { gateway, block: block.to_string(), height },
                 None => return,
             },
         };
@@ -209,6 +222,31 @@ impl Outbox {
         self.forget_old(&mut sent);
         drop(sent);
         self.tell();
+    }
+
+    /// The chain was reorganised from a height on: what was confirmed by a block that is not in it any
+    /// more is asked about again.
+    pub(crate) fn reorganised(&self, from: u32, is_there: &dyn Fn(&BlockHash) -> bool) {
+        let mut sent = lock(&self.sent);
+        let mut changed = false;
+        for (txid, one) in sent.iter_mut() {
+            let State::Confirmed { gateway, block, height: Some(height) } = &one.state else {
+                continue;
+            };
+            if *height < from || block.parse().is_ok_and(|block| is_there(&block)) {
+                continue;
+            }
+            one.state = State::Accepted { gateway: *gateway };
+            changed = true;
+            tracing::warn!(%txid, "the block of a transaction is not in the chain any more");
+            if let Err(error) = self.write(txid, one) {
+                tracing::warn!(%txid, "{error}");
+            }
+        }
+        drop(sent);
+        if changed {
+            self.tell();
+        }
     }
 
     fn forget_old(&self, sent: &mut BTreeMap<Txid, Sent>) {
@@ -252,7 +290,7 @@ mod tests {
         let outbox = Outbox::open(path.clone());
         let one = outbox.put(&transaction(1), 100).unwrap();
         let two = outbox.put(&transaction(2), 50).unwrap();
-        outbox.answered(&one, GATEWAY, &Answer::Accepted);
+        outbox.answered(&one, GATEWAY, &Answer::Accepted, None);
         // Half a file of a crash, and one of somebody else.
         fs::write(path.join(format!("{}.json", "ab".repeat(32))), "{\"hex\"").unwrap();
         fs::write(
@@ -263,7 +301,7 @@ mod tests {
         let outbox = Outbox::open(path);
         let states: Vec<_> = outbox.list().into_iter().map(|(id, one)| (id, one.state)).collect();
         assert_eq!(states, [(two, State::Waiting), (one, State::Accepted { gateway: GATEWAY })]);
-        outbox.answered(&one, GATEWAY, &Answer::Unknown);
+        outbox.answered(&one, GATEWAY, &Answer::Unknown, None);
         assert_eq!(outbox.get(&one).unwrap().state, State::Waiting, "it is sent again");
     }
 
@@ -275,20 +313,20 @@ mod tests {
         outbox.handed_over(&id);
         assert_eq!(outbox.open_ones(), [(id, false)].into());
         let rejected = Answer::Rejected { code: 0x42, reason: "fee".into() };
-        outbox.answered(&id, GATEWAY, &rejected);
+        outbox.answered(&id, GATEWAY, &rejected, None);
         assert!(outbox.get(&id).unwrap().state.is_settled());
         assert!(outbox.open_ones().is_empty());
         outbox.put(&transaction(1), 2).unwrap();
         let again = outbox.get(&id).unwrap();
         assert_eq!((again.state, again.attempts), (State::Waiting, 1), "another gateway is asked");
-        outbox.answered(&id, GATEWAY, &Answer::Accepted);
+        outbox.answered(&id, GATEWAY, &Answer::Accepted, None);
         assert_eq!(outbox.open_ones(), [(id, true)].into());
-        outbox.answered(&id, NodeId([6; 32]), &rejected);
+        outbox.answered(&id, NodeId([6; 32]), &rejected, None);
         assert_eq!(outbox.get(&id).unwrap().state, State::Accepted { gateway: GATEWAY });
-        outbox.answered(&id, GATEWAY, &Answer::Confirmed { proof: vec![0; 100] });
+        outbox.answered(&id, GATEWAY, &Answer::Confirmed { proof: vec![0; 100] }, None);
         assert_eq!(outbox.get(&id).unwrap().state, State::Accepted { gateway: GATEWAY });
         // Nobody else's.
-        outbox.answered(&transaction(9).compute_txid(), GATEWAY, &Answer::Accepted);
+        outbox.answered(&transaction(9).compute_txid(), GATEWAY, &Answer::Accepted, None);
         assert_eq!(outbox.list().len(), 1);
     }
 
@@ -304,14 +342,50 @@ mod tests {
         let ids: Vec<_> = (0..MOST_OPEN).map(|n| outbox.put(&many(n), n as u64).unwrap()).collect();
         assert!(matches!(outbox.put(&many(MOST_OPEN), 0), Err(NotTaken::Full)));
         for id in &ids {
-            outbox.answered(id, GATEWAY, &Answer::Rejected { code: 1, reason: String::new() });
+            outbox.answered(
+                id,
+                GATEWAY,
+                &Answer::Rejected { code: 1, reason: String::new() },
+                None,
+            );
         }
         for n in MOST_OPEN..MOST_OPEN + 10 {
             let id = outbox.put(&many(n), n as u64).unwrap();
-            outbox.answered(&id, GATEWAY, &Answer::Rejected { code: 1, reason: String::new() });
+            outbox.answered(
+                &id,
+                GATEWAY,
+                &Answer::Rejected { code: 1, reason: String::new() },
+                None,
+            );
         }
         assert_eq!(outbox.list().len(), MOST_SETTLED);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), MOST_SETTLED);
         assert!(outbox.get(&ids[9]).is_none() && outbox.get(&ids[10]).is_some());
+    }
+
+    #[test]
+    fn a_block_that_is_reorganised_out_confirms_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let outbox = Outbox::open(Outbox::directory(dir.path()));
+        let block = bitcoin::constants::genesis_block(bitcoin::Network::Regtest);
+        let confirmed = |n, height| {
+            let id = outbox.put(&transaction(n), 1).unwrap();
+            let state = State::Confirmed {
+                gateway: GATEWAY,
+                block: block.block_hash().to_string(),
+                height,
+            };
+            lock(&outbox.sent).get_mut(&id).unwrap().state = state;
+            id
+        };
+        let [old, gone, unknown] =
+            [confirmed(1, Some(9)), confirmed(2, Some(10)), confirmed(3, None)];
+        outbox.reorganised(10, &|hash| *hash == block.block_hash());
+        assert!(outbox.open_ones().is_empty(), "it is in the new chain, too");
+        outbox.reorganised(10, &|_| false);
+        assert_eq!(outbox.open_ones().into_iter().collect::<Vec<_>>(), [(gone, true)]);
+        let again = Outbox::open(Outbox::directory(dir.path()));
+        assert_eq!(again.get(&gone).unwrap().state, State::Accepted { gateway: GATEWAY });
+        assert!([old, unknown].iter().all(|id| outbox.get(id).unwrap().state.is_settled()));
     }
 }

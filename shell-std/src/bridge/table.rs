@@ -6,7 +6,7 @@ use super::control::{Control, Flags, Kind};
 use super::message::Magic;
 use super::narrow::Narrow;
 use super::traffic::Traffic;
-use super::transaction;
+use super::{headers, transaction};
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::policy::DetectedProtocol;
 use blvm_mesh_core::time::Micros;
@@ -20,7 +20,7 @@ const PER_NODE: usize = 8;
 /// Answers to datagrams of connections that are not known, which wait to be sent; beyond that there
 /// is none.
 const RESETS: usize = 16;
-/// What is said about transactions and waits; of more nothing is heard.
+/// What is said about transactions, and about headers, and waits; of more nothing is heard.
 const ABOUT: usize = 16;
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -99,6 +99,7 @@ pub(crate) struct Table {
     accept: Sender<Arc<Connection>>,
     reset: Sender<(NodeId, Control)>,
     about: Sender<About>,
+    headers: Sender<About>,
 }
 
 /// What the bridge's tasks take from the table.
@@ -110,16 +111,20 @@ pub(crate) struct Arrivals {
     pub(crate) resets: Receiver<(NodeId, Control)>,
     /// What is said about transactions.
     pub(crate) about: Receiver<About>,
+    /// What is said about headers.
+    pub(crate) headers: Receiver<About>,
 }
 
-/// What a node says about a transaction.
+/// What a node says about a transaction, or about headers.
 #[derive(Debug)]
 pub(crate) struct About {
     pub(crate) source: NodeId,
     /// The neighbour that brought it.
     pub(crate) from: NodeId,
-    /// Names the hand-over.
+    /// Names the hand-over, or the question.
     pub(crate) id: u64,
+    /// Whether the sender has no more to say.
+    pub(crate) end: bool,
     pub(crate) messages: Vec<u8>,
 }
 
@@ -129,9 +134,11 @@ impl Table {
         let (reset, resets) = smol::channel::bounded(RESETS);
         let connections = Mutex::default();
         let (about, told) = smol::channel::bounded(ABOUT);
+        let (headers, of_headers) = smol::channel::bounded(ABOUT);
         let ended = AtomicBool::new(false);
-        let table = Self { magic, accepts, connections, ended, accept, reset, about };
-        (Arc::new(table), Arrivals { accepted, resets, about: told })
+        let table = Self { magic, accepts, connections, ended, accept, reset, about, headers };
+        let headers = of_headers;
+        (Arc::new(table), Arrivals { accepted, resets, about: told, headers })
     }
 
     /// Takes a datagram that came from a node, by way of a neighbour, if it is the bridge's. One whose
@@ -150,11 +157,16 @@ impl Table {
             return false;
         }
         let Some((control, messages)) = Control::read(self.magic, payload) else { return false };
-        if control.kind == Kind::Transaction {
-            if messages.len() <= transaction::MAX_LEN {
-                let (id, messages) = (control.id, messages.to_vec());
+        let told = match control.kind {
+            Kind::Transaction => Some((&self.about, transaction::MAX_LEN)),
+            Kind::Headers => Some((&self.headers, headers::MAX_LEN)),
+            Kind::Connection => None,
+        };
+        if let Some((told, most)) = told {
+            if messages.len() <= most {
+                let (id, end, messages) = (control.id, control.flags.end, messages.to_vec());
                 // Whoever is not answered asks again.
-                let _ = self.about.try_send(About { source, from, id, messages });
+                let _ = told.try_send(About { source, from, id, end, messages });
             }
             return true;
         }
@@ -377,8 +389,11 @@ mod tests {
         // What is said about transactions opens nothing, and of much a part is heard.
         for id in 0..100 {
             assert!(take(&table, node(1), node(1), &datagram(Kind::Transaction, id, open)));
+            assert!(take(&table, node(1), node(1), &datagram(Kind::Headers, id, open)));
         }
         assert_eq!((table.list().len(), arrivals.about.len()), (0, ABOUT));
+        assert_eq!(arrivals.headers.len(), ABOUT);
+        assert_eq!(arrivals.headers.try_recv().unwrap().id, 0);
         assert!(arrivals.accepted.is_empty() && arrivals.resets.is_empty());
     }
 

@@ -3,8 +3,11 @@
 use super::answer::{lines, table};
 use super::global::Global;
 use super::{Answer, Failure};
+use crate::date;
 use crate::rpc::Request;
-use crate::rpc::types::{BitcoinBridge, BridgedConnection, BridgedMessages, MessageCount};
+use crate::rpc::types::{
+    BitcoinBridge, BridgedConnection, BridgedMessages, HeaderChain, MessageCount,
+};
 use clap::Args;
 use std::collections::BTreeMap;
 
@@ -39,6 +42,7 @@ impl Bitcoin {
         let ends = lines([
             ("Bitcoin node for others", bridge.node.clone().unwrap_or_else(|| "none".into())),
             ("listens for Bitcoin nodes", listens),
+            ("newest block", bridge.headers.as_ref().map_or("no headers are kept".into(), newest)),
         ]);
         let rows: Vec<_> = bridge.connections.iter().map(row).collect();
         let heading =
@@ -52,6 +56,13 @@ impl Bitcoin {
         }
         Answer::yes(&bridge, parts.join("\n"))
     }
+}
+
+/// The newest block of the checked chain.
+fn newest(chain: &HeaderChain) -> String {
+    let HeaderChain { height, hash, time_unix, .. } = chain;
+    let dated = time_unix.map_or(String::new(), |at| format!(" of {}", date::date(at.into())));
+    format!("{height}{dated}, {hash}")
 }
 
 /// The height of the chain at the other end, as far as it was told.

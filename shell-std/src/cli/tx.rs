@@ -151,7 +151,9 @@ fn word(state: TransactionState) -> &'static str {
 
 /// The reason, or the block.
 fn more(sent: &SentTransaction) -> String {
-    sent.reason.clone().or_else(|| sent.block.clone()).unwrap_or_default()
+    let depth = sent.confirmations.map_or(String::new(), |n| format!(" ({n} deep)"));
+    let block = sent.block.as_ref().map(|block| format!("{block}{depth}"));
+    sent.reason.clone().or(block).unwrap_or_default()
 }
 
 fn row(sent: &SentTransaction) -> [String; 5] {
@@ -175,6 +177,8 @@ fn details(sent: &SentTransaction) -> String {
     rows.push(("", text.into()));
     rows.extend(sent.reason.clone().map(|reason| ("reason", reason)));
     rows.extend(sent.block.clone().map(|block| ("block", block)));
+    rows.extend(sent.height.map(|height| ("height", height.to_string())));
+    rows.extend(sent.confirmations.map(|n| ("confirmations", n.to_string())));
     rows.extend(sent.gateway.map(|gateway| ("gateway", gateway.to_string())));
     lines(rows)
 }

@@ -7,6 +7,7 @@ use crate::address::{PeerAddress, Place, SerialLine};
 use crate::bridge::BridgeSettings;
 use crate::chain::{Auth, ChainSettings};
 use crate::flows::ForwardSpec;
+use crate::headers::Root;
 use crate::wallet::Limits;
 use blvm_mesh_core::config::{Config, MAX_ISSUERS, MAX_SCRIPT};
 use blvm_mesh_core::id::Network;
@@ -121,14 +122,23 @@ pub(super) fn settings(
         narrow_rate,
         narrow_blocks,
     } = places;
-    let bridge = BridgeSettings {
+    let mut bridge = BridgeSettings {
         node: file.bitcoin.node.map(|port| port.0),
         listen: file.bitcoin.listen.unwrap_or_default().into_iter().map(|port| port.0).collect(),
         gateways: file.bitcoin.gateways.unwrap_or_default().into_iter().map(|g| g.0).collect(),
         connections: bridged,
         narrow_rate,
         narrow_blocks,
+        headers: None,
+        announce_to: file
+            .bitcoin
+            .announce_to
+            .unwrap_or_default()
+            .into_iter()
+            .map(|node| node.0)
+            .collect(),
     };
+    bridge.headers = headers(file.bitcoin.headers, file.bitcoin.checkpoint, &bridge, network)?;
     if bridge.node.is_some() {
         config.group = Some(crate::bridge::group(network));
     }
@@ -177,6 +187,29 @@ pub(super) fn settings(
         spending,
         shell,
     })
+}
+
+/// The block from which headers are followed; by default where the node has to do with Bitcoin.
+fn headers(
+    wanted: Option<bool>,
+    checkpoint: Option<String>,
+    bridge: &BridgeSettings,
+    network: Network,
+) -> Result<Option<Root>, ConfigError> {
+    let root = match &checkpoint {
+        Some(text) => {
+            Root::parse(text, network).map_err(|e| value("bitcoin.checkpoint", e.to_string()))?
+        }
+        None => Root::of(network),
+    };
+    let BridgeSettings { node, listen, gateways, announce_to, .. } = bridge;
+    let needed = checkpoint.is_some() || !announce_to.is_empty();
+    if wanted == Some(false) && needed {
+        let reason = "cannot be false with bitcoin.checkpoint or bitcoin.announce_to";
+        return Err(value("bitcoin.headers", reason));
+    }
+    let usual = needed || node.is_some() || !listen.is_empty() || !gateways.is_empty();
+    Ok(wanted.unwrap_or(usual).then_some(root))
 }
 
 /// What does not go together around the state machine.

@@ -8,8 +8,8 @@ use super::ConfigError;
 use super::build::{MIN_MAX_PACKET, Places};
 use super::key::{DefaultValue, Key, Stored, Written, within};
 use super::values::{
-    ExposedPort, ForwardedTo, Gateway, Issuer, Listen, Millis, Mode, NetworkName, NotUsed, Peer,
-    Port, SignetMagic,
+    Announced, ExposedPort, ForwardedTo, Gateway, Issuer, Listen, Millis, Mode, NetworkName,
+    NotUsed, Peer, Port, SignetMagic,
 };
 use crate::chain::Secret;
 use blvm_mesh_core::config::MAX_HOPS;
@@ -227,6 +227,12 @@ keys! {
         narrow_rate: u64, "rate below which a route is narrow: addresses and announcements of transactions are then held back"
             => narrow_rate, unit "bytes/s";
         narrow_blocks: bool, "whether whole blocks are fetched over narrow routes" => narrow_blocks;
+        headers: bool, "whether a checked chain of block headers is kept; by default where node, listen or gateways are given",
+            example "true";
+        checkpoint: String, "block that it is followed from, HEIGHT:HEADER, the first of a difficulty period; none: a recent one on mainnet, else the first",
+            example "HEIGHT:HEADER";
+        announce_to: Vec<Announced>, "neighbours that cannot ask, as boards, which are sent each header after the height that they begin with",
+            example "PUBKEY@HEIGHT";
     }
 
     "chain" Chain {

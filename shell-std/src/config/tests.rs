@@ -63,6 +63,11 @@ fn samples() -> Vec<(&'static str, String, String)> {
                 (_, _) if key == "log" => ("debug".into(), quoted("debug")),
                 ("timing.first_ring", _) => ("3".into(), "3".into()),
                 ("limits.seen", _) => ("16".into(), "16".into()),
+                ("bitcoin.checkpoint", _) => {
+                    let first = bitcoin::constants::genesis_block(bitcoin::Network::Regtest);
+                    let header = bitcoin::consensus::encode::serialize_hex(&first.header);
+                    (format!("2016:{header}"), format!("\"2016:{header}\""))
+                }
                 ("bitcoin.node", _) => ("127.0.0.1:9".into(), quoted("127.0.0.1:9")),
                 ("bitcoin.listen", _) => {
                     let two = ["127.0.0.1:9", "127.0.0.1:10"];
@@ -81,6 +86,10 @@ fn samples() -> Vec<(&'static str, String, String)> {
                     (forward.clone(), format!("[{}]", quoted(&forward)))
                 }
                 ("bitcoin.gateways", _) => (KEY.into(), format!("[{}]", quoted(KEY))),
+                ("bitcoin.announce_to", _) => {
+                    let node = format!("{KEY}@77");
+                    (node.clone(), format!("[{}]", quoted(&node)))
+                }
                 (_, Kind::List) => unreachable!("{key}"),
             };
             let text = match key.as_str() {

@@ -46,8 +46,16 @@ text_value!(Port(SocketAddr), |text| crate::flows::local(text));
 text_value!(Gateway(NodeId), |text| {
     text.parse().map(|target: Target| target.0).map_err(|e: TargetError| e.to_string())
 });
+text_value!(Announced((NodeId, u32)), parse_announced);
 text_value!(ExposedPort(Exposed), |text| text.parse().map_err(|e: SpecError| e.to_string()));
 text_value!(ForwardedTo(ForwardSpec), |text| text.parse().map_err(|e: SpecError| e.to_string()));
+
+fn parse_announced(text: &str) -> Result<(NodeId, u32), String> {
+    let form = || format!("\"{text}\" is not NODE@HEIGHT: a public key or identity, and a height");
+    let (node, height) = text.rsplit_once('@').ok_or_else(form)?;
+    let node: Target = node.parse().map_err(|e: TargetError| e.to_string())?;
+    Ok((node.0, height.parse().map_err(|_| form())?))
+}
 
 /// The mode with this name.
 ///

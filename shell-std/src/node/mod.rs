@@ -37,6 +37,7 @@ pub use requests::handle::{Fate, Gone, NodeHandle};
 pub use requests::{Issue, Issued, Ledgers, Service};
 
 use crate::bench::Bench;
+use crate::bridge::HeaderStatus;
 use crate::bridge::outbox::Outbox;
 use crate::bridge::table::Table;
 use crate::chain::ChainSource;
@@ -245,6 +246,7 @@ impl Node {
         let (transports, transport_status) = Transports::start(listeners, settings, &ways);
         let flows = Flows::new(asks);
         let outbox = Arc::new(Outbox::open(Outbox::directory(&settings.data_dir)));
+        let headers = Arc::<HeaderStatus>::default();
         let bridge_node = bridge::Node { commands: commands.clone(), clock };
         let handle = NodeHandle {
             commands,
@@ -253,6 +255,7 @@ impl Node {
             deliveries,
             bridge: bridge.clone(),
             outbox: outbox.clone(),
+            headers: headers.clone(),
             status,
             transports: transport_status,
             settings: Arc::new(settings.clone()),
@@ -260,7 +263,8 @@ impl Node {
             listen_addr,
             clock,
         };
-        let bridged = bridge::start(bridge_node, settings, (bridge, arrivals), outbox, executor);
+        let known = bridge::Known { outbox, headers };
+        let bridged = bridge::start(bridge_node, settings, (bridge, arrivals), known, executor);
         around.extend(bridged.map_err(wrong)?);
         let listen = listen_addr.map(tracing::field::display);
         tracing::info!(node = %handle.id(), listen, "node is running");

@@ -3,8 +3,9 @@
 use super::super::clock::Clock;
 use super::super::engine::Command;
 use super::super::progress::OwnSend;
-use crate::rpc::types::Route;
+use crate::rpc::types::{Peer, Route};
 use blvm_mesh_core::id::NodeId;
+use blvm_mesh_core::mesh::MeshError;
 use blvm_mesh_core::time::Micros;
 use smol::channel::{Receiver, Sender};
 
@@ -47,6 +48,25 @@ impl Node {
             true => self.route(to).await,
             false => Some(None),
         }
+    }
+
+    /// Gives block headers, the first of this height: the place and the reason of the first that is
+    /// refused.
+    pub(super) async fn headers(
+        &self,
+        headers: Vec<[u8; 80]>,
+        height: u32,
+    ) -> Option<Option<(usize, MeshError)>> {
+        let (refused, answer) = smol::channel::bounded(1);
+        self.commands.send(Command::Headers { headers, height, refused }).await.ok()?;
+        answer.recv().await.ok()
+    }
+
+    /// The neighbours with links.
+    pub(super) async fn peers(&self) -> Option<Vec<Peer>> {
+        let (who, answer) = smol::channel::bounded(1);
+        self.commands.send(Command::Peers(who)).await.ok()?;
+        answer.recv().await.ok()
     }
 
     /// Searches for members of a group: who answers, as they do, until nobody can any more.

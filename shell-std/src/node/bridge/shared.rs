@@ -1,6 +1,6 @@
 //! What the tasks of a bridge share.
 
-use super::super::progress::OwnSend;
+use super::super::progress::{OwnSend, Progress};
 use super::node::Node;
 use crate::bridge::BridgeSettings;
 use crate::bridge::control;
@@ -127,6 +127,15 @@ impl Bridge {
             *searched = Some(now);
         }
         self.send_once(to, payload).await;
+    }
+
+    /// Sends a datagram to a neighbour: whether it is on its way.
+    pub(super) async fn send_now(&self, destination: NodeId, payload: Vec<u8>) -> bool {
+        let (progress, told) = smol::channel::bounded(2);
+        let (proof, unchecked, until, retries) = (Vec::new(), false, 0, 0);
+        let own = OwnSend { destination, payload, proof, unchecked, progress, until, retries };
+        self.node.send(own).await.is_some()
+            && matches!(told.recv().await, Ok(Progress::Sent { .. }))
     }
 
     /// Sends a datagram of which nothing more is heard here.

@@ -1,17 +1,16 @@
 //! Transactions through the mesh: handed to gateways here, and to a gateway's Bitcoin node.
 
 use super::client;
+use super::headers::HeaderSync;
+use super::questions::Questions;
 use super::shared::Bridge;
-use crate::bridge::Signal;
 use crate::bridge::outbox::{Outbox, State};
 use crate::bridge::table::{About, lock};
 use crate::bridge::transaction::{self, Answer, Said};
-use crate::chain::{ChainError, ChainSource};
 use bitcoin::Txid;
-use bitcoin::hashes::Hash;
 use blvm_mesh_core::id::NodeId;
 use smol::channel::Receiver;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -24,47 +23,6 @@ const MOST_HANDED: usize = 1024;
 /// After so many questions that did not bring a confirmation others are asked too: the gateway may
 /// be gone, or lie.
 const ASKED_ALONE: u32 = 4;
-/// Questions that wait for the Bitcoin node, and of them those that one neighbour brought; whoever
-/// asks more asks again.
-const QUESTIONS: usize = 16;
-const FROM_ONE: usize = QUESTIONS / 2;
-/// How long the Bitcoin node may take.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Codes of `reject` (BIP 61).
-const INVALID: u8 = 0x10;
-const DUPLICATE: u8 = 0x12;
-const NONSTANDARD: u8 = 0x40;
-const DUST: u8 = 0x41;
-const INSUFFICIENT_FEE: u8 = 0x42;
-
-/// Errors of `sendrawtransaction` that are about the transaction (Bitcoin Core, rpc/protocol.h:
-/// RPC_DESERIALIZATION_ERROR, RPC_VERIFY_ERROR, RPC_VERIFY_REJECTED); others are about the node,
-/// which may be starting.
-const VERDICTS: [i64; 3] = [-22, -25, -26];
-
-/// The code for what Bitcoin Core says.
-fn code_of(reason: &str) -> u8 {
-    let says = |words: &[&str]| words.iter().any(|word| reason.contains(word));
-    match () {
-        () if says(&["dust"]) => DUST,
-        () if says(&["fee"]) => INSUFFICIENT_FEE,
-        () if says(&["conflict", "already", "missingorspent"]) => DUPLICATE,
-        () if says(&[
-            "non-final",
-            "non-BIP68",
-            "standard",
-            "scriptpubkey",
-            "tx-size",
-            "version",
-        ]) =>
-        {
-            NONSTANDARD
-        }
-        () => INVALID,
-    }
-}
-
 /// What is done for one transaction, and when next.
 #[derive(Debug, Clone, Copy)]
 struct Plan {
@@ -78,35 +36,8 @@ struct Plan {
 struct Outgoing {
     bridge: Arc<Bridge>,
     outbox: Arc<Outbox>,
+    headers: Option<Arc<HeaderSync>>,
     handed: Mutex<HashMap<u64, (Txid, NodeId)>>,
-}
-
-/// Questions of others, until the Bitcoin node is asked.
-#[derive(Default)]
-struct Questions {
-    waiting: Mutex<VecDeque<About>>,
-    more: Signal,
-}
-
-impl Questions {
-    fn put(&self, about: About) {
-        let mut waiting = lock(&self.waiting);
-        let from_there = waiting.iter().filter(|other| other.from == about.from).count();
-        if waiting.len() < QUESTIONS && from_there < FROM_ONE {
-            waiting.push_back(about);
-            self.more.give();
-        }
-    }
-
-    async fn next(&self) -> About {
-        loop {
-            let next = lock(&self.waiting).pop_front();
-            match next {
-                Some(next) => return next,
-                None => self.more.wait().await,
-            }
-        }
-    }
 }
 
 /// Takes what is said about transactions, and sends those that are due.
@@ -114,15 +45,11 @@ pub(super) async fn run(
     bridge: Arc<Bridge>,
     outbox: Arc<Outbox>,
     arrivals: Receiver<About>,
-    source: Option<Arc<ChainSource>>,
+    questions: Option<Arc<Questions>>,
+    headers: Option<Arc<HeaderSync>>,
 ) {
-    let source = source.filter(|_| bridge.settings.node.is_some());
-    let questions = source.is_some().then(Arc::<Questions>::default);
-    let _answering = source.zip(questions.clone()).map(|(source, questions)| {
-        bridge.executor.spawn(answer_all(bridge.clone(), source, questions))
-    });
     let (handed, shared) = (Mutex::default(), outbox.clone());
-    let outgoing = Arc::new(Outgoing { bridge, outbox: shared, handed });
+    let outgoing = Arc::new(Outgoing { bridge, outbox: shared, headers, handed });
     let mut plans = HashMap::<Txid, Plan>::new();
     let mut due = outgoing.send_due(&mut plans);
     loop {
@@ -218,7 +145,17 @@ impl Outgoing {
         match transaction::said(magic, messages, expected.map(|(txid, _)| txid)) {
             Some(Said::Answer(txid, answer)) if expected == Some((txid, *source)) => {
                 lock(&self.handed).remove(id);
-                self.outbox.answered(&txid, *source, &answer);
+                let mut height = None;
+                // A block counts if it is in the chain that this node has checked.
+                if let (Answer::Confirmed { proof }, Some(headers)) = (&answer, &self.headers) {
+                    let block = transaction::block_of(proof, &txid);
+                    height = block.and_then(|block| headers.find(&block));
+                    if height.is_none() {
+                        headers.look();
+                        return;
+                    }
+                }
+                self.outbox.answered(&txid, *source, &answer, height);
             }
             Some(Said::Submit(_) | Said::Ask(_)) => {
                 if let Some(questions) = questions {
@@ -226,120 +163,6 @@ impl Outgoing {
                 }
             }
             _ => {}
-        }
-    }
-}
-
-/// The gateway's side: what the Bitcoin node says.
-async fn answer_all(bridge: Arc<Bridge>, source: Arc<ChainSource>, questions: Arc<Questions>) {
-    loop {
-        let About { source: sender, id, messages, .. } = questions.next().await;
-        let (node, magic) = (source.clone(), bridge.magic);
-        let answered = smol::unblock(move || match transaction::said(magic, &messages, None)? {
-            Said::Submit(bytes) => submit(&node, &bytes),
-            Said::Ask(txid) => look_up(&node, txid),
-            Said::Answer(..) => None,
-        });
-        if let Some((txid, answer)) = answered.await {
-            tracing::debug!(%sender, %txid, "a transaction was asked about");
-            bridge.answer(sender, transaction::answer(magic, id, &txid, &answer)).await;
-        }
-    }
-}
-
-fn submit(node: &ChainSource, bytes: &[u8]) -> Option<(Txid, Answer)> {
-    let hex = hex::encode(bytes);
-    let transaction = transaction::read(&hex).ok()?;
-    let txid = transaction.compute_txid();
-    let answer = match node.broadcast(&hex, Instant::now() + PATIENCE) {
-        Ok(()) => Answer::Accepted,
-        Err(ChainError::Rpc { code, message }) if VERDICTS.contains(&code) => {
-            Answer::Rejected { code: code_of(&message), reason: message }
-        }
-        Err(error) => {
-            tracing::warn!(%txid, "a transaction was not given to the Bitcoin node: {error}");
-            return None;
-        }
-    };
-    Some((txid, answer))
-}
-
-fn look_up(node: &ChainSource, txid: Txid) -> Option<(Txid, Answer)> {
-    let hash = txid.to_byte_array();
-    match node.look_up_transaction(&hash, Instant::now() + PATIENCE) {
-        Ok(crate::chain::Whereabouts::Mempool) => Some((txid, Answer::Accepted)),
-        Ok(crate::chain::Whereabouts::Block { proof }) => Some((txid, Answer::Confirmed { proof })),
-        Ok(crate::chain::Whereabouts::Nowhere) => Some((txid, Answer::Unknown)),
-        Err(error) => {
-            tracing::warn!(%txid, "a transaction was not looked up: {error}");
-            None
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::chain::fake::{Fake, Reply};
-    use crate::chain::{Auth, ChainSettings};
-    use blvm_mesh_core::id::Network;
-    use serde_json::json;
-
-    #[test]
-    fn only_what_the_node_says_of_the_transaction_is_a_verdict() {
-        let transaction = format!(
-            "0200000001{}0000000000ffffffff01e803000000000000015100000000",
-            "aa".repeat(32)
-        );
-        let bytes = hex::decode(&transaction).unwrap();
-        let answered = |code: i64| {
-            let fake = Fake::start(move |method, _| match method {
-                "getblockchaininfo" => Reply::result(json!({"chain": "regtest"})),
-                _ => Reply::error(code, "min relay fee not met"),
-            });
-            let settings =
-                ChainSettings { rpc_url: fake.url(), auth: Auth::None, timeout: PATIENCE };
-            submit(&ChainSource::new(settings, Network::Regtest), &bytes).map(|(_, answer)| answer)
-        };
-        let reason = "min relay fee not met".to_owned();
-        for code in [-22, -25, -26] {
-            let refused = Answer::Rejected { code: INSUFFICIENT_FEE, reason: reason.clone() };
-            assert_eq!(answered(code), Some(refused), "{code}");
-        }
-        assert_eq!(answered(-27), Some(Answer::Accepted), "it is in a block already");
-        for code in [-28, -9, -32601, -1] {
-            assert_eq!(answered(code), None, "{code} is no verdict: the sender tries again");
-        }
-    }
-
-    #[test]
-    fn no_neighbour_has_all_places_of_questions() {
-        let questions = Questions::default();
-        let put = |from: u8, count: usize| {
-            for _ in 0..count {
-                let (source, from) = (NodeId([1; 32]), NodeId([from; 32]));
-                questions.put(About { source, from, id: 0, messages: Vec::new() });
-            }
-            lock(&questions.waiting).len()
-        };
-        assert_eq!((put(1, 20), put(2, 1)), (FROM_ONE, FROM_ONE + 1));
-        assert_eq!((put(2, 20), put(3, 20)), (QUESTIONS, QUESTIONS));
-        assert_eq!(smol::block_on(questions.next()).from, NodeId([1; 32]));
-        assert_eq!(put(1, 20), QUESTIONS);
-    }
-
-    #[test]
-    fn reasons_have_their_codes() {
-        for (reason, code) in [
-            ("min relay fee not met, 10 < 141", INSUFFICIENT_FEE),
-            ("insufficient fee, rejecting replacement", INSUFFICIENT_FEE),
-            ("dust, tx with dust output must be 0-fee", DUST),
-            ("txn-mempool-conflict", DUPLICATE),
-            ("bad-txns-inputs-missingorspent", DUPLICATE),
-            ("non-final", NONSTANDARD),
-            ("mempool-script-verify-flag-failed (...)", INVALID),
-        ] {
-            assert_eq!(code_of(reason), code, "{reason}");
         }
     }
 }

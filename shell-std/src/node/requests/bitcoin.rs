@@ -1,9 +1,12 @@
 //! Bitcoin connections over the mesh.
 
 use super::Service;
+use crate::bridge::Newest;
 use crate::bridge::table::{Connection, lock};
 use crate::bridge::traffic::{self, Direction};
-use crate::rpc::types::{BitcoinBridge, BridgedConnection, BridgedMessages, MessageCount};
+use crate::rpc::types::{
+    BitcoinBridge, BridgedConnection, BridgedMessages, HeaderChain, MessageCount,
+};
 use std::collections::BTreeMap;
 
 fn count(count: traffic::Count) -> MessageCount {
@@ -26,6 +29,12 @@ fn messages(direction: &Direction) -> BridgedMessages {
         total: count(total),
         by_command: counts(by_command),
     }
+}
+
+fn chain(newest: Newest) -> HeaderChain {
+    let Newest { height, hash, time, checkpoint, reorganisations, gateway } = newest;
+    let (hash, time_unix) = (hash.to_string(), time);
+    HeaderChain { height, hash, time_unix, checkpoint, reorganisations, gateway }
 }
 
 impl Service {
@@ -53,6 +62,7 @@ impl Service {
         BitcoinBridge {
             node: settings.node.map(|node| node.to_string()),
             listen: settings.listen.iter().map(ToString::to_string).collect(),
+            headers: self.node.headers.newest().map(chain),
             connections: self.node.bridge.list().iter().map(|c| shown(c)).collect(),
         }
     }

@@ -8,6 +8,7 @@ use super::super::progress::{OwnSend, Progress};
 use super::super::status::DialStatus;
 use super::super::transport::all::TransportStatus;
 use crate::bench::{Outcome, Plan, Protocol};
+use crate::bridge::HeaderStatus;
 use crate::bridge::outbox::Outbox;
 use crate::bridge::table::Table;
 use crate::config::Settings;
@@ -38,6 +39,7 @@ pub struct NodeHandle {
     pub(in crate::node) deliveries: Arc<Deliveries>,
     pub(in crate::node) bridge: Arc<Table>,
     pub(in crate::node) outbox: Arc<Outbox>,
+    pub(in crate::node) headers: Arc<HeaderStatus>,
     pub(crate) status: Arc<DialStatus>,
     pub(crate) transports: TransportStatus,
     pub(in crate::node) settings: Arc<Settings>,

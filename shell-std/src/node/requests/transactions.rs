@@ -11,8 +11,9 @@ use crate::rpc::types::{
 use bitcoin::Txid;
 use std::time::{Duration, Instant};
 
-fn shown(txid: &Txid, sent: &Sent) -> SentTransaction {
-    let (mut reason, mut code, mut block) = (None, None, None);
+/// `tip`: the height of the newest block that is known.
+fn shown(txid: &Txid, sent: &Sent, tip: Option<u32>) -> SentTransaction {
+    let (mut reason, mut code, mut block, mut height) = (None, None, None, None);
     let (state, gateway) = match &sent.state {
         State::Waiting => (TransactionState::Waiting, None),
         State::Accepted { gateway } => (TransactionState::Accepted, Some(*gateway)),
@@ -20,13 +21,25 @@ fn shown(txid: &Txid, sent: &Sent) -> SentTransaction {
             (reason, code) = (Some(why.clone()), Some(*number));
             (TransactionState::Rejected, Some(*gateway))
         }
-        State::Confirmed { gateway, block: hash } => {
-            block = Some(hash.clone());
+        State::Confirmed { gateway, block: hash, height: at } => {
+            (block, height) = (Some(hash.clone()), *at);
             (TransactionState::Confirmed, Some(*gateway))
         }
     };
     let (txid, since_unix, attempts) = (txid.to_string(), sent.since, sent.attempts);
-    SentTransaction { txid, state, gateway, reason, code, block, since_unix, attempts }
+    let confirmations = height.zip(tip).map(|(at, tip)| tip.saturating_sub(at).saturating_add(1));
+    SentTransaction {
+        txid,
+        state,
+        gateway,
+        reason,
+        code,
+        block,
+        height,
+        confirmations,
+        since_unix,
+        attempts,
+    }
 }
 
 /// Whether what is waited for has come.
@@ -57,13 +70,17 @@ impl Service {
             let sent = self.node.outbox.get(&txid);
             let sent = sent.ok_or_else(|| RpcError::internal("the transaction was forgotten"))?;
             if is_there(&sent, request.wait) || Instant::now() >= until {
-                return Ok(shown(&txid, &sent));
+                return Ok(shown(&txid, &sent, self.tip()));
             }
             let late = async {
                 smol::Timer::at(until).await;
             };
             smol::future::or(news, late).await;
         }
+    }
+
+    fn tip(&self) -> Option<u32> {
+        self.node.headers.newest().map(|newest| newest.height)
     }
 
     pub(super) fn transactions(
@@ -78,6 +95,7 @@ impl Service {
         };
         let all = self.node.outbox.list().into_iter();
         let wanted = all.filter(|(txid, _)| only.is_none_or(|only| only == *txid));
-        Ok(wanted.map(|(txid, sent)| shown(&txid, &sent)).collect())
+        let tip = self.tip();
+        Ok(wanted.map(|(txid, sent)| shown(&txid, &sent, tip)).collect())
     }
 }

@@ -13,8 +13,28 @@ pub struct BitcoinBridge {
     pub node: Option<String>,
     /// Where Bitcoin nodes connect that reach others through the mesh, each as IP:PORT.
     pub listen: Vec<String>,
+    /// The checked chain of block headers, where one is kept.
+    pub headers: Option<HeaderChain>,
     /// Connections, the oldest first.
     pub connections: Vec<BridgedConnection>,
+}
+
+/// The chain of block headers that a node has checked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HeaderChain {
+    /// Height of the newest block.
+    pub height: u32,
+    /// Its hash.
+    pub hash: String,
+    /// The time in its header, in seconds since 1970; none where only the checkpoint is known.
+    pub time_unix: Option<u32>,
+    /// Height of the block that the chain is followed from.
+    pub checkpoint: u32,
+    /// How often another chain had more work, since the start.
+    pub reorganisations: u64,
+    /// The gateway that was heard last; none: this node's own Bitcoin node, or none yet.
+    #[serde(with = "hexed::OptionalNode")]
+    pub gateway: Option<NodeId>,
 }
 
 /// A connection between two Bitcoin nodes over the mesh.

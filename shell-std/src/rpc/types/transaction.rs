@@ -77,6 +77,10 @@ pub struct SentTransaction {
     pub code: Option<u8>,
     /// The block that it is in.
     pub block: Option<String>,
+    /// The height of the block, where this node keeps a chain of headers.
+    pub height: Option<u32>,
+    /// Blocks from it to the newest, both counted.
+    pub confirmations: Option<u32>,
     /// When it was given, in seconds since 1970.
     pub since_unix: u64,
     /// How often it was handed to a gateway.
