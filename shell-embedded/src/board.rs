@@ -1,12 +1,12 @@
 //! The loop's body: ports, links and the state machine together.
 
+use crate::header_clock::HeaderClock;
 use crate::line::Line;
 use crate::memory::BoardMemory;
 use crate::relay::Relay;
 use crate::wire::Wire;
 use crate::{
-    Down, Happening, HeaderClock, KEEPALIVE, LineStatus, PAUSE, Port, Role, Sent, Status, Storage,
-    StoreError,
+    Down, Happening, KEEPALIVE, LineStatus, PAUSE, Port, Role, Sent, Status, Storage, StoreError,
 };
 use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::{NodeId, Standing};
@@ -176,20 +176,27 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
         self.send_datagram(now, Input::Repeat { packet }, on)
     }
 
-    /// Takes the wall clock from block headers that pass, until [`set_clock`](Self::set_clock)
-    /// is called. The clock must have been [started](HeaderClock::start). A board without
-    /// storage follows none: whoever keeps the newest headers back could make it take the
-    /// payments of the run before again.
-    pub fn follow_headers(&mut self, clock: &'static mut HeaderClock) {
-        if !self.mesh().config().payment.volatile {
-            self.relay.header_clock = Some(clock);
+    /// Follows block headers that pass, on from a recent one, for covenants, and takes the wall clock
+    /// from them until [`set_clock`](Self::set_clock) is called. A board without storage takes no time
+    /// from them: whoever keeps the newest headers back could make it take the payments of the run
+    /// before again. False: it is no header of the network, or the board follows another already.
+    #[must_use]
+    pub fn follow_headers(&mut self, checkpoint: &[u8; 80]) -> bool {
+        let config = self.mesh().config();
+        let (magic, tells_time) = (config.magic, !config.payment.volatile);
+        let is_kept = self.relay.follow(self.now, checkpoint, &mut |_| ());
+        if is_kept {
+            self.relay.header_clock = Some(HeaderClock::new(magic, checkpoint, tells_time));
         }
+        is_kept
     }
 
     /// Sets the wall clock, in seconds since 1970. Without a time no payment is accepted.
     pub fn set_clock(&mut self, now: Micros, unix: u64, on: &mut dyn FnMut(Happening<'_>)) {
         self.now = self.now.max(now);
-        self.relay.header_clock = None;
+        if let Some(clock) = &mut self.relay.header_clock {
+            clock.stop();
+        }
         self.relay.give(self.now, Input::WallClock { unix }, on);
     }
 

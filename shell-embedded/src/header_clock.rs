@@ -1,82 +1,73 @@
-//! The time from Bitcoin's block headers that pass, for a board without a clock.
+//! Bitcoin's block headers that pass, for a board that has no other way to know the chain, or the time.
 
-use blvm_mesh_core::config::fixed::HEADERS;
-use blvm_mesh_core::id::Network;
-use blvm_mesh_core::payment::headers::{HEADER_LEN, HeaderError, HeaderStore};
-use blvm_mesh_core::tables::Fixed;
+use blvm_mesh_core::payment::headers::HEADER_LEN;
 use blvm_mesh_core::wire::datagram::Datagram;
 use blvm_mesh_core::wire::header::Header;
 
-/// Follows the chain of headers on from a checkpoint, and takes the time from its tip.
+/// Chooses the headers that count, on from a checkpoint, and takes the time from the newest.
 ///
 /// A header counts if it follows the checkpoint over headers that came by, carries the
-/// work that it claims, and claims at least a quarter of the checkpoint's: in one period
-/// the difficulty falls by no more. So a false time costs as much as a false block. The
-/// time is that of the newest block: it lags by minutes, sometimes by an hour, so that
-/// [`future_skew`](blvm_mesh_core::config::PaymentRules::future_skew) should be two hours.
-pub struct HeaderClock {
-    store: HeaderStore<Fixed>,
+/// work that it claims (both are the state machine's to check), and claims at least a quarter of
+/// the checkpoint's: in one period the difficulty falls by no more. So a false time costs as much as
+/// a false block. The time is that of the newest block: it lags by minutes, sometimes by an hour,
+/// so that [`future_skew`](blvm_mesh_core::config::PaymentRules::future_skew) should be two hours.
+#[derive(Debug)]
+pub(crate) struct HeaderClock {
     /// First bytes of the network's messages.
     magic: [u8; 4],
     /// The exponent and the mantissa of the easiest target that is taken.
     easiest: (u32, u32),
-    /// The latest time that was given.
+    /// The latest time that was given; all ones: none is.
     latest: u32,
 }
 
 impl HeaderClock {
-    /// A clock that knows nothing yet.
-    pub const EMPTY: Self =
-        Self { store: HeaderStore::EMPTY, magic: [0; 4], easiest: (0, 0), latest: 0 };
-
-    /// Sets the block from which headers are followed. It should be recent: every header
-    /// since then must come by, in order. Its own time is not taken, because it is past.
-    /// `magic` begins the network's messages, as in
-    /// [`Config::magic`](blvm_mesh_core::config::Config::magic).
-    ///
-    /// # Errors
-    /// [`HeaderError`]: it is no header of the network.
-    pub fn start(
-        &mut self,
-        network: Network,
-        magic: [u8; 4],
-        checkpoint: &[u8; HEADER_LEN],
-    ) -> Result<(), HeaderError> {
-        self.store.prepare(HEADERS, network);
-        self.store.insert(checkpoint, None)?;
+    /// On from a block. It should be recent: every header since then must come by, in order. Its own
+    /// time is not taken, because it is past. `magic` begins the network's messages.
+    pub(crate) fn new(magic: [u8; 4], checkpoint: &[u8; HEADER_LEN], tells_time: bool) -> Self {
         let (exponent, mantissa) = size_of_target(checkpoint);
-        self.magic = magic;
-        self.easiest = (exponent + 2, mantissa);
-        self.latest = 0;
-        Ok(())
+        let latest = if tells_time { time_of(checkpoint) } else { u32::MAX };
+        Self { magic, easiest: (exponent + 2, mantissa), latest }
     }
 
-    /// Looks at a packet that passes. Gives the time in seconds since 1970 if it brought
-    /// a newer one.
-    pub(crate) fn see_packet(&mut self, packet: &[u8]) -> Option<u64> {
-        let (header, body) = Header::parse(packet).ok()?;
-        let datagram = Datagram::parse(header, body).ok()?;
-        let rest = datagram.payload.strip_prefix(&self.magic)?;
-        let rest = rest.strip_prefix(b"headers\0\0\0\0\0")?;
-        // Length and check, and the number of headers, which fits a byte here.
-        let (_, headers) = rest.split_at_checked(4 + 4 + 1)?;
-        let (headers, _) = headers.as_chunks::<{ HEADER_LEN + 1 }>();
-        headers.iter().filter_map(|h| self.see(h.first_chunk()?)).last()
+    /// Gives no time any more.
+    pub(crate) fn stop(&mut self) {
+        self.latest = u32::MAX;
     }
 
-    /// Takes one header.
-    fn see(&mut self, header: &[u8; HEADER_LEN]) -> Option<u64> {
-        if size_of_target(header) > self.easiest {
-            return None;
-        }
-        self.store.insert(header, None).ok()?;
-        let (tip, _) = self.store.tip()?;
-        let time = self.store.get(&tip)?.time;
-        (time > self.latest && self.store.len() > 1).then(|| {
+    /// The headers in a packet that passes which may count.
+    pub(crate) fn headers<'p>(
+        &self,
+        packet: &'p [u8],
+    ) -> impl Iterator<Item = &'p [u8; HEADER_LEN]> + use<'p> {
+        let (magic, easiest) = (self.magic, self.easiest);
+        let headers = move || {
+            let (header, body) = Header::parse(packet).ok()?;
+            let datagram = Datagram::parse(header, body).ok()?;
+            let rest = datagram.payload.strip_prefix(&magic)?;
+            let rest = rest.strip_prefix(b"headers\0\0\0\0\0")?;
+            // Length and check, and the number of headers, which fits a byte here.
+            let (_, headers) = rest.split_at_checked(4 + 4 + 1)?;
+            Some(headers.as_chunks::<{ HEADER_LEN + 1 }>().0)
+        };
+        let entries = headers().unwrap_or_default().iter();
+        let whole = entries.filter_map(|entry| entry.first_chunk());
+        whole.filter(move |header| size_of_target(header) <= easiest)
+    }
+
+    /// The time in a header that is in the chain, in seconds since 1970, if it is newer.
+    pub(crate) fn see(&mut self, header: &[u8; HEADER_LEN]) -> Option<u64> {
+        let time = time_of(header);
+        (time > self.latest).then(|| {
             self.latest = time;
             u64::from(time)
         })
     }
+}
+
+fn time_of(header: &[u8; HEADER_LEN]) -> u32 {
+    let [.., b0, b1, b2, b3, _, _, _, _, _, _, _, _] = *header;
+    u32::from_le_bytes([b0, b1, b2, b3])
 }
 
 /// The target of a header as a length in bits and its 32 leading bits: such pairs are in
@@ -95,7 +86,7 @@ pub(crate) mod tests {
     use bitcoin::consensus::{deserialize, serialize};
     use bitcoin::hashes::Hash;
     use bitcoin::{BlockHash, CompactTarget, Target, TxMerkleNode};
-    use blvm_mesh_core::id::NodeId;
+    use blvm_mesh_core::id::{Network, NodeId};
     use blvm_mesh_core::wire::datagram::{Emit, Form, head_len};
     use std::vec::Vec;
 
@@ -145,51 +136,33 @@ pub(crate) mod tests {
         out
     }
 
-    /// Sixteen times the least work of regtest.
     const BITS: u32 = 0x2007_ffff;
-    const EASIEST: u32 = 0x201f_fffc;
-    const TOO_EASY: u32 = 0x201f_ffff;
 
-    fn clock() -> (HeaderClock, Block) {
+    #[test]
+    fn what_is_too_easy_does_not_count() {
+        const EASIEST: u32 = 0x201f_fffc;
+        const TOO_EASY: u32 = 0x201f_ffff;
         let checkpoint = mined(BlockHash::all_zeros(), 1_000, BITS);
-        let mut clock = HeaderClock::EMPTY;
-        clock.start(Network::Regtest, Network::Regtest.magic(), &raw(&checkpoint)).unwrap();
-        (clock, checkpoint)
-    }
-
-    #[test]
-    fn the_time_follows_the_chain() {
-        let (mut clock, checkpoint) = clock();
-        assert_eq!(clock.see_packet(&packet(&[checkpoint])), None);
-        let one = mined(checkpoint.block_hash(), 2_000, BITS);
-        let two = mined(one.block_hash(), 3_000, EASIEST);
-        let three = mined(two.block_hash(), 2_500, BITS);
-        // What does not follow waits for nobody.
-        assert_eq!(clock.see_packet(&packet(&[two])), None);
-        assert_eq!(clock.see_packet(&packet(&[one, two])), Some(3_000));
-        assert_eq!(clock.see_packet(&packet(&[one, two])), None);
-        // Blocks may be dated before the one that they follow; the time stays.
-        assert_eq!(clock.see_packet(&packet(&[three])), None);
-        let four = mined(three.block_hash(), 4_000, BITS);
-        assert_eq!(clock.see_packet(&packet(&[four])), Some(4_000));
-    }
-
-    #[test]
-    fn a_time_costs_work() {
-        let (mut clock, checkpoint) = clock();
+        let clock = HeaderClock::new(Network::Regtest.magic(), &raw(&checkpoint), true);
         let easy = mined(checkpoint.block_hash(), 9_000, TOO_EASY);
-        assert_eq!(clock.see_packet(&packet(&[easy])), None);
-        let mut idle = mined(checkpoint.block_hash(), 9_000, BITS);
-        while idle.target().is_met_by(idle.block_hash()) {
-            idle.nonce += 1;
-        }
-        assert_eq!(clock.see_packet(&packet(&[idle])), None);
         let right = mined(checkpoint.block_hash(), 9_000, EASIEST);
-        let mut bytes = packet(&[right]);
-        assert_eq!(clock.see_packet(&bytes[..bytes.len() - 1]), None);
-        *bytes.last_mut().unwrap() ^= 1;
-        assert_eq!(clock.see_packet(&bytes), None);
-        assert_eq!(clock.see_packet(&packet(&[right])), Some(9_000));
+        let harder = mined(checkpoint.block_hash(), 9_000, 0x2003_ffff);
+        let bytes = packet(&[right, easy, harder]);
+        let counted: Vec<_> = clock.headers(&bytes).copied().collect();
+        assert_eq!(counted, [raw(&right), raw(&harder)]);
+        assert_eq!(clock.headers(&bytes[..bytes.len() - 1]).count(), 0);
+        let other = HeaderClock::new(Network::Mainnet.magic(), &raw(&checkpoint), true);
+        assert_eq!(other.headers(&bytes).count(), 0);
+    }
+
+    #[test]
+    fn the_time_goes_forward_from_the_checkpoint() {
+        let at = |time| raw(&mined(BlockHash::all_zeros(), time, BITS));
+        let mut clock = HeaderClock::new([0; 4], &at(1_000), true);
+        let times = [1_000, 2_000, 1_500, 2_000, 2_001].map(|time| clock.see(&at(time)));
+        assert_eq!(times, [None, Some(2_000), None, None, Some(2_001)]);
+        let mut silent = HeaderClock::new([0; 4], &at(1_000), false);
+        assert_eq!(silent.see(&at(u32::MAX)), None);
     }
 
     #[test]

@@ -37,7 +37,6 @@ mod tests;
 mod wire;
 
 pub use board::Board;
-pub use header_clock::HeaderClock;
 pub use memory::BoardMemory;
 pub use platform::{LineStatus, Platform, Status};
 pub use report::Report;

@@ -1,14 +1,16 @@
 //! The state machine with the lines that its actions go to.
 
+use crate::header_clock::HeaderClock;
 use crate::kept::Kept;
 use crate::line::Line;
-use crate::{Happening, HeaderClock, Sent, Storage};
+use crate::{Happening, Sent, Storage};
 use blvm_mesh_core::id::LinkId;
 use blvm_mesh_core::link::aead::Aead;
 use blvm_mesh_core::mesh::{
     Action, BoardMesh, Event, Input, MeshError, NetworkReason, PaymentReason, Priority, Remedy,
     Ticket, Verdict,
 };
+use blvm_mesh_core::payment::headers::HEADER_LEN;
 use blvm_mesh_core::time::Micros;
 use core::ops::Range;
 use heapless::VecView;
@@ -23,8 +25,8 @@ pub(crate) struct Relay<A: 'static> {
     /// What is kept and was not read yet.
     pub(crate) unread: Option<&'static mut dyn Storage>,
     pub(crate) kept: Kept,
-    /// Where the time comes from, until somebody sets the clock.
-    pub(crate) header_clock: Option<&'static mut HeaderClock>,
+    /// Which headers are followed.
+    pub(crate) header_clock: Option<HeaderClock>,
 }
 
 impl<A: Aead> Relay<A> {
@@ -105,10 +107,32 @@ impl<A: Aead> Relay<A> {
         {
             self.drain(now, packet, on);
         }
-        let unix = self.header_clock.as_mut().and_then(|clock| clock.see_packet(packet));
-        if let Some(unix) = unix {
-            self.give(now, Input::WallClock { unix }, on);
+        self.see_headers(now, packet, on);
+    }
+
+    /// Follows the headers in a packet.
+    #[inline(never)]
+    fn see_headers(&mut self, now: Micros, packet: &[u8], on: &mut dyn FnMut(Happening<'_>)) {
+        let Some(clock) = &self.header_clock else { return };
+        for header in clock.headers(packet) {
+            if self.follow(now, header, on)
+                && let Some(unix) = self.header_clock.as_mut().and_then(|clock| clock.see(header))
+            {
+                self.give(now, Input::WallClock { unix }, on);
+            }
         }
+    }
+
+    /// Gives the state machine a header: whether it is kept.
+    pub(crate) fn follow(
+        &mut self,
+        now: Micros,
+        header: &[u8; HEADER_LEN],
+        on: &mut dyn FnMut(Happening<'_>),
+    ) -> bool {
+        // Its height is not known, and nobody asks for it.
+        let input = Input::BlockHeader { header, height: 0 };
+        self.mesh.handle_relayed(now, input).is_ok() && self.drain(now, &[], on).is_none()
     }
 
     /// Carries out what follows from an input with these bytes, and tells the state

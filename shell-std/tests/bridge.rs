@@ -223,6 +223,110 @@ fn transactions_are_sent_without_a_bitcoin_node_of_ones_own() {
     assert_eq!(all.as_array().map(Vec::len), Some(4), "{all}");
 }
 
+/// The chain of headers that a node has checked.
+fn headers(node: &mut Daemon) -> Value {
+    node.call("getbitcoin", json!({})).unwrap()["headers"].clone()
+}
+
+fn follows(node: &mut Daemon, far: &Bitcoind) {
+    let start = Instant::now();
+    wait("a node does not follow the headers", || {
+        let newest = headers(node);
+        (newest["height"].as_u64(), text(&newest["hash"])) == (Some(count(far)), &best(far))
+    });
+    println!("headers up to {} after {:.1?}", count(far), start.elapsed());
+}
+
+#[test]
+fn headers_are_followed_and_a_confirmation_lasts_as_long_as_its_block() {
+    let Some(program) = bitcoind::find() else { return };
+    let mut w = World::new(&program, &[], &[]);
+    let wallet = Wallet::new();
+    let coins = coins::rewards(&w.far, &wallet);
+    w.far.call("generatetoaddress", json!([2_100, wallet.address()]));
+    for node in [1, 2] {
+        follows(&mut w.nodes[node], &w.far);
+    }
+    assert_eq!(headers(&mut w.nodes[2])["gateway"], w.nodes[1].ready["node_id"]);
+    assert_eq!(headers(&mut w.nodes[1])["gateway"], Value::Null);
+    // New blocks are told of.
+    for _ in 0..3 {
+        w.far.call("generatetoaddress", json!([1, wallet.address()]));
+        follows(&mut w.nodes[2], &w.far);
+    }
+
+    let paid = pay(&wallet, &coins[0], FEE);
+    let send = |node: &mut Daemon, wait: &str| {
+        let params = json!({"tx_hex": hex(&paid), "wait": wait, "wait_ms": 90_000});
+        node.call("meshsendtx", params).unwrap()
+    };
+    assert_eq!(send(&mut w.nodes[2], "accepted")["state"], "accepted");
+    w.far.call("generatetoaddress", json!([1, wallet.address()]));
+    let sent = send(&mut w.nodes[2], "confirmed");
+    let place = (sent["height"].as_u64(), sent["confirmations"].as_u64());
+    assert_eq!((text(&sent["block"]), place), (&*best(&w.far), (Some(count(&w.far)), Some(1))));
+
+    // Six blocks are replaced by seven without the transaction.
+    w.far.call("generatetoaddress", json!([5, wallet.address()]));
+    follows(&mut w.nodes[2], &w.far);
+    let status = |node: &mut Daemon| node.call("gettransactions", json!({})).unwrap()[0].clone();
+    assert_eq!(status(&mut w.nodes[2])["confirmations"], 6);
+    w.far.call("invalidateblock", json!([sent["block"]]));
+    for _ in 0..7 {
+        w.far.call("generateblock", json!([wallet.address(), []]));
+    }
+    follows(&mut w.nodes[2], &w.far);
+    assert_eq!(headers(&mut w.nodes[2])["reorganisations"], 1);
+    assert_eq!(status(&mut w.nodes[2])["state"], "accepted");
+    w.far.call("generatetoaddress", json!([1, wallet.address()]));
+    let sent = send(&mut w.nodes[2], "confirmed");
+    assert_eq!((&sent["state"], text(&sent["block"])), (&json!("confirmed"), &*best(&w.far)));
+
+    // What was checked is there after a restart, also without any gateway.
+    let tip = headers(&mut w.nodes[2]);
+    w.nodes.truncate(1);
+    let dir = w.dir.path().join("client");
+    let mut alone = Daemon::start(&dir, &[], &["--set", "bitcoin.headers=true"]);
+    wait("the headers are not there", || headers(&mut alone)["hash"] == tip["hash"]);
+}
+
+#[test]
+fn a_gateway_without_rpc_takes_transactions_by_p2p() {
+    let Some(program) = bitcoind::find() else { return };
+    let mut w = World::new(&program, &[], &[]);
+    let wallet = Wallet::new();
+    let coins = {
+        let mut coins = coins::rewards(&w.far, &wallet);
+        coins::grow(&w.far, &wallet, &mut coins, 3);
+        coins
+    };
+    let node = format!("bitcoin.node={}", w.far.p2p());
+    let dir = w.dir.path().join("gateway");
+    w.nodes.remove(1);
+    let gateway = Daemon::start(&dir, &[&w.nodes[0]], &[&["--set", &node][..], &FAST].concat());
+    w.nodes.insert(1, gateway);
+    let gateway = w.nodes[1].ready["node_id"].clone();
+    let mut send = |transaction: &Transaction, wait: &str| {
+        let params = json!({"tx_hex": hex(transaction), "wait": wait, "wait_ms": 180_000});
+        w.nodes[2].call("meshsendtx", params).unwrap()
+    };
+    let good = pay(&wallet, &coins[0], FEE);
+    let sent = send(&good, "accepted");
+    assert_eq!(
+        (&sent["state"], &sent["gateway"]),
+        (&json!("accepted"), &w.nodes[1].ready["node_id"])
+    );
+    let mempool = w.far.call("getrawmempool", json!([]));
+    assert_eq!(mempool, json!([good.compute_txid().to_string()]));
+    w.far.call("generatetoaddress", json!([2, wallet.address()]));
+    let sent = send(&good, "confirmed");
+    let block = w.far.text("getblockhash", json!([count(&w.far) - 1]));
+    assert_eq!((&sent["state"], text(&sent["block"])), (&json!("confirmed"), &*block), "{sent}");
+    let sent = send(&pay(&wallet, &coins[1], 0), "accepted");
+    assert_eq!(sent["state"], "rejected", "{sent}");
+    assert!(text(&sent["reason"]).contains("no reason by P2P"), "{sent}");
+}
+
 #[test]
 fn another_gateway_is_taken_when_one_is_gone_and_a_greeting_of_version_2_is_declined() {
     let Some(program) = bitcoind::find() else { return };

@@ -253,7 +253,7 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// The same for a shell that only relays, as boards do: it has nothing to send or to find, no
-    /// block headers, no inbox, and keeps no packets that wait. An image that calls
+    /// inbox, and keeps no packets that wait. An image that calls
     /// [`handle`](Self::handle) nowhere is 8 KiB smaller.
     ///
     /// # Errors
@@ -278,7 +278,6 @@ impl<M: Memory> Mesh<M> {
             | Input::FindRoute { .. }
             | Input::FindAccepted { .. }
             | Input::Resumed { .. }
-            | Input::BlockHeader { .. }
             | Input::InboxFull { .. }
                 if !ALL =>
             {
@@ -357,7 +356,7 @@ impl<M: Memory> Mesh<M> {
                 self.set_wall(unix);
                 self.absorb();
             }
-            Input::BlockHeader { header, height } if ALL => {
+            Input::BlockHeader { header, height } => {
                 match self.tables.headers.insert(header, Some(height)) {
                     Ok(_) => self.absorb(),
                     Err(e) => self.reject(None, NetworkReason::Header(e), Remedy::Ignore),
@@ -405,7 +404,6 @@ impl<M: Memory> Mesh<M> {
             | Input::FindRoute { .. }
             | Input::FindAccepted { .. }
             | Input::Resumed { .. }
-            | Input::BlockHeader { .. }
             | Input::InboxFull { .. } => {}
         }
         Ok(())

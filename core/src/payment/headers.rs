@@ -11,7 +11,7 @@ use crate::config::fixed::HEADERS;
 use crate::id::Network;
 use crate::tables::{List, Memory};
 use bitcoin::hashes::Hash;
-use bitcoin::{BlockHash, Target, TxMerkleNode};
+use bitcoin::{BlockHash, CompactTarget, TxMerkleNode};
 
 /// What is known of a block: from a [`HeaderStore`], or as the operator's node
 /// answers.
@@ -108,7 +108,7 @@ impl<M: Memory> HeaderStore<M> {
         if parent.is_none() && !(self.ring.is_empty() && self.ring.capacity() > 0) {
             return Err(HeaderError::Disconnected);
         }
-        let (mut work, mut height) = (work_of(header.target()), height);
+        let (mut work, mut height) = (work_of(header.bits), height);
         if let Some((_, p)) = parent {
             work = p.work.saturating_add(work);
             height = p.height.and_then(|h| h.checked_add(1)).or(height);
@@ -205,15 +205,23 @@ pub const fn pow_limit(network: Network) -> u32 {
     }
 }
 
-/// Hashes that it takes to meet a target, at most 2^128 - 1.
-fn work_of(target: Target) -> u128 {
-    let work = target.to_work().to_be_bytes();
-    match work.split_first_chunk::<16>() {
-        Some((high, low)) if *high == [0; 16] => {
-            low.first_chunk().map_or(u128::MAX, |low| u128::from_be_bytes(*low))
-        }
-        _ => u128::MAX,
+/// Hashes that it takes to meet the target of `nBits`, which is valid; at most 2^128 - 1. It is
+/// 2^256 / (target + 1), and here without the 1, which a target's 24 bits do not show: so no
+/// division of 256 bits is needed, which would take 2 KB of a board's flash.
+fn work_of(bits: CompactTarget) -> u128 {
+    let bits = bits.to_consensus();
+    let (size, mantissa) = (bits >> 24, u64::from(bits & 0x007f_ffff));
+    // The target is the mantissa times 256^(size - 3).
+    let Some(dividend) = 280_u32.checked_sub(8 * size).and_then(|n| 1u128.checked_shl(n)) else {
+        return u128::MAX;
+    };
+    let (mut work, mut rest) = (0, 0);
+    for at in (0..4).rev() {
+        let digit = rest << 32 | (dividend >> (32 * at)) as u64 & 0xffff_ffff;
+        work = work << 32 | u128::from(digit.checked_div(mantissa).unwrap_or(u64::MAX));
+        rest = digit.checked_rem(mantissa).unwrap_or(0);
     }
+    work
 }
 
 #[cfg(test)]
@@ -352,6 +360,19 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn work_is_that_of_the_bitcoin_crate(size in 3..=0x20u32, mantissa in 1..0x80_0000u32) {
+            let bits = CompactTarget::from_consensus(size << 24 | mantissa);
+            let oracle = bitcoin::Target::from_compact(bits).to_work().to_be_bytes();
+            let [high, low] = [0, 16].map(|at| {
+                u128::from_be_bytes(oracle[at..at + 16].try_into().unwrap())
+            });
+            let expected = if high > 0 { u128::MAX } else { low };
+            // Small targets have a mantissa with zeros in front, and then 1 is a part of them.
+            let error = expected / (1 << 24) + 1;
+            prop_assert!(work_of(bits).abs_diff(expected) <= error, "{bits:x} {expected}");
+        }
+
         #[test]
         fn arbitrary_headers(headers in prop::collection::vec(prop::collection::vec(any::<u8>(), 80), 0..8)) {
             let mut store = store_of(2, Network::Regtest);

@@ -2,10 +2,10 @@
 
 use crate::{heap_used, stack_used};
 use blvm_mesh_core::board::BoardConfig;
+use blvm_mesh_core::link::aead::Aead;
 use blvm_mesh_core::time::{Micros, SECOND};
-use blvm_mesh_embedded::{Happening, HeaderClock, Platform, Report, Role, Status};
+use blvm_mesh_embedded::{Board, Happening, Platform, Port, Report, Role, Status};
 use core::fmt::Write;
-use static_cell::ConstStaticCell;
 
 /// What a chip gives the loop.
 pub trait Chip {
@@ -83,21 +83,15 @@ pub fn configured<W: Write>(
     Some((settings, [role0, role1]))
 }
 
-/// The clock that is told by headers that pass, from the configured one on; `None` where
-/// there is no such header.
+/// Has a board follow headers that pass, from the configured one on, if there is one.
 #[inline(never)]
-pub fn header_clock<W: Write>(
+pub fn follow_headers<A: Aead, P: Port, W: Write, const N: usize>(
+    board: &mut Board<A, P, N>,
     settings: &BoardConfig,
-    clock: &'static ConstStaticCell<HeaderClock>,
     report: &mut Report<W>,
-) -> Option<&'static mut HeaderClock> {
-    let clock = clock.take();
-    if clock
-        .start(settings.network, settings.network.magic(), settings.checkpoint.as_ref()?)
-        .is_err()
-    {
+) {
+    let wrong = settings.checkpoint.is_some_and(|header| !board.follow_headers(&header));
+    if wrong {
         report.line(format_args!("the checkpoint is no header of the network"));
-        return None;
     }
-    Some(clock)
 }

@@ -8,9 +8,9 @@
 use blvm_mesh_core::board::BoardConfig;
 use blvm_mesh_core::link::aead::RustCrypto;
 use blvm_mesh_embedded::{
-    Board, BoardMemory, FlashStore, HeaderClock, Report, Role, Serial, StoreError, run_seed,
+    Board, BoardMemory, FlashStore, Report, Role, Serial, StoreError, run_seed,
 };
-use blvm_mesh_firmware::chip::{Machine, configured, header_clock};
+use blvm_mesh_firmware::chip::{Machine, configured, follow_headers};
 use blvm_mesh_firmware::nrf52840::{Dma, Flash, Nrf52840, Uarte, configuration, random};
 use blvm_mesh_firmware::{heap_used, init_heap, paint_stack, panicked, stack_used};
 use cortex_m_rt::entry;
@@ -27,7 +27,6 @@ static MEMORY: ConstStaticCell<Memory> = ConstStaticCell::new(Memory::EMPTY);
 static RELAY: StaticCell<Relay> = StaticCell::new();
 static STORE: StaticCell<FlashStore<Flash>> = StaticCell::new();
 static DMA: ConstStaticCell<[Dma; PORTS]> = ConstStaticCell::new([Dma::EMPTY; PORTS]);
-static CLOCK: ConstStaticCell<HeaderClock> = ConstStaticCell::new(HeaderClock::EMPTY);
 
 /// The relay, in its place. Functions of their own: their stack is free again afterwards.
 #[inline(never)]
@@ -39,9 +38,7 @@ fn make(report: &mut Report<UpChannel>) -> Option<&'static mut Relay> {
         open_store(Flash::take()).map_err(|error| report.line(format_args!("{error}"))).ok()?;
     let relay = assemble(settings, *roles, store);
     report.begin(settings, relay.mesh(), 0);
-    if let Some(clock) = header_clock(settings, &CLOCK, report) {
-        relay.follow_headers(clock);
-    }
+    follow_headers(relay, settings, report);
     Some(relay)
 }
 

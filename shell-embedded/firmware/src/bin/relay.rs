@@ -7,10 +7,8 @@
 
 use blvm_mesh_core::board::BoardConfig;
 use blvm_mesh_core::link::aead::RustCrypto;
-use blvm_mesh_embedded::{
-    Board, BoardMemory, FlashStore, HeaderClock, Report, Role, StoreError, run_seed,
-};
-use blvm_mesh_firmware::chip::{Machine, configured, header_clock};
+use blvm_mesh_embedded::{Board, BoardMemory, FlashStore, Report, Role, StoreError, run_seed};
+use blvm_mesh_firmware::chip::{Machine, configured, follow_headers};
 use blvm_mesh_firmware::mps2::{Console, Mps2, ResetProof, Uart, configuration};
 use blvm_mesh_firmware::{heap_used, init_heap, paint_stack, panicked, stack_used};
 use cortex_m_rt::entry;
@@ -25,7 +23,6 @@ type Relay = Board<RustCrypto, Uart, PORTS>;
 static MEMORY: ConstStaticCell<Memory> = ConstStaticCell::new(Memory::EMPTY);
 static RELAY: StaticCell<Relay> = StaticCell::new();
 static STORE: StaticCell<FlashStore<ResetProof>> = StaticCell::new();
-static CLOCK: ConstStaticCell<HeaderClock> = ConstStaticCell::new(HeaderClock::EMPTY);
 
 /// The relay, in its place. Functions of their own: their stack is free again afterwards.
 #[inline(never)]
@@ -37,9 +34,7 @@ fn make(report: &mut Report<Console>) -> Option<&'static mut Relay> {
     let store = open_store(flash).map_err(|error| report.line(format_args!("{error}"))).ok()?;
     let relay = assemble(settings, *roles, start, store);
     report.begin(settings, relay.mesh(), start);
-    if let Some(clock) = header_clock(settings, &CLOCK, report) {
-        relay.follow_headers(clock);
-    }
+    follow_headers(relay, settings, report);
     Some(relay)
 }
 
