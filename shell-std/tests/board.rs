@@ -139,6 +139,18 @@ impl Setup {
 
     /// With further settings of A and of C.
     fn with(image: &Path, dir: &Path, for_a: &[String], for_c: &[String]) -> Self {
+        Self::timed(image, dir, None, for_a, |_| for_c.to_vec())
+    }
+
+    /// The same, with a block header from which the board follows others to have the time; C's
+    /// settings may name the board's key.
+    fn timed(
+        image: &Path,
+        dir: &Path,
+        checkpoint: Option<&str>,
+        for_a: &[String],
+        for_c: impl Fn(&str) -> Vec<String>,
+    ) -> Self {
         let at = |name: &str| dir.join(name).to_str().unwrap().to_owned();
         let issuer =
             text(&yes(&["issuer", "--network", "regtest", "--key", &at("issuer")]), "issuer");
@@ -147,7 +159,10 @@ impl Setup {
         // The destination tells the board the time, and is its cashier.
         let config =
             ["board-config", &at("board.bin"), "--network", "regtest", "--issuer", &issuer];
-        let clock = ["--clock-from", &c_key, "--future-skew", "5"];
+        let clock = match checkpoint {
+            Some(header) => ["--checkpoint", header, "--future-skew", "7200"],
+            None => ["--clock-from", &c_key, "--future-skew", "5"],
+        };
         let cashier = ["--cashier", &c_key, "--ticket-key", &at("board.tickets")];
         let told = yes(&[&config[..], &clock, &cashier].concat());
         let (board, key) = (text(&told, "node_id"), text(&told, "public_key"));
@@ -163,7 +178,7 @@ impl Setup {
             format!("issuer_key={}", at("c-issuer")),
         ];
         let a = node("a", "open", &line, for_a);
-        let c = node("c", "payment_gated", &other, &[&sells[..], for_c].concat());
+        let c = node("c", "payment_gated", &other, &[&sells[..], &for_c(&key)].concat());
         let setup = Self { machine, line, a, c, board, c_key };
         setup.linked();
         setup
@@ -365,6 +380,28 @@ fn bitcoin_nodes_reach_each_other_through_a_board() {
     until("a block with it", || best(&near) == best(&far));
     let (_, bridged) = s.a.ask(&["bitcoin"]);
     assert_eq!(bridged["connections"].as_array().map(Vec::len), Some(1));
+    assert_eq!(s.machine.said("panicked"), 0);
+}
+
+#[test]
+fn a_board_is_fed_headers_and_has_the_time_from_them_also_after_a_reset() {
+    let Some(image) = image("BOARD_IMAGE", "relay") else { return };
+    let Some(bitcoind) = bitcoind::find() else { return };
+    let far = Bitcoind::start(&bitcoind, &[]);
+    let wallet = Wallet::new();
+    far.call("generatetoaddress", json!([40, wallet.address()]));
+    let checkpoint = far.text("getblockhash", json!([7]));
+    let checkpoint = far.text("getblockheader", json!([checkpoint, false]));
+    let dir = tempfile::tempdir().unwrap();
+    let mut s = Setup::timed(&image, dir.path(), Some(&checkpoint), &[], |board| {
+        vec![format!("bitcoin.node={}", far.p2p()), format!("bitcoin.announce_to={board}@7")]
+    });
+    let times = |machine: &Machine| machine.said("2 neighbours, takes payments");
+    until("the time", || times(&s.machine) > 0);
+    let before = times(&s.machine);
+    s.machine.reset();
+    until("the second start", || s.machine.said("start 2") > 0);
+    until("the time once more", || times(&s.machine) > before);
     assert_eq!(s.machine.said("panicked"), 0);
 }
 

@@ -93,8 +93,8 @@ pub(super) async fn answer(
         }
         if let Some(headers) = peer.headers(question).await {
             let all = headers.len() < MOST_IN_MESSAGE;
-            let payload = headers::answer(magic, id, &headers, all, bridge.largest(&source));
-            bridge.answer(source, payload).await;
+            let payload = |room| headers::answer(magic, id, &headers, all, room);
+            bridge.answer_fitting(source, payload).await;
         }
     }
 }
@@ -118,9 +118,8 @@ pub(super) async fn tell(bridge: Arc<Bridge>, sync: Arc<HeaderSync>, followers: 
                 continue;
             }
             for (node, id) in followers.list(Instant::now()) {
-                let room = bridge.largest(&node);
-                let payload = headers::answer(bridge.magic, id, &headers, true, room);
-                bridge.answer(node, payload).await;
+                let payload = |room| headers::answer(bridge.magic, id, &headers, true, room);
+                bridge.answer_fitting(node, payload).await;
             }
         }
     };
@@ -186,7 +185,8 @@ async fn tell_boards(
 async fn feed(bridge: &Bridge, sync: &HeaderSync, board: NodeId, after: u32) -> u32 {
     let mut told = after;
     loop {
-        let most = headers::fit(bridge.largest(&board)).min(TO_BOARD);
+        let Some(room) = bridge.route(&board).await else { return told };
+        let most = headers::fit(room).min(TO_BOARD);
         let some: Vec<Header> = sync.some(told.saturating_add(1), most);
         if some.is_empty() || !bridge.send_now(board, headers::plain(bridge.magic, &some)).await {
             return told;

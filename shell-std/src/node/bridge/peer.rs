@@ -19,6 +19,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long the Bitcoin node may take to be connected, and to answer.
@@ -60,6 +61,8 @@ pub(super) struct BitcoinPeer {
     relays: bool,
     write: Sender<NetworkMessage>,
     to_write: Receiver<NetworkMessage>,
+    /// It has greeted: before that it hears no questions.
+    greeted: AtomicBool,
     waiting: Mutex<VecDeque<Waiting>>,
     /// A question was not answered: what comes now may be for it.
     failed: Signal,
@@ -83,8 +86,9 @@ enum Lost {
 impl BitcoinPeer {
     pub(super) fn new(address: SocketAddr, magic: Magic, relays: bool) -> Self {
         let (write, to_write) = smol::channel::bounded(QUEUE);
-        let (waiting, failed, news) = (Mutex::default(), Signal::default(), Signal::default());
-        Self { address, magic, relays, write, to_write, waiting, failed, news }
+        let (greeted, waiting) = (AtomicBool::new(false), Mutex::default());
+        let (failed, news) = (Signal::default(), Signal::default());
+        Self { address, magic, relays, write, to_write, greeted, waiting, failed, news }
     }
 
     /// Keeps the connection.
@@ -97,6 +101,7 @@ impl BitcoinPeer {
                 Ok(lost) => lost,
                 Err(error) => error.into(),
             };
+            self.greeted.store(false, Relaxed);
             lock(&self.waiting).clear();
             while self.to_write.try_recv().is_ok() {}
             if begun.elapsed() > AGAIN.1 {
@@ -200,7 +205,10 @@ impl BitcoinPeer {
     async fn take(&self, message: NetworkMessage) {
         match message {
             NetworkMessage::Version(_) => self.say(NetworkMessage::Verack).await,
-            NetworkMessage::Verack => self.news.give(),
+            NetworkMessage::Verack => {
+                self.greeted.store(true, Relaxed);
+                self.news.give();
+            }
             NetworkMessage::Ping(nonce) => self.say(NetworkMessage::Pong(nonce)).await,
             NetworkMessage::Headers(headers) => self.answer(Key::Headers, Answer::Headers(headers)),
             NetworkMessage::Block(block) => {
@@ -250,7 +258,7 @@ impl BitcoinPeer {
         {
             let mut waiting = lock(&self.waiting);
             waiting.retain(|(_, who)| !who.is_closed());
-            if waiting.len() >= QUEUE {
+            if waiting.len() >= QUEUE || !self.greeted.load(Relaxed) {
                 return None;
             }
             // Questions for headers are answered in their order.
@@ -293,6 +301,6 @@ impl BitcoinPeer {
 
     /// Hands the node a transaction. It says nothing to that.
     pub(super) fn hand_over(&self, transaction: Transaction) -> bool {
-        self.write.try_send(NetworkMessage::Tx(transaction)).is_ok()
+        self.greeted.load(Relaxed) && self.write.try_send(NetworkMessage::Tx(transaction)).is_ok()
     }
 }

@@ -118,15 +118,32 @@ impl Bridge {
     /// Answers a node that nobody here has looked for. Where there is no route to it, one is searched
     /// for only now and then: any source can be named, and a search asks the whole mesh.
     pub(super) async fn answer(&self, to: NodeId, payload: Vec<u8>) {
-        if !matches!(self.node.route(to).await, Some(Some(_))) {
-            let now = Instant::now();
-            let mut searched = lock(&self.searched);
-            if searched.is_some_and(|at| now.duration_since(at) < SEARCH_PAUSE) {
-                return;
-            }
+        if matches!(self.node.route(to).await, Some(Some(_))) || self.may_search() {
+            self.send_once(to, payload).await;
+        }
+    }
+
+    /// The same with as much as the route carries: `payload` is told how many bytes of messages.
+    pub(super) async fn answer_fitting(&self, to: NodeId, payload: impl FnOnce(usize) -> Vec<u8>) {
+        let route = match self.node.route(to).await {
+            Some(Some(route)) => Some(route),
+            Some(None) if self.may_search() => self.node.find_route(to).await.flatten(),
+            _ => None,
+        };
+        if let Some(route) = route {
+            self.send_once(to, payload(room(route.min_packet, route.hops.len()))).await;
+        }
+    }
+
+    /// Whether a route may be searched for on behalf of others now.
+    fn may_search(&self) -> bool {
+        let now = Instant::now();
+        let mut searched = lock(&self.searched);
+        let may = searched.is_none_or(|at| now.duration_since(at) >= SEARCH_PAUSE);
+        if may {
             *searched = Some(now);
         }
-        self.send_once(to, payload).await;
+        may
     }
 
     /// Sends a datagram to a neighbour: whether it is on its way.
