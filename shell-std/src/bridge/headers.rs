@@ -4,7 +4,7 @@
 //! | from | message | meaning |
 //! |---|---|---|
 //! | node | `getheaders` | what follows the first of these blocks that you know? |
-//! | node | `sendheaders` (BIP 130), behind it | tell me of new blocks for the next 15 minutes, too |
+//! | node | `sendheaders` (BIP 130), behind it | tell me of new blocks for the next 90 minutes, too |
 //! | gateway | `headers` | these; the control message's flag `end`: and these are all |
 //!
 //! A gateway tells of a new block with the identifier of the question that asked for it.

@@ -157,6 +157,7 @@ impl Stats {
             ("paid", format!("{} payments of {}", stats.paid, msat(stats.paid_msat))),
             ("bought", bought(&stats.purchases)),
             ("live payments", stats.live_payments.to_string()),
+            ("bitcoin", bitcoin(&stats.bitcoin)),
             (
                 "store",
                 if stats.store_ok { "works" } else { "FAILED: no payment is accepted" }.into(),
@@ -196,6 +197,17 @@ fn tables(t: &types::TableStats) -> String {
         ),
         ("control work", format!("{} bytes, parked {} bytes", of(t.control), of(t.parked_bytes))),
     ])
+}
+
+/// Connections of Bitcoin nodes, in words.
+fn bitcoin(b: &types::BridgeStats) -> String {
+    let types::BridgeStats { connections, height, sent, received, held_back } = b;
+    let height = height.map_or(String::new(), |height| format!(", height {height}"));
+    format!(
+        "{connections} connections, {} bytes sent, {} received, {held_back} messages held \
+         back{height}",
+        sent.bytes, received.bytes
+    )
 }
 
 /// Bytes that the node has bought, in words.

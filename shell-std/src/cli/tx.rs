@@ -11,6 +11,7 @@ use crate::rpc::types::{
 use clap::{Args, Subcommand};
 use std::io::Read;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// Send Bitcoin transactions through a gateway of the mesh, and see what became of them.
 #[derive(Debug, Args)]
@@ -65,6 +66,9 @@ struct Status {
     txid: Option<String>,
 }
 
+/// Longest wait in one piece.
+const PART: Duration = Duration::from_secs(30);
+
 /// Longest file that is read.
 const MOST: u64 = 16 * 1024 * 1024;
 
@@ -101,19 +105,46 @@ impl Send {
     fn run(self, global: &Global) -> Result<Answer, Failure> {
         let Self { transaction, wait, wait_ms } = self;
         let tx_hex = hex_of(transaction)?;
-        let asked = SendTransaction { tx_hex, wait, wait_ms };
-        let sent: SentTransaction = match global.ask(&Request::SendTransaction(asked)) {
-            Ok(sent) => sent,
-            Err(e) => return e.answer(),
+        let until = Instant::now() + Duration::from_millis(wait_ms);
+        let mut shown = None;
+        let sent = loop {
+            // A long wait is cut, to show what has come.
+            let left = until.saturating_duration_since(Instant::now());
+            let part = u64::try_from(left.min(PART).as_millis()).unwrap_or(u64::MAX);
+            let step = match (wait, shown) {
+                (TransactionWait::Confirmed, None | Some(TransactionState::Waiting)) => {
+                    TransactionWait::Accepted
+                }
+                _ => wait,
+            };
+            let asked = SendTransaction { tx_hex: tx_hex.clone(), wait: step, wait_ms: part };
+            let sent: SentTransaction = match global.ask(&Request::SendTransaction(asked)) {
+                Ok(sent) => sent,
+                Err(e) => return e.answer(),
+            };
+            if has_come(&sent, wait) || Instant::now() >= until {
+                break sent;
+            }
+            if shown.replace(sent.state) != Some(sent.state) {
+                eprintln!("{}: {}", word(sent.state), meaning(sent.state));
+            }
         };
         let text = details(&sent);
-        let come = match (wait, sent.state) {
-            (_, TransactionState::Rejected) => return Answer::no(&sent, text),
-            (TransactionWait::Kept, _) | (_, TransactionState::Confirmed) => true,
-            (TransactionWait::Accepted, state) => state == TransactionState::Accepted,
-            (TransactionWait::Confirmed, _) => false,
-        };
-        if come { Answer::yes(&sent, text) } else { Answer::unknown(&sent, text) }
+        match has_come(&sent, wait) {
+            _ if sent.state == TransactionState::Rejected => Answer::no(&sent, text),
+            true => Answer::yes(&sent, text),
+            false => Answer::unknown(&sent, text),
+        }
+    }
+}
+
+/// Whether what is waited for has come, or cannot come any more.
+fn has_come(sent: &SentTransaction, wait: TransactionWait) -> bool {
+    match (wait, sent.state) {
+        (TransactionWait::Kept, _) => true,
+        (_, TransactionState::Rejected | TransactionState::Confirmed) => true,
+        (TransactionWait::Accepted, state) => state == TransactionState::Accepted,
+        (TransactionWait::Confirmed, _) => false,
     }
 }
 
@@ -149,6 +180,15 @@ fn word(state: TransactionState) -> &'static str {
     }
 }
 
+fn meaning(state: TransactionState) -> &'static str {
+    match state {
+        TransactionState::Waiting => "no gateway has answered yet; it is handed over again",
+        TransactionState::Accepted => "a gateway says that its Bitcoin node has taken it",
+        TransactionState::Rejected => "a gateway says that its Bitcoin node refuses it",
+        TransactionState::Confirmed => "it is in a block with proof of work",
+    }
+}
+
 /// The reason, or the block.
 fn more(sent: &SentTransaction) -> String {
     let depth = sent.confirmations.map_or(String::new(), |n| format!(" ({n} deep)"));
@@ -168,13 +208,7 @@ fn row(sent: &SentTransaction) -> [String; 5] {
 
 fn details(sent: &SentTransaction) -> String {
     let mut rows = vec![("transaction", sent.txid.clone()), ("state", word(sent.state).into())];
-    let text = match sent.state {
-        TransactionState::Waiting => "no gateway has answered yet; it is handed over again",
-        TransactionState::Accepted => "a gateway says that its Bitcoin node has taken it",
-        TransactionState::Rejected => "a gateway says that its Bitcoin node refuses it",
-        TransactionState::Confirmed => "it is in a block with proof of work",
-    };
-    rows.push(("", text.into()));
+    rows.push(("", meaning(sent.state).into()));
     rows.extend(sent.reason.clone().map(|reason| ("reason", reason)));
     rows.extend(sent.block.clone().map(|block| ("block", block)));
     rows.extend(sent.height.map(|height| ("height", height.to_string())));

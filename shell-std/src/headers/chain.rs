@@ -17,8 +17,9 @@ const WINDOW: usize = 2 * PERIOD as usize;
 const MOST_BRANCH: usize = 50_000;
 /// Headers read from the file at once.
 const AT_ONCE: usize = 2016;
-/// Newest blocks that a locator names one by one.
-const DENSE: u32 = 10;
+/// By how much a locator's steps grow. A locator goes over radio, too: it names few blocks, and after a
+/// reorganisation a few headers come again.
+const STEPS: u32 = 4;
 
 /// What headers have changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -250,14 +251,10 @@ impl Chain {
     /// The newest blocks, then ever fewer, down to the checkpoint.
     fn locator_heights(&self) -> impl Iterator<Item = u32> + use<> {
         let (root, mut next, mut step) = (self.root.height, Some(self.height()), 1);
-        let mut taken = 0;
         std::iter::from_fn(move || {
             let height = next?;
-            taken += 1;
-            if taken >= DENSE {
-                step *= 2;
-            }
             next = (height > root).then(|| height.saturating_sub(step).max(root));
+            step = step.saturating_mul(STEPS);
             Some(height)
         })
     }

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long a node is told of new blocks that asked for it.
-const FOLLOWS: Duration = Duration::from_secs(900);
+const FOLLOWS: Duration = Duration::from_secs(5400);
 /// Nodes that are told, and of them those by one neighbour.
 const MOST: usize = 256;
 const BY_ONE: usize = MOST / 2;

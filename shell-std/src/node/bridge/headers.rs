@@ -19,9 +19,12 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// How long one gateway is followed before the next is asked: none of them alone can keep new blocks
-/// from this node for longer, where there are others.
-const TURN: Duration = Duration::from_secs(300);
+/// How long one gateway is followed before the next is asked, and the same over a route of small
+/// packets: none of them alone can keep new blocks from this node for longer, where there are others.
+const TURN: Duration = Duration::from_secs(600);
+const NARROW_TURN: Duration = Duration::from_secs(3600);
+/// Bytes of a datagram below which a route is one of small packets.
+const SMALL: usize = 16 * 1024;
 /// Pause where there is no gateway, or it does not answer.
 const PAUSE: Duration = Duration::from_secs(10);
 /// How long an answer may take.
@@ -191,7 +194,7 @@ impl HeaderSync {
                     if !self.ask_all(gateway, &mut asked, &arrivals).await {
                         self.bridge.avoid(gateway);
                         smol::Timer::after(PAUSE).await;
-                    } else if !self.listen(&asked, &arrivals).await {
+                    } else if !self.listen(gateway, &asked, &arrivals).await {
                         return;
                     }
                 }
@@ -241,8 +244,14 @@ impl HeaderSync {
     }
 
     /// Hears of new blocks for a while; false if nothing more will be heard.
-    async fn listen(&self, asked: &VecDeque<Asked>, arrivals: &Receiver<About>) -> bool {
-        let until = Instant::now() + TURN;
+    async fn listen(
+        &self,
+        gateway: NodeId,
+        asked: &VecDeque<Asked>,
+        arrivals: &Receiver<About>,
+    ) -> bool {
+        let is_narrow = self.bridge.route(&gateway).await.is_some_and(|most| most < SMALL);
+        let until = Instant::now() + if is_narrow { NARROW_TURN } else { TURN };
         let wanted = async {
             self.wanted.wait().await;
             // Not more often than that, whatever is shown.

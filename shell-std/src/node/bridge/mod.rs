@@ -138,13 +138,12 @@ async fn know(
         let telling = announce::tell(bridge.clone(), sync.clone(), followers);
         tasks.push(executor.spawn(telling));
     }
-    let source = match (peer, rpc.filter(|_| bridge.settings.node.is_some()), &sync) {
-        (_, Some(rpc), _) => Some(Source::Rpc(rpc)),
-        (Some(peer), None, Some(sync)) => Some(Source::P2p(Recent::new(peer, sync.clone()))),
-        _ => None,
-    };
+    let recent = peer.zip(sync.clone()).map(|(peer, sync)| Recent::new(peer, sync));
+    let rpc = rpc.filter(|_| bridge.settings.node.is_some());
+    let asked = rpc.is_some() || recent.is_some();
+    let source = asked.then(|| Arc::new(Source { rpc, recent }));
     let questions = source.map(|source| {
-        let (source, questions) = (Arc::new(source), Arc::<Questions>::default());
+        let questions = Arc::<Questions>::default();
         for _ in 0..ANSWERERS {
             let answering = verdicts::answer(bridge.clone(), source.clone(), questions.clone());
             tasks.push(executor.spawn(answering));

@@ -55,6 +55,13 @@ impl Recent {
         if self.peer.has(txid).await? {
             return Some(Answer::Accepted);
         }
+        let proof = self.confirmation(&txid).await?;
+        Some(proof.map_or(Answer::Unknown, |proof| Answer::Confirmed { proof }))
+    }
+
+    /// The proof that a transaction is in one of the newest blocks, if it is. `None`: the node is not
+    /// there.
+    pub(super) async fn confirmation(&self, txid: &Txid) -> Option<Option<Vec<u8>>> {
         let from = self.headers.height().saturating_sub(BLOCKS - 1);
         let headers: Vec<Header> = self.headers.some(from, BLOCKS as usize);
         let mut blocks = self.blocks.lock().await;
@@ -66,13 +73,13 @@ impl Recent {
                 let txids = block.txdata.iter().map(Transaction::compute_txid).collect();
                 blocks.insert(hash, txids);
             }
-            let Some(txids) = blocks.get(&hash).filter(|txids| txids.contains(&txid)) else {
+            let Some(txids) = blocks.get(&hash).filter(|txids| txids.contains(txid)) else {
                 continue;
             };
             let proof =
-                MerkleBlock::from_header_txids_with_predicate(&header, txids, |id| *id == txid);
-            return Some(Answer::Confirmed { proof: serialize(&proof) });
+                MerkleBlock::from_header_txids_with_predicate(&header, txids, |id| id == txid);
+            return Some(Some(serialize(&proof)));
         }
-        Some(Answer::Unknown)
+        Some(None)
     }
 }

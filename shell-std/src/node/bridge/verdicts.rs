@@ -49,11 +49,11 @@ fn code_of(reason: &str) -> u8 {
 }
 
 /// Where it is asked what became of transactions.
-pub(super) enum Source {
-    /// By JSON-RPC.
-    Rpc(Arc<ChainSource>),
-    /// By its P2P port, where there is no JSON-RPC.
-    P2p(Recent),
+pub(super) struct Source {
+    /// JSON-RPC, where there is one: it says why it refuses one, and looks further back.
+    pub(super) rpc: Option<Arc<ChainSource>>,
+    /// P2P: it knows the newest blocks, also without an index of transactions.
+    pub(super) recent: Option<Recent>,
 }
 
 /// Answers questions.
@@ -74,27 +74,26 @@ pub(super) async fn answer(bridge: Arc<Bridge>, source: Arc<Source>, questions: 
 
 impl Source {
     async fn submit(&self, bytes: Vec<u8>) -> Option<(Txid, Answer)> {
-        match self {
-            Self::Rpc(node) => {
-                let node = node.clone();
-                smol::unblock(move || submit(&node, &bytes)).await
-            }
-            Self::P2p(recent) => {
-                let transaction = transaction::read(&hex::encode(&bytes)).ok()?;
-                let txid = transaction.compute_txid();
-                Some((txid, recent.submit(transaction).await?))
-            }
+        if let Some(node) = self.rpc.clone() {
+            return smol::unblock(move || submit(&node, &bytes)).await;
         }
+        let transaction = transaction::read(&hex::encode(&bytes)).ok()?;
+        let txid = transaction.compute_txid();
+        Some((txid, self.recent.as_ref()?.submit(transaction).await?))
     }
 
     async fn look_up(&self, txid: Txid) -> Option<(Txid, Answer)> {
-        match self {
-            Self::Rpc(node) => {
-                let node = node.clone();
-                smol::unblock(move || look_up(&node, txid)).await
-            }
-            Self::P2p(recent) => Some((txid, recent.look_up(txid).await?)),
-        }
+        let Some(node) = self.rpc.clone() else {
+            return Some((txid, self.recent.as_ref()?.look_up(txid).await?));
+        };
+        let (_, answer) = smol::unblock(move || look_up(&node, txid)).await?;
+        // Without an index a node finds none whose outputs are all spent.
+        let recent = self.recent.as_ref().filter(|_| answer == Answer::Unknown);
+        let proof = match recent {
+            Some(recent) => recent.confirmation(&txid).await.flatten(),
+            None => None,
+        };
+        Some((txid, proof.map_or(answer, |proof| Answer::Confirmed { proof })))
     }
 }
 

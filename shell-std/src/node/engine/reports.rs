@@ -4,8 +4,8 @@ use super::links::Links;
 use super::shell::Shell;
 use crate::chain::{ChainSource, SourceState};
 use crate::rpc::types::{
-    ChainState, ChainStats, ConnectionStats, Count, FlowList, OwnFlow, PassingFlow, Peer,
-    PeerHello, PeerState, Route, RouteAccepts, Stats, TableStats, Taken,
+    BridgeStats, ChainState, ChainStats, ConnectionStats, Count, FlowList, OwnFlow, PassingFlow,
+    Peer, PeerHello, PeerState, Route, RouteAccepts, Stats, TableStats, Taken,
 };
 use blvm_mesh_core::id::{HopId, LinkId, NodeId};
 use blvm_mesh_core::mesh::{HostMesh, Quote};
@@ -69,6 +69,7 @@ pub(super) fn peers(mesh: &HostMesh, links: &Links, now: Micros) -> Vec<Peer> {
                 last_error: None,
                 received: Count { packets: link.received_packets, bytes: link.received_bytes },
                 sent: Count { packets: sent.packets, bytes: sent.bytes },
+                bitcoin: BridgeStats::default(),
                 refused: link.refused,
             }
         })
@@ -176,6 +177,7 @@ pub(super) fn stats(mesh: &HostMesh, shell: &Shell) -> Stats {
     let refused: BTreeMap<String, u64> =
         shell.refusals.counts().iter().map(|(kind, n)| ((*kind).to_owned(), *n)).collect();
     Stats {
+        bitcoin: BridgeStats::default(),
         uptime_ms: 0,
         peers: shell.links.up_count(),
         routes: mesh.table().routes().len(),

@@ -5,7 +5,7 @@ use crate::bridge::Newest;
 use crate::bridge::table::{Connection, lock};
 use crate::bridge::traffic::{self, Direction};
 use crate::rpc::types::{
-    BitcoinBridge, BridgedConnection, BridgedMessages, HeaderChain, MessageCount,
+    BitcoinBridge, BridgeStats, BridgedConnection, BridgedMessages, HeaderChain, MessageCount,
 };
 use std::collections::BTreeMap;
 
@@ -37,7 +37,32 @@ fn chain(newest: Newest) -> HeaderChain {
     HeaderChain { height, hash, time_unix, checkpoint, reorganisations, gateway }
 }
 
+/// What the other end has told of its chain.
+fn height(direction: &Direction) -> Option<u32> {
+    Some(direction.height?.saturating_add(direction.announced))
+}
+
 impl Service {
+    /// Some of the connections, in sum.
+    pub(super) fn bridged(&self, of: impl Fn(&Connection) -> bool) -> BridgeStats {
+        let mut stats = BridgeStats::default();
+        for connection in self.node.bridge.list().iter().filter(|connection| of(connection)) {
+            let traffic = lock(&connection.traffic);
+            stats.connections += 1;
+            stats.height = stats.height.max(height(&traffic.received));
+            let ways = [
+                (&mut stats.sent, &traffic.sent.by_command),
+                (&mut stats.received, &traffic.received.by_command),
+            ];
+            for (sum, by_command) in ways {
+                sum.messages += by_command.values().map(|count| count.messages).sum::<u64>();
+                sum.bytes += by_command.values().map(|count| count.bytes).sum::<u64>();
+            }
+            stats.held_back += traffic.held_back.values().map(|count| count.messages).sum::<u64>();
+        }
+        stats
+    }
+
     pub(super) fn bitcoin(&self) -> BitcoinBridge {
         let now = self.node.clock.now();
         let settings = &self.node.settings().bridge;

@@ -3,7 +3,7 @@
 use super::super::engine::Command;
 use super::Service;
 use crate::rpc::RpcError;
-use crate::rpc::types::{Count, Info, Peer, PeerState, Route, Stats};
+use crate::rpc::types::{BridgeStats, Count, Info, Peer, PeerState, Route, Stats};
 use blvm_mesh_core::id::NodeId;
 
 impl Service {
@@ -58,11 +58,15 @@ impl Service {
                         hello: None,
                         last_error: failure.map(|(_, error)| error),
                         received: Count::default(),
+                        bitcoin: BridgeStats::default(),
                         sent: Count::default(),
                         refused: 0,
                     });
                 }
             }
+        }
+        for peer in &mut peers {
+            peer.bitcoin = self.bridged(|connection| connection.peer == peer.node_id);
         }
         Ok(peers)
     }
@@ -87,6 +91,7 @@ impl Service {
         };
         [stats.inbox_paid, stats.inbox_free] = self.node.deliveries().waiting().map(count);
         stats.descriptors = crate::descriptors::now();
+        stats.bitcoin = self.bridged(|_| true);
         Ok(stats)
     }
 }

@@ -19,6 +19,21 @@ pub struct BitcoinBridge {
     pub connections: Vec<BridgedConnection>,
 }
 
+/// Connections of Bitcoin nodes over the mesh, in sum.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BridgeStats {
+    /// How many there are, either way.
+    pub connections: usize,
+    /// The greatest height of a chain that their other ends have told of.
+    pub height: Option<u32>,
+    /// Messages that the Bitcoin nodes at this end have sent on them.
+    pub sent: MessageCount,
+    /// Messages that these were sent.
+    pub received: MessageCount,
+    /// Messages that were not passed on: too large for the way, or not worth their air time.
+    pub held_back: u64,
+}
+
 /// The chain of block headers that a node has checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HeaderChain {

@@ -1,6 +1,6 @@
 //! What is told of neighbours.
 
-use super::{Count, Tariff};
+use super::{BridgeStats, Count, Tariff};
 use crate::rpc::{hexed, schema};
 use blvm_mesh_core::id::NodeId;
 use schemars::JsonSchema;
@@ -33,6 +33,9 @@ pub struct Peer {
     pub received: Count,
     /// Packets and bytes sent to it on this link.
     pub sent: Count,
+    /// Connections of Bitcoin nodes that end at it.
+    #[serde(default)]
+    pub bitcoin: BridgeStats,
     /// Packets of it that were refused.
     pub refused: u64,
 }

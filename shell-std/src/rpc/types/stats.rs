@@ -1,6 +1,6 @@
 //! What the node has counted.
 
-use super::{ChainStats, Count, LineStats};
+use super::{BridgeStats, ChainStats, Count, LineStats};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -82,6 +82,9 @@ pub struct Stats {
     pub chain: Option<ChainStats>,
     /// The serial lines.
     pub lines: Vec<LineStats>,
+    /// Connections of Bitcoin nodes over the mesh that there are now.
+    #[serde(default)]
+    pub bitcoin: BridgeStats,
     /// Connections, and the memory of links.
     pub connections: ConnectionStats,
 }
