@@ -7,7 +7,7 @@ use crate::bridge::channel::Channel;
 use crate::bridge::control::{self, Control, Flags};
 use crate::bridge::table::Table;
 use crate::bridge::transaction::{self, Said};
-use crate::bridge::{lists, message};
+use crate::bridge::{headers, lists, message};
 use crate::config::{Sources, parse_file};
 use crate::rpc::request::{Reply, Request};
 use crate::rpc::{Handler, RpcError, server};
@@ -159,6 +159,11 @@ fn datagram_of_a_bridge(data: &[u8]) -> bool {
         let again = transaction::answer(MAGIC, control.id, &txid, &answer);
         let (_, messages) = Control::read(MAGIC, &again).expect("our own");
         assert_eq!(transaction::said(MAGIC, messages, None), Some(Said::Answer(txid, answer)));
+    }
+    if let Some(headers::Said::Headers(some)) = headers::said(MAGIC, messages) {
+        let again = headers::answer(MAGIC, control.id, &some, false, usize::MAX);
+        let (_, messages) = Control::read(MAGIC, &again).expect("our own");
+        assert_eq!(headers::said(MAGIC, messages), Some(headers::Said::Headers(some)));
     }
     let (table, _arrivals) = Table::new(MAGIC, 2);
     table.take(0, NodeId([1; 32]), NodeId([2; 32]), DetectedProtocol::BitcoinP2P, data);

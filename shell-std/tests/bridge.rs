@@ -296,6 +296,34 @@ fn headers_are_followed_and_a_confirmation_lasts_as_long_as_its_block() {
 }
 
 #[test]
+fn of_two_gateways_the_one_with_most_work_is_believed() {
+    let Some(program) = bitcoind::find() else { return };
+    let w = World::new(&program, &[], &[]);
+    let address = Wallet::new().address();
+    w.far.call("generatetoaddress", json!([30, address]));
+    // Its node has a chain of its own, in part the same.
+    let other = Bitcoind::start(&program, &[]);
+    for height in 1..=10 {
+        let hash = w.far.text("getblockhash", json!([height]));
+        other.call("submitblock", json!([w.far.text("getblock", json!([hash, 0]))]));
+    }
+    other.call("generatetoaddress", json!([15, Wallet::new().address()]));
+    let node = format!("bitcoin.node={}", other.p2p());
+    let liar = Daemon::start(
+        &w.dir.path().join("liar"),
+        &[&w.nodes[0]],
+        &[&["--set", &node][..], &FAST].concat(),
+    );
+    let key = |node: &Daemon| text(&node.ready["public_key"]).to_owned();
+    let gateways = format!("bitcoin.gateways={}, {}", key(&liar), key(&w.nodes[1]));
+    let dir = w.dir.path().join("follower");
+    let mut follower = Daemon::start(&dir, &[&w.nodes[0]], &["--set", &gateways]);
+    follows(&mut follower, &w.far);
+    w.far.call("generatetoaddress", json!([1, address]));
+    follows(&mut follower, &w.far);
+}
+
+#[test]
 fn a_gateway_without_rpc_takes_transactions_by_p2p() {
     let Some(program) = bitcoind::find() else { return };
     let mut w = World::new(&program, &[], &[]);
@@ -433,8 +461,11 @@ fn headers_a_transaction_and_a_block_pass_over_a_serial_line() {
     let node = format!("bitcoin.node={}", far.p2p());
     let listen = free_port();
     let serial = format!("serial+tcp://{here}");
-    let mut gateway =
-        Daemon::start(&dir.path().join("gateway"), &[], &["--listen-addr", &serial, "--set", &node]);
+    let mut gateway = Daemon::start(
+        &dir.path().join("gateway"),
+        &[],
+        &["--listen-addr", &serial, "--set", &node],
+    );
     let peer = format!("{}@serial+tcp://{there}", text(&gateway.ready["public_key"]));
     let bridge = format!("bitcoin.listen={listen}");
     let options = ["--peer", &peer, "--set", &bridge];
@@ -457,6 +488,9 @@ fn headers_a_transaction_and_a_block_pass_over_a_serial_line() {
     in_step(&far, &near);
     near.call("disconnectnode", json!([far.p2p().to_string()]));
     near.call("addnode", json!([listen.to_string(), "onetry"]));
+    wait("the nodes do not greet each other", || {
+        near.call("getpeerinfo", json!([]))[0]["synced_headers"].as_u64() == Some(count(&far))
+    });
     let mempool = |node: &Bitcoind| node.call("getrawmempool", json!([])).as_array().unwrap().len();
     for coin in coins.drain(coins.len() - 20..) {
         coins::submit(&far, &pay(&wallet, &coin, FEE));

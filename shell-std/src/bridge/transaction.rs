@@ -22,6 +22,8 @@ const MOST_WEIGHT: u64 = 400_000;
 pub(crate) const MAX_LEN: usize = MOST_WEIGHT as usize + 4096;
 /// Type of a transaction in an inventory.
 const MSG_TX: u32 = 1;
+/// Code of a `reject` (BIP 61) for what breaks a rule, or for no reason that is known.
+pub(crate) const INVALID: u8 = 0x10;
 /// Longest reason in a `reject` (Bitcoin Core 0.19, MAX_REJECT_MESSAGE_LENGTH).
 const MOST_REASON: usize = 111;
 

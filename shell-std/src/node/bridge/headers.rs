@@ -23,6 +23,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// packets: none of them alone can keep new blocks from this node for longer, where there are others.
 const TURN: Duration = Duration::from_secs(600);
 const NARROW_TURN: Duration = Duration::from_secs(3600);
+/// The same at the start, when the first few are asked one after the other.
+const FIRST_TURN: Duration = Duration::from_secs(5);
+const FIRST_TURNS: usize = 3;
 /// Bytes of a datagram below which a route is one of small packets.
 const SMALL: usize = 16 * 1024;
 /// Pause where there is no gateway, or it does not answer.
@@ -194,7 +197,8 @@ impl HeaderSync {
                     if !self.ask_all(gateway, &mut asked, &arrivals).await {
                         self.bridge.avoid(gateway);
                         smol::Timer::after(PAUSE).await;
-                    } else if !self.listen(gateway, &asked, &arrivals).await {
+                    } else if !self.listen(self.turn(gateway, turn).await, &asked, &arrivals).await
+                    {
                         return;
                     }
                 }
@@ -243,15 +247,23 @@ impl HeaderSync {
         }
     }
 
-    /// Hears of new blocks for a while; false if nothing more will be heard.
+    /// Until when a gateway is followed, whose turn has this number.
+    async fn turn(&self, gateway: NodeId, turn: usize) -> Instant {
+        let time = match self.bridge.route(&gateway).await {
+            _ if turn < FIRST_TURNS => FIRST_TURN,
+            Some(most) if most < SMALL => NARROW_TURN,
+            _ => TURN,
+        };
+        Instant::now() + time
+    }
+
+    /// Hears of new blocks until then; false if nothing more will be heard.
     async fn listen(
         &self,
-        gateway: NodeId,
+        until: Instant,
         asked: &VecDeque<Asked>,
         arrivals: &Receiver<About>,
     ) -> bool {
-        let is_narrow = self.bridge.route(&gateway).await.is_some_and(|most| most < SMALL);
-        let until = Instant::now() + if is_narrow { NARROW_TURN } else { TURN };
         let wanted = async {
             self.wanted.wait().await;
             // Not more often than that, whatever is shown.

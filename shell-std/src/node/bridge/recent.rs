@@ -3,8 +3,7 @@
 
 use super::headers::HeaderSync;
 use super::peer::BitcoinPeer;
-use super::verdicts::INVALID;
-use crate::bridge::transaction::Answer;
+use crate::bridge::transaction::{Answer, INVALID};
 use bitcoin::block::Header;
 use bitcoin::consensus::serialize;
 use bitcoin::{BlockHash, MerkleBlock, Transaction, Txid};

@@ -4,7 +4,7 @@ use super::questions::Questions;
 use super::recent::Recent;
 use super::shared::Bridge;
 use crate::bridge::table::About;
-use crate::bridge::transaction::{self, Answer, Said};
+use crate::bridge::transaction::{self, Answer, INVALID, Said};
 use crate::chain::{ChainError, ChainSource};
 use bitcoin::Txid;
 use bitcoin::hashes::Hash;
@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Codes of `reject` (BIP 61).
-pub(super) const INVALID: u8 = 0x10;
 const DUPLICATE: u8 = 0x12;
 const NONSTANDARD: u8 = 0x40;
 const DUST: u8 = 0x41;
