@@ -71,6 +71,8 @@ mod end_attack_tests;
 mod end_tests;
 #[cfg(all(test, feature = "alloc"))]
 mod end_world;
+#[cfg(test)]
+mod farewell_tests;
 #[cfg(all(test, feature = "flows"))]
 mod flow_relay_tests;
 #[cfg(all(test, feature = "flows"))]

@@ -33,10 +33,13 @@ impl<M: Memory> Mesh<M> {
     pub(super) fn buy_step(&mut self, number: u64) -> bool {
         let Some((source, end)) = self.tables.ends.source(number) else { return false };
         let (is_open, mut claims) = (end.is_some(), core::mem::take(&mut source.claims));
+        // Nothing is bought for a farewell: a node may still have something, or relay for nothing.
+        let leaves = end.as_ref().is_some_and(|end| end.is_over());
         let held = &mut self.tables.ends.held;
         let mut bought_any = false;
         for claim in claims.iter_mut().filter(|claim| !claim.free && claim.owed > 0) {
-            claim.owed -= held.take(claim.hop, claim.owed);
+            let taken = held.take(claim.hop, claim.owed);
+            claim.owed = if leaves { 0 } else { claim.owed - taken };
             bought_any = true;
         }
         let owing = |claim: &Claim| !claim.free && claim.owed > 0;

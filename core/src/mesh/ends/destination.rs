@@ -78,19 +78,19 @@ impl<M: Memory> Mesh<M> {
             // Another flow has the number.
             Some(_) => return Err(PaymentReason::OldOpen.into()),
         };
-        let mut given = None;
+        let (mut given, mut goes) = (None, None);
         if !again {
             let share = self.tables.routing.neighbours.share_of(self.config.capacities.ends);
-            self.tables.flows.room(Some(from), share.max(1)).map_err(RoutingReason::from)?;
-            if self.tables.ends.is_full() {
-                return Err(RoutingReason::from(FlowTableError::Full).into());
-            }
+            goes = self.room_for_end(Some((from, share.max(1)))).map_err(RoutingReason::from)?;
             given = Some(
                 limits(self.tables.ends.memory, standing)
                     .ok_or(RoutingReason::from(FlowTableError::Full))?,
             );
         }
         self.check_open(link, datagram)?;
+        if let Some(over) = goes {
+            self.drop_end(over, None);
+        }
         let hops = datagram.hops().len() as u8;
         let way = Way { hop: from, between: hops };
         let idle = u64::from(terms.idle_s).saturating_mul(SECOND).min(MOST_IDLE);
@@ -117,7 +117,7 @@ impl<M: Memory> Mesh<M> {
             let config = EndConfig { streams, max_packet: max, ..EndConfig::default() };
             let end = End::new(now, config, Direction::FromDestination, number, &secrets);
             let (act_one, open_number) = (terms.act, terms.open_number);
-            let role = Role::Destination { act_one, act_two, open_number, memory };
+            let role = Role::Destination { act_one, act_two, open_number, memory, via: from };
             let mut entry = FlowEnd::new(source, role, now, [idle.min(UNPROVEN), idle]);
             entry.end = Some(Box::new(end));
             let ends = &mut self.tables.ends;
@@ -129,6 +129,7 @@ impl<M: Memory> Mesh<M> {
             self.leave_path(number, before, false);
         }
         let mut act = [0; ACT_LEN];
+        self.tables.ends.set_via(number, from);
         if let Some(entry) = self.tables.ends.get_mut(number) {
             entry.way = Some(way);
             if let Role::Destination { act_two, open_number, .. } = &mut entry.role {
@@ -137,12 +138,13 @@ impl<M: Memory> Mesh<M> {
                 act = *act_two;
                 if let Some(end) = entry.end.as_mut().filter(|_| newer) {
                     end.set_max_packet(max);
-                    if before != Some(way) || end.timeouts() > 0 {
+                    if !end.is_over() && (before != Some(way) || end.timeouts() > 0) {
                         end.route_changed(now);
                     }
                 }
             }
         }
+        self.renew_farewell(number);
         let path = Path { from: Some(from), to: None, behind: hops.saturating_add(1), ahead: 0 };
         let flow = Flow::at_end(number, source, path, terms.open_number, [now, idle]);
         self.enter_path(flow, way);

@@ -32,7 +32,7 @@ use super::flow_api::{FlowEnded, FlowEvent, FlowId};
 use super::{Mesh, Pending, Tables};
 use crate::config::MAX_HOPS;
 use crate::flow::end::{Ended, Event};
-use crate::flow::table::{Flow, Path};
+use crate::flow::table::{Flow, FlowTableError, Path};
 use crate::id::{HopId, LinkId, NodeId};
 use crate::link::lane::Lane;
 use crate::tables::{List, Memory};
@@ -40,14 +40,16 @@ use crate::time::{Micros, SECOND};
 use crate::wire::flow::{self, FlowError};
 use crate::wire::route_error::Cause;
 use crate::wire::{HEADER_LEN, Kind};
-use table::Role;
+use table::{Leaving, Role};
 
 /// Most packets that ends send before the next input.
 const SENDS: usize = 64;
 /// Largest packet of an end, in bytes: what is lost with one is sent again.
 const MAX_PACKET: usize = 16 * 1024;
-/// For how long an end that was closed here tells its peer, and how often.
+/// How often an end that was closed here tells its peer over one path, and over how many, until it
+/// is answered; with a pause four times as long over each further one.
 const FAREWELLS: u8 = 3;
+const FAREWELL_PATHS: u8 = 4;
 const FAREWELL_PAUSE: Micros = SECOND;
 /// For how long the streams of a flow that its other end has closed can still be read.
 const UNREAD: Micros = 30 * SECOND;
@@ -100,18 +102,20 @@ impl<M: Memory> Mesh<M> {
     /// An application closes a flow: what was not sent is dropped.
     pub(super) fn close_flow(&mut self, flow: FlowId, code: u32) {
         self.absorb();
+        let now = self.now;
         let Some(entry) = self.tables.ends.get_mut(flow.0) else { return };
-        let over = entry.end.as_ref().is_some_and(|end| end.is_over());
-        if over && !entry.end.as_ref().is_some_and(|end| end.is_closing()) {
-            // The other end has ended it, and what it sent was read.
-            return self.drop_end(flow.0, None);
-        }
-        match &mut entry.end {
-            Some(end) => {
+        match (&mut entry.end, &mut entry.leaving) {
+            // The other end has ended it, what it sent was read, and it waits for the answer.
+            (Some(end), Some(leaving)) if end.owes_farewell() && !leaving.here => {
+                leaving.at = leaving.at.min(now.saturating_add(FAREWELL_PAUSE));
+                self.schedule(flow.0);
+            }
+            (Some(_), Some(leaving)) if !leaving.here => self.drop_end(flow.0, None),
+            (Some(end), _) => {
                 end.close(code);
                 self.touch(flow.0);
             }
-            None => self.drop_end(flow.0, Some(FlowEnded::By(Ended::Here(code)))),
+            (None, _) => self.drop_end(flow.0, Some(FlowEnded::By(Ended::Here(code)))),
         }
     }
 
@@ -143,6 +147,12 @@ impl<M: Memory> Mesh<M> {
             return true;
         }
         let Some(entry) = self.tables.ends.get_mut(number) else { return false };
+        let owes = entry.end.as_ref().is_some_and(|end| end.owes_farewell());
+        // Before its application is told, which may drop it.
+        if owes && self.send_data(number, now) {
+            return true;
+        }
+        let Some(entry) = self.tables.ends.get_mut(number) else { return false };
         let Some(end) = entry.end.as_mut() else { return false };
         if let Some(event) = end.poll_event() {
             self.tables.ends.make_ready(number);
@@ -165,7 +175,9 @@ impl<M: Memory> Mesh<M> {
             return false;
         }
         let Some(entry) = ends.get_mut(number) else { return false };
-        let Some(way) = entry.way.filter(|_| !entry.stopped) else { return false };
+        // A farewell came over it, and is answered there.
+        let answers = entry.is_leaving() && !entry.is_telling();
+        let Some(way) = entry.way.filter(|_| answers || !entry.stopped) else { return false };
         let priority = if entry.is_paid() { Priority::Paid } else { Priority::Free };
         let lane = if entry.is_paid() { Lane::Paid } else { Lane::Free };
         let Some(neighbour) = routing.neighbours.live(way.hop) else {
@@ -249,13 +261,13 @@ impl<M: Memory> Mesh<M> {
         let now = self.now;
         let here = matches!(reason, Ended::Here(_) | Ended::Broken(_));
         let Some(entry) = self.tables.ends.get_mut(number) else { return };
-        // The peer is told a few times, for as long as it may not have heard. What has come from
-        // it can still be read until the application closes the flow too.
-        let (times, pause) = match here && entry.way.is_some() {
-            true => (FAREWELLS, FAREWELL_PAUSE),
-            false => (1, UNREAD),
-        };
-        entry.farewells = Some((times, now.saturating_add(pause)));
+        // The peer is told until it answers. What has come from it can still be read until the
+        // application closes the flow too.
+        let pause = if here { FAREWELL_PAUSE } else { UNREAD };
+        let at = now.saturating_add(pause);
+        let (tells, paths) = (FAREWELLS, FAREWELL_PATHS);
+        entry.leaving = Some(Leaving { here, tells, paths, at });
+        self.touch(number);
         self.schedule(number);
     }
 
@@ -263,24 +275,69 @@ impl<M: Memory> Mesh<M> {
     fn leave(&mut self, number: u64) {
         let now = self.now;
         let Some(entry) = self.tables.ends.get_mut(number) else { return };
-        match (&mut entry.farewells, &mut entry.end) {
-            (Some((_, at)), _) if *at > now => {}
-            (Some((left, at)), Some(end)) if *left > 1 => {
-                *left -= 1;
-                *at = now.saturating_add(FAREWELL_PAUSE);
+        let (telling, has_path, idle_at) = (entry.is_telling(), entry.has_path(), entry.idle_at());
+        let Some(leaving) = &mut entry.leaving else { return };
+        if leaving.at > now {
+            return;
+        }
+        if !telling || leaving.paths == 0 || idle_at <= now {
+            return self.drop_end(number, None);
+        }
+        if has_path && leaving.tells > 1 {
+            leaving.tells -= 1;
+            leaving.at = now.saturating_add(leaving.pause());
+            if let Some(end) = &mut entry.end {
                 end.repeat_farewell();
             }
-            _ => self.drop_end(number, None),
+            return;
+        }
+        // A destination waits for its source to open the flow again.
+        leaving.at = idle_at;
+        if has_path {
+            leaving.paths -= 1;
+            self.flow_interrupted(number, None, Cause::NextHopGone);
+        }
+        self.tables.ends.drop_streams(number);
+    }
+
+    /// An end that was closed here has a path again: the peer is told over it.
+    fn renew_farewell(&mut self, number: u64) {
+        let now = self.now;
+        let Some(entry) = self.tables.ends.get_mut(number) else { return };
+        if let (Some(leaving), Some(end)) = (&mut entry.leaving, &mut entry.end)
+            && end.is_closing()
+        {
+            (leaving.tells, leaving.at) = (FAREWELLS, now.saturating_add(leaving.pause()));
+            end.repeat_farewell();
+            self.touch(number);
+            self.schedule(number);
+        }
+    }
+
+    /// Which end must go so that there is room for another: none, or one that is over and waits
+    /// only for its peer to hear of it. `via`: the neighbour that brings the flow, and its share.
+    fn room_for_end(&self, via: Option<(HopId, usize)>) -> Result<Option<u64>, FlowTableError> {
+        let Tables { ends, flows, .. } = &*self.tables;
+        let taken = via.is_some_and(|(hop, share)| ends.count_via(hop) >= share);
+        let refused = match via {
+            Some(_) if taken => Err(FlowTableError::ShareTaken),
+            Some((hop, share)) => flows.room(Some(hop), share),
+            None => Ok(()),
+        };
+        match refused {
+            Err(why) => ends.dispensable(via.map(|(hop, _)| hop)).map(Some).ok_or(why),
+            Ok(()) if !ends.is_full() => Ok(None),
+            Ok(()) => ends.dispensable(None).map(Some).ok_or(FlowTableError::Full),
         }
     }
 
     /// Forgets an end, with its place among the flows; its source tells the relays, and keeps
     /// what was not used.
     fn drop_end(&mut self, number: u64, told: Option<FlowEnded>) {
-        if let Some(told) = told {
+        let Some(entry) = self.tables.ends.remove(number) else { return };
+        if let Some(told) = told.filter(|_| entry.leaving.is_none()) {
             self.tell(number, FlowEvent::Ended(told));
         }
-        let Some(entry) = self.tables.ends.remove(number) else { return };
         if let Some(way) = entry.way {
             self.leave_path(number, way, matches!(entry.role, Role::Source(_)));
         }
@@ -377,7 +434,8 @@ impl<M: Memory> Mesh<M> {
         }
         if let Some(entry) = self.tables.ends.get_mut(number) {
             entry.way = None;
-            if entry.end.as_ref().is_some_and(|end| end.is_over()) {
+            // One that was closed here waits for its source to open the flow again.
+            if entry.is_leaving() && !entry.is_telling() {
                 self.drop_end(number, None);
             }
         }
@@ -401,6 +459,7 @@ impl<M: Memory> Mesh<M> {
     pub(super) fn neighbour_up(&mut self, node: &NodeId) {
         self.unblock_ends();
         for number in self.tables.ends.by_way(node.hop()) {
+            self.renew_farewell(number);
             self.touch(number);
         }
     }

@@ -201,7 +201,7 @@ impl<M: Memory> Mesh<M> {
         if matches!(was, Phase::Opening(_)) {
             let max_packet = (source.max_packet as usize).min(MAX_PACKET);
             end.set_max_packet(max_packet.saturating_sub(HEADER_LEN));
-            if end.timeouts() > 0 {
+            if end.timeouts() > 0 && !end.is_over() {
                 end.route_changed(now);
             }
         }
@@ -210,6 +210,7 @@ impl<M: Memory> Mesh<M> {
             source.bought = false;
             source.mark = buying::counts(now, used, &end.stats());
         }
+        self.renew_farewell(number);
         self.touch(number);
         self.schedule(number);
     }

@@ -30,6 +30,8 @@ const OPENS: u32 = 3;
 const PAUSE: Micros = 250 * MILLISECOND;
 /// Failures after which a flow ends that was never open.
 const FAILURES: u32 = 4;
+/// Bytes that a flow takes to a new route when it is over, and only its farewell is to be said.
+const FAREWELL_BYTES: u64 = 4 * 1024;
 /// Probe timeouts in a row after which a route counts as broken.
 const SILENT: u32 = 4;
 /// A route that carries smaller packets only is of no use.
@@ -121,13 +123,15 @@ impl Source {
 
     /// Takes a route: what the flow has left must be had at each of its hops.
     ///
-    /// `spare` is what no other flow has at any of those that are paid.
+    /// `spare` is what no other flow has at any of those that are paid. A flow that `leaves` needs
+    /// little.
     pub(super) fn take_route(
         &mut self,
         hops: Vec<Claim>,
         max_packet: u32,
         (left, used): (u64, u64),
         spare: u64,
+        leaves: bool,
     ) {
         self.claims = hops;
         self.max_packet = max_packet;
@@ -136,7 +140,11 @@ impl Source {
             false => steps::FREE,
         };
         let mut owed = left;
-        if left < first / 2 {
+        if leaves {
+            // All that is still said is that the flow is over.
+            owed = FAREWELL_BYTES;
+            self.allotted = used.saturating_add(owed);
+        } else if left < first / 2 {
             owed = match spare {
                 steps::SMALLEST.. => spare.min(first),
                 _ => first,
@@ -159,9 +167,10 @@ impl<M: Memory> Mesh<M> {
         if destination == self.me.id() {
             return self.reject(None, RoutingReason::Itself, Remedy::Ignore);
         }
-        if self.tables.ends.is_full() {
-            let full = crate::flow::table::FlowTableError::Full;
-            return self.reject(None, RoutingReason::FlowTable(full), Remedy::Ignore);
+        match self.room_for_end(None) {
+            Ok(None) => {}
+            Ok(Some(over)) => self.drop_end(over, None),
+            Err(full) => return self.reject(None, RoutingReason::from(full), Remedy::Ignore),
         }
         let random = self.rng.bytes().first_chunk().copied().unwrap_or_default();
         let number = number(&self.me.id(), &destination, &random);
@@ -205,8 +214,15 @@ impl<M: Memory> Mesh<M> {
     /// Does the next thing that a source has to do; false if there is none.
     pub(super) fn work(&mut self, number: u64) -> bool {
         let now = self.now;
-        if self.tables.ends.get(number).is_none_or(FlowEnd::is_leaving) {
-            return false;
+        let Some(entry) = self.tables.ends.get(number) else { return false };
+        if entry.is_leaving() && !entry.is_telling() {
+            // What was ended here goes once its peer knows.
+            let known = entry.leaving.is_some_and(|leaving| leaving.here);
+            let done = known && !entry.end.as_ref().is_some_and(|end| end.owes_farewell());
+            if done {
+                self.drop_end(number, None);
+            }
+            return done;
         }
         let Some((source, _)) = self.tables.ends.source(number) else { return false };
         if let Some((reporter, cause)) = source.broken.take() {
@@ -239,6 +255,7 @@ impl<M: Memory> Mesh<M> {
         let now = self.now;
         let Some(entry) = self.tables.ends.get(number) else { return };
         let (to, left, used) = (entry.peer, entry.left(), entry.used());
+        let leaves = entry.is_leaving();
         let claims = |hops: &[(HopId, _)]| -> Vec<Claim> {
             hops.iter().map(|(hop, tariff)| Claim::new(*hop, *tariff)).collect()
         };
@@ -254,7 +271,7 @@ impl<M: Memory> Mesh<M> {
             && !fresh
         {
             let before = core::mem::take(&mut source.claims);
-            source.take_route(claims, max_packet, (left, used), spare);
+            source.take_route(claims, max_packet, (left, used), spare, leaves);
             self.tables.ends.held.release(&before, left);
             return self.tables.ends.make_ready(number);
         }
@@ -334,9 +351,14 @@ impl<M: Memory> Mesh<M> {
 
     /// A flow stopped at some place of its route, or its Open did.
     pub(super) fn flow_interrupted(&mut self, number: u64, reporter: Option<HopId>, cause: Cause) {
-        if self.tables.ends.get(number).is_some_and(FlowEnd::is_leaving) {
-            // The other end knows that it is over, or cannot be told.
-            return self.drop_end(number, None);
+        let Some(entry) = self.tables.ends.get(number) else { return };
+        if entry.is_leaving() {
+            // The other end knows that it is over, or has forgotten it.
+            let forgotten = matches!(cause, Cause::FlowUnknown | Cause::NoFlows)
+                && reporter == Some(entry.peer.hop());
+            if forgotten || !entry.is_telling() {
+                return self.drop_end(number, None);
+            }
         }
         // One input may concern many flows: what follows is done one by one.
         if let Some((source, _)) = self.tables.ends.source(number) {
@@ -349,7 +371,7 @@ impl<M: Memory> Mesh<M> {
         let now = self.now;
         let reservation = self.config.flows.reservation;
         let Some(entry) = self.tables.ends.get(number) else { return };
-        let (left, peer) = (entry.left(), entry.peer);
+        let (left, peer, leaves) = (entry.left(), entry.peer, entry.is_leaving());
         let Some((source, end)) = self.tables.ends.source(number) else { return };
         if !matches!(source.phase, Phase::Opening(_) | Phase::Open | Phase::Buy | Phase::Broke) {
             // It is to be opened again anyway, and has no way until then.
@@ -375,7 +397,7 @@ impl<M: Memory> Mesh<M> {
         let why = FlowEnded::Refused { node, cause };
         match cause {
             Cause::NoFlows if end.is_none() => source.phase = Phase::End(why),
-            Cause::NothingLeft if source.phase != Phase::Buy => {
+            Cause::NothingLeft if source.phase != Phase::Buy && !leaves => {
                 let at = source.claims.iter().position(|claim| claim.hop == node);
                 let Some(claim) = at.and_then(|at| source.claims.get_mut(at)) else { return };
                 let owed = left.max(steps::SMALLEST);
@@ -390,13 +412,11 @@ impl<M: Memory> Mesh<M> {
                     self.leave_route(number);
                 }
             }
-            Cause::NothingLeft | Cause::Congested => {}
+            Cause::NothingLeft if !leaves => {}
+            Cause::Congested => {}
             _ => {
                 source.fail(now, why);
-                if end.as_ref().is_some_and(|end| end.is_over()) {
-                    return;
-                }
-                if end.is_some() {
+                if end.as_ref().is_some_and(|end| !end.is_over()) {
                     self.tell(number, FlowEvent::Interrupted { node, cause });
                 }
             }
