@@ -158,6 +158,9 @@ impl MeshManager {
             }
             None => None,
         };
+        for kept in spending.iter().flat_map(Spending::kept) {
+            core.ask_for(&kept).map_err(ManagerError::Misuse)?;
+        }
         Ok(Self {
             core: Mutex::new(core),
             api: node_api,

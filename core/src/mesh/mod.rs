@@ -95,6 +95,8 @@ mod place_tests;
 mod purchase_tests;
 #[cfg(test)]
 mod receipt_tests;
+#[cfg(all(test, feature = "alloc"))]
+mod repaid_tests;
 #[cfg(test)]
 mod repeat_tests;
 #[cfg(test)]
@@ -329,6 +331,8 @@ impl<M: Memory> Mesh<M> {
             }
             #[cfg(feature = "alloc")]
             Input::InvoicePaid { ticket, preimage } => self.invoice_paid(ticket, preimage),
+            #[cfg(feature = "alloc")]
+            Input::Paid { node, promise, preimage } => self.paid_before(node, &promise, preimage),
             #[cfg(feature = "alloc")]
             Input::OpenFlow { destination, budget_msat } => {
                 self.open_own_flow(destination, budget_msat);

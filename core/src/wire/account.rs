@@ -125,6 +125,20 @@ impl Ticket {
         })
     }
 
+    /// A ticket as it is on the wire.
+    pub fn from_bytes(bytes: &[u8; TICKET_LEN]) -> Option<Self> {
+        Self::parse(&mut Reader::new(bytes)).ok()
+    }
+
+    /// It as it is on the wire.
+    pub fn bytes(&self) -> [u8; TICKET_LEN] {
+        let mut bytes = [0; TICKET_LEN];
+        let (fields, mac) = bytes.split_at_mut(FIELDS);
+        fields.copy_from_slice(&self.fields());
+        mac.copy_from_slice(&self.mac);
+        bytes
+    }
+
     /// Everything but the MAC, as it is on the wire.
     pub fn fields(&self) -> [u8; FIELDS] {
         let first = u64::from(self.run) | u64::from(self.issued) << 32;

@@ -1,12 +1,14 @@
 //! What a source buys for its flows, and when it pays no more.
 
-use super::held::{Claim, UnderWay};
+use super::held::{Claim, NO_FLOW, UnderWay};
 use super::source::Phase;
 use super::steps::{self, Counts, Next};
 use super::{FlowEnded, FlowEvent, FlowId, Hops};
 use crate::flow::end::EndStats;
+use crate::id::HopId;
 use crate::mesh::Mesh;
 use crate::mesh::api::Ticket;
+use crate::mesh::purchases::Told;
 use crate::tables::Memory;
 use crate::time::Micros;
 use crate::wire::route_error::Cause;
@@ -36,6 +38,12 @@ impl<M: Memory> Mesh<M> {
         // Nothing is bought for a farewell: a node may still have something, or relay for nothing.
         let leaves = end.as_ref().is_some_and(|end| end.is_over());
         let held = &mut self.tables.ends.held;
+        if !is_open && claims.iter().any(|claim| held.is_asking(claim.hop)) {
+            // What is there already may do.
+            let Some((source, _)) = self.tables.ends.source(number) else { return false };
+            source.claims = claims;
+            return false;
+        }
         let mut bought_any = false;
         for claim in claims.iter_mut().filter(|claim| !claim.free && claim.owed > 0) {
             let taken = held.take(claim.hop, claim.owed);
@@ -104,16 +112,24 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    /// A purchase has ended: with so many bytes bought, and so many left there for further flows;
-    /// or for this cause, with what was paid lost if it was `paid`.
+    /// What was bought at a node in an earlier run is asked for: flows wait for it before they buy.
+    pub(in crate::mesh) fn await_bytes(&mut self, hop: HopId, ticket: Ticket) {
+        let purchase = UnderWay { ticket, flow: NO_FLOW, amount_msat: 0 };
+        self.tables.ends.held.begin(hop, purchase, self.now);
+    }
+
+    /// A purchase at a node has ended: with what it says there is; or for this cause, with what was
+    /// paid lost if it was `paid`.
     pub(in crate::mesh) fn purchase_ended(
         &mut self,
         ticket: Ticket,
-        result: Result<(u64, u64), Cause>,
+        hop: HopId,
+        result: Result<Told, Cause>,
         paid: bool,
     ) {
         let now = self.now;
-        let Some((hop, purchase)) = self.tables.ends.held.end(ticket, result.ok()) else { return };
+        let purchase = self.tables.ends.held.end(ticket, hop, result.ok(), now);
+        let Some(purchase) = purchase else { return };
         if !paid && let Some((source, _)) = self.tables.ends.source(purchase.flow) {
             source.spent_msat = source.spent_msat.saturating_sub(purchase.amount_msat);
         }
@@ -128,6 +144,14 @@ impl<M: Memory> Mesh<M> {
             let Some((source, end)) = self.tables.ends.source(number) else { continue };
             let is_open = end.as_ref().is_some_and(|end| !end.is_over());
             match result {
+                // It may need less than it took for its first step.
+                Ok(_) if purchase.flow == NO_FLOW && end.is_none() => {
+                    if source.claims.iter().all(|claim| claim.free || claim.owed == source.allotted)
+                    {
+                        source.allotted = 0;
+                    }
+                    source.phase = Phase::Route { fresh: false };
+                }
                 Ok(_) => {}
                 // It relays for nothing.
                 Err(Cause::ModeRefused) => {
