@@ -38,7 +38,7 @@ pub(super) struct Net {
     preimages: BTreeMap<Vec<u8>, [u8; 32]>,
     /// What was paid for, as a shell keeps it: by whom and to whom, the tickets, and what paying
     /// revealed.
-    pub(super) promises: Vec<(usize, usize, [u8; 48], [u8; 32])>,
+    pub(super) promises: Vec<(usize, usize, [u8; 49], [u8; 32])>,
     /// Whether a packet that a node receives gets there.
     pub(super) fate: Fate,
     /// Bytes that came on each stream of each flow at each node.

@@ -96,6 +96,8 @@ mod purchase_tests;
 #[cfg(test)]
 mod receipt_tests;
 #[cfg(all(test, feature = "alloc"))]
+mod receiving_tests;
+#[cfg(all(test, feature = "alloc"))]
 mod repaid_tests;
 #[cfg(test)]
 mod repeat_tests;

@@ -20,7 +20,7 @@ use crate::payment::ledger::Record;
 use crate::policy::DetectedProtocol;
 use crate::time::Micros;
 #[cfg(feature = "alloc")]
-use crate::wire::account::TICKET_LEN;
+use crate::wire::account::PROMISE_LEN;
 
 /// An [`api::Input`] with bytes of its own. Variants and fields are the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,7 +148,7 @@ pub enum Input<B> {
     Paid {
         node: NodeId,
         #[cfg_attr(feature = "serde", serde(with = "form::array"))]
-        promise: [u8; TICKET_LEN],
+        promise: [u8; PROMISE_LEN],
         preimage: [u8; 32],
     },
 }
@@ -373,7 +373,7 @@ pub enum Action<B> {
         bytes: u64,
         amount_msat: u64,
         #[cfg_attr(feature = "serde", serde(with = "form::array"))]
-        promise: [u8; TICKET_LEN],
+        promise: [u8; PROMISE_LEN],
         invoice: B,
     },
     #[cfg(feature = "alloc")]

@@ -95,7 +95,7 @@ fn a_ticket_that_has_expired_or_a_node_that_is_gone_holds_nothing_up() {
     let buys = net.promises.len();
     assert!(buys > 2, "{buys} {:?}", net.events);
     // A promise that its node never made, or that is none.
-    let (node, promise, preimage) = (net.id(1), [7; 48], [7; 32]);
+    let (node, promise, preimage) = (net.id(1), [7; 49], [7; 32]);
     net.fate = |_, _, _| true;
     net.give(0, Input::Paid { node, promise, preimage });
     net.run(200 * SECOND);
@@ -119,7 +119,9 @@ fn a_crash_at_any_step_loses_no_payment_and_credits_none_twice() {
         net.run(5 * SECOND);
         for n in [1, 2] {
             let its = net.promises.iter().filter(|(_, to, ..)| *to == n);
-            let sold: u64 = its.map(|(.., p, _)| Promise::from_bytes(p).unwrap().bytes).sum();
+            let sold: u64 = its
+                .map(|(.., p, _)| Promise::from_bytes(p.last_chunk().unwrap()).unwrap().bytes)
+                .sum();
             let bought = net.nodes[n].account(&net.id(0)).unwrap().bought;
             assert_eq!(bought, sold, "{crash}: node {n} has credited each payment once");
         }

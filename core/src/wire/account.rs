@@ -68,6 +68,9 @@ use heapless::{Vec, VecView};
 pub const TICKET_LEN: usize = FIELDS + 16;
 /// Bytes of it before the MAC.
 const FIELDS: usize = 2 * 4 + 3 * 8;
+/// Bytes of a promise, as a buyer keeps it: 1 where it is for flows that end at the seller, else 0;
+/// then the ticket.
+pub const PROMISE_LEN: usize = 1 + TICKET_LEN;
 /// Most bytes of an invoice.
 pub const MAX_INVOICE: usize = 1023;
 /// Most bytes of a message.

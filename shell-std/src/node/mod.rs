@@ -219,7 +219,7 @@ impl Node {
             bridge.clone(),
         );
         let bench = Bench::new(settings.config.magic, settings.shell.bench_sink);
-        let (hub, asks) = Hub::new();
+        let (hub, asks) = Hub::new(settings.shell.pipe_memory);
         let mut engine = Engine::new(mesh, shell, bench, hub, events, told, committed);
         restore(&mut engine, remembered)?;
         engine.ask_for(kept);

@@ -191,7 +191,7 @@ mod tests {
                 max_fee_msat: 700,
                 begun_at,
                 spent_at: 1,
-                promise: [n; 48],
+                promise: [n; 49],
             };
             assert!(store.begin(&intent).unwrap());
         };

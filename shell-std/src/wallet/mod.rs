@@ -25,7 +25,7 @@ pub use spending::{Begun, NotPaid, Spending, Spent};
 pub(crate) use underway::{Ended, Underway};
 
 use blvm_mesh_core::id::NodeId;
-use blvm_mesh_core::wire::account::TICKET_LEN;
+use blvm_mesh_core::wire::account::PROMISE_LEN;
 use std::sync::Arc;
 
 /// An invoice of another node that is to be paid.
@@ -43,8 +43,8 @@ pub struct Bill {
     pub invoice: String,
 }
 
-/// A ticket as it is on the wire.
-pub type Promise = [u8; TICKET_LEN];
+/// A ticket, and what it is for: see `PROMISE_LEN`.
+pub type Promise = [u8; PROMISE_LEN];
 
 impl Bill {
     pub(crate) fn new(

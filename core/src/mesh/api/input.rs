@@ -15,7 +15,7 @@ use crate::payment::headers::KnownHeader;
 use crate::payment::ledger::Record;
 use crate::time::Micros;
 #[cfg(feature = "alloc")]
-use crate::wire::account::TICKET_LEN;
+use crate::wire::account::PROMISE_LEN;
 #[cfg(doc)]
 use crate::wire::route_error::Cause;
 
@@ -148,7 +148,7 @@ pub enum Input<'a> {
         /// The node whose bytes they are.
         node: NodeId,
         /// As in [`Action::Pay`].
-        promise: [u8; TICKET_LEN],
+        promise: [u8; PROMISE_LEN],
         /// What paying revealed.
         preimage: [u8; 32],
     },

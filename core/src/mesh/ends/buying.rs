@@ -38,7 +38,7 @@ impl<M: Memory> Mesh<M> {
         // Nothing is bought for a farewell: a node may still have something, or relay for nothing.
         let leaves = end.as_ref().is_some_and(|end| end.is_over());
         let held = &mut self.tables.ends.held;
-        if !is_open && claims.iter().any(|claim| held.is_asking(claim.hop)) {
+        if !is_open && claims.iter().any(|claim| held.is_asking(claim.held_as())) {
             // What is there already may do.
             let Some((source, _)) = self.tables.ends.source(number) else { return false };
             source.claims = claims;
@@ -46,12 +46,12 @@ impl<M: Memory> Mesh<M> {
         }
         let mut bought_any = false;
         for claim in claims.iter_mut().filter(|claim| !claim.free && claim.owed > 0) {
-            let taken = held.take(claim.hop, claim.owed);
+            let taken = held.take(claim.held_as(), claim.owed);
             claim.owed = if leaves { 0 } else { claim.owed - taken };
             bought_any = true;
         }
         let owing = |claim: &Claim| !claim.free && claim.owed > 0;
-        let next = claims.iter().position(|c| owing(c) && !held.is_buying(c.hop));
+        let next = claims.iter().position(|c| owing(c) && !held.is_buying(c.held_as()));
         let waits = claims.iter().any(owing);
         let Some((source, _)) = self.tables.ends.source(number) else { return false };
         source.claims = claims;
@@ -72,9 +72,11 @@ impl<M: Memory> Mesh<M> {
         let Some((source, _)) = self.tables.ends.source(number) else { return };
         let Some(claim) = source.claims.get(at).copied() else { return };
         let bytes = claim.owed.max(steps::first(&source.claims));
+        // What the destination takes it says itself, and here it is a guess.
         let amount = steps::amount(&source.claims, at, bytes);
         let left = source.budget_msat.saturating_sub(source.spent_msat);
-        let Some(amount_msat) = amount.filter(|amount| *amount <= left) else {
+        let amount = amount.filter(|amount| *amount <= left);
+        let Some(amount_msat) = amount.map(|amount| if claim.receives { 0 } else { amount }) else {
             // What was bought stays for other flows.
             return self.out_of_budget(number);
         };
@@ -87,7 +89,7 @@ impl<M: Memory> Mesh<M> {
                     source.spent_msat = source.spent_msat.saturating_add(amount_msat);
                 }
                 let purchase = UnderWay { ticket, flow: number, amount_msat };
-                self.tables.ends.held.begin(claim.hop, purchase, now);
+                self.tables.ends.held.begin(claim.held_as(), purchase, now);
                 // There may be another hop to buy at.
                 self.touch(number);
             }
@@ -97,6 +99,24 @@ impl<M: Memory> Mesh<M> {
                 }
             }
         }
+    }
+
+    /// A destination has said what it takes for so many bytes; whether that may be spent.
+    pub(in crate::mesh) fn price_is_told(
+        &mut self,
+        ticket: Ticket,
+        bytes: u64,
+        amount_msat: u64,
+    ) -> bool {
+        let Some(number) = self.tables.ends.held.costs(ticket, amount_msat) else { return true };
+        let Some((source, _)) = self.tables.ends.source(number) else { return true };
+        let left = source.budget_msat.saturating_sub(source.spent_msat);
+        source.spent_msat = source.spent_msat.saturating_add(amount_msat);
+        if let Some(claim) = source.claims.iter_mut().find(|claim| claim.receives) {
+            claim.has_asked(bytes, amount_msat);
+            source.receiver = Some(*claim);
+        }
+        amount_msat <= left
     }
 
     /// The next step costs more than the application allows.
@@ -138,7 +158,8 @@ impl<M: Memory> Mesh<M> {
             self.tables.ends.held.distrust(hop, now);
         }
         let waiting = self.tables.ends.sources(|_, source| {
-            source.phase == Phase::Buy && source.claims.iter().any(|claim| claim.hop == hop)
+            let its = |claim: &Claim| claim.held_as() == hop;
+            source.phase == Phase::Buy && source.claims.iter().any(its)
         });
         for number in waiting {
             let Some((source, end)) = self.tables.ends.source(number) else { continue };
@@ -155,8 +176,9 @@ impl<M: Memory> Mesh<M> {
                 Ok(_) => {}
                 // It relays for nothing.
                 Err(Cause::ModeRefused) => {
-                    let its = source.claims.iter_mut().filter(|claim| claim.hop == hop);
+                    let its = source.claims.iter_mut().filter(|claim| claim.held_as() == hop);
                     its.for_each(|claim| (claim.free, claim.owed) = (true, 0));
+                    source.receiver.take_if(|claim| claim.held_as() == hop);
                 }
                 Err(cause) if paid || number == purchase.flow => {
                     source.fail(now, FlowEnded::NotBought { node: hop, cause });

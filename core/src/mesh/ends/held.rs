@@ -2,7 +2,7 @@
 
 use crate::id::{HopId, NodeId};
 use crate::mesh::api::Ticket;
-use crate::mesh::purchases::Told;
+use crate::mesh::purchases::{Told, held_as};
 use crate::tariff::Tariff;
 use crate::time::{Micros, SECOND};
 use alloc::collections::BTreeMap;
@@ -23,11 +23,35 @@ pub(super) struct Claim {
     pub(super) free: bool,
     /// Bytes that the flow must have there in addition before it goes on.
     pub(super) owed: u64,
+    /// It is the destination, which takes something for receiving.
+    pub(super) receives: bool,
 }
 
 impl Claim {
     pub(super) fn new(hop: HopId, tariff: Tariff) -> Self {
-        Self { hop, tariff, free: tariff == Tariff::default(), owed: 0 }
+        Self { hop, tariff, free: tariff == Tariff::default(), owed: 0, receives: false }
+    }
+
+    /// The destination, which has asked so much before, or nothing yet.
+    pub(super) fn receiver(hop: HopId, tariff: Tariff) -> Self {
+        Self { hop, tariff, free: false, owed: 0, receives: true }
+    }
+
+    /// The same on another route.
+    pub(super) fn anew(self) -> Self {
+        Self { owed: 0, ..self }
+    }
+
+    /// Under which name it is kept what was bought there.
+    pub(super) fn held_as(&self) -> HopId {
+        held_as(self.hop, self.receives)
+    }
+
+    /// It takes so much for so many bytes.
+    pub(super) fn has_asked(&mut self, bytes: u64, amount_msat: u64) {
+        let per_kib = u128::from(amount_msat) * 1024 / u128::from(bytes.max(1));
+        let per_kib_msat = u32::try_from(per_kib.saturating_add(1)).unwrap_or(u32::MAX);
+        self.tariff = Tariff { base_msat: 0, per_kib_msat };
     }
 
     /// What it charges: nothing where it takes no payment.
@@ -88,7 +112,7 @@ impl HeldBytes {
 
     /// Bytes that no flow has at any of these hops.
     pub(super) fn spare(&self, claims: &[Claim]) -> u64 {
-        let spare = |claim: &Claim| self.0.get(&claim.hop).map_or(0, |held| held.spare);
+        let spare = |claim: &Claim| self.0.get(&claim.held_as()).map_or(0, |held| held.spare);
         claims.iter().filter(|claim| !claim.free).map(spare).min().unwrap_or(0)
     }
 
@@ -103,7 +127,7 @@ impl HeldBytes {
     /// A flow gives back what it did not use: `left`, of which it was still owed some.
     pub(super) fn release(&mut self, claims: &[Claim], left: u64) {
         for claim in claims.iter().filter(|claim| !claim.free) {
-            if let Some(held) = self.0.get_mut(&claim.hop) {
+            if let Some(held) = self.0.get_mut(&claim.held_as()) {
                 held.spare = held.spare.saturating_add(left.saturating_sub(claim.owed));
             }
         }
@@ -122,6 +146,14 @@ impl HeldBytes {
 
     pub(super) fn begin(&mut self, hop: HopId, purchase: UnderWay, now: Micros) {
         self.entry(hop, now).purchases.push(purchase);
+    }
+
+    /// A purchase that is asked for costs so much, in millisatoshi: for which flow, and where.
+    pub(super) fn costs(&mut self, ticket: Ticket, amount_msat: u64) -> Option<u64> {
+        let purchases = self.0.values_mut().flat_map(|held| &mut held.purchases);
+        let purchase = purchases.into_iter().find(|purchase| purchase.ticket == ticket)?;
+        purchase.amount_msat = amount_msat;
+        Some(purchase.flow)
     }
 
     /// A purchase at a node has ended, successfully if the node has `told` what is on the account:

@@ -27,7 +27,7 @@ pub use table::Streams;
 
 use super::api::{Action, Priority};
 use super::control::Refusal;
-use super::error::{NetworkReason, Remedy, RoutingReason};
+use super::error::{NetworkReason, PaymentReason, Remedy, RoutingReason};
 use super::flow_api::{FlowEnded, FlowEvent, FlowId};
 use super::{Mesh, Pending, Tables};
 use crate::config::MAX_HOPS;
@@ -169,7 +169,7 @@ impl<M: Memory> Mesh<M> {
 
     /// Sends the next packet of an end; false if there is none, or no way for it.
     fn send_data(&mut self, number: u64, now: Micros) -> bool {
-        let Tables { ends, routing, flows, head, .. } = &mut *self.tables;
+        let Tables { ends, routing, flows, .. } = &mut *self.tables;
         if ends.sends_left == 0 {
             ends.make_ready(number);
             return false;
@@ -192,6 +192,15 @@ impl<M: Memory> Mesh<M> {
         }
         let link = neighbour.link;
         let size = (HEADER_LEN + MAX_PACKET).min(neighbour.max_packet as usize);
+        let flow = flows.find(way.hop, number);
+        // A destination that takes something for receiving counts what it sends, too.
+        let metered = flow.filter(|(at, _)| flows.get_mut(*at).is_some_and(|f| f.metered));
+        let (size, metered) = match metered {
+            Some((at, _)) => (size.min(self.can_spend(at, size)), Some(at)),
+            None => (size, None),
+        };
+        let Tables { ends, flows, head, .. } = &mut *self.tables;
+        let Some(entry) = ends.get_mut(number) else { return false };
         while head.len() < size && head.try_push(0).is_ok() {}
         let size = size.min(head.len());
         let Some(end) = entry.end.as_mut() else { return false };
@@ -204,10 +213,12 @@ impl<M: Memory> Mesh<M> {
             flow.heard = flow.heard.max(now);
         }
         let Ok(len) = written else { return false };
+        let after =
+            metered.and_then(|at| self.tables.flows.get_mut(at)?.spend(flow::metered(len))?);
         self.head_len = len;
         self.tables.ends.sent_one();
         self.tables.ends.make_ready(number);
-        self.push(Pending::Send { link, priority, after: None });
+        self.push(Pending::Send { link, priority, after });
         true
     }
 
@@ -350,7 +361,7 @@ impl<M: Memory> Mesh<M> {
     /// Takes this node's place on a path away; as its source it closes it.
     fn leave_path(&mut self, number: u64, way: Way, close: bool) {
         if let Some((at, _)) = self.tables.flows.find(way.hop, number) {
-            self.tables.flows.remove(at);
+            self.end_flow(at, true);
         }
         if close && let Some(link) = self.tables.routing.neighbours.live(way.hop).map(|n| n.link) {
             self.send_control(link, HEADER_LEN, |out| {
@@ -362,7 +373,7 @@ impl<M: Memory> Mesh<M> {
     /// Enters this node's end of a path among the flows.
     fn enter_path(&mut self, flow: Flow, way: Way) {
         if let Some((at, _)) = self.tables.flows.find(way.hop, flow.number) {
-            self.tables.flows.remove(at);
+            self.end_flow(at, false);
         }
         self.wake_at(flow.heard.saturating_add(flow.idle));
         self.tables.flows.insert(flow);
@@ -377,7 +388,8 @@ impl<M: Memory> Mesh<M> {
         error: Option<FlowError>,
         packet: &mut [u8],
     ) -> Result<(), Refusal> {
-        let (number, now) = (flow.number, self.now);
+        let (number, now, size) = (flow.number, self.now, packet.len());
+        let hop = flow.path.from.or(flow.path.to).unwrap_or_default();
         let unknown = || (RoutingReason::FlowUnknown.into(), Remedy::Ignore);
         let body = packet.get_mut(HEADER_LEN..).unwrap_or_default();
         if kind != Kind::Data && !self.take_control(link, None, HEADER_LEN as u64) {
@@ -386,10 +398,25 @@ impl<M: Memory> Mesh<M> {
         let entry = self.tables.ends.get_mut(number).ok_or_else(unknown)?;
         match kind {
             Kind::Data => {
+                let cost = flow::metered(size);
+                let at = flow.metered.then(|| self.tables.flows.find(hop, number)).flatten();
+                if let Some((at, _)) = at
+                    && (self.can_spend(at, size) as u64) < cost
+                {
+                    let reason = PaymentReason::NothingLeft.into();
+                    self.report_flow(link, number, flow.path.behind, &reason);
+                    return Err((reason, Remedy::Ignore));
+                }
+                let entry = self.tables.ends.get_mut(number).ok_or_else(unknown)?;
                 let end = entry.end.as_mut().ok_or_else(unknown)?;
                 let taken = end.receive(now, body);
                 if taken.is_ok() {
                     entry.heard_from(now);
+                    if let Some((at, _)) = at
+                        && let Some(flow) = self.tables.flows.get_mut(at)
+                    {
+                        flow.spend(cost);
+                    }
                 }
                 self.touch(number);
                 match taken {
@@ -430,7 +457,7 @@ impl<M: Memory> Mesh<M> {
         if let Some(hop) = from.or(to)
             && let Some((at, _)) = self.tables.flows.find(hop, number)
         {
-            self.tables.flows.remove(at);
+            self.end_flow(at, false);
         }
         if let Some(entry) = self.tables.ends.get_mut(number) {
             entry.way = None;

@@ -26,7 +26,7 @@ impl<M: Memory> Mesh<M> {
         let in_flight = entry.stats().map_or(0, |stats| stats.in_flight);
         let (before, me) = (entry.way, self.me.id());
         let Some((source, _)) = self.tables.ends.source(number) else { return };
-        let hops: Hops = source.claims.iter().map(|claim| claim.hop).collect();
+        let hops: Hops = source.hops().into_iter().collect();
         let first = hops.first().copied().unwrap_or(to.hop());
         let between = hops.len() as u8;
         let way = Way { hop: first, between };

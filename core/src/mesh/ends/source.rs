@@ -16,6 +16,7 @@ use crate::mesh::error::{Remedy, RoutingReason};
 use crate::mesh::{Mesh, Tables};
 use crate::routing::table::Route;
 use crate::tables::Memory;
+use crate::tariff::Tariff;
 use crate::time::{MILLISECOND, Micros, SECOND};
 use crate::wire::HEADER_LEN;
 use crate::wire::flow::{ACT_LEN, number};
@@ -74,6 +75,8 @@ pub(super) struct Source {
     pub(super) opening: Option<Opening>,
     pub(super) act_two: Option<Act>,
     pub(super) claims: Vec<Claim>,
+    /// The destination's, once it has taken something for receiving.
+    pub(super) receiver: Option<Claim>,
     pub(super) max_packet: u32,
     /// Bytes that were bought for this flow, or are being bought.
     pub(super) allotted: u64,
@@ -108,7 +111,7 @@ impl Source {
     }
 
     pub(super) fn hops(&self) -> Vec<HopId> {
-        self.claims.iter().map(|claim| claim.hop).collect()
+        self.claims.iter().filter(|claim| !claim.receives).map(|claim| claim.hop).collect()
     }
 
     pub(super) fn fail(&mut self, now: Micros, why: FlowEnded) {
@@ -187,6 +190,7 @@ impl<M: Memory> Mesh<M> {
             opening: None,
             act_two: None,
             claims: Vec::new(),
+            receiver: None,
             max_packet: 0,
             allotted: 0,
             step: 0,
@@ -264,6 +268,12 @@ impl<M: Memory> Mesh<M> {
         let route = route.map(|route| (claims(route.hops), route.min_packet));
         drop(routes);
         let Tables { ends, routing, searches, .. } = &mut *self.tables;
+        let Some((source, _)) = ends.source(number) else { return };
+        let receiver = source.receiver.map(Claim::anew);
+        let route = route.map(|(mut claims, max_packet)| {
+            claims.extend(receiver);
+            (claims, max_packet)
+        });
         let spare = route.as_ref().map_or(0, |(claims, _)| ends.held.spare(claims));
         let Some((source, _)) = ends.source(number) else { return };
         if let Some((claims, max_packet)) = route
@@ -399,6 +409,13 @@ impl<M: Memory> Mesh<M> {
             Cause::NoFlows if end.is_none() => source.phase = Phase::End(why),
             Cause::NothingLeft if source.phase != Phase::Buy && !leaves => {
                 let at = source.claims.iter().position(|claim| claim.hop == node);
+                if at.is_none() && node == peer.hop() {
+                    // It takes something for receiving.
+                    let receiver = Claim::receiver(node, Tariff::default());
+                    source.receiver = Some(receiver);
+                    source.claims.push(receiver);
+                }
+                let at = source.claims.iter().position(|claim| claim.hop == node);
                 let Some(claim) = at.and_then(|at| source.claims.get_mut(at)) else { return };
                 let owed = left.max(steps::SMALLEST);
                 let claimed = if claim.free { 0 } else { left.saturating_sub(claim.owed) };
@@ -408,7 +425,8 @@ impl<M: Memory> Mesh<M> {
                 source.allotted =
                     source.allotted.max((source.allotted - left).saturating_add(owed));
                 source.phase = Phase::Buy;
-                if !self.tables.ends.held.nothing_left(node, claimed, reservation) {
+                let held_as = claim.held_as();
+                if !self.tables.ends.held.nothing_left(held_as, claimed, reservation) {
                     self.leave_route(number);
                 }
             }
