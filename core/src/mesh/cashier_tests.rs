@@ -340,7 +340,7 @@ fn a_board_keeps_few_places_and_gives_them_up() {
 }
 
 /// Puts another ticket into an Invoice of the cashier, which signs it.
-fn with_ticket(packet: &mut Vec<u8>, change: fn(&mut crate::wire::account::Ticket)) {
+fn with_ticket(packet: &mut [u8], change: fn(&mut crate::wire::account::Ticket)) {
     let secp = Secp256k1::new();
     let me = Identity::new(&secp, &World::key(CASHIER));
     let (header, body) = Header::parse(packet).unwrap();
