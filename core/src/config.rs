@@ -277,6 +277,10 @@ pub struct FlowRules {
     pub account_days: u64,
     /// Bytes of memory that the streams of flows may take which others have opened to this node.
     pub stream_memory: u64,
+    /// What this node takes for the bytes of flows that end here; zeros: nothing. It tells that in
+    /// its invoices, and sources offer 0.
+    #[cfg(feature = "alloc")]
+    pub receive: Tariff,
     /// The node that writes invoices for this one, which has no Lightning node of its own; it has
     /// this node's ticket key (`mesh::ticket_key`).
     pub cashier: Option<NodeId>,
@@ -404,6 +408,8 @@ impl Config {
                 reservation: 1024 * 1024,
                 account_days: 90,
                 stream_memory: 1 << 30,
+                #[cfg(feature = "alloc")]
+                receive: Tariff { base_msat: 0, per_kib_msat: 0 },
                 cashier: None,
             },
             #[cfg(feature = "alloc")]

@@ -144,7 +144,7 @@ impl MeshManager {
         getrandom::fill(&mut seed).map_err(ManagerError::Random)?;
         let mesh = HostMesh::new(config, key, seed);
         let id = mesh.id();
-        let (hub, asks) = Hub::new();
+        let (hub, asks) = Hub::new(crate::flows::memory::DEFAULT);
         let mut core = Core::new(mesh, hub);
         if let Some(store) = &store {
             for record in store.restore()? {
@@ -158,6 +158,9 @@ impl MeshManager {
             }
             None => None,
         };
+        for kept in spending.iter().flat_map(Spending::kept) {
+            core.ask_for(&kept).map_err(ManagerError::Misuse)?;
+        }
         Ok(Self {
             core: Mutex::new(core),
             api: node_api,

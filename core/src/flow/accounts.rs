@@ -5,6 +5,8 @@
 //! flow. Each change of an account is made durable before what follows from it.
 
 use crate::config::fixed::ACCOUNTS;
+#[cfg(feature = "alloc")]
+use crate::hash::tagged_parts;
 use crate::id::{HopId, NodeId};
 use crate::tables::{List, Map, Memory};
 
@@ -56,6 +58,13 @@ impl Account {
         let ended = self.ends != 0 && unix.is_some_and(|unix| unix >= self.ends);
         self.unpaid > 0 || self.flows > 0 || (self.left() > 0 && !ended)
     }
+}
+
+/// Under which name a node keeps what a source has bought there for flows that end at it: that has a
+/// price of its own, and does not pay for what is relayed.
+#[cfg(feature = "alloc")]
+pub fn receiving(source: &NodeId) -> NodeId {
+    NodeId(tagged_parts(b"blvm-mesh/receiving", &[&source.0]))
 }
 
 /// Most tickets of a source that are not paid.

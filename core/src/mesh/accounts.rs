@@ -8,6 +8,8 @@ use super::relay::{Next, check_of};
 use super::{Mesh, Tables};
 use crate::config::{MAX_HOPS, MeshMode};
 use crate::flow::accounts::Account;
+#[cfg(feature = "alloc")]
+use crate::flow::accounts::receiving;
 use crate::flow::tickets::TicketError;
 use crate::id::{HopId, LinkId, NodeId};
 use crate::payment::ledger::{AccountState, Credit, Record};
@@ -179,12 +181,24 @@ impl<M: Memory> Mesh<M> {
         let source = datagram.source;
         let Pay { ticket, preimage } = pay;
         let checked = self.tables.tickets.check(self.now, &source, ticket, preimage);
+        #[cfg(feature = "alloc")]
+        let (source, checked) = match checked {
+            // It may be for flows that end here.
+            Err(TicketError::Forged) => {
+                let source = receiving(&source);
+                (source, self.tables.tickets.check(self.now, &source, ticket, preimage))
+            }
+            checked => (source, checked),
+        };
         let payment_hash = match checked {
             Ok(payment_hash) => payment_hash,
             // The answer was lost.
             Err(TicketError::Used) if self.tables.accounts.get(&source).is_some() => {
                 self.absorb();
                 let kept = self.latest_record();
+                #[cfg(feature = "alloc")]
+                self.send_balance(link, datagram, &source, kept);
+                #[cfg(not(feature = "alloc"))]
                 self.send_balance(link, datagram, kept);
                 return Ok(());
             }
@@ -215,7 +229,7 @@ impl<M: Memory> Mesh<M> {
         }));
         let (bytes, amount_msat) = (ticket.bytes, ticket.amount_msat);
         self.act(Action::Publish(Event::BytesSold {
-            source,
+            source: datagram.source,
             payment_hash,
             bytes,
             amount_msat,
@@ -223,6 +237,9 @@ impl<M: Memory> Mesh<M> {
         }));
         self.stats.earned_msat = self.stats.earned_msat.saturating_add(amount_msat);
         self.absorb();
+        #[cfg(feature = "alloc")]
+        self.send_balance(link, datagram, &source, after);
+        #[cfg(not(feature = "alloc"))]
         self.send_balance(link, datagram, after);
         Ok(())
     }
@@ -241,8 +258,16 @@ impl<M: Memory> Mesh<M> {
         (!self.config.payment.volatile).then(|| self.persist(record))
     }
 
-    fn send_balance(&mut self, link: LinkId, datagram: &Datagram<'_>, after: Option<u64>) {
-        let Some(Account { bought, drawn, .. }) = self.tables.accounts.get(&datagram.source) else {
+    fn send_balance(
+        &mut self,
+        link: LinkId,
+        datagram: &Datagram<'_>,
+        #[cfg(feature = "alloc")] account: &NodeId,
+        after: Option<u64>,
+    ) {
+        #[cfg(not(feature = "alloc"))]
+        let account = &datagram.source;
+        let Some(Account { bought, drawn, .. }) = self.tables.accounts.get(account) else {
             return;
         };
         let (bought, drawn) = (*bought, *drawn);

@@ -5,6 +5,7 @@ use super::Mesh;
 use super::control::Refusal;
 use super::error::{MeshError, NetworkReason, PaymentReason, Remedy};
 use super::free::before_the_neighbour;
+use crate::flow::accounts::receiving;
 use crate::flow::tickets::{TicketError, Tickets, is_blank, of_blank};
 use crate::id::{LinkId, NodeId};
 use crate::tables::Memory;
@@ -13,19 +14,19 @@ use crate::wire::datagram::Datagram;
 use sha2::{Digest, Sha256};
 
 impl<M: Memory> Mesh<M> {
-    /// The ticket key of a client, if the blank ticket is one that it has given this source.
+    /// The ticket key of a client, and under which name the client keeps what its blank ticket
+    /// promises this source; none if the ticket is not one that it has given it.
     pub(super) fn client_key(
         &self,
         node: &NodeId,
         source: &NodeId,
         blank: &account::Ticket,
-    ) -> Result<[u8; 32], PaymentReason> {
+    ) -> Result<([u8; 32], NodeId), PaymentReason> {
         let client = self.config.clients.iter().find(|client| client.node == *node);
         let key = client.ok_or(PaymentReason::NoInvoice)?.ticket_key;
-        match is_blank(&key, source, blank) {
-            true => Ok(key),
-            false => Err(TicketError::Forged.into()),
-        }
+        let accounts = [*source, receiving(source)];
+        let account = accounts.into_iter().find(|account| is_blank(&key, account, blank));
+        Ok((key, account.ok_or(TicketError::Forged)?))
     }
 
     /// A source that a client has sent here asks for an invoice. The client has checked who it
@@ -39,8 +40,9 @@ impl<M: Memory> Mesh<M> {
     ) -> Result<(), Refusal> {
         let ignore = |reason: MeshError| (reason, Remedy::Ignore);
         let (source, blank) = (datagram.source, &request.ticket);
-        self.client_key(&request.node, &source, blank).map_err(|e| ignore(e.into()))?;
-        self.place_for(link, &source).map_err(ignore)?;
+        let client = self.client_key(&request.node, &source, blank);
+        let (_, account) = client.map_err(|e| ignore(e.into()))?;
+        self.place_for(link, &account).map_err(ignore)?;
         // For the signature under the answer.
         let (before, work) = (before_the_neighbour(datagram), self.config.signature_work);
         if !self.take_control(link, Some(before), work) {
@@ -58,11 +60,11 @@ impl<M: Memory> Mesh<M> {
         invoice: &[u8],
     ) -> Result<(), MeshError> {
         let (now, source) = (self.now, datagram.source);
-        let key = self.client_key(node, &source, blank)?;
+        let (key, account) = self.client_key(node, &source, blank)?;
         let issue = |tickets: &mut Tickets<M>, neighbour, payment_hash| {
-            tickets.issue_for(now, neighbour, &source, payment_hash, (&key, blank))
+            tickets.issue_for(now, neighbour, &account, payment_hash, (&key, blank))
         };
-        self.answer_with((link, datagram), blank.amount_msat, invoice, false, issue)
+        self.answer_with((link, datagram), &account, blank.amount_msat, invoice, false, issue)
     }
 
     /// This node is itself the cashier of a node at which it buys, and pays itself nothing: a
@@ -73,10 +75,10 @@ impl<M: Memory> Mesh<M> {
         blank: &account::Ticket,
     ) -> Result<account::Pay, PaymentReason> {
         let me = self.me.id();
-        let key = self.client_key(node, &me, blank)?;
+        let (key, account) = self.client_key(node, &me, blank)?;
         let preimage: [u8; 32] = self.rng.bytes();
         let hash = Sha256::digest(preimage).into();
-        let ticket = of_blank(&key, &me, blank, &hash).ok_or(PaymentReason::NoInvoice)?;
+        let ticket = of_blank(&key, &account, blank, &hash).ok_or(PaymentReason::NoInvoice)?;
         Ok(account::Pay { ticket, preimage })
     }
 }

@@ -338,3 +338,43 @@ fn a_board_keeps_few_places_and_gives_them_up() {
     }
     assert!(referred(&mut w, 30));
 }
+
+/// Puts another ticket into an Invoice of the cashier, which signs it.
+fn with_ticket(packet: &mut [u8], change: fn(&mut crate::wire::account::Ticket)) {
+    let secp = Secp256k1::new();
+    let me = Identity::new(&secp, &World::key(CASHIER));
+    let (header, body) = Header::parse(packet).unwrap();
+    let datagram = Datagram::parse(header, body).unwrap();
+    let Ok(Message::Invoice(invoice)) = Message::parse(datagram.payload) else { panic!() };
+    let mut ticket = invoice.ticket;
+    change(&mut ticket);
+    let unsigned = crate::wire::account::Invoice { ticket, signature: &[0; 64], ..invoice };
+    let signature = me.sign(&secp, &unsigned.sighash(&datagram.destination));
+    let signed =
+        Message::Invoice(crate::wire::account::Invoice { signature: &signature, ..unsigned });
+    let payload = signed.bytes::<1_200>().unwrap();
+    let at = packet.len() - payload.len();
+    packet[at..].copy_from_slice(&payload);
+    set_check(packet);
+}
+
+#[test]
+fn a_cashier_cannot_sell_another_ticket_than_the_boards() {
+    let changes: [fn(&mut crate::wire::account::Ticket); 4] = [
+        |_| {},
+        |ticket| ticket.run += 1,
+        |ticket| ticket.issued += 1,
+        |ticket| ticket.open_number += 1,
+    ];
+    for (n, change) in changes.into_iter().enumerate() {
+        let mut w = usual();
+        buy(&mut w);
+        let did = long(&mut w, 7, &mut |packet| {
+            let hops = packet.get(88).map_or(0, |hops| usize::from(*hops));
+            if message(packet) == Some(2) && usize::from(packet[7]) == hops {
+                with_ticket(packet, change);
+            }
+        });
+        assert_eq!(to_pay(&did).is_some(), n == 0, "change {n}");
+    }
+}

@@ -257,3 +257,22 @@ fn a_route_of_no_use_is_not_searched_for_without_pause() {
     assert!(net.kept.len() <= 16, "{} requests", net.kept.len());
     assert!(net.has(0, |e| *e == FlowEvent::Ended(FlowEnded::NoRoute)), "{:?}", net.events);
 }
+
+/// Who closes the paths of its flows, and not the flows, still has its share of the ends only.
+#[test]
+fn ends_without_a_path_count_for_the_neighbour_that_brought_them() {
+    let mut net = Net::unwired(&[Open; 4], |_, config| config.capacities.ends = 6);
+    [(0, 1), (1, 2), (3, 2)].iter().for_each(|(a, b)| net.wire(*a, *b));
+    net.run(SECOND);
+    net.give(2, Input::AcceptFlows { accept: true });
+    for _ in 0..3 {
+        let (flow, _) = opened(&mut net, 2);
+        let mut out = [0; 64];
+        let n = wf::write(Kind::Close, flow.0, 0, &[], &mut out).unwrap();
+        net.receive(2, 1, out[..n].to_vec());
+    }
+    assert_eq!(net.nodes[2].resources().ends, 3);
+    net.open(2, RICH);
+    net.run(2 * SECOND);
+    assert_eq!(net.nodes[2].resources().ends, 3, "half of them, as there are two neighbours");
+}

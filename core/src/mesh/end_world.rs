@@ -36,6 +36,9 @@ pub(super) struct Net {
     pub(super) carried: BTreeMap<usize, u64>,
     pub(super) invoices: u64,
     preimages: BTreeMap<Vec<u8>, [u8; 32]>,
+    /// What was paid for, as a shell keeps it: by whom and to whom, the tickets, and what paying
+    /// revealed.
+    pub(super) promises: Vec<(usize, usize, [u8; 49], [u8; 32])>,
     /// Whether a packet that a node receives gets there.
     pub(super) fate: Fate,
     /// Bytes that came on each stream of each flow at each node.
@@ -81,6 +84,7 @@ impl Net {
             carried: BTreeMap::new(),
             invoices: 0,
             preimages: BTreeMap::new(),
+            promises: Vec::new(),
             fate: |_, _, _| true,
             read: BTreeMap::new(),
             kept: Vec::new(),
@@ -227,10 +231,11 @@ impl Net {
                     self.nodes[n].handle(self.now, input).unwrap();
                     self.drain(n, packet, None);
                 }
-                Action::Pay { ticket, invoice, amount_msat, node, .. } => {
+                Action::Pay { ticket, invoice, amount_msat, node, promise, .. } => {
                     let preimage = Some(self.preimages[&invoice]);
                     let at = (0..self.nodes.len()).find(|n| self.id(*n) == node).unwrap();
                     *self.paid.entry(at).or_default() += amount_msat;
+                    self.promises.push((n, at, promise, self.preimages[&invoice]));
                     self.give(n, Input::InvoicePaid { ticket, preimage });
                 }
                 _ => {}

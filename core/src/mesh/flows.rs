@@ -7,6 +7,8 @@ use super::relay::Next;
 use super::{Mesh, Tables};
 use crate::config::MeshMode;
 use crate::flow::table::{Flow, FlowTableError, Path, Side};
+#[cfg(feature = "alloc")]
+use crate::id::HopId;
 use crate::id::{LinkId, NodeId};
 use crate::link::lane::Lane;
 use crate::payment::ledger::{AccountState, Record};
@@ -194,7 +196,7 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// Takes a flow out and returns what it did not use.
-    fn end_flow(&mut self, at: usize, closed: bool) {
+    pub(super) fn end_flow(&mut self, at: usize, closed: bool) {
         let Tables { flows, accounts, .. } = &mut *self.tables;
         let Some(flow) = flows.remove(at) else { return };
         if flow.metered
@@ -211,7 +213,7 @@ impl<M: Memory> Mesh<M> {
         if let Some(flow) = self.tables.flows.get_mut(at).copied()
             && (flow.path.from.is_none() || flow.path.to.is_none())
         {
-            self.tables.flows.remove(at);
+            self.end_flow(at, false);
             self.own_flow_idle(&flow);
             return true;
         }
@@ -342,6 +344,29 @@ impl<M: Memory> Mesh<M> {
         Some(metered)
     }
 
+    /// How many bytes up to this many a flow can carry, once it has drawn.
+    #[cfg(feature = "alloc")]
+    pub(super) fn can_spend(&mut self, at: usize, size: usize) -> usize {
+        let cost = flow::metered(size);
+        let reservation = self.config.flows.reservation;
+        if self.tables.flows.get_mut(at).is_some_and(|flow| flow.left < cost + reservation / 2) {
+            self.draw(at, cost);
+        }
+        let left = self.tables.flows.get_mut(at).map_or(0, |flow| flow.left);
+        usize::try_from(left).unwrap_or(usize::MAX).min(size.max(flow::metered(0) as usize))
+    }
+
+    /// Draws the first bytes of a flow that ends here and is paid for; the record of that.
+    #[cfg(feature = "alloc")]
+    pub(super) fn draw_first(&mut self, flow: &mut Flow, from: HopId) -> Option<u64> {
+        let wanted = self.config.flows.reservation.min(flow.may_draw);
+        let drawn = self.tables.accounts.draw(&flow.source, wanted);
+        self.tables.accounts.opened(&flow.source, flow.open_number, from);
+        let after = self.keep_account(flow);
+        flow.add(drawn, after);
+        after
+    }
+
     /// Moves bytes from the account of its source to a flow, so that it has its reservation, or
     /// what a packet takes that is larger.
     fn draw(&mut self, at: usize, packet: u64) {
@@ -360,7 +385,7 @@ impl<M: Memory> Mesh<M> {
     /// Tells the source of a flow, through the neighbour that is `behind` links from it at this
     /// node, why it does not go on.
     #[inline(never)]
-    fn report_flow(&mut self, link: LinkId, flow: u64, behind: u8, reason: &MeshError) {
+    pub(super) fn report_flow(&mut self, link: LinkId, flow: u64, behind: u8, reason: &MeshError) {
         let Some(cause) = reason.cause() else { return };
         if self.take_control(link, None, FLOW_ERROR_LEN as u64) {
             let error = FlowError { reporter: self.me.id().hop(), cause };

@@ -71,6 +71,8 @@ mod end_attack_tests;
 mod end_tests;
 #[cfg(all(test, feature = "alloc"))]
 mod end_world;
+#[cfg(test)]
+mod farewell_tests;
 #[cfg(all(test, feature = "flows"))]
 mod flow_relay_tests;
 #[cfg(all(test, feature = "flows"))]
@@ -93,6 +95,10 @@ mod place_tests;
 mod purchase_tests;
 #[cfg(test)]
 mod receipt_tests;
+#[cfg(all(test, feature = "alloc"))]
+mod receiving_tests;
+#[cfg(all(test, feature = "alloc"))]
+mod repaid_tests;
 #[cfg(test)]
 mod repeat_tests;
 #[cfg(test)]
@@ -326,6 +332,8 @@ impl<M: Memory> Mesh<M> {
             }
             #[cfg(feature = "alloc")]
             Input::InvoicePaid { ticket, preimage } => self.invoice_paid(ticket, preimage),
+            #[cfg(feature = "alloc")]
+            Input::Paid { node, promise, preimage } => self.paid_before(node, &promise, preimage),
             #[cfg(feature = "alloc")]
             Input::OpenFlow { destination, budget_msat } => {
                 self.open_own_flow(destination, budget_msat);

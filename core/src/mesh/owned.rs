@@ -19,6 +19,8 @@ use crate::payment::headers::{HEADER_LEN, KnownHeader};
 use crate::payment::ledger::Record;
 use crate::policy::DetectedProtocol;
 use crate::time::Micros;
+#[cfg(feature = "alloc")]
+use crate::wire::account::PROMISE_LEN;
 
 /// An [`api::Input`] with bytes of its own. Variants and fields are the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,6 +144,13 @@ pub enum Input<B> {
     FindMembers {
         group: NodeId,
     },
+    #[cfg(feature = "alloc")]
+    Paid {
+        node: NodeId,
+        #[cfg_attr(feature = "serde", serde(with = "form::array"))]
+        promise: [u8; PROMISE_LEN],
+        preimage: [u8; 32],
+    },
 }
 
 impl<B: AsRef<[u8]>> Input<B> {
@@ -218,6 +227,10 @@ impl<B: AsRef<[u8]>> Input<B> {
             }
             #[cfg(feature = "alloc")]
             Self::FindMembers { group } => api::Input::FindMembers { group: *group },
+            #[cfg(feature = "alloc")]
+            Self::Paid { node, promise, preimage } => {
+                api::Input::Paid { node: *node, promise: *promise, preimage: *preimage }
+            }
             Self::Resumed { ticket, .. } => api::Input::Resumed { ticket: *ticket, packet },
             Self::Timer => api::Input::Timer,
             Self::WallClock { unix } => api::Input::WallClock { unix: *unix },
@@ -359,6 +372,8 @@ pub enum Action<B> {
         node: NodeId,
         bytes: u64,
         amount_msat: u64,
+        #[cfg_attr(feature = "serde", serde(with = "form::array"))]
+        promise: [u8; PROMISE_LEN],
         invoice: B,
     },
     #[cfg(feature = "alloc")]
@@ -389,9 +404,9 @@ impl<B> Action<B> {
                 Self::Invoice { ticket, source, bytes, amount_msat, expiry_s }
             }
             #[cfg(feature = "alloc")]
-            api::Action::Pay { ticket, node, bytes, amount_msat, invoice } => {
+            api::Action::Pay { ticket, node, bytes, amount_msat, promise, invoice } => {
                 let invoice = own(&[given.get(invoice).unwrap_or_default()]);
-                Self::Pay { ticket, node, bytes, amount_msat, invoice }
+                Self::Pay { ticket, node, bytes, amount_msat, promise, invoice }
             }
             api::Action::Close { link, reason } => Self::Close { link, reason },
             api::Action::Wait { until } => Self::Wait { until },

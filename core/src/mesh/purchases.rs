@@ -33,6 +33,8 @@ const SHOWS: usize = 12;
 /// may take a while to write an invoice.
 const REQUEST_PAUSE: Micros = 5 * SECOND;
 const SHOW_PAUSE: Micros = 2 * SECOND;
+/// For how long flows wait for what a node says of an earlier run.
+const PATIENCE: Micros = 20 * SECOND;
 /// Longest message that is sent here.
 const MESSAGE: usize = 1 + 3 * 8 + 33 + 64;
 
@@ -60,13 +62,27 @@ pub(super) struct Purchase {
     bytes: u64,
     amount_msat: u64,
     open_number: u64,
+    /// For flows that end there: the amount is what the node asks, and 0 until it has.
+    receives: bool,
     state: State,
+    /// Paid in an earlier run: when its ticket has expired. A way to the node is looked for.
+    until: Option<Micros>,
     /// Sequences of the datagrams that were sent with this state: any may be answered.
     sent: Vec<u64, SHOWS>,
     due: Micros,
 }
 
 impl Purchase {
+    /// Under which name this node keeps what it has there.
+    fn held_as(&self) -> HopId {
+        held_as(self.node.hop(), self.receives)
+    }
+
+    /// Whether a way to who is to answer is looked for.
+    fn is_sought(&self) -> bool {
+        self.until.is_some() || matches!(self.state, State::Referred { .. })
+    }
+
     /// Who is to answer.
     fn asked(&self) -> &NodeId {
         match &self.state {
@@ -109,11 +125,63 @@ impl<M: Memory> Mesh<M> {
         let id = Ticket(self.next_ticket);
         let (node, state) = (NodeId::named_by(node), State::Asked);
         let (sent, due) = (Vec::new(), self.now);
-        let new = Purchase { id, node, hops, bytes, amount_msat, open_number, state, sent, due };
+        let new = Purchase {
+            id,
+            node,
+            hops,
+            bytes,
+            amount_msat,
+            open_number,
+            receives: amount_msat == 0,
+            state,
+            until: None,
+            sent,
+            due,
+        };
+        self.enter_purchase(new)
+    }
+
+    fn enter_purchase(&mut self, new: Purchase) -> Result<Ticket, PaymentReason> {
+        let id = new.id;
         self.tables.purchases.try_push(new).map_err(|_| TicketError::NoRoom)?;
         self.next_ticket = self.next_ticket.saturating_add(1);
         self.wake_at(self.now);
         Ok(id)
+    }
+
+    /// An invoice was paid in an earlier run: its node is shown that, and says what there is.
+    #[inline(never)]
+    pub(super) fn paid_before(
+        &mut self,
+        node: NodeId,
+        promise: &[u8; account::PROMISE_LEN],
+        preimage: [u8; 32],
+    ) {
+        let [receives, ticket @ ..] = promise;
+        let Some(ticket) = account::Ticket::from_bytes(ticket) else { return self.absorb() };
+        let receives = *receives != 0;
+        let account::Ticket { bytes, amount_msat, open_number, .. } = ticket;
+        let lifetime = u64::from(LIFETIME_S).saturating_mul(SECOND);
+        let new = Purchase {
+            id: Ticket(self.next_ticket),
+            node,
+            hops: Vec::new(),
+            bytes,
+            amount_msat,
+            open_number,
+            receives,
+            state: State::Shown(Pay { ticket, preimage }),
+            until: Some(self.now.saturating_add(lifetime)),
+            sent: Vec::new(),
+            due: self.now,
+        };
+        match self.enter_purchase(new) {
+            Ok(ticket) => {
+                self.await_bytes(held_as(node.hop(), receives), ticket);
+                self.verdict(super::Verdict::Buying { ticket });
+            }
+            Err(reason) => self.reject(None, reason, Remedy::Ignore),
+        }
     }
 
     /// When the next purchase is due.
@@ -132,7 +200,7 @@ impl<M: Memory> Mesh<M> {
             State::Paying { .. } => 0,
             State::Shown(_) => SHOWS,
         };
-        if purchase.sent.len() >= most {
+        if purchase.sent.len() >= most || purchase.until.is_some_and(|until| until <= self.now) {
             self.end_purchase(at, Cause::Expired);
         } else {
             self.send_purchase(at);
@@ -152,13 +220,30 @@ impl<M: Memory> Mesh<M> {
         };
         purchase.due = now.saturating_add(pause.saturating_mul(purchase.sent.len() as u64));
         let Purchase { node, bytes, amount_msat, open_number, .. } = *purchase;
-        let (to, state) = (*purchase.asked(), purchase.state.clone());
-        let hops = match state {
-            State::Referred { .. } => self.way_to(to),
-            _ => Some(purchase.hops.clone()),
+        let (to, state, id) = (*purchase.asked(), purchase.state.clone(), purchase.id);
+        let held_as = purchase.held_as();
+        let lifetime = u64::from(LIFETIME_S).saturating_mul(SECOND);
+        let asked_for =
+            purchase.until.map(|until| now.saturating_add(lifetime).saturating_sub(until));
+        let hops = match purchase.is_sought() {
+            true => self.way_to(to),
+            false => Some(purchase.hops.clone()),
         };
+        if asked_for.is_some_and(|time| time >= PATIENCE) {
+            // Flows wait no longer for what there may be.
+            self.purchase_ended(id, held_as, Err(Cause::Expired), false);
+        }
         // It is sent once a way is found: see `purchase_route`.
-        let Some(hops) = hops else { return };
+        let Some(hops) = hops else {
+            if let Some(time) = asked_for
+                && let Some(purchase) = self.tables.purchases.get_mut(at)
+            {
+                // Its node may come into reach as long as the ticket is valid.
+                purchase.sent.pop();
+                purchase.due = now.saturating_add(time.clamp(SECOND, 4 * REQUEST_PAUSE));
+            }
+            return;
+        };
         let public_key = self.public_key();
         let payload: Option<Vec<u8, MESSAGE>> = match state {
             State::Asked => {
@@ -207,7 +292,7 @@ impl<M: Memory> Mesh<M> {
     pub(super) fn purchase_route(&mut self, destination: &NodeId) {
         let now = self.now;
         for purchase in self.tables.purchases.iter_mut() {
-            if matches!(purchase.state, State::Referred { .. }) && purchase.asked() == destination {
+            if purchase.is_sought() && purchase.asked() == destination {
                 purchase.due = now;
             }
         }
@@ -215,12 +300,15 @@ impl<M: Memory> Mesh<M> {
     }
 
     fn end_purchase(&mut self, at: usize, cause: Cause) {
-        if let Some(Purchase { id, node, state, .. }) = self.tables.purchases.take(at) {
-            let (ticket, node) = (id, node.hop());
+        if let Some(purchase) = self.tables.purchases.take(at) {
+            let held_as = purchase.held_as();
+            let Purchase { id: ticket, node, state, until, .. } = purchase;
+            let node = node.hop();
             // Of a payment that has not ended in time nobody knows what becomes.
             let unknown = matches!(state, State::Paying { .. }) && cause == Cause::Expired;
-            let paid = unknown || matches!(state, State::Shown(_));
-            self.purchase_ended(ticket, Err(cause), paid);
+            // What was paid in an earlier run may have been credited then.
+            let paid = until.is_none() && (unknown || matches!(state, State::Shown(_)));
+            self.purchase_ended(ticket, held_as, Err(cause), paid);
             self.act(Action::Publish(Event::PurchaseFailed { ticket, node, cause }));
         }
     }
@@ -242,13 +330,13 @@ impl<M: Memory> Mesh<M> {
         let source = datagram.source;
         let at = self.purchase_of(referral.request, &source).ok_or_else(unsolicited)?;
         let purchase = self.tables.purchases.get(at).ok_or_else(unsolicited)?;
-        let Purchase { bytes, amount_msat, open_number, .. } = *purchase;
+        let Purchase { bytes, amount_msat, open_number, receives, .. } = *purchase;
         if purchase.state != State::Asked {
             return Err(unsolicited());
         }
         let Referral { ticket: blank, cashier, .. } = *referral;
-        if (blank.bytes, blank.amount_msat, blank.open_number) != (bytes, amount_msat, open_number)
-        {
+        let asks = if receives { blank.amount_msat } else { amount_msat };
+        if (blank.bytes, blank.amount_msat, blank.open_number) != (bytes, asks, open_number) {
             return Err(ignore(PaymentReason::NoInvoice.into()));
         }
         let hash = referral.sighash(&self.me.id());
@@ -311,7 +399,7 @@ impl<M: Memory> Mesh<M> {
         let source = datagram.source;
         let at = self.purchase_of(invoice.request, &source).ok_or_else(unsolicited)?;
         let purchase = self.tables.purchases.get(at).ok_or_else(unsolicited)?;
-        let Purchase { id, bytes, amount_msat, .. } = *purchase;
+        let Purchase { id, bytes, amount_msat, receives, .. } = *purchase;
         let referred = match &purchase.state {
             State::Asked => None,
             State::Referred { blank, .. } => Some(*blank),
@@ -321,7 +409,10 @@ impl<M: Memory> Mesh<M> {
         let read = text.and_then(|text| bolt11::Invoice::from_text(text).ok());
         let offered = read.filter(|read| {
             let ticket = &invoice.ticket;
+            let asks = if receives { ticket.amount_msat } else { amount_msat };
+            let amount_msat = asks;
             read.amount_msat == Some(amount_msat)
+                && amount_msat > 0
                 && read.is_for(self.config.network)
                 && (ticket.bytes, ticket.amount_msat) == (bytes, amount_msat)
                 && referred.is_none_or(|blank| blank.is_like(ticket))
@@ -330,19 +421,30 @@ impl<M: Memory> Mesh<M> {
         let hash = invoice.sighash(&self.me.id());
         self.check_answer((link, datagram), invoice.public_key, &hash, invoice.signature)?;
         // The payee has been proven to be the node that was asked, or the cashier that it named.
+        let amount_msat = invoice.ticket.amount_msat;
+        if receives && !self.price_is_told(id, bytes, amount_msat) {
+            self.absorb();
+            self.end_purchase(at, Cause::AmountTooSmall);
+            return Ok(());
+        }
         let due = self.now.saturating_add(u64::from(LIFETIME_S).saturating_mul(SECOND));
         let Some(purchase) = self.tables.purchases.get_mut(at) else { return Ok(()) };
         if referred.is_none() {
             purchase.node = source;
         }
-        let node = purchase.node;
-        purchase.state = State::Paying { ticket: invoice.ticket, payment_hash: read.payment_hash };
+        purchase.amount_msat = amount_msat;
+        let (node, promised) = (purchase.node, invoice.ticket);
+        purchase.state = State::Paying { ticket: promised, payment_hash: read.payment_hash };
         purchase.sent.clear();
         purchase.due = due;
         self.wake_at(due);
         self.absorb();
         let invoice = invoice_range(packet_len, invoice.invoice.len());
-        self.act(Action::Pay { ticket: id, node, bytes, amount_msat, invoice });
+        let mut promise = [u8::from(receives); account::PROMISE_LEN];
+        if let Some(part) = promise.last_chunk_mut() {
+            *part = promised.bytes();
+        }
+        self.act(Action::Pay { ticket: id, node, bytes, amount_msat, promise, invoice });
         Ok(())
     }
 
@@ -373,12 +475,15 @@ impl<M: Memory> Mesh<M> {
         let is_shown = |p: &Purchase| matches!(p.state, State::Shown(_));
         let at = at.filter(|at| self.tables.purchases.get(*at).is_some_and(is_shown));
         let purchase = at.and_then(|at| self.tables.purchases.take(at));
-        let Some(Purchase { id, bytes, amount_msat, .. }) = purchase else {
+        let Some(purchase) = purchase else {
             return Err((RoutingReason::Unsolicited.into(), Remedy::Ignore));
         };
+        let held_as = purchase.held_as();
+        let Purchase { id, bytes, amount_msat, .. } = purchase;
         self.absorb();
         let left = balance.bought.saturating_sub(balance.drawn);
-        self.purchase_ended(id, Ok((bytes, left)), true);
+        let told = Told { bytes, bought: balance.bought, left };
+        self.purchase_ended(id, held_as, Ok(told), true);
         self.act(Action::Publish(Event::BytesBought {
             ticket: id,
             node: source,
@@ -405,6 +510,22 @@ impl<M: Memory> Mesh<M> {
         }
         true
     }
+}
+
+/// Under which name it is kept what this node has at another, for flows that pass there or end there.
+pub(super) fn held_as(node: HopId, receives: bool) -> HopId {
+    if receives { HopId(node.0.map(|byte| !byte)) } else { node }
+}
+
+/// What a node says about an account when a purchase has ended, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Told {
+    /// Of this purchase.
+    pub(super) bytes: u64,
+    /// Ever bought there.
+    pub(super) bought: u64,
+    /// Of them not drawn by flows.
+    pub(super) left: u64,
 }
 
 /// Where the invoice is in the packet that brings it: before the key and the signature.

@@ -19,6 +19,7 @@ use {
     super::api::{Action, Ticket},
     super::parked::{Awaits, From},
     super::relay::Trace,
+    crate::flow::accounts::receiving,
     crate::flow::tickets::{LIFETIME_S, Tickets},
     crate::id::HopId,
     crate::payment::bolt11,
@@ -53,7 +54,7 @@ impl<M: Memory> Mesh<M> {
         self.expire_tickets();
         #[cfg(feature = "alloc")]
         if self.config.flows.cashier.is_none() {
-            self.place_for(link, &source).map_err(ignore)?;
+            self.place_for(link, &account_of(request, source)).map_err(ignore)?;
         }
         let work = self.config.signature_work;
         if !self.take_control(link, Some(before_the_neighbour(datagram)), work) {
@@ -65,13 +66,17 @@ impl<M: Memory> Mesh<M> {
         }
         #[cfg(feature = "alloc")]
         if self.config.flows.cashier.is_none() {
-            let InvoiceRequest { bytes, amount_msat, .. } = *request;
+            let (bytes, amount_msat) = (request.bytes, self.asked(request).map_err(ignore)?);
             return self.await_invoice(link, datagram, bytes, amount_msat).map_err(ignore);
         }
         self.refer(link, datagram, request).map_err(ignore)
     }
 
     fn check_offer(&self, request: &InvoiceRequest<'_>) -> Result<(), MeshError> {
+        #[cfg(feature = "alloc")]
+        if request.amount_msat == 0 {
+            return self.asked(request).map(|_| ());
+        }
         let (share_msat, price_msat) =
             (request.amount_msat, self.config.payment.tariff.price(request.bytes));
         if request.bytes == 0 || share_msat == 0 || share_msat % SAT_MSAT != 0 {
@@ -92,6 +97,8 @@ impl<M: Memory> Mesh<M> {
         request: &InvoiceRequest<'_>,
     ) -> Result<(), MeshError> {
         let source = datagram.source;
+        #[cfg(feature = "alloc")]
+        let source = account_of(request, source);
         let Some(cashier) = self.config.flows.cashier else { return Ok(()) };
         let Tables { routing, tickets, accounts, .. } = &*self.tables;
         let neighbour = routing.neighbours.get(link).ok_or(NetworkReason::LinkClosed)?.node.hop();
@@ -101,6 +108,8 @@ impl<M: Memory> Mesh<M> {
             return Err(PaymentReason::from(TicketError::TooManyUnpaid).into());
         }
         let InvoiceRequest { bytes, amount_msat, open_number, .. } = *request;
+        #[cfg(feature = "alloc")]
+        let amount_msat = if amount_msat == 0 { self.asked(request)? } else { amount_msat };
         let sale = Sale { bytes, amount_msat, open_number };
         let blank = self.tables.tickets.refer(self.now, (neighbour, share), &source, sale);
         let ticket = blank.map_err(PaymentReason::from)?;
@@ -120,7 +129,7 @@ impl<M: Memory> Mesh<M> {
             public_key: &public_key,
             signature: &[0; 64],
         };
-        let signature = self.me.sign(&self.secp, &unsigned.sighash(&source));
+        let signature = self.me.sign(&self.secp, &unsigned.sighash(&datagram.source));
         let answer = Referral { signature: &signature, ..unsigned }.bytes();
         self.absorb();
         self.answer_source(link, datagram, &answer, self.run_record);
@@ -149,8 +158,30 @@ impl<M: Memory> Mesh<M> {
     }
 }
 
+/// Whose account a request is for: who offers nothing asks what it costs to send to this node.
+#[cfg(feature = "alloc")]
+fn account_of(request: &InvoiceRequest<'_>, source: NodeId) -> NodeId {
+    if request.amount_msat == 0 { receiving(&source) } else { source }
+}
+
 #[cfg(feature = "alloc")]
 impl<M: Memory> Mesh<M> {
+    /// What an invoice is to be over, in millisatoshi: what is offered, or what this node takes for
+    /// bytes of flows that end here, in whole satoshi.
+    fn asked(&self, request: &InvoiceRequest<'_>) -> Result<u64, MeshError> {
+        if request.amount_msat > 0 {
+            return Ok(request.amount_msat);
+        }
+        if request.bytes == 0 {
+            return Err(PaymentReason::Malformed.into());
+        }
+        let price = self.config.flows.receive.price(request.bytes);
+        match price.div_ceil(SAT_MSAT).checked_mul(SAT_MSAT) {
+            Some(price) if price > 0 => Ok(price),
+            _ => Err(PaymentReason::ModeRefused(self.config.mode).into()),
+        }
+    }
+
     /// Whether there is room for another ticket of a source that asks through this neighbour.
     pub(super) fn place_for(&mut self, link: LinkId, source: &NodeId) -> Result<HopId, MeshError> {
         self.expire_tickets();
@@ -220,12 +251,14 @@ impl<M: Memory> Mesh<M> {
         invoice: &[u8],
     ) -> Result<(), MeshError> {
         self.may_sell()?;
-        let InvoiceRequest { bytes, amount_msat, open_number, .. } = *request;
+        let InvoiceRequest { bytes, open_number, .. } = *request;
+        let amount_msat = self.asked(request)?;
+        let account = account_of(request, datagram.source);
         let (now, sale) = (self.now, Sale { bytes, amount_msat, open_number });
         let issue = |tickets: &mut Tickets<M>, neighbour, payment_hash| {
-            tickets.issue(now, neighbour, &datagram.source, payment_hash, sale)
+            tickets.issue(now, neighbour, &account, payment_hash, sale)
         };
-        self.answer_with((link, datagram), amount_msat, invoice, true, issue)
+        self.answer_with((link, datagram), &account, amount_msat, invoice, true, issue)
     }
 
     /// Answers a request with an invoice over this amount and the ticket that goes with it: one of
@@ -233,6 +266,7 @@ impl<M: Memory> Mesh<M> {
     pub(super) fn answer_with(
         &mut self,
         (link, datagram): (LinkId, &Datagram<'_>),
+        account: &NodeId,
         amount_msat: u64,
         invoice: &[u8],
         own: bool,
@@ -243,20 +277,19 @@ impl<M: Memory> Mesh<M> {
         if read.amount_msat != Some(amount_msat) || !read.is_for(self.config.network) {
             return Err(PaymentReason::NoInvoice.into());
         }
-        let source = datagram.source;
-        let neighbour = self.place_for(link, &source)?;
+        let neighbour = self.place_for(link, account)?;
         let mut after = None;
         if own {
             self.begin_selling();
             after = self.run_record;
         }
-        self.make_room(&source);
+        self.make_room(account);
         let Tables { tickets, accounts, .. } = &mut *self.tables;
-        if !accounts.keep_place(&source) {
+        if !accounts.keep_place(account) {
             return Err(PaymentReason::from(TicketError::NoRoom).into());
         }
         let ticket = issue(tickets, neighbour, read.payment_hash).map_err(|e| {
-            accounts.drop_place(&source);
+            accounts.drop_place(account);
             PaymentReason::from(e)
         })?;
         let public_key = self.public_key();
@@ -267,7 +300,7 @@ impl<M: Memory> Mesh<M> {
             public_key: &public_key,
             signature: &[0; 64],
         };
-        let signature = self.me.sign(&self.secp, &unsigned.sighash(&source));
+        let signature = self.me.sign(&self.secp, &unsigned.sighash(&datagram.source));
         let answer = Message::Invoice(Invoice { signature: &signature, ..unsigned });
         // The invoice came from the shell: of one that is too long nothing is said.
         if let Some(answer) = answer.bytes::<{ account::MAX_LEN }>() {

@@ -68,6 +68,9 @@ use heapless::{Vec, VecView};
 pub const TICKET_LEN: usize = FIELDS + 16;
 /// Bytes of it before the MAC.
 const FIELDS: usize = 2 * 4 + 3 * 8;
+/// Bytes of a promise, as a buyer keeps it: 1 where it is for flows that end at the seller, else 0;
+/// then the ticket.
+pub const PROMISE_LEN: usize = 1 + TICKET_LEN;
 /// Most bytes of an invoice.
 pub const MAX_INVOICE: usize = 1023;
 /// Most bytes of a message.
@@ -123,6 +126,20 @@ impl Ticket {
             open_number: u64::from_le_bytes(open_number),
             mac: *mac,
         })
+    }
+
+    /// A ticket as it is on the wire.
+    pub fn from_bytes(bytes: &[u8; TICKET_LEN]) -> Option<Self> {
+        Self::parse(&mut Reader::new(bytes)).ok()
+    }
+
+    /// It as it is on the wire.
+    pub fn bytes(&self) -> [u8; TICKET_LEN] {
+        let mut bytes = [0; TICKET_LEN];
+        let (fields, mac) = bytes.split_at_mut(FIELDS);
+        fields.copy_from_slice(&self.fields());
+        mac.copy_from_slice(&self.mac);
+        bytes
     }
 
     /// Everything but the MAC, as it is on the wire.

@@ -201,6 +201,7 @@ mod tests {
                 max_fee_msat: 700,
                 begun_at: UNIX + u64::from(n),
                 spent_at: 1,
+                promise: [6; 49],
             };
             assert!(store.begin(&intent).unwrap());
         }

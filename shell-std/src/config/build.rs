@@ -36,6 +36,8 @@ pub struct Shell {
     pub inbox_bytes: usize,
     /// Memory of the store's cache, in bytes.
     pub store_cache_bytes: usize,
+    /// Memory for what waits between streams of flows and their applications, in bytes.
+    pub pipe_memory: u64,
     /// Longest handshake of a new link.
     pub handshake_timeout: Duration,
     /// First pause before a lost peer is dialled again; doubled each time.
@@ -55,6 +57,7 @@ impl Default for Shell {
             link_memory: 48 * 1024 * 1024,
             inbox_bytes: 16 * 1024 * 1024,
             store_cache_bytes: 256 * 1024,
+            pipe_memory: crate::flows::memory::DEFAULT,
             handshake_timeout: Duration::from_secs(5),
             reconnect_min: Duration::from_millis(100),
             reconnect_max: Duration::from_secs(30),

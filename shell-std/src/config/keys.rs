@@ -110,6 +110,10 @@ keys! {
         base_msat: u32, "price of a payment" => config.payment.tariff.base_msat, unit "msat";
         per_kib_msat: u32, "price of each started KiB"
             => config.payment.tariff.per_kib_msat, unit "msat";
+        receive_base_msat: u32, "price of a payment for bytes of flows that end here (exposed services)"
+            => config.flows.receive.base_msat, unit "msat";
+        receive_per_kib_msat: u32, "price of each started KiB of them"
+            => config.flows.receive.per_kib_msat, unit "msat";
     }
 
     "limits" Limits {
@@ -202,6 +206,8 @@ keys! {
             => max_msat, unit "msat";
         stream_memory_bytes: u64, "memory for the streams of flows that others open"
             => config.flows.stream_memory, unit "bytes";
+        pipe_memory_bytes: u64, "memory for what waits between streams of flows and their connections"
+            => shell.pipe_memory, unit "bytes", from 1_048_576;
         cashier_for: Vec<PathBuf>, "files of `board-config` about boards whose invoices this node writes",
             example "board.tickets";
         account_days: u64, "days after the last payment when what is left is forfeited (0: never)"

@@ -170,7 +170,7 @@ fn values_arrive_where_they_belong() {
          [mesh]\nenabled = false\nmode = \"bitcoin_only\"\nlisten_addr = \"\"\n\
          network = \"regtest\"\npeers = [\"{KEY}@host:9\"]\nissuers = [\"{KEY2}\"]\n\
          private_stratum_tlv = true\n\
-         [tariff]\nbase_msat = 1\nper_kib_msat = 2\n\
+         [tariff]\nbase_msat = 1\nper_kib_msat = 2\nreceive_base_msat = 3\nreceive_per_kib_msat = 4\n\
          [limits]\nmax_packet = 3000\nfree_rate = 4\nfree_burst = 5\nmin_difficulty = 26\n\
          plain_rate = 27\nplain_burst = 28\nrare_rate = 29\nrare_burst = 30\n\
          per_prefix = 31\nowners = 32\nbad_payments_rate = 12\n\
@@ -182,7 +182,7 @@ fn values_arrive_where_they_belong() {
          reconnect_min_ms = 21\nreconnect_max_ms = 22\n\
          [payment]\nmax_lifetime_s = 23\nfuture_skew_s = 24\ncovenants_active = true\n\
          payout_script = \"0014aa\"\nmin_confirmations = 25\n\
-         [flow]\nreservation_bytes = 70000\naccount_days = 36\ncashier_for = [\"board\"]\n\
+         [flow]\nreservation_bytes = 70000\naccount_days = 36\npipe_memory_bytes = 2000000\ncashier_for = [\"board\"]\n\
          [chain]\nrpc_url = \"http://node.example:1/x\"\nrpc_user = \"u\"\n\
          rpc_password = \"p\"\ntimeout_ms = 18\n"
     );
@@ -212,6 +212,9 @@ fn values_arrive_where_they_belong() {
     assert_eq!((t.route_lifetime, t.verify_timeout), (18_000, 19_000));
     let p = &c.payment;
     assert_eq!((p.tariff.base_msat, p.tariff.per_kib_msat), (1, 2));
+    let receive = c.flows.receive;
+    assert_eq!((receive.base_msat, receive.per_kib_msat), (3, 4));
+    assert_eq!(s.shell.pipe_memory, 2_000_000);
     assert_eq!(p.issuers.first().map(|k| k.to_string()), Some(KEY2.into()));
     assert_eq!((p.max_lifetime, p.future_skew, p.min_confirmations), (23, 24, 25));
     assert!(p.covenants_active && !p.volatile);

@@ -4,6 +4,7 @@
 //! machine's event goes in; what comes out is the input to give next, if there is one.
 
 use super::handle::{Flow, FlowError};
+use super::memory::{Owner, PipeMemory};
 use super::pipe::{Pipe, Stream};
 use blvm_mesh_core::flow::end::Event;
 use blvm_mesh_core::id::NodeId;
@@ -46,6 +47,7 @@ pub(crate) enum Ask {
 
 struct Open {
     peer: NodeId,
+    owner: Owner,
     /// Who waits for its destination.
     opener: Option<Sender<Result<Flow, FlowError>>>,
     pipes: HashMap<u32, Arc<Pipe>>,
@@ -65,11 +67,13 @@ pub(crate) struct Hub {
     opening: Option<(NodeId, Sender<Result<Flow, FlowError>>)>,
     listener: Option<(u64, Sender<Flow>)>,
     scratch: Vec<u8>,
+    /// What the pipes of all streams hold.
+    pub(crate) memory: Arc<PipeMemory>,
 }
 
 impl Hub {
-    /// A hub, and where it is asked.
-    pub(crate) fn new() -> (Self, Sender<Ask>) {
+    /// A hub whose pipes may hold so many bytes, and where it is asked.
+    pub(crate) fn new(pipe_memory: u64) -> (Self, Sender<Ask>) {
         let (ask, asks) = smol::channel::unbounded();
         let hub = Self {
             asks,
@@ -78,6 +82,7 @@ impl Hub {
             opening: None,
             listener: None,
             scratch: vec![0; SCRATCH],
+            memory: PipeMemory::new(pipe_memory),
         };
         (hub, ask)
     }
@@ -127,7 +132,7 @@ impl Hub {
     /// The state machine opens the flow that was asked for.
     pub(crate) fn opening(&mut self, flow: FlowId) {
         if let Some((peer, opener)) = self.opening.take() {
-            self.flows.insert(flow, Open::new(peer, Some(opener)));
+            self.flows.insert(flow, Open::new(peer, Some(opener), Owner::Own));
         }
     }
 
@@ -168,7 +173,7 @@ impl Hub {
     }
 
     fn accepted(&mut self, flow: FlowId, source: NodeId) -> Option<Input<'static>> {
-        let mut open = Open::new(source, None);
+        let mut open = Open::new(source, None, Owner::Other(source));
         let handle = open.handle(flow, &self.ask);
         let listener = self.listener.as_ref();
         let taken = listener.is_some_and(|(_, to)| to.try_send(handle).is_ok());
@@ -208,7 +213,8 @@ impl Hub {
         match event {
             Event::Opened(stream) => {
                 let open = self.flows.get_mut(&flow)?;
-                let (handle, pipe) = Stream::new(flow, stream, self.ask.clone());
+                let part = self.memory.part(open.owner);
+                let (handle, pipe) = Stream::new(flow, stream, part, self.ask.clone());
                 open.pipes.insert(stream, pipe);
                 // Dropped, where nobody takes it: it is given up then.
                 let _ = open.incoming.as_ref().map(|to| to.try_send(handle));
@@ -254,7 +260,8 @@ impl Hub {
             }
             let Ok(stream) = streams.open() else { break };
             any = true;
-            let (handle, pipe) = Stream::new(flow, stream, self.ask.clone());
+            let part = self.memory.part(open.owner);
+            let (handle, pipe) = Stream::new(flow, stream, part, self.ask.clone());
             open.pipes.insert(stream, pipe);
             if let Some(waits) = open.waiting.pop_front() {
                 let _ = waits.try_send(Ok(handle));
@@ -275,9 +282,10 @@ impl Hub {
 }
 
 impl Open {
-    fn new(peer: NodeId, opener: Option<Sender<Result<Flow, FlowError>>>) -> Self {
+    fn new(peer: NodeId, opener: Option<Sender<Result<Flow, FlowError>>>, owner: Owner) -> Self {
         Self {
             peer,
+            owner,
             opener,
             pipes: HashMap::new(),
             incoming: None,

@@ -15,6 +15,7 @@ mod copy;
 mod forward;
 mod handle;
 pub(crate) mod hub;
+pub(crate) mod memory;
 mod pipe;
 mod preamble;
 mod services;

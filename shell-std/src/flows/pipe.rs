@@ -4,6 +4,7 @@
 //! once that a stream was used, and not again before it has looked.
 
 use super::hub::Ask;
+use super::memory::{LEAST, Part};
 use blvm_mesh_core::flow::end::Read;
 use blvm_mesh_core::mesh::{FlowEnded, FlowId, Streams};
 use smol::channel::Sender;
@@ -17,8 +18,6 @@ use std::task::{Context, Poll, Waker};
 
 /// Bytes of a stream that are kept here in each direction, beside the state machine's windows.
 const MOST: usize = 64 * 1024;
-/// With so many bytes of room the engine is asked for more.
-const ROOM: usize = MOST / 2;
 
 /// A stream of a flow: what is written at one end can be read at the other, in order, and is
 /// encrypted between them. Clones are the same stream; when the last is dropped, what was not
@@ -40,10 +39,13 @@ pub(crate) struct Pipe {
     asks: Sender<Ask>,
 }
 
-#[derive(Default)]
 struct State {
     outgoing: VecDeque<u8>,
     incoming: VecDeque<u8>,
+    /// What both take of the memory of all pipes.
+    part: Part,
+    /// More may have come in than there was room for: with so few left the engine is asked for it.
+    full_until: Option<usize>,
     /// The engine knows that the stream was used.
     told: bool,
     /// The application writes no more, and the other end was told.
@@ -87,6 +89,38 @@ impl Broken {
 }
 
 impl State {
+    fn new(part: Part) -> Self {
+        Self {
+            outgoing: VecDeque::new(),
+            incoming: VecDeque::new(),
+            part,
+            full_until: None,
+            told: false,
+            closing: false,
+            finished: false,
+            arrived: false,
+            wanted: false,
+            ended: false,
+            stopped: false,
+            broken: None,
+            dropped: false,
+            reader: None,
+            writer: None,
+            arrival: None,
+        }
+    }
+
+    /// Bytes that may be added to a direction that has so many.
+    fn room(&self, has: usize) -> usize {
+        let least = LEAST.saturating_sub(has);
+        self.part.room().min(MOST.saturating_sub(has)).max(least)
+    }
+
+    /// Counts what is here now.
+    fn count(&mut self) {
+        self.part.set(self.outgoing.len().saturating_add(self.incoming.len()));
+    }
+
     fn wake_all(&mut self) {
         let wakers = [self.reader.take(), self.writer.take(), self.arrival.take()];
         wakers.into_iter().flatten().for_each(Waker::wake);
@@ -102,8 +136,9 @@ impl State {
 }
 
 impl Stream {
-    pub(crate) fn new(flow: FlowId, id: u32, asks: Sender<Ask>) -> (Self, Arc<Pipe>) {
-        let pipe = Arc::new(Pipe { flow, id, state: Mutex::default(), asks });
+    pub(super) fn new(flow: FlowId, id: u32, part: Part, asks: Sender<Ask>) -> (Self, Arc<Pipe>) {
+        let state = Mutex::new(State::new(part));
+        let pipe = Arc::new(Pipe { flow, id, state, asks });
         (Self(Arc::new(Held(pipe.clone()))), pipe)
     }
 
@@ -148,10 +183,10 @@ impl Stream {
             state.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        let was = state.incoming.len();
         let len = io::Read::read(&mut state.incoming, out)?;
-        let has_room = |len| MOST.saturating_sub(len) >= ROOM;
-        if has_room(state.incoming.len()) && !has_room(was) {
+        state.count();
+        let left = state.incoming.len();
+        if state.full_until.take_if(|until| left <= *until).is_some() {
             pipe.tell(&mut state);
         }
         Poll::Ready(Ok(len))
@@ -166,7 +201,7 @@ impl Stream {
         if state.closing || state.stopped {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        let room = MOST.saturating_sub(state.outgoing.len());
+        let room = state.room(state.outgoing.len());
         let Some(part) = bytes.get(..bytes.len().min(room)).filter(|part| !part.is_empty()) else {
             if bytes.is_empty() {
                 return Poll::Ready(Ok(0));
@@ -175,6 +210,7 @@ impl Stream {
             return Poll::Pending;
         };
         state.outgoing.extend(part);
+        state.count();
         pipe.tell(&mut state);
         Poll::Ready(Ok(part.len()))
     }
@@ -256,7 +292,8 @@ impl Pipe {
         let state = &mut *state;
         state.told = false;
         let sent = self.send(state, streams);
-        let read = self.receive(state, streams, scratch, MOST);
+        let read = self.receive(state, streams, scratch, false);
+        state.count();
         let mut used = sent || read;
         if state.dropped {
             // What is left unread, or was not finished, is given up.
@@ -284,6 +321,7 @@ impl Pipe {
                 Ok(0) => break,
                 Ok(len) => {
                     state.outgoing.drain(..len);
+                    state.count();
                     used = true;
                 }
                 Err(_) => {
@@ -302,21 +340,28 @@ impl Pipe {
         used
     }
 
-    /// Takes what has come in, so that at most `most` bytes wait here.
+    /// Takes what has come in, as much as there is room for, or `all`.
     fn receive(
         &self,
         state: &mut State,
         streams: &mut Streams<'_>,
         scratch: &mut [u8],
-        most: usize,
+        all: bool,
     ) -> bool {
         let mut used = false;
-        while state.wanted && !state.ended && state.broken.is_none() && state.incoming.len() < most
-        {
-            let room = scratch.len().min(most.saturating_sub(state.incoming.len()));
+        state.full_until = None;
+        while state.wanted && !state.ended && state.broken.is_none() {
+            let has = state.incoming.len();
+            let room = if all { usize::MAX } else { state.room(has) };
+            if room == 0 {
+                state.full_until = Some(has / 2);
+                break;
+            }
+            let room = scratch.len().min(room);
             match streams.read(self.id, scratch.get_mut(..room).unwrap_or_default()) {
                 Ok(Read::Bytes(len)) => {
                     state.incoming.extend(scratch.get(..len).unwrap_or_default());
+                    state.count();
                     used = true;
                 }
                 Ok(Read::Blocked) => break,
@@ -346,6 +391,7 @@ impl Pipe {
         let mut state = self.lock();
         state.stopped = true;
         state.outgoing.clear();
+        state.count();
         state.wake_all();
     }
 
@@ -361,7 +407,7 @@ impl Pipe {
             && !state.dropped
         {
             state.wanted = true;
-            self.receive(&mut state, streams, scratch, usize::MAX);
+            self.receive(&mut state, streams, scratch, true);
         }
         state.broken.get_or_insert(Broken::Ended(why));
         state.wake_all();

@@ -6,7 +6,7 @@ use crate::covenant::settlement_of;
 use crate::flows::hub::Hub;
 use crate::node::Delivery;
 use crate::repeats::{Repeats, patience};
-use crate::wallet::{Bill, Underway};
+use crate::wallet::{Bill, Kept, Underway};
 use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::mesh::{
     self, Action, Event, FlowEvent, FlowId, HostMesh, Input, MeshError, Misuse, NetworkReason,
@@ -167,6 +167,17 @@ impl Core {
         self.settle(now, resumed)
     }
 
+    /// What was paid for in an earlier run is asked for.
+    pub(super) fn ask_for(&mut self, kept: &Kept) -> Result<(), Misuse> {
+        let Kept { node, promise, preimage, .. } = *kept;
+        self.mesh.handle(0, Input::Paid { node, promise, preimage })?;
+        let mut resumed = VecDeque::new();
+        if let Drained::Buying(ticket) = self.drain(0, &[], None, &mut resumed) {
+            self.purchases.again(ticket, kept);
+        }
+        self.settle(0, resumed)
+    }
+
     /// Sends what was stopped and paid for again, where it is time.
     pub(super) fn repeat(&mut self, now: Micros) -> Result<(), Misuse> {
         while let Some(repeat) = self.repeats.take(now, self.mesh.unix()) {
@@ -203,7 +214,7 @@ impl Core {
                 Verdict::Waiting
             }
             Drained::Refused(reason) => Verdict::Refused(reason),
-            Drained::Done | Drained::Opening(_) => Verdict::Accepted,
+            Drained::Done | Drained::Opening(_) | Drained::Buying(_) => Verdict::Accepted,
         };
         self.settle(now, resumed)?;
         Ok(verdict)
@@ -228,7 +239,7 @@ impl Core {
         match self.drain(now, payload, Some(&own), resumed) {
             Drained::Parked(ticket) => self.park(ticket, Waiting::Own(own)),
             Drained::Refused(reason) => own.tell(Outcome::Refused(reason)),
-            Drained::Done | Drained::Opening(_) => {}
+            Drained::Done | Drained::Opening(_) | Drained::Buying(_) => {}
         }
         Ok(())
     }
@@ -307,7 +318,11 @@ impl Core {
                             Delivery { source, sequence, protocol, earned_msat, payload };
                         Effect::Deliver { delivery, after }
                     }
-                    mesh::Verdict::Absorbed | mesh::Verdict::Buying { .. } => continue,
+                    mesh::Verdict::Absorbed => continue,
+                    mesh::Verdict::Buying { ticket } => {
+                        drained = Drained::Buying(ticket);
+                        continue;
+                    }
                     mesh::Verdict::Opening { flow } => {
                         drained = Drained::Opening(flow);
                         continue;
@@ -366,9 +381,9 @@ impl Core {
                     continue;
                 }
                 Action::Persist { number, record } => Effect::Persist { number, record },
-                Action::Pay { ticket, node, bytes, amount_msat, invoice } => {
+                Action::Pay { ticket, node, bytes, amount_msat, promise, invoice } => {
                     let invoice = input.get(invoice).unwrap_or_default();
-                    let bill = Bill::new(node, bytes, amount_msat, invoice);
+                    let bill = Bill::new(node, bytes, amount_msat, promise, invoice);
                     self.purchases.begun(ticket, bill.amount_msat);
                     Effect::Pay { ticket, bill }
                 }
@@ -404,6 +419,7 @@ impl Core {
 pub(super) enum Drained {
     Done,
     Opening(FlowId),
+    Buying(Ticket),
     Parked(Ticket),
     Refused(MeshError),
 }

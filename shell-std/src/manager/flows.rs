@@ -26,7 +26,7 @@ impl Core {
         match self.drain(now, &[], None, &mut resumed) {
             Drained::Opening(flow) => self.hub.opening(flow),
             Drained::Refused(reason) => self.hub.refused(reason),
-            Drained::Done | Drained::Parked(_) => {}
+            Drained::Done | Drained::Buying(_) | Drained::Parked(_) => {}
         }
         self.resume(now, resumed)
     }

@@ -192,6 +192,7 @@ impl Node {
             }
             None => Invoices::default(),
         };
+        let kept = payer.as_ref().map_or_else(Vec::new, |payer| payer.spending.kept());
         let payments = match payer {
             Some(payer) => {
                 let commands = commands.clone();
@@ -219,9 +220,10 @@ impl Node {
             bridge.clone(),
         );
         let bench = Bench::new(settings.config.magic, settings.shell.bench_sink);
-        let (hub, asks) = Hub::new();
+        let (hub, asks) = Hub::new(settings.shell.pipe_memory);
         let mut engine = Engine::new(mesh, shell, bench, hub, events, told, committed);
         restore(&mut engine, remembered)?;
+        engine.ask_for(kept);
         let wrong = |(address, error)| StartError::Listen { address, error };
         let listeners = Listeners::bind(settings).map_err(wrong)?;
         let listen_addr = listeners.address();

@@ -4,13 +4,16 @@
 //! |---|---|---|
 //! | `purchases` | begun at, payment hash | what was bought, see [`Row`]; kept for ever |
 //! | `purchase_times` | payment hash | when it began, by the system's clock and by that of `spent` |
+//! | `promises` | begun at, payment hash | the seller's ticket; kept while it is valid |
 //! | `spent` | when, payment hash | amount and fee in millisatoshi; an hour of it is kept |
 //!
 //! A purchase is there before it is paid, and is removed if nothing was paid for it. `meta` has the
 //! latest times at which one began, by both clocks: that of `spent` never goes back.
 
 use super::{Key, META, Store, StoreError};
-use crate::wallet::{HOUR_S, Intent, Purchases, Recent};
+use crate::wallet::{HOUR_S, Intent, Kept, Promise, Purchases, Recent};
+use blvm_mesh_core::flow::tickets::LIFETIME_S;
+use blvm_mesh_core::id::NodeId;
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
 type Hash = [u8; 32];
@@ -20,6 +23,7 @@ pub(super) type Row = (Hash, u64, u64, u64, u8, Hash);
 
 pub(super) const PURCHASES: TableDefinition<'_, Key, Row> = TableDefinition::new("purchases");
 const TIMES: TableDefinition<'_, Hash, (u64, u64)> = TableDefinition::new("purchase_times");
+const PROMISES: TableDefinition<'_, Key, Promise> = TableDefinition::new("promises");
 const SPENT: TableDefinition<'_, Key, u64> = TableDefinition::new("spent");
 const SPENT_AT: &str = "spent_at";
 const SPENT_UNIX: &str = "spent_unix";
@@ -33,6 +37,7 @@ pub(super) const CREDITED: u8 = 2;
 pub(super) fn prepare(tx: &WriteTransaction) -> Result<(), redb::Error> {
     tx.open_table(PURCHASES)?;
     tx.open_table(TIMES)?;
+    tx.open_table(PROMISES)?;
     tx.open_table(SPENT)?;
     Ok(())
 }
@@ -79,8 +84,8 @@ impl Purchases for Store {
     }
 
     fn begin(&self, intent: &Intent) -> Result<bool, String> {
-        let Intent { payment_hash, node, bytes, amount_msat, max_fee_msat, begun_at, spent_at } =
-            *intent;
+        let Intent { payment_hash, node, bytes, amount_msat, max_fee_msat, .. } = *intent;
+        let Intent { begun_at, spent_at, promise, .. } = *intent;
         let written = self.write_again(|tx| {
             let mut times = tx.open_table(TIMES)?;
             if times.get(payment_hash)?.is_some() {
@@ -89,6 +94,12 @@ impl Purchases for Store {
             times.insert(payment_hash, (begun_at, spent_at))?;
             let row = (node.0, bytes, amount_msat, max_fee_msat, BEGUN, [0; 32]);
             tx.open_table(PURCHASES)?.insert((begun_at, payment_hash), row)?;
+            let mut promises = tx.open_table(PROMISES)?;
+            let over = ..(begun_at.saturating_sub(LIFETIME_S.into()), [0; 32]);
+            for row in promises.extract_from_if::<Key, _>(over, |_, _| true)? {
+                row?;
+            }
+            promises.insert((begun_at, payment_hash), promise)?;
             let mut spent = tx.open_table(SPENT)?;
             let over = ..(spent_at.saturating_sub(HOUR_S), [0; 32]);
             for row in spent.extract_from_if::<Key, _>(over, |_, _| true)? {
@@ -106,6 +117,29 @@ impl Purchases for Store {
         written.map_err(|e| e.to_string())
     }
 
+    fn kept(&self, since: u64) -> Result<Vec<Kept>, String> {
+        let read = self.read(|tx| {
+            let purchases = tx.open_table(PURCHASES)?;
+            let mut kept: Vec<Kept> = Vec::new();
+            for row in tx.open_table(PROMISES)?.range::<Key>((since, [0; 32])..)? {
+                let (key, promise) = row?;
+                let (promise, (_, payment_hash)) = (promise.value(), key.value());
+                let Some(row) = purchases.get(key.value())?.map(|v| v.value()) else { continue };
+                let (node, _, _, _, state, preimage) = row;
+                let (node, credited) = (NodeId(node), state == CREDITED);
+                if state == BEGUN {
+                    continue;
+                }
+                if credited {
+                    kept.retain(|other| !other.credited || other.node != node);
+                }
+                kept.push(Kept { payment_hash, node, promise, preimage, credited });
+            }
+            Ok(kept)
+        });
+        read.map_err(|e| e.to_string())
+    }
+
     fn paid(&self, payment_hash: &Hash, preimage: &Hash, fee_msat: u64) -> Result<(), String> {
         let change = |row: &mut Row| (row.3, row.4, row.5) = (fee_msat, PAID, *preimage);
         found(self.change(payment_hash, change))
@@ -117,6 +151,7 @@ impl Purchases for Store {
             if let Some((begun_at, spent_at)) = times {
                 tx.open_table(PURCHASES)?.remove((begun_at, *payment_hash))?;
                 tx.open_table(SPENT)?.remove((spent_at, *payment_hash))?;
+                tx.open_table(PROMISES)?.remove((begun_at, *payment_hash))?;
             }
             Ok(times.is_some())
         });
@@ -133,5 +168,49 @@ fn found(done: Result<bool, StoreError>) -> Result<(), String> {
         Ok(true) => Ok(()),
         Ok(false) => Err("the purchase is not in the ledger".into()),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Store;
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn tickets_are_kept_while_they_are_valid() {
+        let disk = redb::backends::InMemoryBackend::new;
+        let store = Store::with_backend(Path::new("memory"), disk).unwrap();
+        let start = 1_790_000_000;
+        let begin = |n: u8, node: u8, begun_at| {
+            let intent = Intent {
+                payment_hash: [n; 32],
+                node: NodeId([node; 32]),
+                bytes: 80_000,
+                amount_msat: 7_000,
+                max_fee_msat: 700,
+                begun_at,
+                spent_at: 1,
+                promise: [n; 49],
+            };
+            assert!(store.begin(&intent).unwrap());
+        };
+        let kept = |since| {
+            let kept = store.kept(since).unwrap();
+            kept.iter().map(|kept| (kept.promise[0], kept.credited)).collect::<Vec<_>>()
+        };
+        // Two credited by the same node and one by another, two only paid, one begun, one not paid.
+        for (n, node) in [(1, 8), (2, 8), (3, 9), (4, 8), (5, 9), (6, 8), (7, 8)] {
+            begin(n, node, start + u64::from(n));
+        }
+        (1..6).for_each(|n| store.paid(&[n; 32], &[n + 100; 32], 0).unwrap());
+        (1..4).for_each(|n| store.credited(&[n; 32], 80_000).unwrap());
+        store.not_paid(&[7; 32]).unwrap();
+        assert_eq!(kept(start), [(2, true), (3, true), (4, false), (5, false)]);
+        assert_eq!(kept(start + 4), [(4, false), (5, false)]);
+        let first = store.kept(start).unwrap()[0];
+        assert_eq!((first.preimage, first.node), ([102; 32], NodeId([8; 32])));
+        begin(8, 8, start + 4 + u64::from(LIFETIME_S));
+        assert_eq!(kept(0), [(4, false), (5, false)], "the others have expired");
     }
 }

@@ -25,6 +25,7 @@ pub use spending::{Begun, NotPaid, Spending, Spent};
 pub(crate) use underway::{Ended, Underway};
 
 use blvm_mesh_core::id::NodeId;
+use blvm_mesh_core::wire::account::PROMISE_LEN;
 use std::sync::Arc;
 
 /// An invoice of another node that is to be paid.
@@ -36,15 +37,26 @@ pub struct Bill {
     pub bytes: u64,
     /// The invoice's amount, in millisatoshi.
     pub amount_msat: u64,
+    /// The node's ticket: with the preimage it buys the bytes.
+    pub promise: Promise,
     /// The invoice, as text (BOLT 11).
     pub invoice: String,
 }
 
+/// A ticket, and what it is for: see `PROMISE_LEN`.
+pub type Promise = [u8; PROMISE_LEN];
+
 impl Bill {
-    pub(crate) fn new(node: NodeId, bytes: u64, amount_msat: u64, invoice: &[u8]) -> Self {
+    pub(crate) fn new(
+        node: NodeId,
+        bytes: u64,
+        amount_msat: u64,
+        promise: Promise,
+        invoice: &[u8],
+    ) -> Self {
         // The state machine has read it: it is text.
         let invoice = String::from_utf8_lossy(invoice).into_owned();
-        Self { node, bytes, amount_msat, invoice }
+        Self { node, bytes, amount_msat, promise, invoice }
     }
 }
 
@@ -114,6 +126,23 @@ pub struct Intent {
     pub begun_at: u64,
     /// When by the [clock of what is spent](Recent::at), in seconds.
     pub spent_at: u64,
+    /// The node's ticket, which is of use for 15 minutes.
+    pub promise: Promise,
+}
+
+/// An invoice that was paid, and whose ticket may still be of use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// Payment hash of the invoice.
+    pub payment_hash: [u8; 32],
+    /// Who was paid.
+    pub node: NodeId,
+    /// Its ticket.
+    pub promise: Promise,
+    /// What paying revealed.
+    pub preimage: [u8; 32],
+    /// Whether the bytes were credited: what is left of them is to be asked for.
+    pub credited: bool,
 }
 
 /// What the ledger knows of recent spending.
@@ -144,6 +173,13 @@ pub trait Purchases: Send + Sync + 'static {
     /// # Errors
     /// Why it cannot be written. Whether it is on disk is not known then.
     fn begin(&self, intent: &Intent) -> Result<bool, String>;
+
+    /// Invoices that were paid since this time, in seconds since 1970: each that was not credited,
+    /// and of each node the latest that was; the oldest first.
+    ///
+    /// # Errors
+    /// Why they cannot be read.
+    fn kept(&self, since: u64) -> Result<Vec<Kept>, String>;
 
     /// It was made: what it revealed and what it cost beyond its amount, in millisatoshi.
     ///

@@ -22,7 +22,7 @@ pub(crate) fn bill(amount_msat: u64) -> Bill {
         as_text: false,
     };
     let invoice = Issuer::from_secret(key()).invoice(&order).unwrap().invoice;
-    Bill { node: NodeId([5; 32]), bytes: 65_536, amount_msat, invoice }
+    Bill { node: NodeId([5; 32]), bytes: 65_536, amount_msat, promise: [6; 49], invoice }
 }
 
 /// An invoice that only a Lightning node could pay.

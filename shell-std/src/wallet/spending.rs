@@ -6,9 +6,10 @@
 //! any payment before. Set forward over a restart, the system's clock does make an hour pass.
 
 use super::hour::Hour;
-use super::{Bill, Intent, Limits, Outcome, Purchases};
+use super::{Bill, Intent, Kept, Limits, Outcome, Purchases};
 use crate::issuer::unix_now;
 use bitcoin::hashes::{Hash, sha256};
+use blvm_mesh_core::flow::tickets::LIFETIME_S;
 use blvm_mesh_core::payment::bolt11::Invoice;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -178,6 +179,7 @@ impl Spending {
             max_fee_msat,
             begun_at: unix,
             spent_at: now,
+            promise: bill.promise,
         };
         let refused = match self.ledger.begin(&intent) {
             Ok(true) => return Ok(Begun { number, payment_hash, amount_msat, max_fee_msat }),
@@ -224,6 +226,16 @@ impl Spending {
             Outcome::NotPaid(reason) => Err(NotPaid::Wallet(reason)),
             outcome => Ok((payment_hash, outcome)),
         }
+    }
+
+    /// What was paid before this run, and is to be asked for: its tickets are still valid, unless
+    /// the system's clock was set. It may block.
+    pub fn kept(&self) -> Vec<Kept> {
+        let since = unix_now().saturating_sub(u64::from(LIFETIME_S));
+        self.ledger.kept(since).unwrap_or_else(|error| {
+            tracing::error!(error, "what was paid before the start cannot be read");
+            Vec::new()
+        })
     }
 
     /// The node that was paid has credited so many bytes. It may block.

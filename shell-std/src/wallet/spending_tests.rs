@@ -153,6 +153,9 @@ fn nothing_is_spent_where_the_limit_is_nothing_or_the_ledger_fails() {
         fn not_paid(&self, _: &[u8; 32]) -> Result<(), String> {
             unreachable!()
         }
+        fn kept(&self, _: u64) -> Result<Vec<Kept>, String> {
+            Err("disk gone".into())
+        }
         fn credited(&self, _: &[u8; 32], _: u64) -> Result<(), String> {
             unreachable!()
         }
@@ -160,6 +163,7 @@ fn nothing_is_spent_where_the_limit_is_nothing_or_the_ledger_fails() {
     let spending = Spending::new(Arc::new(Broken), LIMITS).unwrap();
     assert_eq!(spending.begin(&bill(1_000)).unwrap_err(), NotPaid::Store("disk full".into()));
     assert_eq!(spending.spent().last_hour_msat, 0);
+    assert!(spending.kept().is_empty());
     let nothing = Limits { max_msat_per_hour: 0, ..LIMITS };
     let spending = Spending::new(Arc::new(Broken), nothing).unwrap();
     assert_eq!(spending.begin(&bill(1_000)).unwrap_err(), NotPaid::Nothing);

@@ -1,6 +1,6 @@
 //! Purchases of this node that have not ended, and what is counted of all.
 
-use super::{NotPaid, Outcome};
+use super::{Kept, NotPaid, Outcome};
 use crate::rpc::types::PurchaseStats;
 use blvm_mesh_core::mesh::Ticket;
 use std::collections::HashMap;
@@ -43,6 +43,12 @@ impl Underway {
     /// An invoice is to be paid.
     pub(crate) fn begun(&mut self, ticket: Ticket, amount_msat: u64) {
         self.purchases.insert(ticket, Purchase { amount_msat, stage: Stage::Paying });
+    }
+
+    /// One that was paid in an earlier run is shown to its node.
+    pub(crate) fn again(&mut self, ticket: Ticket, kept: &Kept) {
+        let stage = if kept.credited { Stage::Over } else { Stage::Paid(kept.payment_hash) };
+        self.purchases.insert(ticket, Purchase { amount_msat: 0, stage });
     }
 
     /// An invoice is not paid.
@@ -113,9 +119,14 @@ impl Underway {
 
     /// The bytes were credited: the payment hash for the ledger.
     pub(crate) fn credited(&mut self, ticket: Ticket, bytes: u64) -> Option<[u8; 32]> {
+        let purchase = self.purchases.remove(&ticket);
+        if purchase.is_some_and(|purchase| purchase.stage == Stage::Over) {
+            // That was counted before.
+            return None;
+        }
         self.stats.credited += 1;
         self.stats.credited_bytes = self.stats.credited_bytes.saturating_add(bytes);
-        match self.purchases.remove(&ticket)?.stage {
+        match purchase?.stage {
             Stage::Paid(payment_hash) => Some(payment_hash),
             _ => None,
         }

@@ -10,7 +10,7 @@ use super::node::{Crash, Effect, Held, OwnPaid, What};
 use super::wires::conn_of;
 use super::world::Event;
 use blvm_mesh_core::id::LinkId;
-use blvm_mesh_core::mesh::{Event as MeshEvent, Remedy};
+use blvm_mesh_core::mesh::{Event as MeshEvent, MeshError, NetworkReason, Remedy};
 use blvm_mesh_core::payment::replay::{REPEAT_PAUSE, REPEATS};
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 use blvm_mesh_core::wire::Kind;
@@ -121,7 +121,11 @@ impl World {
                         self.close(conn_of(*link).0);
                     }
                 }
-                Action::Close { link, .. } => self.close(conn_of(*link).0),
+                Action::Close { link, reason } => {
+                    let displaced = MeshError::NetworkError(NetworkReason::Displaced);
+                    self.displaced += u64::from(*reason == displaced);
+                    self.close(conn_of(*link).0);
+                }
                 Action::Verify { ticket, block_hash } => {
                     let late = self.chance.below(self.answer_time);
                     let (ticket, hash, boot) = (*ticket, *block_hash, self.nodes[n].boots);

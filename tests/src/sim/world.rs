@@ -102,6 +102,8 @@ pub struct World {
     pub reply_time: Micros,
     /// A packet for which this is true is lost: who was to receive it, its bytes.
     pub lose: Option<fn(usize, &[u8]) -> bool>,
+    /// How often a neighbour lost its place to another.
+    pub displaced: u64,
     /// Whether a neighbour is disconnected where the core says so.
     pub disconnects: bool,
     /// Every packet that arrived, where they are kept.
@@ -147,6 +149,7 @@ impl World {
             answer_time: 20 * MILLISECOND,
             reply_time: 4 * SECOND,
             lose: None,
+            displaced: 0,
             disconnects: true,
             carried: None,
             history: None,

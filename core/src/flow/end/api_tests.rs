@@ -177,7 +177,7 @@ fn a_peer_that_breaks_the_protocol_ends_the_flow() {
         assert_eq!(source.receive(0, &mut packet), Ok(()));
         let ended = std::iter::from_fn(|| source.poll_event()).last();
         assert_eq!(ended, Some(Event::Ended(Ended::Broken(violation))));
-        assert_eq!(source.receive(0, &mut packet), Err(Ignored::Ended));
+        assert_eq!(source.receive(0, &mut packet), Err(Ignored::Replayed));
         // The peer hears what it has done.
         let mut out = [0; 200];
         let len = source.poll_transmit(0, &mut out).unwrap();

@@ -172,8 +172,10 @@ enum State {
         due: bool,
         told: u32,
     },
-    /// The peer has.
-    Over,
+    /// Both ends know. `due`: the peer is to be told that this one does.
+    Over {
+        due: bool,
+    },
 }
 
 /// One end of a sealed flow.
@@ -246,6 +248,19 @@ impl<A: Aead> End<A> {
     /// Whether this end has ended the flow, and the peer is to be told.
     pub fn is_closing(&self) -> bool {
         matches!(self.state, State::Closing { .. })
+    }
+
+    /// Whether the peer is to be told now that the flow has ended, or that this end knows.
+    pub fn owes_farewell(&self) -> bool {
+        matches!(self.state, State::Closing { due: true, .. } | State::Over { due: true })
+    }
+
+    /// Drops what the streams hold, once the flow has ended.
+    pub fn drop_streams(&mut self) {
+        if self.is_over() {
+            let limits = StreamLimits { pool: 0, ..StreamLimits::default() };
+            self.streams = Streams::new(self.streams.direction, limits);
+        }
     }
 
     /// Whether nothing is under way or waits to be sent.
@@ -351,7 +366,7 @@ impl<A: Aead> End<A> {
         self.recovery.probes = self.recovery.probes.max(1);
     }
 
-    /// Tells the peer once more that this end has closed the flow.
+    /// Tells the peer once more that this end has closed the flow, unless it knows.
     pub fn repeat_farewell(&mut self) {
         if let State::Closing { due, .. } = &mut self.state {
             *due = true;
@@ -439,7 +454,8 @@ impl<A: Aead> End<A> {
         self.state = match reason {
             Ended::Here(code) => closing(0, code),
             Ended::Broken(violation) => closing(violation as u32, 0),
-            _ => State::Over,
+            Ended::There(_) | Ended::Accused(_) | Ended::AccusedOf(_) => State::Over { due: true },
+            Ended::Exhausted => State::Over { due: false },
         };
         self.streams.events.push_back(Event::Ended(reason));
     }

@@ -29,15 +29,8 @@ impl<A: Aead> End<A> {
     /// [`Ignored`]: nothing has changed.
     pub fn receive(&mut self, now: Micros, packet: &mut [u8]) -> Result<(), Ignored> {
         let bytes = cost(packet.len());
-        match &mut self.state {
-            State::Open => {}
-            State::Closing { due, told, .. } => {
-                // It may not have heard. The farewell is repeated ever less often.
-                *told = told.saturating_add(1);
-                *due |= told.is_power_of_two();
-                return Err(Ignored::Ended);
-            }
-            State::Over => return Err(Ignored::Ended),
+        if self.state != State::Open {
+            return self.receive_late(packet);
         }
         let (number, frames) = self.opener.open(packet)?;
         // Too old for its offsets to be told apart.
@@ -59,6 +52,27 @@ impl<A: Aead> End<A> {
             Err(violation) => self.end(Ended::Broken(violation)),
         }
         Ok(())
+    }
+
+    /// Takes a packet when the flow has ended: the peer may not know, or know now.
+    fn receive_late(&mut self, packet: &mut [u8]) -> Result<(), Ignored> {
+        let (_, frames) = self.opener.open(packet)?;
+        let closes = Frames::new(frames).any(|f| matches!(f, Ok(Frame::Close { .. })));
+        match &mut self.state {
+            State::Closing { due, .. } if closes => {
+                self.state = State::Over { due: *due };
+                return Ok(());
+            }
+            // It has not heard. The farewell is repeated ever less often.
+            State::Closing { due, told, .. } => {
+                *told = told.saturating_add(1);
+                *due |= told.is_power_of_two();
+            }
+            // The answer was lost.
+            State::Over { due } => *due |= closes,
+            State::Open => {}
+        }
+        Err(Ignored::Ended)
     }
 
     /// Whether the peer asks for an acknowledgement by these frames.

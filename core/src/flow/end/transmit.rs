@@ -139,12 +139,15 @@ impl<A: Aead> End<A> {
         Some(len)
     }
 
-    /// Tells the peer that the flow has ended.
+    /// Tells the peer that the flow has ended, or that this end knows.
     fn write_farewell(&mut self, now: Micros, out: &mut [u8]) -> Option<usize> {
-        let State::Closing { cause, code, due: due @ true, .. } = &mut self.state else {
-            return None;
+        let (due, frame) = match &mut self.state {
+            State::Closing { cause, code, due: due @ true, .. } => {
+                (due, Frame::Close { cause: *cause, code: *code })
+            }
+            State::Over { due: due @ true } => (due, Frame::Close { cause: 0, code: 0 }),
+            _ => return None,
         };
-        let frame = Frame::Close { cause: *cause, code: *code };
         let most = affordable(self.credit.left())?.min(out.len());
         let frames = out.get_mut(NUMBER_LEN..most.checked_sub(TAG_LEN)?)?;
         // What has come is acknowledged first: the peer may wait to know. If both do not fit, it

@@ -10,6 +10,8 @@ use crate::mesh::flow_api::{FlowEvent, FlowId};
 use crate::payment::ledger::Record;
 use crate::policy::DetectedProtocol;
 use crate::time::Micros;
+#[cfg(feature = "alloc")]
+use crate::wire::account::PROMISE_LEN;
 use core::ops::Range;
 
 /// An own datagram to send: `head`, then the bytes at `tail` of the input just handled, which is
@@ -182,6 +184,9 @@ pub enum Action<'o> {
         bytes: u64,
         /// Its amount, in millisatoshi.
         amount_msat: u64,
+        /// The node's ticket for it and what it is for, which with the preimage buys the bytes: to
+        /// be kept with what is paid ([`Input::Paid`]).
+        promise: [u8; PROMISE_LEN],
         /// Where the invoice is in the input that brought it: BOLT 11, as text.
         invoice: Range<usize>,
     },

@@ -14,6 +14,8 @@ use crate::mesh::flow_api::FlowId;
 use crate::payment::headers::KnownHeader;
 use crate::payment::ledger::Record;
 use crate::time::Micros;
+#[cfg(feature = "alloc")]
+use crate::wire::account::PROMISE_LEN;
 #[cfg(doc)]
 use crate::wire::route_error::Cause;
 
@@ -137,6 +139,18 @@ pub enum Input<'a> {
         ticket: Ticket,
         /// What paying revealed; `None`: nothing was spent, and nothing will be.
         preimage: Option<[u8; 32]>,
+    },
+    /// An invoice was paid in an earlier run of this node, and it is not known whether its bytes
+    /// were credited, or what is left of them. Their node is shown the ticket and asked, for as long
+    /// as a ticket is valid; it ends as any purchase: its [`Verdict::Buying`] names it.
+    #[cfg(feature = "alloc")]
+    Paid {
+        /// The node whose bytes they are.
+        node: NodeId,
+        /// As in [`Action::Pay`].
+        promise: [u8; PROMISE_LEN],
+        /// What paying revealed.
+        preimage: [u8; 32],
     },
     /// Send a datagram of our own. A `Range` in an action refers to `payload`.
     Send {

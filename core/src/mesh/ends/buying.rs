@@ -1,12 +1,14 @@
 //! What a source buys for its flows, and when it pays no more.
 
-use super::held::{Claim, UnderWay};
+use super::held::{Claim, NO_FLOW, UnderWay};
 use super::source::Phase;
 use super::steps::{self, Counts, Next};
 use super::{FlowEnded, FlowEvent, FlowId, Hops};
 use crate::flow::end::EndStats;
+use crate::id::HopId;
 use crate::mesh::Mesh;
 use crate::mesh::api::Ticket;
+use crate::mesh::purchases::Told;
 use crate::tables::Memory;
 use crate::time::Micros;
 use crate::wire::route_error::Cause;
@@ -33,14 +35,23 @@ impl<M: Memory> Mesh<M> {
     pub(super) fn buy_step(&mut self, number: u64) -> bool {
         let Some((source, end)) = self.tables.ends.source(number) else { return false };
         let (is_open, mut claims) = (end.is_some(), core::mem::take(&mut source.claims));
+        // Nothing is bought for a farewell: a node may still have something, or relay for nothing.
+        let leaves = end.as_ref().is_some_and(|end| end.is_over());
         let held = &mut self.tables.ends.held;
+        if !is_open && claims.iter().any(|claim| held.is_asking(claim.held_as())) {
+            // What is there already may do.
+            let Some((source, _)) = self.tables.ends.source(number) else { return false };
+            source.claims = claims;
+            return false;
+        }
         let mut bought_any = false;
         for claim in claims.iter_mut().filter(|claim| !claim.free && claim.owed > 0) {
-            claim.owed -= held.take(claim.hop, claim.owed);
+            let taken = held.take(claim.held_as(), claim.owed);
+            claim.owed = if leaves { 0 } else { claim.owed - taken };
             bought_any = true;
         }
         let owing = |claim: &Claim| !claim.free && claim.owed > 0;
-        let next = claims.iter().position(|c| owing(c) && !held.is_buying(c.hop));
+        let next = claims.iter().position(|c| owing(c) && !held.is_buying(c.held_as()));
         let waits = claims.iter().any(owing);
         let Some((source, _)) = self.tables.ends.source(number) else { return false };
         source.claims = claims;
@@ -61,9 +72,11 @@ impl<M: Memory> Mesh<M> {
         let Some((source, _)) = self.tables.ends.source(number) else { return };
         let Some(claim) = source.claims.get(at).copied() else { return };
         let bytes = claim.owed.max(steps::first(&source.claims));
+        // What the destination takes it says itself, and here it is a guess.
         let amount = steps::amount(&source.claims, at, bytes);
         let left = source.budget_msat.saturating_sub(source.spent_msat);
-        let Some(amount_msat) = amount.filter(|amount| *amount <= left) else {
+        let amount = amount.filter(|amount| *amount <= left);
+        let Some(amount_msat) = amount.map(|amount| if claim.receives { 0 } else { amount }) else {
             // What was bought stays for other flows.
             return self.out_of_budget(number);
         };
@@ -76,7 +89,7 @@ impl<M: Memory> Mesh<M> {
                     source.spent_msat = source.spent_msat.saturating_add(amount_msat);
                 }
                 let purchase = UnderWay { ticket, flow: number, amount_msat };
-                self.tables.ends.held.begin(claim.hop, purchase, now);
+                self.tables.ends.held.begin(claim.held_as(), purchase, now);
                 // There may be another hop to buy at.
                 self.touch(number);
             }
@@ -86,6 +99,24 @@ impl<M: Memory> Mesh<M> {
                 }
             }
         }
+    }
+
+    /// A destination has said what it takes for so many bytes; whether that may be spent.
+    pub(in crate::mesh) fn price_is_told(
+        &mut self,
+        ticket: Ticket,
+        bytes: u64,
+        amount_msat: u64,
+    ) -> bool {
+        let Some(number) = self.tables.ends.held.costs(ticket, amount_msat) else { return true };
+        let Some((source, _)) = self.tables.ends.source(number) else { return true };
+        let left = source.budget_msat.saturating_sub(source.spent_msat);
+        source.spent_msat = source.spent_msat.saturating_add(amount_msat);
+        if let Some(claim) = source.claims.iter_mut().find(|claim| claim.receives) {
+            claim.has_asked(bytes, amount_msat);
+            source.receiver = Some(*claim);
+        }
+        amount_msat <= left
     }
 
     /// The next step costs more than the application allows.
@@ -101,16 +132,24 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    /// A purchase has ended: with so many bytes bought, and so many left there for further flows;
-    /// or for this cause, with what was paid lost if it was `paid`.
+    /// What was bought at a node in an earlier run is asked for: flows wait for it before they buy.
+    pub(in crate::mesh) fn await_bytes(&mut self, hop: HopId, ticket: Ticket) {
+        let purchase = UnderWay { ticket, flow: NO_FLOW, amount_msat: 0 };
+        self.tables.ends.held.begin(hop, purchase, self.now);
+    }
+
+    /// A purchase at a node has ended: with what it says there is; or for this cause, with what was
+    /// paid lost if it was `paid`.
     pub(in crate::mesh) fn purchase_ended(
         &mut self,
         ticket: Ticket,
-        result: Result<(u64, u64), Cause>,
+        hop: HopId,
+        result: Result<Told, Cause>,
         paid: bool,
     ) {
         let now = self.now;
-        let Some((hop, purchase)) = self.tables.ends.held.end(ticket, result.ok()) else { return };
+        let purchase = self.tables.ends.held.end(ticket, hop, result.ok(), now);
+        let Some(purchase) = purchase else { return };
         if !paid && let Some((source, _)) = self.tables.ends.source(purchase.flow) {
             source.spent_msat = source.spent_msat.saturating_sub(purchase.amount_msat);
         }
@@ -119,17 +158,27 @@ impl<M: Memory> Mesh<M> {
             self.tables.ends.held.distrust(hop, now);
         }
         let waiting = self.tables.ends.sources(|_, source| {
-            source.phase == Phase::Buy && source.claims.iter().any(|claim| claim.hop == hop)
+            let its = |claim: &Claim| claim.held_as() == hop;
+            source.phase == Phase::Buy && source.claims.iter().any(its)
         });
         for number in waiting {
             let Some((source, end)) = self.tables.ends.source(number) else { continue };
             let is_open = end.as_ref().is_some_and(|end| !end.is_over());
             match result {
+                // It may need less than it took for its first step.
+                Ok(_) if purchase.flow == NO_FLOW && end.is_none() => {
+                    if source.claims.iter().all(|claim| claim.free || claim.owed == source.allotted)
+                    {
+                        source.allotted = 0;
+                    }
+                    source.phase = Phase::Route { fresh: false };
+                }
                 Ok(_) => {}
                 // It relays for nothing.
                 Err(Cause::ModeRefused) => {
-                    let its = source.claims.iter_mut().filter(|claim| claim.hop == hop);
+                    let its = source.claims.iter_mut().filter(|claim| claim.held_as() == hop);
                     its.for_each(|claim| (claim.free, claim.owed) = (true, 0));
+                    source.receiver.take_if(|claim| claim.held_as() == hop);
                 }
                 Err(cause) if paid || number == purchase.flow => {
                     source.fail(now, FlowEnded::NotBought { node: hop, cause });

@@ -2,16 +2,19 @@
 
 use super::table::{End, FlowEnd, Role};
 use super::{FlowEvent, MAX_PACKET, Way};
+use crate::config::MeshMode;
+use crate::flow::accounts::receiving;
 use crate::flow::end::handshake::{self, Bound};
 use crate::flow::end::{Direction, EndConfig, INITIAL_STREAMS, INITIAL_WINDOW, StreamLimits};
 use crate::flow::table::{Flow, FlowTableError, Path};
-use crate::id::{LinkId, Standing};
+use crate::id::{HopId, LinkId, NodeId, Standing};
 use crate::link::aead::RustCrypto;
 use crate::mesh::Mesh;
 use crate::mesh::error::{MeshError, NetworkReason, PaymentReason, RoutingReason};
 use crate::mesh::flows::MOST_IDLE;
 use crate::mesh::free::before_the_neighbour;
 use crate::tables::Memory;
+use crate::tariff::Tariff;
 use crate::time::{Micros, SECOND};
 use crate::wire::datagram::Datagram;
 use crate::wire::flow::{self, ACT_LEN, OpenTerms};
@@ -78,19 +81,20 @@ impl<M: Memory> Mesh<M> {
             // Another flow has the number.
             Some(_) => return Err(PaymentReason::OldOpen.into()),
         };
-        let mut given = None;
+        let (mut given, mut goes) = (None, None);
+        let metered = self.may_receive(&source, (number, from), terms)?;
         if !again {
             let share = self.tables.routing.neighbours.share_of(self.config.capacities.ends);
-            self.tables.flows.room(Some(from), share.max(1)).map_err(RoutingReason::from)?;
-            if self.tables.ends.is_full() {
-                return Err(RoutingReason::from(FlowTableError::Full).into());
-            }
+            goes = self.room_for_end(Some((from, share.max(1)))).map_err(RoutingReason::from)?;
             given = Some(
                 limits(self.tables.ends.memory, standing)
                     .ok_or(RoutingReason::from(FlowTableError::Full))?,
             );
         }
         self.check_open(link, datagram)?;
+        if let Some(over) = goes {
+            self.drop_end(over, None);
+        }
         let hops = datagram.hops().len() as u8;
         let way = Way { hop: from, between: hops };
         let idle = u64::from(terms.idle_s).saturating_mul(SECOND).min(MOST_IDLE);
@@ -117,7 +121,7 @@ impl<M: Memory> Mesh<M> {
             let config = EndConfig { streams, max_packet: max, ..EndConfig::default() };
             let end = End::new(now, config, Direction::FromDestination, number, &secrets);
             let (act_one, open_number) = (terms.act, terms.open_number);
-            let role = Role::Destination { act_one, act_two, open_number, memory };
+            let role = Role::Destination { act_one, act_two, open_number, memory, via: from };
             let mut entry = FlowEnd::new(source, role, now, [idle.min(UNPROVEN), idle]);
             entry.end = Some(Box::new(end));
             let ends = &mut self.tables.ends;
@@ -129,6 +133,7 @@ impl<M: Memory> Mesh<M> {
             self.leave_path(number, before, false);
         }
         let mut act = [0; ACT_LEN];
+        self.tables.ends.set_via(number, from);
         if let Some(entry) = self.tables.ends.get_mut(number) {
             entry.way = Some(way);
             if let Role::Destination { act_two, open_number, .. } = &mut entry.role {
@@ -137,25 +142,74 @@ impl<M: Memory> Mesh<M> {
                 act = *act_two;
                 if let Some(end) = entry.end.as_mut().filter(|_| newer) {
                     end.set_max_packet(max);
-                    if before != Some(way) || end.timeouts() > 0 {
+                    if !end.is_over() && (before != Some(way) || end.timeouts() > 0) {
                         end.route_changed(now);
                     }
                 }
             }
         }
+        self.renew_farewell(number);
         let path = Path { from: Some(from), to: None, behind: hops.saturating_add(1), ahead: 0 };
-        let flow = Flow::at_end(number, source, path, terms.open_number, [now, idle]);
-        self.enter_path(flow, way);
+        let mut flow = Flow::at_end(number, source, path, terms.open_number, [now, idle]);
+        let entered = self.tables.flows.find(from, number);
+        let entered = entered.and_then(|(at, _)| self.tables.flows.get_mut(at)).copied();
+        let same = entered.is_some_and(|before| before.open_number == terms.open_number);
+        let mut after = None;
+        if metered && same {
+            after = self.latest_record();
+        } else {
+            if let Some((at, _)) = self.tables.flows.find(from, number) {
+                self.end_flow(at, false);
+            }
+            if metered {
+                (flow.source, flow.metered) = (receiving(&source), true);
+                flow.may_draw = terms.max_bytes;
+                after = self.draw_first(&mut flow, from);
+            }
+            self.enter_path(flow, way);
+        }
         self.absorb();
         if !again {
             self.tell(number, FlowEvent::Accepted { source });
         }
-        self.send_control(link, HEADER_LEN + ACT_LEN, |out| {
+        self.send_control_after(link, HEADER_LEN + ACT_LEN, after, |out| {
             flow::write(Kind::Opened, number, hops, &act, out)
         });
         self.touch(number);
         self.schedule(number);
         Ok(())
+    }
+}
+
+impl<M: Memory> Mesh<M> {
+    /// Whether an Open that ends here is paid for; an error if it has to be and is not.
+    fn may_receive(
+        &mut self,
+        source: &NodeId,
+        (number, from): (u64, HopId),
+        terms: &OpenTerms,
+    ) -> Result<bool, MeshError> {
+        if self.config.mode != MeshMode::PaymentGated
+            || self.config.flows.receive == Tariff::default()
+        {
+            return Ok(false);
+        }
+        if self.store_failed || self.not_restored {
+            return Err(PaymentReason::StoreFailed.into());
+        }
+        let account = self.tables.accounts.get(&receiving(source)).copied();
+        let account = account.ok_or(PaymentReason::NothingLeft)?;
+        if !account.takes_open(terms.open_number, from) {
+            return Err(PaymentReason::OldOpen.into());
+        }
+        // What the flow has comes back before it draws anew.
+        let way = self.tables.ends.get(number).and_then(|entry| entry.way);
+        let at = way.and_then(|way| self.tables.flows.find(way.hop, number));
+        let has = at.and_then(|(at, _)| self.tables.flows.get_mut(at)).map_or(0, |f| f.left);
+        match account.left().saturating_add(has).min(terms.max_bytes) {
+            0 => Err(PaymentReason::NothingLeft.into()),
+            _ => Ok(true),
+        }
     }
 }
 

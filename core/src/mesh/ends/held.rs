@@ -2,9 +2,11 @@
 
 use crate::id::{HopId, NodeId};
 use crate::mesh::api::Ticket;
+use crate::mesh::purchases::{Told, held_as};
 use crate::tariff::Tariff;
 use crate::time::{Micros, SECOND};
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 /// Most nodes of which it is known what was bought there. Beyond that, one where no flow has
 /// anything is forgotten.
@@ -21,11 +23,35 @@ pub(super) struct Claim {
     pub(super) free: bool,
     /// Bytes that the flow must have there in addition before it goes on.
     pub(super) owed: u64,
+    /// It is the destination, which takes something for receiving.
+    pub(super) receives: bool,
 }
 
 impl Claim {
     pub(super) fn new(hop: HopId, tariff: Tariff) -> Self {
-        Self { hop, tariff, free: tariff == Tariff::default(), owed: 0 }
+        Self { hop, tariff, free: tariff == Tariff::default(), owed: 0, receives: false }
+    }
+
+    /// The destination, which has asked so much before, or nothing yet.
+    pub(super) fn receiver(hop: HopId, tariff: Tariff) -> Self {
+        Self { hop, tariff, free: false, owed: 0, receives: true }
+    }
+
+    /// The same on another route.
+    pub(super) fn anew(self) -> Self {
+        Self { owed: 0, ..self }
+    }
+
+    /// Under which name it is kept what was bought there.
+    pub(super) fn held_as(&self) -> HopId {
+        held_as(self.hop, self.receives)
+    }
+
+    /// It takes so much for so many bytes.
+    pub(super) fn has_asked(&mut self, bytes: u64, amount_msat: u64) {
+        let per_kib = u128::from(amount_msat) * 1024 / u128::from(bytes.max(1));
+        let per_kib_msat = u32::try_from(per_kib.saturating_add(1)).unwrap_or(u32::MAX);
+        self.tariff = Tariff { base_msat: 0, per_kib_msat };
     }
 
     /// What it charges: nothing where it takes no payment.
@@ -33,6 +59,9 @@ impl Claim {
         if self.free { Tariff::default() } else { self.tariff }
     }
 }
+
+/// Stands for the flow of a purchase that was made in an earlier run.
+pub(super) const NO_FLOW: u64 = 0;
 
 /// A purchase under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,11 +78,12 @@ pub(super) struct UnderWay {
 struct Held {
     /// Bytes that no flow has.
     spare: u64,
-    /// Bytes bought in this run.
+    /// Bytes bought in this run, and ever, as the node says.
     bought: u64,
+    told: Option<u64>,
     /// Bytes that the node says are gone, and of which this node does not know how.
     missing: u64,
-    purchase: Option<UnderWay>,
+    purchases: Vec<UnderWay>,
     distrusted_until: Micros,
     /// How often it was.
     distrusted: u32,
@@ -72,7 +102,7 @@ impl HeldBytes {
 
     fn entry(&mut self, hop: HopId, now: Micros) -> &mut Held {
         if self.0.len() >= MOST && !self.0.contains_key(&hop) {
-            let idle = |held: &Held| held.purchase.is_none() && held.distrusted_until <= now;
+            let idle = |held: &Held| held.purchases.is_empty() && held.distrusted_until <= now;
             let least = self.0.iter().filter(|(_, held)| idle(held));
             let least = least.min_by_key(|(_, held)| held.spare).map(|(hop, _)| *hop);
             least.map(|hop| self.0.remove(&hop));
@@ -82,7 +112,7 @@ impl HeldBytes {
 
     /// Bytes that no flow has at any of these hops.
     pub(super) fn spare(&self, claims: &[Claim]) -> u64 {
-        let spare = |claim: &Claim| self.0.get(&claim.hop).map_or(0, |held| held.spare);
+        let spare = |claim: &Claim| self.0.get(&claim.held_as()).map_or(0, |held| held.spare);
         claims.iter().filter(|claim| !claim.free).map(spare).min().unwrap_or(0)
     }
 
@@ -97,7 +127,7 @@ impl HeldBytes {
     /// A flow gives back what it did not use: `left`, of which it was still owed some.
     pub(super) fn release(&mut self, claims: &[Claim], left: u64) {
         for claim in claims.iter().filter(|claim| !claim.free) {
-            if let Some(held) = self.0.get_mut(&claim.hop) {
+            if let Some(held) = self.0.get_mut(&claim.held_as()) {
                 held.spare = held.spare.saturating_add(left.saturating_sub(claim.owed));
             }
         }
@@ -105,29 +135,52 @@ impl HeldBytes {
 
     /// Whether something is being bought at a node.
     pub(super) fn is_buying(&self, hop: HopId) -> bool {
-        self.0.get(&hop).is_some_and(|held| held.purchase.is_some())
+        self.0.get(&hop).is_some_and(|held| !held.purchases.is_empty())
+    }
+
+    /// Whether a node is being asked what an earlier run has bought there.
+    pub(super) fn is_asking(&self, hop: HopId) -> bool {
+        let asks = |held: &Held| held.purchases.iter().any(|purchase| purchase.flow == NO_FLOW);
+        self.0.get(&hop).is_some_and(asks)
     }
 
     pub(super) fn begin(&mut self, hop: HopId, purchase: UnderWay, now: Micros) {
-        self.entry(hop, now).purchase = Some(purchase);
+        self.entry(hop, now).purchases.push(purchase);
     }
 
-    /// A purchase has ended: where, and what it was. With `bytes` it was successful, and the
-    /// account there has so many `left` for further flows.
+    /// A purchase that is asked for costs so much, in millisatoshi: for which flow, and where.
+    pub(super) fn costs(&mut self, ticket: Ticket, amount_msat: u64) -> Option<u64> {
+        let purchases = self.0.values_mut().flat_map(|held| &mut held.purchases);
+        let purchase = purchases.into_iter().find(|purchase| purchase.ticket == ticket)?;
+        purchase.amount_msat = amount_msat;
+        Some(purchase.flow)
+    }
+
+    /// A purchase at a node has ended, successfully if the node has `told` what is on the account:
+    /// what it was, if it was still waited for.
     pub(super) fn end(
         &mut self,
         ticket: Ticket,
-        bytes: Option<(u64, u64)>,
-    ) -> Option<(HopId, UnderWay)> {
-        let is_it = |held: &Held| held.purchase.is_some_and(|p| p.ticket == ticket);
-        let (hop, held) = self.0.iter_mut().find(|(_, held)| is_it(held))?;
-        let purchase = held.purchase.take()?;
-        if let Some((bytes, left)) = bytes {
-            // What was bought in an earlier run is still there.
-            held.spare = if held.bought == 0 { left } else { held.spare.saturating_add(bytes) };
+        hop: HopId,
+        told: Option<Told>,
+        now: Micros,
+    ) -> Option<UnderWay> {
+        if told.is_none() && !self.0.contains_key(&hop) {
+            return None;
+        }
+        let held = self.entry(hop, now);
+        if let Some(Told { bytes, bought, left }) = told {
+            held.spare = match held.told {
+                // What was bought in an earlier run is still there.
+                None => left,
+                // Credited since it was last told: another purchase's answer may have counted it.
+                Some(before) => held.spare.saturating_add(bought.saturating_sub(before).min(bytes)),
+            };
+            held.told = held.told.max(Some(bought));
             held.bought = held.bought.saturating_add(bytes);
         }
-        Some((*hop, purchase))
+        let at = held.purchases.iter().position(|purchase| purchase.ticket == ticket)?;
+        Some(held.purchases.swap_remove(at))
     }
 
     /// A node says that nothing is left where a flow should have so many bytes. Whether that is
@@ -170,12 +223,14 @@ mod tests {
     const HOP: HopId = HopId([1; 8]);
     const TARIFF: Tariff = Tariff { base_msat: 1, per_kib_msat: 1 };
 
-    fn bought(held: &mut HeldBytes, ticket: u64, bytes: u64, left: u64) {
+    /// A purchase, after which so many bytes were ever bought.
+    fn buy(held: &mut HeldBytes, ticket: u64, bytes: u64, [bought, left]: [u64; 2]) {
         let purchase = UnderWay { ticket: Ticket(ticket), flow: 7, amount_msat: 5 };
         held.begin(HOP, purchase, 0);
         assert!(held.is_buying(HOP));
-        assert_eq!(held.end(Ticket(ticket), Some((bytes, left))), Some((HOP, purchase)));
-        assert!(!held.is_buying(HOP) && held.end(Ticket(ticket), None).is_none());
+        let told = Some(Told { bytes, bought, left });
+        assert_eq!(held.end(Ticket(ticket), HOP, told, 0), Some(purchase));
+        assert!(!held.is_buying(HOP) && held.end(Ticket(ticket), HOP, None, 0).is_none());
     }
 
     #[test]
@@ -183,8 +238,8 @@ mod tests {
         let mut held = HeldBytes::EMPTY;
         assert_eq!(held.take(HOP, 10), 0);
         // 50 were left from an earlier run.
-        bought(&mut held, 1, 100, 150);
-        bought(&mut held, 2, 100, 9);
+        buy(&mut held, 1, 100, [400, 150]);
+        buy(&mut held, 2, 100, [500, 9]);
         assert_eq!((held.take(HOP, 240), held.take(HOP, 20), held.take(HOP, 1)), (240, 10, 0));
         let claim = Claim { owed: 10, ..Claim::new(HOP, TARIFF) };
         held.release(&[claim], 30);
@@ -193,15 +248,32 @@ mod tests {
     }
 
     #[test]
+    fn what_an_earlier_run_has_bought_counts_once() {
+        let (mut held, ticket) = (HeldBytes::EMPTY, |n| Ticket(n));
+        for n in 0..3 {
+            held.begin(HOP, UnderWay { ticket: ticket(n), flow: 0, amount_msat: 0 }, 0);
+        }
+        let told = |bought, left| Some(Told { bytes: 100, bought, left });
+        // The second was credited before, and the first answer counts it; the third was not.
+        assert!(held.end(ticket(0), HOP, told(300, 170), 0).is_some() && held.is_buying(HOP));
+        assert!(held.end(ticket(1), HOP, told(300, 170), 0).is_some());
+        assert!(held.end(ticket(2), HOP, told(400, 270), 0).is_some() && !held.is_buying(HOP));
+        assert_eq!(held.take(HOP, 1_000), 270);
+        // One that nobody waits for any more counts too.
+        assert!(held.end(ticket(9), HOP, told(500, 100), 0).is_none());
+        assert_eq!(held.take(HOP, 1_000), 100);
+    }
+
+    #[test]
     fn who_says_too_often_that_nothing_is_left_is_not_believed() {
         let mut held = HeldBytes::EMPTY;
         assert!(held.nothing_left(HOP, 1_000, 0), "nothing was bought there");
-        bought(&mut held, 1, 1_000, 1_000);
+        buy(&mut held, 1, 1_000, [1_000; 2]);
         held.take(HOP, 900);
         // A crash cost what the flow had, and what was spare.
         assert!(held.nothing_left(HOP, 400, 450));
         assert_eq!(held.take(HOP, 1), 0);
-        bought(&mut held, 2, 1_000, 1_000);
+        buy(&mut held, 2, 1_000, [2_000; 2]);
         held.take(HOP, 1_000);
         assert!(!held.nothing_left(HOP, 500, 450));
         held.distrust(HOP, 5);
@@ -215,7 +287,7 @@ mod tests {
     #[test]
     fn those_without_bytes_are_forgotten_first() {
         let mut held = HeldBytes::EMPTY;
-        bought(&mut held, 1, 1_000, 1_000);
+        buy(&mut held, 1, 1_000, [1_000; 2]);
         for n in 0..2 * MOST as u64 {
             held.distrust(HopId((n + 1_000_000).to_le_bytes()), 0);
             held.distrust(HopId((n + 1_000_000).to_le_bytes()), 0);

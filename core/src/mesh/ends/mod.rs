@@ -27,12 +27,12 @@ pub use table::Streams;
 
 use super::api::{Action, Priority};
 use super::control::Refusal;
-use super::error::{NetworkReason, Remedy, RoutingReason};
+use super::error::{NetworkReason, PaymentReason, Remedy, RoutingReason};
 use super::flow_api::{FlowEnded, FlowEvent, FlowId};
 use super::{Mesh, Pending, Tables};
 use crate::config::MAX_HOPS;
 use crate::flow::end::{Ended, Event};
-use crate::flow::table::{Flow, Path};
+use crate::flow::table::{Flow, FlowTableError, Path};
 use crate::id::{HopId, LinkId, NodeId};
 use crate::link::lane::Lane;
 use crate::tables::{List, Memory};
@@ -40,14 +40,16 @@ use crate::time::{Micros, SECOND};
 use crate::wire::flow::{self, FlowError};
 use crate::wire::route_error::Cause;
 use crate::wire::{HEADER_LEN, Kind};
-use table::Role;
+use table::{Leaving, Role};
 
 /// Most packets that ends send before the next input.
 const SENDS: usize = 64;
 /// Largest packet of an end, in bytes: what is lost with one is sent again.
 const MAX_PACKET: usize = 16 * 1024;
-/// For how long an end that was closed here tells its peer, and how often.
+/// How often an end that was closed here tells its peer over one path, and over how many, until it
+/// is answered; with a pause four times as long over each further one.
 const FAREWELLS: u8 = 3;
+const FAREWELL_PATHS: u8 = 4;
 const FAREWELL_PAUSE: Micros = SECOND;
 /// For how long the streams of a flow that its other end has closed can still be read.
 const UNREAD: Micros = 30 * SECOND;
@@ -100,18 +102,20 @@ impl<M: Memory> Mesh<M> {
     /// An application closes a flow: what was not sent is dropped.
     pub(super) fn close_flow(&mut self, flow: FlowId, code: u32) {
         self.absorb();
+        let now = self.now;
         let Some(entry) = self.tables.ends.get_mut(flow.0) else { return };
-        let over = entry.end.as_ref().is_some_and(|end| end.is_over());
-        if over && !entry.end.as_ref().is_some_and(|end| end.is_closing()) {
-            // The other end has ended it, and what it sent was read.
-            return self.drop_end(flow.0, None);
-        }
-        match &mut entry.end {
-            Some(end) => {
+        match (&mut entry.end, &mut entry.leaving) {
+            // The other end has ended it, what it sent was read, and it waits for the answer.
+            (Some(end), Some(leaving)) if end.owes_farewell() && !leaving.here => {
+                leaving.at = leaving.at.min(now.saturating_add(FAREWELL_PAUSE));
+                self.schedule(flow.0);
+            }
+            (Some(_), Some(leaving)) if !leaving.here => self.drop_end(flow.0, None),
+            (Some(end), _) => {
                 end.close(code);
                 self.touch(flow.0);
             }
-            None => self.drop_end(flow.0, Some(FlowEnded::By(Ended::Here(code)))),
+            (None, _) => self.drop_end(flow.0, Some(FlowEnded::By(Ended::Here(code)))),
         }
     }
 
@@ -143,6 +147,12 @@ impl<M: Memory> Mesh<M> {
             return true;
         }
         let Some(entry) = self.tables.ends.get_mut(number) else { return false };
+        let owes = entry.end.as_ref().is_some_and(|end| end.owes_farewell());
+        // Before its application is told, which may drop it.
+        if owes && self.send_data(number, now) {
+            return true;
+        }
+        let Some(entry) = self.tables.ends.get_mut(number) else { return false };
         let Some(end) = entry.end.as_mut() else { return false };
         if let Some(event) = end.poll_event() {
             self.tables.ends.make_ready(number);
@@ -159,13 +169,15 @@ impl<M: Memory> Mesh<M> {
 
     /// Sends the next packet of an end; false if there is none, or no way for it.
     fn send_data(&mut self, number: u64, now: Micros) -> bool {
-        let Tables { ends, routing, flows, head, .. } = &mut *self.tables;
+        let Tables { ends, routing, flows, .. } = &mut *self.tables;
         if ends.sends_left == 0 {
             ends.make_ready(number);
             return false;
         }
         let Some(entry) = ends.get_mut(number) else { return false };
-        let Some(way) = entry.way.filter(|_| !entry.stopped) else { return false };
+        // A farewell came over it, and is answered there.
+        let answers = entry.is_leaving() && !entry.is_telling();
+        let Some(way) = entry.way.filter(|_| answers || !entry.stopped) else { return false };
         let priority = if entry.is_paid() { Priority::Paid } else { Priority::Free };
         let lane = if entry.is_paid() { Lane::Paid } else { Lane::Free };
         let Some(neighbour) = routing.neighbours.live(way.hop) else {
@@ -180,6 +192,15 @@ impl<M: Memory> Mesh<M> {
         }
         let link = neighbour.link;
         let size = (HEADER_LEN + MAX_PACKET).min(neighbour.max_packet as usize);
+        let flow = flows.find(way.hop, number);
+        // A destination that takes something for receiving counts what it sends, too.
+        let metered = flow.filter(|(at, _)| flows.get_mut(*at).is_some_and(|f| f.metered));
+        let (size, metered) = match metered {
+            Some((at, _)) => (size.min(self.can_spend(at, size)), Some(at)),
+            None => (size, None),
+        };
+        let Tables { ends, flows, head, .. } = &mut *self.tables;
+        let Some(entry) = ends.get_mut(number) else { return false };
         while head.len() < size && head.try_push(0).is_ok() {}
         let size = size.min(head.len());
         let Some(end) = entry.end.as_mut() else { return false };
@@ -192,10 +213,12 @@ impl<M: Memory> Mesh<M> {
             flow.heard = flow.heard.max(now);
         }
         let Ok(len) = written else { return false };
+        let after =
+            metered.and_then(|at| self.tables.flows.get_mut(at)?.spend(flow::metered(len))?);
         self.head_len = len;
         self.tables.ends.sent_one();
         self.tables.ends.make_ready(number);
-        self.push(Pending::Send { link, priority, after: None });
+        self.push(Pending::Send { link, priority, after });
         true
     }
 
@@ -249,13 +272,13 @@ impl<M: Memory> Mesh<M> {
         let now = self.now;
         let here = matches!(reason, Ended::Here(_) | Ended::Broken(_));
         let Some(entry) = self.tables.ends.get_mut(number) else { return };
-        // The peer is told a few times, for as long as it may not have heard. What has come from
-        // it can still be read until the application closes the flow too.
-        let (times, pause) = match here && entry.way.is_some() {
-            true => (FAREWELLS, FAREWELL_PAUSE),
-            false => (1, UNREAD),
-        };
-        entry.farewells = Some((times, now.saturating_add(pause)));
+        // The peer is told until it answers. What has come from it can still be read until the
+        // application closes the flow too.
+        let pause = if here { FAREWELL_PAUSE } else { UNREAD };
+        let at = now.saturating_add(pause);
+        let (tells, paths) = (FAREWELLS, FAREWELL_PATHS);
+        entry.leaving = Some(Leaving { here, tells, paths, at });
+        self.touch(number);
         self.schedule(number);
     }
 
@@ -263,24 +286,69 @@ impl<M: Memory> Mesh<M> {
     fn leave(&mut self, number: u64) {
         let now = self.now;
         let Some(entry) = self.tables.ends.get_mut(number) else { return };
-        match (&mut entry.farewells, &mut entry.end) {
-            (Some((_, at)), _) if *at > now => {}
-            (Some((left, at)), Some(end)) if *left > 1 => {
-                *left -= 1;
-                *at = now.saturating_add(FAREWELL_PAUSE);
+        let (telling, has_path, idle_at) = (entry.is_telling(), entry.has_path(), entry.idle_at());
+        let Some(leaving) = &mut entry.leaving else { return };
+        if leaving.at > now {
+            return;
+        }
+        if !telling || leaving.paths == 0 || idle_at <= now {
+            return self.drop_end(number, None);
+        }
+        if has_path && leaving.tells > 1 {
+            leaving.tells -= 1;
+            leaving.at = now.saturating_add(leaving.pause());
+            if let Some(end) = &mut entry.end {
                 end.repeat_farewell();
             }
-            _ => self.drop_end(number, None),
+            return;
+        }
+        // A destination waits for its source to open the flow again.
+        leaving.at = idle_at;
+        if has_path {
+            leaving.paths -= 1;
+            self.flow_interrupted(number, None, Cause::NextHopGone);
+        }
+        self.tables.ends.drop_streams(number);
+    }
+
+    /// An end that was closed here has a path again: the peer is told over it.
+    fn renew_farewell(&mut self, number: u64) {
+        let now = self.now;
+        let Some(entry) = self.tables.ends.get_mut(number) else { return };
+        if let (Some(leaving), Some(end)) = (&mut entry.leaving, &mut entry.end)
+            && end.is_closing()
+        {
+            (leaving.tells, leaving.at) = (FAREWELLS, now.saturating_add(leaving.pause()));
+            end.repeat_farewell();
+            self.touch(number);
+            self.schedule(number);
+        }
+    }
+
+    /// Which end must go so that there is room for another: none, or one that is over and waits
+    /// only for its peer to hear of it. `via`: the neighbour that brings the flow, and its share.
+    fn room_for_end(&self, via: Option<(HopId, usize)>) -> Result<Option<u64>, FlowTableError> {
+        let Tables { ends, flows, .. } = &*self.tables;
+        let taken = via.is_some_and(|(hop, share)| ends.count_via(hop) >= share);
+        let refused = match via {
+            Some(_) if taken => Err(FlowTableError::ShareTaken),
+            Some((hop, share)) => flows.room(Some(hop), share),
+            None => Ok(()),
+        };
+        match refused {
+            Err(why) => ends.dispensable(via.map(|(hop, _)| hop)).map(Some).ok_or(why),
+            Ok(()) if !ends.is_full() => Ok(None),
+            Ok(()) => ends.dispensable(None).map(Some).ok_or(FlowTableError::Full),
         }
     }
 
     /// Forgets an end, with its place among the flows; its source tells the relays, and keeps
     /// what was not used.
     fn drop_end(&mut self, number: u64, told: Option<FlowEnded>) {
-        if let Some(told) = told {
+        let Some(entry) = self.tables.ends.remove(number) else { return };
+        if let Some(told) = told.filter(|_| entry.leaving.is_none()) {
             self.tell(number, FlowEvent::Ended(told));
         }
-        let Some(entry) = self.tables.ends.remove(number) else { return };
         if let Some(way) = entry.way {
             self.leave_path(number, way, matches!(entry.role, Role::Source(_)));
         }
@@ -293,7 +361,7 @@ impl<M: Memory> Mesh<M> {
     /// Takes this node's place on a path away; as its source it closes it.
     fn leave_path(&mut self, number: u64, way: Way, close: bool) {
         if let Some((at, _)) = self.tables.flows.find(way.hop, number) {
-            self.tables.flows.remove(at);
+            self.end_flow(at, true);
         }
         if close && let Some(link) = self.tables.routing.neighbours.live(way.hop).map(|n| n.link) {
             self.send_control(link, HEADER_LEN, |out| {
@@ -305,7 +373,7 @@ impl<M: Memory> Mesh<M> {
     /// Enters this node's end of a path among the flows.
     fn enter_path(&mut self, flow: Flow, way: Way) {
         if let Some((at, _)) = self.tables.flows.find(way.hop, flow.number) {
-            self.tables.flows.remove(at);
+            self.end_flow(at, false);
         }
         self.wake_at(flow.heard.saturating_add(flow.idle));
         self.tables.flows.insert(flow);
@@ -320,7 +388,8 @@ impl<M: Memory> Mesh<M> {
         error: Option<FlowError>,
         packet: &mut [u8],
     ) -> Result<(), Refusal> {
-        let (number, now) = (flow.number, self.now);
+        let (number, now, size) = (flow.number, self.now, packet.len());
+        let hop = flow.path.from.or(flow.path.to).unwrap_or_default();
         let unknown = || (RoutingReason::FlowUnknown.into(), Remedy::Ignore);
         let body = packet.get_mut(HEADER_LEN..).unwrap_or_default();
         if kind != Kind::Data && !self.take_control(link, None, HEADER_LEN as u64) {
@@ -329,10 +398,25 @@ impl<M: Memory> Mesh<M> {
         let entry = self.tables.ends.get_mut(number).ok_or_else(unknown)?;
         match kind {
             Kind::Data => {
+                let cost = flow::metered(size);
+                let at = flow.metered.then(|| self.tables.flows.find(hop, number)).flatten();
+                if let Some((at, _)) = at
+                    && (self.can_spend(at, size) as u64) < cost
+                {
+                    let reason = PaymentReason::NothingLeft.into();
+                    self.report_flow(link, number, flow.path.behind, &reason);
+                    return Err((reason, Remedy::Ignore));
+                }
+                let entry = self.tables.ends.get_mut(number).ok_or_else(unknown)?;
                 let end = entry.end.as_mut().ok_or_else(unknown)?;
                 let taken = end.receive(now, body);
                 if taken.is_ok() {
                     entry.heard_from(now);
+                    if let Some((at, _)) = at
+                        && let Some(flow) = self.tables.flows.get_mut(at)
+                    {
+                        flow.spend(cost);
+                    }
                 }
                 self.touch(number);
                 match taken {
@@ -373,11 +457,12 @@ impl<M: Memory> Mesh<M> {
         if let Some(hop) = from.or(to)
             && let Some((at, _)) = self.tables.flows.find(hop, number)
         {
-            self.tables.flows.remove(at);
+            self.end_flow(at, false);
         }
         if let Some(entry) = self.tables.ends.get_mut(number) {
             entry.way = None;
-            if entry.end.as_ref().is_some_and(|end| end.is_over()) {
+            // One that was closed here waits for its source to open the flow again.
+            if entry.is_leaving() && !entry.is_telling() {
                 self.drop_end(number, None);
             }
         }
@@ -401,6 +486,7 @@ impl<M: Memory> Mesh<M> {
     pub(super) fn neighbour_up(&mut self, node: &NodeId) {
         self.unblock_ends();
         for number in self.tables.ends.by_way(node.hop()) {
+            self.renew_farewell(number);
             self.touch(number);
         }
     }

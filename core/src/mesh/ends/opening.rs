@@ -26,7 +26,7 @@ impl<M: Memory> Mesh<M> {
         let in_flight = entry.stats().map_or(0, |stats| stats.in_flight);
         let (before, me) = (entry.way, self.me.id());
         let Some((source, _)) = self.tables.ends.source(number) else { return };
-        let hops: Hops = source.claims.iter().map(|claim| claim.hop).collect();
+        let hops: Hops = source.hops().into_iter().collect();
         let first = hops.first().copied().unwrap_or(to.hop());
         let between = hops.len() as u8;
         let way = Way { hop: first, between };
@@ -201,7 +201,7 @@ impl<M: Memory> Mesh<M> {
         if matches!(was, Phase::Opening(_)) {
             let max_packet = (source.max_packet as usize).min(MAX_PACKET);
             end.set_max_packet(max_packet.saturating_sub(HEADER_LEN));
-            if end.timeouts() > 0 {
+            if end.timeouts() > 0 && !end.is_over() {
                 end.route_changed(now);
             }
         }
@@ -210,6 +210,7 @@ impl<M: Memory> Mesh<M> {
             source.bought = false;
             source.mark = buying::counts(now, used, &end.stats());
         }
+        self.renew_farewell(number);
         self.touch(number);
         self.schedule(number);
     }

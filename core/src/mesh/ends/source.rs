@@ -16,6 +16,7 @@ use crate::mesh::error::{Remedy, RoutingReason};
 use crate::mesh::{Mesh, Tables};
 use crate::routing::table::Route;
 use crate::tables::Memory;
+use crate::tariff::Tariff;
 use crate::time::{MILLISECOND, Micros, SECOND};
 use crate::wire::HEADER_LEN;
 use crate::wire::flow::{ACT_LEN, number};
@@ -30,6 +31,8 @@ const OPENS: u32 = 3;
 const PAUSE: Micros = 250 * MILLISECOND;
 /// Failures after which a flow ends that was never open.
 const FAILURES: u32 = 4;
+/// Bytes that a flow takes to a new route when it is over, and only its farewell is to be said.
+const FAREWELL_BYTES: u64 = 4 * 1024;
 /// Probe timeouts in a row after which a route counts as broken.
 const SILENT: u32 = 4;
 /// A route that carries smaller packets only is of no use.
@@ -72,6 +75,8 @@ pub(super) struct Source {
     pub(super) opening: Option<Opening>,
     pub(super) act_two: Option<Act>,
     pub(super) claims: Vec<Claim>,
+    /// The destination's, once it has taken something for receiving.
+    pub(super) receiver: Option<Claim>,
     pub(super) max_packet: u32,
     /// Bytes that were bought for this flow, or are being bought.
     pub(super) allotted: u64,
@@ -106,7 +111,7 @@ impl Source {
     }
 
     pub(super) fn hops(&self) -> Vec<HopId> {
-        self.claims.iter().map(|claim| claim.hop).collect()
+        self.claims.iter().filter(|claim| !claim.receives).map(|claim| claim.hop).collect()
     }
 
     pub(super) fn fail(&mut self, now: Micros, why: FlowEnded) {
@@ -121,13 +126,15 @@ impl Source {
 
     /// Takes a route: what the flow has left must be had at each of its hops.
     ///
-    /// `spare` is what no other flow has at any of those that are paid.
+    /// `spare` is what no other flow has at any of those that are paid. A flow that `leaves` needs
+    /// little.
     pub(super) fn take_route(
         &mut self,
         hops: Vec<Claim>,
         max_packet: u32,
         (left, used): (u64, u64),
         spare: u64,
+        leaves: bool,
     ) {
         self.claims = hops;
         self.max_packet = max_packet;
@@ -136,7 +143,11 @@ impl Source {
             false => steps::FREE,
         };
         let mut owed = left;
-        if left < first / 2 {
+        if leaves {
+            // All that is still said is that the flow is over.
+            owed = FAREWELL_BYTES;
+            self.allotted = used.saturating_add(owed);
+        } else if left < first / 2 {
             owed = match spare {
                 steps::SMALLEST.. => spare.min(first),
                 _ => first,
@@ -159,9 +170,10 @@ impl<M: Memory> Mesh<M> {
         if destination == self.me.id() {
             return self.reject(None, RoutingReason::Itself, Remedy::Ignore);
         }
-        if self.tables.ends.is_full() {
-            let full = crate::flow::table::FlowTableError::Full;
-            return self.reject(None, RoutingReason::FlowTable(full), Remedy::Ignore);
+        match self.room_for_end(None) {
+            Ok(None) => {}
+            Ok(Some(over)) => self.drop_end(over, None),
+            Err(full) => return self.reject(None, RoutingReason::from(full), Remedy::Ignore),
         }
         let random = self.rng.bytes().first_chunk().copied().unwrap_or_default();
         let number = number(&self.me.id(), &destination, &random);
@@ -178,6 +190,7 @@ impl<M: Memory> Mesh<M> {
             opening: None,
             act_two: None,
             claims: Vec::new(),
+            receiver: None,
             max_packet: 0,
             allotted: 0,
             step: 0,
@@ -205,8 +218,15 @@ impl<M: Memory> Mesh<M> {
     /// Does the next thing that a source has to do; false if there is none.
     pub(super) fn work(&mut self, number: u64) -> bool {
         let now = self.now;
-        if self.tables.ends.get(number).is_none_or(FlowEnd::is_leaving) {
-            return false;
+        let Some(entry) = self.tables.ends.get(number) else { return false };
+        if entry.is_leaving() && !entry.is_telling() {
+            // What was ended here goes once its peer knows.
+            let known = entry.leaving.is_some_and(|leaving| leaving.here);
+            let done = known && !entry.end.as_ref().is_some_and(|end| end.owes_farewell());
+            if done {
+                self.drop_end(number, None);
+            }
+            return done;
         }
         let Some((source, _)) = self.tables.ends.source(number) else { return false };
         if let Some((reporter, cause)) = source.broken.take() {
@@ -239,6 +259,7 @@ impl<M: Memory> Mesh<M> {
         let now = self.now;
         let Some(entry) = self.tables.ends.get(number) else { return };
         let (to, left, used) = (entry.peer, entry.left(), entry.used());
+        let leaves = entry.is_leaving();
         let claims = |hops: &[(HopId, _)]| -> Vec<Claim> {
             hops.iter().map(|(hop, tariff)| Claim::new(*hop, *tariff)).collect()
         };
@@ -247,6 +268,12 @@ impl<M: Memory> Mesh<M> {
         let route = route.map(|route| (claims(route.hops), route.min_packet));
         drop(routes);
         let Tables { ends, routing, searches, .. } = &mut *self.tables;
+        let Some((source, _)) = ends.source(number) else { return };
+        let receiver = source.receiver.map(Claim::anew);
+        let route = route.map(|(mut claims, max_packet)| {
+            claims.extend(receiver);
+            (claims, max_packet)
+        });
         let spare = route.as_ref().map_or(0, |(claims, _)| ends.held.spare(claims));
         let Some((source, _)) = ends.source(number) else { return };
         if let Some((claims, max_packet)) = route
@@ -254,7 +281,7 @@ impl<M: Memory> Mesh<M> {
             && !fresh
         {
             let before = core::mem::take(&mut source.claims);
-            source.take_route(claims, max_packet, (left, used), spare);
+            source.take_route(claims, max_packet, (left, used), spare, leaves);
             self.tables.ends.held.release(&before, left);
             return self.tables.ends.make_ready(number);
         }
@@ -334,9 +361,14 @@ impl<M: Memory> Mesh<M> {
 
     /// A flow stopped at some place of its route, or its Open did.
     pub(super) fn flow_interrupted(&mut self, number: u64, reporter: Option<HopId>, cause: Cause) {
-        if self.tables.ends.get(number).is_some_and(FlowEnd::is_leaving) {
-            // The other end knows that it is over, or cannot be told.
-            return self.drop_end(number, None);
+        let Some(entry) = self.tables.ends.get(number) else { return };
+        if entry.is_leaving() {
+            // The other end knows that it is over, or has forgotten it.
+            let forgotten = matches!(cause, Cause::FlowUnknown | Cause::NoFlows)
+                && reporter == Some(entry.peer.hop());
+            if forgotten || !entry.is_telling() {
+                return self.drop_end(number, None);
+            }
         }
         // One input may concern many flows: what follows is done one by one.
         if let Some((source, _)) = self.tables.ends.source(number) {
@@ -349,7 +381,7 @@ impl<M: Memory> Mesh<M> {
         let now = self.now;
         let reservation = self.config.flows.reservation;
         let Some(entry) = self.tables.ends.get(number) else { return };
-        let (left, peer) = (entry.left(), entry.peer);
+        let (left, peer, leaves) = (entry.left(), entry.peer, entry.is_leaving());
         let Some((source, end)) = self.tables.ends.source(number) else { return };
         if !matches!(source.phase, Phase::Opening(_) | Phase::Open | Phase::Buy | Phase::Broke) {
             // It is to be opened again anyway, and has no way until then.
@@ -375,7 +407,14 @@ impl<M: Memory> Mesh<M> {
         let why = FlowEnded::Refused { node, cause };
         match cause {
             Cause::NoFlows if end.is_none() => source.phase = Phase::End(why),
-            Cause::NothingLeft if source.phase != Phase::Buy => {
+            Cause::NothingLeft if source.phase != Phase::Buy && !leaves => {
+                let at = source.claims.iter().position(|claim| claim.hop == node);
+                if at.is_none() && node == peer.hop() {
+                    // It takes something for receiving.
+                    let receiver = Claim::receiver(node, Tariff::default());
+                    source.receiver = Some(receiver);
+                    source.claims.push(receiver);
+                }
                 let at = source.claims.iter().position(|claim| claim.hop == node);
                 let Some(claim) = at.and_then(|at| source.claims.get_mut(at)) else { return };
                 let owed = left.max(steps::SMALLEST);
@@ -386,17 +425,16 @@ impl<M: Memory> Mesh<M> {
                 source.allotted =
                     source.allotted.max((source.allotted - left).saturating_add(owed));
                 source.phase = Phase::Buy;
-                if !self.tables.ends.held.nothing_left(node, claimed, reservation) {
+                let held_as = claim.held_as();
+                if !self.tables.ends.held.nothing_left(held_as, claimed, reservation) {
                     self.leave_route(number);
                 }
             }
-            Cause::NothingLeft | Cause::Congested => {}
+            Cause::NothingLeft if !leaves => {}
+            Cause::Congested => {}
             _ => {
                 source.fail(now, why);
-                if end.as_ref().is_some_and(|end| end.is_over()) {
-                    return;
-                }
-                if end.is_some() {
+                if end.as_ref().is_some_and(|end| !end.is_over()) {
                     self.tell(number, FlowEvent::Interrupted { node, cause });
                 }
             }

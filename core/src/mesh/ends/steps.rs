@@ -23,18 +23,23 @@ const SPAN: Micros = 60 * SECOND;
 /// Where nobody is paid, steps cost nothing.
 pub(super) const FREE: u64 = LARGEST_FIRST;
 
-/// What the destination takes for receiving.
+/// Nodes of a route that may be paid: the relays, and the destination.
+const MOST: usize = MAX_HOPS + 1;
+/// What the destination takes of the relays' amount.
 const NOTHING: Tariff = Tariff { base_msat: 0, per_kib_msat: 0 };
 
 /// What each hop is paid for so many bytes, in millisatoshi: its share of the smallest amount that
 /// pays all of them, in whole satoshi, which is all that some wallets know. `None` if no amount
 /// does.
-pub(super) fn amounts(claims: &[Claim], bytes: u64) -> Option<heapless::Vec<u64, MAX_HOPS>> {
-    let tariffs = claims.iter().map(|claim| claim.tariff());
-    let amount = metric::amount(tariffs, NOTHING, bytes)?;
-    let shares = FeeDistribution::new(amount, claims.len())?;
-    let whole = |share: &u64| share.div_ceil(SAT_MSAT).max(1).checked_mul(SAT_MSAT);
-    shares.intermediates.iter().map(whole).collect()
+pub(super) fn amounts(claims: &[Claim], bytes: u64) -> Option<heapless::Vec<u64, MOST>> {
+    let relays = || claims.iter().filter(|claim| !claim.receives);
+    let amount = metric::amount(relays().map(|claim| claim.tariff()), NOTHING, bytes)?;
+    let shares = FeeDistribution::new(amount, relays().count())?;
+    let whole = |share: u64| share.div_ceil(SAT_MSAT).max(1).checked_mul(SAT_MSAT);
+    // The destination is the last, and has a price of its own, if it has one.
+    let receiver = claims.iter().find(|claim| claim.receives);
+    let receiver = receiver.map(|claim| claim.tariff().price(bytes));
+    shares.intermediates.iter().copied().chain(receiver).map(whole).collect()
 }
 
 /// The same for one hop alone.
@@ -45,7 +50,7 @@ pub(super) fn amount(claims: &[Claim], at: usize, bytes: u64) -> Option<u64> {
 /// What all hops that take payment are paid for so many bytes, in millisatoshi.
 pub(super) fn cost(claims: &[Claim], bytes: u64) -> u64 {
     let amounts = amounts(claims, bytes);
-    let paid = |amounts: &heapless::Vec<u64, MAX_HOPS>| {
+    let paid = |amounts: &heapless::Vec<u64, MOST>| {
         let paid = claims.iter().zip(amounts).filter(|(claim, _)| !claim.free);
         paid.fold(0, |sum: u64, (_, amount)| sum.saturating_add(*amount))
     };

@@ -2,7 +2,7 @@
 
 use super::held::HeldBytes;
 use super::source::Source;
-use super::{SENDS, Way};
+use super::{FAREWELL_PATHS, FAREWELL_PAUSE, SENDS, Way};
 use crate::flow::end::{self, EndStats, LimitedStreams, NotOpen, Read};
 use crate::id::{HopId, NodeId};
 use crate::link::aead::RustCrypto;
@@ -27,7 +27,28 @@ pub(super) enum Role {
         open_number: u64,
         /// Bytes of memory that its streams may take.
         memory: u64,
+        /// The neighbour that brought its latest Open.
+        via: HopId,
     },
+}
+
+/// An end that is over, and not forgotten yet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Leaving {
+    /// It was ended here, and goes when its peer knows.
+    pub(super) here: bool,
+    /// How often the peer is still told over this path, and over how many paths.
+    pub(super) tells: u8,
+    pub(super) paths: u8,
+    /// When it is told again, or the end forgotten.
+    pub(super) at: Micros,
+}
+
+impl Leaving {
+    /// Until the peer is told again.
+    pub(super) fn pause(&self) -> Micros {
+        FAREWELL_PAUSE << (2 * FAREWELL_PATHS.saturating_sub(self.paths)).min(16)
+    }
 }
 
 /// One end of a flow.
@@ -47,8 +68,8 @@ pub(super) struct FlowEnd {
     pub(super) idle: Micros,
     /// The same once one came.
     idle_then: Micros,
-    /// After it was closed here: how often the peer is still told, and when next.
-    pub(super) farewells: Option<(u8, Micros)>,
+    /// Its application was told that it is over.
+    pub(super) leaving: Option<Leaving>,
     since: Micros,
     in_ready: bool,
     due: Option<Micros>,
@@ -71,7 +92,7 @@ impl FlowEnd {
             stopped: false,
             heard: now,
             idle,
-            farewells: None,
+            leaving: None,
             since: now,
             in_ready: false,
             due: None,
@@ -85,7 +106,25 @@ impl FlowEnd {
     }
 
     pub(super) fn is_leaving(&self) -> bool {
-        self.farewells.is_some()
+        self.leaving.is_some() || self.end.as_ref().is_some_and(|end| end.is_over())
+    }
+
+    /// The neighbour that brought its Open, if others have opened it.
+    fn via(&self) -> Option<HopId> {
+        match &self.role {
+            Role::Source(_) => None,
+            Role::Destination { via, .. } => Some(*via),
+        }
+    }
+
+    /// Whether it was ended here, and the peer may not know.
+    pub(super) fn is_telling(&self) -> bool {
+        self.end.as_ref().is_some_and(|end| end.is_closing())
+    }
+
+    /// Whether its packets can go their way, as far as is known.
+    pub(super) fn has_path(&self) -> bool {
+        self.way.is_some() && !self.stopped && self.end.is_some()
     }
 
     /// Whether relays take bytes from accounts for it.
@@ -121,7 +160,7 @@ impl FlowEnd {
     /// When to look at it next. What is due already, and could not be done, waits for whatever
     /// holds it up.
     pub(super) fn next_due(&self, now: Micros) -> Option<Micros> {
-        let leaves = self.farewells.map(|(_, at)| at);
+        let leaves = self.leaving.map(|leaving| leaving.at);
         let timeout = self.end.as_ref().and_then(|end| end.next_timeout());
         let source = match &self.role {
             Role::Source(source) => source.due(),
@@ -166,6 +205,8 @@ pub(in crate::mesh) struct Ends {
     /// Those that wait for room in a link's queue.
     blocked: Vec<u64>,
     due: BTreeSet<(Micros, u64)>,
+    /// How many flows of others each neighbour has brought.
+    via: BTreeMap<HopId, usize>,
     /// Packets that may be sent before the next input.
     pub(super) sends_left: usize,
     /// Whether flows of others are taken.
@@ -185,6 +226,7 @@ impl Ends {
         ready: VecDeque::new(),
         blocked: Vec::new(),
         due: BTreeSet::new(),
+        via: BTreeMap::new(),
         sends_left: 0,
         accepts: false,
         memory: 0,
@@ -216,6 +258,48 @@ impl Ends {
         self.ends.len() >= self.capacity
     }
 
+    /// One that is over and waits only for its peer to hear of it; of those that this neighbour has
+    /// brought, if one is named.
+    pub(super) fn dispensable(&self, via: Option<HopId>) -> Option<u64> {
+        let is = |end: &FlowEnd| end.leaving.is_some() && (via.is_none() || end.via() == via);
+        self.iter().find(|(_, end)| is(end)).map(|(number, _)| number)
+    }
+
+    /// How many were brought by a neighbour, over whose path they need no longer go.
+    pub(super) fn count_via(&self, hop: HopId) -> usize {
+        self.via.get(&hop).copied().unwrap_or_default()
+    }
+
+    /// The flow of an end was opened by way of this neighbour.
+    pub(super) fn set_via(&mut self, number: u64, hop: HopId) {
+        let Some(entry) = self.ends.get_mut(&number) else { return };
+        if let Role::Destination { via, .. } = &mut entry.role {
+            let before = core::mem::replace(via, hop);
+            self.uncount(before);
+            *self.via.entry(hop).or_default() += 1;
+        }
+    }
+
+    fn uncount(&mut self, hop: HopId) {
+        if let Some(count) = self.via.get_mut(&hop) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.via.remove(&hop);
+            }
+        }
+    }
+
+    /// Drops what the streams of an end hold that is over.
+    pub(super) fn drop_streams(&mut self, number: u64) {
+        let Some(entry) = self.ends.get_mut(&number) else { return };
+        if let Some(end) = &mut entry.end {
+            end.drop_streams();
+        }
+        if let Role::Destination { memory, .. } = &mut entry.role {
+            self.memory = self.memory.saturating_add(core::mem::take(memory));
+        }
+    }
+
     pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut FlowEnd> {
         self.ends.get_mut(&number).map(|end| &mut **end)
     }
@@ -229,6 +313,9 @@ impl Ends {
     }
 
     pub(super) fn insert(&mut self, number: u64, end: FlowEnd) {
+        if let Some(hop) = end.via() {
+            *self.via.entry(hop).or_default() += 1;
+        }
         self.ends.insert(number, Box::new(end));
         self.make_ready(number);
     }
@@ -237,8 +324,9 @@ impl Ends {
         self.set_due(number, None);
         self.blocked.retain(|blocked| *blocked != number);
         let end = *self.ends.remove(&number)?;
-        if let Role::Destination { memory, .. } = &end.role {
+        if let Role::Destination { memory, via, .. } = &end.role {
             self.memory = self.memory.saturating_add(*memory);
+            self.uncount(*via);
         }
         Some(end)
     }

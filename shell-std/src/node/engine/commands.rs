@@ -53,7 +53,9 @@ impl Engine {
                 answer(&who, reports::quote(mesh, &shell.links, &to, bytes, now));
             }
             Command::Flows(who) => answer(&who, reports::flows(mesh, now)),
-            Command::Stats(who) => answer(&who, Box::new(reports::stats(mesh, shell))),
+            Command::Stats(who) => {
+                answer(&who, Box::new(reports::stats(mesh, shell, &self.hub.memory)))
+            }
             Command::LinkTowards(to, who) => answer(&who, reports::link_towards(mesh, &to, now)),
             Command::Sight(link, who) => {
                 answer(&who, reports::sight(mesh, &shell.links, link, now))

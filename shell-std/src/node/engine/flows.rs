@@ -3,10 +3,22 @@
 use super::Engine;
 use super::shell::{Origin, Outcome};
 use crate::flows::hub::Ask;
+use crate::wallet::Kept;
 use blvm_mesh_core::mesh::{FlowEvent, FlowId, Input};
 use blvm_mesh_core::time::Micros;
 
 impl Engine {
+    /// What was paid for before this run is asked for.
+    pub(crate) fn ask_for(&mut self, kept: Vec<Kept>) {
+        for kept in kept {
+            let Kept { node, promise, preimage, .. } = kept;
+            let (now, input) = (self.shell.clock.now(), Input::Paid { node, promise, preimage });
+            if let Outcome::Buying(ticket) = self.drive(now, input, Origin::Other) {
+                self.shell.payments.again(ticket, &kept);
+            }
+        }
+    }
+
     /// An application asks for something.
     pub(super) fn flow_ask(&mut self, now: Micros, ask: Ask) {
         if let Some(input) = self.hub.ask(&mut self.mesh, ask) {

@@ -3,7 +3,7 @@
 //! until all places are taken.
 
 use crate::rpc::types::PurchaseStats;
-use crate::wallet::{Bill, Ended, NotPaid, Payer, Spending, Spent, Underway};
+use crate::wallet::{Bill, Ended, Kept, NotPaid, Payer, Spending, Spent, Underway};
 use blvm_mesh_core::mesh::Ticket;
 use smol::{Executor, Task};
 use std::sync::Arc;
@@ -65,6 +65,11 @@ impl Payments {
         };
         self.underway.ended(ticket, Err(why));
         false
+    }
+
+    /// One that was paid in an earlier run is shown to its node.
+    pub(crate) fn again(&mut self, ticket: Ticket, kept: &Kept) {
+        self.underway.again(ticket, kept);
     }
 
     /// Paying has ended: what the state machine is to be told, if anything.

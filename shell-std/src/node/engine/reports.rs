@@ -3,6 +3,7 @@
 use super::links::Links;
 use super::shell::Shell;
 use crate::chain::{ChainSource, SourceState};
+use crate::flows::memory::PipeMemory;
 use crate::rpc::types::{
     BridgeStats, ChainState, ChainStats, ConnectionStats, Count, FlowList, OwnFlow, PassingFlow,
     Peer, PeerHello, PeerState, Route, RouteAccepts, Stats, TableStats, Taken,
@@ -170,7 +171,7 @@ pub(super) fn sight(mesh: &HostMesh, links: &Links, link: LinkId, now: Micros) -
 }
 
 /// Everything that is counted.
-pub(super) fn stats(mesh: &HostMesh, shell: &Shell) -> Stats {
+pub(super) fn stats(mesh: &HostMesh, shell: &Shell, pipes: &PipeMemory) -> Stats {
     let counted = mesh.stats();
     let (received, sent) = shell.links.totals();
     let count = |packets, bytes| Count { packets, bytes };
@@ -207,6 +208,7 @@ pub(super) fn stats(mesh: &HostMesh, shell: &Shell) -> Stats {
         paid_msat: shell.counters.paid_msat,
         earned_msat: shell.counters.earned_msat,
         purchases: shell.payments.stats(),
+        pipes: pipes.stats(),
         routes_found: shell.counters.routes_found,
         routes_failed: shell.counters.routes_failed,
         commits: shell.durable.commits(),

@@ -83,7 +83,11 @@ impl Engine {
                 self.shell.count_own_refusal(reason);
             }
             // What waits for the store is told when it goes.
-            Outcome::Done | Outcome::Opening(_) | Outcome::Delivered(..) | Outcome::Misused(_) => {}
+            Outcome::Done
+            | Outcome::Opening(_)
+            | Outcome::Buying(_)
+            | Outcome::Delivered(..)
+            | Outcome::Misused(_) => {}
         }
         Ok(())
     }
@@ -159,7 +163,10 @@ impl Engine {
                     self.shell.park(ticket, Waiting::Own(own));
                     None
                 }
-                Outcome::Done | Outcome::Opening(_) | Outcome::Delivered(..) => None,
+                Outcome::Done
+                | Outcome::Opening(_)
+                | Outcome::Buying(_)
+                | Outcome::Delivered(..) => None,
                 Outcome::Misused(_) => break,
             };
             self.bench.sent(from, told);

@@ -55,6 +55,8 @@ pub(crate) enum Outcome {
     Delivered(Delivery, Range<usize>),
     /// A flow is being opened.
     Opening(FlowId),
+    /// A purchase is under way.
+    Buying(Ticket),
     /// It was refused, and came from no neighbour. Not counted yet.
     Refused(MeshError),
     /// It broke the state machine's contract, which is logged.
@@ -191,9 +193,9 @@ impl Shell {
                 }
             }
             Action::Persist { number, record } => self.durable.persist(number, record),
-            Action::Pay { ticket, node, bytes, amount_msat, invoice } => {
+            Action::Pay { ticket, node, bytes, amount_msat, promise, invoice } => {
                 let invoice = input.get(invoice).unwrap_or_default();
-                let bill = Bill::new(node, bytes, amount_msat, invoice);
+                let bill = Bill::new(node, bytes, amount_msat, promise, invoice);
                 if !self.payments.pay(ticket, bill) {
                     self.todo.push_back(FollowUp::Paid(ticket, None));
                 }
@@ -278,7 +280,8 @@ impl Shell {
                 self.durable.hold(after, Held::Delivery(delivery));
                 Outcome::Done
             }
-            Verdict::Absorbed | Verdict::Buying { .. } => Outcome::Done,
+            Verdict::Absorbed => Outcome::Done,
+            Verdict::Buying { ticket } => Outcome::Buying(ticket),
             Verdict::Opening { flow } => Outcome::Opening(flow),
             Verdict::Parked { ticket, .. } => Outcome::Parked(ticket),
             Verdict::Reject { link: None, reason, .. } => Outcome::Refused(reason),

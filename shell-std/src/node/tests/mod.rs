@@ -139,6 +139,7 @@ pub(super) fn settings(mode: MeshMode) -> Settings {
             link_memory: 48 * 1024 * 1024,
             inbox_bytes: 16 * 1024 * 1024,
             store_cache_bytes: 0,
+            pipe_memory: 64 << 10,
             handshake_timeout: Duration::from_secs(5),
             reconnect_min: Duration::from_millis(50),
             reconnect_max: Duration::from_millis(500),

@@ -6,7 +6,8 @@ use super::*;
 use crate::issuer::Issuer;
 use crate::rpc::types::{GetLedger, Ledger, PurchaseState, PurchaseStats};
 use crate::store::Store;
-use crate::wallet::{Limits, RegtestWallet, Spending};
+use crate::wallet::{Bill, Limits, Outcome, Purchases, RegtestWallet, Spending, Wallet};
+use bitcoin::hashes::{Hash, sha256};
 use std::path::Path;
 
 const BYTES: u64 = 100_000;
@@ -115,5 +116,76 @@ fn nothing_is_bought_without_a_wallet_beyond_the_limit_or_from_a_real_issuer() {
             assert_eq!(stats.last_hour_msat, 0);
             assert_eq!((ledger(&books).sales, ledger(&purse).purchases), (vec![], vec![]));
         }
+    });
+}
+
+/// Pays, writes that down, and comes no further.
+struct Killed {
+    purse: Arc<Store>,
+    paid: smol::channel::Sender<()>,
+    never: smol::channel::Receiver<()>,
+}
+
+impl Wallet for Killed {
+    fn pay(&self, bill: &Bill, max_fee_msat: u64) -> Outcome {
+        let wallet = RegtestWallet::on(Network::Regtest).unwrap();
+        let Outcome::Paid { preimage, fee_msat } = wallet.pay(bill, max_fee_msat) else { panic!() };
+        let hash = sha256::Hash::hash(&preimage).to_byte_array();
+        self.purse.paid(&hash, &preimage, fee_msat).unwrap();
+        let _ = self.paid.send_blocking(());
+        let _ = self.never.recv_blocking();
+        Outcome::Unknown("it was killed".into())
+    }
+}
+
+#[test]
+fn what_was_paid_for_before_a_crash_is_credited_after_it() {
+    Bed::run(async |bed| {
+        let none = || std::iter::empty::<Result<Record, String>>();
+        let (books, purse, executor) = (memory(), memory(), &bed.executor);
+        let mut settings = settings(MeshMode::PaymentGated);
+        let issuer: Arc<dyn Issue> = Arc::new(Issuer::from_secret(secret(77)));
+        let seller =
+            Node::start(&settings, &secret(1), books.clone(), none(), Some(issuer), None, executor);
+        let seller = seller.unwrap();
+        settings.peers = vec![address(&seller)];
+        let (paid, told) = smol::channel::bounded(1);
+        let (hold, never) = smol::channel::bounded(1);
+        let killed = Payer {
+            wallet: Arc::new(Killed { purse: purse.clone(), paid, never }),
+            ..payer(&purse, Limits::default())
+        };
+        let start = |payer| {
+            Node::start(&settings, &secret(2), purse.clone(), none(), None, Some(payer), executor)
+        };
+        let buyer = start(killed).unwrap();
+        linked(&buyer, &seller).await;
+        let node = seller.handle().id().hop();
+        let input = move |engine: &mut engine::Engine| {
+            let now = engine.shell.clock.now();
+            let (hops, bytes, amount_msat, open_number) = (&[], BYTES, AMOUNT, 0);
+            engine.give(now, Input::Buy { hops, node, bytes, amount_msat, open_number });
+        };
+        buyer.handle().job(input).await.unwrap();
+        told.recv().await.unwrap();
+        drop(buyer);
+        drop(hold);
+        assert_eq!(ledger(&purse).purchases[0].state, PurchaseState::Paid);
+        assert_eq!(ledger(&books).sales.len(), 0);
+        for expected in [1, 0] {
+            // The second start asks only what is left.
+            let buyer = start(payer(&purse, Limits::default())).unwrap();
+            until("the bytes are in both ledgers", async || {
+                let state = ledger(&purse).purchases[0].state;
+                ledger(&books).sales.len() == 1 && state == PurchaseState::Credited
+            })
+            .await;
+            linked(&buyer, &seller).await;
+            let stats = buyer.handle().ask(Command::Stats).await.unwrap().purchases;
+            assert_eq!((stats.credited, stats.paid), (expected, 0));
+            buyer.stop().await;
+        }
+        assert_eq!(ledger(&purse).bought.bytes, BYTES);
+        seller.stop().await;
     });
 }

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-/// A link that lasted so long was a good one: dial again at once when it ends.
+/// A link that lasted so long was a good one: dial again at once when it ends,
 const GOOD_LINK: Duration = Duration::from_secs(1);
+/// but only once, unless it lasted for so long: where more dial a node than it has places for, they
+/// would take the last place from each other for ever.
+const LASTING_LINK: Duration = Duration::from_secs(60);
 
 /// Pauses between attempts: the first, and the longest that doubling leads to.
 #[derive(Debug, Clone, Copy)]
@@ -27,13 +30,15 @@ impl Backoff {
     /// The pause after an attempt whose link lasted so long, if there was one; none after
     /// a good link.
     pub(crate) fn after(&mut self, link: Option<Duration>) -> Option<Duration> {
-        if link.is_some_and(|lasted| lasted >= GOOD_LINK) {
+        let lasted = link.unwrap_or_default();
+        if lasted >= LASTING_LINK {
             self.pause = self.pauses.first;
             return None;
         }
         let pause = self.pause;
         self.pause = (pause * 2).min(self.pauses.longest);
-        Some(jittered(pause))
+        let at_once = lasted >= GOOD_LINK && pause == self.pauses.first;
+        (!at_once).then(|| jittered(pause))
     }
 }
 
@@ -72,7 +77,18 @@ mod tests {
         is_about(Some(GOOD_LINK / 2), PAUSE * 2);
         is_about(None, PAUSE * 3);
         is_about(None, PAUSE * 3);
-        assert_eq!(backoff.after(Some(GOOD_LINK)), None);
+        assert_eq!(backoff.after(Some(LASTING_LINK)), None);
         assert!(backoff.after(None).unwrap() <= PAUSE.mul_f64(1.25));
+    }
+
+    #[test]
+    fn who_loses_a_place_again_and_again_comes_ever_less_often() {
+        let mut backoff = Backoff::new(Pauses { first: PAUSE, longest: PAUSE * 300 });
+        let pauses: Vec<_> = (0..12).map(|_| backoff.after(Some(GOOD_LINK * 2))).collect();
+        assert_eq!(pauses[0], None, "the first time at once");
+        assert!(pauses[1..].iter().all(|pause| pause.is_some()));
+        assert!(pauses[11].unwrap() >= (PAUSE * 300).mul_f64(0.75));
+        assert_eq!(backoff.after(Some(LASTING_LINK)), None);
+        assert_eq!(backoff.after(Some(GOOD_LINK)), None);
     }
 }

@@ -72,6 +72,9 @@ pub struct Stats {
     /// Bytes that this node buys for its flows.
     #[serde(default)]
     pub purchases: PurchaseStats,
+    /// Streams of flows, and what waits between them and their applications.
+    #[serde(default)]
+    pub pipes: PipeStats,
     /// Searches that ended with a route.
     pub routes_found: u64,
     /// Searches that ended without one.
@@ -152,6 +155,21 @@ pub struct PurchaseStats {
     pub limit_msat: u64,
     /// Why an invoice was not paid the last time.
     pub last_refusal: Option<String>,
+}
+
+/// Streams of flows that end here, and what waits between them and their applications.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PipeStats {
+    /// Streams.
+    pub streams: u64,
+    /// Bytes that wait.
+    pub bytes: u64,
+    /// Those of them on flows that others have opened.
+    pub bytes_of_others: u64,
+    /// Most bytes that waited at once.
+    pub bytes_most: u64,
+    /// Bytes that may wait (`flow.pipe_memory_bytes`), and a little for each stream.
+    pub bytes_limit: u64,
 }
 
 /// Connections, and the memory of links.
