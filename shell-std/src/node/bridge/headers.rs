@@ -29,9 +29,10 @@ const FIRST_TURNS: usize = 3;
 /// Bytes of a datagram below which a route is one of small packets.
 const SMALL: usize = 16 * 1024;
 /// Pause where there is no gateway, or it does not answer.
-const PAUSE: Duration = Duration::from_secs(10);
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_secs(5);
+/// How long an answer may take, and the same over a route of small packets.
+const PATIENCE: Duration = Duration::from_secs(15);
+const NARROW_PATIENCE: Duration = Duration::from_secs(60);
 /// This node's own Bitcoin node is asked so often at least.
 const LOOK: Duration = Duration::from_secs(60);
 /// Questions whose answers, and news of blocks, are taken.
@@ -231,7 +232,8 @@ impl HeaderSync {
             asked.push_back(Asked { id, gateway });
             let locator = lock(&self.chain).locator();
             self.bridge.send_once(gateway, headers::ask(magic, id, locator, true)).await;
-            let until = Instant::now() + PATIENCE;
+            let is_narrow = self.is_narrow(gateway).await;
+            let until = Instant::now() + if is_narrow { NARROW_PATIENCE } else { PATIENCE };
             let (headers, all) = loop {
                 match self.next(asked, arrivals, until).await {
                     Some((from, headers, all)) if from.id == id => break (headers, all),
@@ -249,12 +251,17 @@ impl HeaderSync {
 
     /// Until when a gateway is followed, whose turn has this number.
     async fn turn(&self, gateway: NodeId, turn: usize) -> Instant {
-        let time = match self.bridge.route(&gateway).await {
+        let time = match self.is_narrow(gateway).await {
             _ if turn < FIRST_TURNS => FIRST_TURN,
-            Some(most) if most < SMALL => NARROW_TURN,
-            _ => TURN,
+            true => NARROW_TURN,
+            false => TURN,
         };
         Instant::now() + time
+    }
+
+    /// Whether the route to a gateway is one of small packets.
+    async fn is_narrow(&self, gateway: NodeId) -> bool {
+        self.bridge.route(&gateway).await.is_some_and(|most| most < SMALL)
     }
 
     /// Hears of new blocks until then; false if nothing more will be heard.
