@@ -21,6 +21,7 @@ pub mod flows;
 pub mod fuzz;
 pub mod identity;
 pub mod issuer;
+pub mod lightning;
 mod log;
 pub mod manager;
 #[cfg(test)]
@@ -30,6 +31,7 @@ mod private_file;
 mod regtest;
 mod repeats;
 pub mod rpc;
+pub mod secret;
 pub mod store;
 pub mod wallet;
 

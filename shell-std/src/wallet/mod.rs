@@ -65,12 +65,41 @@ pub enum Outcome {
     Unknown(String),
 }
 
+/// What a wallet knows of a payment that it was asked to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PaymentStatus {
+    /// It is made.
+    Paid {
+        /// What it revealed; its SHA-256 is the payment hash.
+        preimage: [u8; 32],
+        /// What it cost beyond its amount, in millisatoshi.
+        fee_msat: u64,
+    },
+    /// It failed for good: nothing is spent, and nothing will be: why, as a sentence.
+    Failed(String),
+    /// It is on its way, and may be made or fail yet.
+    Pending,
+    /// The wallet has never heard of it.
+    NotFound,
+}
+
 /// Pays invoices.
 pub trait Wallet: Send + Sync + 'static {
     /// Pays an invoice once, for at most `max_fee_msat` millisatoshi beyond its amount, and waits
     /// for the outcome. It may block for as long as that takes, and is called from several threads
     /// at once. The invoice is for this network, over the bill's amount, and has not expired.
     fn pay(&self, bill: &Bill, max_fee_msat: u64) -> Outcome;
+
+    /// What became of a payment that [`pay`](Self::pay) was called for, maybe before a crash of
+    /// this node. It may block for some seconds, and pays nothing.
+    ///
+    /// # Errors
+    /// Why it cannot be told, as a sentence.
+    fn look_up(&self, payment_hash: &[u8; 32]) -> Result<PaymentStatus, String>;
+
+    /// Whose payments it can look up: the public key of its node. A payment that another wallet
+    /// was asked for may be made although this one has never heard of it.
+    fn key(&self) -> Option<[u8; 33]>;
 }
 
 /// How much a node may spend by itself.

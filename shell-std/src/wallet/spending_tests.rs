@@ -1,6 +1,6 @@
 //! The limit holds, over restarts too, and the ledger has what was spent.
 
-use super::super::{HOUR_S, Payer, RegtestWallet, Wallet, bill};
+use super::super::{HOUR_S, Payer, PaymentStatus, RegtestWallet, Wallet, bill};
 use super::*;
 use crate::rpc::types::{GetLedger, Ledger, PurchaseState};
 use crate::store::{STORE_FILE, Store};
@@ -51,6 +51,12 @@ fn the_intent_is_in_the_ledger_before_anything_is_paid_and_then_the_outcome() {
             assert_eq!((purchase.node, purchase.bytes), (bill.node, bill.bytes));
             assert_eq!((max_fee_msat, &purchase.preimage), (100, &None));
             paid(bill, 7)
+        }
+        fn look_up(&self, _: &[u8; 32]) -> Result<PaymentStatus, String> {
+            unreachable!()
+        }
+        fn key(&self) -> Option<[u8; 33]> {
+            None
         }
     }
     let dir = tempfile::tempdir().unwrap();

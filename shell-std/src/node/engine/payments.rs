@@ -99,7 +99,7 @@ impl Payments {
 mod tests {
     use super::*;
     use crate::store::Store;
-    use crate::wallet::{Limits, Outcome, Wallet, bill};
+    use crate::wallet::{Limits, Outcome, PaymentStatus, Wallet, bill};
     use smol::channel::{Receiver, Sender, unbounded};
     use std::path::Path;
 
@@ -117,6 +117,14 @@ mod tests {
                 let _ = self.go.recv_blocking();
             }
             Outcome::NotPaid("no route".into())
+        }
+
+        fn look_up(&self, _: &[u8; 32]) -> Result<PaymentStatus, String> {
+            Ok(PaymentStatus::NotFound)
+        }
+
+        fn key(&self) -> Option<[u8; 33]> {
+            None
         }
     }
 

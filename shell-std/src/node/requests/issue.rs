@@ -1,10 +1,11 @@
-//! Invoices that count as paid.
+//! Invoices of this node's own issuer.
 
 use secp256k1::PublicKey;
 
-/// Signs invoices with a key of this node's own, for trials on regtest.
+/// Writes the invoices by which this node is paid: its operator's Lightning node, or a key of its
+/// own for trials on regtest.
 pub trait Issue: Send + Sync + 'static {
-    /// An invoice that commits to the terms with this hash.
+    /// An invoice that commits to the terms with this hash. It may block.
     ///
     /// # Errors
     /// Why there is none, as a sentence.
@@ -16,13 +17,13 @@ pub trait Issue: Send + Sync + 'static {
     ) -> Result<Issued, String>;
 }
 
-/// An invoice, and its preimage: it counts as paid.
+/// An invoice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Issued {
     /// The invoice.
     pub invoice: String,
-    /// Its preimage.
-    pub preimage: [u8; 32],
+    /// Its preimage, where whoever asks gets it without paying: of a regtest issuer.
+    pub preimage: Option<[u8; 32]>,
     /// Its payment hash.
     pub payment_hash: [u8; 32],
     /// Who signed it.

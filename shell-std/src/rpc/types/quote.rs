@@ -105,9 +105,9 @@ pub struct Share {
     pub issuers: Option<Vec<[u8; 33]>>,
 }
 
-/// Parameters of `meshrequesthopinvoice`: an invoice for a quoted route, signed
-/// by the node's own issuer key. Answered only where the node has one (regtest);
-/// elsewhere the error says what a wallet or a federation must sign.
+/// Parameters of `meshrequesthopinvoice`: an invoice for a quoted route, written
+/// by the node's own Lightning node (`lightning.backend`) or regtest issuer. Answered only where
+/// it has one; elsewhere the error says what a wallet or a federation must sign.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RequestHopInvoice {
@@ -129,9 +129,10 @@ pub struct RequestHopInvoice {
 pub struct HopInvoice {
     /// The invoice.
     pub invoice: String,
-    /// Its preimage: a regtest issuer counts every invoice as paid.
-    #[serde(with = "hexed::Hex::<32>")]
-    pub preimage: [u8; 32],
+    /// Its preimage, of a regtest issuer, which counts every invoice as paid. Of a Lightning node
+    /// `null`: paying the invoice reveals it.
+    #[serde(default, with = "hexed::OptionalHex::<32>")]
+    pub preimage: Option<[u8; 32]>,
     /// Its payment hash.
     #[serde(with = "hexed::Hex::<32>")]
     pub payment_hash: [u8; 32],
