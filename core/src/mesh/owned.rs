@@ -142,6 +142,11 @@ pub enum Input<B> {
     FindMembers {
         group: NodeId,
     },
+    #[cfg(feature = "alloc")]
+    InvoiceAsked {
+        payment_hash: [u8; 32],
+        expires_at: u64,
+    },
 }
 
 impl<B: AsRef<[u8]>> Input<B> {
@@ -218,6 +223,10 @@ impl<B: AsRef<[u8]>> Input<B> {
             }
             #[cfg(feature = "alloc")]
             Self::FindMembers { group } => api::Input::FindMembers { group: *group },
+            #[cfg(feature = "alloc")]
+            Self::InvoiceAsked { payment_hash, expires_at } => {
+                api::Input::InvoiceAsked { payment_hash: *payment_hash, expires_at: *expires_at }
+            }
             Self::Resumed { ticket, .. } => api::Input::Resumed { ticket: *ticket, packet },
             Self::Timer => api::Input::Timer,
             Self::WallClock { unix } => api::Input::WallClock { unix: *unix },
