@@ -18,8 +18,6 @@ const SOCKET: &str = "lightning.socket";
 const MAX_ANSWER: usize = 16 << 20;
 /// JSON-RPC's "method not found".
 const NO_METHOD: i64 = -32601;
-/// Beyond the time that a payment is given: for its last part to come back.
-const GRACE: Duration = Duration::from_secs(5);
 
 /// A Core Lightning node.
 pub(super) struct Cln {
@@ -257,7 +255,7 @@ impl Backend for Cln {
     }
 
     fn pay(&self, order: &PaymentOrder<'_>) -> Result<PaymentStatus, Error> {
-        let timeout = self.timeouts.payment + GRACE;
+        let timeout = self.timeouts.payment + self.timeouts.grace;
         let retry_for = self.timeouts.payment.as_secs().max(1);
         let PaymentOrder { invoice, max_fee_msat, .. } = order;
         let params = json!({"invstring": invoice, "maxfee": max_fee_msat, "retry_for": retry_for});

@@ -136,13 +136,14 @@ impl Http {
             Sent::Form(fields) => ("POST", "application/x-www-form-urlencoded", form(fields)),
         };
         let wrong = |_| Error::file(self.named, Path::new(""), "is not fit for an HTTP header");
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.url))
-            .header(name, value)
-            .header("Content-Type", kind)
-            .body(body)
-            .map_err(wrong)?;
+            .header(name, value);
+        if !kind.is_empty() {
+            request = request.header("Content-Type", kind);
+        }
+        let request = request.body(body).map_err(wrong)?;
         agent.run(request).map_err(|e| match is_up.load(Ordering::Acquire) {
             true => broken(&e),
             false => not_connected(&e),

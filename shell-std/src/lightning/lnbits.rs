@@ -11,14 +11,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::time::Duration;
 
 const API_KEY: &str = "lightning.api_key_file";
 /// Text of the invoice that is written to learn the node's key, which expires unpaid.
 const PROBE: &str = "blvm-mesh: whose invoices these are";
 const PROBE_EXPIRY_S: u32 = 60;
-/// The server gives a payment up by itself, and says when only by not answering before.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A wallet of an LNbits server.
 pub(super) struct Lnbits {
@@ -167,7 +164,7 @@ impl Backend for Lnbits {
             )));
         }
         let body = json!({"out": true, "bolt11": order.invoice});
-        let timeout = self.timeouts.payment + PATIENCE;
+        let timeout = self.timeouts.payment + self.timeouts.grace;
         let reply = self.http.ask_for("/api/v1/payments", &Sent::Json(&body), timeout)?;
         // Versions tell different things here, and the same when they are asked.
         let _: Value = reply.read(detail)?;

@@ -9,13 +9,13 @@ use blvm_mesh_core::id::Network;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 const MACAROON: &str = "lightning.macaroon_file";
-/// gRPC's `NOT_FOUND`.
-const NOT_FOUND: i64 = 5;
-/// Beyond the time that a payment is given: for its last part to come back.
-const GRACE: Duration = Duration::from_secs(5);
+/// What it says of a payment that it does not know. The code alone, gRPC's `NOT_FOUND`, comes for a path
+/// that it does not know as well.
+const NOT_INITIATED: &str = "payment isn't initiated";
+/// The same of invoices.
+const NO_INVOICE: [&str; 2] = ["there are no existing invoices", "unable to locate invoice"];
 
 /// An LND node.
 pub(super) struct Lnd {
@@ -147,7 +147,7 @@ impl Backend for Lnd {
             "fee_limit_msat": order.max_fee_msat.to_string(),
             "no_inflight_updates": true,
         });
-        let timeout = self.timeouts.payment + GRACE;
+        let timeout = self.timeouts.payment + self.timeouts.grace;
         let paid =
             self.http.stream("/v2/router/send", &Sent::Json(&body), timeout, |reply| match status(
                 &reply,
@@ -167,7 +167,7 @@ impl Backend for Lnd {
         // The first line is what it is now; more come when that changes.
         let path = format!("/v2/router/track/{}", URL_SAFE.encode(payment_hash));
         let found = self.http.stream(&path, &Sent::Nothing, self.timeouts.answer, |reply| {
-            if code(&reply.body) == Some(NOT_FOUND) {
+            if says(&reply.body, NOT_INITIATED) {
                 return Some(Ok(PaymentStatus::NotFound));
             }
             Some(status(&reply, payment_hash))
@@ -178,7 +178,7 @@ impl Backend for Lnd {
     fn invoice_status(&self, payment_hash: &[u8; 32]) -> Result<InvoiceStatus, Error> {
         let path = format!("/v1/invoice/{}", hex::encode(payment_hash));
         let reply = self.http.ask(&path, &Sent::Nothing)?;
-        if code(&reply.body) == Some(NOT_FOUND) {
+        if NO_INVOICE.iter().any(|text| says(&reply.body, text)) {
             return Ok(InvoiceStatus::NotFound);
         }
         let invoice: Invoice = reply.read(message).map_err(unauthorized)?;
@@ -232,7 +232,7 @@ fn failure(reason: &str) -> &'static str {
 }
 
 fn number(text: &str) -> Result<u64, Error> {
-    text.parse().map_err(|_| Error::Answer("an amount is no number".into()))
+    text.parse().map_err(|_| Error::Answer("an amount is not a number".into()))
 }
 
 /// The message of an error: of a plain answer, or in a stream.
@@ -240,9 +240,10 @@ fn message(said: &Value) -> Option<&str> {
     said.pointer("/error/message").or_else(|| said.get("message"))?.as_str()
 }
 
-fn code(body: &[u8]) -> Option<i64> {
-    let said: Value = serde_json::from_slice(body).ok()?;
-    said.pointer("/error/code").or_else(|| said.get("code"))?.as_i64()
+/// Whether an answer is an error that says this.
+fn says(body: &[u8], text: &str) -> bool {
+    let said = serde_json::from_slice::<Value>(body).ok();
+    said.as_ref().and_then(message).is_some_and(|message| message.contains(text))
 }
 
 /// LND refuses a macaroon with status 500 and one of these.
@@ -256,5 +257,18 @@ fn unauthorized(error: Error) -> Error {
             Error::Unauthorized(said, MACAROON)
         }
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_is_not_known_is_no_payment_that_is_not_known() {
+        let streamed = br#"{"error":{"code":5,"message":"payment isn't initiated","details":[]}}"#;
+        assert!(says(streamed, NOT_INITIATED));
+        assert!(!says(br#"{"code":5,"message":"Not Found","details":[]}"#, NOT_INITIATED));
+        assert!(!says(b"payment isn't initiated", NOT_INITIATED));
     }
 }

@@ -2,12 +2,15 @@
 //! node buys.
 //!
 //! ```text
-//! Backend     one Lightning node: lnd.rs, cln.rs, phoenixd.rs, lnbits.rs; regtest.rs without any
+//! Backend     one Lightning node: lnd.rs, cln.rs, phoenixd.rs, lnbits.rs
 //!    |
 //! Lightning   pays once and finds out what became of it; writes invoices and checks them
 //!    |
 //! Wallet, Issue   what the engine pays with, and has its invoices written by
 //! ```
+//!
+//! Where none is configured on regtest, [`RegtestWallet`](crate::wallet::RegtestWallet) and
+//! [`Issuer`](crate::issuer::Issuer) stand in the place of [`Lightning`], with play money.
 //!
 //! A further backend is one file with one implementation of [`Backend`], a place in
 //! [`BackendSettings`], and a server of its tests: `conformance_tests.rs` runs over each.
@@ -23,6 +26,7 @@
 //! - [`PaymentStatus::NotFound`] only where the Lightning node has answered, for this payment hash,
 //!   that it does not know it.
 
+mod check;
 mod cln;
 mod error;
 mod http;
@@ -30,10 +34,18 @@ mod lnbits;
 mod lnd;
 mod node;
 mod phoenixd;
+mod till;
 mod tls;
 
+#[cfg(test)]
+mod conformance_tests;
+#[cfg(test)]
+pub(crate) mod fake;
+
+pub use check::{Checkup, Finding, connect};
 pub use error::Error;
 pub use node::Lightning;
+pub use till::{AskedList, Till};
 
 use crate::wallet::PaymentStatus;
 use bitcoin::hashes::{Hash, sha256};
@@ -158,11 +170,14 @@ pub struct Timeouts {
     pub answer: Duration,
     /// For a payment to end.
     pub payment: Duration,
+    /// Beyond that, for the Lightning node to say how it ended.
+    pub grace: Duration,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { answer: Duration::from_secs(15), payment: Duration::from_secs(60) }
+        let [answer, payment, grace] = [15, 60, 30].map(Duration::from_secs);
+        Self { answer, payment, grace }
     }
 }
 

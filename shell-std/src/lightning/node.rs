@@ -5,6 +5,7 @@ use crate::node::{Issue, Issued};
 use crate::wallet::{Bill, Outcome, PaymentStatus, Wallet};
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::payment::bolt11::{Invoice, TERMS_PREFIX};
+use blvm_mesh_core::wire::account::MAX_INVOICE;
 use secp256k1::{PublicKey, Secp256k1};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -129,6 +130,13 @@ impl Issue for Lightning {
         let order = InvoiceOrder { description: &description, amount_msat, expiry_s };
         let text = self.backend.invoice(&order).map_err(|e| e.to_string())?;
         let wrong = |what: &str| format!("the Lightning node wrote an invoice {what}");
+        if text.len() > MAX_INVOICE {
+            return Err(wrong(&format!(
+                "of {} characters, and packets carry {MAX_INVOICE}: it has too many route hints, as \
+                 of many unannounced channels",
+                text.len()
+            )));
+        }
         let invoice =
             Invoice::from_text(&text).map_err(|e| wrong(&format!("that cannot be read: {e}")))?;
         if !invoice.is_for(self.network) {

@@ -9,7 +9,6 @@ use blvm_mesh_core::id::Network;
 use serde::Deserialize;
 use serde_json::Value;
 use std::path::PathBuf;
-use std::time::Duration;
 
 const PASSWORD: &str = "lightning.password_file";
 /// Longest text of an invoice, in characters.
@@ -20,8 +19,6 @@ const FEE_PPM: u64 = 4_000;
 /// The first version that is known to look outgoing payments up by hash. One that does not know how
 /// answers as if it did not know the payment.
 const LOOKS_UP: (u64, u64) = (0, 6);
-/// It gives a payment up by itself, and says when only by not answering before.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A phoenixd.
 pub(super) struct Phoenixd {
@@ -172,7 +169,7 @@ impl Backend for Phoenixd {
                 order.max_fee_msat
             )));
         }
-        let timeout = self.timeouts.payment + PATIENCE;
+        let timeout = self.timeouts.payment + self.timeouts.grace;
         let form = [("invoice", order.invoice)];
         let paid: Paid = read(&self.http.ask_for("/payinvoice", &Sent::Form(&form), timeout)?)?;
         if hash(&paid.payment_hash)? != order.payment_hash {
@@ -193,7 +190,7 @@ impl Backend for Phoenixd {
     fn payment(&self, payment_hash: &[u8; 32]) -> Result<PaymentStatus, Error> {
         let path = format!("/payments/outgoingbyhash/{}", hex::encode(payment_hash));
         let reply = self.http.ask(&path, &Sent::Nothing)?;
-        if reply.status == 404 {
+        if is_missing(&reply) {
             return match version(&self.get_info()?.version) {
                 Some(version) if version >= LOOKS_UP => Ok(PaymentStatus::NotFound),
                 _ => Err(Error::Unable(
@@ -219,7 +216,7 @@ impl Backend for Phoenixd {
     fn invoice_status(&self, payment_hash: &[u8; 32]) -> Result<InvoiceStatus, Error> {
         let path = format!("/payments/incoming/{}", hex::encode(payment_hash));
         let reply = self.http.ask(&path, &Sent::Nothing)?;
-        if reply.status == 404 {
+        if is_missing(&reply) {
             return Ok(InvoiceStatus::NotFound);
         }
         let incoming: Incoming = read(&reply)?;
@@ -234,12 +231,17 @@ impl Backend for Phoenixd {
 /// Its errors are plain text: of those with a status of their own the first line.
 fn read<T: serde::de::DeserializeOwned>(reply: &Reply) -> Result<T, Error> {
     match reply.status {
-        400..=499 => {
+        400..=499 if reply.status != 404 => {
             let text = String::from_utf8_lossy(&reply.body);
             Err(Error::refused(text.lines().next().unwrap_or_default()))
         }
         _ => reply.read(|_: &Value| None),
     }
+}
+
+/// What it says of what it does not know, be it a payment or a path: not what another server says.
+fn is_missing(reply: &Reply) -> bool {
+    reply.status == 404 && reply.body.starts_with(b"Unknown endpoint")
 }
 
 /// The first two numbers of a version, as in `0.6.2-ab12cd`.

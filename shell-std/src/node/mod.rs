@@ -172,6 +172,8 @@ impl Node {
                 Chain::default()
             }
         };
+        let asked = issuer.as_ref().map_or(Ok(Vec::new()), |issuer| issuer.asked());
+        let asked = asked.map_err(StartError::Store)?;
         let invoices = match issuer {
             Some(issuer) => {
                 let commands = commands.clone();
@@ -221,6 +223,9 @@ impl Node {
         let (hub, asks) = Hub::new();
         let mut engine = Engine::new(mesh, shell, bench, hub, events, told, committed);
         restore(&mut engine, remembered)?;
+        for (payment_hash, expires_at) in asked {
+            engine.restore_asked(payment_hash, expires_at);
+        }
         let wrong = |(address, error)| StartError::Listen { address, error };
         let listeners = Listeners::bind(settings).map_err(wrong)?;
         let listen_addr = listeners.address();

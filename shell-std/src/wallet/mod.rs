@@ -12,12 +12,12 @@
 //! limited and written down here, whatever pays. [`RegtestWallet`] is what is there without any
 //! backend: it pays with play money.
 
-mod hour;
+mod budget;
 mod regtest;
 mod spending;
 mod underway;
 
-pub(crate) use hour::HOUR_S;
+pub(crate) use budget::DAY_S;
 pub use regtest::RegtestWallet;
 #[cfg(test)]
 pub(crate) use regtest::tests::bill;
@@ -102,27 +102,41 @@ pub trait Wallet: Send + Sync + 'static {
     fn key(&self) -> Option<[u8; 33]>;
 }
 
-/// How much a node may spend by itself.
+/// How much a node may spend by itself, in millisatoshi and fees included. Where one of them is 0,
+/// it spends nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// In any hour, fees included, in millisatoshi; 0: nothing.
+    /// For one payment.
+    pub max_msat_per_payment: u64,
+    /// In any hour.
     pub max_msat_per_hour: u64,
-    /// For a payment's fee, in percent of its amount.
-    pub max_fee_percent: u8,
+    /// In any 24 hours.
+    pub max_msat_per_day: u64,
+    /// To one node in any 24 hours.
+    pub max_msat_per_destination_day: u64,
+    /// For a payment's fee, in millionths of its amount.
+    pub max_fee_ppm: u32,
 }
 
 impl Limits {
     /// The most fee for this amount, both in millisatoshi.
     pub(crate) fn max_fee_msat(&self, amount_msat: u64) -> u64 {
-        let fee = u128::from(amount_msat) * u128::from(self.max_fee_percent) / 100;
+        let fee = u128::from(amount_msat) * u128::from(self.max_fee_ppm) / 1_000_000;
         u64::try_from(fee).unwrap_or(u64::MAX)
     }
 }
 
 impl Default for Limits {
-    /// 10,000 satoshi in an hour, a tenth for fees.
+    /// 10,000 satoshi in an hour and for one payment, 100,000 in a day, half of that to one node; a
+    /// tenth for fees.
     fn default() -> Self {
-        Self { max_msat_per_hour: 10_000_000, max_fee_percent: 10 }
+        Self {
+            max_msat_per_payment: 10_000_000,
+            max_msat_per_hour: 10_000_000,
+            max_msat_per_day: 100_000_000,
+            max_msat_per_destination_day: 50_000_000,
+            max_fee_ppm: 100_000,
+        }
     }
 }
 
@@ -143,6 +157,36 @@ pub struct Intent {
     pub begun_at: u64,
     /// When by the [clock of what is spent](Recent::at), in seconds.
     pub spent_at: u64,
+    /// When the invoice expires, in seconds since 1970.
+    pub expires_at: u64,
+    /// Whose wallet pays it ([`Wallet::key`]).
+    pub wallet: Option<[u8; 33]>,
+}
+
+/// A payment whose outcome is not in the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenPayment {
+    /// Its payment hash.
+    pub payment_hash: [u8; 32],
+    /// The invoice's amount, in millisatoshi.
+    pub amount_msat: u64,
+    /// When the invoice expires, in seconds since 1970.
+    pub expires_at: u64,
+    /// Whose wallet was asked to pay it.
+    pub wallet: Option<[u8; 33]>,
+}
+
+/// Something that was spent lately, or may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpentAmount {
+    /// The payment's hash.
+    pub payment_hash: [u8; 32],
+    /// Who was paid.
+    pub node: NodeId,
+    /// When by the [clock of what is spent](Recent::at), in seconds.
+    pub at: u64,
+    /// How much, fee included, in millisatoshi.
+    pub msat: u64,
 }
 
 /// What the ledger knows of recent spending.
@@ -153,9 +197,8 @@ pub struct Recent {
     pub at: u64,
     /// The latest reading of the system's clock that a payment began at, in seconds since 1970.
     pub unix: u64,
-    /// What was spent in the hour before `at`, fees included: when by that clock, in seconds, and
-    /// how much, in millisatoshi, the oldest first.
-    pub spent: Vec<(u64, u64)>,
+    /// What was spent in the 24 hours before `at`, the oldest first.
+    pub spent: Vec<SpentAmount>,
 }
 
 /// Where it is written down what this node spends. Everything here may block, and is on disk when
@@ -173,6 +216,12 @@ pub trait Purchases: Send + Sync + 'static {
     /// # Errors
     /// Why it cannot be written. Whether it is on disk is not known then.
     fn begin(&self, intent: &Intent) -> Result<bool, String>;
+
+    /// Payments whose outcome was never written down, some thousand at most.
+    ///
+    /// # Errors
+    /// Why they cannot be read.
+    fn open_payments(&self) -> Result<Vec<OpenPayment>, String>;
 
     /// It was made: what it revealed and what it cost beyond its amount, in millisatoshi.
     ///
@@ -214,8 +263,14 @@ impl Payer {
     /// # Errors
     /// [`NotPaid`]: nothing was spent.
     pub fn pay(&self, bill: &Bill) -> Result<([u8; 32], Outcome), NotPaid> {
-        let begun = self.spending.begin(bill)?;
+        let begun = self.spending.begin(bill, self.wallet.key())?;
         let outcome = self.wallet.pay(bill, begun.max_fee_msat());
         self.spending.end(begun, outcome)
+    }
+
+    /// Looks up what became of payments whose outcome is not in the ledger, as after a crash, and
+    /// books it. It may block for long, and pays nothing.
+    pub fn resolve(&self) {
+        self.spending.resolve(&*self.wallet);
     }
 }

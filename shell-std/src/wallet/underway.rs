@@ -155,7 +155,12 @@ mod tests {
     #[test]
     fn each_reason_is_told_once_until_something_is_paid() {
         let mut underway = Underway::default();
-        let limit = |spent_msat| NotPaid::Limit { wanted_msat: 5, spent_msat, limit_msat: 9 };
+        let limit = |spent_msat| NotPaid::Limit {
+            key: "budget.max_msat_per_hour",
+            wanted_msat: 5,
+            spent_msat,
+            limit_msat: 9,
+        };
         for n in 0..5 {
             underway.refused(limit(n));
             underway.refused(NotPaid::Wallet("no route".into()));

@@ -38,6 +38,10 @@ impl Engine {
                     self.shell.todo.push_back(FollowUp::Paid(ticket, preimage));
                 }
             }
+            Command::InvoiceAsked(payment_hash, expires_at, done) => {
+                self.give(now, Input::InvoiceAsked { payment_hash, expires_at });
+                answer(&done, ());
+            }
             Command::BenchSink(on, done) => {
                 self.bench.set_sink(on);
                 answer(&done, ());

@@ -73,6 +73,8 @@ pub(crate) enum Command {
     InvoiceWritten(Ticket, Option<String>),
     /// Paying the invoice of a purchase has ended.
     InvoicePaid(Ticket, Ended),
+    /// An invoice for a datagram was written, with this payment hash, which expires then.
+    InvoiceAsked([u8; 32], u64, Sender<()>),
     /// Turn the sink for trials on or off.
     BenchSink(bool, Sender<()>),
     /// Begin a trial with this number: where its figures come, or nothing if one is under way.
@@ -163,6 +165,12 @@ impl Engine {
             Outcome::Misused(misuse) => Err(misuse),
             _ => Ok(()),
         }
+    }
+
+    /// An invoice for a datagram that was asked for before the start.
+    pub(crate) fn restore_asked(&mut self, payment_hash: [u8; 32], expires_at: u64) {
+        let now = self.shell.clock.now();
+        self.drive(now, Input::InvoiceAsked { payment_hash, expires_at }, Origin::Other);
     }
 
     /// Runs until it is told to stop.

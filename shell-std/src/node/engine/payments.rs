@@ -7,7 +7,10 @@ use crate::wallet::{Bill, Ended, NotPaid, Payer, Spending, Spent, Underway};
 use blvm_mesh_core::mesh::Ticket;
 use smol::{Executor, Task};
 use std::sync::Arc;
+use std::time::Duration;
 
+/// Pause between two look-ups of payments whose outcome is not known.
+const LOOK_UP: Duration = Duration::from_secs(60);
 /// Payments at once.
 const AT_ONCE: usize = 8;
 /// Invoices that wait to be paid. Full: a further one is not paid.
@@ -48,7 +51,14 @@ impl Payments {
                 }
             })
         };
-        let tasks = (0..AT_ONCE).map(task).collect();
+        let mut tasks: Vec<_> = (0..AT_ONCE).map(task).collect();
+        tasks.push(executor.spawn(async move {
+            loop {
+                let payer = payer.clone();
+                smol::unblock(move || payer.resolve()).await;
+                smol::Timer::after(LOOK_UP).await;
+            }
+        }));
         let paying = Some(Paying { queue, spending });
         (Self { paying, underway: Underway::default() }, tasks)
     }
@@ -89,9 +99,11 @@ impl Payments {
     /// What is counted, and spent.
     pub(crate) fn stats(&self) -> PurchaseStats {
         let spent = self.paying.as_ref().map(|paying| paying.spending.spent());
-        let Spent { last_hour_msat, limit_msat } = spent.unwrap_or_default();
+        let Spent { last_hour_msat, limit_msat, last_day_msat, day_limit_msat } =
+            spent.unwrap_or_default();
         let wallet = self.paying.is_some();
-        PurchaseStats { wallet, last_hour_msat, limit_msat, ..self.underway.stats() }
+        let stats = self.underway.stats();
+        PurchaseStats { wallet, last_hour_msat, limit_msat, last_day_msat, day_limit_msat, ..stats }
     }
 }
 

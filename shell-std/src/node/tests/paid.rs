@@ -50,7 +50,7 @@ fn issuer() -> PublicKey {
     secret(77).public_key(&Secp256k1::new())
 }
 
-struct NoLedger;
+pub(super) struct NoLedger;
 
 impl Ledgers for NoLedger {
     fn ledger(&self, _: &GetLedger) -> Result<Ledger, String> {

@@ -101,7 +101,7 @@ fn nothing_is_bought_without_a_wallet_beyond_the_limit_or_from_a_real_issuer() {
         let real: Arc<dyn Issue> = Arc::new(TestIssuer(secret(77)));
         let cases = [
             (&regtest, None, "no wallet", 0),
-            (&regtest, Some(nothing), "wallet.max_msat_per_hour is 0", 1),
+            (&regtest, Some(nothing), "budget.max_msat_per_hour is 0", 1),
             (&regtest, Some(little), "leaves no room for 55000 msat", 1),
             (&real, Some(limits), "no regtest issuer wrote the invoice", 0),
         ];

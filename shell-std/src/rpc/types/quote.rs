@@ -144,3 +144,32 @@ pub struct HopInvoice {
     /// What it pays for.
     pub quote: Quote,
 }
+
+/// Parameters of `meshwriteinvoice`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WriteInvoice {
+    /// The terms that it is to commit to, as the other node's quote says.
+    #[serde(with = "hexed::Hex::<32>")]
+    pub terms_hash: [u8; 32],
+    /// Its amount, in millisatoshi, as the quote says.
+    pub amount_msat: u64,
+    /// Seconds until it expires.
+    #[serde(default)]
+    pub expiry_s: Option<u64>,
+}
+
+/// Answer of `meshwriteinvoice`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WrittenInvoice {
+    /// The invoice.
+    pub invoice: String,
+    /// Its payment hash.
+    #[serde(with = "hexed::Hex::<32>")]
+    pub payment_hash: [u8; 32],
+    /// Compressed public key of the issuer.
+    #[serde(with = "hexed::Hex::<33>")]
+    pub issuer: [u8; 33],
+    /// When it expires, in seconds since 1970.
+    pub expires_at: u64,
+}
