@@ -169,3 +169,75 @@ pub(super) fn join(settings: &mut Settings) -> Result<Option<Node>, Failure> {
 fn known(file: &Path) -> Option<PublicKey> {
     std::fs::read_to_string(file).ok()?.trim().parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::run;
+    use super::*;
+    use crate::config::{Override, Sources};
+    use crate::lightning::BackendSettings;
+    use crate::lightning::fake::{Fake, Fault};
+    use std::os::unix::fs::PermissionsExt;
+
+    /// The configuration of a node with a phoenixd.
+    fn keys(fake: &Fake, dir: &Path) -> Vec<(&'static str, String)> {
+        let BackendSettings::Phoenixd { url, password } = &fake.settings.backend else {
+            unreachable!()
+        };
+        vec![
+            ("data_dir", dir.display().to_string()),
+            ("mesh.network", "regtest".into()),
+            ("lightning.backend", "phoenixd".into()),
+            ("lightning.url", url.clone()),
+            ("lightning.password_file", password.display().to_string()),
+        ]
+    }
+
+    #[test]
+    fn a_check_says_yes_or_what_is_wrong() {
+        let (fake, dir) = (Fake::start("phoenixd"), tempfile::tempdir().unwrap());
+        for (_, path) in fake.settings.credentials() {
+            std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).unwrap();
+        }
+        let set: Vec<_> =
+            keys(&fake, dir.path()).iter().map(|(key, v)| format!("{key}={v}")).collect();
+        let mut arguments = vec!["lightning", "check"];
+        arguments.extend(set.iter().flat_map(|set| ["--set", set.as_str()]));
+        let checked = run(&arguments).unwrap();
+        assert!(checked.yes, "{}", checked.text);
+        assert!(checked.text.ends_with("it serves\n"), "{}", checked.text);
+        assert_eq!(checked.json["key"], fake.with(|model| model.key()).to_string());
+        fake.with(|model| model.fault = ("", Fault::Proxy));
+        let checked = run(&arguments).unwrap();
+        assert!(!checked.yes && checked.text.contains("WRONG"), "{}", checked.text);
+        assert_eq!(checked.json["good"], false);
+        let none = run(&["lightning", "check", "--data-dir", dir.path().to_str().unwrap()]);
+        assert!(none.unwrap().text.contains("set lightning.backend"));
+    }
+
+    #[test]
+    fn a_node_learns_the_key_at_its_first_start_and_then_starts_without() {
+        let (fake, dir) = (Fake::start("phoenixd"), tempfile::tempdir().unwrap());
+        let join = || {
+            let overrides = keys(&fake, dir.path()).into_iter();
+            let overrides = overrides
+                .map(|(key, value)| Override { origin: key.into(), key: key.into(), value })
+                .collect();
+            let sources = Sources { overrides, ..Sources::default() };
+            let mut settings = sources.load().unwrap();
+            let joined = join(&mut settings).map(|node| node.map(|node| *node.public_key()));
+            (joined, settings.config.payment)
+        };
+        fake.with(|model| model.fault = ("", Fault::Proxy));
+        let error = join().0.unwrap_err().to_string();
+        assert!(error.contains("must learn its key"), "{error}");
+        fake.with(|model| model.fault = ("", Fault::None));
+        let key = fake.with(|model| model.key());
+        for fault in [Fault::None, Fault::Proxy] {
+            fake.with(|model| model.fault = ("", fault));
+            let (joined, rules) = join();
+            assert_eq!(joined, Ok(Some(key)));
+            assert_eq!((&rules.issuers[..], rules.shared_issuer), (&[key][..], Some(key)));
+        }
+    }
+}

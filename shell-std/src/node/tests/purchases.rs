@@ -4,6 +4,8 @@
 use super::paid::TestIssuer;
 use super::*;
 use crate::issuer::Issuer;
+use crate::lightning::fake::Fake;
+use crate::lightning::{Lightning, Till};
 use crate::rpc::types::{GetLedger, Ledger, PurchaseState, PurchaseStats};
 use crate::store::Store;
 use crate::wallet::{Limits, RegtestWallet, Spending};
@@ -114,6 +116,30 @@ fn nothing_is_bought_without_a_wallet_beyond_the_limit_or_from_a_real_issuer() {
             assert_eq!((stats.not_paid, stats.over_limit, stats.paid), (1, over_limit, 0));
             assert_eq!(stats.last_hour_msat, 0);
             assert_eq!((ledger(&books).sales, ledger(&purse).purchases), (vec![], vec![]));
+        }
+    });
+}
+
+#[test]
+fn one_lightning_node_buys_bytes_from_another() {
+    Bed::run(async |bed| {
+        for (sells, pays) in [("cln", "lnd"), ("phoenixd", "lnbits")] {
+            let fakes = [Fake::start(sells), Fake::start(pays)];
+            let [seller, buyer] = fakes.each_ref().map(|fake| {
+                let key = fake.with(|model| model.key());
+                Lightning::new(fake.settings.open(), Network::Regtest, key)
+            });
+            let (books, purse) = (memory(), memory());
+            let till = Arc::new(Till::new(seller, books.clone()));
+            let spending = Spending::new(purse.clone(), Limits::default()).unwrap();
+            let payer = Payer { wallet: Arc::new(buyer), spending: Arc::new(spending) };
+            let stats = buy(&bed, till, Some(payer), [&books, &purse]).await;
+            assert_eq!((stats.paid, stats.credited, stats.unknown), (1, 1, 0), "{sells}, {pays}");
+            assert_eq!((stats.credited_bytes, stats.last_day_msat), (BYTES, AMOUNT + 2_000));
+            let [sale, purchase] = [ledger(&books), ledger(&purse)]
+                .map(|ledger| (ledger.sales.len(), ledger.purchases.first().map(|p| p.fee_msat)));
+            assert_eq!((sale, purchase), ((1, None), (0, Some(2_000))));
+            assert_eq!(fakes[1].with(|model| model.told_to_pay), 1);
         }
     });
 }
