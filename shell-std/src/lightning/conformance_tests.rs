@@ -3,7 +3,7 @@
 //! is waited for without end.
 
 use super::fake::shapes::{FEE_MSAT, HELD_MSAT, is_paid};
-use super::fake::{Conduct, Fake, Fault, KINDS, SECRET, TIMEOUTS, stranger};
+use super::fake::{Conduct, Fake, Fault, KINDS, Made, SECRET, TIMEOUTS, stranger};
 use super::*;
 use crate::node::Issue;
 use crate::store::{STORE_FILE, Store};
@@ -283,6 +283,24 @@ fn silence_ends_in_time() {
         assert_eq!(backend.info(), Err(Error::Timeout), "{}", fake.kind);
         // Far beyond it, and far before the server's own end.
         assert!(start.elapsed() < Duration::from_secs(20), "{}", fake.kind);
+    });
+}
+
+#[test]
+fn an_answer_has_a_largest_size() {
+    each(|fake, backend| {
+        fake.with(|model| model.fault = ("", Fault::Endless));
+        let info = backend.info();
+        assert!(matches!(info, Err(Error::Answer(_))), "{}: {info:?}", fake.kind);
+    });
+}
+
+#[test]
+fn a_payment_whose_preimage_is_not_its_own_is_not_believed() {
+    each(|fake, backend| {
+        fake.with(|model| model.made.insert([5; 32], Made::Paid([1; 32])));
+        let status = backend.payment(&[5; 32]);
+        assert!(matches!(status, Err(Error::Answer(_))), "{}: {status:?}", fake.kind);
     });
 }
 
