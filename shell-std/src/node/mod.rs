@@ -53,7 +53,7 @@ use engine::chain::{Answer, Chain};
 use engine::durable::{self, Durable};
 use engine::invoices::{Invoices, Wanted};
 use engine::links::{LinkSettings, Links};
-use engine::payments::Payments;
+use engine::payments::{LOOK_UP, Payments};
 use engine::shell::Shell;
 use engine::{Command, Engine};
 use presence::Presence;
@@ -195,13 +195,19 @@ impl Node {
         };
         let payments = match payer {
             Some(payer) => {
+                let told = commands.clone();
+                let tell_resolved = move |resolved| {
+                    let told = told.clone();
+                    async move { told.send(Command::PaymentResolved(resolved)).await.is_ok() }
+                };
                 let commands = commands.clone();
                 let tell = move |ticket, ended| {
                     let told = Command::InvoicePaid(ticket, ended);
                     let commands = commands.clone();
                     async move { commands.send(told).await.is_ok() }
                 };
-                let (payments, tasks) = Payments::start(payer, tell, executor);
+                let (payments, tasks) =
+                    Payments::start(payer, tell, (LOOK_UP, tell_resolved), executor);
                 around.extend(tasks);
                 payments
             }

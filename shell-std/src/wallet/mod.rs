@@ -65,6 +65,9 @@ pub enum Outcome {
     Unknown(String),
 }
 
+/// A payment that turned out to be made, with what it revealed, or not to be made.
+pub type Resolved = ([u8; 32], Option<[u8; 32]>);
+
 /// What a wallet knows of a payment that it was asked to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PaymentStatus {
@@ -268,9 +271,10 @@ impl Payer {
         self.spending.end(begun, outcome)
     }
 
-    /// Looks up what became of payments whose outcome is not in the ledger, as after a crash, and
-    /// books it. It may block for long, and pays nothing.
-    pub fn resolve(&self) {
-        self.spending.resolve(&*self.wallet);
+    /// Looks up what became of payments whose outcome is not in the ledger, as after a crash, books
+    /// it, and gives those of which it is known now: payment hash, and what paying revealed, or
+    /// `None` if nothing was paid. It may block for long, and pays nothing.
+    pub fn resolve(&self) -> Vec<Resolved> {
+        self.spending.resolve(&*self.wallet)
     }
 }

@@ -10,7 +10,8 @@
 
 use super::budget::{Budget, Over};
 use super::{
-    Bill, Intent, Limits, OpenPayment, Outcome, PaymentStatus, Purchases, SpentAmount, Wallet,
+    Bill, Intent, Limits, OpenPayment, Outcome, PaymentStatus, Purchases, Resolved, SpentAmount,
+    Wallet,
 };
 use crate::issuer::unix_now;
 use bitcoin::hashes::{Hash, sha256};
@@ -273,18 +274,19 @@ impl Spending {
         not_in_the_ledger(payment_hash, self.ledger.not_paid(payment_hash));
     }
 
-    /// Asks a wallet what became of the payments whose outcome is not in the ledger, and books it.
-    /// Nothing is paid. It may block for long.
-    pub fn resolve(&self, wallet: &dyn Wallet) {
-        self.resolve_at(wallet, unix_now());
+    /// Asks a wallet what became of the payments whose outcome is not in the ledger, books it, and
+    /// gives those of which it is known now. Nothing is paid. It may block for long.
+    pub fn resolve(&self, wallet: &dyn Wallet) -> Vec<Resolved> {
+        self.resolve_at(wallet, unix_now())
     }
 
-    fn resolve_at(&self, wallet: &dyn Wallet, unix: u64) {
+    fn resolve_at(&self, wallet: &dyn Wallet, unix: u64) -> Vec<Resolved> {
+        let mut resolved = Vec::new();
         let open = match self.ledger.open_payments() {
             Ok(open) => open,
             Err(error) => {
                 tracing::error!(error, "payments whose outcome is not known cannot be looked up");
-                return;
+                return resolved;
             }
         };
         for open in open {
@@ -301,10 +303,12 @@ impl Spending {
                 {
                     tracing::info!(payment, fee_msat, "a payment turned out to be made");
                     self.book_paid(&payment_hash, amount_msat, &preimage, fee_msat);
+                    resolved.push((payment_hash, Some(preimage)));
                 }
                 Ok(PaymentStatus::Failed(why)) if asked => {
                     tracing::info!(payment, why, "a payment turned out not to be made");
                     self.book_not_paid(&payment_hash);
+                    resolved.push((payment_hash, None));
                 }
                 Ok(PaymentStatus::NotFound)
                     if asked && expires_at.saturating_add(CALLED_LATE_S) < unix =>
@@ -314,11 +318,13 @@ impl Spending {
                         "the wallet was never asked for a payment, or forgot it"
                     );
                     self.book_not_paid(&payment_hash);
+                    resolved.push((payment_hash, None));
                 }
                 Ok(_) => {}
                 Err(error) => tracing::debug!(payment, error, "a payment cannot be looked up"),
             }
         }
+        resolved
     }
 
     /// The node that was paid has credited so many bytes. It may block.

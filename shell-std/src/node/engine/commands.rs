@@ -38,6 +38,11 @@ impl Engine {
                     self.shell.todo.push_back(FollowUp::Paid(ticket, preimage));
                 }
             }
+            Command::PaymentResolved(resolved) => {
+                if let Some((ticket, preimage)) = self.shell.payments.resolved(resolved) {
+                    self.shell.todo.push_back(FollowUp::Paid(ticket, preimage));
+                }
+            }
             Command::InvoiceAsked(payment_hash, expires_at, done) => {
                 self.give(now, Input::InvoiceAsked { payment_hash, expires_at });
                 answer(&done, ());

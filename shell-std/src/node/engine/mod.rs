@@ -36,7 +36,7 @@ use super::transport::{Batch, Carriage, LinkEvent};
 use crate::bench::{self, Bench, Plan};
 use crate::flows::hub::{Ask, Hub};
 use crate::rpc::types::{FlowList, Peer, Route, RouteAccepts, Stats};
-use crate::wallet::Ended;
+use crate::wallet::{Ended, Resolved};
 use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::mesh::{Action, HostMesh, Input, MeshError, Misuse, Ticket};
@@ -73,6 +73,8 @@ pub(crate) enum Command {
     InvoiceWritten(Ticket, Option<String>),
     /// Paying the invoice of a purchase has ended.
     InvoicePaid(Ticket, Ended),
+    /// What became of a payment whose outcome was not known.
+    PaymentResolved(Resolved),
     /// An invoice for a datagram was written, with this payment hash, which expires then.
     InvoiceAsked([u8; 32], u64, Sender<()>),
     /// Turn the sink for trials on or off.

@@ -3,14 +3,14 @@
 //! until all places are taken.
 
 use crate::rpc::types::PurchaseStats;
-use crate::wallet::{Bill, Ended, NotPaid, Payer, Spending, Spent, Underway};
+use crate::wallet::{Bill, Ended, NotPaid, Payer, Resolved, Spending, Spent, Underway};
 use blvm_mesh_core::mesh::Ticket;
 use smol::{Executor, Task};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Pause between two look-ups of payments whose outcome is not known.
-const LOOK_UP: Duration = Duration::from_secs(60);
+pub(crate) const LOOK_UP: Duration = Duration::from_secs(60);
 /// Payments at once.
 const AT_ONCE: usize = 8;
 /// Invoices that wait to be paid. Full: a further one is not paid.
@@ -31,12 +31,17 @@ struct Paying {
 
 impl Payments {
     /// Starts the tasks that have invoices paid, and tell what became of each as long as that is
-    /// `true`.
-    pub(crate) fn start<F: Future<Output = bool> + Send + 'static>(
+    /// `true`; also of those of which it becomes known later.
+    pub(crate) fn start<F, G>(
         payer: Payer,
         tell: impl Fn(Ticket, Ended) -> F + Clone + Send + 'static,
+        (pause, tell_resolved): (Duration, impl Fn(Resolved) -> G + Send + 'static),
         executor: &Executor<'static>,
-    ) -> (Self, Vec<Task<()>>) {
+    ) -> (Self, Vec<Task<()>>)
+    where
+        F: Future<Output = bool> + Send + 'static,
+        G: Future<Output = bool> + Send + 'static,
+    {
         let (queue, bills) = smol::channel::bounded::<(Ticket, Bill)>(MOST_QUEUED);
         let spending = payer.spending.clone();
         let task = |_| {
@@ -55,8 +60,12 @@ impl Payments {
         tasks.push(executor.spawn(async move {
             loop {
                 let payer = payer.clone();
-                smol::unblock(move || payer.resolve()).await;
-                smol::Timer::after(LOOK_UP).await;
+                for resolved in smol::unblock(move || payer.resolve()).await {
+                    if !tell_resolved(resolved).await {
+                        return;
+                    }
+                }
+                smol::Timer::after(pause).await;
             }
         }));
         let paying = Some(Paying { queue, spending });
@@ -80,6 +89,11 @@ impl Payments {
     /// Paying has ended: what the state machine is to be told, if anything.
     pub(crate) fn ended(&mut self, ticket: Ticket, ended: Ended) -> Option<Option<[u8; 32]>> {
         self.underway.ended(ticket, ended)
+    }
+
+    /// What became of a payment is known now: what the state machine is to be told, if anything.
+    pub(crate) fn resolved(&mut self, resolved: Resolved) -> Option<(Ticket, Option<[u8; 32]>)> {
+        self.underway.resolved(resolved)
     }
 
     /// The bytes of a purchase were credited.
@@ -157,7 +171,8 @@ mod tests {
         let spending = Spending::new(Arc::new(memory()), Limits::default()).unwrap();
         let wallet = Arc::new(Slow { begun, go: wait });
         let payer = Payer { wallet, spending: Arc::new(spending) };
-        let (mut payments, _tasks) = Payments::start(payer, tell, &executor);
+        let (mut payments, _tasks) =
+            Payments::start(payer, tell, (LOOK_UP, |_| async { true }), &executor);
         let mut pay = |number, amount_msat| payments.pay(Ticket(number), bill(amount_msat));
         let slow = AT_ONCE as u64 - 1;
         let late = async {
@@ -191,6 +206,50 @@ mod tests {
         let stats = payments.stats();
         assert_eq!(stats.last_refusal, Some(NotPaid::QueueFull.to_string()));
         assert_eq!((stats.wallet, stats.not_paid), (true, 1));
+    }
+
+    /// Does not know what became of a payment, and then does.
+    struct Forgetful;
+
+    impl Wallet for Forgetful {
+        fn pay(&self, _: &Bill, _: u64) -> Outcome {
+            Outcome::Unknown("the connection ended".into())
+        }
+
+        fn look_up(&self, _: &[u8; 32]) -> Result<PaymentStatus, String> {
+            Ok(PaymentStatus::Failed("no route".into()))
+        }
+
+        fn key(&self) -> Option<[u8; 33]> {
+            None
+        }
+    }
+
+    #[test]
+    fn what_is_found_out_later_is_told_to_the_purchase_that_waits() {
+        let executor = Executor::new();
+        let ((told, answers), (found, resolved)) = (unbounded(), unbounded());
+        let tell = move |ticket, ended: Ended| {
+            let told = told.clone();
+            async move { told.send((ticket, ended)).await.is_ok() }
+        };
+        let tell_resolved = move |resolved| {
+            let found = found.clone();
+            async move { found.send(resolved).await.is_ok() }
+        };
+        let spending = Spending::new(Arc::new(memory()), Limits::default()).unwrap();
+        let payer = Payer { wallet: Arc::new(Forgetful), spending: Arc::new(spending) };
+        let look_up = (Duration::from_millis(5), tell_resolved);
+        let (mut payments, _tasks) = Payments::start(payer, tell, look_up, &executor);
+        assert!(payments.pay(Ticket(7), bill(1_000)));
+        let both = async {
+            let (ticket, ended) = answers.recv().await.unwrap();
+            assert_eq!(payments.ended(ticket, ended), None);
+            payments.resolved(resolved.recv().await.unwrap())
+        };
+        assert_eq!(smol::block_on(executor.run(both)), Some((Ticket(7), None)));
+        let stats = payments.stats();
+        assert_eq!((stats.unknown, stats.not_paid, stats.last_day_msat), (0, 1, 0));
     }
 
     #[test]
