@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// How long a payment that has not ended is followed by whoever called for it. Then the ledger
 /// leaves it open, and it is looked up from time to time.
-const FOLLOWED: Duration = Duration::from_secs(120);
+const FOLLOWED: Duration = Duration::from_secs(30);
 /// Pause between two look-ups of it.
 const PAUSE: Duration = Duration::from_secs(2);
 
