@@ -60,7 +60,8 @@ start() { # namespace name options...
         --set limits.free_rate=10000000000 --set limits.free_burst=10000000000 \
         --set limits.plain_rate=10000000000 --set limits.plain_burst=10000000000 \
         --set bench.sink=true --set issuer_key=issuer.key \
-        --set wallet.max_msat_per_hour=1000000000000000 run --network regtest --mode "$mode" --log warn "$@" \
+        --set budget.max_msat_per_payment=1000000000000000 --set budget.max_msat_per_hour=1000000000000000 \
+        --set budget.max_msat_per_day=1000000000000000 --set budget.max_msat_per_destination_day=1000000000000000 run --network regtest --mode "$mode" --log warn "$@" \
         >"$dir/$name.out" 2>"$dir/$name.log" &
     started=$!
     pids="$pids $started"

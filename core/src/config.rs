@@ -252,6 +252,12 @@ pub struct PaymentRules {
     pub tariff: Tariff,
     /// Keys whose signature on an invoice is accepted.
     pub issuers: heapless::Vec<PublicKey, MAX_ISSUERS>,
+    /// The key of them, if there is one, that may sign for others than this node's operator: of its
+    /// invoices only those are accepted that this node asked for
+    /// ([`Input::InvoiceAsked`](crate::mesh::Input::InvoiceAsked)). Tickets of flows are this
+    /// node's own word, and need no such list.
+    #[cfg(feature = "alloc")]
+    pub shared_issuer: Option<PublicKey>,
     /// Longest time from now to the expiry of an accepted payment, in seconds.
     pub max_lifetime: u64,
     /// How far in the future a payment may be dated, in seconds.
@@ -397,6 +403,8 @@ impl Config {
             payment: PaymentRules {
                 tariff: Tariff { base_msat: 1000, per_kib_msat: 100 },
                 issuers: heapless::Vec::new(),
+                #[cfg(feature = "alloc")]
+                shared_issuer: None,
                 max_lifetime: 7 * 24 * 3600,
                 future_skew: 300,
                 covenants_active: false,

@@ -154,9 +154,14 @@ async fn scenes(executor: &smol::LocalExecutor<'_>) -> Result<(), Error> {
     let mut proof = vec![0; 1024];
     proof[0] = LIGHTNING;
     let hint = IssuerHint::of(issuer.public_key());
-    let len =
-        packed::pack(&issued.invoice, &issued.preimage, &quote.terms_hash, hint, &mut proof[1..])
-            .map_err(|e| e.to_string())?;
+    let len = packed::pack(
+        &issued.invoice,
+        &issued.preimage.expect("a regtest issuer's"),
+        &quote.terms_hash,
+        hint,
+        &mut proof[1..],
+    )
+    .map_err(|e| e.to_string())?;
     proof.truncate(1 + len);
 
     // Any host can check such a proof by itself.

@@ -128,7 +128,7 @@ impl Issuer {
             .map_err(|e| IssuerError::Build(e.to_string()))?;
         Ok(Issued {
             invoice: invoice.to_string(),
-            preimage,
+            preimage: Some(preimage),
             payment_hash: payment_hash.to_byte_array(),
             issuer: *self.public_key(),
             expires_at,
@@ -232,7 +232,8 @@ mod tests {
             let issued = issuer().invoice(&Order { as_text, ..order() }).unwrap();
             assert!(issued.invoice.starts_with("lnbcrt1234560p1"), "{}", issued.invoice);
             let Issued { invoice, preimage, .. } = &issued;
-            let proof = LightningProof::Text { invoice, preimage: *preimage, stated: None };
+            let preimage = preimage.unwrap();
+            let proof = LightningProof::Text { invoice, preimage, stated: None };
             let check = |terms, now| proof.check(&terms, Network::Regtest, Some(now), &limits);
             let checked = check([3; 32], NOW).unwrap();
             assert_eq!(checked.amount_msat, 123_456);
@@ -253,7 +254,7 @@ mod tests {
     fn an_invoice_shows_its_own_preimage() {
         let issued = issuer().invoice(&order()).unwrap();
         let read: lightning_invoice::Bolt11Invoice = issued.invoice.parse().unwrap();
-        assert_eq!(preimage(&read.payment_secret().0), issued.preimage);
+        assert_eq!(Some(preimage(&read.payment_secret().0)), issued.preimage);
         // BIP 340's tagged hash, pinned.
         let known = "aab759a3c691bb4887a304e730184d3d4352607ea73645e0ecae68f05d806702";
         assert_eq!(hex::encode(preimage(&[7; 32])), known);

@@ -22,6 +22,7 @@ pub mod fuzz;
 pub mod headers;
 pub mod identity;
 pub mod issuer;
+pub mod lightning;
 mod log;
 pub mod manager;
 #[cfg(test)]
@@ -31,6 +32,7 @@ mod private_file;
 mod regtest;
 mod repeats;
 pub mod rpc;
+pub mod secret;
 pub mod store;
 pub mod wallet;
 

@@ -263,7 +263,7 @@ fn a_node_warns_of_what_is_hardly_meant() {
     };
     let key = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
     assert_eq!(start(&["--issuer", key]), "");
-    assert!(start(&[]).contains("no issuer (mesh.issuers, --issuer)"));
+    assert!(start(&[]).contains("other issuer (mesh.issuers, --issuer)"));
     assert_eq!(start(&["--mode", "open"]), "");
     let covenants = ["--issuer", key, "--set", "payment.covenants_active=true"];
     assert!(start(&covenants).contains("payment.payout_address"));

@@ -252,6 +252,10 @@ impl MeshError {
     /// Whether finding this out took a signature check.
     pub(super) fn cost_a_signature(&self) -> bool {
         use PaymentReason as P;
+        #[cfg(feature = "alloc")]
+        if *self == Self::PaymentVerificationFailed(P::Lightning(LightningError::NotAsked)) {
+            return true;
+        }
         matches!(
             self,
             Self::PaymentVerificationFailed(
@@ -329,5 +333,7 @@ fn lightning_cause(e: &LightningError) -> Cause {
         L::NoIssuers | L::UnknownIssuer | L::SelfIssued | L::InvalidSignature => {
             Cause::IssuerUnknown
         }
+        #[cfg(feature = "alloc")]
+        L::NotAsked => Cause::IssuerUnknown,
     }
 }

@@ -58,6 +58,8 @@ mod accepted_tests;
 #[cfg(test)]
 mod anycast_tests;
 #[cfg(test)]
+mod asked_tests;
+#[cfg(test)]
 mod bad_payment_tests;
 #[cfg(all(test, feature = "alloc"))]
 mod cashier_tests;
@@ -329,6 +331,12 @@ impl<M: Memory> Mesh<M> {
             #[cfg(feature = "alloc")]
             Input::Buy { hops, node, bytes, amount_msat, open_number } => {
                 self.buy(hops, node, bytes, amount_msat, open_number);
+            }
+            #[cfg(feature = "alloc")]
+            Input::InvoiceAsked { payment_hash, expires_at } => {
+                let unix = self.wall.unix(self.now).unwrap_or(0);
+                self.tables.asked.insert(payment_hash, expires_at, unix);
+                self.absorb();
             }
             #[cfg(feature = "alloc")]
             Input::InvoicePaid { ticket, preimage } => self.invoice_paid(ticket, preimage),

@@ -151,6 +151,11 @@ pub enum Input<B> {
         promise: [u8; PROMISE_LEN],
         preimage: [u8; 32],
     },
+    #[cfg(feature = "alloc")]
+    InvoiceAsked {
+        payment_hash: [u8; 32],
+        expires_at: u64,
+    },
 }
 
 impl<B: AsRef<[u8]>> Input<B> {
@@ -230,6 +235,10 @@ impl<B: AsRef<[u8]>> Input<B> {
             #[cfg(feature = "alloc")]
             Self::Paid { node, promise, preimage } => {
                 api::Input::Paid { node: *node, promise: *promise, preimage: *preimage }
+            }
+            #[cfg(feature = "alloc")]
+            Self::InvoiceAsked { payment_hash, expires_at } => {
+                api::Input::InvoiceAsked { payment_hash: *payment_hash, expires_at: *expires_at }
             }
             Self::Resumed { ticket, .. } => api::Input::Resumed { ticket: *ticket, packet },
             Self::Timer => api::Input::Timer,

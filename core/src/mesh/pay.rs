@@ -7,6 +7,8 @@ use crate::config::MAX_HOPS;
 use crate::id::{HopId, LinkId, NodeId, Standing};
 use crate::payment::fee::Party;
 use crate::payment::ledger::{Method, Payment, Record};
+#[cfg(feature = "alloc")]
+use crate::payment::lightning::LightningError;
 use crate::payment::proof::PaymentProof;
 use crate::payment::replay::{Again, PaidPacket, ReplayError};
 use crate::payment::terms::Terms;
@@ -296,7 +298,24 @@ impl<M: Memory> Mesh<M> {
             Some((asked, block)) if asked == hash => Some(*block),
             _ => self.tables.headers.get(hash),
         };
-        Ok(verify(proof, &claim, &self.config.payment, &self.secp, is_new, authentic, block)?)
+        let rules = &self.config.payment;
+        let outcome = verify(proof, &claim, rules, &self.secp, is_new, authentic, block)?;
+        #[cfg(feature = "alloc")]
+        self.check_asked(&outcome)?;
+        Ok(outcome)
+    }
+
+    /// Refuses an invoice that this node's own Lightning node wrote for somebody else.
+    #[cfg(feature = "alloc")]
+    fn check_asked(&self, outcome: &Outcome) -> Result<(), PaymentReason> {
+        let Outcome::Verified(Verified { key, issuer: Some(issuer), .. }) = outcome else {
+            return Ok(());
+        };
+        let is_shared = self.config.payment.shared_issuer == Some(*issuer);
+        match is_shared && !self.tables.asked.contains(key) {
+            true => Err(PaymentReason::Lightning(LightningError::NotAsked)),
+            false => Ok(()),
+        }
     }
 
     /// Whether there is no room for what this source pays for.
@@ -315,7 +334,7 @@ impl<M: Memory> Mesh<M> {
         if party == Party::Destination && self.is_inbox_full(&datagram.source) {
             return Err(NetworkReason::InboxFull.into());
         }
-        let Verified { key, method, amount_msat, share_msat, expires_at } = payment;
+        let Verified { key, method, amount_msat, share_msat, expires_at, .. } = payment;
         self.tables.replay.accept_for(key, expires_at, packet, self.now)?;
         // It must be forgotten some day, even if nothing else wakes this node.
         self.wake_at(self.next_cleanup.max(self.now));

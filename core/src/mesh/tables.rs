@@ -19,6 +19,8 @@ use crate::flow::table::FlowTable;
 #[cfg(feature = "flows")]
 use crate::flow::tickets::Tickets;
 use crate::id::NodeId;
+#[cfg(feature = "alloc")]
+use crate::payment::asked::Asked;
 use crate::payment::headers::HeaderStore;
 use crate::payment::replay::ReplayPrevention;
 use crate::policy::allowance::Shared;
@@ -48,6 +50,9 @@ pub struct Tables<M: Memory> {
     /// This node's own datagrams: traffic of others cannot push them out.
     pub(super) sent: Seen<M, SENT>,
     pub(super) replay: ReplayPrevention<M>,
+    /// Invoices for datagrams that this node asked its Lightning node for.
+    #[cfg(feature = "alloc")]
+    pub(super) asked: Asked,
     #[cfg(feature = "flows")]
     pub(super) tickets: Tickets<M>,
     #[cfg(feature = "flows")]
@@ -82,6 +87,8 @@ impl<M: Memory> Tables<M> {
         seen: Seen::EMPTY,
         sent: Seen::EMPTY,
         replay: ReplayPrevention::EMPTY,
+        #[cfg(feature = "alloc")]
+        asked: Asked::EMPTY,
         #[cfg(feature = "flows")]
         tickets: Tickets::EMPTY,
         #[cfg(feature = "flows")]

@@ -130,6 +130,11 @@ pub enum LightningError {
     /// this, or not for these terms where the packed form leaves them out.
     #[error("the signature of the invoice is not by the issuer named")]
     InvalidSignature,
+    /// Rule 1: this node's own Lightning node signed it, for somebody else: a customer of it could
+    /// pay himself.
+    #[cfg(feature = "alloc")]
+    #[error("the invoice is by this node's Lightning node, and this node did not ask for it")]
+    NotAsked,
 }
 
 /// A proof that is good if its signature is. All of it is from what is signed.

@@ -1,6 +1,8 @@
 //! Proofs of payment, checked offline. The rules are in docs/PROTOCOL.md, "Which payments
 //! are accepted".
 
+#[cfg(feature = "alloc")]
+pub mod asked;
 pub mod bolt11;
 pub mod covenant;
 pub mod ctv;

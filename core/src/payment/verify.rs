@@ -43,6 +43,9 @@ pub struct Verified {
     pub share_msat: u64,
     /// When it can be forgotten, in seconds since 1970.
     pub expires_at: u64,
+    /// Who signed the invoice, if it is one.
+    #[cfg(feature = "alloc")]
+    pub issuer: Option<secp256k1::PublicKey>,
 }
 
 /// What came of a check.
@@ -100,13 +103,15 @@ pub fn verify<C: Verification>(
             }
             checked.names_issuer_of(&rules.issuers)?;
             authentic()?;
-            checked.verify_signature(secp, &rules.issuers)?;
+            let _issuer = checked.verify_signature(secp, &rules.issuers)?;
             Ok(Outcome::Verified(Verified {
                 key: checked.payment_hash,
                 method: Method::Lightning,
                 amount_msat,
                 share_msat,
                 expires_at: checked.expires_at,
+                #[cfg(feature = "alloc")]
+                issuer: Some(_issuer),
             }))
         }
         PaymentProof::InstantSettlement(proof) => {
@@ -140,6 +145,8 @@ pub fn verify<C: Verification>(
                 amount_msat: accepted.amount_msat,
                 share_msat: accepted.share_msat,
                 expires_at: accepted.keep_until,
+                #[cfg(feature = "alloc")]
+                issuer: None,
             }))
         }
     }

@@ -11,11 +11,11 @@ mod source;
 #[cfg(test)]
 pub(crate) mod fake;
 
+pub use crate::secret::Secret;
 pub use rpc::BitcoinRpc;
 pub use source::{ChainSource, SourceState};
 
 use blvm_mesh_core::id::Network;
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -45,28 +45,6 @@ pub enum Auth {
         /// Its password.
         password: Secret,
     },
-}
-
-/// A text that is never printed.
-#[derive(Clone, PartialEq, Eq, serde::Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Hides a text.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
-    }
 }
 
 /// Where a transaction is.

@@ -43,7 +43,7 @@ pub(super) struct Expose {
 /// Lead connections to a port of this host to a service of another node.
 ///
 /// The node opens a flow when the first connection comes, and buys by itself what the nodes
-/// between carry, within --max-msat and wallet.max_msat_per_hour. The forward stays until it is
+/// between carry, within --max-msat and budget.max_msat_per_hour. The forward stays until it is
 /// ended or the node stops; flow.forward in the configuration keeps it.
 #[derive(Debug, Args)]
 #[command(after_help = "\

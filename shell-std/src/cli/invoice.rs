@@ -29,7 +29,7 @@ pub(super) struct Quote {
     destination: Destination,
     /// Bytes of data to pay for.
     bytes: u64,
-    /// Have the node's own regtest issuer write the invoice as well.
+    /// Have the node's own Lightning node or regtest issuer write the invoice as well.
     #[arg(long)]
     invoice: bool,
     /// Seconds until that invoice expires.
@@ -89,7 +89,7 @@ impl Quote {
             let text = text(&written.quote)
                 + &lines([
                     ("invoice", written.invoice.clone()),
-                    ("preimage", hex::encode(written.preimage)),
+                    ("preimage", preimage(written.preimage)),
                     ("expires at", time(written.expires_at)),
                 ]);
             return Answer::yes(&written, text);
@@ -120,6 +120,10 @@ fn text(quote: &types::Quote) -> String {
         text.push_str(&format!("{role} {} asks {asks}, gets {gets}{issuers}\n", share.node));
     }
     text + &super::payable::whom_to_pay(quote)
+}
+
+fn preimage(preimage: Option<[u8; 32]>) -> String {
+    preimage.map_or_else(|| "pay the invoice to learn it".into(), hex::encode)
 }
 
 fn covenant(quote: &types::Quote) -> String {
@@ -189,7 +193,7 @@ impl Issuer {
         let issued = issuer.invoice(&order)?;
         let json = json!({
             "invoice": issued.invoice,
-            "preimage": hex::encode(issued.preimage),
+            "preimage": issued.preimage.map(hex::encode),
             "payment_hash": hex::encode(issued.payment_hash),
             "issuer": issued.issuer.to_string(),
             "amount_msat": amount_msat,
@@ -197,7 +201,7 @@ impl Issuer {
         });
         let text = lines([
             ("invoice", issued.invoice),
-            ("preimage", hex::encode(issued.preimage)),
+            ("preimage", preimage(issued.preimage)),
             ("payment hash", hex::encode(issued.payment_hash)),
             ("issuer", issued.issuer.to_string()),
             ("amount", msat(amount_msat)),

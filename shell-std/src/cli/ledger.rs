@@ -1,13 +1,17 @@
-//! `ledger`: what a node has earned, sold and bought.
+//! `ledger`: what a node has earned, sold, bought and paid.
 
 use super::answer::table;
 use super::global::{Global, msat};
+use super::sums::{self, By};
 use super::{Answer, Failure};
 use crate::date::{date, parse};
 use crate::rpc::Request;
 use crate::rpc::types::{self, GetLedger, LedgerKind, Role};
 use crate::store::{STORE_FILE, Store};
 use clap::{Args, ValueEnum};
+
+/// Most of each kind that a node lists.
+const MOST_LISTED: usize = 10_000;
 
 /// List accepted payments and what this node earned with them, and bytes that it sold and bought.
 ///
@@ -17,7 +21,9 @@ use clap::{Args, ValueEnum};
 Examples:
   blvm-mesh ledger --limit 10
   blvm-mesh ledger --role intermediate --since 2026-01-31
-  blvm-mesh ledger --kind purchases --json")]
+  blvm-mesh ledger --kind purchases --json
+  blvm-mesh ledger --by day --since 2026-01-01
+  blvm-mesh ledger --csv > ledger.csv")]
 pub(super) struct Ledger {
     /// Only what was accepted or begun at or after this time: seconds since 1970, or 2026-01-31,
     /// or 2026-01-31T12:00:00Z.
@@ -32,9 +38,16 @@ pub(super) struct Ledger {
     /// Only this.
     #[arg(long, value_enum)]
     kind: Option<KindName>,
-    /// Most of each kind to list, the newest first; the totals count all.
-    #[arg(long, default_value_t = 100)]
-    limit: usize,
+    /// Most of each kind to list, the newest first; the totals count all. [default: 100; 10000
+    /// with --by and --csv, which count what is listed]
+    #[arg(long)]
+    limit: Option<usize>,
+    /// Sums for each other node or day in the place of the list: earned, paid, fees.
+    #[arg(long, value_enum, value_name = "node|day")]
+    by: Option<By>,
+    /// Print comma-separated values, the oldest first.
+    #[arg(long, conflicts_with = "by")]
+    csv: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -63,7 +76,8 @@ impl Ledger {
             KindName::Sales => LedgerKind::Sales,
             KindName::Purchases => LedgerKind::Purchases,
         });
-        let (since, until, limit) = (self.since, self.until, self.limit);
+        let usual = if self.csv || self.by.is_some() { MOST_LISTED } else { 100 };
+        let (since, until, limit) = (self.since, self.until, self.limit.unwrap_or(usual));
         let query = GetLedger { since, until, role, kind, limit };
         let ledger = match global.ask(&Request::GetLedger(query.clone())) {
             Ok(ledger) => ledger,
@@ -77,11 +91,35 @@ impl Ledger {
             }
             Err(e) => return e.answer(),
         };
+        if let Some(by) = self.by {
+            let sums = sums::sums(&ledger, by);
+            let text = sums::sums_table(&sums, by) + &left_out(&ledger);
+            return Answer::yes(&sums, text);
+        }
+        if self.csv && !global.json {
+            return Answer::yes(&ledger, sums::csv(&ledger));
+        }
         let mut text = payments(&ledger) + &sales(&ledger) + &purchases(&ledger);
         if text.is_empty() {
             text = "no payment was accepted, and nothing was sold or bought".into();
         }
         Answer::yes(&ledger, text)
+    }
+}
+
+/// Says so where not all is listed.
+fn left_out(ledger: &types::Ledger) -> String {
+    let payments: u64 = ledger.totals.values().map(|total| total.payments).sum();
+    let all = [
+        (payments, ledger.entries.len()),
+        (ledger.sold.sales, ledger.sales.len()),
+        (ledger.bought.purchases, ledger.purchases.len()),
+    ];
+    match all.iter().all(|(all, listed)| *all == *listed as u64) {
+        true => String::new(),
+        false => format!(
+            "only the newest {MOST_LISTED} of each kind are counted: give --since and --until\n"
+        ),
     }
 }
 
@@ -202,6 +240,8 @@ mod tests {
                 begun_at: UNIX + u64::from(n),
                 spent_at: 1,
                 promise: [6; 49],
+                expires_at: UNIX + 900,
+                wallet: None,
             };
             assert!(store.begin(&intent).unwrap());
         }
@@ -242,6 +282,23 @@ mod tests {
         let until = (UNIX + 4).to_string();
         let some = ledger(&["--kind", "purchases", "--until", &until]);
         assert_eq!(some.json["purchases"][0]["preimage"], "0d".repeat(32));
+        let by_day = ledger(&["--by", "day"]);
+        let day =
+            json!({"earned_msat": 10_000, "paid_msat": 21_000, "fee_msat": 730, "payments": 5});
+        assert_eq!(by_day.json, json!({"2026-09-21": day}), "{}", by_day.text);
+        let by_node = ledger(&["--by", "node", "--limit", "1"]);
+        assert_eq!(by_node.json["08".repeat(32)]["earned_msat"], 5_000);
+        assert_eq!(by_node.json["09".repeat(32)]["paid_msat"], 7_000);
+        assert!(by_node.text.contains("only the newest"), "{}", by_node.text);
+        let csv = ledger(&["--csv"]).text;
+        assert_eq!(csv.lines().count(), 6, "{csv}");
+        let sale = format!("sale,{},2026-09-21T", UNIX + 1);
+        assert!(csv.lines().nth(1).unwrap().starts_with(&sale), "{csv}");
+        assert!(
+            csv.contains(&format!(",0,7000,20,80000,credited,{}\r\n", "03".repeat(32))),
+            "{csv}"
+        );
+
         let none = ledger(&["--role", "source"]);
         assert_eq!(none.text, "no payment was accepted, and nothing was sold or bought");
     }

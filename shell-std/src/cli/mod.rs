@@ -20,11 +20,13 @@ mod inspect;
 mod invoice;
 mod keys;
 mod ledger;
+mod lightning;
 mod payable;
 mod proof;
 mod report;
 mod rpc;
 mod run;
+mod sums;
 mod traffic;
 mod tx;
 
@@ -74,6 +76,7 @@ enum Command {
     Flows(flows::Flows),
     Expose(flows::Expose),
     Forward(flows::Forward),
+    Lightning(lightning::Lightning),
     Issuer(invoice::Issuer),
     Headers(headers::Headers),
     Rpc(rpc::Rpc),
@@ -121,6 +124,7 @@ impl Cli {
             Command::Flows(c) => c.run(&global),
             Command::Expose(c) => c.run(&global),
             Command::Forward(c) => c.run(&global),
+            Command::Lightning(c) => c.run(&global),
             Command::Issuer(c) => c.run(&global),
             Command::Headers(c) => c.run(&global),
             Command::Rpc(c) => c.run(),

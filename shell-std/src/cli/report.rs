@@ -214,12 +214,18 @@ fn bitcoin(b: &types::BridgeStats) -> String {
 fn bought(p: &types::PurchaseStats) -> String {
     let types::PurchaseStats { credited, credited_bytes, paid_msat, wallet, .. } = p;
     let types::PurchaseStats { not_paid, over_limit, unknown, not_credited, .. } = p;
-    let hour = format!("{} of {} in the last hour", msat(p.last_hour_msat), msat(p.limit_msat));
-    let wallet = if *wallet { hour } else { "no wallet".into() };
+    let spent = format!(
+        "{} of {} in the last hour, {} of {} in the last day",
+        msat(p.last_hour_msat),
+        msat(p.limit_msat),
+        msat(p.last_day_msat),
+        msat(p.day_limit_msat)
+    );
+    let wallet = if *wallet { spent } else { "no wallet".into() };
     let last = p.last_refusal.as_ref().map(|why| format!("; last: {why}")).unwrap_or_default();
     format!(
         "{credited_bytes} bytes in {credited} purchases, {} ({wallet}); {not_paid} not paid, \
-         {over_limit} of them for the limit, {unknown} unknown, {not_credited} paid and not \
+         {over_limit} of them for a limit, {unknown} unknown, {not_credited} paid and not \
          credited{last}",
         msat(*paid_msat)
     )

@@ -1,7 +1,7 @@
 //! `run`: the daemon.
 
 use super::global::{Global, given};
-use super::{Answer, Failure};
+use super::{Answer, Failure, lightning};
 use crate::chain::{Auth, ChainSettings};
 use crate::clients;
 use crate::config::{KEYS, Override, ServiceSettings, Settings, example};
@@ -9,12 +9,13 @@ use crate::descriptors;
 use crate::flows::Exposed;
 use crate::identity::{self, Identity, KEY_FILE};
 use crate::issuer::Issuer;
+use crate::lightning::{Lightning, Till};
 use crate::log::{self, Calm};
 use crate::node::{Issue, Node, NodeHandle, Service, runtime};
 use crate::private_file;
 use crate::rpc::server::Server;
 use crate::store::{STORE_FILE, Store};
-use crate::wallet::{Limits, Payer, RegtestWallet, Spending};
+use crate::wallet::{Limits, Payer, RegtestWallet, Spending, Wallet};
 use async_signal::{Signal, Signals};
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::policy::mode::MeshMode;
@@ -159,10 +160,12 @@ fn warnings(settings: &Settings) -> Vec<String> {
     }
     if settings.config.mode == MeshMode::PaymentGated
         && payment.issuers.is_empty()
+        && settings.lightning.is_none()
         && !takes_covenants
     {
         found.push(
-            "no payment is accepted: mode payment_gated and no issuer (mesh.issuers, --issuer). \
+            "no payment is accepted: mode payment_gated and no Lightning node (lightning.backend) or \
+             other issuer (mesh.issuers, --issuer). \
              Only what goes free is relayed, and this node sends paid data only with --unchecked"
                 .to_owned(),
         );
@@ -233,12 +236,16 @@ impl House {
         let (file, cache) = (dir.join(STORE_FILE), settings.shell.store_cache_bytes);
         let store = Store::open_of(&file, cache, &identity.node_id(), identity::is_unused(dir))?;
         identity::mark_used(dir)?;
-        let issuer = match &settings.issuer_key {
-            Some(path) => Some(Arc::new(Issuer::load_or_create(path)?) as Arc<dyn Issue>),
-            None => None,
-        };
         let store = Arc::new(store);
-        let payer = payer(settings.config.network, settings.spending, &store)?;
+        let lightning = lightning::join(&mut settings)?;
+        let issuer = match (&lightning, &settings.issuer_key) {
+            (Some(node), _) => {
+                Some(Arc::new(Till::new(node.clone(), store.clone())) as Arc<dyn Issue>)
+            }
+            (None, Some(path)) => Some(Arc::new(Issuer::load_or_create(path)?) as Arc<dyn Issue>),
+            (None, None) => None,
+        };
+        let payer = payer(settings.config.network, settings.spending, lightning, &store)?;
         let server = Server::bind(&settings.rpc_socket).map_err(|e| Failure(e.to_string()))?;
         Ok(Self { settings, identity, store, issuer, payer, server })
     }
@@ -311,11 +318,21 @@ async fn begin_services(settings: &Settings, handle: &NodeHandle) -> Result<(), 
     Ok(())
 }
 
-/// What the node buys with: play money on regtest, nothing elsewhere.
-fn payer(network: Network, limits: Limits, store: &Arc<Store>) -> Result<Option<Payer>, Failure> {
-    let Some(wallet) = RegtestWallet::on(network) else { return Ok(None) };
+/// What the node buys with: the operator's Lightning node; without it play money on regtest, and
+/// nothing elsewhere.
+fn payer(
+    network: Network,
+    limits: Limits,
+    lightning: Option<Lightning>,
+    store: &Arc<Store>,
+) -> Result<Option<Payer>, Failure> {
+    let wallet: Arc<dyn Wallet> = match (lightning, RegtestWallet::on(network)) {
+        (Some(lightning), _) => Arc::new(lightning),
+        (None, Some(wallet)) => Arc::new(wallet),
+        (None, None) => return Ok(None),
+    };
     let spending = Spending::new(store.clone(), limits).map_err(Failure)?;
-    Ok(Some(Payer { wallet: Arc::new(wallet), spending: Arc::new(spending) }))
+    Ok(Some(Payer { wallet, spending: Arc::new(spending) }))
 }
 
 fn ready(settings: &Settings, identity: &Identity, listen: Option<std::net::SocketAddr>) -> Value {
@@ -365,7 +382,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(&dir.path().join(STORE_FILE), 65_536).unwrap());
         for network in Network::ALL {
-            let payer = payer(network, Limits::default(), &store).unwrap();
+            let payer = payer(network, Limits::default(), None, &store).unwrap();
             assert_eq!(payer.is_some(), network == Network::Regtest);
         }
     }

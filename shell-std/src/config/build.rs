@@ -8,6 +8,7 @@ use crate::bridge::BridgeSettings;
 use crate::chain::{Auth, ChainSettings};
 use crate::flows::ForwardSpec;
 use crate::headers::Root;
+use crate::lightning::Timeouts;
 use crate::wallet::Limits;
 use blvm_mesh_core::config::{Config, MAX_ISSUERS, MAX_SCRIPT};
 use blvm_mesh_core::id::Network;
@@ -77,6 +78,7 @@ pub(super) struct Places {
     pub(super) log: String,
     pub(super) chain_timeout: Duration,
     pub(super) spending: Limits,
+    pub(super) lightning: Timeouts,
     pub(super) max_msat: u64,
     pub(super) bridged: usize,
     pub(super) narrow_rate: u64,
@@ -95,6 +97,7 @@ impl Places {
             log: "info".into(),
             chain_timeout: Duration::from_secs(5),
             spending: Limits::default(),
+            lightning: Timeouts::default(),
             max_msat: MAX_MSAT,
             bridged: 16,
             narrow_rate: 32 * 1024,
@@ -120,6 +123,7 @@ pub(super) fn settings(
         log,
         chain_timeout,
         spending,
+        lightning,
         max_msat,
         bridged,
         narrow_rate,
@@ -167,10 +171,16 @@ pub(super) fn settings(
         let reason = format!("this node issues invoices on regtest only, not on {network}");
         return Err(value("issuer_key", reason));
     }
+    if file.issuer_key.is_some() && file.lightning.backend.is_some() {
+        let reason =
+            "and lightning.backend exclude each other: the one is for trials without the other";
+        return Err(value("issuer_key", reason));
+    }
     // `join` leaves an absolute path as it is.
     let inside = |path: PathBuf| data_dir.join(expand(path));
     let verify_timeout = Duration::from_micros(config.timing.verify_timeout);
     let chain = chain(file.chain, chain_timeout, &inside, verify_timeout)?;
+    let lightning = super::lightning::settings(file.lightning, lightning, &inside)?;
     check_shell(&shell, config.max_packet as usize)?;
     Ok(Settings {
         config,
@@ -187,6 +197,7 @@ pub(super) fn settings(
         config_file: None,
         services,
         bridge,
+        lightning,
         spending,
         shell,
     })
@@ -445,7 +456,7 @@ fn address_script(text: &str, network: Network) -> Result<Vec<u8>, String> {
     Ok(address.script_pubkey().into_bytes())
 }
 
-fn value(key: &'static str, reason: impl Into<String>) -> ConfigError {
+pub(super) fn value(key: &'static str, reason: impl Into<String>) -> ConfigError {
     ConfigError::Value { key, reason: reason.into() }
 }
 

@@ -3,8 +3,8 @@
 use super::ConfigError;
 use super::build::Places;
 use super::values::{
-    Announced, ExposedPort, ForwardedTo, Gateway, Issuer, Listen, Millis, Mode, NetworkName, Peer,
-    Port, SignetMagic,
+    Announced, Backend, ExposedPort, ForwardedTo, Gateway, Issuer, Listen, Millis, Mode,
+    NetworkName, Peer, Port, SignetMagic,
 };
 use crate::chain::Secret;
 use blvm_mesh_core::id::Network;
@@ -150,7 +150,7 @@ macro_rules! written {
     )+)+};
 }
 written! {
-    Text: String, PathBuf, Mode, NetworkName, Port, SignetMagic, Secret;
+    Text: String, PathBuf, Backend, Mode, NetworkName, Port, SignetMagic, Secret;
     Flag: bool;
     List: Listen, Vec<PathBuf>, Vec<Peer>, Vec<Issuer>, Vec<ExposedPort>, Vec<ForwardedTo>,
         Vec<Gateway>, Vec<Announced>, Vec<Port>;

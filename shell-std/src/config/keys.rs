@@ -8,8 +8,8 @@ use super::ConfigError;
 use super::build::{MIN_MAX_PACKET, Places};
 use super::key::{DefaultValue, Key, Stored, Written, within};
 use super::values::{
-    Announced, ExposedPort, ForwardedTo, Gateway, Issuer, Listen, Millis, Mode, NetworkName,
-    NotUsed, Peer, Port, SignetMagic,
+    Announced, Backend, ExposedPort, ForwardedTo, Gateway, Issuer, Listen, Millis, Mode,
+    NetworkName, NotUsed, Peer, Port, SignetMagic,
 };
 use crate::chain::Secret;
 use blvm_mesh_core::config::MAX_HOPS;
@@ -80,7 +80,7 @@ macro_rules! keys {
 keys! {
     "" File [
         mesh: Mesh, tariff: Tariff, limits: Limits, timing: Timing, payment: Payment,
-        flow: Flow, wallet: Wallet, bitcoin: Bitcoin, chain: Chain, bench: Bench
+        flow: Flow, lightning: Lightning, budget: Budget, bitcoin: Bitcoin, chain: Chain, bench: Bench
     ] {
         data_dir: PathBuf, "directory of the node's files", default "~/.blvm-mesh";
         rpc_socket: PathBuf, "socket for commands", default "<data_dir>/rpc.sock";
@@ -214,11 +214,34 @@ keys! {
             => config.flows.account_days, unit "days";
     }
 
-    "wallet" Wallet {
-        max_msat_per_hour: u64, "most that the node pays by itself in any hour for bytes of flows, fees included (0: nothing)"
-            => spending.max_msat_per_hour, unit "msat";
-        max_fee_percent: u8, "most fee of such a payment, of its amount"
-            => spending.max_fee_percent, unit "percent", from 0 to 100;
+    "lightning" Lightning {
+        backend: Backend, "the operator's Lightning node, which is paid and pays: lnd, cln, phoenixd or lnbits",
+            example "lnd";
+        url: String, "where it is (lnd, phoenixd, lnbits) [https://127.0.0.1:8080 of lnd, http://127.0.0.1:9740 of phoenixd]",
+            example "https://127.0.0.1:8080";
+        socket: PathBuf, "its Unix socket (cln)", example "~/.lightning/bitcoin/lightning-rpc";
+        macaroon_file: PathBuf, "file with the macaroon to be let in by (lnd)",
+            example "~/.lnd/blvm-mesh.macaroon";
+        certificate_file: PathBuf, "the certificate that it must show, or its issuer's (lnd, lnbits); none: one that the system trusts",
+            example "~/.lnd/tls.cert";
+        password_file: PathBuf, "file with the password, or phoenix.conf (phoenixd)",
+            example "~/.phoenix/phoenix.conf";
+        api_key_file: PathBuf, "file with the wallet's admin key (lnbits)",
+            example "lnbits.key";
+        max_fee_ppm: u32, "most fee of a payment, in millionths of its amount"
+            => spending.max_fee_ppm, from 0 to 1_000_000;
+        timeout_ms: Millis, "longest wait for its answer" => lightning.answer, unit "ms", from 1;
+        payment_timeout_ms: Millis, "longest wait for a payment to end; it is looked up after that"
+            => lightning.payment, unit "ms", from 1_000;
+    }
+
+    "budget" Budget {
+        max_msat_per_payment: u64, "most that the node pays by itself for bytes of flows at a time, fee included (0: nothing)"
+            => spending.max_msat_per_payment, unit "msat";
+        max_msat_per_hour: u64, "the same in any hour" => spending.max_msat_per_hour, unit "msat";
+        max_msat_per_day: u64, "the same in any 24 hours" => spending.max_msat_per_day, unit "msat";
+        max_msat_per_destination_day: u64, "the same to one node"
+            => spending.max_msat_per_destination_day, unit "msat";
     }
 
     "bitcoin" Bitcoin {
@@ -266,7 +289,8 @@ impl File {
         self.timing.apply(places)?;
         self.payment.apply(places)?;
         self.flow.apply(places)?;
-        self.wallet.apply(places)?;
+        self.lightning.apply(places)?;
+        self.budget.apply(places)?;
         self.bitcoin.apply(places)?;
         self.chain.apply(places)?;
         self.bench.apply(places)

@@ -10,6 +10,7 @@ mod build;
 mod example;
 mod key;
 mod keys;
+mod lightning;
 mod overrides;
 mod values;
 
@@ -24,6 +25,7 @@ use crate::address::{PeerAddress, SerialLine};
 use crate::bridge::BridgeSettings;
 use crate::chain::ChainSettings;
 use crate::flows::{Exposed, ForwardSpec};
+use crate::lightning::LightningSettings;
 use crate::wallet::Limits;
 use blvm_mesh_core::config::Config;
 use keys::File;
@@ -66,6 +68,8 @@ pub struct Settings {
     pub services: ServiceSettings,
     /// Bitcoin nodes that reach others, or are reached, through the mesh.
     pub bridge: BridgeSettings,
+    /// The operator's Lightning node, if there is one.
+    pub lightning: Option<LightningSettings>,
     /// How much this node may spend by itself.
     pub spending: Limits,
     /// Limits and times of the node around the state machine.

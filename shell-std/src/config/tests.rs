@@ -53,6 +53,8 @@ fn samples() -> Vec<(&'static str, String, String)> {
                     (format!("{KEY},{KEY2}"), format!("[\"{KEY}\", \"{KEY2}\"]"))
                 }
                 ("chain.rpc_url", _) => (CHAIN.into(), quoted(CHAIN)),
+                ("lightning.url", _) => (LN.into(), quoted(LN)),
+                ("lightning.backend", _) => ("cln".into(), quoted("cln")),
                 ("payment.payout_script", _) => ("0014".into(), quoted("0014")),
                 ("payment.payout_address", _) => {
                     let a = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
@@ -110,7 +112,8 @@ fn samples() -> Vec<(&'static str, String, String)> {
                 | "timing.reconnect_min_ms" => "77".into(),
                 "limits.max_packet" => "5000".into(),
                 "chain.timeout_ms" => "4".into(),
-                "limits.threads" | "wallet.max_fee_percent" => "5".into(),
+                "limits.threads" => "5".into(),
+                "lightning.max_fee_ppm" => "55".into(),
                 _ => text,
             };
             let toml = if text.len() <= 4 && *kind == Kind::Number { text.clone() } else { toml };
@@ -120,6 +123,7 @@ fn samples() -> Vec<(&'static str, String, String)> {
 }
 
 const CHAIN: &str = "http://[::1]:8332";
+const LN: &str = "https://[::1]:8080";
 
 /// Keys without which another means nothing.
 fn needed(key: &str) -> &'static [(&'static str, &'static str)] {
@@ -127,6 +131,17 @@ fn needed(key: &str) -> &'static [(&'static str, &'static str)] {
         "chain.cookie_file" | "chain.timeout_ms" => &[("rpc_url", CHAIN)],
         "chain.rpc_user" => &[("rpc_url", CHAIN), ("rpc_password", "x")],
         "chain.rpc_password" => &[("rpc_url", CHAIN), ("rpc_user", "x")],
+        "lightning.backend" => &[("socket", "x")],
+        "lightning.url" | "lightning.certificate_file" => {
+            &[("backend", "lnd"), ("macaroon_file", "m")]
+        }
+        "lightning.socket" => &[("backend", "cln")],
+        "lightning.macaroon_file" => &[("backend", "lnd")],
+        "lightning.password_file" => &[("backend", "phoenixd")],
+        "lightning.api_key_file" => &[("backend", "lnbits"), ("url", LN)],
+        "lightning.timeout_ms" | "lightning.payment_timeout_ms" => {
+            &[("backend", "cln"), ("socket", "x")]
+        }
         _ => &[],
     }
 }
@@ -144,9 +159,12 @@ fn every_key_changes_the_settings_from_file_and_override_alike() {
         }
         let more = needed(&key);
         let lines: String = more.iter().map(|(name, v)| format!("{name} = {v:?}\n")).collect();
-        let url = more.iter().filter(|(name, _)| *name == "rpc_url");
-        let url: String = url.map(|(name, v)| format!("{name} = {v:?}\n")).collect();
-        let base = load(&format!("[mesh]\n{REGTEST}[chain]\n{url}"), &[]).unwrap();
+        // Without the key, and with what it needs where that is complete then.
+        let base = match more.is_empty() {
+            true => None,
+            false => load(&format!("[mesh]\n{REGTEST}[{section}]\n{lines}"), &[]).ok(),
+        };
+        let base = base.unwrap_or_else(|| load(&format!("[mesh]\n{REGTEST}"), &[]).unwrap());
         let file = match section {
             "" => format!("{line}[mesh]\n{REGTEST}"),
             "mesh" => format!("[mesh]\n{REGTEST}{line}"),
@@ -452,7 +470,11 @@ fn the_example_is_the_default() {
         }
         _ => line.to_owned() + "\n",
     };
-    let set: String = example.lines().map(set).filter(|l| !l.starts_with("timeout_ms")).collect();
+    let set: String = example
+        .lines()
+        .map(set)
+        .filter(|l| !l.starts_with("timeout_ms") && !l.starts_with("payment_timeout_ms"))
+        .collect();
     assert!(set.contains("\nmode = \"payment_gated\"\n"), "{set}");
     assert_eq!(load(&set, &[]), load("", &[]));
     for Key { name, .. } in KEYS {
@@ -492,13 +514,62 @@ fn defaults_are_those_that_the_help_tells() {
         for key in KEYS {
             let Some(default) = key.default(network) else { continue };
             let key = key.dotted();
-            if ["mesh.network", "data_dir", "rpc_socket", "chain.timeout_ms"]
-                .contains(&key.as_str())
+            if [
+                "mesh.network",
+                "data_dir",
+                "rpc_socket",
+                "chain.timeout_ms",
+                "lightning.timeout_ms",
+                "lightning.payment_timeout_ms",
+            ]
+            .contains(&key.as_str())
             {
                 continue;
             }
             let given = load("", &[base[0], (&key, &default)]).unwrap_or_else(|e| panic!("{e}"));
             assert_eq!(given, nothing, "{key} is not {default} on {network}");
         }
+    }
+}
+
+#[test]
+fn a_lightning_node_has_its_own_keys_and_no_credential_stands_in_the_file() {
+    use crate::lightning::{BackendSettings, LightningSettings};
+    let lightning = |text: &str| load(&format!("[lightning]\n{text}"), &[]);
+    let phoenixd = "backend = \"phoenixd\"\npassword_file = \"~/.phoenix/phoenix.conf\"\n";
+    let loaded = lightning(&format!("{phoenixd}max_fee_ppm = 5000\ntimeout_ms = 9\n")).unwrap();
+    let LightningSettings { backend, timeouts } = loaded.lightning.unwrap();
+    let expected = BackendSettings::Phoenixd {
+        url: "http://127.0.0.1:9740".into(),
+        password: "/home/me/.phoenix/phoenix.conf".into(),
+    };
+    assert_eq!((backend, timeouts.answer), (expected, Duration::from_millis(9)));
+    assert_eq!(loaded.spending.max_fee_ppm, 5_000);
+    let lnd = "backend = \"lnd\"\nmacaroon_file = \"m\"\n";
+    assert!(matches!(
+        lightning(lnd).unwrap().lightning.unwrap().backend,
+        BackendSettings::Lnd { url, macaroon, certificate: None }
+            if url == "https://127.0.0.1:8080" && macaroon.ends_with(".blvm-mesh/m")
+    ));
+    assert_eq!(lightning("").unwrap().lightning, None);
+    let wrong = [
+        ("backend = \"eclair\"", "allowed are lnd, cln, phoenixd, lnbits"),
+        ("backend = \"lnd\"", "lightning.macaroon_file: is needed by backend \"lnd\""),
+        ("backend = \"cln\"", "lightning.socket: is needed"),
+        ("backend = \"phoenixd\"", "lightning.password_file: is needed"),
+        ("backend = \"lnbits\"", "lightning.url: is needed"),
+        ("url = \"http://x:1\"", "lightning.url: means nothing without lightning.backend"),
+        ("timeout_ms = 9", "lightning.timeout_ms: means nothing without"),
+        (&format!("{phoenixd}macaroon_file = \"m\""), "means nothing to backend \"phoenixd\""),
+        (&format!("{lnd}url = \"https://me:secret@x:1\""), "is to be without credentials"),
+        (&format!("{lnd}url = \"127.0.0.1:8080\""), "is not https://HOST:PORT"),
+        (&format!("{lnd}url = \"ftp://x:1\""), "is not https://HOST:PORT"),
+        (&format!("{lnd}url = \"https://x:1/?key=secret\""), "is not https://HOST:PORT"),
+        (&format!("{lnd}max_fee_ppm = 1000001"), "lightning.max_fee_ppm: must be from 0"),
+    ];
+    for (text, expected) in wrong {
+        let error = lightning(text).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+        assert!(!error.contains("secret"), "{error}");
     }
 }

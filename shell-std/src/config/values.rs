@@ -10,6 +10,9 @@ use serde::Deserialize;
 use std::fmt;
 use std::net::SocketAddr;
 
+/// Names of Lightning backends.
+const BACKENDS: [&str; 4] = ["lnd", "cln", "phoenixd", "lnbits"];
+
 /// A time in milliseconds.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(transparent)]
@@ -39,6 +42,7 @@ macro_rules! text_value {
 }
 
 text_value!(Mode(MeshMode), parse_mode);
+text_value!(Backend(String), parse_backend);
 text_value!(NetworkName(Network), parse_network);
 text_value!(SignetMagic([u8; 4]), parse_signet_challenge);
 text_value!(Issuer(PublicKey), parse_issuer);
@@ -65,6 +69,14 @@ pub fn parse_mode(text: &str) -> Result<MeshMode, String> {
     let found = MeshMode::ALL.into_iter().find(|m| m.name() == text);
     let allowed = MeshMode::ALL.map(MeshMode::name).join(", ");
     found.ok_or_else(|| format!("unknown mode \"{text}\"; allowed are {allowed}"))
+}
+
+fn parse_backend(text: &str) -> Result<String, String> {
+    let allowed = BACKENDS.join(", ");
+    match BACKENDS.contains(&text) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("unknown backend \"{text}\"; allowed are {allowed}")),
+    }
 }
 
 /// The network with this name.

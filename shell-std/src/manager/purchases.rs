@@ -45,7 +45,7 @@ impl MeshManager {
     async fn pay(&self, bill: Bill) -> Ended {
         let Some(spending) = self.bills.spending.clone() else { return Err(NotPaid::NoStore) };
         let begins = spending.clone();
-        let (begun, bill) = smol::unblock(move || (begins.begin(&bill), bill)).await;
+        let (begun, bill) = smol::unblock(move || (begins.begin(&bill, None), bill)).await;
         let begun = begun?;
         let outcome = self.api.pay(&bill, begun.max_fee_msat()).await;
         smol::unblock(move || spending.end(begun, outcome)).await

@@ -54,7 +54,7 @@ use engine::chain::{Answer, Chain};
 use engine::durable::{self, Durable};
 use engine::invoices::{Invoices, Wanted};
 use engine::links::{LinkSettings, Links};
-use engine::payments::Payments;
+use engine::payments::{LOOK_UP, Payments};
 use engine::shell::Shell;
 use engine::{Command, Engine};
 use presence::Presence;
@@ -173,6 +173,8 @@ impl Node {
                 Chain::default()
             }
         };
+        let asked = issuer.as_ref().map_or(Ok(Vec::new()), |issuer| issuer.asked());
+        let asked = asked.map_err(StartError::Store)?;
         let invoices = match issuer {
             Some(issuer) => {
                 let commands = commands.clone();
@@ -195,13 +197,19 @@ impl Node {
         let kept = payer.as_ref().map_or_else(Vec::new, |payer| payer.spending.kept());
         let payments = match payer {
             Some(payer) => {
+                let told = commands.clone();
+                let tell_resolved = move |resolved, kept| {
+                    let told = told.clone();
+                    async move { told.send(Command::PaymentResolved(resolved, kept)).await.is_ok() }
+                };
                 let commands = commands.clone();
                 let tell = move |ticket, ended| {
                     let told = Command::InvoicePaid(ticket, ended);
                     let commands = commands.clone();
                     async move { commands.send(told).await.is_ok() }
                 };
-                let (payments, tasks) = Payments::start(payer, tell, executor);
+                let (payments, tasks) =
+                    Payments::start(payer, tell, (LOOK_UP, tell_resolved), executor);
                 around.extend(tasks);
                 payments
             }
@@ -224,6 +232,9 @@ impl Node {
         let mut engine = Engine::new(mesh, shell, bench, hub, events, told, committed);
         restore(&mut engine, remembered)?;
         engine.ask_for(kept);
+        for (payment_hash, expires_at) in asked {
+            engine.restore_asked(payment_hash, expires_at);
+        }
         let wrong = |(address, error)| StartError::Listen { address, error };
         let listeners = Listeners::bind(settings).map_err(wrong)?;
         let listen_addr = listeners.address();

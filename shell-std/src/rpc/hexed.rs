@@ -66,6 +66,29 @@ impl<const N: usize> Hex<N> {
     }
 }
 
+/// `N` bytes as hex, or none.
+pub(super) struct OptionalHex<const N: usize>;
+
+described!(OptionalHex<const N: usize>, |_generator| {
+    json_schema!({"type": ["string", "null"], "pattern": format!("^([0-9a-fA-F]{{2}}){{{N}}}$")})
+});
+
+impl<const N: usize> OptionalHex<N> {
+    pub(super) fn serialize<S: Serializer>(
+        bytes: &Option<[u8; N]>,
+        s: S,
+    ) -> Result<S::Ok, S::Error> {
+        bytes.map(hex::encode).serialize(s)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<Option<[u8; N]>, D::Error> {
+        let text = Option::<String>::deserialize(d)?;
+        text.map(|text| fixed(read::<D>(&text)?)).transpose()
+    }
+}
+
 /// Any number of bytes as hex.
 pub(super) struct HexBytes;
 

@@ -135,11 +135,16 @@ methods! {
     ///
     /// A route is looked for where none is known.
     QuoteRoute(params: QuoteRoute), "meshquoteroute" | "quote_route_fee" => Quote, REFUSED;
-    /// Has the node's own issuer sign an invoice for a quoted route, on regtest only.
+    /// Has the node's own Lightning node, or regtest issuer, write an invoice for a quoted route.
     ///
     /// A node without an issuer refuses, and says what a wallet or a federation must sign.
     RequestHopInvoice(params: RequestHopInvoice), "meshrequesthopinvoice" | "request_hop_invoice"
         => HopInvoice, REFUSED;
+    /// Has the node's own Lightning node write an invoice for what another node has quoted.
+    ///
+    /// It is written down that this node asked for it: of what that key signs, it accepts nothing
+    /// else as a proof for a datagram.
+    WriteInvoice(params: WriteInvoice), "meshwriteinvoice" => WrittenInvoice, REFUSED;
     /// Tells what the node has counted since its start, and what of its resources is taken.
     GetStats, "getstats" | "get_routing_stats" => Box<Stats>;
     /// Lists accepted payments, bytes sold and bought for flows, and their sums.
@@ -231,6 +236,7 @@ mod tests {
                 "meshquoteroute" | "meshrequesthopinvoice" => {
                     json!({"destination": target, "bytes": 5})
                 }
+                "meshwriteinvoice" => json!({"terms_hash": target, "amount_msat": 5}),
                 _ => json!({}),
             };
             let request = Request::parse(name, Some(params.clone()));

@@ -9,8 +9,9 @@
 //! | `meta` | name | version of this layout; the floor; when a store was lost |
 //! | `owner` | `node` | identity of the node |
 //!
-//! and what `flows.rs` and `purchases.rs` keep.
+//! and what `flows.rs`, `purchases.rs` and `asked.rs` keep.
 
+mod asked;
 mod flows;
 mod make;
 mod of_node;
@@ -191,6 +192,7 @@ impl Store {
             tx.open_table(TOTALS)?;
             flows::prepare(tx)?;
             purchases::prepare(tx)?;
+            asked::prepare(tx)?;
             let mut meta = tx.open_table(META)?;
             let found = meta.get(LAYOUT)?.map(|v| v.value());
             if found.is_none() {

@@ -6,12 +6,14 @@
 //! | `purchase_times` | payment hash | when it began, by the system's clock and by that of `spent` |
 //! | `promises` | begun at, payment hash | the seller's ticket; kept while it is valid |
 //! | `spent` | when, payment hash | amount and fee in millisatoshi; an hour of it is kept |
+//! | `spent` | when, payment hash | amount and fee in millisatoshi; a day of it is kept |
+//! | `open_payments` | payment hash | when its invoice expires, whose wallet was asked; until its outcome is known |
 //!
 //! A purchase is there before it is paid, and is removed if nothing was paid for it. `meta` has the
 //! latest times at which one began, by both clocks: that of `spent` never goes back.
 
 use super::{Key, META, Store, StoreError};
-use crate::wallet::{HOUR_S, Intent, Kept, Promise, Purchases, Recent};
+use crate::wallet::{DAY_S, Intent, Kept, OpenPayment, Promise, Purchases, Recent, SpentAmount};
 use blvm_mesh_core::flow::tickets::LIFETIME_S;
 use blvm_mesh_core::id::NodeId;
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
@@ -25,6 +27,10 @@ pub(super) const PURCHASES: TableDefinition<'_, Key, Row> = TableDefinition::new
 const TIMES: TableDefinition<'_, Hash, (u64, u64)> = TableDefinition::new("purchase_times");
 const PROMISES: TableDefinition<'_, Key, Promise> = TableDefinition::new("promises");
 const SPENT: TableDefinition<'_, Key, u64> = TableDefinition::new("spent");
+/// The wallet's key is zeros where it has none.
+const OPEN: TableDefinition<'_, Hash, (u64, [u8; 33])> = TableDefinition::new("open_payments");
+/// Most open payments that are looked up at once.
+const MOST_OPEN: usize = 1_000;
 const SPENT_AT: &str = "spent_at";
 const SPENT_UNIX: &str = "spent_unix";
 
@@ -39,6 +45,7 @@ pub(super) fn prepare(tx: &WriteTransaction) -> Result<(), redb::Error> {
     tx.open_table(TIMES)?;
     tx.open_table(PROMISES)?;
     tx.open_table(SPENT)?;
+    tx.open_table(OPEN)?;
     Ok(())
 }
 
@@ -56,6 +63,9 @@ impl Store {
             };
             change(&mut row);
             purchases.insert((begun_at, *hash), row)?;
+            if row.4 != BEGUN {
+                tx.open_table(OPEN)?.remove(hash)?;
+            }
             let mut spent = tx.open_table(SPENT)?;
             let still = spent.get((spent_at, *hash))?.is_some();
             if still {
@@ -72,11 +82,16 @@ impl Purchases for Store {
             let meta = tx.open_table(META)?;
             let number = |name| Ok::<_, redb::Error>(meta.get(name)?.map_or(0, |v| v.value()));
             let (at, unix) = (number(SPENT_AT)?, number(SPENT_UNIX)?);
-            let table = tx.open_table(SPENT)?;
+            let (table, times) = (tx.open_table(SPENT)?, tx.open_table(TIMES)?);
+            let purchases = tx.open_table(PURCHASES)?;
             let mut spent = Vec::new();
-            for row in table.range::<Key>((at.saturating_sub(HOUR_S), [0; 32])..)? {
+            for row in table.range::<Key>((at.saturating_sub(DAY_S), [0; 32])..)? {
                 let (key, msat) = row?;
-                spent.push((key.value().0, msat.value()));
+                let (at, payment_hash) = key.value();
+                let begun_at = times.get(payment_hash)?.map_or(0, |v| v.value().0);
+                let bought = purchases.get((begun_at, payment_hash))?;
+                let node = NodeId(bought.map_or([0; 32], |row| row.value().0));
+                spent.push(SpentAmount { payment_hash, node, at, msat: msat.value() });
             }
             Ok(Recent { at, unix, spent })
         });
@@ -85,7 +100,7 @@ impl Purchases for Store {
 
     fn begin(&self, intent: &Intent) -> Result<bool, String> {
         let Intent { payment_hash, node, bytes, amount_msat, max_fee_msat, .. } = *intent;
-        let Intent { begun_at, spent_at, promise, .. } = *intent;
+        let Intent { begun_at, spent_at, promise, expires_at, wallet, .. } = *intent;
         let written = self.write_again(|tx| {
             let mut times = tx.open_table(TIMES)?;
             if times.get(payment_hash)?.is_some() {
@@ -101,11 +116,13 @@ impl Purchases for Store {
             }
             promises.insert((begun_at, payment_hash), promise)?;
             let mut spent = tx.open_table(SPENT)?;
-            let over = ..(spent_at.saturating_sub(HOUR_S), [0; 32]);
+            let over = ..(spent_at.saturating_sub(DAY_S), [0; 32]);
             for row in spent.extract_from_if::<Key, _>(over, |_, _| true)? {
                 row?;
             }
             spent.insert((spent_at, payment_hash), amount_msat.saturating_add(max_fee_msat))?;
+            let wallet = wallet.unwrap_or([0; 33]);
+            tx.open_table(OPEN)?.insert(payment_hash, (expires_at, wallet))?;
             let mut meta = tx.open_table(META)?;
             for (name, time) in [(SPENT_AT, spent_at), (SPENT_UNIX, begun_at)] {
                 if meta.get(name)?.is_none_or(|known| known.value() < time) {
@@ -140,6 +157,24 @@ impl Purchases for Store {
         read.map_err(|e| e.to_string())
     }
 
+    fn open_payments(&self) -> Result<Vec<OpenPayment>, String> {
+        let read = self.read(|tx| {
+            let (times, purchases) = (tx.open_table(TIMES)?, tx.open_table(PURCHASES)?);
+            let mut open = Vec::new();
+            for row in tx.open_table(OPEN)?.iter()?.take(MOST_OPEN) {
+                let (hash, row) = row?;
+                let (payment_hash, (expires_at, wallet)) = (hash.value(), row.value());
+                let begun_at = times.get(payment_hash)?.map_or(0, |v| v.value().0);
+                let Some(bought) = purchases.get((begun_at, payment_hash))? else { continue };
+                let amount_msat = bought.value().2;
+                let wallet = Some(wallet).filter(|wallet| *wallet != [0; 33]);
+                open.push(OpenPayment { payment_hash, amount_msat, expires_at, wallet });
+            }
+            Ok(open)
+        });
+        read.map_err(|e| e.to_string())
+    }
+
     fn paid(&self, payment_hash: &Hash, preimage: &Hash, fee_msat: u64) -> Result<(), String> {
         let change = |row: &mut Row| (row.3, row.4, row.5) = (fee_msat, PAID, *preimage);
         found(self.change(payment_hash, change))
@@ -152,6 +187,7 @@ impl Purchases for Store {
                 tx.open_table(PURCHASES)?.remove((begun_at, *payment_hash))?;
                 tx.open_table(SPENT)?.remove((spent_at, *payment_hash))?;
                 tx.open_table(PROMISES)?.remove((begun_at, *payment_hash))?;
+                tx.open_table(OPEN)?.remove(payment_hash)?;
             }
             Ok(times.is_some())
         });
@@ -191,6 +227,8 @@ mod tests {
                 max_fee_msat: 700,
                 begun_at,
                 spent_at: 1,
+                expires_at: u64::MAX,
+                wallet: None,
                 promise: [n; 49],
             };
             assert!(store.begin(&intent).unwrap());

@@ -12,12 +12,12 @@
 //! limited and written down here, whatever pays. [`RegtestWallet`] is what is there without any
 //! backend: it pays with play money.
 
-mod hour;
+mod budget;
 mod regtest;
 mod spending;
 mod underway;
 
-pub(crate) use hour::HOUR_S;
+pub(crate) use budget::DAY_S;
 pub use regtest::RegtestWallet;
 #[cfg(test)]
 pub(crate) use regtest::tests::bill;
@@ -77,35 +77,81 @@ pub enum Outcome {
     Unknown(String),
 }
 
+/// A payment that turned out to be made, with what it revealed, or not to be made.
+pub type Resolved = ([u8; 32], Option<[u8; 32]>);
+
+/// What a wallet knows of a payment that it was asked to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PaymentStatus {
+    /// It is made.
+    Paid {
+        /// What it revealed; its SHA-256 is the payment hash.
+        preimage: [u8; 32],
+        /// What it cost beyond its amount, in millisatoshi.
+        fee_msat: u64,
+    },
+    /// It failed for good: nothing is spent, and nothing will be: why, as a sentence.
+    Failed(String),
+    /// It is on its way, and may be made or fail yet.
+    Pending,
+    /// The wallet has never heard of it.
+    NotFound,
+}
+
 /// Pays invoices.
 pub trait Wallet: Send + Sync + 'static {
     /// Pays an invoice once, for at most `max_fee_msat` millisatoshi beyond its amount, and waits
     /// for the outcome. It may block for as long as that takes, and is called from several threads
     /// at once. The invoice is for this network, over the bill's amount, and has not expired.
     fn pay(&self, bill: &Bill, max_fee_msat: u64) -> Outcome;
+
+    /// What became of a payment that [`pay`](Self::pay) was called for, maybe before a crash of
+    /// this node. It may block for some seconds, and pays nothing.
+    ///
+    /// # Errors
+    /// Why it cannot be told, as a sentence.
+    fn look_up(&self, payment_hash: &[u8; 32]) -> Result<PaymentStatus, String>;
+
+    /// Whose payments it can look up: the public key of its node. A payment that another wallet
+    /// was asked for may be made although this one has never heard of it.
+    fn key(&self) -> Option<[u8; 33]>;
 }
 
-/// How much a node may spend by itself.
+/// How much a node may spend by itself, in millisatoshi and fees included. Where one of them is 0,
+/// it spends nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// In any hour, fees included, in millisatoshi; 0: nothing.
+    /// For one payment.
+    pub max_msat_per_payment: u64,
+    /// In any hour.
     pub max_msat_per_hour: u64,
-    /// For a payment's fee, in percent of its amount.
-    pub max_fee_percent: u8,
+    /// In any 24 hours.
+    pub max_msat_per_day: u64,
+    /// To one node in any 24 hours.
+    pub max_msat_per_destination_day: u64,
+    /// For a payment's fee, in millionths of its amount.
+    pub max_fee_ppm: u32,
 }
 
 impl Limits {
     /// The most fee for this amount, both in millisatoshi.
     pub(crate) fn max_fee_msat(&self, amount_msat: u64) -> u64 {
-        let fee = u128::from(amount_msat) * u128::from(self.max_fee_percent) / 100;
+        let fee = u128::from(amount_msat) * u128::from(self.max_fee_ppm) / 1_000_000;
         u64::try_from(fee).unwrap_or(u64::MAX)
     }
 }
 
 impl Default for Limits {
-    /// 10,000 satoshi in an hour, a tenth for fees.
+    /// 10,000 satoshi in an hour and for one payment, 100,000 in a day, half of that to one node; a
+    /// tenth for fees.
     fn default() -> Self {
-        Self { max_msat_per_hour: 10_000_000, max_fee_percent: 10 }
+        Self {
+            max_msat_per_payment: 10_000_000,
+            max_msat_per_hour: 10_000_000,
+            max_msat_per_day: 100_000_000,
+            max_msat_per_destination_day: 50_000_000,
+            max_fee_ppm: 100_000,
+        }
     }
 }
 
@@ -128,6 +174,10 @@ pub struct Intent {
     pub spent_at: u64,
     /// The node's ticket, which is of use for 15 minutes.
     pub promise: Promise,
+    /// When the invoice expires, in seconds since 1970.
+    pub expires_at: u64,
+    /// Whose wallet pays it ([`Wallet::key`]).
+    pub wallet: Option<[u8; 33]>,
 }
 
 /// An invoice that was paid, and whose ticket may still be of use.
@@ -145,6 +195,32 @@ pub struct Kept {
     pub credited: bool,
 }
 
+/// A payment whose outcome is not in the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenPayment {
+    /// Its payment hash.
+    pub payment_hash: [u8; 32],
+    /// The invoice's amount, in millisatoshi.
+    pub amount_msat: u64,
+    /// When the invoice expires, in seconds since 1970.
+    pub expires_at: u64,
+    /// Whose wallet was asked to pay it.
+    pub wallet: Option<[u8; 33]>,
+}
+
+/// Something that was spent lately, or may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpentAmount {
+    /// The payment's hash.
+    pub payment_hash: [u8; 32],
+    /// Who was paid.
+    pub node: NodeId,
+    /// When by the [clock of what is spent](Recent::at), in seconds.
+    pub at: u64,
+    /// How much, fee included, in millisatoshi.
+    pub msat: u64,
+}
+
 /// What the ledger knows of recent spending.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recent {
@@ -153,9 +229,8 @@ pub struct Recent {
     pub at: u64,
     /// The latest reading of the system's clock that a payment began at, in seconds since 1970.
     pub unix: u64,
-    /// What was spent in the hour before `at`, fees included: when by that clock, in seconds, and
-    /// how much, in millisatoshi, the oldest first.
-    pub spent: Vec<(u64, u64)>,
+    /// What was spent in the 24 hours before `at`, the oldest first.
+    pub spent: Vec<SpentAmount>,
 }
 
 /// Where it is written down what this node spends. Everything here may block, and is on disk when
@@ -180,6 +255,12 @@ pub trait Purchases: Send + Sync + 'static {
     /// # Errors
     /// Why they cannot be read.
     fn kept(&self, since: u64) -> Result<Vec<Kept>, String>;
+
+    /// Payments whose outcome was never written down, some thousand at most.
+    ///
+    /// # Errors
+    /// Why they cannot be read.
+    fn open_payments(&self) -> Result<Vec<OpenPayment>, String>;
 
     /// It was made: what it revealed and what it cost beyond its amount, in millisatoshi.
     ///
@@ -221,8 +302,15 @@ impl Payer {
     /// # Errors
     /// [`NotPaid`]: nothing was spent.
     pub fn pay(&self, bill: &Bill) -> Result<([u8; 32], Outcome), NotPaid> {
-        let begun = self.spending.begin(bill)?;
+        let begun = self.spending.begin(bill, self.wallet.key())?;
         let outcome = self.wallet.pay(bill, begun.max_fee_msat());
         self.spending.end(begun, outcome)
+    }
+
+    /// Looks up what became of payments whose outcome is not in the ledger, as after a crash, books
+    /// it, and gives those of which it is known now: payment hash, and what paying revealed, or
+    /// `None` if nothing was paid. It may block for long, and pays nothing.
+    pub fn resolve(&self) -> Vec<Resolved> {
+        self.spending.resolve(&*self.wallet)
     }
 }

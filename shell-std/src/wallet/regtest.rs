@@ -5,7 +5,7 @@
 //! without a channel, a coin or a Lightning node. Everybody can do the same; so there is none of
 //! these on another network.
 
-use super::{Bill, Outcome, Wallet};
+use super::{Bill, Outcome, PaymentStatus, Wallet};
 use crate::issuer::preimage;
 use bitcoin::hashes::{Hash, sha256};
 use blvm_mesh_core::id::Network;
@@ -28,6 +28,15 @@ impl Wallet for RegtestWallet {
             Ok(preimage) => Outcome::Paid { preimage, fee_msat: 0 },
             Err(reason) => Outcome::NotPaid(reason),
         }
+    }
+
+    /// It pays at once or never, and keeps nothing.
+    fn look_up(&self, _payment_hash: &[u8; 32]) -> Result<PaymentStatus, String> {
+        Ok(PaymentStatus::NotFound)
+    }
+
+    fn key(&self) -> Option<[u8; 33]> {
+        None
     }
 }
 

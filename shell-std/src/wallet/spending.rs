@@ -1,12 +1,18 @@
-//! What this node spends by itself: limited for each hour, and on disk before it is spent.
+//! What this node spends by itself: limited, and on disk before it is spent.
 //!
-//! The limit holds over restarts and whichever way the system's clock jumps back. Its hour is
+//! The limits hold over restarts and whichever way the system's clock jumps back. Their hours are
 //! measured by a clock of its own, in seconds: while the node runs that follows a monotonic clock,
 //! and over a restart it goes forward by as much as the system's clock is beyond what it showed at
-//! any payment before. Set forward over a restart, the system's clock does make an hour pass.
+//! any payment before. Set forward over a restart, the system's clock does make hours pass.
+//!
+//! A payment whose outcome is not known counts as spent, is never made again, and is looked up until
+//! it is known.
 
-use super::hour::Hour;
-use super::{Bill, Intent, Kept, Limits, Outcome, Purchases};
+use super::budget::{Budget, Over};
+use super::{
+    Bill, Intent, Kept, Limits, OpenPayment, Outcome, PaymentStatus, Purchases, Resolved,
+    SpentAmount, Wallet,
+};
 use crate::issuer::unix_now;
 use bitcoin::hashes::{Hash, sha256};
 use blvm_mesh_core::flow::tickets::LIFETIME_S;
@@ -14,29 +20,35 @@ use blvm_mesh_core::payment::bolt11::Invoice;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+/// How long after an invoice has expired a call to pay it may still reach the Lightning node, in
+/// seconds. One that is not known there by then was never made, and never will be.
+const CALLED_LATE_S: u64 = 3600;
+
 /// Why nothing was spent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotPaid {
     /// There is nothing to pay with.
-    #[error("this node has no wallet: one is there on regtest only so far")]
+    #[error("this node has no wallet: set lightning.backend")]
     NoWallet,
     /// Too many invoices wait.
     #[error("too many invoices wait to be paid")]
     QueueFull,
     /// It may spend nothing.
-    #[error("this node pays nothing: wallet.max_msat_per_hour is 0")]
-    Nothing,
+    #[error("this node pays nothing: {0} is 0")]
+    Nothing(&'static str),
     /// It has spent what it may.
     #[error(
-        "the limit of {limit_msat} msat in an hour (wallet.max_msat_per_hour) leaves no room for \
-         {wanted_msat} msat, fee included: {spent_msat} msat are spent"
+        "the limit of {limit_msat} msat ({key}) leaves no room for {wanted_msat} msat, fee \
+         included: {spent_msat} msat are spent"
     )]
     Limit {
+        /// The key of the configuration that sets the limit.
+        key: &'static str,
         /// What the payment would cost at most, in millisatoshi.
         wanted_msat: u64,
-        /// What was spent in the last hour, in millisatoshi.
+        /// What is spent of it already, in millisatoshi.
         spent_msat: u64,
-        /// The most in an hour, in millisatoshi.
+        /// The limit, in millisatoshi.
         limit_msat: u64,
     },
     /// It was paid before, or may have been.
@@ -59,12 +71,15 @@ pub enum NotPaid {
 impl NotPaid {
     /// Whether the limit is why.
     pub(crate) fn is_limit(&self) -> bool {
-        matches!(self, Self::Nothing | Self::Limit { .. })
+        matches!(self, Self::Nothing(_) | Self::Limit { .. })
     }
 
     /// Whether it is the same reason, whatever the figures.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        self == other || matches!((self, other), (Self::Limit { .. }, Self::Limit { .. }))
+        match (self, other) {
+            (Self::Limit { key, .. }, Self::Limit { key: other, .. }) => key == other,
+            _ => self == other,
+        }
     }
 }
 
@@ -75,13 +90,16 @@ pub struct Spent {
     pub last_hour_msat: u64,
     /// The most in an hour.
     pub limit_msat: u64,
+    /// In the last 24 hours, with what may still turn out to be spent.
+    pub last_day_msat: u64,
+    /// The most in 24 hours.
+    pub day_limit_msat: u64,
 }
 
 /// A payment that may be made: its intent is on disk, and it counts.
 #[derive(Debug)]
 #[must_use]
 pub struct Begun {
-    number: u64,
     payment_hash: [u8; 32],
     amount_msat: u64,
     max_fee_msat: u64,
@@ -98,7 +116,7 @@ impl Begun {
 pub struct Spending {
     ledger: Arc<dyn Purchases>,
     limits: Limits,
-    hour: Mutex<Hour>,
+    budget: Mutex<Budget>,
     /// What the clock of what is spent showed at the start, and when that was.
     base_s: u64,
     start: Instant,
@@ -123,38 +141,47 @@ impl Spending {
     fn at(ledger: Arc<dyn Purchases>, limits: Limits, unix: u64) -> Result<Self, String> {
         let recent = ledger.recent()?;
         let base_s = recent.at.saturating_add(unix.saturating_sub(recent.unix));
-        let hour = Mutex::new(Hour::with(recent.spent));
-        Ok(Self { ledger, limits, hour, base_s, start: Instant::now() })
+        let budget = Mutex::new(Budget::with(recent.spent));
+        Ok(Self { ledger, limits, budget, base_s, start: Instant::now() })
     }
 
     fn now(&self) -> u64 {
         self.base_s.saturating_add(self.start.elapsed().as_secs())
     }
 
-    fn hour<T>(&self, look: impl FnOnce(&mut Hour) -> T) -> T {
-        look(&mut self.hour.lock().unwrap_or_else(PoisonError::into_inner))
+    fn budget<T>(&self, look: impl FnOnce(&mut Budget) -> T) -> T {
+        look(&mut self.budget.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What was spent in the last hour.
+    /// What was spent lately.
     pub fn spent(&self) -> Spent {
         let now = self.now();
-        let last_hour_msat = self.hour(|hour| hour.sum(now));
-        Spent { last_hour_msat, limit_msat: self.limits.max_msat_per_hour }
+        let (last_hour_msat, last_day_msat) = self.budget(|budget| budget.lately(now));
+        let Limits { max_msat_per_hour, max_msat_per_day, .. } = self.limits;
+        Spent {
+            last_hour_msat,
+            limit_msat: max_msat_per_hour,
+            last_day_msat,
+            day_limit_msat: max_msat_per_day,
+        }
     }
 
-    /// Asks whether a bill may be paid; then it counts, and its intent is on disk. It may block.
+    /// Asks whether a bill may be paid by the wallet with this [key](Wallet::key); then it counts,
+    /// and its intent is on disk. It may block.
     ///
     /// # Errors
     /// [`NotPaid`]: it must not be paid.
-    pub fn begin(&self, bill: &Bill) -> Result<Begun, NotPaid> {
-        self.begin_at(bill, self.now(), unix_now())
+    pub fn begin(&self, bill: &Bill, wallet: Option<[u8; 33]>) -> Result<Begun, NotPaid> {
+        self.begin_at(bill, wallet, self.now(), unix_now())
     }
 
-    fn begin_at(&self, bill: &Bill, now: u64, unix: u64) -> Result<Begun, NotPaid> {
-        let limit_msat = self.limits.max_msat_per_hour;
-        if limit_msat == 0 {
-            return Err(NotPaid::Nothing);
-        }
+    fn begin_at(
+        &self,
+        bill: &Bill,
+        wallet: Option<[u8; 33]>,
+        now: u64,
+        unix: u64,
+    ) -> Result<Begun, NotPaid> {
         let invoice =
             Invoice::from_text(&bill.invoice).map_err(|e| NotPaid::Invoice(e.to_string()))?;
         let (payment_hash, amount_msat) = (invoice.payment_hash, bill.amount_msat);
@@ -168,25 +195,39 @@ impl Spending {
         }
         let max_fee_msat = self.limits.max_fee_msat(amount_msat);
         let wanted_msat = amount_msat.saturating_add(max_fee_msat);
-        let number = self
-            .hour(|hour| hour.spend(now, wanted_msat, limit_msat))
-            .map_err(|spent_msat| NotPaid::Limit { wanted_msat, spent_msat, limit_msat })?;
+        let node = bill.node;
+        let spent = SpentAmount { payment_hash, node, at: now, msat: wanted_msat };
+        let over = |over| match over {
+            Over { key, limit_msat: 0, .. } => NotPaid::Nothing(key),
+            Over { key, limit_msat, spent_msat } => {
+                NotPaid::Limit { key, wanted_msat, spent_msat, limit_msat }
+            }
+        };
+        self.budget(|budget| match budget.is_paying(&payment_hash) {
+            true => Err(NotPaid::Again),
+            false => budget.spend(&self.limits, spent).map_err(over),
+        })?;
         let intent = Intent {
             payment_hash,
-            node: bill.node,
+            node,
             bytes: bill.bytes,
             amount_msat,
             max_fee_msat,
             begun_at: unix,
             spent_at: now,
             promise: bill.promise,
+            expires_at: invoice.expires_at().unwrap_or(u64::MAX),
+            wallet,
         };
         let refused = match self.ledger.begin(&intent) {
-            Ok(true) => return Ok(Begun { number, payment_hash, amount_msat, max_fee_msat }),
+            Ok(true) => return Ok(Begun { payment_hash, amount_msat, max_fee_msat }),
             Ok(false) => NotPaid::Again,
             Err(error) => NotPaid::Store(error),
         };
-        self.hour(|hour| hour.correct(number, 0));
+        self.budget(|budget| {
+            budget.take_back(&payment_hash, now);
+            budget.ended(&payment_hash);
+        });
         Err(refused)
     }
 
@@ -196,32 +237,22 @@ impl Spending {
     /// # Errors
     /// [`NotPaid::Wallet`]: nothing was spent.
     pub fn end(&self, begun: Begun, outcome: Outcome) -> Result<([u8; 32], Outcome), NotPaid> {
-        let Begun { number, payment_hash, amount_msat, .. } = begun;
-        let written = match &outcome {
-            Outcome::Paid { preimage, .. }
-                if sha256::Hash::hash(preimage).to_byte_array() != payment_hash =>
-            {
-                let reason = "the wallet gave a preimage that is not the invoice's".into();
-                return Ok((payment_hash, Outcome::Unknown(reason)));
+        let Begun { payment_hash, amount_msat, .. } = begun;
+        let outcome = match outcome {
+            Outcome::Paid { preimage, .. } if !is_of(&preimage, &payment_hash) => {
+                let reason = "the wallet gave a preimage that is not the invoice's";
+                Outcome::Unknown(reason.into())
             }
-            Outcome::Paid { preimage, fee_msat } => {
-                self.hour(|hour| hour.correct(number, amount_msat.saturating_add(*fee_msat)));
-                self.ledger.paid(&payment_hash, preimage, *fee_msat)
-            }
-            Outcome::NotPaid(_) => {
-                self.hour(|hour| hour.correct(number, 0));
-                self.ledger.not_paid(&payment_hash)
-            }
-            Outcome::Unknown(_) => Ok(()),
+            outcome => outcome,
         };
-        if let Err(error) = written {
-            let payment = hex::encode(payment_hash);
-            tracing::error!(
-                payment,
-                error,
-                "what became of a payment is not in the ledger, where it counts as spent"
-            );
+        match &outcome {
+            Outcome::Paid { preimage, fee_msat } => {
+                self.book_paid(&payment_hash, amount_msat, preimage, *fee_msat);
+            }
+            Outcome::NotPaid(_) => self.book_not_paid(&payment_hash),
+            Outcome::Unknown(_) => {}
         }
+        self.budget(|budget| budget.ended(&payment_hash));
         match outcome {
             Outcome::NotPaid(reason) => Err(NotPaid::Wallet(reason)),
             outcome => Ok((payment_hash, outcome)),
@@ -238,12 +269,97 @@ impl Spending {
         })
     }
 
+    fn book_paid(
+        &self,
+        payment_hash: &[u8; 32],
+        amount_msat: u64,
+        preimage: &[u8; 32],
+        fee_msat: u64,
+    ) {
+        let msat = amount_msat.saturating_add(fee_msat);
+        self.budget(|budget| budget.correct(payment_hash, msat));
+        not_in_the_ledger(payment_hash, self.ledger.paid(payment_hash, preimage, fee_msat));
+    }
+
+    fn book_not_paid(&self, payment_hash: &[u8; 32]) {
+        self.budget(|budget| budget.correct(payment_hash, 0));
+        not_in_the_ledger(payment_hash, self.ledger.not_paid(payment_hash));
+    }
+
+    /// Asks a wallet what became of the payments whose outcome is not in the ledger, books it, and
+    /// gives those of which it is known now. Nothing is paid. It may block for long.
+    pub fn resolve(&self, wallet: &dyn Wallet) -> Vec<Resolved> {
+        self.resolve_at(wallet, unix_now())
+    }
+
+    fn resolve_at(&self, wallet: &dyn Wallet, unix: u64) -> Vec<Resolved> {
+        let mut resolved = Vec::new();
+        let open = match self.ledger.open_payments() {
+            Ok(open) => open,
+            Err(error) => {
+                tracing::error!(error, "payments whose outcome is not known cannot be looked up");
+                return resolved;
+            }
+        };
+        for open in open {
+            let OpenPayment { payment_hash, amount_msat, expires_at, .. } = open;
+            if self.budget(|budget| budget.is_paying(&payment_hash)) {
+                continue;
+            }
+            let payment = hex::encode(payment_hash);
+            // Another wallet's word that it did not pay says nothing.
+            let asked = open.wallet == wallet.key();
+            match wallet.look_up(&payment_hash) {
+                Ok(PaymentStatus::Paid { preimage, fee_msat })
+                    if is_of(&preimage, &payment_hash) =>
+                {
+                    tracing::info!(payment, fee_msat, "a payment turned out to be made");
+                    self.book_paid(&payment_hash, amount_msat, &preimage, fee_msat);
+                    resolved.push((payment_hash, Some(preimage)));
+                }
+                Ok(PaymentStatus::Failed(why)) if asked => {
+                    tracing::info!(payment, why, "a payment turned out not to be made");
+                    self.book_not_paid(&payment_hash);
+                    resolved.push((payment_hash, None));
+                }
+                Ok(PaymentStatus::NotFound)
+                    if asked && expires_at.saturating_add(CALLED_LATE_S) < unix =>
+                {
+                    tracing::info!(
+                        payment,
+                        "the wallet was never asked for a payment, or forgot it"
+                    );
+                    self.book_not_paid(&payment_hash);
+                    resolved.push((payment_hash, None));
+                }
+                Ok(_) => {}
+                Err(error) => tracing::debug!(payment, error, "a payment cannot be looked up"),
+            }
+        }
+        resolved
+    }
+
     /// The node that was paid has credited so many bytes. It may block.
     pub fn credited(&self, payment_hash: &[u8; 32], bytes: u64) {
         if let Err(error) = self.ledger.credited(payment_hash, bytes) {
             let payment = hex::encode(payment_hash);
             tracing::error!(payment, error, "bytes that were bought are not in the ledger");
         }
+    }
+}
+
+fn is_of(preimage: &[u8; 32], payment_hash: &[u8; 32]) -> bool {
+    sha256::Hash::hash(preimage).to_byte_array() == *payment_hash
+}
+
+fn not_in_the_ledger(payment_hash: &[u8; 32], written: Result<(), String>) {
+    if let Err(error) = written {
+        let payment = hex::encode(payment_hash);
+        tracing::error!(
+            payment,
+            error,
+            "what became of a payment is not in the ledger, where it counts as spent"
+        );
     }
 }
 

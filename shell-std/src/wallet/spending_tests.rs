@@ -1,6 +1,6 @@
 //! The limit holds, over restarts too, and the ledger has what was spent.
 
-use super::super::{HOUR_S, Payer, RegtestWallet, Wallet, bill};
+use super::super::{Payer, RegtestWallet, bill};
 use super::*;
 use crate::rpc::types::{GetLedger, Ledger, PurchaseState};
 use crate::store::{STORE_FILE, Store};
@@ -9,7 +9,15 @@ use std::path::Path;
 
 const UNIX: u64 = 1_790_000_000;
 /// Three payments of 1,000 msat with their most fee.
-const LIMITS: Limits = Limits { max_msat_per_hour: 3_300, max_fee_percent: 10 };
+const LIMITS: Limits = Limits {
+    max_msat_per_payment: 1_100,
+    max_msat_per_hour: 3_300,
+    max_msat_per_day: 1 << 40,
+    max_msat_per_destination_day: 1 << 40,
+    max_fee_ppm: 100_000,
+};
+const HOUR_S: u64 = 3_600;
+const KEY: Option<[u8; 33]> = Some([2; 33]);
 
 fn open(dir: &Path) -> Arc<Store> {
     Arc::new(Store::open(&dir.join(STORE_FILE), 65_536).unwrap())
@@ -32,7 +40,7 @@ fn paid(bill: &Bill, fee_msat: u64) -> Outcome {
 }
 
 fn is_over(spending: &Spending, now: u64, unix: u64) -> bool {
-    match spending.begin_at(&bill(1_000), now, unix) {
+    match spending.begin_at(&bill(1_000), KEY, now, unix) {
         Err(NotPaid::Limit { wanted_msat: 1_100, limit_msat: 3_300, .. }) => true,
         Err(other) => panic!("{other}"),
         Ok(_) => false,
@@ -52,6 +60,12 @@ fn the_intent_is_in_the_ledger_before_anything_is_paid_and_then_the_outcome() {
             assert_eq!((max_fee_msat, &purchase.preimage), (100, &None));
             paid(bill, 7)
         }
+        fn look_up(&self, _: &[u8; 32]) -> Result<PaymentStatus, String> {
+            unreachable!()
+        }
+        fn key(&self) -> Option<[u8; 33]> {
+            None
+        }
     }
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
@@ -59,7 +73,9 @@ fn the_intent_is_in_the_ledger_before_anything_is_paid_and_then_the_outcome() {
     let payer = Payer { wallet: Arc::new(Looks(store.clone())), spending: spending.clone() };
     let bill = bill(1_000);
     let (hash, outcome) = payer.pay(&bill).unwrap();
-    assert_eq!(spending.spent(), Spent { last_hour_msat: 1_007, limit_msat: 3_300 });
+    let spent = spending.spent();
+    assert_eq!((spent.last_hour_msat, spent.limit_msat), (1_007, 3_300));
+    assert_eq!((spent.last_day_msat, spent.day_limit_msat), (1_007, 1 << 40));
     let Outcome::Paid { preimage, fee_msat: 7 } = outcome else { panic!("{outcome:?}") };
     let purchase = ledger(&store).purchases.remove(0);
     assert_eq!((purchase.payment, purchase.state), (hash, PurchaseState::Paid));
@@ -81,16 +97,16 @@ fn no_invoice_is_paid_twice_and_one_that_was_not_paid_may_be_tried_again() {
     let store = open(dir.path());
     let bill = bill(1_000);
     let one = spending(&store, UNIX);
-    let begun = one.begin(&bill).unwrap();
+    let begun = one.begin(&bill, KEY).unwrap();
     assert_eq!(one.end(begun, Outcome::NotPaid("no".into())), Err(NotPaid::Wallet("no".into())));
     assert_eq!((one.spent().last_hour_msat, ledger(&store).purchases.len()), (0, 0));
     // Whatever became of it.
-    let begun = one.begin(&bill).unwrap();
-    assert_eq!(one.begin(&bill).unwrap_err(), NotPaid::Again);
+    let begun = one.begin(&bill, KEY).unwrap();
+    assert_eq!(one.begin(&bill, KEY).unwrap_err(), NotPaid::Again);
     let unknown = Outcome::Unknown("away".into());
     assert_eq!(one.end(begun, unknown.clone()).unwrap().1, unknown);
     assert_eq!(one.spent().last_hour_msat, 1_100);
-    assert_eq!(spending(&store, UNIX).begin(&bill).unwrap_err(), NotPaid::Again);
+    assert_eq!(spending(&store, UNIX).begin(&bill, KEY).unwrap_err(), NotPaid::Again);
     assert_eq!(ledger(&store).purchases[0].state, PurchaseState::Unknown);
 }
 
@@ -99,7 +115,7 @@ fn a_preimage_that_is_not_the_invoices_proves_no_payment() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let spending = spending(&store, UNIX);
-    let begun = spending.begin(&bill(1_000)).unwrap();
+    let begun = spending.begin(&bill(1_000), KEY).unwrap();
     let wrong = Outcome::Paid { preimage: [1; 32], fee_msat: 0 };
     assert!(matches!(spending.end(begun, wrong), Ok((_, Outcome::Unknown(_)))));
     assert_eq!(spending.spent().last_hour_msat, 1_100);
@@ -116,7 +132,7 @@ fn the_limit_holds_over_restarts_wherever_the_clock_jumps_back() {
         for n in 0..3u64 {
             // The system's clock is set back two hours while it runs.
             at = UNIX + 60 * n - if n > 0 { 2 * HOUR_S } else { 0 };
-            let begun = spending.begin_at(&bill(1_000), start + 60 * n, at).unwrap();
+            let begun = spending.begin_at(&bill(1_000), KEY, start + 60 * n, at).unwrap();
             if n == 0 {
                 let unknown = Outcome::Unknown("it crashed".into());
                 spending.end(begun, unknown).unwrap();
@@ -147,6 +163,9 @@ fn nothing_is_spent_where_the_limit_is_nothing_or_the_ledger_fails() {
         fn begin(&self, _: &Intent) -> Result<bool, String> {
             Err("disk full".into())
         }
+        fn open_payments(&self) -> Result<Vec<OpenPayment>, String> {
+            unreachable!()
+        }
         fn paid(&self, _: &[u8; 32], _: &[u8; 32], _: u64) -> Result<(), String> {
             unreachable!()
         }
@@ -161,12 +180,15 @@ fn nothing_is_spent_where_the_limit_is_nothing_or_the_ledger_fails() {
         }
     }
     let spending = Spending::new(Arc::new(Broken), LIMITS).unwrap();
-    assert_eq!(spending.begin(&bill(1_000)).unwrap_err(), NotPaid::Store("disk full".into()));
+    assert_eq!(spending.begin(&bill(1_000), KEY).unwrap_err(), NotPaid::Store("disk full".into()));
     assert_eq!(spending.spent().last_hour_msat, 0);
     assert!(spending.kept().is_empty());
     let nothing = Limits { max_msat_per_hour: 0, ..LIMITS };
     let spending = Spending::new(Arc::new(Broken), nothing).unwrap();
-    assert_eq!(spending.begin(&bill(1_000)).unwrap_err(), NotPaid::Nothing);
+    assert_eq!(
+        spending.begin(&bill(1_000), KEY).unwrap_err(),
+        NotPaid::Nothing("budget.max_msat_per_hour")
+    );
     let spending = Spending::new(Arc::new(Broken), LIMITS).unwrap();
     let refused = [
         (Bill { amount_msat: 999, ..bill(1_000) }, 0, "not over 999 msat"),
@@ -174,7 +196,76 @@ fn nothing_is_spent_where_the_limit_is_nothing_or_the_ledger_fails() {
         (bill(1_000), unix_now() + (1 << 30) + 60, "has expired"),
     ];
     for (bill, unix, why) in refused {
-        let refused = spending.begin_at(&bill, 0, unix).unwrap_err().to_string();
+        let refused = spending.begin_at(&bill, KEY, 0, unix).unwrap_err().to_string();
         assert!(refused.contains(why), "{refused}");
     }
+}
+
+/// A wallet that pays nothing and says what it is told to.
+struct Says(PaymentStatus, Option<[u8; 33]>);
+
+impl Wallet for Says {
+    fn pay(&self, _: &Bill, _: u64) -> Outcome {
+        panic!("nothing is paid again")
+    }
+    fn look_up(&self, _: &[u8; 32]) -> Result<PaymentStatus, String> {
+        Ok(self.0.clone())
+    }
+    fn key(&self) -> Option<[u8; 33]> {
+        self.1
+    }
+}
+
+#[test]
+fn what_became_of_a_payment_is_found_out_after_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bill, late) = (bill(1_000), (1 << 31) + (1 << 30));
+    let Outcome::Paid { preimage, .. } = paid(&bill, 0) else { unreachable!() };
+    let begin = || {
+        let begun = spending(&open(dir.path()), UNIX).begin(&bill, KEY);
+        drop(begun.unwrap());
+    };
+    let look_up = |status: PaymentStatus, key: Option<[u8; 33]>, unix: u64| {
+        let store = open(dir.path());
+        let spending = spending(&store, UNIX);
+        spending.resolve_at(&Says(status, key), unix);
+        let state = ledger(&store).purchases.first().map(|purchase| purchase.state);
+        (state, spending.spent().last_hour_msat)
+    };
+    let open = (Some(PurchaseState::Unknown), 1_100);
+    let failed = || PaymentStatus::Failed("no way".into());
+    begin();
+    let still_open = [
+        (PaymentStatus::Pending, KEY, late),
+        (PaymentStatus::NotFound, KEY, UNIX),
+        // Another wallet, which was never asked.
+        (PaymentStatus::NotFound, None, late),
+        (failed(), Some([3; 33]), late),
+        (PaymentStatus::Paid { preimage: [1; 32], fee_msat: 0 }, KEY, UNIX),
+    ];
+    for (status, key, unix) in still_open {
+        assert_eq!(look_up(status.clone(), key, unix), open, "{status:?}");
+    }
+    assert_eq!(look_up(failed(), KEY, UNIX), (None, 0));
+    begin();
+    assert_eq!(look_up(PaymentStatus::NotFound, KEY, late), (None, 0));
+    begin();
+    let made = PaymentStatus::Paid { preimage, fee_msat: 3 };
+    assert_eq!(look_up(made, Some([3; 33]), UNIX), (Some(PurchaseState::Paid), 1_003));
+    // It is not asked for any more.
+    assert_eq!(look_up(failed(), KEY, late), (Some(PurchaseState::Paid), 1_003));
+}
+
+#[test]
+fn what_is_being_paid_is_left_to_whoever_pays_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let spending = spending(&store, UNIX);
+    let begun = spending.begin(&bill(1_000), KEY).unwrap();
+    let failed = Says(PaymentStatus::Failed("no way".into()), KEY);
+    spending.resolve_at(&failed, UNIX);
+    assert_eq!(ledger(&store).purchases.len(), 1);
+    spending.end(begun, Outcome::Unknown("held".into())).unwrap();
+    spending.resolve_at(&failed, UNIX);
+    assert_eq!((ledger(&store).purchases.len(), spending.spent().last_hour_msat), (0, 0));
 }

@@ -1,6 +1,6 @@
 //! Purchases of this node that have not ended, and what is counted of all.
 
-use super::{Kept, NotPaid, Outcome};
+use super::{Kept, NotPaid, Outcome, Resolved};
 use crate::rpc::types::PurchaseStats;
 use blvm_mesh_core::mesh::Ticket;
 use std::collections::HashMap;
@@ -19,7 +19,9 @@ enum Stage {
     GivenUp,
     /// Paid, with this payment hash.
     Paid([u8; 32]),
-    /// Not paid, or nobody knows.
+    /// Nobody knows whether it is paid; with this payment hash.
+    Unknown([u8; 32]),
+    /// Not paid.
     Over,
 }
 
@@ -86,7 +88,7 @@ impl Underway {
             }
             Ok((payment_hash, Outcome::Unknown(why) | Outcome::NotPaid(why))) => {
                 self.stats.unknown += 1;
-                self.settle(ticket, Stage::Over);
+                self.settle(ticket, Stage::Unknown(payment_hash));
                 let payment = hex::encode(payment_hash);
                 tracing::error!(
                     payment,
@@ -101,6 +103,28 @@ impl Underway {
                 Some(None)
             }
         }
+    }
+
+    /// It is known now what became of a payment: the purchase that waits for it, if one does, for
+    /// the state machine to be told the same.
+    pub(crate) fn resolved(&mut self, resolved: Resolved) -> Option<(Ticket, Option<[u8; 32]>)> {
+        let (payment_hash, preimage) = resolved;
+        let mut waiting = self.purchases.iter_mut();
+        let (ticket, purchase) =
+            waiting.find(|(_, purchase)| purchase.stage == Stage::Unknown(payment_hash))?;
+        purchase.stage = match preimage {
+            Some(_) => Stage::Paid(payment_hash),
+            None => Stage::Over,
+        };
+        self.stats.unknown = self.stats.unknown.saturating_sub(1);
+        match preimage {
+            Some(_) => {
+                self.stats.paid += 1;
+                self.stats.paid_msat = self.stats.paid_msat.saturating_add(purchase.amount_msat);
+            }
+            None => self.stats.not_paid += 1,
+        }
+        Some((*ticket, preimage))
     }
 
     /// Paying has come to an end; whether the state machine still waits for it.
@@ -141,7 +165,7 @@ impl Underway {
                 self.purchases.remove(&ticket);
                 self.not_credited(&payment_hash);
             }
-            Stage::GivenUp | Stage::Over => _ = self.purchases.remove(&ticket),
+            Stage::GivenUp | Stage::Unknown(_) | Stage::Over => _ = self.purchases.remove(&ticket),
         }
     }
 
@@ -166,7 +190,12 @@ mod tests {
     #[test]
     fn each_reason_is_told_once_until_something_is_paid() {
         let mut underway = Underway::default();
-        let limit = |spent_msat| NotPaid::Limit { wanted_msat: 5, spent_msat, limit_msat: 9 };
+        let limit = |spent_msat| NotPaid::Limit {
+            key: "budget.max_msat_per_hour",
+            wanted_msat: 5,
+            spent_msat,
+            limit_msat: 9,
+        };
         for n in 0..5 {
             underway.refused(limit(n));
             underway.refused(NotPaid::Wallet("no route".into()));
@@ -198,7 +227,18 @@ mod tests {
         underway.begun(T, 500);
         underway.failed(T);
         underway.ended(T, paid([1; 32]));
-        // Nobody knows: the state machine is told nothing.
+        // Nobody knows: the state machine is told nothing, until it is known.
+        for (preimage, stage) in [(Some([1; 32]), Stage::Paid([2; 32])), (None, Stage::Over)] {
+            let mut underway = Underway::default();
+            underway.begun(T, 500);
+            assert_eq!(underway.resolved(([2; 32], preimage)), None, "it is being paid");
+            underway.ended(T, Ok(([2; 32], Outcome::Unknown("?".into()))));
+            assert_eq!(underway.resolved(([3; 32], preimage)), None);
+            assert_eq!(underway.resolved(([2; 32], preimage)), Some((T, preimage)));
+            assert_eq!(underway.purchases[&T].stage, stage);
+            assert_eq!(underway.resolved(([2; 32], preimage)), None, "once");
+            assert_eq!(underway.stats().unknown, 0);
+        }
         underway.begun(T, 500);
         assert_eq!(underway.ended(T, Ok(([2; 32], Outcome::Unknown("?".into())))), None);
         underway.failed(T);

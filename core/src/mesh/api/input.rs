@@ -266,6 +266,17 @@ pub enum Input<'a> {
         /// Transmissions per packet that arrived, in 1/256: 256 where none was lost.
         quality: u16,
     },
+    /// This node had its operator's Lightning node write an invoice for a datagram, which may be
+    /// signed by [`shared_issuer`](crate::config::PaymentRules::shared_issuer). The shell remembers
+    /// it until it expires, and tells it again after a start. At most
+    /// [`MOST_ASKED`](crate::payment::asked::MOST_ASKED) are kept.
+    #[cfg(feature = "alloc")]
+    InvoiceAsked {
+        /// Its payment hash.
+        payment_hash: [u8; 32],
+        /// When it expires, in seconds since 1970.
+        expires_at: u64,
+    },
 }
 
 /// The caller broke the contract. Nothing has changed.

@@ -38,6 +38,19 @@ impl Engine {
                     self.shell.todo.push_back(FollowUp::Paid(ticket, preimage));
                 }
             }
+            Command::PaymentResolved(resolved, kept) => {
+                match self.shell.payments.resolved(resolved) {
+                    Some((ticket, preimage)) => {
+                        self.shell.todo.push_back(FollowUp::Paid(ticket, preimage));
+                    }
+                    // The purchase is one of before the start.
+                    None => self.ask_for(kept.into_iter().collect()),
+                }
+            }
+            Command::InvoiceAsked(payment_hash, expires_at, done) => {
+                self.give(now, Input::InvoiceAsked { payment_hash, expires_at });
+                answer(&done, ());
+            }
             Command::BenchSink(on, done) => {
                 self.bench.set_sink(on);
                 answer(&done, ());

@@ -36,7 +36,7 @@ use super::transport::{Batch, Carriage, LinkEvent};
 use crate::bench::{self, Bench, Plan};
 use crate::flows::hub::{Ask, Hub};
 use crate::rpc::types::{FlowList, Peer, Route, RouteAccepts, Stats};
-use crate::wallet::Ended;
+use crate::wallet::{Ended, Kept, Resolved};
 use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::mesh::{Action, HostMesh, Input, MeshError, Misuse, Ticket};
@@ -73,6 +73,10 @@ pub(crate) enum Command {
     InvoiceWritten(Ticket, Option<String>),
     /// Paying the invoice of a purchase has ended.
     InvoicePaid(Ticket, Ended),
+    /// What became of a payment whose outcome was not known.
+    PaymentResolved(Resolved, Option<Kept>),
+    /// An invoice for a datagram was written, with this payment hash, which expires then.
+    InvoiceAsked([u8; 32], u64, Sender<()>),
     /// Turn the sink for trials on or off.
     BenchSink(bool, Sender<()>),
     /// Begin a trial with this number: where its figures come, or nothing if one is under way.
@@ -163,6 +167,12 @@ impl Engine {
             Outcome::Misused(misuse) => Err(misuse),
             _ => Ok(()),
         }
+    }
+
+    /// An invoice for a datagram that was asked for before the start.
+    pub(crate) fn restore_asked(&mut self, payment_hash: [u8; 32], expires_at: u64) {
+        let now = self.shell.clock.now();
+        self.drive(now, Input::InvoiceAsked { payment_hash, expires_at }, Origin::Other);
     }
 
     /// Runs until it is told to stop.

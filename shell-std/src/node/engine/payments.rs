@@ -3,11 +3,14 @@
 //! until all places are taken.
 
 use crate::rpc::types::PurchaseStats;
-use crate::wallet::{Bill, Ended, Kept, NotPaid, Payer, Spending, Spent, Underway};
+use crate::wallet::{Bill, Ended, Kept, NotPaid, Payer, Resolved, Spending, Spent, Underway};
 use blvm_mesh_core::mesh::Ticket;
 use smol::{Executor, Task};
 use std::sync::Arc;
+use std::time::Duration;
 
+/// Pause between two look-ups of payments whose outcome is not known.
+pub(crate) const LOOK_UP: Duration = Duration::from_secs(60);
 /// Payments at once.
 const AT_ONCE: usize = 8;
 /// Invoices that wait to be paid. Full: a further one is not paid.
@@ -28,12 +31,18 @@ struct Paying {
 
 impl Payments {
     /// Starts the tasks that have invoices paid, and tell what became of each as long as that is
-    /// `true`.
-    pub(crate) fn start<F: Future<Output = bool> + Send + 'static>(
+    /// `true`; also of those of which it becomes known later, with the ticket that was paid for while
+    /// that is valid.
+    pub(crate) fn start<F, G>(
         payer: Payer,
         tell: impl Fn(Ticket, Ended) -> F + Clone + Send + 'static,
+        (pause, tell_resolved): (Duration, impl Fn(Resolved, Option<Kept>) -> G + Send + 'static),
         executor: &Executor<'static>,
-    ) -> (Self, Vec<Task<()>>) {
+    ) -> (Self, Vec<Task<()>>)
+    where
+        F: Future<Output = bool> + Send + 'static,
+        G: Future<Output = bool> + Send + 'static,
+    {
         let (queue, bills) = smol::channel::bounded::<(Ticket, Bill)>(MOST_QUEUED);
         let spending = payer.spending.clone();
         let task = |_| {
@@ -48,7 +57,25 @@ impl Payments {
                 }
             })
         };
-        let tasks = (0..AT_ONCE).map(task).collect();
+        let mut tasks: Vec<_> = (0..AT_ONCE).map(task).collect();
+        tasks.push(executor.spawn(async move {
+            loop {
+                let payer = payer.clone();
+                let look_up = move || {
+                    let resolved = payer.resolve();
+                    let paid = resolved.iter().any(|(_, preimage)| preimage.is_some());
+                    (resolved, if paid { payer.spending.kept() } else { Vec::new() })
+                };
+                let (resolved, kept) = smol::unblock(look_up).await;
+                for resolved in resolved {
+                    let of = |kept: &&Kept| !kept.credited && kept.payment_hash == resolved.0;
+                    if !tell_resolved(resolved, kept.iter().find(of).copied()).await {
+                        return;
+                    }
+                }
+                smol::Timer::after(pause).await;
+            }
+        }));
         let paying = Some(Paying { queue, spending });
         (Self { paying, underway: Underway::default() }, tasks)
     }
@@ -77,6 +104,11 @@ impl Payments {
         self.underway.ended(ticket, ended)
     }
 
+    /// What became of a payment is known now: what the state machine is to be told, if anything.
+    pub(crate) fn resolved(&mut self, resolved: Resolved) -> Option<(Ticket, Option<[u8; 32]>)> {
+        self.underway.resolved(resolved)
+    }
+
     /// The bytes of a purchase were credited.
     pub(crate) fn credited(&mut self, ticket: Ticket, bytes: u64) {
         let (hash, paying) = (self.underway.credited(ticket, bytes), &self.paying);
@@ -94,9 +126,11 @@ impl Payments {
     /// What is counted, and spent.
     pub(crate) fn stats(&self) -> PurchaseStats {
         let spent = self.paying.as_ref().map(|paying| paying.spending.spent());
-        let Spent { last_hour_msat, limit_msat } = spent.unwrap_or_default();
+        let Spent { last_hour_msat, limit_msat, last_day_msat, day_limit_msat } =
+            spent.unwrap_or_default();
         let wallet = self.paying.is_some();
-        PurchaseStats { wallet, last_hour_msat, limit_msat, ..self.underway.stats() }
+        let stats = self.underway.stats();
+        PurchaseStats { wallet, last_hour_msat, limit_msat, last_day_msat, day_limit_msat, ..stats }
     }
 }
 
@@ -104,7 +138,7 @@ impl Payments {
 mod tests {
     use super::*;
     use crate::store::Store;
-    use crate::wallet::{Limits, Outcome, Wallet, bill};
+    use crate::wallet::{Limits, Outcome, PaymentStatus, Wallet, bill};
     use smol::channel::{Receiver, Sender, unbounded};
     use std::path::Path;
 
@@ -122,6 +156,14 @@ mod tests {
                 let _ = self.go.recv_blocking();
             }
             Outcome::NotPaid("no route".into())
+        }
+
+        fn look_up(&self, _: &[u8; 32]) -> Result<PaymentStatus, String> {
+            Ok(PaymentStatus::NotFound)
+        }
+
+        fn key(&self) -> Option<[u8; 33]> {
+            None
         }
     }
 
@@ -142,7 +184,8 @@ mod tests {
         let spending = Spending::new(Arc::new(memory()), Limits::default()).unwrap();
         let wallet = Arc::new(Slow { begun, go: wait });
         let payer = Payer { wallet, spending: Arc::new(spending) };
-        let (mut payments, _tasks) = Payments::start(payer, tell, &executor);
+        let (mut payments, _tasks) =
+            Payments::start(payer, tell, (LOOK_UP, |_, _| async { true }), &executor);
         let mut pay = |number, amount_msat| payments.pay(Ticket(number), bill(amount_msat));
         let slow = AT_ONCE as u64 - 1;
         let late = async {
@@ -176,6 +219,50 @@ mod tests {
         let stats = payments.stats();
         assert_eq!(stats.last_refusal, Some(NotPaid::QueueFull.to_string()));
         assert_eq!((stats.wallet, stats.not_paid), (true, 1));
+    }
+
+    /// Does not know what became of a payment, and then does.
+    struct Forgetful;
+
+    impl Wallet for Forgetful {
+        fn pay(&self, _: &Bill, _: u64) -> Outcome {
+            Outcome::Unknown("the connection ended".into())
+        }
+
+        fn look_up(&self, _: &[u8; 32]) -> Result<PaymentStatus, String> {
+            Ok(PaymentStatus::Failed("no route".into()))
+        }
+
+        fn key(&self) -> Option<[u8; 33]> {
+            None
+        }
+    }
+
+    #[test]
+    fn what_is_found_out_later_is_told_to_the_purchase_that_waits() {
+        let executor = Executor::new();
+        let ((told, answers), (found, resolved)) = (unbounded(), unbounded());
+        let tell = move |ticket, ended: Ended| {
+            let told = told.clone();
+            async move { told.send((ticket, ended)).await.is_ok() }
+        };
+        let tell_resolved = move |resolved, _| {
+            let found = found.clone();
+            async move { found.send(resolved).await.is_ok() }
+        };
+        let spending = Spending::new(Arc::new(memory()), Limits::default()).unwrap();
+        let payer = Payer { wallet: Arc::new(Forgetful), spending: Arc::new(spending) };
+        let look_up = (Duration::from_millis(5), tell_resolved);
+        let (mut payments, _tasks) = Payments::start(payer, tell, look_up, &executor);
+        assert!(payments.pay(Ticket(7), bill(1_000)));
+        let both = async {
+            let (ticket, ended) = answers.recv().await.unwrap();
+            assert_eq!(payments.ended(ticket, ended), None);
+            payments.resolved(resolved.recv().await.unwrap())
+        };
+        assert_eq!(smol::block_on(executor.run(both)), Some((Ticket(7), None)));
+        let stats = payments.stats();
+        assert_eq!((stats.unknown, stats.not_paid, stats.last_day_msat), (0, 1, 0));
     }
 
     #[test]

@@ -57,8 +57,8 @@ impl From<Gone> for RpcError {
 }
 
 impl Service {
-    /// Answers for `node`. With an `issuer`, `meshrequesthopinvoice` issues invoices that count
-    /// as paid.
+    /// Answers for `node`. With an `issuer`, `meshrequesthopinvoice` and `meshwriteinvoice` write
+    /// invoices.
     pub fn new(
         node: NodeHandle,
         ledgers: Arc<dyn Ledgers>,
@@ -182,6 +182,9 @@ impl Handler for Service {
             }
             Request::RequestHopInvoice(request) => {
                 Reply::RequestHopInvoice(self.hop_invoice(request).await?)
+            }
+            Request::WriteInvoice(request) => {
+                Reply::WriteInvoice(self.write_invoice(request).await?)
             }
             Request::GetLedger(query) => {
                 let ledgers = self.ledgers.clone();

@@ -2,10 +2,13 @@
 
 use super::super::engine::Command;
 use super::super::engine::reports::Priced;
-use super::Service;
+use super::{Issue, Issued, Service};
 use crate::covenant::Template;
 use crate::rpc::RpcError;
-use crate::rpc::types::{CovenantCost, HopInvoice, Proof, Quote, RequestHopInvoice, Role, Share};
+use crate::rpc::types::{
+    CovenantCost, HopInvoice, Proof, Quote, RequestHopInvoice, Role, Share, WriteInvoice,
+    WrittenInvoice,
+};
 use blvm_mesh_core::id::{Network, NodeId};
 use blvm_mesh_core::payment::bolt11::{Invoice, TERMS_PREFIX};
 use blvm_mesh_core::payment::fee::Party;
@@ -15,6 +18,7 @@ use blvm_mesh_core::payment::terms::Terms;
 use blvm_mesh_core::policy::mode::MeshMode;
 use blvm_mesh_core::wire::datagram::head_len;
 use secp256k1::Secp256k1;
+use std::sync::Arc;
 
 /// Time until an invoice expires where the request names none, in seconds.
 const EXPIRY: u64 = 3600;
@@ -121,9 +125,8 @@ impl Service {
                 quote.amount_msat
             )));
         }
-        let (terms_hash, expiry) = (quote.terms_hash, request.expiry_s.unwrap_or(EXPIRY));
-        let issued = smol::unblock(move || issuer.issue(terms_hash, amount, expiry)).await;
-        let issued = issued.map_err(RpcError::refused)?;
+        let expiry = request.expiry_s.unwrap_or(EXPIRY);
+        let issued = self.issue_for_datagram(issuer, quote.terms_hash, amount, expiry).await?;
         Ok(HopInvoice {
             invoice: issued.invoice,
             preimage: issued.preimage,
@@ -132,6 +135,45 @@ impl Service {
             expires_at: issued.expires_at,
             quote,
         })
+    }
+
+    /// Has an invoice written for what another node has quoted.
+    pub(super) async fn write_invoice(
+        &self,
+        request: WriteInvoice,
+    ) -> Result<WrittenInvoice, RpcError> {
+        let Some(issuer) = self.issuer.clone() else {
+            return Err(RpcError::refused(
+                "this node has no Lightning node (lightning.backend) to write invoices",
+            ));
+        };
+        let WriteInvoice { terms_hash, amount_msat, expiry_s } = request;
+        let expiry = expiry_s.unwrap_or(EXPIRY);
+        if amount_msat == 0 || expiry == 0 {
+            return Err(RpcError::refused("an invoice needs an amount and time to be paid in"));
+        }
+        let issued = self.issue_for_datagram(issuer, terms_hash, amount_msat, expiry).await?;
+        Ok(WrittenInvoice {
+            invoice: issued.invoice,
+            payment_hash: issued.payment_hash,
+            issuer: issued.issuer.serialize(),
+            expires_at: issued.expires_at,
+        })
+    }
+
+    /// When this returns, the invoice counts here, over a restart too.
+    async fn issue_for_datagram(
+        &self,
+        issuer: Arc<dyn Issue>,
+        terms_hash: [u8; 32],
+        amount_msat: u64,
+        expiry_s: u64,
+    ) -> Result<Issued, RpcError> {
+        let issue = move || issuer.issue_for_datagram(terms_hash, amount_msat, expiry_s);
+        let issued = smol::unblock(issue).await.map_err(RpcError::refused)?;
+        let (hash, expires_at) = (issued.payment_hash, issued.expires_at);
+        self.node.ask(|done| Command::InvoiceAsked(hash, expires_at, done)).await?;
+        Ok(issued)
     }
 
     /// The proof as a packet carries it. With `unchecked`, errors in it are left to the nodes on

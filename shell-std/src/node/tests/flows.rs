@@ -24,7 +24,13 @@ fn memory() -> Arc<Store> {
 }
 
 fn paying(bed: &Bed, key: u8, store: Arc<Store>, settings: &Settings) -> Paying {
-    let limits = Limits { max_msat_per_hour: 1 << 40, ..Limits::default() };
+    let limits = Limits {
+        max_msat_per_payment: 1 << 40,
+        max_msat_per_hour: 1 << 40,
+        max_msat_per_day: 1 << 40,
+        max_msat_per_destination_day: 1 << 40,
+        ..Limits::default()
+    };
     let spending = Arc::new(Spending::new(store.clone(), limits).unwrap());
     let wallet = Arc::new(RegtestWallet::on(Network::Regtest).unwrap());
     let issuer: Arc<dyn Issue> = Arc::new(Issuer::from_secret(secret(100 + key)));

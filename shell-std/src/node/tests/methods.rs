@@ -87,6 +87,9 @@ fn params(method: &str, destination: &NodeId) -> Value {
         "meshrequesthopinvoice" => {
             json!({"destination": destination, "bytes": 100, "amount_msat": 9_000, "expiry_s": 60})
         }
+        "meshwriteinvoice" => {
+            json!({"terms_hash": "05".repeat(32), "amount_msat": 9_000, "expiry_s": 60})
+        }
         "getledger" => json!({"since": 0, "kind": "purchases", "limit": 5}),
         "meshsubmitheader" => json!({"headers_hex": "00".repeat(80), "height": 5}),
         "benchstart" => json!({
@@ -150,6 +153,7 @@ fn every_method_answers_as_the_document_says() {
                 "expose" => json!({"name": "nothing"}),
                 "forward" => json!({"local": "9"}),
                 "meshsendtx" => json!({"tx_hex": "00"}),
+                "meshwriteinvoice" => json!({"terms_hash": "05".repeat(32), "amount_msat": 0}),
                 name => params(name, &nobody),
             };
             let answer = ask(&alone, method.name, &asked).await;

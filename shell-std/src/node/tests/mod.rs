@@ -1,5 +1,6 @@
 //! Real nodes in one process, on loopback ports that the system gives.
 
+mod asked;
 mod bridge;
 mod busy;
 mod covenant;
@@ -133,6 +134,7 @@ pub(super) fn settings(mode: MeshMode) -> Settings {
         cashier_for: Vec::new(),
         chain: None,
         services: Default::default(),
+        lightning: None,
         spending: Default::default(),
         shell: ShellSettings {
             queue_bytes: 8 * 1024 * 1024,

@@ -38,7 +38,7 @@ impl Issue for TestIssuer {
             .map_err(|e| e.to_string())?;
         Ok(Issued {
             invoice: invoice.to_string(),
-            preimage,
+            preimage: Some(preimage),
             payment_hash: hash.to_byte_array(),
             issuer: issuer(),
             expires_at: now.as_secs() + expiry_s,
@@ -50,7 +50,7 @@ fn issuer() -> PublicKey {
     secret(77).public_key(&Secp256k1::new())
 }
 
-struct NoLedger;
+pub(super) struct NoLedger;
 
 impl Ledgers for NoLedger {
     fn ledger(&self, _: &GetLedger) -> Result<Ledger, String> {
@@ -77,7 +77,7 @@ pub(super) async fn proof(source: &Service, to: NodeId, bytes: u64) -> Lightning
         panic!("no invoice");
     };
     assert!(paid.quote.amount_msat <= AMOUNT);
-    LightningProof { invoice: paid.invoice, preimage: paid.preimage }
+    LightningProof { invoice: paid.invoice, preimage: paid.preimage.unwrap() }
 }
 
 pub(super) async fn send_paid(

@@ -4,9 +4,13 @@
 use super::paid::TestIssuer;
 use super::*;
 use crate::issuer::Issuer;
+use crate::lightning::fake::Fake;
+use crate::lightning::{Lightning, Till};
 use crate::rpc::types::{GetLedger, Ledger, PurchaseState, PurchaseStats};
 use crate::store::Store;
-use crate::wallet::{Bill, Limits, Outcome, Purchases, RegtestWallet, Spending, Wallet};
+use crate::wallet::{
+    Bill, Limits, Outcome, PaymentStatus, Purchases, RegtestWallet, Spending, Wallet,
+};
 use bitcoin::hashes::{Hash, sha256};
 use std::path::Path;
 
@@ -102,7 +106,7 @@ fn nothing_is_bought_without_a_wallet_beyond_the_limit_or_from_a_real_issuer() {
         let real: Arc<dyn Issue> = Arc::new(TestIssuer(secret(77)));
         let cases = [
             (&regtest, None, "no wallet", 0),
-            (&regtest, Some(nothing), "wallet.max_msat_per_hour is 0", 1),
+            (&regtest, Some(nothing), "budget.max_msat_per_hour is 0", 1),
             (&regtest, Some(little), "leaves no room for 55000 msat", 1),
             (&real, Some(limits), "no regtest issuer wrote the invoice", 0),
         ];
@@ -119,9 +123,11 @@ fn nothing_is_bought_without_a_wallet_beyond_the_limit_or_from_a_real_issuer() {
     });
 }
 
-/// Pays, writes that down, and comes no further.
+/// Pays, writes that down or not, and comes no further. Later it knows what it has paid.
 struct Killed {
     purse: Arc<Store>,
+    writes: bool,
+    revealed: Arc<std::sync::Mutex<Option<[u8; 32]>>>,
     paid: smol::channel::Sender<()>,
     never: smol::channel::Receiver<()>,
 }
@@ -131,15 +137,37 @@ impl Wallet for Killed {
         let wallet = RegtestWallet::on(Network::Regtest).unwrap();
         let Outcome::Paid { preimage, fee_msat } = wallet.pay(bill, max_fee_msat) else { panic!() };
         let hash = sha256::Hash::hash(&preimage).to_byte_array();
-        self.purse.paid(&hash, &preimage, fee_msat).unwrap();
+        *self.revealed.lock().unwrap() = Some(preimage);
+        if self.writes {
+            self.purse.paid(&hash, &preimage, fee_msat).unwrap();
+        }
         let _ = self.paid.send_blocking(());
         let _ = self.never.recv_blocking();
         Outcome::Unknown("it was killed".into())
+    }
+
+    fn look_up(&self, _: &[u8; 32]) -> Result<PaymentStatus, String> {
+        let preimage = self.revealed.lock().unwrap().ok_or("it was not asked")?;
+        Ok(PaymentStatus::Paid { preimage, fee_msat: 0 })
+    }
+
+    fn key(&self) -> Option<[u8; 33]> {
+        None
     }
 }
 
 #[test]
 fn what_was_paid_for_before_a_crash_is_credited_after_it() {
+    killed_after_paying(true);
+}
+
+#[test]
+fn what_turns_out_to_be_paid_after_a_crash_is_credited() {
+    killed_after_paying(false);
+}
+
+/// `writes`: whether the payment was still written down.
+fn killed_after_paying(writes: bool) {
     Bed::run(async |bed| {
         let none = || std::iter::empty::<Result<Record, String>>();
         let (books, purse, executor) = (memory(), memory(), &bed.executor);
@@ -151,10 +179,10 @@ fn what_was_paid_for_before_a_crash_is_credited_after_it() {
         settings.peers = vec![address(&seller)];
         let (paid, told) = smol::channel::bounded(1);
         let (hold, never) = smol::channel::bounded(1);
-        let killed = Payer {
-            wallet: Arc::new(Killed { purse: purse.clone(), paid, never }),
-            ..payer(&purse, Limits::default())
-        };
+        let revealed = Arc::default();
+        let wallet = Arc::new(Killed { purse: purse.clone(), writes, revealed, paid, never });
+        let with_it = || Payer { wallet: wallet.clone(), ..payer(&purse, Limits::default()) };
+        let killed = with_it();
         let start = |payer| {
             Node::start(&settings, &secret(2), purse.clone(), none(), None, Some(payer), executor)
         };
@@ -170,11 +198,12 @@ fn what_was_paid_for_before_a_crash_is_credited_after_it() {
         told.recv().await.unwrap();
         drop(buyer);
         drop(hold);
-        assert_eq!(ledger(&purse).purchases[0].state, PurchaseState::Paid);
+        let state = ledger(&purse).purchases[0].state;
+        assert_eq!(state == PurchaseState::Paid, writes, "{state:?}");
         assert_eq!(ledger(&books).sales.len(), 0);
         for expected in [1, 0] {
             // The second start asks only what is left.
-            let buyer = start(payer(&purse, Limits::default())).unwrap();
+            let buyer = start(with_it()).unwrap();
             until("the bytes are in both ledgers", async || {
                 let state = ledger(&purse).purchases[0].state;
                 ledger(&books).sales.len() == 1 && state == PurchaseState::Credited
@@ -187,5 +216,29 @@ fn what_was_paid_for_before_a_crash_is_credited_after_it() {
         }
         assert_eq!(ledger(&purse).bought.bytes, BYTES);
         seller.stop().await;
+    });
+}
+
+#[test]
+fn one_lightning_node_buys_bytes_from_another() {
+    Bed::run(async |bed| {
+        for (sells, pays) in [("cln", "lnd"), ("phoenixd", "lnbits")] {
+            let fakes = [Fake::start(sells), Fake::start(pays)];
+            let [seller, buyer] = fakes.each_ref().map(|fake| {
+                let key = fake.with(|model| model.key());
+                Lightning::new(fake.settings.open(), Network::Regtest, key)
+            });
+            let (books, purse) = (memory(), memory());
+            let till = Arc::new(Till::new(seller, books.clone()));
+            let spending = Spending::new(purse.clone(), Limits::default()).unwrap();
+            let payer = Payer { wallet: Arc::new(buyer), spending: Arc::new(spending) };
+            let stats = buy(&bed, till, Some(payer), [&books, &purse]).await;
+            assert_eq!((stats.paid, stats.credited, stats.unknown), (1, 1, 0), "{sells}, {pays}");
+            assert_eq!((stats.credited_bytes, stats.last_day_msat), (BYTES, AMOUNT + 2_000));
+            let [sale, purchase] = [ledger(&books), ledger(&purse)]
+                .map(|ledger| (ledger.sales.len(), ledger.purchases.first().map(|p| p.fee_msat)));
+            assert_eq!((sale, purchase), ((1, None), (0, Some(2_000))));
+            assert_eq!(fakes[1].with(|model| model.told_to_pay), 1);
+        }
     });
 }

@@ -105,9 +105,9 @@ pub struct Share {
     pub issuers: Option<Vec<[u8; 33]>>,
 }
 
-/// Parameters of `meshrequesthopinvoice`: an invoice for a quoted route, signed
-/// by the node's own issuer key. Answered only where the node has one (regtest);
-/// elsewhere the error says what a wallet or a federation must sign.
+/// Parameters of `meshrequesthopinvoice`: an invoice for a quoted route, written
+/// by the node's own Lightning node (`lightning.backend`) or regtest issuer. Answered only where
+/// it has one; elsewhere the error says what a wallet or a federation must sign.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RequestHopInvoice {
@@ -129,9 +129,10 @@ pub struct RequestHopInvoice {
 pub struct HopInvoice {
     /// The invoice.
     pub invoice: String,
-    /// Its preimage: a regtest issuer counts every invoice as paid.
-    #[serde(with = "hexed::Hex::<32>")]
-    pub preimage: [u8; 32],
+    /// Its preimage, of a regtest issuer, which counts every invoice as paid. Of a Lightning node
+    /// `null`: paying the invoice reveals it.
+    #[serde(default, with = "hexed::OptionalHex::<32>")]
+    pub preimage: Option<[u8; 32]>,
     /// Its payment hash.
     #[serde(with = "hexed::Hex::<32>")]
     pub payment_hash: [u8; 32],
@@ -142,4 +143,33 @@ pub struct HopInvoice {
     pub expires_at: u64,
     /// What it pays for.
     pub quote: Quote,
+}
+
+/// Parameters of `meshwriteinvoice`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WriteInvoice {
+    /// The terms that it is to commit to, as the other node's quote says.
+    #[serde(with = "hexed::Hex::<32>")]
+    pub terms_hash: [u8; 32],
+    /// Its amount, in millisatoshi, as the quote says.
+    pub amount_msat: u64,
+    /// Seconds until it expires.
+    #[serde(default)]
+    pub expiry_s: Option<u64>,
+}
+
+/// Answer of `meshwriteinvoice`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WrittenInvoice {
+    /// The invoice.
+    pub invoice: String,
+    /// Its payment hash.
+    #[serde(with = "hexed::Hex::<32>")]
+    pub payment_hash: [u8; 32],
+    /// Compressed public key of the issuer.
+    #[serde(with = "hexed::Hex::<33>")]
+    pub issuer: [u8; 33],
+    /// When it expires, in seconds since 1970.
+    pub expires_at: u64,
 }

@@ -145,14 +145,18 @@ pub struct PurchaseStats {
     pub not_credited: u64,
     /// Invoices that were not paid: nothing was spent.
     pub not_paid: u64,
-    /// Those of them that the limit of an hour did not allow.
+    /// Those of them that a limit (`budget`) did not allow.
     pub over_limit: u64,
     /// Invoices of which it is not known whether they were paid: they count as spent.
     pub unknown: u64,
     /// What was spent in the last hour, also before the start, with what is being paid.
     pub last_hour_msat: u64,
-    /// The most in an hour (`wallet.max_msat_per_hour`).
+    /// The most in an hour (`budget.max_msat_per_hour`).
     pub limit_msat: u64,
+    /// What was spent in the last 24 hours.
+    pub last_day_msat: u64,
+    /// The most in 24 hours (`budget.max_msat_per_day`).
+    pub day_limit_msat: u64,
     /// Why an invoice was not paid the last time.
     pub last_refusal: Option<String>,
 }
