@@ -39,6 +39,13 @@ pub(crate) fn measure(effort: Effort) {
     );
 }
 
+/// Bytes of memory that the process holds, where the system tells.
+fn resident() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * 4096)
+}
+
 /// Data on each of many flows in turn.
 fn many_flows(count: u64) -> Job<'static> {
     let mut config = Config::host(Network::Regtest);
@@ -46,12 +53,19 @@ fn many_flows(count: u64) -> Job<'static> {
     let any = Allowance { rate: u64::MAX, burst: u64::MAX };
     (config.control, config.control_of_all, config.bad_payments) = (any, any, any);
     let mut relay = Relay::with(MeshMode::Open, config);
+    let before = resident();
     let random = |n: u64| (u128::from(n) + 1).to_le_bytes();
     for n in 0..count {
         let mut open = relay.open_with(random(n));
         relay.receive(&mut open);
     }
     assert_eq!(relay.mesh.resources().flows as u64, count);
+    if let (Some(before), Some(after)) = (before, resident()) {
+        let each = after.saturating_sub(before) / count;
+        println!(
+            "| {count} flows through one relay take {each} bytes of memory each | | | | | | |"
+        );
+    }
     // In another order than they were opened in.
     let packets: Vec<_> =
         (0..count).map(|n| relay.data_of(random(n * 7_919 % count), SIZE)).collect();

@@ -133,6 +133,18 @@ impl HeldBytes {
         }
     }
 
+    /// A flow that is over gives back all but `little` of what it did not use.
+    pub(super) fn leave_little(&mut self, claims: &mut [Claim], left: u64, little: u64) {
+        for claim in claims.iter_mut().filter(|claim| !claim.free) {
+            let has = left.saturating_sub(claim.owed);
+            let keeps = has.min(little);
+            if let Some(held) = self.0.get_mut(&claim.held_as()) {
+                held.spare = held.spare.saturating_add(has - keeps);
+            }
+            claim.owed = little.min(left) - keeps;
+        }
+    }
+
     /// Whether something is being bought at a node.
     pub(super) fn is_buying(&self, hop: HopId) -> bool {
         self.0.get(&hop).is_some_and(|held| !held.purchases.is_empty())
@@ -245,6 +257,24 @@ mod tests {
         held.release(&[claim], 30);
         held.release(&[Claim { free: true, ..claim }], 30);
         assert_eq!(held.take(HOP, 100), 20);
+    }
+
+    #[test]
+    fn a_flow_that_is_over_keeps_little() {
+        let mut held = HeldBytes::EMPTY;
+        buy(&mut held, 1, 1_000, [1_000; 2]);
+        assert_eq!(held.take(HOP, 1_000), 1_000);
+        // 900 of it are left, and 700 more were to be bought.
+        let mut claims = [Claim { owed: 700, ..Claim::new(HOP, TARIFF) }];
+        held.leave_little(&mut claims, 1_600, 100);
+        assert_eq!((claims[0].owed, held.take(HOP, 5_000)), (0, 800));
+        held.release(&claims, 100);
+        assert_eq!(held.take(HOP, 5_000), 100);
+        // One that has less than that still has it.
+        let mut claims = [Claim { owed: 70, ..Claim::new(HOP, TARIFF) }];
+        held.leave_little(&mut claims, 100, 50);
+        held.release(&claims, 50);
+        assert_eq!(held.take(HOP, 5_000), 30);
     }
 
     #[test]

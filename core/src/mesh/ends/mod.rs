@@ -51,6 +51,8 @@ const MAX_PACKET: usize = 16 * 1024;
 const FAREWELLS: u8 = 3;
 const FAREWELL_PATHS: u8 = 4;
 const FAREWELL_PAUSE: Micros = SECOND;
+/// Bytes that a source keeps for that.
+const FAREWELL_BYTES: u64 = 4 * 1024;
 /// For how long the streams of a flow that its other end has closed can still be read.
 const UNREAD: Micros = 30 * SECOND;
 
@@ -278,6 +280,17 @@ impl<M: Memory> Mesh<M> {
         let at = now.saturating_add(pause);
         let (tells, paths) = (FAREWELLS, FAREWELL_PATHS);
         entry.leaving = Some(Leaving { here, tells, paths, at });
+        let (used, left) = (entry.used(), entry.left());
+        let Tables { ends, .. } = &mut *self.tables;
+        if let Some((source, _)) = ends.source(number) {
+            // All that is still said is that it is over: the rest serves other flows at once.
+            source.allotted = used.saturating_add(left.min(FAREWELL_BYTES));
+            let mut claims = core::mem::take(&mut source.claims);
+            ends.held.leave_little(&mut claims, left, FAREWELL_BYTES);
+            if let Some((source, _)) = ends.source(number) {
+                source.claims = claims;
+            }
+        }
         self.touch(number);
         self.schedule(number);
     }

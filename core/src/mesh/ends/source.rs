@@ -7,7 +7,7 @@
 use super::held::Claim;
 use super::steps::{self, Counts};
 use super::table::{FlowEnd, Role};
-use super::{FlowEnded, FlowEvent, FlowId};
+use super::{FAREWELL_BYTES, FlowEnded, FlowEvent, FlowId};
 use crate::flow::end::MIN_PACKET;
 use crate::flow::end::handshake::Opening;
 use crate::id::{HopId, NodeId};
@@ -31,8 +31,6 @@ const OPENS: u32 = 3;
 const PAUSE: Micros = 250 * MILLISECOND;
 /// Failures after which a flow ends that was never open.
 const FAILURES: u32 = 4;
-/// Bytes that a flow takes to a new route when it is over, and only its farewell is to be said.
-const FAREWELL_BYTES: u64 = 4 * 1024;
 /// Probe timeouts in a row after which a route counts as broken.
 const SILENT: u32 = 4;
 /// A route that carries smaller packets only is of no use.
