@@ -8,6 +8,7 @@ use bitcoin::block::Header;
 use bitcoin::consensus::serialize;
 use bitcoin::{BlockHash, MerkleBlock, Transaction, Txid};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -67,14 +68,16 @@ impl Recent {
         blocks.retain(|hash, _| headers.iter().any(|header| header.block_hash() == *hash));
         for header in headers {
             let hash = header.block_hash();
-            if !blocks.contains_key(&hash) {
-                let block = self.peer.block(hash).await?;
-                let txids = block.txdata.iter().map(Transaction::compute_txid).collect();
-                blocks.insert(hash, txids);
-            }
-            let Some(txids) = blocks.get(&hash).filter(|txids| txids.contains(txid)) else {
-                continue;
+            let txids = match blocks.entry(hash) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => {
+                    let block = self.peer.block(hash).await?;
+                    new.insert(block.txdata.iter().map(Transaction::compute_txid).collect())
+                }
             };
+            if !txids.contains(txid) {
+                continue;
+            }
             let proof =
                 MerkleBlock::from_header_txids_with_predicate(&header, txids, |id| id == txid);
             return Some(Some(serialize(&proof)));
