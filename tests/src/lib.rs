@@ -6,6 +6,7 @@
 pub mod bitcoind;
 pub mod board;
 pub mod fuzz;
+pub mod lightning_ldk;
 pub mod packets;
 pub mod payments;
 pub mod rng;

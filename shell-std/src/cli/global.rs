@@ -50,11 +50,15 @@ impl Global {
         Ok(Sources::from_process(self.config.clone(), overrides)?.load()?)
     }
 
+    /// How long is waited for an answer.
+    pub(super) fn patience(&self) -> Duration {
+        Duration::from_secs(self.timeout.into())
+    }
+
     /// A connection to the running node.
     pub(super) fn client(&self) -> Result<Client, ClientFailure> {
         let settings = self.settings(Vec::new()).map_err(ClientFailure::Settings)?;
-        let patience = Duration::from_secs(self.timeout.into());
-        Client::connect(&settings.rpc_socket, patience).map_err(ClientFailure::Client)
+        Client::connect(&settings.rpc_socket, self.patience()).map_err(ClientFailure::Client)
     }
 
     /// Asks the running node.

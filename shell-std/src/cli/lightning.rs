@@ -3,6 +3,7 @@
 use super::answer::table;
 use super::global::{Global, msat};
 use super::invoice::Terms;
+use super::ldk::Ldk;
 use super::{Answer, Failure};
 use crate::config::Settings;
 use crate::date::time;
@@ -23,7 +24,8 @@ const KNOWN: &str = "lightning.node";
 #[command(after_help = "\
 Examples:
   blvm-mesh lightning check
-  blvm-mesh lightning invoice 5e1c...d3 --amount-msat 12000")]
+  blvm-mesh lightning invoice 5e1c...d3 --amount-msat 12000
+  blvm-mesh lightning ldk init --esplora https://mempool.space/signet/api")]
 pub(super) struct Lightning {
     #[command(subcommand)]
     command: Command,
@@ -33,6 +35,7 @@ pub(super) struct Lightning {
 enum Command {
     Check(Check),
     Invoice(Invoice),
+    Ldk(Ldk),
 }
 
 /// Ask the Lightning node of the configuration who it is and what it can, and say what is missing.
@@ -65,6 +68,7 @@ impl Lightning {
         match self.command {
             Command::Check(_) => check(&global.settings(Vec::new())?),
             Command::Invoice(invoice) => invoice.run(global),
+            Command::Ldk(ldk) => ldk.run(global),
         }
     }
 }

@@ -19,6 +19,7 @@ mod input;
 mod inspect;
 mod invoice;
 mod keys;
+mod ldk;
 mod ledger;
 mod lightning;
 mod payable;

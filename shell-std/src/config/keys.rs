@@ -215,11 +215,11 @@ keys! {
     }
 
     "lightning" Lightning {
-        backend: Backend, "the operator's Lightning node, which is paid and pays: lnd, cln, phoenixd or lnbits",
+        backend: Backend, "the operator's Lightning node, which is paid and pays: lnd, cln, phoenixd, lnbits or ldk",
             example "lnd";
         url: String, "where it is (lnd, phoenixd, lnbits) [https://127.0.0.1:8080 of lnd, http://127.0.0.1:9740 of phoenixd]",
             example "https://127.0.0.1:8080";
-        socket: PathBuf, "its Unix socket (cln)", example "~/.lightning/bitcoin/lightning-rpc";
+        socket: PathBuf, "its Unix socket (cln, ldk)", example "~/.lightning/bitcoin/lightning-rpc";
         macaroon_file: PathBuf, "file with the macaroon to be let in by (lnd)",
             example "~/.lnd/blvm-mesh.macaroon";
         certificate_file: PathBuf, "the certificate that it must show, or its issuer's (lnd, lnbits); none: one that the system trusts",

@@ -7,11 +7,12 @@ use crate::lightning::{BackendSettings, LightningSettings, Timeouts};
 use std::path::PathBuf;
 
 /// Which keys a backend has, beside those of all.
-const KEYS: [(&str, &[&str]); 4] = [
+const KEYS: [(&str, &[&str]); 5] = [
     ("lnd", &["lightning.url", "lightning.macaroon_file", "lightning.certificate_file"]),
     ("cln", &["lightning.socket"]),
     ("phoenixd", &["lightning.url", "lightning.password_file"]),
     ("lnbits", &["lightning.url", "lightning.api_key_file", "lightning.certificate_file"]),
+    ("ldk", &["lightning.socket"]),
 ];
 
 /// The operator's Lightning node. `inside` says where a path is.
@@ -55,6 +56,7 @@ pub(super) fn settings(
             certificate,
         },
         "cln" => BackendSettings::Cln { socket: path("lightning.socket", socket)? },
+        "ldk" => BackendSettings::Ldk { socket: path("lightning.socket", socket)? },
         "phoenixd" => BackendSettings::Phoenixd {
             url: address(url.unwrap_or_else(|| "http://127.0.0.1:9740".into()))?,
             password: path("lightning.password_file", password_file)?,

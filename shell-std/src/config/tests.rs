@@ -553,7 +553,7 @@ fn a_lightning_node_has_its_own_keys_and_no_credential_stands_in_the_file() {
     ));
     assert_eq!(lightning("").unwrap().lightning, None);
     let wrong = [
-        ("backend = \"eclair\"", "allowed are lnd, cln, phoenixd, lnbits"),
+        ("backend = \"eclair\"", "allowed are lnd, cln, phoenixd, lnbits, ldk"),
         ("backend = \"lnd\"", "lightning.macaroon_file: is needed by backend \"lnd\""),
         ("backend = \"cln\"", "lightning.socket: is needed"),
         ("backend = \"phoenixd\"", "lightning.password_file: is needed"),

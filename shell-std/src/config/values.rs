@@ -11,7 +11,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 /// Names of Lightning backends.
-const BACKENDS: [&str; 4] = ["lnd", "cln", "phoenixd", "lnbits"];
+const BACKENDS: [&str; 5] = ["lnd", "cln", "phoenixd", "lnbits", "ldk"];
 
 /// A time in milliseconds.
 #[derive(Debug, Clone, Copy, Deserialize)]

@@ -53,7 +53,9 @@ impl LightningSettings {
             BackendSettings::Lnd { url, .. }
             | BackendSettings::Phoenixd { url, .. }
             | BackendSettings::Lnbits { url, .. } => url.clone(),
-            BackendSettings::Cln { socket } => socket.display().to_string(),
+            BackendSettings::Cln { socket } | BackendSettings::Ldk { socket } => {
+                socket.display().to_string()
+            }
         }
     }
 
@@ -63,7 +65,9 @@ impl LightningSettings {
             BackendSettings::Lnd { macaroon, .. } => {
                 vec![("lightning.macaroon_file", macaroon.clone())]
             }
-            BackendSettings::Cln { socket } => vec![("lightning.socket", socket.clone())],
+            BackendSettings::Cln { socket } | BackendSettings::Ldk { socket } => {
+                vec![("lightning.socket", socket.clone())]
+            }
             BackendSettings::Phoenixd { password, .. } => {
                 vec![("lightning.password_file", password.clone())]
             }

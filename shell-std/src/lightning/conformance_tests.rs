@@ -71,7 +71,7 @@ fn it_writes_invoices_with_text_amount_and_expiry_and_tells_whether_they_are_pai
         assert_eq!(backend.invoice_status(&[1; 32]), Ok(InvoiceStatus::NotFound));
         // Where satoshi are counted, nothing is rounded.
         let odd = lightning(fake).issue([7; 32], 50_500, 900);
-        assert_eq!(odd.is_ok(), matches!(fake.kind, "lnd" | "cln"), "{}", fake.kind);
+        assert_eq!(odd.is_ok(), matches!(fake.kind, "lnd" | "cln" | "ldk"), "{}", fake.kind);
     });
 }
 
@@ -259,6 +259,9 @@ fn nobody_there_is_said_and_nothing_is_paid() {
             }
             BackendSettings::Cln { .. } => {
                 BackendSettings::Cln { socket: fake.dir.path().join("gone") }
+            }
+            BackendSettings::Ldk { .. } => {
+                BackendSettings::Ldk { socket: fake.dir.path().join("gone") }
             }
             BackendSettings::Phoenixd { password, .. } => {
                 BackendSettings::Phoenixd { url: format!("http://{free}"), password }

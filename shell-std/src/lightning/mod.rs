@@ -2,7 +2,7 @@
 //! node buys.
 //!
 //! ```text
-//! Backend     one Lightning node: lnd.rs, cln.rs, phoenixd.rs, lnbits.rs
+//! Backend     one Lightning node: lnd.rs, cln.rs, phoenixd.rs, lnbits.rs, ldk.rs
 //!    |
 //! Lightning   pays once and finds out what became of it; writes invoices and checks them
 //!    |
@@ -30,6 +30,7 @@ mod check;
 mod cln;
 mod error;
 mod http;
+pub(crate) mod ldk;
 mod lnbits;
 mod lnd;
 mod node;
@@ -224,6 +225,11 @@ pub enum BackendSettings {
         /// As LND's.
         certificate: Option<PathBuf>,
     },
+    /// `blvm-mesh-lightning`, the service in `contrib/lightning-ldk`.
+    Ldk {
+        /// The Unix socket.
+        socket: PathBuf,
+    },
 }
 
 impl LightningSettings {
@@ -241,6 +247,7 @@ impl LightningSettings {
             BackendSettings::Lnbits { url, api_key, certificate } => {
                 Arc::new(lnbits::Lnbits::new(&url, api_key, certificate.as_deref(), timeouts))
             }
+            BackendSettings::Ldk { socket } => Arc::new(ldk::Ldk::new(socket, timeouts)),
         }
     }
 }

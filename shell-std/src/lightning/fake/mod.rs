@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// The backends, by name.
-pub(crate) const KINDS: [&str; 4] = ["lnd", "cln", "phoenixd", "lnbits"];
+pub(crate) const KINDS: [&str; 5] = ["lnd", "cln", "phoenixd", "lnbits", "ldk"];
 
 /// What is expected of whoever asks.
 pub(crate) const SECRET: &str = "0201036c6e6402f801030a10";
@@ -212,7 +212,8 @@ impl Fake {
                 macaroon: file("macaroon", &hex::decode(SECRET).unwrap()),
                 certificate: Some(file("tls.cert", include_bytes!("tls.cert"))),
             },
-            "cln" => BackendSettings::Cln { socket: serve_unix(dir.path(), &model) },
+            "cln" => BackendSettings::Cln { socket: serve_unix(kind, dir.path(), &model) },
+            "ldk" => BackendSettings::Ldk { socket: serve_unix(kind, dir.path(), &model) },
             "phoenixd" => BackendSettings::Phoenixd {
                 url: format!("http://{}", serve_http(kind, &model, false)),
                 password: file(
@@ -239,6 +240,7 @@ impl Fake {
         match self.kind {
             "lnd" => "POST /v2/router/send",
             "cln" => "xpay",
+            "ldk" => "pay",
             "phoenixd" => "POST /payinvoice",
             _ => "POST /api/v1/payments",
         }
@@ -249,6 +251,7 @@ impl Fake {
         match self.kind {
             "lnd" => "GET /v2/router/track/",
             "cln" => "listpays",
+            "ldk" => "lookup",
             "phoenixd" => "GET /payments/outgoingbyhash/",
             _ => "GET /api/v1/payments/",
         }
@@ -292,8 +295,9 @@ fn tls() -> rustls::ServerConfig {
     builder.with_single_cert(vec![certificate], key).unwrap()
 }
 
-fn serve_unix(dir: &Path, model: &Arc<Mutex<Model>>) -> PathBuf {
+fn serve_unix(kind: &'static str, dir: &Path, model: &Arc<Mutex<Model>>) -> PathBuf {
     let path = dir.join("lightning-rpc");
+    let end: &[u8] = if kind == "cln" { b"\n\n" } else { b"\n" };
     let listener = UnixListener::bind(&path).unwrap();
     let model = model.clone();
     std::thread::spawn(move || {
@@ -302,7 +306,7 @@ fn serve_unix(dir: &Path, model: &Arc<Mutex<Model>>) -> PathBuf {
             std::thread::spawn(move || {
                 let mut reader = BufReader::new(stream.try_clone().unwrap());
                 let mut text = Vec::new();
-                while !text.ends_with(b"\n\n") {
+                while !text.ends_with(end) {
                     if reader.read_until(b'\n', &mut text).unwrap_or(0) == 0 {
                         return;
                     }
@@ -311,7 +315,7 @@ fn serve_unix(dir: &Path, model: &Arc<Mutex<Model>>) -> PathBuf {
                 let name = request["method"].as_str().unwrap().to_owned();
                 let body = request["params"].clone();
                 let request = Request { name, credential: String::new(), body };
-                let _ = answer("cln", &request, &model, stream);
+                let _ = answer(kind, &request, &model, stream);
             });
         }
     });
@@ -411,7 +415,7 @@ fn answer(
         _ => {}
     }
     match kind {
-        "cln" => write!(out, "{body}")?,
+        "cln" | "ldk" => write!(out, "{body}")?,
         // As gRPC's gateway: chunks of lines, or one answer.
         "lnd" if request.name.contains("/v2/router/") => {
             write!(out, "HTTP/1.1 {status} X\r\nTransfer-Encoding: chunked\r\n\r\n")?;
@@ -440,8 +444,9 @@ fn answer(
         }
     }
     match (kind, fault) {
-        ("cln", Fault::Truncated) => {}
+        ("cln" | "ldk", Fault::Truncated) => {}
         ("cln", _) => write!(out, "\n\n")?,
+        ("ldk", _) => writeln!(out)?,
         ("lnd", Fault::None | Fault::Twice) if !is_open => write!(out, "0\r\n\r\n")?,
         _ => {}
     }

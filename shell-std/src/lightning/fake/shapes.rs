@@ -1,6 +1,6 @@
 //! Answers in the shapes of the real ones: LND 0.18.4 (REST), Core Lightning 24.11.1 (JSON-RPC over
-//! its socket), phoenixd 0.6.2 and LNbits 1.0 (HTTP), as their documentation and sources have them. What
-//! nobody here reads is mostly left out.
+//! its socket), phoenixd 0.6.2 and LNbits 1.0 (HTTP), as their documentation and sources have them, and
+//! blvm-mesh-lightning 0.1.0 (JSON-RPC over its socket). What nobody here reads is mostly left out.
 
 use super::{Answer, Made, Model, Request, SECRET, hash_of};
 use bitcoin::base64::Engine;
@@ -14,7 +14,7 @@ pub(in crate::lightning) const FEE_MSAT: u64 = 2_000;
 const MINUTE_MS: u64 = 60_000;
 
 pub(super) fn answer(kind: &str, request: &Request, model: &mut Model) -> Answer {
-    if kind != "cln" {
+    if !matches!(kind, "cln" | "ldk") {
         let expected = match kind {
             "phoenixd" => format!("Basic {}", STANDARD.encode(format!(":{SECRET}"))),
             _ => SECRET.to_owned(),
@@ -25,6 +25,7 @@ pub(super) fn answer(kind: &str, request: &Request, model: &mut Model) -> Answer
         "lnd" => lnd(request, model),
         "cln" => cln(request, model),
         "phoenixd" => phoenixd(request, model),
+        "ldk" => ldk(request, model),
         _ => lnbits(request, model),
     }
 }
@@ -38,7 +39,7 @@ pub(super) fn expired(kind: &str) -> Answer {
                    2026-01-01T00:00:00Z\" not satisfied: macaroon has expired", "details": []}),
         ),
         // It has none: the file's rights say who may ask.
-        "cln" => Answer::new(200, &json!({})),
+        "cln" | "ldk" => Answer::new(200, &json!({})),
         "phoenixd" => Answer {
             status: 401,
             body: "Invalid authentication (use basic auth with the http password set in \
@@ -390,6 +391,67 @@ fn lnbits(request: &Request, model: &mut Model) -> Answer {
             }
         }
         _ => detail(404, "Not Found"),
+    }
+}
+
+fn ldk(request: &Request, model: &mut Model) -> Answer {
+    let result =
+        |result: Value| Answer::new(200, &json!({"jsonrpc": "2.0", "id": 1, "result": result}));
+    let error = |code: i64, message: &str| {
+        let error = json!({"code": code, "message": message});
+        Answer::new(200, &json!({"jsonrpc": "2.0", "id": 1, "error": error}))
+    };
+    let payment = |made: Made| match made {
+        Made::Paid(preimage) => {
+            json!({"status": "paid", "preimage": hex::encode(preimage), "fee_msat": FEE_MSAT})
+        }
+        Made::Failed => json!({"status": "failed", "reason": "no way to the payee carried it"}),
+        Made::Held(..) => json!({"status": "pending"}),
+    };
+    let body = &request.body;
+    match request.name.as_str() {
+        "getinfo" => result(json!({
+            "node": model.key().to_string(), "alias": "relay", "network": model.network.name(),
+            "block_height": 880_000, "synced": true, "version": "0.1.0",
+            "listen": ["127.0.0.1:9735"], "channels": 1, "usable_channels": 1,
+        })),
+        "balance" => result(json!({
+            "onchain_sat": 100_000, "onchain_spendable_sat": 75_000, "reserve_sat": 25_000,
+            "lightning_sat": HELD_MSAT[0] / 1_000, "payable_msat": HELD_MSAT[0],
+            "receivable_msat": HELD_MSAT[1],
+        })),
+        "invoice" => {
+            let (invoice, hash) = model.invoice(
+                text(body, "text"),
+                number(body, "amount_msat"),
+                number(body, "expiry_s"),
+            );
+            result(json!({"invoice": invoice, "payment_hash": hex::encode(hash),
+                          "expires_at": 1_800_000_000}))
+        }
+        "pay" => {
+            assert!(number(body, "max_fee_msat") >= FEE_MSAT);
+            match model.pay(text(body, "invoice")) {
+                // It begins, and does not wait.
+                (_, Some(Made::Failed)) => result(payment(Made::Failed)),
+                (_, Some(_)) => result(json!({"status": "pending"})),
+                (hash, None) if model.made.contains_key(&hash) => error(
+                    1,
+                    "it was told to pay this invoice before; lookup tells what became of it",
+                ),
+                (_, None) => error(1, "the invoice is this node's own"),
+            }
+        }
+        "lookup" => result(match model.look_up(&hash(text(body, "payment_hash"))) {
+            Some(made) => payment(made),
+            None => json!({"status": "unknown"}),
+        }),
+        "settled" => result(match model.invoices.get(&hash(text(body, "payment_hash"))) {
+            Some(true) => json!({"status": "settled", "amount_msat": 50_000}),
+            Some(false) => json!({"status": "open"}),
+            None => json!({"status": "unknown"}),
+        }),
+        other => error(-32_601, &format!("there is no method {other}")),
     }
 }
 
