@@ -159,8 +159,7 @@ impl Ldk {
         let timeout = global.patience();
         match ldk::call(&socket, method, &params, timeout) {
             Ok(found) => command.answer(&found),
-            Err(error @ Error::Refused(_)) => {
-                let text = error.to_string();
+            Err(Error::Refused(text)) => {
                 let json = json!({"error": {"code": 1, "message": text}});
                 Answer::no(json, format!("no: {text}"))
             }

@@ -67,7 +67,7 @@ enum Payment {
 
 #[derive(Deserialize)]
 #[serde(tag = "status", rename_all = "lowercase")]
-enum Settled {
+enum Incoming {
     Settled,
     Open,
     Expired,
@@ -221,10 +221,10 @@ impl Backend for Ldk {
     fn invoice_status(&self, payment_hash: &[u8; 32]) -> Result<InvoiceStatus, Error> {
         let params = json!({"payment_hash": hex::encode(payment_hash)});
         Ok(match self.ask("settled", &params)? {
-            Settled::Settled => InvoiceStatus::Settled,
-            Settled::Open => InvoiceStatus::Open,
-            Settled::Expired => InvoiceStatus::Expired,
-            Settled::Unknown => InvoiceStatus::NotFound,
+            Incoming::Settled => InvoiceStatus::Settled,
+            Incoming::Open => InvoiceStatus::Open,
+            Incoming::Expired => InvoiceStatus::Expired,
+            Incoming::Unknown => InvoiceStatus::NotFound,
         })
     }
 }
