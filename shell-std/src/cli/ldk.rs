@@ -333,9 +333,9 @@ impl Init {
         let text = lines([("configuration", format!("{} ({state})", path.display()))])
             + &format!(
                 "next: `blvm-mesh-lightning --config {}`, and in mesh.toml\n\n[lightning]\nbackend = \
-                 \"ldk\"\nsocket = {:?}\n",
+                 \"ldk\"\nsocket = {}\n",
                 path.display(),
-                socket.display().to_string()
+                toml::Value::from(socket.display().to_string())
             );
         if made { Answer::yes(json, text) } else { Answer::no(json, text) }
     }
