@@ -140,9 +140,15 @@ fn a_small_neighbour_gets_the_hello_first_and_nothing_that_it_does_not_take() {
                 sent = Some(Instant::now());
             }
         }
-        // A hello that was late is said again.
-        let (last, hellos) = board.packets.split_last().unwrap();
-        assert!(!hellos.is_empty() && hellos.iter().all(|(kind, _)| *kind == Kind::Hello));
+        // A hello that was late is said again. On a busy machine the node may have searched for the
+        // neighbour meanwhile.
+        let (last, before) = board.packets.split_last().unwrap();
+        let kinds: Vec<_> = before.iter().map(|(kind, _)| *kind).collect();
+        assert_eq!(kinds.first(), Some(&Kind::Hello));
+        assert!(
+            kinds.iter().all(|kind| [Kind::Hello, Kind::RouteRequest].contains(kind)),
+            "{kinds:?}"
+        );
         assert!(last.1.ends_with(&ping(5)));
 
         let large = a.handle().send(id, vec![1; 701], vec![], false, Duration::ZERO).await;
