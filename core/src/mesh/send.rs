@@ -9,11 +9,22 @@ use crate::id::{HopId, LinkId, NodeId};
 use crate::link::lane::Lane;
 use crate::payment::fee::Party;
 use crate::routing::discovery::{Search, Searches, WIDEST};
+#[cfg(feature = "alloc")]
+use crate::routing::table::Route;
 use crate::tables::{List, Memory};
 use crate::wire::Header;
 use crate::wire::accepted::Accepted;
 use crate::wire::datagram::{self, Datagram, Emit, Form, Signed};
 use crate::wire::route_request::{self, HINTS, Hops, ROUTES, RouteRequest};
+
+type Path = heapless::Vec<HopId, MAX_HOPS>;
+
+/// Whether a route's nodes take a free datagram with such a payload.
+#[cfg(feature = "alloc")]
+fn takes(route: &Route<'_>, payload: usize) -> bool {
+    let size = datagram::head_len(route.hops.len(), 0).saturating_add(payload);
+    usize::try_from(route.min_packet).is_ok_and(|max| size <= max)
+}
 
 impl<M: Memory> Mesh<M> {
     /// Sends a datagram, or parks it until a route is found.
@@ -22,8 +33,7 @@ impl<M: Memory> Mesh<M> {
         if to == self.me.id() {
             return self.reject(None, RoutingReason::Itself, Remedy::Ignore);
         }
-        let route = self.tables.routing.find_route(&to, self.now);
-        let result = match route.map(|r| (r.path(), r.min_packet)) {
+        let result = match self.route_for(&to, payload, proof) {
             Some((path, max)) => self.send_on(to, &path, max, payload, proof, unchecked),
             None => self.search_for(to, payload.len().saturating_add(proof.len())),
         };
@@ -31,6 +41,21 @@ impl<M: Memory> Mesh<M> {
         if let Err(reason) = result {
             self.reject(None, reason, Remedy::Ignore);
         }
+    }
+
+    /// Path and largest packet of the cheapest route; for a free payload of the cheapest that takes
+    /// it, if there is one. What a proof pays for are the hops of the cheapest.
+    fn route_for(&self, to: &NodeId, payload: &[u8], proof: &[u8]) -> Option<(Path, u32)> {
+        let (routing, now) = (&self.tables.routing, self.now);
+        let best = routing.find_route(to, now)?;
+        #[cfg(feature = "alloc")]
+        let best = match proof.is_empty() && !takes(&best, payload.len()) {
+            true => routing.routes_to(to, now).find(|r| takes(r, payload.len())).unwrap_or(best),
+            false => best,
+        };
+        #[cfg(not(feature = "alloc"))]
+        let _ = (payload, proof);
+        Some((best.path(), best.min_packet))
     }
 
     fn search_for(&mut self, to: NodeId, bytes: usize) -> Result<(), MeshError> {

@@ -214,3 +214,31 @@ fn a_neighbour_learns_what_the_link_has_measured() {
     pass(&mut w, 1);
     assert_eq!(quality(&w), Some(256));
 }
+
+#[test]
+fn a_free_datagram_takes_the_cheapest_way_that_is_wide_enough() {
+    // 0 - 1 - 3 costs nothing and is narrow; 0 - 2 - 3 has a price.
+    let mut w = World::new(4, |n| {
+        let most = if n == 1 { 2048 } else { 65_536 };
+        let mut config = Config::board(crate::id::Network::Regtest, most);
+        config.mode = crate::config::MeshMode::Open;
+        config.payment.tariff.base_msat = if n == 2 { 1000 } else { 0 };
+        config
+    });
+    [(0, 1), (1, 3), (0, 2), (2, 3)].into_iter().for_each(|(a, b)| drop(w.wire(a, b)));
+    let to = w.id(3);
+    w.give(0, Input::FindRoute { destination: to });
+    w.run();
+    (0..70).for_each(|_| drop(w.later(100_000)));
+    let widths: Vec<u32> = w.nodes[0].table().routes_to(&to, w.now).map(|r| r.min_packet).collect();
+    assert_eq!(widths, [2048, 65_536]);
+    for (len, by) in [(1900, 1), (2048, 2), (60_000, 2), (10, 1)] {
+        send(&mut w, 0, to, &vec![7; len]);
+        let relay = w.in_flight.back().map(|(n, _, _)| *n);
+        assert_eq!(relay, Some(by), "{len} bytes");
+        let arrived = w.run();
+        assert!(matches!(arrived.last(), Some((3, Outcome::Deliver(..)))), "{arrived:?}");
+    }
+    let did = send(&mut w, 0, to, &vec![7; 70_000]);
+    assert!(matches!(did.last(), Some((0, Outcome::Reject(MeshError::RoutingError(_))))));
+}

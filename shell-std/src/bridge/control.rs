@@ -83,6 +83,18 @@ pub(crate) struct Control {
     pub(crate) ranges: Vec<(u32, u32)>,
 }
 
+/// A number that no other node can guess, for what is to be answered; `None`: the system has no
+/// random bytes.
+pub(crate) fn random_id() -> Option<u64> {
+    let mut id = [0; 8];
+    let filled = getrandom::fill(&mut id);
+    if let Err(error) = filled {
+        tracing::warn!(%error, "there are no random bytes, without which others could answer");
+        return None;
+    }
+    Some(u64::from_le_bytes(id))
+}
+
 impl Control {
     /// One that says nothing but a flag.
     pub(crate) fn of(kind: Kind, id: u64, flags: Flags) -> Self {

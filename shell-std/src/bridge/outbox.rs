@@ -60,8 +60,11 @@ pub(crate) struct Sent {
     pub(crate) hex: String,
     /// When it was given, in seconds since 1970.
     pub(crate) since: u64,
-    /// How often it was handed to a gateway.
+    /// How often a gateway was to have it.
     pub(crate) attempts: u32,
+    /// Why the last of these did not get it.
+    #[serde(skip)]
+    pub(crate) held_up: Option<String>,
     #[serde(flatten)]
     pub(crate) state: State,
 }
@@ -128,8 +131,13 @@ impl Outbox {
         if sent.values().filter(|one| !one.state.is_settled()).count() >= MOST_OPEN {
             return Err(NotTaken::Full);
         }
-        let new =
-            Sent { hex: serialize_hex(transaction), since: unix, attempts, state: State::Waiting };
+        let new = Sent {
+            hex: serialize_hex(transaction),
+            since: unix,
+            attempts,
+            held_up: None,
+            state: State::Waiting,
+        };
         self.write(&txid, &new)?;
         sent.insert(txid, new);
         drop(sent);
@@ -181,10 +189,21 @@ impl Outbox {
         all
     }
 
-    /// It was handed to a gateway once more.
-    pub(crate) fn handed_over(&self, txid: &Txid) {
+    /// A gateway was to have it once more.
+    pub(crate) fn tried(&self, txid: &Txid) {
         if let Some(one) = lock(&self.sent).get_mut(txid) {
             one.attempts = one.attempts.saturating_add(1);
+        }
+    }
+
+    /// What keeps it from a gateway; `None`: nothing does.
+    pub(crate) fn hold_up(&self, txid: &Txid, why: Option<String>) {
+        let mut sent = lock(&self.sent);
+        let Some(one) = sent.get_mut(txid) else { return };
+        if one.held_up != why {
+            one.held_up = why;
+            drop(sent);
+            *lock(&self.news) = smol::channel::bounded(1);
         }
     }
 
@@ -215,6 +234,7 @@ impl Outbox {
             },
         };
         one.state = state;
+        one.held_up = None;
         if let Err(error) = self.write(txid, one) {
             tracing::warn!(%txid, "{error}");
         }
@@ -310,7 +330,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let outbox = Outbox::open(dir.path().into());
         let id = outbox.put(&transaction(1), 1).unwrap();
-        outbox.handed_over(&id);
+        outbox.tried(&id);
         assert_eq!(outbox.open_ones(), [(id, false)].into());
         let rejected = Answer::Rejected { code: 0x42, reason: "fee".into() };
         outbox.answered(&id, GATEWAY, &rejected, None);

@@ -2,7 +2,7 @@
 
 use super::Signal;
 use super::channel::{Channel, Failure};
-use super::control::{Control, Flags, Kind};
+use super::control::{Control, Flags, Kind, random_id};
 use super::message::Magic;
 use super::narrow::Narrow;
 use super::traffic::Traffic;
@@ -213,9 +213,7 @@ impl Table {
     /// Opens a connection to a gateway. `None`: the node is stopping, or has no random bytes, without
     /// which others could guess the connection.
     pub(crate) fn open(&self, now: Micros, gateway: NodeId) -> Option<Arc<Connection>> {
-        let mut id = [0; 8];
-        getrandom::fill(&mut id).ok()?;
-        let key = (gateway, u64::from_le_bytes(id));
+        let key = (gateway, random_id()?);
         let new = Connection::new(self.magic, key, true, None, now);
         let mut connections = lock(&self.connections);
         if self.ended.load(Relaxed) {

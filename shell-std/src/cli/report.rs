@@ -50,6 +50,7 @@ impl Peers {
                 p.received.bytes.to_string(),
                 p.sent.bytes.to_string(),
                 p.refused.to_string(),
+                at_gateway(&p.bitcoin),
                 price,
                 mode,
             ]
@@ -62,6 +63,7 @@ impl Peers {
             "bytes in",
             "bytes out",
             "refused",
+            "bitcoin",
             "price",
             "mode or reason",
         ];
@@ -200,6 +202,15 @@ fn tables(t: &types::TableStats) -> String {
 }
 
 /// Connections of Bitcoin nodes, in words.
+/// Connections of Bitcoin nodes that end at a neighbour, and its node's height.
+fn at_gateway(b: &types::BridgeStats) -> String {
+    match (b.connections, b.height) {
+        (0, _) => String::new(),
+        (n, None) => n.to_string(),
+        (n, Some(height)) => format!("{n}, height {height}"),
+    }
+}
+
 fn bitcoin(b: &types::BridgeStats) -> String {
     let types::BridgeStats { connections, height, sent, received, held_back } = b;
     let height = height.map_or(String::new(), |height| format!(", height {height}"));

@@ -111,8 +111,8 @@ impl Send {
             // A long wait is cut, to show what has come.
             let left = until.saturating_duration_since(Instant::now());
             let part = u64::try_from(left.min(PART).as_millis()).unwrap_or(u64::MAX);
-            let step = match (wait, shown) {
-                (TransactionWait::Confirmed, None | Some(TransactionState::Waiting)) => {
+            let step = match (wait, &shown) {
+                (TransactionWait::Confirmed, None | Some((TransactionState::Waiting, _))) => {
                     TransactionWait::Accepted
                 }
                 _ => wait,
@@ -125,8 +125,12 @@ impl Send {
             if has_come(&sent, wait) || Instant::now() >= until {
                 break sent;
             }
-            if shown.replace(sent.state) != Some(sent.state) {
-                eprintln!("{}: {}", word(sent.state), meaning(sent.state));
+            let now = (sent.state, sent.reason.clone());
+            if shown.as_ref() != Some(&now) {
+                let reason = sent.reason.iter().map(|reason| format!(" ({reason})"));
+                let reason: String = reason.collect();
+                eprintln!("{}: {}{reason}", word(sent.state), meaning(sent.state));
+                shown = Some(now);
             }
         };
         let text = details(&sent);

@@ -21,6 +21,16 @@ pub(crate) struct OwnSend {
 }
 
 impl OwnSend {
+    /// A free datagram that is sent once.
+    pub(crate) fn free(
+        destination: NodeId,
+        payload: Vec<u8>,
+        progress: smol::channel::Sender<Progress>,
+    ) -> Self {
+        let (proof, unchecked, until, retries) = (Vec::new(), false, 0, 0);
+        Self { destination, payload, proof, unchecked, progress, until, retries }
+    }
+
     /// Bytes that it holds.
     pub(crate) fn len(&self) -> usize {
         self.payload.len().saturating_add(self.proof.len())

@@ -188,7 +188,11 @@ async fn feed(bridge: &Bridge, sync: &HeaderSync, board: NodeId, after: u32) -> 
         let Some(room) = bridge.route(&board).await else { return told };
         let most = headers::fit(room).min(TO_BOARD);
         let some: Vec<Header> = sync.some(told.saturating_add(1), most);
-        if some.is_empty() || !bridge.send_now(board, headers::plain(bridge.magic, &some)).await {
+        if some.is_empty() {
+            return told;
+        }
+        let sent = bridge.send(board, headers::plain(bridge.magic, &some)).await;
+        if !matches!(sent, Some((Ok(()), _))) {
             return told;
         }
         told = told.saturating_add(some.len() as u32);

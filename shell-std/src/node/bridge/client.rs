@@ -2,8 +2,6 @@
 
 use super::connection::{self, Ended};
 use super::shared::Bridge;
-use crate::bridge::group;
-use blvm_mesh_core::id::NodeId;
 use smol::net::{TcpListener, TcpStream};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,10 +9,6 @@ use std::time::{Duration, Instant};
 
 /// Connections of Bitcoin nodes at once.
 const MOST: usize = 32;
-/// How long gateways are searched for while a Bitcoin node waits, and for how long after the first
-/// has answered.
-const SEARCH: Duration = Duration::from_secs(20);
-const SEARCH_ON: Duration = Duration::from_millis(300);
 /// How long a Bitcoin node may take over its first message, and the pause while a part is there.
 const GREETING: Duration = Duration::from_secs(20);
 const PART: Duration = Duration::from_millis(20);
@@ -74,7 +68,7 @@ async fn lead(bridge: &Bridge, tcp: TcpStream, from: SocketAddr) {
         tracing::debug!(%from, "what connects does not begin as a Bitcoin node of this network, version 1");
         return;
     }
-    let Some(gateway) = choose(bridge, 0).await else {
+    let Some(gateway) = bridge.gateways.choose(bridge, 0).await else {
         tracing::warn!(
             %from,
             "no gateway to Bitcoin was found in the mesh; the Bitcoin node is let go, and will try again"
@@ -92,63 +86,4 @@ async fn lead(bridge: &Bridge, tcp: TcpStream, from: SocketAddr) {
         bridge.avoid(gateway);
     }
     tracing::info!(%from, %gateway, "the connection of a Bitcoin node has ended: {ended}");
-}
-
-/// The gateway with the fewest connections of this node's, and of these the nearest: a Bitcoin
-/// node that has two connections hears of two sides. So many of the best are passed over, as far
-/// as there are others.
-pub(super) async fn choose(bridge: &Bridge, skip: usize) -> Option<NodeId> {
-    let until = Instant::now() + SEARCH;
-    loop {
-        let found = match bridge.settings.gateways.is_empty() {
-            true => search(bridge, until).await,
-            false => reachable(bridge).await,
-        };
-        let order =
-            |gateway: &NodeId| (bridge.is_avoided(gateway), bridge.table.opened_to(gateway));
-        let mut best = found;
-        // The sort is stable: what comes first is nearest.
-        best.sort_by_key(order);
-        let place = skip.checked_rem(best.len()).unwrap_or(0);
-        match best.get(place) {
-            Some(gateway) => return Some(*gateway),
-            None if Instant::now() >= until => return None,
-            None => _ = smol::Timer::after(Duration::from_secs(1)).await,
-        }
-    }
-}
-
-/// The configured gateways to which there is a route, the cheapest first.
-async fn reachable(bridge: &Bridge) -> Vec<NodeId> {
-    let mut routes = Vec::new();
-    for gateway in &bridge.settings.gateways {
-        if let Some(Some(route)) = bridge.node.find_route(*gateway).await {
-            routes.push((route.cost, *gateway));
-        }
-    }
-    routes.sort();
-    routes.into_iter().map(|(_, gateway)| gateway).collect()
-}
-
-/// Gateways that answer a search.
-async fn search(bridge: &Bridge, until: Instant) -> Vec<NodeId> {
-    let mut found = Vec::new();
-    let Some(told) = bridge.node.find_members(group(bridge.scope.own.network)).await else {
-        return found;
-    };
-    let mut end = until;
-    loop {
-        let late = async {
-            smol::Timer::at(end).await;
-            None
-        };
-        match smol::future::or(async { told.recv().await.ok() }, late).await {
-            Some(gateway) if !found.contains(&gateway) => {
-                found.push(gateway);
-                end = end.min(Instant::now() + SEARCH_ON);
-            }
-            Some(_) => {}
-            None => return found,
-        }
-    }
 }

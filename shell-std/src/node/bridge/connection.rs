@@ -1,6 +1,6 @@
 //! A bridged connection: between a Bitcoin node's TCP connection and a [channel](crate::bridge::channel).
 
-use super::super::progress::{OwnSend, Progress};
+use super::super::progress::Progress;
 use super::shared::Bridge;
 use crate::bridge::Signal;
 use crate::bridge::channel::Datagram;
@@ -27,8 +27,6 @@ const WITHOUT_ROUTE: Duration = Duration::from_secs(20);
 const MOST_FOLLOWED: usize = 256;
 /// How long the other end may take over the last messages.
 const LINGER: Duration = Duration::from_secs(20);
-/// News of one datagram: sent or refused, and stopped.
-const REPORTS: usize = 2;
 
 /// How a connection has ended.
 #[derive(Debug, thiserror::Error)]
@@ -199,7 +197,7 @@ impl Work<'_> {
         let most = self.bridge.largest(&self.connection.peer);
         let datagram = self.connection.channel().next_datagram(self.now(), most);
         if let Ok(Some(datagram)) = datagram {
-            let _ = self.hand_over(datagram.payload).await;
+            let _ = self.bridge.send(self.connection.peer, datagram.payload).await;
         }
     }
 
@@ -234,10 +232,11 @@ impl Work<'_> {
                     self.wait(&self.connection.to_send, Instant::now() + pause).await;
                 }
                 Ok(Some(Datagram { payload, transmission })) => {
-                    let (told, progress) = match self.hand_over(payload).await {
-                        Some(told) => told,
-                        None => return lost("the node is stopping"),
-                    };
+                    let (told, progress) =
+                        match self.bridge.send(self.connection.peer, payload).await {
+                            Some(told) => told,
+                            None => return lost("the node is stopping"),
+                        };
                     let no_way = matches!(
                         told,
                         Err(MeshError::RoutingError(
@@ -293,31 +292,6 @@ impl Work<'_> {
         smol::Timer::after(pause).await;
     }
 
-    /// Gives the node a datagram, and waits until it is on its way or refused. `None`: the node is
-    /// stopping.
-    async fn hand_over(
-        &self,
-        payload: Vec<u8>,
-    ) -> Option<(Result<(), MeshError>, Receiver<Progress>)> {
-        let (progress, told) = smol::channel::bounded(REPORTS);
-        let own = OwnSend {
-            destination: self.connection.peer,
-            payload,
-            proof: Vec::new(),
-            unchecked: false,
-            progress,
-            until: 0,
-            retries: 0,
-        };
-        self.bridge.node.send(own).await?;
-        match told.recv().await {
-            Ok(Progress::Refused(reason)) => Some((Err(reason), told)),
-            Ok(_) => Some((Ok(()), told)),
-            // It was dropped, and nobody told why.
-            Err(_) => Some((Err(NetworkReason::Congested.into()), told)),
-        }
-    }
-
     /// Tells the other end that the connection is given up.
     async fn reset(&self) {
         let flags = Flags { reset: true, ..Flags::default() };
@@ -328,7 +302,7 @@ impl Work<'_> {
             smol::Timer::after(Duration::from_secs(1)).await;
             None
         };
-        let _ = smol::future::or(self.hand_over(payload), late).await;
+        let _ = smol::future::or(self.bridge.send(self.connection.peer, payload), late).await;
     }
 
     /// Waits for a signal, or until a time.

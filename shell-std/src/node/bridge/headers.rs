@@ -1,9 +1,10 @@
 //! Block headers: a checked chain of them is kept, fed by this node's own Bitcoin node or by gateways,
 //! and given to the state machine, which looks the blocks of covenants up in it.
 
-use super::client;
+use super::super::clock::Clock;
 use super::peer::BitcoinPeer;
 use super::shared::Bridge;
+use crate::bridge::control::random_id;
 use crate::bridge::headers::{self, Said};
 use crate::bridge::outbox::Outbox;
 use crate::bridge::table::{About, lock};
@@ -17,7 +18,7 @@ use blvm_mesh_core::id::NodeId;
 use smol::channel::Receiver;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// How long one gateway is followed before the next is asked, and the same over a route of small
 /// packets: none of them alone can keep new blocks from this node for longer, where there are others.
@@ -50,10 +51,6 @@ pub(super) struct HeaderSync {
     pub(super) new: Signal,
     /// Blocks are missed here: gateways are to be asked.
     wanted: Signal,
-}
-
-fn unix() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// A question to a gateway.
@@ -142,7 +139,7 @@ impl HeaderSync {
         let accept = move || {
             let mut chain = lock(&chain);
             let before = chain.height();
-            let accepted = chain.accept(&headers, unix());
+            let accepted = chain.accept(&headers, Clock::unix().unwrap_or_default());
             (before, chain.height(), accepted)
         };
         let (before, after, accepted) = smol::unblock(accept).await;
@@ -193,7 +190,7 @@ impl HeaderSync {
     pub(super) async fn follow_gateways(self: Arc<Self>, arrivals: Receiver<About>) {
         let (mut turn, mut asked) = (0, VecDeque::<Asked>::new());
         loop {
-            match client::choose(&self.bridge, turn).await {
+            match self.bridge.gateways.choose(&self.bridge, turn).await {
                 Some(gateway) => {
                     if !self.ask_all(gateway, &mut asked, &arrivals).await {
                         self.bridge.avoid(gateway);
@@ -218,12 +215,7 @@ impl HeaderSync {
     ) -> bool {
         let magic = self.bridge.magic;
         loop {
-            let mut id = [0; 8];
-            if getrandom::fill(&mut id).is_err() {
-                tracing::warn!("there are no random bytes, without which others could answer");
-                return false;
-            }
-            let id = u64::from_le_bytes(id);
+            let Some(id) = random_id() else { return false };
             // The last of one gateway is its own: by it it tells of new blocks.
             asked.retain(|other| other.gateway != gateway);
             if asked.len() >= MOST_ASKED {

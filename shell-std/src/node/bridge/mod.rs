@@ -15,6 +15,7 @@ mod announce;
 mod client;
 mod connection;
 mod gateway;
+mod gateways;
 mod headers;
 mod node;
 mod peer;

@@ -29,10 +29,11 @@ impl Node {
         self.commands.send(Command::Send(Box::new(own))).await.ok()
     }
 
-    /// The best route to a node that is known now.
+    /// Of the routes to a node that are known now and take the largest packets the cheapest: free
+    /// datagrams take the cheapest that is wide enough.
     pub(super) async fn route(&self, to: NodeId) -> Option<Option<Route>> {
         let (who, answer) = smol::channel::bounded(1);
-        self.commands.send(Command::Route(to, who)).await.ok()?;
+        self.commands.send(Command::WidestRoute(to, who)).await.ok()?;
         answer.recv().await.ok()
     }
 
@@ -41,13 +42,18 @@ impl Node {
         if let Some(route) = self.route(to).await? {
             return Some(Some(route));
         }
-        let (found, answer) = smol::channel::bounded(1);
-        let find = Command::Find { destination: to, accepted: false, found };
-        self.commands.send(find).await.ok()?;
-        match answer.recv().await.ok()? {
+        match self.search(to).await? {
             true => self.route(to).await,
             false => Some(None),
         }
+    }
+
+    /// Searches for a node, whether or not a route is known: if it was found.
+    pub(super) async fn search(&self, to: NodeId) -> Option<bool> {
+        let (found, answer) = smol::channel::bounded(1);
+        let find = Command::Find { destination: to, accepted: false, found };
+        self.commands.send(find).await.ok()?;
+        answer.recv().await.ok()
     }
 
     /// Gives block headers, the first of this height: the place and the reason of the first that is

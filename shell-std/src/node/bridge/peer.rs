@@ -1,7 +1,9 @@
 //! A connection of this node's own to the Bitcoin node that it is the gateway of: what others ask
 //! about headers, and about transactions where there is no JSON-RPC, is asked there.
 
+use super::super::clock::Clock;
 use crate::bridge::Signal;
+use crate::bridge::control::random_id;
 use crate::bridge::message::{self, Magic, ReadError};
 use crate::bridge::table::lock;
 use bitcoin::block::Header;
@@ -20,7 +22,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// How long the Bitcoin node may take to be connected, and to answer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -160,18 +162,16 @@ impl BitcoinPeer {
     }
 
     fn version(&self) -> NetworkMessage {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());
+        let unix = Clock::unix().unwrap_or_default();
         let nobody = || Address::new(&([0, 0, 0, 0], 0).into(), ServiceFlags::NONE);
-        let mut nonce = [0; 8];
-        // Without random bytes it is 0, which no node chooses: it tells connections to oneself.
-        let _ = getrandom::fill(&mut nonce);
         NetworkMessage::Version(VersionMessage {
             version: VERSION,
             services: ServiceFlags::NONE,
             timestamp: i64::try_from(unix).unwrap_or(i64::MAX),
             receiver: nobody(),
             sender: nobody(),
-            nonce: u64::from_le_bytes(nonce),
+            // Without random bytes it is 0, which no node chooses: it tells connections to oneself.
+            nonce: random_id().unwrap_or_default(),
             user_agent: concat!("/blvm-mesh:", env!("CARGO_PKG_VERSION"), "/").into(),
             start_height: 0,
             relay: self.relays,

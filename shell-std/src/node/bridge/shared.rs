@@ -1,6 +1,7 @@
 //! What the tasks of a bridge share.
 
 use super::super::progress::{OwnSend, Progress};
+use super::gateways::Gateways;
 use super::node::Node;
 use crate::bridge::BridgeSettings;
 use crate::bridge::control;
@@ -8,10 +9,12 @@ use crate::bridge::message::Magic;
 use crate::bridge::table::{Table, lock};
 use crate::config::Settings;
 use blvm_mesh_core::id::NodeId;
+use blvm_mesh_core::mesh::{MeshError, NetworkReason};
 use blvm_mesh_core::policy::OwnNetwork;
 use blvm_mesh_core::policy::detect::Scope;
 use blvm_mesh_core::wire::datagram::head_len;
 use smol::Executor;
+use smol::channel::Receiver;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -24,6 +27,8 @@ const MOST_ROUTES: usize = 256;
 const AVOIDED: Duration = Duration::from_secs(30);
 /// Pause between two searches for whoever is to be answered.
 const SEARCH_PAUSE: Duration = Duration::from_secs(2);
+/// News of one datagram: sent or refused, and stopped.
+const REPORTS: usize = 2;
 /// Intermediate nodes of a route that is not known yet.
 const USUAL_HOPS: usize = 8;
 
@@ -40,6 +45,7 @@ pub(super) struct Bridge {
     max_packet: u32,
     /// Bytes of messages that one datagram carries to each node, and since when that is known.
     routes: Mutex<HashMap<NodeId, (Instant, usize)>>,
+    pub(super) gateways: Gateways,
     /// Gateways that have failed, and when.
     avoided: Mutex<HashMap<NodeId, Instant>>,
     /// When a route was last searched for to answer.
@@ -69,6 +75,7 @@ impl Bridge {
             executor,
             max_packet: config.max_packet,
             routes: Mutex::default(),
+            gateways: Gateways::default(),
             avoided: Mutex::default(),
             searched: Mutex::default(),
         }
@@ -135,6 +142,11 @@ impl Bridge {
         }
     }
 
+    /// Looks for other routes to a node than those that are known: whether one was found.
+    pub(super) async fn search_again(&self, node: NodeId) -> bool {
+        self.may_search() && self.node.search(node).await == Some(true)
+    }
+
     /// Whether a route may be searched for on behalf of others now.
     fn may_search(&self) -> bool {
         let now = Instant::now();
@@ -146,22 +158,28 @@ impl Bridge {
         may
     }
 
-    /// Sends a datagram to a neighbour: whether it is on its way.
-    pub(super) async fn send_now(&self, destination: NodeId, payload: Vec<u8>) -> bool {
-        let (progress, told) = smol::channel::bounded(2);
-        let (proof, unchecked, until, retries) = (Vec::new(), false, 0, 0);
-        let own = OwnSend { destination, payload, proof, unchecked, progress, until, retries };
-        self.node.send(own).await.is_some()
-            && matches!(told.recv().await, Ok(Progress::Sent { .. }))
+    /// Sends a datagram, and waits until it is on its way or refused; further news of it come from
+    /// the receiver. `None`: the node is stopping.
+    pub(super) async fn send(
+        &self,
+        destination: NodeId,
+        payload: Vec<u8>,
+    ) -> Option<(Result<(), MeshError>, Receiver<Progress>)> {
+        let (progress, told) = smol::channel::bounded(REPORTS);
+        self.node.send(OwnSend::free(destination, payload, progress)).await?;
+        match told.recv().await {
+            Ok(Progress::Refused(reason)) => Some((Err(reason), told)),
+            Ok(_) => Some((Ok(()), told)),
+            // It was dropped, and nobody told why.
+            Err(_) => Some((Err(NetworkReason::Congested.into()), told)),
+        }
     }
 
     /// Sends a datagram of which nothing more is heard here.
     pub(super) async fn send_once(&self, destination: NodeId, payload: Vec<u8>) {
         let (progress, _) = smol::channel::bounded(1);
-        let (proof, unchecked, until, retries) = (Vec::new(), false, 0, 0);
-        let own = OwnSend { destination, payload, proof, unchecked, progress, until, retries };
         // Without an answer it is sent again.
-        let _ = self.node.send(own).await;
+        let _ = self.node.send(OwnSend::free(destination, payload, progress)).await;
     }
 }
 
@@ -185,7 +203,7 @@ mod tests {
             let mut sent = 0;
             while let Ok(command) = asked.recv().await {
                 match command {
-                    Command::Route(_, who) => _ = who.try_send(None),
+                    Command::WidestRoute(_, who) => _ = who.try_send(None),
                     Command::Send(_) => sent += 1,
                     _ => panic!("another command"),
                 }

@@ -1,14 +1,15 @@
 //! Transactions through the mesh: handed to gateways here, and to a gateway's Bitcoin node.
 
-use super::client;
 use super::headers::HeaderSync;
 use super::questions::Questions;
 use super::shared::Bridge;
+use crate::bridge::control::random_id;
 use crate::bridge::outbox::{Outbox, State};
 use crate::bridge::table::{About, lock};
 use crate::bridge::transaction::{self, Answer, Said};
 use bitcoin::Txid;
 use blvm_mesh_core::id::NodeId;
+use blvm_mesh_core::mesh::{MeshError, RoutingReason};
 use smol::channel::Receiver;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -102,28 +103,28 @@ impl Outgoing {
         let Some(sent) = self.outbox.get(&txid) else { return };
         let gateway = match sent.state {
             // Each time another one, if there is one.
-            State::Waiting => client::choose(&self.bridge, sent.attempts as usize).await,
+            State::Waiting => {
+                self.bridge.gateways.choose(&self.bridge, sent.attempts as usize).await
+            }
             State::Accepted { gateway } if times <= ASKED_ALONE || times.is_multiple_of(2) => {
                 Some(gateway)
             }
-            State::Accepted { .. } => client::choose(&self.bridge, times as usize / 2).await,
+            State::Accepted { .. } => {
+                self.bridge.gateways.choose(&self.bridge, times as usize / 2).await
+            }
             _ => None,
         };
         let Some(gateway) = gateway else {
             tracing::info!(%txid, "no gateway to Bitcoin was found; it is tried again");
+            self.outbox.hold_up(&txid, Some("no gateway to Bitcoin was found".into()));
             return;
         };
-        let mut id = [0; 8];
-        if getrandom::fill(&mut id).is_err() {
-            tracing::warn!(%txid, "there are no random bytes, without which others could answer");
-            return;
-        }
-        let id = u64::from_le_bytes(id);
+        let Some(id) = random_id() else { return };
         let magic = self.bridge.magic;
         let payload = match sent.state {
             State::Waiting => {
                 let Ok(bytes) = hex::decode(&sent.hex) else { return };
-                self.outbox.handed_over(&txid);
+                self.outbox.tried(&txid);
                 transaction::submit(magic, id, &bytes)
             }
             _ => transaction::ask(magic, id, &txid),
@@ -135,7 +136,21 @@ impl Outgoing {
             }
             handed.insert(id, (txid, gateway));
         }
-        self.bridge.send_once(gateway, payload).await;
+        let mut sent = self.bridge.send(gateway, payload.clone()).await;
+        if let Some((Err(MeshError::RoutingError(RoutingReason::TooLargeForHop { .. })), _)) = sent
+            && self.bridge.search_again(gateway).await
+        {
+            // There may be another way now.
+            sent = self.bridge.send(gateway, payload).await;
+        }
+        let why = match sent {
+            Some((Err(reason), _)) => {
+                tracing::info!(%txid, %gateway, "a transaction is not handed over: {reason}");
+                Some(format!("not sent to gateway {gateway}: {reason}"))
+            }
+            _ => None,
+        };
+        self.outbox.hold_up(&txid, why);
     }
 
     fn take(&self, about: About, questions: Option<&Questions>) {

@@ -60,6 +60,7 @@ impl Engine {
             }
             Command::Peers(who) => answer(&who, reports::peers(mesh, &shell.links, now)),
             Command::Routes(who) => answer(&who, reports::routes(mesh, now)),
+            Command::WidestRoute(to, who) => answer(&who, reports::widest(mesh, &to, now)),
             Command::Route(to, who) => answer(&who, reports::route(mesh, &to, now)),
             Command::Accepts(to, who) => answer(&who, reports::accepts(mesh, &shell.links, &to)),
             Command::Quote(to, bytes, who) => {

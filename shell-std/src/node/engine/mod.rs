@@ -85,6 +85,8 @@ pub(crate) enum Command {
     Peers(Sender<Vec<Peer>>),
     /// All routes.
     Routes(Sender<Vec<Route>>),
+    /// Of the routes to a node that take the largest packets the cheapest.
+    WidestRoute(NodeId, Sender<Option<Route>>),
     /// The best route to a node.
     Route(NodeId, Sender<Option<Route>>),
     /// What that accepts as payment, as far as it was told.

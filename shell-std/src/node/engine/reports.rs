@@ -13,6 +13,7 @@ use blvm_mesh_core::mesh::{HostMesh, Quote};
 use blvm_mesh_core::routing::table::Route as Known;
 use blvm_mesh_core::time::{MILLISECOND, Micros};
 use blvm_mesh_core::wire::accepted::{Accepted, IssuerId};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// A route and what it costs to send by it.
@@ -87,6 +88,12 @@ pub(super) fn routes(mesh: &HostMesh, now: Micros) -> Vec<Route> {
 /// The best route to a node.
 pub(super) fn route(mesh: &HostMesh, destination: &NodeId, now: Micros) -> Option<Route> {
     mesh.table().find_route(destination, now).map(|route| written(&route, now))
+}
+
+/// Of the routes to a node that take the largest packets the cheapest.
+pub(super) fn widest(mesh: &HostMesh, destination: &NodeId, now: Micros) -> Option<Route> {
+    let routes = mesh.table().routes_to(destination, now);
+    routes.min_by_key(|route| Reverse(route.min_packet)).map(|route| written(&route, now))
 }
 
 fn written(route: &Known<'_>, now: Micros) -> Route {

@@ -15,7 +15,10 @@ use std::time::{Duration, Instant};
 fn shown(txid: &Txid, sent: &Sent, tip: Option<u32>) -> SentTransaction {
     let (mut reason, mut code, mut block, mut height) = (None, None, None, None);
     let (state, gateway) = match &sent.state {
-        State::Waiting => (TransactionState::Waiting, None),
+        State::Waiting => {
+            reason = sent.held_up.clone();
+            (TransactionState::Waiting, None)
+        }
         State::Accepted { gateway } => (TransactionState::Accepted, Some(*gateway)),
         State::Rejected { gateway, code: number, reason: why } => {
             (reason, code) = (Some(why.clone()), Some(*number));

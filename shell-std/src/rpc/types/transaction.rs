@@ -71,7 +71,7 @@ pub struct SentTransaction {
     /// The gateway that said so.
     #[serde(with = "hexed::OptionalNode")]
     pub gateway: Option<NodeId>,
-    /// Why it was refused, as the Bitcoin node says it.
+    /// Why it was refused, as the Bitcoin node says it; of one that waits, what holds it up.
     pub reason: Option<String>,
     /// The code of that (BIP 61).
     pub code: Option<u8>,
