@@ -4,6 +4,7 @@ use super::api::{Action, Event};
 use super::error::{MeshError, NetworkReason, Remedy, RoutingReason};
 use super::{Mesh, Pending, Tables};
 use crate::id::{HopId, LinkId, NodeId};
+use crate::routing::discovery::Collected;
 use crate::routing::metric;
 use crate::routing::table::Confirmed;
 use crate::routing::towards::Towards;
@@ -74,12 +75,13 @@ impl<M: Memory> Mesh<M> {
         request.min_packet = request.min_packet.min(self.config.max_packet);
         let tariff = self.config.payment.tariff;
         let cost = metric::cost(request.quality, &request.hops, tariff);
+        let route = Collected { cost, min_packet: request.min_packet };
         let last = request.flags == 0;
         // The neighbour that asks pays for the answer's signature: for making it here, or for a
         // part of what checking it costs on the way back.
         let (wanted, work) = match answers {
             true => {
-                let wanted = self.tables.requests.would_answer(source, sequence, link, cost, last);
+                let wanted = self.tables.requests.would_answer(source, sequence, link, route, last);
                 (wanted, self.config.signature_work)
             }
             false => {
@@ -112,7 +114,7 @@ impl<M: Memory> Mesh<M> {
         let share = routing.neighbours.share_of(self.config.capacities.relayed_requests);
         requests.note(source, sequence, link, self.now, share);
         if answers {
-            requests.answered(source, sequence, link, cost);
+            requests.answered(source, sequence, link, route);
             self.reply(link, request);
             return Ok(());
         }

@@ -139,6 +139,18 @@ struct Relayed {
     answered: heapless::Vec<LinkId, ROUTES_PER_DESTINATION>,
     /// Cost of the cheapest route among them.
     cheapest: u64,
+    /// Largest packet that one of them takes. Boards take small ones only.
+    #[cfg(feature = "alloc")]
+    widest: u32,
+}
+
+/// A route over which a request has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Collected {
+    /// Its cost; see [`metric::cost`](super::metric::cost).
+    pub cost: u64,
+    /// Largest packet that all nodes on it take, in bytes.
+    pub min_packet: u32,
 }
 
 /// Whether a request is new to this node.
@@ -185,7 +197,13 @@ impl<M: Memory> RelayedRequests<M> {
         if self.0.count(from) >= share.max(1) {
             self.0.remove_oldest(from);
         }
-        let new = Relayed { heard: now, answered: heapless::Vec::new(), cheapest: u64::MAX };
+        let new = Relayed {
+            heard: now,
+            answered: heapless::Vec::new(),
+            cheapest: u64::MAX,
+            #[cfg(feature = "alloc")]
+            widest: 0,
+        };
         self.0.insert(key, from, new, share);
         Novelty::New
     }
@@ -200,27 +218,33 @@ impl<M: Memory> RelayedRequests<M> {
         self.0.get(&key(source, sequence)).is_some()
     }
 
-    /// Whether to answer a request on a link, on which it came over a route of this cost: the
-    /// first is answered, and a few that are cheaper. In the `last` ring, so is one on each other
+    /// Whether to answer a request on a link, on which it came over such a route: the first is answered,
+    /// and a few that are cheaper, or take larger packets. In the `last` ring, so is one on each other
     /// link: a neighbour may have misreported the cost of the first, or drop the answer.
     pub fn would_answer(
         &self,
         source: HopId,
         sequence: u64,
         link: LinkId,
-        cost: u64,
+        route: Collected,
         last: bool,
     ) -> bool {
         let Some((_, r)) = self.0.get(&key(source, sequence)) else { return true };
-        let cheaper = r.answered.is_empty() || cost < r.cheapest;
-        (cheaper || last && !r.answered.contains(&link)) && !r.answered.is_full()
+        let better = r.answered.is_empty() || route.cost < r.cheapest;
+        #[cfg(feature = "alloc")]
+        let better = better || route.min_packet > r.widest;
+        (better || last && !r.answered.contains(&link)) && !r.answered.is_full()
     }
 
-    /// A request was answered on a link, over a route of this cost.
-    pub fn answered(&mut self, source: HopId, sequence: u64, link: LinkId, cost: u64) {
+    /// A request was answered on a link, over such a route.
+    pub fn answered(&mut self, source: HopId, sequence: u64, link: LinkId, route: Collected) {
         let Some(r) = self.0.get_mut(&key(source, sequence)) else { return };
         let _ = r.answered.push(link);
-        r.cheapest = r.cheapest.min(cost);
+        r.cheapest = r.cheapest.min(route.cost);
+        #[cfg(feature = "alloc")]
+        {
+            r.widest = r.widest.max(route.min_packet);
+        }
     }
 
     /// Requests remembered.
@@ -292,9 +316,10 @@ mod tests {
     }
 
     fn is_answered(r: &mut RelayedRequests<Fixed>, link: u32, cost: u64, last: bool) -> bool {
-        let would = r.would_answer(hop(1), 1, LinkId(link), cost, last);
+        let route = Collected { cost, min_packet: 1000 };
+        let would = r.would_answer(hop(1), 1, LinkId(link), route, last);
         if would {
-            r.answered(hop(1), 1, LinkId(link), cost);
+            r.answered(hop(1), 1, LinkId(link), route);
         }
         would
     }
@@ -307,7 +332,24 @@ mod tests {
         let answers =
             [50, 50, 40, 60, 30, 20].map(|cost| is_answered(&mut r, cost as u32, cost, false));
         assert_eq!(answers, [true, false, true, false, true, false]);
-        assert!(r.would_answer(hop(1), 2, LinkId(1), 99, false), "another one is new");
+        let route = Collected { cost: 99, min_packet: 1000 };
+        assert!(r.would_answer(hop(1), 2, LinkId(1), route, false), "another one is new");
+    }
+
+    #[test]
+    fn a_way_for_larger_packets_is_answered_although_it_costs_more() {
+        let mut r = RelayedRequests::<Fixed>::EMPTY;
+        r.prepare(16, 4, [1; 16]);
+        r.note(hop(1), 1, LinkId(1), 0, 4);
+        let answers = [(50, 2048), (90, 2048), (90, 4096), (90, 4096)].map(|(cost, min_packet)| {
+            let route = Collected { cost, min_packet };
+            let would = r.would_answer(hop(1), 1, LinkId(min_packet), route, false);
+            if would {
+                r.answered(hop(1), 1, LinkId(min_packet), route);
+            }
+            would
+        });
+        assert_eq!(answers, [true, false, cfg!(feature = "alloc"), false]);
     }
 
     #[test]
