@@ -1,8 +1,9 @@
 //! The ends of flows at this node.
 
 use super::held::HeldBytes;
+use super::leaving::{FAREWELL_PATHS, FAREWELL_PAUSE};
 use super::source::Source;
-use super::{FAREWELL_PATHS, FAREWELL_PAUSE, SENDS, Way};
+use super::{SENDS, Way};
 use crate::flow::end::{self, EndStats, LimitedStreams, NotOpen, Read};
 use crate::id::{HopId, NodeId};
 use crate::link::aead::RustCrypto;
