@@ -66,7 +66,7 @@ FAULTS = [
      "cleanup_expired(unix, CLEANUP_STEP)",
      "cleanup_expired(if @ { unix + 60 } else { unix }, CLEANUP_STEP)"),
     ("a record is not read back at a restart", "I2", "mesh/restore.rs",
-     "Record::Payment(p) => {", "Record::Payment(_) if @ => {}\nRecord::Payment(p) => {"),
+     "Record::Payment(p) => self", "Record::Payment(_) if @ => {}\nRecord::Payment(p) => self"),
     ("the floor is not read back at a restart", "I2", "mesh/restore.rs",
      "Record::Floor(unix) => self", "Record::Floor(_) if @ => {}\nRecord::Floor(unix) => self"),
     ("the durable floor is not made durable", "I2", "mesh/timers.rs",

@@ -3,7 +3,7 @@
 use super::Mesh;
 use crate::config::MeshMode;
 use crate::tables::Memory;
-use crate::wire::accepted::{Accepted, Issuers, issuer_id};
+use crate::wire::accepted::{Accepted, FOR_ACCOUNTS, Issuers, issuer_id};
 
 #[cfg(feature = "alloc")]
 mod told;
@@ -11,6 +11,15 @@ mod told;
 pub(super) use told::Told;
 
 impl<M: Memory> Mesh<M> {
+    fn own_issuers(&self) -> Issuers {
+        let mut issuers: Issuers = self.config.payment.issuers.iter().map(issuer_id).collect();
+        // Where there are as many as fit, nobody learns it.
+        if cfg!(feature = "flows") {
+            let _ = issuers.push(FOR_ACCOUNTS);
+        }
+        issuers
+    }
+
     /// Payments that this node accepts for what it carries.
     #[inline(never)]
     pub(super) fn own_accepted(&self) -> Accepted {
@@ -23,7 +32,7 @@ impl<M: Memory> Mesh<M> {
                     true => rules.min_confirmations.clamp(1, u8::MAX.into()) as u8,
                     false => 0,
                 },
-                issuers: Some(rules.issuers.iter().map(issuer_id).collect::<Issuers>()),
+                issuers: Some(self.own_issuers()),
             },
         }
     }

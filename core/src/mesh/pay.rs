@@ -9,14 +9,15 @@ use crate::payment::fee::Party;
 use crate::payment::ledger::{Method, Payment, Record};
 #[cfg(feature = "alloc")]
 use crate::payment::lightning::LightningError;
-use crate::payment::proof::PaymentProof;
+use crate::payment::proof::{ForAccounts, PaymentProof};
 use crate::payment::replay::{Again, PaidPacket, ReplayError};
-use crate::payment::terms::Terms;
+use crate::payment::terms::{Purpose, Terms};
 use crate::payment::verify::{Claim, Outcome, Verified, verify};
 use crate::routing::bad_payments::{BadPayments, Charged};
 use crate::routing::table::RoutingTable;
 use crate::signature;
 use crate::tables::Memory;
+use crate::tariff::Tariff;
 use crate::wire::datagram::Datagram;
 use core::cell::Cell;
 use core::hash::Hasher;
@@ -72,7 +73,12 @@ impl<M: Memory> Mesh<M> {
         if self.store_failed || self.not_restored {
             return Err(PaymentReason::StoreFailed.into());
         }
-        let proof = PaymentProof::parse(signed.proof)?;
+        let (accounts, proof) = ForAccounts::split(signed.proof)?;
+        // What it pays for is on accounts, and nothing else is carried for it.
+        if accounts.is_some() && !(cfg!(feature = "flows") && datagram.payload.is_empty()) {
+            return Err(PaymentReason::Malformed.into());
+        }
+        let proof = PaymentProof::parse(proof)?;
         if NodeId::from_compressed(signed.public_key) != datagram.source {
             return Err(PaymentReason::SourceKey.into());
         }
@@ -81,11 +87,24 @@ impl<M: Memory> Mesh<M> {
         }
         let hops = datagram.route();
         let learnt = Learnt::default();
-        match self.verify_proof(&proof, (link, party), datagram, &hops, &learnt) {
+        let purpose = accounts.map(|a| a.purpose()).unwrap_or_default();
+        match self.verify_proof((&proof, purpose), (link, party), datagram, &hops, &learnt) {
             Ok(Outcome::Verified(payment)) => {
                 let packet = self.paid_packet(link, datagram, learnt.sighash.get());
                 self.held(link, datagram);
-                self.book(party, datagram, payment, packet)
+                match accounts {
+                    #[cfg(feature = "flows")]
+                    Some(accounts) if party != Party::Source => {
+                        self.book_bytes(party, datagram, &accounts, payment, packet)
+                    }
+                    _ => {
+                        #[cfg(feature = "alloc")]
+                        if let Some(accounts) = &accounts {
+                            self.deposit_sent(datagram, accounts, payment.amount_msat);
+                        }
+                        self.book(party, datagram, payment, packet)
+                    }
+                }
             }
             Ok(Outcome::NeedsBlock { block_hash, .. }) => {
                 self.ask(link, datagram, block_hash)?;
@@ -110,7 +129,9 @@ impl<M: Memory> Mesh<M> {
         key: &[u8; 32],
     ) -> Result<Admission, MeshError> {
         let packet = self.paid_packet(link, datagram, None);
-        let end = (party == Party::Destination).then(|| self.is_inbox_full(&datagram.source));
+        // Without a payload nothing is handed over.
+        let no_room = || !datagram.payload.is_empty() && self.is_inbox_full(&datagram.source);
+        let end = (party == Party::Destination).then(no_room);
         let again = self.tables.replay.again(key, packet, self.now, end);
         let record = self.latest_record();
         if matches!(again, Again::Passes | Again::Delivered) {
@@ -255,13 +276,17 @@ impl<M: Memory> Mesh<M> {
 
     fn verify_proof(
         &self,
-        proof: &PaymentProof<'_>,
+        (proof, purpose): (&PaymentProof<'_>, Purpose),
         (link, party): (Option<LinkId>, Party),
         datagram: &Datagram<'_>,
         hops: &heapless::Vec<HopId, MAX_HOPS>,
         learnt: &Learnt,
     ) -> Result<Outcome, MeshError> {
-        let quota = datagram.payload.len() as u64;
+        let quota = match purpose {
+            Purpose::Datagram => datagram.payload.len() as u64,
+            // They are for a KiB at least.
+            Purpose::Accounts { .. } => 1,
+        };
         let terms = Terms {
             network: self.config.network,
             source: datagram.source,
@@ -271,11 +296,12 @@ impl<M: Memory> Mesh<M> {
         };
         let claim = Claim {
             terms: &terms,
+            purpose,
             party,
             // A sender is not charged for its own datagrams.
             price_msat: match party {
                 Party::Source => 0,
-                _ => self.config.payment.tariff.price(quota),
+                _ => self.tariff_for(purpose, party).price(quota),
             },
             unix: self.wall.unix(self.now),
             not_before: self.not_before.map(|(_, unix)| unix),
@@ -316,6 +342,17 @@ impl<M: Memory> Mesh<M> {
             true => Err(PaymentReason::Lightning(LightningError::NotAsked)),
             false => Ok(()),
         }
+    }
+
+    /// What this node charges on a route.
+    pub(super) fn tariff_for(&self, purpose: Purpose, party: Party) -> Tariff {
+        #[cfg(feature = "alloc")]
+        if purpose != Purpose::Datagram && party == Party::Destination {
+            return self.config.flows.receive;
+        }
+        #[cfg(not(feature = "alloc"))]
+        let _ = (purpose, party);
+        self.config.payment.tariff
     }
 
     /// Whether there is no room for what this source pays for.

@@ -67,6 +67,8 @@ pub enum Record {
     Credit(Credit),
     /// Tickets are issued in the run with this number, which is higher than those before.
     Run(u32),
+    /// A proof that several nodes share has paid for bytes of a source's flows.
+    Deposit(Deposit),
 }
 
 /// The account of a source.
@@ -99,6 +101,57 @@ pub struct Credit {
     pub account: Account,
 }
 
+/// This node's part of a payment that several nodes share, and the account that it was credited
+/// to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Deposit {
+    /// Replay key, as that of a [`Payment`].
+    pub key: [u8; 32],
+    /// How it was made.
+    pub method: Method,
+    /// What this node was on the route.
+    pub role: Party,
+    /// Whose account it is.
+    pub source: NodeId,
+    /// The account from then on.
+    pub account: Account,
+    /// This node's part, in millisatoshi.
+    pub share_msat: u64,
+    /// When it was accepted, in seconds since 1970.
+    pub accepted_at: u64,
+    /// When its key can be forgotten, in seconds since 1970.
+    pub expires_at: u64,
+    /// The packet that brought it, as far as it is [kept](PaidPacket::kept).
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub packet: PaidPacket,
+}
+
+impl Deposit {
+    /// The payment alone: of this node's part, to the source's account.
+    pub fn payment(&self) -> Payment {
+        let Self { key, method, role, source, share_msat, accepted_at, expires_at, packet, .. } =
+            *self;
+        Payment {
+            key,
+            method,
+            role,
+            source,
+            destination: source,
+            amount_msat: share_msat,
+            share_msat,
+            accepted_at,
+            expires_at,
+            packet,
+        }
+    }
+
+    /// The account alone.
+    pub fn account(&self) -> AccountState {
+        AccountState { source: self.source, account: self.account }
+    }
+}
+
 /// Bytes of an encoded [`Record`].
 pub const RECORD_LEN: usize = 132;
 
@@ -126,12 +179,18 @@ impl Record {
                 .bytes(&c.amount_msat.to_le_bytes())
                 .bytes(&c.accepted_at.to_le_bytes()),
             Self::Run(run) => put.bytes(&[6, 0, 0, 0]).bytes(&run.to_le_bytes()),
+            Self::Deposit(d) => {
+                let (role, index) = role_bytes(d.role);
+                put.bytes(&[7, d.method as u8, role, index])
+                    .bytes(&d.key)
+                    .bytes(&d.source.0)
+                    .account(&d.account)
+                    .bytes(&d.share_msat.to_le_bytes())
+                    .bytes(&time_and_half(d.accepted_at, d.packet.kept().0))
+                    .bytes(&time_and_half(d.expires_at, d.packet.kept().0 >> HALF_BITS))
+            }
             Self::Payment(p) => {
-                let (role, index) = match p.role {
-                    Party::Source => (0, 0),
-                    Party::Intermediate(i) => (1, i),
-                    Party::Destination => (2, 0),
-                };
+                let (role, index) = role_bytes(p.role);
                 put.bytes(&[2, p.method as u8, role, index])
                     .bytes(&p.key)
                     .bytes(&p.source.0)
@@ -163,7 +222,7 @@ impl Record {
             let clean = [*method, *role, *index] == [0; 3];
             return decode_flows(*kind, rest).filter(|_| clean);
         }
-        if *kind != 2 {
+        if !matches!(*kind, 2 | 7) {
             return None;
         }
         let method = match method {
@@ -179,6 +238,23 @@ impl Record {
         };
         let (key, rest) = rest.split_first_chunk::<32>()?;
         let (source, rest) = rest.split_first_chunk::<32>()?;
+        if *kind == 7 {
+            let (account, rest) = rest.split_first_chunk::<40>()?;
+            let (numbers, _) = rest.as_chunks::<8>();
+            let [share, accepted, expires] = numbers else { return None };
+            let ((accepted_at, low), (expires_at, high)) = (split(accepted), split(expires));
+            return Some(Self::Deposit(Deposit {
+                key: *key,
+                method,
+                role,
+                source: NodeId(*source),
+                account: decode_account(account)?,
+                share_msat: u64::from_le_bytes(*share),
+                accepted_at,
+                expires_at,
+                packet: PaidPacket(low | high << HALF_BITS),
+            }));
+        }
         let (destination, rest) = rest.split_first_chunk::<32>()?;
         let (numbers, _) = rest.as_chunks::<8>();
         let [amount, share, accepted, expires] = numbers else { return None };
@@ -196,6 +272,14 @@ impl Record {
             expires_at,
             packet: PaidPacket(low | high << HALF_BITS),
         }))
+    }
+}
+
+fn role_bytes(role: Party) -> (u8, u8) {
+    match role {
+        Party::Source => (0, 0),
+        Party::Intermediate(i) => (1, i),
+        Party::Destination => (2, 0),
     }
 }
 

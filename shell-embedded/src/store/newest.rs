@@ -76,7 +76,7 @@ impl Newest {
             Record::Floor(unix) => self.floor = Some(*unix),
             Record::StoreLost(before) => self.lost = Some(*before),
             Record::Run(run) => self.run = Some(*run),
-            Record::Payment(_) | Record::Account(_) => {}
+            Record::Payment(_) | Record::Account(_) | Record::Deposit(_) => {}
             Record::Credit(Credit { run, issued, .. }) => {
                 self.note_ticket(Paid { run: *run, issued: *issued, place });
             }
@@ -105,11 +105,16 @@ impl Newest {
     pub(super) fn give(&self, part: Part, record: &mut Record, place: Place) -> bool {
         match (part, &*record) {
             (Part::Payments, Record::Payment(payment)) => self.is_live(payment.expires_at),
+            (Part::Payments, Record::Deposit(deposit)) => {
+                let (live, payment) = (self.is_live(deposit.expires_at), deposit.payment());
+                *record = Record::Payment(payment);
+                live
+            }
             (Part::Tickets, Record::Credit(_)) => {
                 strip(record, false, true);
                 self.tickets.iter().any(|paid| paid.place == place)
             }
-            (Part::Accounts, Record::Account(_) | Record::Credit(_)) => {
+            (Part::Accounts, Record::Account(_) | Record::Credit(_) | Record::Deposit(_)) => {
                 strip(record, true, false);
                 self.accounts.iter().any(|(_, newest)| *newest == place)
             }
@@ -128,12 +133,15 @@ impl Newest {
             Record::StoreLost(before) => self.lost == Some(*before),
             Record::Run(run) => self.run == Some(*run),
             Record::Payment(payment) => self.is_live(payment.expires_at),
-            Record::Account(_) | Record::Credit(_) => {
+            Record::Account(_) | Record::Credit(_) | Record::Deposit(_) => {
                 let accounts = self.accounts.iter_mut().map(|(_, place)| place);
                 let account = moved(accounts, from, to);
-                let ticket = moved(self.tickets.iter_mut().map(|t| &mut t.place), from, to);
-                strip(record, account, ticket);
-                account || ticket
+                let payment = match record {
+                    Record::Deposit(deposit) => self.is_live(deposit.expires_at),
+                    _ => moved(self.tickets.iter_mut().map(|t| &mut t.place), from, to),
+                };
+                strip(record, account, payment);
+                account || payment
             }
         }
     }
@@ -145,8 +153,16 @@ fn moved<'a>(mut places: impl Iterator<Item = &'a mut Place>, from: Place, to: P
     found.map(|place| *place = to).is_some()
 }
 
-/// Leaves only the account or only the ticket of a credit, if the other is not wanted.
+/// Leaves only the account or only the payment of a credit or a deposit, if the other is not
+/// wanted.
 fn strip(record: &mut Record, account: bool, ticket: bool) {
+    if let Record::Deposit(deposit) = *record {
+        match (account, ticket) {
+            (false, true) => *record = Record::Payment(deposit.payment()),
+            (true, false) => *record = Record::Account(deposit.account()),
+            _ => {}
+        }
+    }
     let Record::Credit(credit) = record else { return };
     match (account, ticket) {
         (false, true) => credit.account = Account::default(),
@@ -162,6 +178,7 @@ fn strip(record: &mut Record, account: bool, ticket: bool) {
 fn account_of(record: &Record) -> Option<AccountState> {
     match record {
         Record::Account(state) => Some(*state),
+        Record::Deposit(deposit) => Some(deposit.account()),
         Record::Credit(Credit { source, account, .. }) if *account != Account::default() => {
             Some(AccountState { source: *source, account: *account })
         }

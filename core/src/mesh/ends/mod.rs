@@ -15,6 +15,7 @@
 //! [`Input::Streams`]: super::Input::Streams
 
 mod buying;
+mod deposits;
 mod destination;
 mod held;
 mod leaving;

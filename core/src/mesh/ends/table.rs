@@ -1,5 +1,6 @@
 //! The ends of flows at this node.
 
+use super::deposits::Deposits;
 use super::held::HeldBytes;
 use super::leaving::{FAREWELL_PATHS, FAREWELL_PAUSE};
 use super::source::Source;
@@ -218,6 +219,8 @@ pub(in crate::mesh) struct Ends {
     pub(super) opens: u64,
     /// What this node has bought elsewhere.
     pub(super) held: HeldBytes,
+    /// Own proofs that several nodes share.
+    pub(super) deposits: Deposits,
 }
 
 impl Ends {
@@ -233,6 +236,7 @@ impl Ends {
         memory: 0,
         opens: 0,
         held: HeldBytes::EMPTY,
+        deposits: Deposits::EMPTY,
     };
 
     /// Makes room for so many, whose streams take at most `memory` bytes where others have opened

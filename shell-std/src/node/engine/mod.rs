@@ -21,6 +21,7 @@ pub(crate) mod links;
 mod own;
 mod parked;
 pub(crate) mod payments;
+pub(crate) mod prepay;
 pub(crate) mod refusals;
 pub(crate) mod reports;
 mod retries;
@@ -37,7 +38,7 @@ use crate::bench::{self, Bench, Plan};
 use crate::flows::hub::{Ask, Hub};
 use crate::rpc::types::{FlowList, Peer, Route, RouteAccepts, Stats};
 use crate::wallet::{Ended, Kept, Resolved};
-use blvm_mesh_core::id::{LinkId, NodeId};
+use blvm_mesh_core::id::{HopId, LinkId, NodeId};
 use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::mesh::{Action, HostMesh, Input, MeshError, Misuse, Ticket};
 use blvm_mesh_core::payment::ledger::Record;
@@ -91,6 +92,10 @@ pub(crate) enum Command {
     Accepts(NodeId, Sender<Option<RouteAccepts>>),
     /// What it costs to send so many bytes by it.
     Quote(NodeId, u64, Sender<Option<Priced>>),
+    /// What one payment for bytes at all relays of it takes.
+    QuoteAccounts(NodeId, u64, Sender<Option<prepay::Quoted>>),
+    /// Buy at a relay behind these so many bytes for so many millisatoshi, by an invoice of its own.
+    Prepay(Vec<HopId>, HopId, (u64, u64), Sender<prepay::Prepaid>),
     /// The flows that pass, or end here.
     Flows(Sender<FlowList>),
     /// Everything that is counted here.
