@@ -221,6 +221,14 @@ impl Node {
     /// Writes a record. What a durable floor covers is dropped from the disk.
     pub(super) fn write(&mut self, record: Record) {
         if let Record::Floor(floor) = record {
+            // Of a deposit the account stays.
+            for record in &mut self.disk {
+                if let Record::Deposit(d) = *record
+                    && d.expires_at <= floor
+                {
+                    *record = Record::Account(d.account());
+                }
+            }
             self.disk.retain(|r| match r {
                 Record::Payment(p) => p.expires_at > floor,
                 Record::Floor(_) => false,

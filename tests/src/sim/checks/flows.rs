@@ -96,11 +96,12 @@ impl World {
             let its = |record: &Record| match record {
                 Record::Account(a) if a.source == source => Some(a.account.left()),
                 Record::Credit(c) if c.source == source => Some(c.account.left()),
+                Record::Deposit(d) if d.source == source => Some(d.account.left()),
                 _ => None,
             };
             let left = node.disk.iter().rev().find_map(its).unwrap_or_default();
             assert!(
-                carried + left <= paid,
+                carried.saturating_add(left) <= paid,
                 "I11: node {n} has carried {carried} for {whose:?}, who paid {paid}, and by its \
                  records {left} are left"
             );
@@ -114,10 +115,12 @@ impl World {
         let mut kept: BTreeMap<NodeId, u64> = BTreeMap::new();
         crate::either!(machine, m => {
             for (source, account) in m.accounts() {
-                *kept.entry(source).or_default() += account.left();
+                let kept = kept.entry(source).or_default();
+                *kept = kept.saturating_add(account.left());
             }
             for flow in m.flows().filter(|flow| flow.metered) {
-                *kept.entry(flow.source).or_default() += flow.left;
+                let kept = kept.entry(flow.source).or_default();
+                *kept = kept.saturating_add(flow.left);
             }
         });
         for (source, kept) in kept {
@@ -125,7 +128,7 @@ impl World {
             let Between { paid, carried, .. } = between;
             let whose = self.by_hop.get(&source.hop());
             assert!(
-                carried + kept <= paid,
+                carried.saturating_add(kept) <= paid,
                 "I11: node {n} has carried {carried} and keeps {kept} for {whose:?}, who paid {paid}"
             );
         }

@@ -102,6 +102,13 @@ impl Life<'_> {
             close_after: rng.one_in(4).then(|| rng.below(5 * SECOND)),
         };
         self.world.open_flow(n, to, wish);
+        // In half of the worlds some pay for several accounts at once.
+        let seed = self.plan.seed ^ self.world.flows.all.len() as u64;
+        if Rng::new(self.plan.seed).fork("deposits").one_in(2)
+            && Rng::new(seed).fork("deposit").one_in(2)
+        {
+            self.world.deposit(n, to, 64 * 1024);
+        }
     }
 
     /// Everybody pays and writes invoices at once.

@@ -101,7 +101,7 @@ impl World {
         };
         let flows = self.flows.all.values().filter(own).count() as u64;
         let between = self.flows.truth.between.entry((node, source)).or_default();
-        between.paid += bytes;
+        between.paid = between.paid.saturating_add(bytes);
         between.paid_msat += amount_msat;
         if !is_own {
             return;
