@@ -123,6 +123,8 @@ pub struct Node {
     pub(super) parked: BTreeMap<Ticket, Held>,
     /// Own paid datagrams by their numbers, of which there is no receipt.
     pub(super) own_paid: BTreeMap<u64, OwnPaid>,
+    /// When it was started last.
+    pub(super) booted: Micros,
     pub(super) timer: Micros,
     pub(super) searching: BTreeMap<NodeId, Search>,
     /// What it must remember, and what its neighbours have of it.
@@ -166,6 +168,7 @@ impl Node {
             waiting: VecDeque::new(),
             parked: BTreeMap::new(),
             own_paid: BTreeMap::new(),
+            booted: 0,
             timer: Micros::MAX,
             searching: BTreeMap::new(),
             remembered: Remembered::default(),

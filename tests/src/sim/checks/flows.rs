@@ -6,6 +6,7 @@ use super::super::flows::truth::{Between, open_in, without_place};
 use super::super::machine::{Action, Input, Step, Verdict};
 use super::super::wires::conn_of;
 use blvm_mesh_core::config::MeshMode;
+use blvm_mesh_core::flow::accounts::receiving;
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::wire::Kind;
@@ -88,6 +89,9 @@ impl World {
         if !node.honest || self.checks.lied.contains(&n) || node.config.mode == MeshMode::Open {
             return;
         }
+        if self.is_own_cashier(n, source) {
+            return;
+        }
         let Between { paid, carried, .. } = self.flows.truth.between[&(n, source)];
         let whose = self.by_hop.get(&source.hop());
         assert!(carried <= paid, "I11: node {n} carries {carried} for {whose:?}, who paid {paid}");
@@ -109,6 +113,12 @@ impl World {
         self.checks.count("paid data passed on");
     }
 
+    /// Whether an account is that of the node's cashier, which pays nobody for it.
+    fn is_own_cashier(&self, n: usize, account: NodeId) -> bool {
+        let cashier = self.nodes[n].config.flows.cashier;
+        cashier.is_some_and(|cashier| [cashier, receiving(&cashier)].contains(&account))
+    }
+
     /// I11: what a node has still to carry was paid for as well.
     fn keeps_what_was_paid(&mut self, n: usize) {
         let machine = &self.nodes[n].machine;
@@ -124,6 +134,9 @@ impl World {
             }
         });
         for (source, kept) in kept {
+            if self.is_own_cashier(n, source) {
+                continue;
+            }
             let between = self.flows.truth.between.get(&(n, source)).copied().unwrap_or_default();
             let Between { paid, carried, .. } = between;
             let whose = self.by_hop.get(&source.hop());

@@ -6,7 +6,7 @@ mod deposits;
 mod flows;
 mod parts;
 
-pub(in crate::sim) use flows::about_flows;
+pub(in crate::sim) use flows::{about_flows, account_in};
 pub use parts::{Parts, seal};
 
 use super::World;
