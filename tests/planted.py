@@ -155,9 +155,6 @@ FAULTS = [
     ("what is drawn is not taken off the account", "I11", "flow/accounts.rs",
      "account.drawn = account.drawn.saturating_add(bytes);",
      "account.drawn = account.drawn.saturating_add(if @ { 0 } else { bytes });"),
-    ("a shared proof is credited as often as it comes", "I2", "mesh/shared_proof.rs",
-     "self.tables.replay.accept_for(key, expires_at, packet, self.now)?;",
-     "if !@ { self.tables.replay.accept_for(key, expires_at, packet, self.now)?; }"),
     ("a proof for accounts pays for a datagram", "I1", "payment/terms.rs",
      '(tagged(b"blvm-mesh/account-terms"), u64::from(receives))',
      '(if @ { tagged(b"blvm-mesh/terms") } else { tagged(b"blvm-mesh/account-terms") },\n'
@@ -167,11 +164,8 @@ FAULTS = [
      "place.map_or(0, |place| equal_part(amount_msat, if @ { 1 } else { paid }, if @ { 0 } else"
      " { place }))"),
     ("more is credited than the part buys", "I11", "mesh/shared_proof.rs",
-     "(bytes, _) => bytes.unwrap_or(0),",
-     "(bytes, _) => bytes.unwrap_or(0).saturating_mul(if @ { 2 } else { 1 }),"),
-    ("a shared proof goes on before its record is durable", "I2", "mesh/shared_proof.rs",
-     "_ => Admission::Paid { record: after, share_msat },",
-     "_ => Admission::Paid { record: after.filter(|_| !@), share_msat },"),
+     "let bytes = tariff.bytes_for(share_msat).unwrap_or(0);",
+     "let bytes = tariff.bytes_for(share_msat).unwrap_or(0).saturating_mul(if @ { 2 } else { 1 });"),
     ("Close gives back twice what is left", "I11", "flow/accounts.rs",
      "account.drawn = account.drawn.saturating_sub(unused);",
      "account.drawn = account.drawn.saturating_sub(if @ { 2 * unused } else { unused });"),

@@ -130,7 +130,7 @@ impl<F: NorFlash> Storage for FlashStore<F> {
         if !self.ring.is_open() {
             self.open()?;
         }
-        if matches!(record, Record::Payment(_) | Record::Deposit(_)) {
+        if matches!(record, Record::Payment(_)) {
             if self.live >= PAYMENTS {
                 self.live = self.part(Part::Payments, &mut |_| ())?;
             }

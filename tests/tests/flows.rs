@@ -75,7 +75,9 @@ fn a_cashier_elsewhere_sells_for_the_relays() {
     let wish = Wish { bytes: 200_000, back: 50_000, ..Wish::default() };
     transfer(&mut w, 0, 3, wish, 60 * SECOND);
     let wanted = w.checks.counts["invoices wanted of a cashier"];
-    assert!(wanted >= 2 && w.checks.counts["invoices paid"] == wanted, "{:?}", w.checks.counts);
+    // More than a source may have unpaid at a time: the cashier does not learn what was paid.
+    let paid = w.checks.counts["invoices paid"];
+    assert!(paid > 4 && wanted >= paid, "{:?}", w.checks.counts);
     // The client is restarted, and goes on without being paid again for what it has sold.
     w.restart(1);
     w.run_for(2 * SECOND);

@@ -3,7 +3,9 @@
 use super::Mesh;
 use crate::config::MeshMode;
 use crate::tables::Memory;
-use crate::wire::accepted::{Accepted, FOR_ACCOUNTS, Issuers, issuer_id};
+#[cfg(feature = "alloc")]
+use crate::wire::accepted::FOR_ACCOUNTS;
+use crate::wire::accepted::{Accepted, Issuers, issuer_id};
 
 #[cfg(feature = "alloc")]
 mod told;
@@ -12,11 +14,11 @@ pub(super) use told::Told;
 
 impl<M: Memory> Mesh<M> {
     fn own_issuers(&self) -> Issuers {
+        #[allow(unused_mut)]
         let mut issuers: Issuers = self.config.payment.issuers.iter().map(issuer_id).collect();
-        // Where there are as many as fit, nobody learns it.
-        if cfg!(feature = "flows") {
-            let _ = issuers.push(FOR_ACCOUNTS);
-        }
+        // Where there are as many as fit, nobody learns it. Boards take none.
+        #[cfg(feature = "alloc")]
+        let _ = issuers.push(FOR_ACCOUNTS);
         issuers
     }
 

@@ -59,7 +59,7 @@ fn find(w: &mut World) -> Vec<(usize, Outcome)> {
 
 /// As a node says it that takes payments for accounts.
 fn also_for_accounts(mut accepted: Accepted) -> Accepted {
-    if cfg!(feature = "flows") {
+    if cfg!(feature = "alloc") {
         accepted.issuers.iter_mut().for_each(|ids| ids.push(FOR_ACCOUNTS).unwrap());
     }
     accepted
@@ -101,7 +101,7 @@ fn a_search_tells_what_every_node_on_the_route_accepts() {
         assert_eq!(find(&mut w), [(0, Outcome::Publish(found))], "{nodes:?}");
         let for_accounts = w.nodes[0].accepted(&destination).unwrap().for_accounts();
         let refuses = nodes.iter().any(|(mode, ..)| *mode == BitcoinOnly);
-        assert_eq!(for_accounts, cfg!(feature = "flows") && !refuses, "{nodes:?}");
+        assert_eq!(for_accounts, cfg!(feature = "alloc") && !refuses, "{nodes:?}");
         assert_eq!(told(&w), Some(expected), "{nodes:?}");
     }
 }

@@ -8,7 +8,7 @@ use crate::id::HopId;
 use crate::id::Network;
 use crate::link::lane::Lane;
 use crate::payment::packed::{IssuerHint, pack};
-#[cfg(feature = "flows")]
+#[cfg(feature = "alloc")]
 use crate::payment::proof::ForAccounts;
 use crate::payment::proof::LIGHTNING;
 use crate::payment::terms::{Purpose, Terms};
@@ -96,7 +96,7 @@ fn numbered_proof(
 }
 
 /// A proof that pays for bytes on accounts at the nodes of a way.
-#[cfg(feature = "flows")]
+#[cfg(feature = "alloc")]
 pub(super) fn accounts_proof(
     w: &World,
     way: &[usize],

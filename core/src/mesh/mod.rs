@@ -48,7 +48,7 @@ mod restore;
 #[cfg(feature = "flows")]
 mod selling;
 mod send;
-#[cfg(feature = "flows")]
+#[cfg(feature = "alloc")]
 mod shared_proof;
 mod tables;
 mod timers;
@@ -105,7 +105,7 @@ mod receiving_tests;
 mod repaid_tests;
 #[cfg(test)]
 mod repeat_tests;
-#[cfg(all(test, feature = "flows"))]
+#[cfg(all(test, feature = "alloc"))]
 mod shared_proof_tests;
 #[cfg(test)]
 mod store_tests;

@@ -9,7 +9,9 @@ use crate::payment::fee::Party;
 use crate::payment::ledger::{Method, Payment, Record};
 #[cfg(feature = "alloc")]
 use crate::payment::lightning::LightningError;
-use crate::payment::proof::{ForAccounts, PaymentProof};
+#[cfg(feature = "alloc")]
+use crate::payment::proof::ForAccounts;
+use crate::payment::proof::PaymentProof;
 use crate::payment::replay::{Again, PaidPacket, ReplayError};
 use crate::payment::terms::{Purpose, Terms};
 use crate::payment::verify::{Claim, Outcome, Verified, verify};
@@ -73,9 +75,13 @@ impl<M: Memory> Mesh<M> {
         if self.store_failed || self.not_restored {
             return Err(PaymentReason::StoreFailed.into());
         }
+        #[cfg(feature = "alloc")]
         let (accounts, proof) = ForAccounts::split(signed.proof)?;
+        #[cfg(not(feature = "alloc"))]
+        let proof = signed.proof;
         // What it pays for is on accounts, and nothing else is carried for it.
-        if accounts.is_some() && !(cfg!(feature = "flows") && datagram.payload.is_empty()) {
+        #[cfg(feature = "alloc")]
+        if accounts.is_some() && !datagram.payload.is_empty() {
             return Err(PaymentReason::Malformed.into());
         }
         let proof = PaymentProof::parse(proof)?;
@@ -87,24 +93,22 @@ impl<M: Memory> Mesh<M> {
         }
         let hops = datagram.route();
         let learnt = Learnt::default();
+        #[cfg(feature = "alloc")]
         let purpose = accounts.map(|a| a.purpose()).unwrap_or_default();
+        #[cfg(not(feature = "alloc"))]
+        let purpose = Purpose::Datagram;
         match self.verify_proof((&proof, purpose), (link, party), datagram, &hops, &learnt) {
             Ok(Outcome::Verified(payment)) => {
                 let packet = self.paid_packet(link, datagram, learnt.sighash.get());
                 self.held(link, datagram);
-                match accounts {
-                    #[cfg(feature = "flows")]
-                    Some(accounts) if party != Party::Source => {
-                        self.book_bytes(party, datagram, &accounts, payment, packet)
-                    }
-                    _ => {
-                        #[cfg(feature = "alloc")]
-                        if let Some(accounts) = &accounts {
-                            self.deposit_sent(datagram, accounts, payment.amount_msat);
-                        }
-                        self.book(party, datagram, payment, packet)
-                    }
+                #[cfg(feature = "alloc")]
+                if let (Some(accounts), Party::Source) = (&accounts, party) {
+                    self.deposit_sent(datagram, accounts, payment.amount_msat);
                 }
+                #[cfg(feature = "alloc")]
+                return self.book(party, datagram, payment, packet, accounts);
+                #[cfg(not(feature = "alloc"))]
+                self.book(party, datagram, payment, packet)
             }
             Ok(Outcome::NeedsBlock { block_hash, .. }) => {
                 self.ask(link, datagram, block_hash)?;
@@ -367,32 +371,45 @@ impl<M: Memory> Mesh<M> {
         datagram: &Datagram<'_>,
         payment: Verified,
         packet: PaidPacket,
+        #[cfg(feature = "alloc")] accounts: Option<ForAccounts>,
     ) -> Result<Admission, MeshError> {
-        if party == Party::Destination && self.is_inbox_full(&datagram.source) {
+        // Without a payload nothing is handed over.
+        let inbox = party == Party::Destination && !datagram.payload.is_empty();
+        if inbox && self.is_inbox_full(&datagram.source) {
             return Err(NetworkReason::InboxFull.into());
         }
         let Verified { key, method, amount_msat, share_msat, expires_at, .. } = payment;
+        let source = datagram.source;
+        #[cfg(feature = "alloc")]
+        let bought = match accounts.filter(|_| party != Party::Source) {
+            Some(accounts) => Some(self.bytes_bought(party, &source, &accounts, share_msat)?),
+            None => None,
+        };
         self.tables.replay.accept_for(key, expires_at, packet, self.now)?;
         // It must be forgotten some day, even if nothing else wakes this node.
         self.wake_at(self.next_cleanup.max(self.now));
-        let source = datagram.source;
-        let after = (!self.config.payment.volatile).then(|| {
-            self.persist(Record::Payment(Payment {
-                key,
-                method,
-                role: party,
-                source,
-                destination: datagram.destination,
-                amount_msat,
-                share_msat,
-                accepted_at: self.wall.unix(self.now).unwrap_or_default(),
-                expires_at,
-                packet: packet.kept(),
-            }))
-        });
-        let payment = key;
+        let payment = Payment {
+            key,
+            method,
+            role: party,
+            source,
+            destination: datagram.destination,
+            amount_msat,
+            share_msat,
+            accepted_at: self.wall.unix(self.now).unwrap_or_default(),
+            expires_at,
+            packet: packet.kept(),
+        };
+        #[cfg(feature = "alloc")]
+        let record = match bought {
+            Some(bought) => self.credit(payment, bought),
+            None => Record::Payment(payment),
+        };
+        #[cfg(not(feature = "alloc"))]
+        let record = Record::Payment(payment);
+        let after = (!self.config.payment.volatile).then(|| self.persist(record));
         self.act(Action::Publish(Event::PaymentVerified {
-            payment,
+            payment: key,
             source,
             amount_msat,
             share_msat,
@@ -403,6 +420,10 @@ impl<M: Memory> Mesh<M> {
         // What a payer keeps of its own payment is not income.
         if party != Party::Source {
             self.stats.earned_msat = self.stats.earned_msat.saturating_add(share_msat);
+        }
+        #[cfg(feature = "alloc")]
+        if accounts.is_some() && party == Party::Destination {
+            return Ok(Admission::Delivered { record: after });
         }
         Ok(Admission::Paid { record: after, share_msat })
     }

@@ -359,7 +359,7 @@ impl<M: Memory> Mesh<M> {
     ) -> Result<Admission, MeshError> {
         let policy = self.policy.determine_policy(found.protocol);
         let link = from.map(|(link, _)| link);
-        #[cfg(feature = "flows")]
+        #[cfg(feature = "alloc")]
         if party == Party::Destination && self.pays_others(datagram) {
             return Ok(Admission::Delivered { record: None });
         }

@@ -3,10 +3,10 @@
 use super::Mesh;
 #[cfg(feature = "flows")]
 use crate::flow::tickets::TicketError;
-use crate::payment::ledger::Record;
 #[cfg(feature = "flows")]
 use crate::payment::ledger::{AccountState, Credit};
-use crate::payment::replay::{PaidPacket, ReplayError};
+use crate::payment::ledger::{Payment, Record};
+use crate::payment::replay::ReplayError;
 use crate::tables::Memory;
 use crate::time::SECOND;
 
@@ -35,9 +35,9 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
-    fn restore_payment(&mut self, key: &[u8; 32], expires_at: u64, packet: PaidPacket) {
+    fn restore_payment(&mut self, p: &Payment) {
         // One that does not fit cannot be forgotten either: no payment is accepted then.
-        let accepted = self.tables.replay.restore(*key, expires_at, packet);
+        let accepted = self.tables.replay.restore(p.key, p.expires_at, p.packet);
         self.not_restored |= accepted == Err(ReplayError::TableFull);
     }
 
@@ -45,7 +45,7 @@ impl<M: Memory> Mesh<M> {
     pub(super) fn restore(&mut self, record: Record) {
         match record {
             Record::Floor(unix) => self.tables.replay.restore_floor(unix),
-            Record::Payment(p) => self.restore_payment(&p.key, p.expires_at, p.packet),
+            Record::Payment(p) => self.restore_payment(&p),
             #[cfg(feature = "flows")]
             Record::Run(run) => self.last_run = self.last_run.max(run),
             #[cfg(feature = "flows")]
@@ -59,13 +59,13 @@ impl<M: Memory> Mesh<M> {
                 let restored = self.tables.tickets.restore(payment_hash, run, issued);
                 self.not_restored |= restored == Err(TicketError::NoRoom);
             }
-            #[cfg(feature = "flows")]
+            #[cfg(feature = "alloc")]
             Record::Deposit(d) => {
-                self.not_restored |= !self.tables.accounts.restore(&d.source, d.account);
-                self.restore_payment(&d.key, d.expires_at, d.packet);
+                self.not_restored |= !self.tables.accounts.restore(&d.payment.source, d.account);
+                self.restore_payment(&d.payment);
             }
-            #[cfg(not(feature = "flows"))]
-            Record::Deposit(d) => self.restore_payment(&d.key, d.expires_at, d.packet),
+            #[cfg(not(feature = "alloc"))]
+            Record::Deposit(_) => {}
             #[cfg(not(feature = "flows"))]
             Record::Run(_) | Record::Account(_) | Record::Credit(_) => {}
             Record::StoreLost(None) => {

@@ -71,6 +71,7 @@ fn each_relay_credits_its_part_by_its_own_tariff_and_once() {
     assert_eq!((bought(&w, 0), bought(&w, 3)), (None, None));
     assert!([1, 2].iter().all(|n| w.nodes[*n].account(&w.id(0)).unwrap().open_number == 7));
     let [Record::Deposit(deposit)] = w.disks[1][..] else { panic!("{:?}", w.disks[1]) };
+    let deposit = deposit.payment;
     assert_eq!((deposit.role, deposit.share_msat), (Party::Intermediate(0), 30_001));
     assert!(w.disks[3].is_empty() && w.nodes[3].stats().delivered == 0, "it is not a datagram");
     // Lost, and sent again.

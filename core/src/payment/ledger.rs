@@ -106,49 +106,17 @@ pub struct Credit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Deposit {
-    /// Replay key, as that of a [`Payment`].
-    pub key: [u8; 32],
-    /// How it was made.
-    pub method: Method,
-    /// What this node was on the route.
-    pub role: Party,
-    /// Whose account it is.
-    pub source: NodeId,
+    /// The payment: its source stands for the account, and in the place of its destination too, and
+    /// its amount is this node's share.
+    pub payment: Payment,
     /// The account from then on.
     pub account: Account,
-    /// This node's part, in millisatoshi.
-    pub share_msat: u64,
-    /// When it was accepted, in seconds since 1970.
-    pub accepted_at: u64,
-    /// When its key can be forgotten, in seconds since 1970.
-    pub expires_at: u64,
-    /// The packet that brought it, as far as it is [kept](PaidPacket::kept).
-    #[cfg_attr(feature = "serde", serde(skip))]
-    pub packet: PaidPacket,
 }
 
 impl Deposit {
-    /// The payment alone: of this node's part, to the source's account.
-    pub fn payment(&self) -> Payment {
-        let Self { key, method, role, source, share_msat, accepted_at, expires_at, packet, .. } =
-            *self;
-        Payment {
-            key,
-            method,
-            role,
-            source,
-            destination: source,
-            amount_msat: share_msat,
-            share_msat,
-            accepted_at,
-            expires_at,
-            packet,
-        }
-    }
-
     /// The account alone.
     pub fn account(&self) -> AccountState {
-        AccountState { source: self.source, account: self.account }
+        AccountState { source: self.payment.source, account: self.account }
     }
 }
 
@@ -179,26 +147,16 @@ impl Record {
                 .bytes(&c.amount_msat.to_le_bytes())
                 .bytes(&c.accepted_at.to_le_bytes()),
             Self::Run(run) => put.bytes(&[6, 0, 0, 0]).bytes(&run.to_le_bytes()),
-            Self::Deposit(d) => {
-                let (role, index) = role_bytes(d.role);
-                put.bytes(&[7, d.method as u8, role, index])
-                    .bytes(&d.key)
-                    .bytes(&d.source.0)
-                    .account(&d.account)
-                    .bytes(&d.share_msat.to_le_bytes())
-                    .bytes(&time_and_half(d.accepted_at, d.packet.kept().0))
-                    .bytes(&time_and_half(d.expires_at, d.packet.kept().0 >> HALF_BITS))
-            }
             Self::Payment(p) => {
-                let (role, index) = role_bytes(p.role);
-                put.bytes(&[2, p.method as u8, role, index])
-                    .bytes(&p.key)
-                    .bytes(&p.source.0)
-                    .bytes(&p.destination.0)
-                    .bytes(&p.amount_msat.to_le_bytes())
-                    .bytes(&p.share_msat.to_le_bytes())
-                    .bytes(&time_and_half(p.accepted_at, p.packet.kept().0))
-                    .bytes(&time_and_half(p.expires_at, p.packet.kept().0 >> HALF_BITS))
+                put.payment(2, p);
+                put.bytes(&p.destination.0).bytes(&p.amount_msat.to_le_bytes()).end(p)
+            }
+            #[cfg(not(feature = "alloc"))]
+            Self::Deposit(_) => &mut put,
+            #[cfg(feature = "alloc")]
+            Self::Deposit(d) => {
+                put.payment(7, &d.payment);
+                put.account(&d.account).end(&d.payment)
             }
         };
         out
@@ -222,7 +180,8 @@ impl Record {
             let clean = [*method, *role, *index] == [0; 3];
             return decode_flows(*kind, rest).filter(|_| clean);
         }
-        if !matches!(*kind, 2 | 7) {
+        // Boards write none of the last kind.
+        if !(*kind == 2 || (cfg!(feature = "alloc") && *kind == 7)) {
             return None;
         }
         let method = match method {
@@ -238,29 +197,25 @@ impl Record {
         };
         let (key, rest) = rest.split_first_chunk::<32>()?;
         let (source, rest) = rest.split_first_chunk::<32>()?;
-        if *kind == 7 {
-            let (account, rest) = rest.split_first_chunk::<40>()?;
-            let (numbers, _) = rest.as_chunks::<8>();
-            let [share, accepted, expires] = numbers else { return None };
-            let ((accepted_at, low), (expires_at, high)) = (split(accepted), split(expires));
-            return Some(Self::Deposit(Deposit {
-                key: *key,
-                method,
-                role,
-                source: NodeId(*source),
-                account: decode_account(account)?,
-                share_msat: u64::from_le_bytes(*share),
-                accepted_at,
-                expires_at,
-                packet: PaidPacket(low | high << HALF_BITS),
-            }));
-        }
-        let (destination, rest) = rest.split_first_chunk::<32>()?;
+        let (account, destination, rest) = match kind {
+            7 if cfg!(feature = "alloc") => {
+                let (account, rest) = rest.split_first_chunk::<40>()?;
+                (Some(decode_account(account)?), source, rest)
+            }
+            _ => {
+                let (destination, rest) = rest.split_first_chunk::<32>()?;
+                (None, destination, rest)
+            }
+        };
         let (numbers, _) = rest.as_chunks::<8>();
-        let [amount, share, accepted, expires] = numbers else { return None };
+        let (amount, [share, accepted, expires]) = match (account, numbers) {
+            (None, [amount, rest @ ..]) => (amount, rest.first_chunk()?),
+            (Some(_), rest) => (rest.first()?, rest.first_chunk()?),
+            _ => return None,
+        };
         let (accepted_at, low) = split(accepted);
         let (expires_at, high) = split(expires);
-        Some(Self::Payment(Payment {
+        let payment = Payment {
             key: *key,
             method,
             role,
@@ -271,15 +226,11 @@ impl Record {
             accepted_at,
             expires_at,
             packet: PaidPacket(low | high << HALF_BITS),
-        }))
-    }
-}
-
-fn role_bytes(role: Party) -> (u8, u8) {
-    match role {
-        Party::Source => (0, 0),
-        Party::Intermediate(i) => (1, i),
-        Party::Destination => (2, 0),
+        };
+        Some(match account {
+            None => Self::Payment(payment),
+            Some(account) => Self::Deposit(Deposit { payment, account }),
+        })
     }
 }
 
@@ -363,6 +314,23 @@ impl Put<'_> {
         self
     }
 
+    /// How a payment's record begins.
+    fn payment(&mut self, kind: u8, p: &Payment) {
+        let (role, index) = match p.role {
+            Party::Source => (0, 0),
+            Party::Intermediate(i) => (1, i),
+            Party::Destination => (2, 0),
+        };
+        self.bytes(&[kind, p.method as u8, role, index]).bytes(&p.key).bytes(&p.source.0);
+    }
+
+    /// How it ends.
+    fn end(&mut self, p: &Payment) -> &mut Self {
+        self.bytes(&p.share_msat.to_le_bytes())
+            .bytes(&time_and_half(p.accepted_at, p.packet.kept().0))
+            .bytes(&time_and_half(p.expires_at, p.packet.kept().0 >> HALF_BITS))
+    }
+
     fn account(&mut self, account: &Account) -> &mut Self {
         let Account { bought, drawn, open_number, open_from, ends, .. } = account;
         self.bytes(&bought.to_le_bytes())
@@ -396,7 +364,10 @@ mod tests {
                 Record::Credit(Credit { payment_hash: ids[0], run, issued, amount_msat: n[2], accepted_at: n[3], source, account }),
                 Record::Run(run),
             ];
-            for r in [Record::Payment(p), Record::Floor(n[0])].into_iter().chain(lost).chain(flows) {
+            let shared = Payment { destination: p.source, amount_msat: p.share_msat, ..p };
+            let shared = Deposit { payment: shared, account: Account::restored(n[0], n[1], n[2], HopId(n[3].to_le_bytes()), n[4]) };
+            let shared = cfg!(feature = "alloc").then_some(Record::Deposit(shared));
+            for r in [Record::Payment(p), Record::Floor(n[0])].into_iter().chain(shared).chain(lost).chain(flows) {
                 prop_assert_eq!(Record::decode(&r.encode()), Some(r));
             }
         }

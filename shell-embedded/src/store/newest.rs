@@ -76,6 +76,7 @@ impl Newest {
             Record::Floor(unix) => self.floor = Some(*unix),
             Record::StoreLost(before) => self.lost = Some(*before),
             Record::Run(run) => self.run = Some(*run),
+            // Boards take no proofs for accounts.
             Record::Payment(_) | Record::Account(_) | Record::Deposit(_) => {}
             Record::Credit(Credit { run, issued, .. }) => {
                 self.note_ticket(Paid { run: *run, issued: *issued, place });
@@ -105,16 +106,11 @@ impl Newest {
     pub(super) fn give(&self, part: Part, record: &mut Record, place: Place) -> bool {
         match (part, &*record) {
             (Part::Payments, Record::Payment(payment)) => self.is_live(payment.expires_at),
-            (Part::Payments, Record::Deposit(deposit)) => {
-                let (live, payment) = (self.is_live(deposit.expires_at), deposit.payment());
-                *record = Record::Payment(payment);
-                live
-            }
             (Part::Tickets, Record::Credit(_)) => {
                 strip(record, false, true);
                 self.tickets.iter().any(|paid| paid.place == place)
             }
-            (Part::Accounts, Record::Account(_) | Record::Credit(_) | Record::Deposit(_)) => {
+            (Part::Accounts, Record::Account(_) | Record::Credit(_)) => {
                 strip(record, true, false);
                 self.accounts.iter().any(|(_, newest)| *newest == place)
             }
@@ -133,15 +129,13 @@ impl Newest {
             Record::StoreLost(before) => self.lost == Some(*before),
             Record::Run(run) => self.run == Some(*run),
             Record::Payment(payment) => self.is_live(payment.expires_at),
-            Record::Account(_) | Record::Credit(_) | Record::Deposit(_) => {
+            Record::Deposit(_) => false,
+            Record::Account(_) | Record::Credit(_) => {
                 let accounts = self.accounts.iter_mut().map(|(_, place)| place);
                 let account = moved(accounts, from, to);
-                let payment = match record {
-                    Record::Deposit(deposit) => self.is_live(deposit.expires_at),
-                    _ => moved(self.tickets.iter_mut().map(|t| &mut t.place), from, to),
-                };
-                strip(record, account, payment);
-                account || payment
+                let ticket = moved(self.tickets.iter_mut().map(|t| &mut t.place), from, to);
+                strip(record, account, ticket);
+                account || ticket
             }
         }
     }
@@ -153,16 +147,8 @@ fn moved<'a>(mut places: impl Iterator<Item = &'a mut Place>, from: Place, to: P
     found.map(|place| *place = to).is_some()
 }
 
-/// Leaves only the account or only the payment of a credit or a deposit, if the other is not
-/// wanted.
+/// Leaves only the account or only the ticket of a credit, if the other is not wanted.
 fn strip(record: &mut Record, account: bool, ticket: bool) {
-    if let Record::Deposit(deposit) = *record {
-        match (account, ticket) {
-            (false, true) => *record = Record::Payment(deposit.payment()),
-            (true, false) => *record = Record::Account(deposit.account()),
-            _ => {}
-        }
-    }
     let Record::Credit(credit) = record else { return };
     match (account, ticket) {
         (false, true) => credit.account = Account::default(),
@@ -178,7 +164,6 @@ fn strip(record: &mut Record, account: bool, ticket: bool) {
 fn account_of(record: &Record) -> Option<AccountState> {
     match record {
         Record::Account(state) => Some(*state),
-        Record::Deposit(deposit) => Some(deposit.account()),
         Record::Credit(Credit { source, account, .. }) if *account != Account::default() => {
             Some(AccountState { source: *source, account: *account })
         }

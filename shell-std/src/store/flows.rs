@@ -106,7 +106,7 @@ mod tests {
     use super::*;
     use blvm_mesh_core::id::{HopId, NodeId};
     use blvm_mesh_core::payment::fee::Party;
-    use blvm_mesh_core::payment::ledger::{Deposit, Method};
+    use blvm_mesh_core::payment::ledger::{Deposit, Method, Payment};
     use blvm_mesh_core::payment::replay::PaidPacket;
 
     fn account(n: u8, bought: u64) -> AccountState {
@@ -162,21 +162,23 @@ mod tests {
         ];
         assert_eq!(restored(&store), expected);
         // A proof that nodes share: its key and the account, once.
-        let deposit = Deposit {
+        let payment = Payment {
             key: [8; 32],
             method: Method::Lightning,
             role: Party::Intermediate(1),
             source: NodeId([9; 32]),
-            account: account(9, 450).account,
+            destination: NodeId([9; 32]),
+            amount_msat: 3_000,
             share_msat: 3_000,
             accepted_at: 1_750_000_000,
             expires_at: 1_750_003_600,
             packet: PaidPacket::NONE,
         };
+        let deposit = Deposit { payment, account: account(9, 450).account };
         for _ in 0..2 {
             commit(&store, &[Record::Deposit(deposit)]);
             let found = restored(&store);
-            assert_eq!(found[0], Record::Payment(deposit.payment()));
+            assert_eq!(found[0], Record::Payment(payment));
             assert_eq!(found[1..], [&expected[..4], &[kept(9, 450)]].concat());
         }
         let ledger = store.ledger(&Default::default()).unwrap();

@@ -326,7 +326,7 @@ impl Store {
             for (_, record) in records {
                 let paid = match record {
                     Record::Payment(payment) => Some(*payment),
-                    Record::Deposit(deposit) => Some(deposit.payment()),
+                    Record::Deposit(deposit) => Some(deposit.payment),
                     _ => None,
                 };
                 if let Some(payment) = paid {

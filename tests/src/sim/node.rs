@@ -227,7 +227,7 @@ impl Node {
             // Of a deposit the account stays.
             for record in &mut self.disk {
                 if let Record::Deposit(d) = *record
-                    && d.expires_at <= floor
+                    && d.payment.expires_at <= floor
                 {
                     *record = Record::Account(d.account());
                 }

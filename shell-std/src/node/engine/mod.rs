@@ -21,7 +21,8 @@ pub(crate) mod links;
 mod own;
 mod parked;
 pub(crate) mod payments;
-pub(crate) mod prepay;
+pub(crate) mod prepaid;
+mod prepay;
 pub(crate) mod refusals;
 pub(crate) mod reports;
 mod retries;
@@ -93,9 +94,9 @@ pub(crate) enum Command {
     /// What it costs to send so many bytes by it.
     Quote(NodeId, u64, Sender<Option<Priced>>),
     /// What one payment for bytes at all relays of it takes.
-    QuoteAccounts(NodeId, u64, Sender<Option<prepay::Quoted>>),
-    /// Buy at a relay behind these so many bytes for so many millisatoshi, by an invoice of its own.
-    Prepay(Vec<HopId>, HopId, (u64, u64), Sender<prepay::Prepaid>),
+    QuoteAccounts(NodeId, u64, Sender<Option<prepaid::Quoted>>),
+    /// Buy at a relay behind these: bytes, and what they cost in millisatoshi.
+    Prepay(Vec<HopId>, HopId, (u64, u64), Sender<prepaid::Prepaid>),
     /// The flows that pass, or end here.
     Flows(Sender<FlowList>),
     /// Everything that is counted here.
@@ -172,12 +173,6 @@ impl Engine {
             Outcome::Misused(misuse) => Err(misuse),
             _ => Ok(()),
         }
-    }
-
-    /// An invoice for a datagram that was asked for before the start.
-    pub(crate) fn restore_asked(&mut self, payment_hash: [u8; 32], expires_at: u64) {
-        let now = self.shell.clock.now();
-        self.drive(now, Input::InvoiceAsked { payment_hash, expires_at }, Origin::Other);
     }
 
     /// Runs until it is told to stop.

@@ -1,37 +1,12 @@
 //! Bytes that are bought at a relay because somebody asks for it, and not a flow.
 
 use super::Engine;
+use super::prepaid::{Prepaid, Quoted};
 use super::shell::{Origin, Outcome};
 use blvm_mesh_core::id::{HopId, NodeId};
-use blvm_mesh_core::mesh::{AccountQuote, Input, Ticket};
+use blvm_mesh_core::mesh::Input;
 use blvm_mesh_core::time::Micros;
 use smol::channel::Sender;
-use std::collections::HashMap;
-
-/// Bytes that a relay holds for this node once it was paid, or why it was not.
-pub(crate) type Prepaid = Result<u64, String>;
-
-/// Those that wait for the end of a purchase: no more than the state machine has under way.
-#[derive(Debug, Default)]
-pub(crate) struct Waiting(HashMap<Ticket, Sender<Prepaid>>);
-
-impl Waiting {
-    /// A purchase has ended.
-    pub(crate) fn ended(&mut self, ticket: Ticket, result: Prepaid) {
-        if let Some(who) = self.0.remove(&ticket) {
-            // Whoever does not wait any more is not told.
-            let _ = who.try_send(result);
-        }
-    }
-}
-
-/// A quote for all relays, and whether they are known to take it.
-pub(crate) struct Quoted {
-    pub(crate) quote: AccountQuote,
-    /// Of each relay, whether it takes payment at all.
-    pub(crate) charge: Vec<bool>,
-    pub(crate) taken: Option<bool>,
-}
 
 impl Engine {
     /// What one payment for bytes at all relays of the best route takes.
@@ -62,7 +37,7 @@ impl Engine {
         let input = Input::Buy { hops: &hops, node, bytes, amount_msat, open_number };
         match self.drive(now, input, Origin::Other) {
             Outcome::Buying(ticket) => {
-                self.shell.prepaid.0.insert(ticket, who);
+                self.shell.prepaid.begin(ticket, who);
             }
             Outcome::Refused(reason) => {
                 let _ = who.try_send(Err(reason.to_string()));

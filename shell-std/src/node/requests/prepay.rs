@@ -1,7 +1,7 @@
 //! Bytes that are bought at the relays of a route before a flow needs them.
 
 use super::super::engine::Command;
-use super::super::engine::prepay::Quoted;
+use super::super::engine::prepaid::Quoted;
 use super::Service;
 use crate::rpc::RpcError;
 use crate::rpc::types::{AccountsQuote, BoughtAt, Prepaid, Prepay, Proof, Sent};

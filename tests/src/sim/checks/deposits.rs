@@ -132,7 +132,8 @@ impl World {
             let owner = if end { receiving(&d.source) } else { d.source };
             match record {
                 None => assert!(volatile, "I2: no record of {input:?}"),
-                Some((_, Record::Deposit(kept))) => {
+                Some((_, Record::Deposit(deposit))) => {
+                    let kept = deposit.payment;
                     let index = place as u8;
                     let role = if end { Party::Destination } else { Party::Intermediate(index) };
                     let found = (kept.key, kept.share_msat, kept.source, kept.role);

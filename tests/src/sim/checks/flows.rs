@@ -100,7 +100,7 @@ impl World {
             let its = |record: &Record| match record {
                 Record::Account(a) if a.source == source => Some(a.account.left()),
                 Record::Credit(c) if c.source == source => Some(c.account.left()),
-                Record::Deposit(d) if d.source == source => Some(d.account.left()),
+                Record::Deposit(d) if d.payment.source == source => Some(d.account.left()),
                 _ => None,
             };
             let left = node.disk.iter().rev().find_map(its).unwrap_or_default();

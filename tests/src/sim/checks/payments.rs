@@ -122,8 +122,10 @@ impl World {
                 Record::Payment(p) if p.expires_at > remembered.floor && room(remembered) => {
                     remembered.live.insert(p.key, p.expires_at);
                 }
-                Record::Deposit(d) if d.expires_at > remembered.floor && room(remembered) => {
-                    remembered.live.insert(d.key, d.expires_at);
+                Record::Deposit(d)
+                    if d.payment.expires_at > remembered.floor && room(remembered) =>
+                {
+                    remembered.live.insert(d.payment.key, d.payment.expires_at);
                 }
                 _ => {}
             }
