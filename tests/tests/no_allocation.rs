@@ -58,7 +58,8 @@ fn refused(reason: PaymentReason) -> (Verdict, usize) {
 fn ten_thousand_flows_through_one_relay() {
     const FLOWS: u64 = 10_000;
     let mut config = Config::host(Network::Regtest);
-    config.capacities.flows = FLOWS as usize;
+    // Each of the two neighbours may bring half of them.
+    config.capacities.flows = 2 * FLOWS as usize;
     let any = Allowance { rate: u64::MAX, burst: u64::MAX };
     (config.control, config.control_of_all, config.bad_payments) = (any, any, any);
     let mut relay = Relay::with(MeshMode::Open, config);
