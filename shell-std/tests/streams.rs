@@ -46,8 +46,10 @@ fn a_thousand_connections_share_a_flow() {
     let dir = tempfile::tempdir().unwrap();
     let options = ["--mode", "open"];
     let b = Daemon::start(&dir.path().join("b"), &[], &options);
-    // What a neighbour that it has configured brings gets more memory than what strangers bring.
-    let mut c = Daemon::start(&dir.path().join("c"), &[&b], &options);
+    // A flow from behind a relay has a 128th of this memory, half of it for as many streams. It is
+    // a bound: what is not used is not taken.
+    let memory = ["--set", "flow.stream_memory_bytes=9000000000"];
+    let mut c = Daemon::start(&dir.path().join("c"), &[&b], &[&options[..], &memory].concat());
     let mut a = Daemon::start(&dir.path().join("a"), &[&b], &options);
     smol::block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
