@@ -5,7 +5,7 @@
 //! travel order, then to the destination, then, unless that one is the terms
 //! output or there is none, to the source. Change goes behind the terms output
 //! or before `output_index`. The amount of the payment is the sum of the
-//! parties' outputs; each must be at least its [`share`] of that, so the source
+//! parties' outputs; each must be at least its [`share`](super::fee::share) of that, so the source
 //! absorbs the rounding to whole satoshi.
 //!
 //! Two steps, neither with any state: [`check`] reads the proof, and
