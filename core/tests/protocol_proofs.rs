@@ -16,8 +16,8 @@ use blvm_mesh_core::payment::fee::Party;
 use blvm_mesh_core::payment::headers::KnownHeader;
 use blvm_mesh_core::payment::lightning::LightningLimits;
 use blvm_mesh_core::payment::packed::PackedProof;
-use blvm_mesh_core::payment::proof::PaymentProof;
-use blvm_mesh_core::payment::terms::Terms;
+use blvm_mesh_core::payment::proof::{ForAccounts, PaymentProof};
+use blvm_mesh_core::payment::terms::{Purpose, Terms};
 use document::example;
 use lightning_invoice::{Bolt11Invoice, Currency, InvoiceBuilder, PaymentSecret};
 use secp256k1::{Secp256k1, SecretKey};
@@ -26,6 +26,7 @@ use std::time::Duration;
 const NOW: u64 = 1_750_000_000;
 const AMOUNT_MSAT: u64 = 10_000;
 const PREIMAGE: [u8; 32] = [8; 32];
+const ACCOUNTS: ForAccounts = ForAccounts { receives: false, open_number: 4 };
 
 fn with_terms<T>(f: impl FnOnce(&Terms<'_>) -> T) -> T {
     let hops = [HopId([0xcc; 8])];
@@ -40,12 +41,21 @@ fn with_terms<T>(f: impl FnOnce(&Terms<'_>) -> T) -> T {
 
 /// The hash as the document says it is made, field by field.
 fn terms_hash() -> [u8; 32] {
-    let tag = sha256::Hash::hash(b"blvm-mesh/terms").to_byte_array();
+    hash_of(b"blvm-mesh/terms", 5)
+}
+
+/// The same for accounts, where the destination is not paid.
+fn account_terms_hash() -> [u8; 32] {
+    hash_of(b"blvm-mesh/account-terms", 0)
+}
+
+fn hash_of(tag: &[u8], quota: u64) -> [u8; 32] {
+    let tag = sha256::Hash::hash(tag).to_byte_array();
     let mut m = [tag, tag].concat();
     m.extend([1, 4]);
     m.extend([0xaa; 32]);
     m.extend([0xbb; 32]);
-    m.extend(5u64.to_le_bytes());
+    m.extend(quota.to_le_bytes());
     m.extend(1u64.to_le_bytes());
     m.extend([0xcc; 8]);
     sha256::Hash::hash(&m).to_byte_array()
@@ -55,15 +65,18 @@ fn terms_hash() -> [u8; 32] {
 fn terms() {
     assert_eq!(example("Terms"), terms_hash());
     assert_eq!(with_terms(|terms| terms.hash()), terms_hash());
+    let accounts = |receives| with_terms(|terms| terms.hash_for(Purpose::Accounts { receives }));
+    assert_eq!(accounts(false), account_terms_hash());
+    assert_eq!(accounts(true), hash_of(b"blvm-mesh/account-terms", 1));
 }
 
-fn invoice(issuer: &SecretKey) -> Bolt11Invoice {
+fn invoice(issuer: &SecretKey, terms_hash: [u8; 32]) -> Bolt11Invoice {
     // LDK signs with the libsecp256k1 of the `bitcoin` crate.
     let secp = bitcoin::secp256k1::Secp256k1::new();
     let issuer = bitcoin::secp256k1::SecretKey::from_slice(&issuer.secret_bytes()).unwrap();
     InvoiceBuilder::new(Currency::Regtest)
         .amount_milli_satoshis(AMOUNT_MSAT)
-        .description_hash(sha256::Hash::from_byte_array(terms_hash()))
+        .description_hash(sha256::Hash::from_byte_array(terms_hash))
         .payment_hash(sha256::Hash::hash(&PREIMAGE))
         .payment_secret(PaymentSecret([9; 32]))
         .basic_mpp()
@@ -78,7 +91,7 @@ fn invoice(issuer: &SecretKey) -> Bolt11Invoice {
 fn lightning_proof() {
     let issuer = SecretKey::from_byte_array([7; 32]).unwrap();
     let key = issuer.public_key(&Secp256k1::new());
-    let invoice = invoice(&issuer);
+    let invoice = invoice(&issuer, terms_hash());
     let bytes = example("Lightning proof");
     assert!(bytes.len() <= 200);
 
@@ -110,6 +123,32 @@ fn lightning_proof() {
     assert_eq!(checked.expires_at, NOW + 3600);
     assert_eq!(checked.payment_hash, invoice.payment_hash().to_byte_array());
     assert_eq!(checked.verify_signature(&Secp256k1::new(), &[key]), Ok(key));
+}
+
+#[test]
+fn account_proof() {
+    let issuer = SecretKey::from_byte_array([7; 32]).unwrap();
+    let key = issuer.public_key(&Secp256k1::new());
+    let invoice = invoice(&issuer, account_terms_hash());
+    let bytes = example("Account proof");
+    assert_eq!(bytes[..2], [3, 0]);
+    assert_eq!(bytes[2..10], 4u64.to_le_bytes());
+    let (accounts, proof) = ForAccounts::split(&bytes).unwrap();
+    let accounts = accounts.unwrap();
+    assert_eq!((accounts, accounts.bytes()), (ACCOUNTS, bytes[..10].try_into().unwrap()));
+    // Behind that it is a proof like any other, for other terms.
+    let packed = PackedProof::parse(&proof[1..]).unwrap();
+    let mut text = [0; 1024];
+    let n = packed.unpack_text(&account_terms_hash(), &mut text).unwrap();
+    assert_eq!(std::str::from_utf8(&text[..n]).unwrap(), invoice.to_string());
+    let Ok(PaymentProof::Lightning(proof)) = PaymentProof::parse(proof) else { panic!() };
+    let limits = LightningLimits { max_lifetime_s: 86_400, future_skew_s: 60 };
+    let check = |hash: &[u8; 32]| {
+        let checked = proof.check(hash, Network::Regtest, Some(NOW + 1), &limits).unwrap();
+        checked.verify_signature(&Secp256k1::new(), &[key])
+    };
+    assert_eq!(check(&account_terms_hash()), Ok(key));
+    assert!(check(&terms_hash()).is_err(), "it pays for no datagram");
 }
 
 /// Pay to the witness program that is this byte 32 times.
@@ -190,6 +229,7 @@ fn covenant_proof() {
         let checked = with_terms(|terms| {
             let script = payee(program);
             let claim = covenant::Claim {
+                purpose: Purpose::Datagram,
                 terms,
                 party,
                 payout_script: script.as_bytes(),

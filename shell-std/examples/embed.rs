@@ -19,7 +19,7 @@ use blvm_mesh_core::payment::fee::Party;
 use blvm_mesh_core::payment::headers::KnownHeader;
 use blvm_mesh_core::payment::packed::{self, IssuerHint};
 use blvm_mesh_core::payment::proof::{LIGHTNING, PaymentProof};
-use blvm_mesh_core::payment::terms::Terms;
+use blvm_mesh_core::payment::terms::{Purpose, Terms};
 use blvm_mesh_core::payment::verify::Claim;
 use blvm_mesh_core::secp256k1::SecretKey;
 use std::collections::HashMap;
@@ -173,6 +173,7 @@ async fn scenes(executor: &smol::LocalExecutor<'_>) -> Result<(), Error> {
         quota: bytes,
     };
     let claim = Claim {
+        purpose: Purpose::Datagram,
         terms: &terms,
         party: Party::Intermediate(0),
         price_msat: 1,

@@ -22,8 +22,8 @@ use blvm_mesh_core::payment::covenant::{
 };
 use blvm_mesh_core::payment::ctv::ctv_hash;
 use blvm_mesh_core::payment::fee::{FeeDistribution, Party};
-use blvm_mesh_core::payment::proof::PaymentProof;
-use blvm_mesh_core::payment::terms::Terms;
+use blvm_mesh_core::payment::proof::{ForAccounts, PaymentProof};
+use blvm_mesh_core::payment::terms::{Purpose, Terms};
 use blvm_mesh_core::payment::tx::TxError;
 
 /// Where a party of a route wants to be paid to.
@@ -151,6 +151,7 @@ impl<'a> Route<'a> {
             let share = self.quote.shares.iter().find(|share| share.node == *node);
             let claim = Claim {
                 terms: &terms,
+                purpose: Purpose::Datagram,
                 party: *party,
                 payout_script: script.as_bytes(),
                 price_msat: share.map_or(0, |share| share.price_msat),
@@ -364,6 +365,7 @@ pub fn settlement(proof: &CovenantProof<'_>) -> Option<Transaction> {
 
 /// The same for an encoded proof of payment, which may be another one.
 pub(crate) fn settlement_of(proof: &[u8]) -> Option<Transaction> {
+    let (_, proof) = ForAccounts::split(proof).ok()?;
     match PaymentProof::parse(proof) {
         Ok(PaymentProof::InstantSettlement(proof)) => settlement(&proof),
         _ => None,

@@ -25,6 +25,11 @@ pub(crate) fn raise() -> Option<u64> {
     }
 }
 
+/// How many this process may have; `None`: any number.
+pub(crate) fn limit() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
+}
+
 /// How many are kept back from links, of so many.
 fn kept(limit: Option<u64>) -> u64 {
     limit.map_or(MOST_KEPT, |limit| (limit / 3).min(MOST_KEPT))

@@ -216,3 +216,14 @@ fn two_flows_of_one_source_share_what_it_bought() {
         (0..2).map(|_| w.open_flow(0, 3, LARGE).expect("there is room")).collect();
     assert!(flows.iter().all(|flow| wait(&mut w, *flow, 60 * SECOND)), "{:?}", w.checks.counts);
 }
+
+/// The liar pays once for the accounts on a route, and shows it in every way in which it must not
+/// count again.
+#[test]
+fn a_shared_proof_counts_once_and_for_its_own_terms() {
+    let w = lied_beside(Attack::Deposit, 20);
+    let used = refused(&w, "ReplayDetected(Used");
+    assert!(used > 0 && w.checks.counts["deposits credited"] > 0, "{:?}", w.checks.counts);
+    let malformed = refused(&w, "PaymentVerificationFailed(Malformed");
+    assert!(malformed > 0, "{:?}", w.checks.counts);
+}

@@ -1,6 +1,8 @@
 //! No heap allocation on the relay path, counted: for what is relayed, for what is refused,
 //! and on a datagram link in fixed memory. Only the first payment allocates: its whole table.
 
+use blvm_mesh_core::config::{Allowance, Config};
+use blvm_mesh_core::id::Network;
 use blvm_mesh_core::link::aead::RustCrypto;
 use blvm_mesh_core::link::datagram::{
     DatagramLimits, DatagramLink, Event, Keys, LinkMemory, MEMORY_OVERHEAD, Role, serial,
@@ -15,6 +17,11 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 thread_local!(static COUNT: Cell<usize> = const { Cell::new(0) });
+thread_local!(static BYTES: Cell<isize> = const { Cell::new(0) });
+
+fn add(bytes: isize) {
+    let _ = BYTES.try_with(|b| b.set(b.get() + bytes));
+}
 
 struct Counting;
 
@@ -22,9 +29,11 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let _ = COUNT.try_with(|c| c.set(c.get() + 1));
+        add(layout.size() as isize);
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        add(-(layout.size() as isize));
         unsafe { System.dealloc(ptr, layout) }
     }
 }
@@ -41,6 +50,35 @@ fn counted(relay: &mut Relay, mut packet: Vec<u8>) -> (Verdict, usize) {
 
 fn refused(reason: PaymentReason) -> (Verdict, usize) {
     (Verdict::Refused(MeshError::from(reason)), 0)
+}
+
+/// What a flow that passes takes of the heap, and that its data take nothing more. `cargo bench
+/// -p blvm-mesh-tests --bench budgets` times the same.
+#[test]
+fn ten_thousand_flows_through_one_relay() {
+    const FLOWS: u64 = 10_000;
+    let mut config = Config::host(Network::Regtest);
+    // Each of the two neighbours may bring half of them.
+    config.capacities.flows = 2 * FLOWS as usize;
+    let any = Allowance { rate: u64::MAX, burst: u64::MAX };
+    (config.control, config.control_of_all, config.bad_payments) = (any, any, any);
+    let mut relay = Relay::with(MeshMode::Open, config);
+    let before = BYTES.with(Cell::get);
+    let random = |n: u64| (u128::from(n) + 1).to_le_bytes();
+    for n in 0..FLOWS {
+        let mut open = relay.open_with(random(n));
+        relay.receive(&mut open);
+    }
+    assert_eq!(relay.mesh.resources().flows as u64, FLOWS);
+    let each = (BYTES.with(Cell::get) - before) as u64 / FLOWS;
+    println!("{each} bytes for each flow");
+    assert!((100..=256).contains(&each), "{each} bytes for each flow");
+    for n in 0..FLOWS {
+        // In another order than they were opened in.
+        let data = relay.data_of(random(n * 7_919 % FLOWS), 235);
+        let relayed = (Verdict::Forwarded(Priority::Free, 235), 0);
+        assert_eq!(counted(&mut relay, data), relayed);
+    }
 }
 
 /// Neither a Bitcoin message nor anything else that goes free.

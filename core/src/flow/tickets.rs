@@ -50,6 +50,9 @@ pub struct Unpaid {
     pub neighbour: HopId,
     /// Who is to pay.
     pub source: NodeId,
+    /// Whether this node is paid, and keeps a place for the account; else a client of it, and
+    /// nobody here learns that it was.
+    pub own: bool,
 }
 
 /// Nobody asks a board for tickets, which then takes no memory.
@@ -226,7 +229,7 @@ impl<M: Memory> Tickets<M> {
         let unpaid = self.pop();
         unpaid.into_iter().for_each(|unpaid| self.settle(unpaid));
         #[cfg(feature = "alloc")]
-        return Some(unpaid.map(|unpaid| unpaid.source));
+        return Some(unpaid.filter(|unpaid| unpaid.own).map(|unpaid| unpaid.source));
         #[cfg(not(feature = "alloc"))]
         Some(None)
     }
@@ -324,7 +327,7 @@ impl<M: Memory> Tickets<M> {
         let (run, issued) = (self.run, self.seconds(now));
         let ticket = Ticket::of(run, issued, sale);
         let mac = self.mac(&ticket, source, &payment_hash).ok_or(TicketError::NoRoom)?;
-        self.keep(now, neighbour, source, payment_hash)?;
+        self.keep(now, Unpaid { neighbour, source: *source, own: true }, payment_hash)?;
         Ok(ticket.with_mac(mac))
     }
 
@@ -342,7 +345,7 @@ impl<M: Memory> Tickets<M> {
         payment_hash: [u8; 32],
         (key, blank): (&[u8; 32], &Ticket),
     ) -> Result<Ticket, TicketError> {
-        self.keep(now, neighbour, source, payment_hash)?;
+        self.keep(now, Unpaid { neighbour, source: *source, own: false }, payment_hash)?;
         of_blank(key, source, blank, &payment_hash).ok_or(TicketError::NoRoom)
     }
 
@@ -351,13 +354,11 @@ impl<M: Memory> Tickets<M> {
     fn keep(
         &mut self,
         now: Micros,
-        neighbour: HopId,
-        source: &NodeId,
+        unpaid: Unpaid,
         payment_hash: [u8; 32],
     ) -> Result<(), TicketError> {
-        let unpaid = Unpaid { neighbour, source: *source };
         self.insert(payment_hash, self.run, self.seconds(now), Some(unpaid))?;
-        self.count(neighbour, true);
+        self.count(unpaid.neighbour, true);
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use crate::config::MeshMode::{self, BitcoinOnly, Open, PaymentGated};
 use crate::id::Network;
 use crate::tables::{Boxed, Heap};
 use crate::time::SECOND;
-use crate::wire::accepted::{Accepted, issuer_id};
+use crate::wire::accepted::{Accepted, FOR_ACCOUNTS, issuer_id};
 use crate::wire::route_error::{Cause, RouteError};
 use crate::wire::route_reply::{self, RouteReply};
 use crate::wire::route_request::RouteRequest;
@@ -57,8 +57,19 @@ fn find(w: &mut World) -> Vec<(usize, Outcome)> {
     did
 }
 
+/// As a node says it that takes payments for accounts.
+fn also_for_accounts(mut accepted: Accepted) -> Accepted {
+    if cfg!(feature = "alloc") {
+        accepted.issuers.iter_mut().for_each(|ids| ids.push(FOR_ACCOUNTS).unwrap());
+    }
+    accepted
+}
+
+/// All but that payments for accounts are taken: see the first test.
 fn told(w: &World) -> Option<Accepted> {
-    w.nodes[0].accepted(&w.id(w.nodes.len() - 1)).cloned()
+    let mut told = w.nodes[0].accepted(&w.id(w.nodes.len() - 1)).cloned()?;
+    told.take_for_accounts();
+    Some(told)
 }
 
 #[test]
@@ -88,6 +99,9 @@ fn a_search_tells_what_every_node_on_the_route_accepts() {
         let (destination, hops) = (w.id(nodes.len()), nodes.len() as u8 - 1);
         let found = Event::RouteDiscovered { destination, hops };
         assert_eq!(find(&mut w), [(0, Outcome::Publish(found))], "{nodes:?}");
+        let for_accounts = w.nodes[0].accepted(&destination).unwrap().for_accounts();
+        let refuses = nodes.iter().any(|(mode, ..)| *mode == BitcoinOnly);
+        assert_eq!(for_accounts, cfg!(feature = "alloc") && !refuses, "{nodes:?}");
         assert_eq!(told(&w), Some(expected), "{nodes:?}");
     }
 }
@@ -255,7 +269,7 @@ fn who_answers_more_than_a_relay_accepts_is_not_passed_on() {
     for (told, passes) in more.map(|a| (a, false)).into_iter().chain(less.map(|a| (a, true))) {
         let mut w = line(&[relay, GATED]);
         let mut reply = reply_to(&mut w, 1);
-        assert_eq!(reply.accepted, Some(of(3, &[1])));
+        assert_eq!(reply.accepted, Some(also_for_accounts(of(3, &[1]))));
         // The destination misreports.
         reply.accepted = Some(told.clone());
         let me = Identity::new(&w.nodes[2].secp, &World::key(2));
@@ -270,7 +284,7 @@ fn who_answers_more_than_a_relay_accepts_is_not_passed_on() {
     }
     // One that checks nothing has nothing to say about it.
     let mut w = line(&[(Open, &[], 0), GATED]);
-    assert_eq!(reply_to(&mut w, 1).accepted, Some(of(1, &[1])));
+    assert_eq!(reply_to(&mut w, 1).accepted, Some(also_for_accounts(of(1, &[1]))));
 }
 
 #[test]
@@ -322,8 +336,9 @@ fn a_host_keeps_so_many_and_a_board_none_but_answers() {
         }
         w.receive(n, link, bytes);
     }
-    assert_eq!(asked, [Accepted::ANY, of(1, &[1])]);
-    assert_eq!(answered, [of(1, &[1]), of(1, &[1])]);
+    let told = also_for_accounts(of(1, &[1]));
+    assert_eq!(asked, [Accepted::ANY, told.clone()]);
+    assert_eq!(answered, [told.clone(), told]);
     assert!(w.nodes[0].quote(&destination, 1).is_some());
     assert_eq!(w.nodes[0].accepted(&destination), None);
 }

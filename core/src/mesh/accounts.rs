@@ -205,10 +205,7 @@ impl<M: Memory> Mesh<M> {
             Err(e) => return Err(ignore(PaymentReason::from(e).into())),
         };
         let unix = self.wall.unix(self.now);
-        let ends = match (unix, self.config.flows.account_days) {
-            (Some(unix), days) if days > 0 => unix.saturating_add(days.saturating_mul(DAY_S)),
-            _ => 0,
-        };
+        let ends = self.account_ends();
         self.make_room(&source);
         let Tables { tickets, accounts, .. } = &mut *self.tables;
         // A place was kept, unless the ticket is of the run before: it may be shown again.
@@ -242,6 +239,14 @@ impl<M: Memory> Mesh<M> {
         #[cfg(not(feature = "alloc"))]
         self.send_balance(link, datagram, after);
         Ok(())
+    }
+
+    /// When what is bought now is forfeited, in seconds since 1970; 0: never.
+    pub(super) fn account_ends(&self) -> u64 {
+        match (self.wall.unix(self.now), self.config.flows.account_days) {
+            (Some(unix), days) if days > 0 => unix.saturating_add(days.saturating_mul(DAY_S)),
+            _ => 0,
+        }
     }
 
     /// Makes room for the account of a source, if that is possible.

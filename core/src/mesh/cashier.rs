@@ -41,8 +41,8 @@ impl<M: Memory> Mesh<M> {
         let ignore = |reason: MeshError| (reason, Remedy::Ignore);
         let (source, blank) = (datagram.source, &request.ticket);
         let client = self.client_key(&request.node, &source, blank);
-        let (_, account) = client.map_err(|e| ignore(e.into()))?;
-        self.place_for(link, &account).map_err(ignore)?;
+        client.map_err(|e| ignore(e.into()))?;
+        self.room_for_ticket(link).map_err(ignore)?;
         // For the signature under the answer.
         let (before, work) = (before_the_neighbour(datagram), self.config.signature_work);
         if !self.take_control(link, Some(before), work) {

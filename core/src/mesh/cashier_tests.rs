@@ -178,6 +178,25 @@ fn the_cashier_is_found_and_paid_and_the_board_credits_it() {
     assert_eq!((left(&w), run_of(&w)), (2 * STEP, 1));
 }
 
+/// The cashier does not learn what its client was paid: it once gave a source four invoices, and
+/// then none for a quarter of an hour.
+#[test]
+fn a_source_buys_as_often_as_it_pays() {
+    let mut w = usual();
+    for n in 1..=12 {
+        let ticket = buy(&mut w);
+        assert_eq!(to_pay(&run(&mut w, n, &mut nothing)), Some(ticket), "{n}");
+        w.give(0, Input::InvoicePaid { ticket, preimage: Some([n; 32]) });
+        run(&mut w, n, &mut nothing);
+        assert_eq!(left(&w), u64::from(n) * STEP);
+    }
+    assert_eq!(w.nodes[CASHIER].accounts().count(), 0, "nobody buys anything there");
+    // Their time is over: what the cashier has forgotten is nobody's account.
+    w.later(2 * u64::from(LIFETIME_S) * SECOND);
+    let ticket = buy(&mut w);
+    assert_eq!(to_pay(&long(&mut w, 100, &mut nothing)), Some(ticket));
+}
+
 #[test]
 fn what_is_lost_is_asked_for_again() {
     for lost in [1, 5, 6, 2, 3, 4] {

@@ -357,6 +357,8 @@ impl<M: Memory> Mesh<M> {
         if to.is_none() {
             let RouteError { sequence, destination, reporter, cause, .. } = error;
             #[cfg(feature = "alloc")]
+            self.deposit_reported(sequence, reporter.hop());
+            #[cfg(feature = "alloc")]
             if self.purchase_stopped(sequence, cause)
                 || self.open_stopped(sequence, reporter.hop(), cause)
             {

@@ -8,8 +8,10 @@ use crate::id::HopId;
 use crate::id::Network;
 use crate::link::lane::Lane;
 use crate::payment::packed::{IssuerHint, pack};
+#[cfg(feature = "alloc")]
+use crate::payment::proof::ForAccounts;
 use crate::payment::proof::LIGHTNING;
-use crate::payment::terms::Terms;
+use crate::payment::terms::{Purpose, Terms};
 use crate::payment::test_invoice::Recipe;
 use crate::tables::Boxed;
 use crate::time::SECOND;
@@ -23,18 +25,28 @@ pub(super) type World = super::test_world::World<Boxed>;
 pub(super) const NOW: u64 = 1_750_000_000;
 pub(super) const PAYLOAD: [u8; 100] = [0x77; 100];
 
-fn issuer() -> SecretKey {
+pub(super) fn issuer() -> SecretKey {
     SecretKey::from_byte_array([0x15; 32]).unwrap()
 }
 
 /// Nodes in a line, each of this mode and with the time.
 pub(super) fn line(modes: &[MeshMode], volatile: bool) -> World {
+    line_with(modes, volatile, |_, _| ())
+}
+
+/// The same, each configured further.
+pub(super) fn line_with(
+    modes: &[MeshMode],
+    volatile: bool,
+    more: impl Fn(usize, &mut Config),
+) -> World {
     let mut w = World::new(modes.len() as u8, |n| {
         let mut config = Config::board(Network::Regtest, 8192);
         config.mode = modes[n];
         config.timing.keepalive = 0;
         config.payment.issuers.push(issuer().public_key(&Secp256k1::new())).unwrap();
         config.payment.volatile = volatile;
+        more(n, &mut config);
         config
     });
     for n in 0..modes.len() {
@@ -83,7 +95,32 @@ fn numbered_proof(
     proof_by(issuer(), w, way, number, timestamp, amount_msat)
 }
 
+/// A proof that pays for bytes on accounts at the nodes of a way.
+#[cfg(feature = "alloc")]
+pub(super) fn accounts_proof(
+    w: &World,
+    way: &[usize],
+    number: u64,
+    accounts: ForAccounts,
+    amount_msat: u64,
+) -> Vec<u8> {
+    let proof = proof_for(accounts.purpose(), issuer(), w, way, number, NOW, amount_msat);
+    [&accounts.bytes()[..], &proof].concat()
+}
+
 fn proof_by(
+    key: SecretKey,
+    w: &World,
+    way: &[usize],
+    number: u64,
+    timestamp: u64,
+    amount_msat: u64,
+) -> Vec<u8> {
+    proof_for(Purpose::Datagram, key, w, way, number, timestamp, amount_msat)
+}
+
+fn proof_for(
+    purpose: Purpose,
     key: SecretKey,
     w: &World,
     way: &[usize],
@@ -95,7 +132,18 @@ fn proof_by(
     let hops: Vec<HopId> = hops.iter().map(|n| w.id(*n).hop()).collect();
     let (source, destination, quota) = (w.id(*from), w.id(*to), PAYLOAD.len() as u64);
     let network = Network::Regtest;
-    let terms_hash = Terms { network, source, destination, hops: &hops, quota }.hash();
+    let terms = Terms { network, source, destination, hops: &hops, quota };
+    proof_over(terms.hash_for(purpose), key, number, timestamp, amount_msat)
+}
+
+/// A proof for these terms.
+pub(super) fn proof_over(
+    terms_hash: [u8; 32],
+    key: SecretKey,
+    number: u64,
+    timestamp: u64,
+    amount_msat: u64,
+) -> Vec<u8> {
     let recipe = Recipe {
         key,
         currency: Currency::Regtest,

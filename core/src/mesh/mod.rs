@@ -48,6 +48,8 @@ mod restore;
 #[cfg(feature = "flows")]
 mod selling;
 mod send;
+#[cfg(feature = "alloc")]
+mod shared_proof;
 mod tables;
 mod timers;
 mod view;
@@ -103,6 +105,8 @@ mod receiving_tests;
 mod repaid_tests;
 #[cfg(test)]
 mod repeat_tests;
+#[cfg(all(test, feature = "alloc"))]
+mod shared_proof_tests;
 #[cfg(test)]
 mod store_tests;
 #[cfg(test)]
@@ -119,6 +123,8 @@ pub use error::{MeshError, NetworkReason, PaymentReason, Remedy, RoutingReason};
 #[cfg(feature = "alloc")]
 pub use flow_api::{FlowEnded, FlowEvent, FlowId};
 pub use tables::Tables;
+#[cfg(feature = "alloc")]
+pub use view::AccountQuote;
 #[cfg(feature = "alloc")]
 pub use view::OwnFlow;
 pub use view::{Quote, Resources, Stats};

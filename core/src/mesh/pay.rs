@@ -9,14 +9,17 @@ use crate::payment::fee::Party;
 use crate::payment::ledger::{Method, Payment, Record};
 #[cfg(feature = "alloc")]
 use crate::payment::lightning::LightningError;
+#[cfg(feature = "alloc")]
+use crate::payment::proof::ForAccounts;
 use crate::payment::proof::PaymentProof;
 use crate::payment::replay::{Again, PaidPacket, ReplayError};
-use crate::payment::terms::Terms;
+use crate::payment::terms::{Purpose, Terms};
 use crate::payment::verify::{Claim, Outcome, Verified, verify};
 use crate::routing::bad_payments::{BadPayments, Charged};
 use crate::routing::table::RoutingTable;
 use crate::signature;
 use crate::tables::Memory;
+use crate::tariff::Tariff;
 use crate::wire::datagram::Datagram;
 use core::cell::Cell;
 use core::hash::Hasher;
@@ -72,7 +75,16 @@ impl<M: Memory> Mesh<M> {
         if self.store_failed || self.not_restored {
             return Err(PaymentReason::StoreFailed.into());
         }
-        let proof = PaymentProof::parse(signed.proof)?;
+        #[cfg(feature = "alloc")]
+        let (accounts, proof) = ForAccounts::split(signed.proof)?;
+        #[cfg(not(feature = "alloc"))]
+        let proof = signed.proof;
+        // What it pays for is on accounts, and nothing else is carried for it.
+        #[cfg(feature = "alloc")]
+        if accounts.is_some() && !datagram.payload.is_empty() {
+            return Err(PaymentReason::Malformed.into());
+        }
+        let proof = PaymentProof::parse(proof)?;
         if NodeId::from_compressed(signed.public_key) != datagram.source {
             return Err(PaymentReason::SourceKey.into());
         }
@@ -81,10 +93,21 @@ impl<M: Memory> Mesh<M> {
         }
         let hops = datagram.route();
         let learnt = Learnt::default();
-        match self.verify_proof(&proof, (link, party), datagram, &hops, &learnt) {
+        #[cfg(feature = "alloc")]
+        let purpose = accounts.map(|a| a.purpose()).unwrap_or_default();
+        #[cfg(not(feature = "alloc"))]
+        let purpose = Purpose::Datagram;
+        match self.verify_proof((&proof, purpose), (link, party), datagram, &hops, &learnt) {
             Ok(Outcome::Verified(payment)) => {
                 let packet = self.paid_packet(link, datagram, learnt.sighash.get());
                 self.held(link, datagram);
+                #[cfg(feature = "alloc")]
+                if let (Some(accounts), Party::Source) = (&accounts, party) {
+                    self.deposit_sent(datagram, accounts, payment.amount_msat);
+                }
+                #[cfg(feature = "alloc")]
+                return self.book(party, datagram, payment, packet, accounts);
+                #[cfg(not(feature = "alloc"))]
                 self.book(party, datagram, payment, packet)
             }
             Ok(Outcome::NeedsBlock { block_hash, .. }) => {
@@ -110,7 +133,9 @@ impl<M: Memory> Mesh<M> {
         key: &[u8; 32],
     ) -> Result<Admission, MeshError> {
         let packet = self.paid_packet(link, datagram, None);
-        let end = (party == Party::Destination).then(|| self.is_inbox_full(&datagram.source));
+        // Without a payload nothing is handed over.
+        let no_room = || !datagram.payload.is_empty() && self.is_inbox_full(&datagram.source);
+        let end = (party == Party::Destination).then(no_room);
         let again = self.tables.replay.again(key, packet, self.now, end);
         let record = self.latest_record();
         if matches!(again, Again::Passes | Again::Delivered) {
@@ -255,13 +280,17 @@ impl<M: Memory> Mesh<M> {
 
     fn verify_proof(
         &self,
-        proof: &PaymentProof<'_>,
+        (proof, purpose): (&PaymentProof<'_>, Purpose),
         (link, party): (Option<LinkId>, Party),
         datagram: &Datagram<'_>,
         hops: &heapless::Vec<HopId, MAX_HOPS>,
         learnt: &Learnt,
     ) -> Result<Outcome, MeshError> {
-        let quota = datagram.payload.len() as u64;
+        let quota = match purpose {
+            Purpose::Datagram => datagram.payload.len() as u64,
+            // They are for a KiB at least.
+            Purpose::Accounts { .. } => 1,
+        };
         let terms = Terms {
             network: self.config.network,
             source: datagram.source,
@@ -271,11 +300,12 @@ impl<M: Memory> Mesh<M> {
         };
         let claim = Claim {
             terms: &terms,
+            purpose,
             party,
             // A sender is not charged for its own datagrams.
             price_msat: match party {
                 Party::Source => 0,
-                _ => self.config.payment.tariff.price(quota),
+                _ => self.tariff_for(purpose, party).price(quota),
             },
             unix: self.wall.unix(self.now),
             not_before: self.not_before.map(|(_, unix)| unix),
@@ -318,6 +348,17 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
+    /// What this node charges on a route.
+    pub(super) fn tariff_for(&self, purpose: Purpose, party: Party) -> Tariff {
+        #[cfg(feature = "alloc")]
+        if purpose != Purpose::Datagram && party == Party::Destination {
+            return self.config.flows.receive;
+        }
+        #[cfg(not(feature = "alloc"))]
+        let _ = (purpose, party);
+        self.config.payment.tariff
+    }
+
     /// Whether there is no room for what this source pays for.
     fn is_inbox_full(&self, source: &NodeId) -> bool {
         self.inbox_full || self.tables.full_sources.contains(source)
@@ -330,32 +371,45 @@ impl<M: Memory> Mesh<M> {
         datagram: &Datagram<'_>,
         payment: Verified,
         packet: PaidPacket,
+        #[cfg(feature = "alloc")] accounts: Option<ForAccounts>,
     ) -> Result<Admission, MeshError> {
-        if party == Party::Destination && self.is_inbox_full(&datagram.source) {
+        // Without a payload nothing is handed over.
+        let inbox = party == Party::Destination && !datagram.payload.is_empty();
+        if inbox && self.is_inbox_full(&datagram.source) {
             return Err(NetworkReason::InboxFull.into());
         }
         let Verified { key, method, amount_msat, share_msat, expires_at, .. } = payment;
+        let source = datagram.source;
+        #[cfg(feature = "alloc")]
+        let bought = match accounts.filter(|_| party != Party::Source) {
+            Some(accounts) => Some(self.bytes_bought(party, &source, &accounts, share_msat)?),
+            None => None,
+        };
         self.tables.replay.accept_for(key, expires_at, packet, self.now)?;
         // It must be forgotten some day, even if nothing else wakes this node.
         self.wake_at(self.next_cleanup.max(self.now));
-        let source = datagram.source;
-        let after = (!self.config.payment.volatile).then(|| {
-            self.persist(Record::Payment(Payment {
-                key,
-                method,
-                role: party,
-                source,
-                destination: datagram.destination,
-                amount_msat,
-                share_msat,
-                accepted_at: self.wall.unix(self.now).unwrap_or_default(),
-                expires_at,
-                packet: packet.kept(),
-            }))
-        });
-        let payment = key;
+        let payment = Payment {
+            key,
+            method,
+            role: party,
+            source,
+            destination: datagram.destination,
+            amount_msat,
+            share_msat,
+            accepted_at: self.wall.unix(self.now).unwrap_or_default(),
+            expires_at,
+            packet: packet.kept(),
+        };
+        #[cfg(feature = "alloc")]
+        let record = match bought {
+            Some(bought) => self.credit(payment, bought),
+            None => Record::Payment(payment),
+        };
+        #[cfg(not(feature = "alloc"))]
+        let record = Record::Payment(payment);
+        let after = (!self.config.payment.volatile).then(|| self.persist(record));
         self.act(Action::Publish(Event::PaymentVerified {
-            payment,
+            payment: key,
             source,
             amount_msat,
             share_msat,
@@ -366,6 +420,10 @@ impl<M: Memory> Mesh<M> {
         // What a payer keeps of its own payment is not income.
         if party != Party::Source {
             self.stats.earned_msat = self.stats.earned_msat.saturating_add(share_msat);
+        }
+        #[cfg(feature = "alloc")]
+        if accounts.is_some() && party == Party::Destination {
+            return Ok(Admission::Delivered { record: after });
         }
         Ok(Admission::Paid { record: after, share_msat })
     }

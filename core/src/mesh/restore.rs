@@ -3,9 +3,9 @@
 use super::Mesh;
 #[cfg(feature = "flows")]
 use crate::flow::tickets::TicketError;
-use crate::payment::ledger::Record;
 #[cfg(feature = "flows")]
 use crate::payment::ledger::{AccountState, Credit};
+use crate::payment::ledger::{Payment, Record};
 use crate::payment::replay::ReplayError;
 use crate::tables::Memory;
 use crate::time::SECOND;
@@ -35,16 +35,17 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
+    fn restore_payment(&mut self, p: &Payment) {
+        // One that does not fit cannot be forgotten either: no payment is accepted then.
+        let accepted = self.tables.replay.restore(p.key, p.expires_at, p.packet);
+        self.not_restored |= accepted == Err(ReplayError::TableFull);
+    }
+
     #[inline(never)]
     pub(super) fn restore(&mut self, record: Record) {
         match record {
             Record::Floor(unix) => self.tables.replay.restore_floor(unix),
-            Record::Payment(p) => {
-                // A record that does not fit cannot be forgotten either: no payment is accepted
-                // then.
-                let accepted = self.tables.replay.restore(p.key, p.expires_at, p.packet);
-                self.not_restored |= accepted == Err(ReplayError::TableFull);
-            }
+            Record::Payment(p) => self.restore_payment(&p),
             #[cfg(feature = "flows")]
             Record::Run(run) => self.last_run = self.last_run.max(run),
             #[cfg(feature = "flows")]
@@ -58,6 +59,13 @@ impl<M: Memory> Mesh<M> {
                 let restored = self.tables.tickets.restore(payment_hash, run, issued);
                 self.not_restored |= restored == Err(TicketError::NoRoom);
             }
+            #[cfg(feature = "alloc")]
+            Record::Deposit(d) => {
+                self.not_restored |= !self.tables.accounts.restore(&d.payment.source, d.account);
+                self.restore_payment(&d.payment);
+            }
+            #[cfg(not(feature = "alloc"))]
+            Record::Deposit(_) => {}
             #[cfg(not(feature = "flows"))]
             Record::Run(_) | Record::Account(_) | Record::Credit(_) => {}
             Record::StoreLost(None) => {

@@ -184,14 +184,20 @@ impl<M: Memory> Mesh<M> {
 
     /// Whether there is room for another ticket of a source that asks through this neighbour.
     pub(super) fn place_for(&mut self, link: LinkId, source: &NodeId) -> Result<HopId, MeshError> {
+        let neighbour = self.room_for_ticket(link)?;
+        if !self.tables.accounts.may_have_ticket(source) {
+            return Err(PaymentReason::from(TicketError::TooManyUnpaid).into());
+        }
+        Ok(neighbour)
+    }
+
+    /// The same for a ticket of whatever node.
+    pub(super) fn room_for_ticket(&mut self, link: LinkId) -> Result<HopId, MeshError> {
         self.expire_tickets();
-        let Tables { routing, tickets, accounts, .. } = &mut *self.tables;
+        let Tables { routing, tickets, .. } = &mut *self.tables;
         let neighbour = routing.neighbours.get(link).ok_or(NetworkReason::LinkClosed)?.node.hop();
         let share = routing.neighbours.share_of(self.config.capacities.tickets).max(1);
         tickets.may_issue(neighbour, share).map_err(PaymentReason::from)?;
-        if !accounts.may_have_ticket(source) {
-            return Err(PaymentReason::from(TicketError::TooManyUnpaid).into());
-        }
         Ok(neighbour)
     }
 
@@ -277,19 +283,25 @@ impl<M: Memory> Mesh<M> {
         if read.amount_msat != Some(amount_msat) || !read.is_for(self.config.network) {
             return Err(PaymentReason::NoInvoice.into());
         }
-        let neighbour = self.place_for(link, account)?;
+        let neighbour = match own {
+            true => self.place_for(link, account)?,
+            // How many its client gives a source is the client's to say: it learns which are paid.
+            false => self.room_for_ticket(link)?,
+        };
         let mut after = None;
         if own {
             self.begin_selling();
             after = self.run_record;
+            self.make_room(account);
+            if !self.tables.accounts.keep_place(account) {
+                return Err(PaymentReason::from(TicketError::NoRoom).into());
+            }
         }
-        self.make_room(account);
-        let Tables { tickets, accounts, .. } = &mut *self.tables;
-        if !accounts.keep_place(account) {
-            return Err(PaymentReason::from(TicketError::NoRoom).into());
-        }
-        let ticket = issue(tickets, neighbour, read.payment_hash).map_err(|e| {
-            accounts.drop_place(account);
+        let issued = issue(&mut self.tables.tickets, neighbour, read.payment_hash);
+        let ticket = issued.map_err(|e| {
+            if own {
+                self.tables.accounts.drop_place(account);
+            }
             PaymentReason::from(e)
         })?;
         let public_key = self.public_key();

@@ -10,6 +10,8 @@ use crate::flow::end::EndStats;
 use crate::flow::{accounts::Account, table::Flow};
 use crate::id::{HopId, NodeId, Standing};
 use crate::payment::fee::FeeDistribution;
+#[cfg(feature = "alloc")]
+use crate::payment::proof::FOR_ACCOUNTS_LEN;
 use crate::payment::terms::Terms;
 use crate::routing::table::RoutingTable;
 use crate::tables::Memory;
@@ -116,6 +118,24 @@ pub struct Quote {
     pub shares: FeeDistribution,
     /// What the invoice must commit to.
     pub terms_hash: [u8; 32],
+}
+
+/// What it takes to buy bytes on accounts at several nodes with one payment.
+#[cfg(feature = "alloc")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountQuote {
+    /// Intermediate nodes in travel order, each of which is paid.
+    pub hops: heapless::Vec<HopId, MAX_HOPS>,
+    /// Largest packet that the route carries, in bytes.
+    pub min_packet: u32,
+    /// The amount, in millisatoshi.
+    pub amount_msat: u64,
+    /// What each node gets of it, in millisatoshi.
+    pub part_msat: u64,
+    /// What the invoice or the covenant must commit to.
+    pub terms_hash: [u8; 32],
+    /// What stands before the proof.
+    pub accounts: [u8; FOR_ACCOUNTS_LEN],
 }
 
 impl<M: Memory> Mesh<M> {

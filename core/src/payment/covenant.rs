@@ -5,7 +5,7 @@
 //! travel order, then to the destination, then, unless that one is the terms
 //! output or there is none, to the source. Change goes behind the terms output
 //! or before `output_index`. The amount of the payment is the sum of the
-//! parties' outputs; each must be at least its [`share`] of that, so the source
+//! parties' outputs; each must be at least its [`share`](super::fee::share) of that, so the source
 //! absorbs the rounding to whole satoshi.
 //!
 //! Two steps, neither with any state: [`check`] reads the proof, and
@@ -20,10 +20,10 @@ pub use proof::{CovenantProof, ProofError};
 pub use template::{TemplateError, dust_limit, terms_script};
 
 use super::ctv::template_hash;
-use super::fee::{Party, share};
+use super::fee::Party;
 use super::headers::KnownHeader;
 use super::merkle::{MerkleError, root_of};
-use super::terms::Terms;
+use super::terms::{Purpose, Terms};
 use super::tx::{TxError, TxOut, TxView};
 use crate::config::MAX_HOPS;
 use crate::id::Network;
@@ -76,6 +76,8 @@ impl CovenantRules {
 pub struct Claim<'a> {
     /// Terms of the payment; their hash must be in the template.
     pub terms: &'a Terms<'a>,
+    /// What the payment is to buy.
+    pub purpose: Purpose,
     /// Which party of the route this node is.
     pub party: Party,
     /// The locking script that this node wants to be paid to.
@@ -208,15 +210,18 @@ pub fn check(
     }
     let template = TxView::parse(proof.template).map_err(CovenantError::TemplateMalformed)?;
     let hops = claim.terms.hops.len();
-    let place = place(claim.party, hops).ok_or(CovenantError::NotOnRoute)?;
-    let sum_sat = template::check_form(&template, &claim.terms.hash())?;
+    let paid = claim.purpose.paid(hops);
+    let place = place(claim.party, hops, paid).ok_or(CovenantError::NotOnRoute)?;
+    let sum_sat = template::check_form(&template, &claim.terms.hash_for(claim.purpose))?;
 
     let outputs = template.outputs().skip(proof.output_index.into());
-    let (amount_sat, own) = parties(outputs, hops, place)?;
+    // Change may follow where the source has no share.
+    let most = paid + usize::from(claim.purpose == Purpose::Datagram);
+    let (amount_sat, own) = parties(outputs, (paid, most), place)?;
     let own = own.filter(|own| own.script_pubkey == claim.payout_script);
     // At most MAX_MONEY satoshi: a thousand times as much fits.
     let amount_msat = amount_sat * 1_000;
-    let mut share_msat = share(amount_msat, hops, claim.party);
+    let mut share_msat = claim.purpose.share(amount_msat, hops, claim.party);
     let paid_msat = match (own, claim.party) {
         (Some(own), _) => own.value * 1_000,
         (None, Party::Source) => 0,
@@ -311,14 +316,14 @@ pub fn locking_scripts(hash: &[u8; 32]) -> ([u8; 34], [u8; 34]) {
 }
 
 /// A party's output, counted from `output_index`.
-fn place(party: Party, hops: usize) -> Option<usize> {
+fn place(party: Party, hops: usize, paid: usize) -> Option<usize> {
     if hops > MAX_HOPS {
         return None;
     }
     match party {
         Party::Intermediate(i) => Some(usize::from(i)).filter(|i| *i < hops),
-        Party::Destination => Some(hops),
-        Party::Source => Some(hops + 1),
+        Party::Destination => Some(hops).filter(|at| *at < paid),
+        Party::Source => Some(paid),
     }
 }
 
@@ -327,11 +332,11 @@ fn place(party: Party, hops: usize) -> Option<usize> {
 /// cannot overflow.
 fn parties<'a>(
     outputs: impl Iterator<Item = TxOut<'a>>,
-    hops: usize,
+    (least, most): (usize, usize),
     place: usize,
 ) -> Result<(u64, Option<TxOut<'a>>), CovenantError> {
     // Intermediates, destination and maybe the source; the terms end the list.
-    let paid = outputs.take(hops + 2).take_while(|o| !template::is_data(o));
+    let paid = outputs.take(most).take_while(|o| !template::is_data(o));
     let (mut sum, mut count, mut own) = (0u64, 0, None);
     for (i, output) in paid.enumerate() {
         sum = sum.saturating_add(output.value);
@@ -340,7 +345,7 @@ fn parties<'a>(
             own = Some(output);
         }
     }
-    if count > hops { Ok((sum, own)) } else { Err(CovenantError::OutputMissing) }
+    if count >= least { Ok((sum, own)) } else { Err(CovenantError::OutputMissing) }
 }
 
 /// Checks the coin that the template spends; returns its output number.

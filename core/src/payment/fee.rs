@@ -71,6 +71,16 @@ pub fn share(amount_msat: u64, intermediates: usize, party: Party) -> u64 {
     Split::new(amount_msat, intermediates).map_or(0, |s| s.share(party))
 }
 
+/// The part of one of `parties` in an amount that is divided equally, in millisatoshi. The first
+/// ones have one more each where it is not a multiple; 0 for one that is none of them.
+pub fn equal_part(amount_msat: u64, parties: usize, place: usize) -> u64 {
+    let (n, place) = (parties as u64, place as u64);
+    let Some((part, rest)) = amount_msat.checked_div(n).zip(amount_msat.checked_rem(n)) else {
+        return 0;
+    };
+    if place < n { part + u64::from(place < rest) } else { 0 }
+}
+
 /// The smallest amount in millisatoshi that gives every intermediate its price
 /// (in travel order, one entry each) and the destination its price. `None` if
 /// no amount below 2^64 does, or there are more than [`MAX_HOPS`] intermediates.

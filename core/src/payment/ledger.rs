@@ -67,6 +67,8 @@ pub enum Record {
     Credit(Credit),
     /// Tickets are issued in the run with this number, which is higher than those before.
     Run(u32),
+    /// A proof that several nodes share has paid for bytes of a source's flows.
+    Deposit(Deposit),
 }
 
 /// The account of a source.
@@ -99,6 +101,25 @@ pub struct Credit {
     pub account: Account,
 }
 
+/// This node's part of a payment that several nodes share, and the account that it was credited
+/// to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Deposit {
+    /// The payment: its source stands for the account, and in the place of its destination too, and
+    /// its amount is this node's share.
+    pub payment: Payment,
+    /// The account from then on.
+    pub account: Account,
+}
+
+impl Deposit {
+    /// The account alone.
+    pub fn account(&self) -> AccountState {
+        AccountState { source: self.payment.source, account: self.account }
+    }
+}
+
 /// Bytes of an encoded [`Record`].
 pub const RECORD_LEN: usize = 132;
 
@@ -127,19 +148,15 @@ impl Record {
                 .bytes(&c.accepted_at.to_le_bytes()),
             Self::Run(run) => put.bytes(&[6, 0, 0, 0]).bytes(&run.to_le_bytes()),
             Self::Payment(p) => {
-                let (role, index) = match p.role {
-                    Party::Source => (0, 0),
-                    Party::Intermediate(i) => (1, i),
-                    Party::Destination => (2, 0),
-                };
-                put.bytes(&[2, p.method as u8, role, index])
-                    .bytes(&p.key)
-                    .bytes(&p.source.0)
-                    .bytes(&p.destination.0)
-                    .bytes(&p.amount_msat.to_le_bytes())
-                    .bytes(&p.share_msat.to_le_bytes())
-                    .bytes(&time_and_half(p.accepted_at, p.packet.kept().0))
-                    .bytes(&time_and_half(p.expires_at, p.packet.kept().0 >> HALF_BITS))
+                put.payment(2, p);
+                put.bytes(&p.destination.0).bytes(&p.amount_msat.to_le_bytes()).end(p)
+            }
+            #[cfg(not(feature = "alloc"))]
+            Self::Deposit(_) => &mut put,
+            #[cfg(feature = "alloc")]
+            Self::Deposit(d) => {
+                put.payment(7, &d.payment);
+                put.account(&d.account).end(&d.payment)
             }
         };
         out
@@ -163,7 +180,8 @@ impl Record {
             let clean = [*method, *role, *index] == [0; 3];
             return decode_flows(*kind, rest).filter(|_| clean);
         }
-        if *kind != 2 {
+        // Boards write none of the last kind.
+        if !(*kind == 2 || (cfg!(feature = "alloc") && *kind == 7)) {
             return None;
         }
         let method = match method {
@@ -179,12 +197,25 @@ impl Record {
         };
         let (key, rest) = rest.split_first_chunk::<32>()?;
         let (source, rest) = rest.split_first_chunk::<32>()?;
-        let (destination, rest) = rest.split_first_chunk::<32>()?;
+        let (account, destination, rest) = match kind {
+            7 if cfg!(feature = "alloc") => {
+                let (account, rest) = rest.split_first_chunk::<40>()?;
+                (Some(decode_account(account)?), source, rest)
+            }
+            _ => {
+                let (destination, rest) = rest.split_first_chunk::<32>()?;
+                (None, destination, rest)
+            }
+        };
         let (numbers, _) = rest.as_chunks::<8>();
-        let [amount, share, accepted, expires] = numbers else { return None };
+        let (amount, [share, accepted, expires]) = match (account, numbers) {
+            (None, [amount, rest @ ..]) => (amount, rest.first_chunk()?),
+            (Some(_), rest) => (rest.first()?, rest.first_chunk()?),
+            _ => return None,
+        };
         let (accepted_at, low) = split(accepted);
         let (expires_at, high) = split(expires);
-        Some(Self::Payment(Payment {
+        let payment = Payment {
             key: *key,
             method,
             role,
@@ -195,7 +226,11 @@ impl Record {
             accepted_at,
             expires_at,
             packet: PaidPacket(low | high << HALF_BITS),
-        }))
+        };
+        Some(match account {
+            None => Self::Payment(payment),
+            Some(account) => Self::Deposit(Deposit { payment, account }),
+        })
     }
 }
 
@@ -279,6 +314,23 @@ impl Put<'_> {
         self
     }
 
+    /// How a payment's record begins.
+    fn payment(&mut self, kind: u8, p: &Payment) {
+        let (role, index) = match p.role {
+            Party::Source => (0, 0),
+            Party::Intermediate(i) => (1, i),
+            Party::Destination => (2, 0),
+        };
+        self.bytes(&[kind, p.method as u8, role, index]).bytes(&p.key).bytes(&p.source.0);
+    }
+
+    /// How it ends.
+    fn end(&mut self, p: &Payment) -> &mut Self {
+        self.bytes(&p.share_msat.to_le_bytes())
+            .bytes(&time_and_half(p.accepted_at, p.packet.kept().0))
+            .bytes(&time_and_half(p.expires_at, p.packet.kept().0 >> HALF_BITS))
+    }
+
     fn account(&mut self, account: &Account) -> &mut Self {
         let Account { bought, drawn, open_number, open_from, ends, .. } = account;
         self.bytes(&bought.to_le_bytes())
@@ -312,7 +364,10 @@ mod tests {
                 Record::Credit(Credit { payment_hash: ids[0], run, issued, amount_msat: n[2], accepted_at: n[3], source, account }),
                 Record::Run(run),
             ];
-            for r in [Record::Payment(p), Record::Floor(n[0])].into_iter().chain(lost).chain(flows) {
+            let shared = Payment { destination: p.source, amount_msat: p.share_msat, ..p };
+            let shared = Deposit { payment: shared, account: Account::restored(n[0], n[1], n[2], HopId(n[3].to_le_bytes()), n[4]) };
+            let shared = cfg!(feature = "alloc").then_some(Record::Deposit(shared));
+            for r in [Record::Payment(p), Record::Floor(n[0])].into_iter().chain(shared).chain(lost).chain(flows) {
                 prop_assert_eq!(Record::decode(&r.encode()), Some(r));
             }
         }

@@ -4,14 +4,14 @@
 //! amount, then one signature. Nothing here changes anything.
 
 use super::covenant::{self, CovenantRules, MAX_FUTURE_SECS};
-use super::fee::{Party, share};
+use super::fee::Party;
 use super::headers::KnownHeader;
 use super::ledger::Method;
 use super::lightning::LightningLimits;
 use super::proof::PaymentProof;
 use super::reason::{PaymentReason, Refused};
 use super::replay::ReplayError;
-use super::terms::Terms;
+use super::terms::{Purpose, Terms};
 use crate::config::PaymentRules;
 use secp256k1::{Secp256k1, Verification};
 
@@ -20,6 +20,8 @@ use secp256k1::{Secp256k1, Verification};
 pub struct Claim<'a> {
     /// The terms.
     pub terms: &'a Terms<'a>,
+    /// What the payment is to buy.
+    pub purpose: Purpose,
     /// What this node is on the route.
     pub party: Party,
     /// What this node asks for, in millisatoshi.
@@ -92,11 +94,13 @@ pub fn verify<C: Verification>(
                 future_skew_s: rules.future_skew,
             };
             let network = claim.terms.network;
-            let checked = proof.check(&claim.terms.hash(), network, Some(unix), &limits)?;
+            let checked =
+                proof.check(&claim.terms.hash_for(claim.purpose), network, Some(unix), &limits)?;
             dated_too_early(checked.timestamp)?;
             is_new(&checked.payment_hash, checked.expires_at)?;
             let amount_msat = checked.amount_msat;
-            let share_msat = share(amount_msat, claim.terms.hops.len(), claim.party);
+            let hops = claim.terms.hops.len();
+            let share_msat = claim.purpose.share(amount_msat, hops, claim.party);
             if share_msat < claim.price_msat {
                 let price_msat = claim.price_msat;
                 return Err(PaymentReason::AmountTooSmall { share_msat, price_msat }.into());
@@ -117,6 +121,7 @@ pub fn verify<C: Verification>(
         PaymentProof::InstantSettlement(proof) => {
             let covenant_claim = covenant::Claim {
                 terms: claim.terms,
+                purpose: claim.purpose,
                 party: claim.party,
                 payout_script: &rules.payout_script,
                 price_msat: claim.price_msat,

@@ -5,6 +5,8 @@
 //! | 1 | confirmations that a covenant's funding needs: the most that a node asks for, 255 for more; 0: not every node accepts covenants |
 //! | 1 | number of issuers n, 0 to 8; 255: any, no node checks invoices |
 //! | 8 n | issuers that every node accepts: the first 8 bytes of the x coordinates of their keys |
+//!
+//! One of these may be [`FOR_ACCOUNTS`].
 
 use super::{Reader, WireError, Writer};
 use crate::config::MAX_ISSUERS;
@@ -18,6 +20,11 @@ pub type Issuers = heapless::Vec<IssuerId, MAX_ISSUERS>;
 
 /// Most bytes on the wire.
 pub(super) const MAX_ACCEPTED_LEN: usize = 2 + 8 * MAX_ISSUERS;
+
+/// Stands in the list for what is no issuer: that a proof may also pay for bytes on
+/// [accounts](crate::payment::proof::ForAccounts). Whoever does not know it leaves it out, as an
+/// issuer that it does not accept.
+pub const FOR_ACCOUNTS: IssuerId = *b"accounts";
 
 /// Stands for the number of issuers where any is accepted.
 const ANY_ISSUER: u8 = 0xff;
@@ -60,6 +67,20 @@ impl Accepted {
             (issuers @ None, others) => issuers.clone_from(others),
         }
         before != (self.min_confirmations, self.issuers.as_ref().map(|issuers| issuers.len()))
+    }
+
+    /// Whether a proof that several nodes share may pay for bytes on accounts.
+    pub fn for_accounts(&self) -> bool {
+        self.issuers.as_ref().is_none_or(|issuers| issuers.contains(&FOR_ACCOUNTS))
+    }
+
+    /// Takes [`FOR_ACCOUNTS`] out of the list; whether that says so.
+    pub fn take_for_accounts(&mut self) -> bool {
+        let says = self.for_accounts();
+        if let Some(issuers) = &mut self.issuers {
+            issuers.retain(|issuer| *issuer != FOR_ACCOUNTS);
+        }
+        says
     }
 
     /// Bytes on the wire.

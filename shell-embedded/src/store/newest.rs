@@ -76,7 +76,8 @@ impl Newest {
             Record::Floor(unix) => self.floor = Some(*unix),
             Record::StoreLost(before) => self.lost = Some(*before),
             Record::Run(run) => self.run = Some(*run),
-            Record::Payment(_) | Record::Account(_) => {}
+            // Boards take no proofs for accounts.
+            Record::Payment(_) | Record::Account(_) | Record::Deposit(_) => {}
             Record::Credit(Credit { run, issued, .. }) => {
                 self.note_ticket(Paid { run: *run, issued: *issued, place });
             }
@@ -128,6 +129,7 @@ impl Newest {
             Record::StoreLost(before) => self.lost == Some(*before),
             Record::Run(run) => self.run == Some(*run),
             Record::Payment(payment) => self.is_live(payment.expires_at),
+            Record::Deposit(_) => false,
             Record::Account(_) | Record::Credit(_) => {
                 let accounts = self.accounts.iter_mut().map(|(_, place)| place);
                 let account = moved(accounts, from, to);

@@ -152,6 +152,7 @@ fn live<'a>(written: impl Iterator<Item = &'a Record>) -> BTreeSet<[u8; RECORD_L
             Record::Floor(unix) => floor = Some(*unix),
             Record::StoreLost(_) => lost = Some(*record),
             Record::Payment(p) => payments.push(*p),
+            Record::Deposit(_) => unreachable!("boards take no proofs for accounts"),
             Record::Run(n) => run = Some(*record).filter(|_| *n > 0),
             Record::Account(state) => drop(accounts.insert(state.source.0, state.account)),
             Record::Credit(new) => {

@@ -6,11 +6,11 @@ use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::payment::fee::Tariff;
 use blvm_mesh_core::payment::lightning::LightningProof;
 use blvm_mesh_core::payment::packed::PackedProof;
-use blvm_mesh_core::payment::proof::PaymentProof;
+use blvm_mesh_core::payment::proof::{ForAccounts, PaymentProof};
 use blvm_mesh_core::policy::DetectedProtocol;
 use blvm_mesh_core::policy::detect::{Scope, explain};
 use blvm_mesh_core::signature;
-use blvm_mesh_core::wire::accepted::Accepted;
+use blvm_mesh_core::wire::accepted::{Accepted, FOR_ACCOUNTS, Issuers};
 use blvm_mesh_core::wire::account::{Message, Ticket};
 use blvm_mesh_core::wire::datagram::{Datagram, Form, Signed};
 use blvm_mesh_core::wire::flow::{self, FlowError, OpenTerms};
@@ -245,6 +245,15 @@ fn ticket_fields(ticket: &Ticket) -> Value {
 fn proof_fields(proof: &[u8]) -> Value {
     let mut fields = Fields::default();
     fields.put("bytes", proof.len());
+    let proof = match ForAccounts::split(proof) {
+        Ok((Some(accounts), proof)) => {
+            fields.put("for_accounts", true);
+            fields.put("receives", accounts.receives);
+            fields.put("open_number", accounts.open_number);
+            proof
+        }
+        _ => proof,
+    };
     match PaymentProof::parse(proof) {
         Ok(PaymentProof::Lightning(LightningProof::Packed(bytes))) => {
             fields.put("method", "lightning");
@@ -297,10 +306,17 @@ impl Fields {
 
     /// What is accepted as payment, where the packet collects it; `issuers` is null for any.
     fn accepted(&mut self, accepted: &Option<Accepted>) {
-        let Some(Accepted { min_confirmations, issuers }) = accepted else { return };
-        let issuers = issuers.as_ref().map(|i| i.iter().map(hex::encode).collect::<Vec<_>>());
+        let Some(told) = accepted else { return };
+        let Accepted { min_confirmations, issuers } = told;
+        let names = |issuers: &Issuers| {
+            let others = issuers.iter().filter(|id| **id != FOR_ACCOUNTS);
+            others.map(hex::encode).collect::<Vec<_>>()
+        };
+        let (issuers, accounts) = (issuers.as_ref().map(names), told.for_accounts());
         let covenants = (*min_confirmations > 0).then_some(min_confirmations);
-        self.put("accepted", json!({"min_confirmations": covenants, "issuers": issuers}));
+        let accepted =
+            json!({"min_confirmations": covenants, "issuers": issuers, "accounts": accounts});
+        self.put("accepted", accepted);
     }
 
     fn ends(&mut self, source: &NodeId, destination: &NodeId) {

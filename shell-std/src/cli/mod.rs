@@ -23,6 +23,7 @@ mod ldk;
 mod ledger;
 mod lightning;
 mod payable;
+mod prepay;
 mod proof;
 mod report;
 mod rpc;
@@ -77,6 +78,7 @@ enum Command {
     Flows(flows::Flows),
     Expose(flows::Expose),
     Forward(flows::Forward),
+    Prepay(prepay::Prepay),
     Lightning(lightning::Lightning),
     Issuer(invoice::Issuer),
     Headers(headers::Headers),
@@ -125,6 +127,7 @@ impl Cli {
             Command::Flows(c) => c.run(&global),
             Command::Expose(c) => c.run(&global),
             Command::Forward(c) => c.run(&global),
+            Command::Prepay(c) => c.run(&global),
             Command::Lightning(c) => c.run(&global),
             Command::Issuer(c) => c.run(&global),
             Command::Headers(c) => c.run(&global),

@@ -133,7 +133,7 @@ impl Send {
 }
 
 /// What became of a datagram, in words.
-fn fate(sent: &Sent, wait_ms: u64) -> String {
+pub(super) fn fate(sent: &Sent, wait_ms: u64) -> String {
     let Sent { bytes, destination, hops, sequence, repeats, .. } = sent;
     if let Some(Stopped { reporter, cause }) = &sent.stopped {
         return match repeats {

@@ -206,7 +206,7 @@ keys! {
             => max_msat, unit "msat";
         stream_memory_bytes: u64, "memory for the streams of flows that others open"
             => config.flows.stream_memory, unit "bytes";
-        pipe_memory_bytes: u64, "memory for what waits between streams of flows and their connections"
+        pipe_memory_bytes: u64, "memory for what waits between streams of flows and their connections; for each 16 KiB one connection to what is exposed"
             => shell.pipe_memory, unit "bytes", from 1_048_576;
         cashier_for: Vec<PathBuf>, "files of `board-config` about boards whose invoices this node writes",
             example "board.tickets";

@@ -147,7 +147,8 @@ fn accepted(quote: &Quote, payouts: &[Payout], proof: &[u8], block: &Block) {
     assert_eq!(proof.block_hash, block.block_hash().to_byte_array());
     for (_, party, script) in &route.parties {
         let payout_script = script.as_bytes();
-        let claim = Claim { terms: &terms, party: *party, payout_script, price_msat: 0 };
+        let purpose = Purpose::Datagram;
+        let claim = Claim { terms: &terms, purpose, party: *party, payout_script, price_msat: 0 };
         let header = KnownHeader {
             merkle_root: block.header.merkle_root.to_byte_array(),
             time: block.header.time,

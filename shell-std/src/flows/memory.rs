@@ -20,6 +20,10 @@ pub(crate) const DEFAULT: u64 = 64 * 1024 * 1024;
 /// Bytes that a pipe may keep in each direction, however much others keep.
 pub(super) const LEAST: usize = 2 * 1024;
 
+/// Bytes for each connection to an exposed service: as many may be open as there is that memory
+/// for. Most have less in their pipes, and some more.
+pub(super) const OF_STREAM: u64 = 16 * 1024;
+
 /// Whose pipe it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {

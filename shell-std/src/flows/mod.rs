@@ -17,6 +17,7 @@ mod handle;
 pub(crate) mod hub;
 pub(crate) mod memory;
 mod pipe;
+pub(crate) mod places;
 mod preamble;
 mod services;
 

@@ -5,9 +5,9 @@ use super::copy;
 use super::forward::{Forward, ForwardSpec, SpecError, local};
 use super::handle::{Flow, Flows, Listener};
 use super::pipe::Stream;
+use super::places::Places;
 use super::preamble::{self, Reply, ServiceName};
 use blvm_mesh_core::id::NodeId;
-use smol::lock::Semaphore;
 use smol::net::{TcpListener, TcpStream};
 use smol::{Executor, Task};
 use std::collections::BTreeMap;
@@ -18,10 +18,6 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Connections to services at once, of all nodes and on one flow: the node keeps descriptors for
-/// its own links.
-const CONNECTIONS: usize = 512;
-const CONNECTIONS_OF_FLOW: usize = 128;
 /// How long another node may take to name a service, and a port to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -88,6 +84,8 @@ pub struct Services(Arc<Inner>);
 struct Inner {
     flows: Flows,
     executor: Arc<Executor<'static>>,
+    /// For connections to what is exposed.
+    places: Arc<Places>,
     exposed: Mutex<BTreeMap<ServiceName, SocketAddr>>,
     /// Takes flows as long as anything is exposed.
     taking: Mutex<Option<Task<()>>>,
@@ -99,11 +97,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Services {
-    /// None yet. Their tasks run on `executor`.
-    pub fn new(flows: Flows, executor: Arc<Executor<'static>>) -> Self {
+    /// None yet. Their tasks run on `executor`; other nodes may have so many `connections` to them
+    /// at once, and one alone half of that.
+    pub fn new(flows: Flows, executor: Arc<Executor<'static>>, connections: usize) -> Self {
         Self(Arc::new(Inner {
             flows,
             executor,
+            places: Places::new(connections),
             exposed: Mutex::default(),
             taking: Mutex::default(),
             forwards: Mutex::default(),
@@ -124,7 +124,8 @@ impl Services {
             let listener = self.0.flows.listen().map_err(|_| ServiceError::Gone)?;
             let this = Arc::downgrade(&self.0);
             let executor = self.0.executor.clone();
-            *taking = Some(self.0.executor.spawn(take(listener, this, executor)));
+            let places = self.0.places.clone();
+            *taking = Some(self.0.executor.spawn(take(listener, this, executor, places)));
         }
         tracing::info!(%name, %target, "a service is exposed");
         exposed.insert(name, target);
@@ -205,11 +206,11 @@ async fn take(
     listener: Listener,
     services: std::sync::Weak<Inner>,
     executor: Arc<Executor<'static>>,
+    places: Arc<Places>,
 ) {
-    let all = Arc::new(Semaphore::new(CONNECTIONS));
     while let Some(flow) = listener.accept().await {
-        let (services, spawner, all) = (services.clone(), executor.clone(), all.clone());
-        executor.spawn(async move { serve(flow, &services, &spawner, &all).await }).detach();
+        let (services, spawner, places) = (services.clone(), executor.clone(), places.clone());
+        executor.spawn(async move { serve(flow, &services, &spawner, &places).await }).detach();
     }
 }
 
@@ -218,13 +219,12 @@ async fn serve(
     flow: Flow,
     services: &std::sync::Weak<Inner>,
     executor: &Executor<'static>,
-    all: &Arc<Semaphore>,
+    places: &Arc<Places>,
 ) {
     let peer = flow.peer();
-    let own = Arc::new(Semaphore::new(CONNECTIONS_OF_FLOW));
     while let Some(mut stream) = flow.accept_stream().await {
         let services = services.clone();
-        let (Some(one), Some(other)) = (own.try_acquire_arc(), all.try_acquire_arc()) else {
+        let Some(place) = places.take(peer) else {
             tracing::warn!(%peer, "an exposed service has as many connections as it may have");
             // Dropped then: it is given up.
             let _ = preamble::reply(&mut stream, Reply::Down).await;
@@ -232,7 +232,7 @@ async fn serve(
         };
         executor
             .spawn(async move {
-                let _places = (one, other);
+                let _place = place;
                 if let Err(error) = connect(stream, &services, peer).await {
                     tracing::debug!(%peer, %error, "a connection to an exposed service has failed");
                 }

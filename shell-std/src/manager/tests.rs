@@ -17,7 +17,7 @@ use blvm_mesh_core::payment::headers::KnownHeader;
 use blvm_mesh_core::payment::lightning::LightningProof;
 use blvm_mesh_core::payment::proof::{INSTANT_SETTLEMENT, PaymentProof};
 use blvm_mesh_core::payment::reason::{PaymentReason, Refused};
-use blvm_mesh_core::payment::terms::Terms;
+use blvm_mesh_core::payment::terms::{Purpose, Terms};
 use blvm_mesh_core::payment::verify::Claim;
 use blvm_mesh_core::wire::Kind;
 use blvm_mesh_core::wire::route_error::Cause;
@@ -464,6 +464,7 @@ fn a_verifier_says_which_rule_does_not_hold() {
         };
         let claim = Claim {
             terms: &terms,
+            purpose: Purpose::Datagram,
             party: Party::Destination,
             price_msat: 0,
             unix: None,

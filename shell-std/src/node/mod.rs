@@ -43,6 +43,7 @@ use crate::bridge::table::Table;
 use crate::chain::ChainSource;
 use crate::config::Settings;
 use crate::flows::hub::Hub;
+use crate::flows::places;
 use crate::flows::{Flows, Services};
 use crate::wallet::Payer;
 use blvm_mesh_core::id::NodeId;
@@ -258,12 +259,13 @@ impl Node {
         };
         let (transports, transport_status) = Transports::start(listeners, settings, &ways);
         let flows = Flows::new(asks);
+        let connections = places::most(settings.shell.pipe_memory, crate::descriptors::limit());
         let outbox = Arc::new(Outbox::open(Outbox::directory(&settings.data_dir)));
         let headers = Arc::<HeaderStatus>::default();
         let bridge_node = bridge::Node { commands: commands.clone(), clock };
         let handle = NodeHandle {
             commands,
-            services: Services::new(flows.clone(), executor.clone()),
+            services: Services::new(flows.clone(), executor.clone(), connections),
             flows,
             deliveries,
             bridge: bridge.clone(),

@@ -145,6 +145,15 @@ methods! {
     /// It is written down that this node asked for it: of what that key signs, it accepts nothing
     /// else as a proof for a datagram.
     WriteInvoice(params: WriteInvoice), "meshwriteinvoice" => WrittenInvoice, REFUSED;
+    /// Tells what one payment costs that buys bytes for flows at every relay of a route.
+    ///
+    /// A route is looked for where none is known.
+    QuoteAccounts(params: QuoteAccounts), "meshquoteaccounts" => AccountsQuote, REFUSED;
+    /// Buys bytes for flows at every relay of a route, before a flow needs them.
+    ///
+    /// The wallet pays an invoice of each relay, or one proof is shown to all of them. What was
+    /// bought stays on the node's accounts there and serves all of its flows.
+    Prepay(params: Prepay), "meshprepay" => Prepaid, REFUSED;
     /// Tells what the node has counted since its start, and what of its resources is taken.
     GetStats, "getstats" | "get_routing_stats" => Box<Stats>;
     /// Lists accepted payments, bytes sold and bought for flows, and their sums.
@@ -187,10 +196,15 @@ impl Request {
             Self::PollReceived(params) => params.wait_ms,
             Self::BenchStart(params) => params.duration_ms,
             Self::SendTransaction(params) => params.wait_ms,
+            // Each relay may take as long as a payment does.
+            Self::Prepay(params) => params.wait_ms.saturating_add(PREPAY_MS),
             _ => 0,
         })
     }
 }
+
+/// How long buying at all relays of a route may take, in milliseconds.
+const PREPAY_MS: u64 = 600_000;
 
 fn none(method: &str, params: Option<Value>, request: Request) -> Result<Request, RpcError> {
     let empty = match &params {
@@ -233,7 +247,7 @@ mod tests {
                 "meshsubmitheader" => json!({"headers_hex": "00", "height": 5}),
                 "meshsendtx" => json!({"tx_hex": "00"}),
                 "meshsendpacket" => json!({"destination": target, "data_hex": ""}),
-                "meshquoteroute" | "meshrequesthopinvoice" => {
+                "meshquoteroute" | "meshrequesthopinvoice" | "meshquoteaccounts" | "meshprepay" => {
                     json!({"destination": target, "bytes": 5})
                 }
                 "meshwriteinvoice" => json!({"terms_hash": target, "amount_msat": 5}),

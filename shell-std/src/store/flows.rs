@@ -36,6 +36,7 @@ pub(super) fn write(
 ) -> Result<(), redb::Error> {
     match record {
         Record::Account(state) => keep_account(tx, state),
+        Record::Deposit(deposit) => keep_account(tx, &deposit.account()),
         Record::Credit(credit) => {
             let Credit { payment_hash, run, issued, accepted_at, source, account, .. } = *credit;
             let bytes = record.encode();
@@ -104,6 +105,9 @@ mod tests {
     use super::super::tests::{CACHE, restored};
     use super::*;
     use blvm_mesh_core::id::{HopId, NodeId};
+    use blvm_mesh_core::payment::fee::Party;
+    use blvm_mesh_core::payment::ledger::{Deposit, Method, Payment};
+    use blvm_mesh_core::payment::replay::PaidPacket;
 
     fn account(n: u8, bought: u64) -> AccountState {
         let account = Account::restored(bought, 5, 3, HopId([n; 8]), 0);
@@ -157,8 +161,33 @@ mod tests {
             kept(9, 400),
         ];
         assert_eq!(restored(&store), expected);
+        // A proof that nodes share: its key and the account, once.
+        let payment = Payment {
+            key: [8; 32],
+            method: Method::Lightning,
+            role: Party::Intermediate(1),
+            source: NodeId([9; 32]),
+            destination: NodeId([9; 32]),
+            amount_msat: 3_000,
+            share_msat: 3_000,
+            accepted_at: 1_750_000_000,
+            expires_at: 1_750_003_600,
+            packet: PaidPacket::NONE,
+        };
+        let deposit = Deposit { payment, account: account(9, 450).account };
+        for _ in 0..2 {
+            commit(&store, &[Record::Deposit(deposit)]);
+            let found = restored(&store);
+            assert_eq!(found[0], Record::Payment(payment));
+            assert_eq!(found[1..], [&expected[..4], &[kept(9, 450)]].concat());
+        }
+        let ledger = store.ledger(&Default::default()).unwrap();
+        let [total] = &ledger.totals.values().collect::<Vec<_>>()[..] else { panic!("{ledger:?}") };
+        assert_eq!((total.payments, total.share_msat), (1, 3_000));
+        commit(&store, &[Record::Floor(1_750_003_600)]);
         commit(&store, &[credit(5, 2, LIFETIME_S, 500), Record::Run(1)]);
         let expected = [
+            Record::Floor(1_750_003_600),
             Record::Run(2),
             credit(4, 2, LIFETIME_S - 1, 400),
             credit(5, 2, LIFETIME_S, 500),

@@ -324,20 +324,26 @@ impl Store {
             let mut meta = tx.open_table(META)?;
             let mut floor = meta.get(FLOOR)?.map(|v| v.value());
             for (_, record) in records {
-                match record {
-                    Record::Payment(payment) => {
-                        let bytes = record.encode();
-                        let row = (payment.accepted_at, payment.key);
-                        if ledger.insert(row, bytes)?.is_some() {
-                            continue; // Counted already.
-                        }
-                        if floor.is_none_or(|floor| payment.expires_at > floor) {
-                            live.insert((payment.expires_at, payment.key), bytes)?;
-                        }
-                        let role = role_number(payment.role);
-                        let sum = totals.get(role)?.map(|v| v.value()).unwrap_or_default();
-                        totals.insert(role, add(sum, payment))?;
+                let paid = match record {
+                    Record::Payment(payment) => Some(*payment),
+                    Record::Deposit(deposit) => Some(deposit.payment),
+                    _ => None,
+                };
+                if let Some(payment) = paid {
+                    let bytes = Record::Payment(payment).encode();
+                    let row = (payment.accepted_at, payment.key);
+                    if ledger.insert(row, bytes)?.is_some() {
+                        continue; // Counted already, in the same transaction as its account.
                     }
+                    if floor.is_none_or(|floor| payment.expires_at > floor) {
+                        live.insert((payment.expires_at, payment.key), bytes)?;
+                    }
+                    let role = role_number(payment.role);
+                    let sum = totals.get(role)?.map(|v| v.value()).unwrap_or_default();
+                    totals.insert(role, add(sum, &payment))?;
+                }
+                match record {
+                    Record::Payment(_) => {}
                     Record::Floor(unix) if floor.is_none_or(|floor| *unix > floor) => {
                         floor = Some(*unix);
                         meta.insert(FLOOR, unix)?;
@@ -353,7 +359,10 @@ impl Store {
                             meta.insert(LOST, before)?;
                         }
                     }
-                    Record::Account(_) | Record::Credit(_) | Record::Run(_) => {
+                    Record::Account(_)
+                    | Record::Credit(_)
+                    | Record::Run(_)
+                    | Record::Deposit(_) => {
                         flows::write(tx, &mut meta, record)?;
                     }
                 }

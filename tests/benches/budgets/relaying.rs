@@ -30,6 +30,11 @@ pub(crate) fn measure(effort: Effort) {
     line(with, gated, "mode open and SHA-256 of the payload", open + hash, None);
     limit("data of 235 bytes on a paid flow relayed", data, 120.0);
     let [many] = nanoseconds(effort, [many_flows(effort.flows)]);
+    println!(
+        "| of {} flows in turn {:.1} million packets a second | | | | | | |",
+        effort.flows,
+        1e3 / many
+    );
     line(
         &format!("the same, of {} free flows in turn", effort.flows),
         many,

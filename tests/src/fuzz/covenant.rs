@@ -15,6 +15,7 @@ use blvm_mesh_core::payment::covenant::{
 };
 use blvm_mesh_core::payment::fee::{FeeDistribution, Party};
 use blvm_mesh_core::payment::headers::KnownHeader;
+use blvm_mesh_core::payment::terms::Purpose;
 
 /// First the place on the route, then a proof: as it is, and with its coin locked
 /// by the template and spent by it.
@@ -47,7 +48,9 @@ fn proof(bytes: &[u8], party: Party) -> bool {
 
     let rules = CovenantRules::new(Network::Regtest);
     let terms = terms();
-    let claim = Claim { terms: &terms, party, payout_script: &PAYOUT, price_msat: PRICE_MSAT };
+    let (payout_script, price_msat) = (&PAYOUT, PRICE_MSAT);
+    let purpose = Purpose::Datagram;
+    let claim = Claim { terms: &terms, purpose, party, payout_script, price_msat };
     let Ok(checked) = check(&proof, &claim, &rules) else { return false };
     let template: Transaction = deserialize(proof.template).expect("ours could read it");
     let funding: Transaction = deserialize(proof.funding).expect("ours could read it");

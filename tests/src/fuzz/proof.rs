@@ -17,7 +17,7 @@ use blvm_mesh_core::payment::ledger::Method;
 use blvm_mesh_core::payment::lightning::LightningProof;
 use blvm_mesh_core::payment::packed::PackedProof;
 use blvm_mesh_core::payment::proof::{INSTANT_SETTLEMENT, LIGHTNING, PaymentProof};
-use blvm_mesh_core::payment::terms::Terms;
+use blvm_mesh_core::payment::terms::{Purpose, Terms};
 use blvm_mesh_core::payment::verify::{Claim, Outcome, Verified, verify};
 use lightning_invoice::SignedRawBolt11Invoice;
 use secp256k1::ecdsa::Signature;
@@ -72,6 +72,7 @@ pub fn target(data: &[u8]) -> bool {
     for party in [Party::Source, Party::Intermediate(1), Party::Destination] {
         let claim = Claim {
             terms: &terms,
+            purpose: Purpose::Datagram,
             party,
             price_msat: PRICE_MSAT,
             unix: Some(NOW),

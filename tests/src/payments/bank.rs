@@ -5,7 +5,7 @@ use bitcoin::hashes::{Hash, sha256};
 use blvm_mesh_core::id::{HopId, Network, NodeId};
 use blvm_mesh_core::payment::packed::{IssuerHint, pack, pack_whole};
 use blvm_mesh_core::payment::proof::LIGHTNING;
-use blvm_mesh_core::payment::terms::Terms;
+use blvm_mesh_core::payment::terms::{Purpose, Terms};
 use lightning_invoice::{
     Bolt11InvoiceDescription, Currency, Description, InvoiceBuilder, PaymentSecret,
 };
@@ -46,6 +46,8 @@ impl OwnTerms {
 pub struct Issued {
     /// What it pays for.
     pub terms: OwnTerms,
+    /// A datagram, or accounts.
+    pub purpose: Purpose,
     /// How much, in millisatoshi.
     pub amount_msat: u64,
     /// When it was written, in seconds since 1970.
@@ -107,17 +109,30 @@ impl Bank {
         timestamp: u64,
         lifetime: u64,
     ) -> [u8; 32] {
+        self.issue_for(Purpose::Datagram, terms, amount_msat, timestamp, lifetime)
+    }
+
+    /// The same for a datagram or for accounts.
+    pub fn issue_for(
+        &mut self,
+        purpose: Purpose,
+        terms: OwnTerms,
+        amount_msat: u64,
+        timestamp: u64,
+        lifetime: u64,
+    ) -> [u8; 32] {
+        let terms_hash = terms.terms().hash_for(purpose);
         self.count += 1;
         let seed = [&self.key.secret_bytes()[..], &self.count.to_le_bytes()].concat();
         let preimage = sha256::Hash::hash(&seed).to_byte_array();
         let hash = sha256::Hash::hash(&preimage);
         let description = match self.as_text {
             true => {
-                let text = format!("blvm-mesh:{:x}", sha256::Hash::from_byte_array(terms.hash()));
+                let text = format!("blvm-mesh:{:x}", sha256::Hash::from_byte_array(terms_hash));
                 Bolt11InvoiceDescription::Direct(Description::new(text).expect("it is short"))
             }
             false => Bolt11InvoiceDescription::Hash(lightning_invoice::Sha256(
-                sha256::Hash::from_byte_array(terms.hash()),
+                sha256::Hash::from_byte_array(terms_hash),
             )),
         };
         let invoice = InvoiceBuilder::new(Currency::Regtest)
@@ -132,6 +147,7 @@ impl Bank {
             .expect("a complete invoice");
         let issued = Issued {
             terms,
+            purpose,
             amount_msat,
             timestamp,
             expires_at: timestamp + lifetime,
@@ -156,7 +172,7 @@ impl Bank {
         let hint = IssuerHint::of(&self.public_key());
         let issued = self.issued.get(hash)?;
         let mut out = vec![0; 1024];
-        let terms_hash = issued.terms.hash();
+        let terms_hash = issued.terms.terms().hash_for(issued.purpose);
         let n = pack(&issued.text, &issued.preimage, &terms_hash, hint, &mut out[1..]);
         out.truncate(1 + n.expect("it fits"));
         out[0] = LIGHTNING;

@@ -22,13 +22,24 @@ pub fn config(w: &World) -> Config {
 
 /// Nodes on the heap that take flows, joined by these wires.
 pub fn mesh(count: usize, wires: &[(usize, usize)], adjust: impl Fn(usize, &mut Config)) -> World {
+    mesh_with(count, wires, adjust, |_| ())
+}
+
+/// The same, where something is done before they are joined.
+pub fn mesh_with(
+    count: usize,
+    wires: &[(usize, usize)],
+    adjust: impl Fn(usize, &mut Config),
+    before: impl FnOnce(&mut World),
+) -> World {
     let mut w = World::new(count as u64);
     for n in 0..count {
         let mut c = config(&w);
         adjust(n, &mut c);
         w.add_node(c, true);
-        w.take_flows(n);
     }
+    before(&mut w);
+    (0..count).for_each(|n| w.take_flows(n));
     wires.iter().for_each(|(a, b)| w.wire(*a, *b, MILLISECOND));
     w.run_for(SECOND);
     w

@@ -201,6 +201,7 @@ impl Story {
     /// The issuer wrote this invoice, and it was paid.
     pub fn paid(&mut self, order: &Order, terms: OwnTerms) {
         let issued = Issued {
+            purpose: Default::default(),
             terms,
             amount_msat: order.amount_msat,
             timestamp: order.timestamp,

@@ -123,6 +123,8 @@ pub struct Node {
     pub(super) parked: BTreeMap<Ticket, Held>,
     /// Own paid datagrams by their numbers, of which there is no receipt.
     pub(super) own_paid: BTreeMap<u64, OwnPaid>,
+    /// When it was started last.
+    pub(super) booted: Micros,
     pub(super) timer: Micros,
     pub(super) searching: BTreeMap<NodeId, Search>,
     /// What it must remember, and what its neighbours have of it.
@@ -166,6 +168,7 @@ impl Node {
             waiting: VecDeque::new(),
             parked: BTreeMap::new(),
             own_paid: BTreeMap::new(),
+            booted: 0,
             timer: Micros::MAX,
             searching: BTreeMap::new(),
             remembered: Remembered::default(),
@@ -221,6 +224,14 @@ impl Node {
     /// Writes a record. What a durable floor covers is dropped from the disk.
     pub(super) fn write(&mut self, record: Record) {
         if let Record::Floor(floor) = record {
+            // Of a deposit the account stays.
+            for record in &mut self.disk {
+                if let Record::Deposit(d) = *record
+                    && d.payment.expires_at <= floor
+                {
+                    *record = Record::Account(d.account());
+                }
+            }
             self.disk.retain(|r| match r {
                 Record::Payment(p) => p.expires_at > floor,
                 Record::Floor(_) => false,

@@ -4,7 +4,6 @@
 use super::World;
 use super::bytes::{Bytes, Path};
 use super::checks::Paid;
-use super::flows::Sale;
 use super::machine::{Action, Input, Step, Verdict};
 use super::node::{Crash, Effect, Held, OwnPaid, What};
 use super::wires::conn_of;
@@ -133,8 +132,7 @@ impl World {
                 }
                 Action::Wait { until } => self.wake(n, *until),
                 Action::Invoice { ticket, source, bytes, amount_msat, .. } => {
-                    let (source, bytes, amount_msat) = (*source, *bytes, *amount_msat);
-                    let sale = Sale { node: n, source, bytes, amount_msat };
+                    let sale = self.sale_of(n, *ticket, *source, (*bytes, *amount_msat));
                     self.invoice_wanted(*ticket, sale, todo);
                 }
                 Action::Publish(MeshEvent::DeliveryFailed { sequence, cause, .. }) => {
@@ -152,9 +150,15 @@ impl World {
                 }
                 Action::Verdict(Verdict::Opening { flow }) => self.flow_begins(n, input, *flow),
                 Action::Flow { flow, event } => self.flow_event(n, *flow, event),
+                Action::Publish(MeshEvent::BytesBought { ticket, .. }) => {
+                    self.purchase_credited(n, *ticket);
+                }
                 Action::Verdict(Verdict::Absorbed | Verdict::Buying { .. })
                 | Action::Publish(_) => {}
-                Action::Pay { ticket, invoice, .. } => self.pay_invoice(n, *ticket, invoice, todo),
+                Action::Pay { ticket, node, promise, invoice, .. } => {
+                    self.keep_promise(n, *ticket, *node, *promise, invoice);
+                    self.pay_invoice(n, *ticket, invoice, todo);
+                }
             }
         }
     }
@@ -370,6 +374,8 @@ impl World {
         if self.flows.takes.contains(&n) {
             self.input(n, Input::AcceptFlows { accept: true });
         }
+        self.nodes[n].booted = self.now;
+        self.show_promises(n);
     }
 
     /// Gives a node the newest blocks of the chain.

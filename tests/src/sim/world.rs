@@ -181,10 +181,15 @@ impl World {
 
     /// Makes a node anew with another configuration, before anything has happened.
     pub fn configure(&mut self, n: usize, config: Config) {
-        let old = &self.nodes[n];
-        self.nodes[n] =
-            Node { prefix: old.prefix, ..Node::new(config, old.key, old.heap, old.seed) };
+        let old = &mut self.nodes[n];
+        let record = old.record.take();
+        let new = Node::new(config, old.key, old.heap, old.seed);
+        let Node { prefix, drift_ppm, honest, has_headers, .. } = *old;
+        self.nodes[n] = Node { prefix, drift_ppm, honest, has_headers, record, ..new };
         self.set_clock(n, 0);
+        if has_headers {
+            self.give_headers(n);
+        }
     }
 
     /// True time, in seconds since 1970.
@@ -270,9 +275,9 @@ impl World {
             Event::Repeat { node, boot, sequence, due } if self.nodes[node].boots == boot => {
                 self.repeat(node, sequence, due);
             }
-            Event::Invoice { boot, ticket, sale } if self.nodes[sale.node].boots == boot => {
+            Event::Invoice { boot, ticket, sale } if self.nodes[sale.writer].boots == boot => {
                 if let Some((input, path)) = self.invoice(ticket, sale, true) {
-                    self.input_on(sale.node, input, path);
+                    self.input_on(sale.writer, input, path);
                 }
             }
             Event::Paid { node, boot, ticket, preimage } if self.nodes[node].boots == boot => {

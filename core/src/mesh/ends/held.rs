@@ -195,6 +195,14 @@ impl HeldBytes {
         Some(held.purchases.swap_remove(at))
     }
 
+    /// A node has credited so many bytes by a proof that it shares with others.
+    pub(super) fn deposited(&mut self, hop: HopId, bytes: u64, now: Micros) {
+        let held = self.entry(hop, now);
+        held.spare = held.spare.saturating_add(bytes);
+        held.bought = held.bought.saturating_add(bytes);
+        held.told = Some(held.told.unwrap_or(0).saturating_add(bytes));
+    }
+
     /// A node says that nothing is left where a flow should have so many bytes. Whether that is
     /// believed: a crash there may cost `reservation`, and a little may be counted otherwise.
     pub(super) fn nothing_left(&mut self, hop: HopId, bytes: u64, reservation: u64) -> bool {
@@ -257,6 +265,19 @@ mod tests {
         held.release(&[claim], 30);
         held.release(&[Claim { free: true, ..claim }], 30);
         assert_eq!(held.take(HOP, 100), 20);
+    }
+
+    #[test]
+    fn what_was_deposited_counts_once() {
+        let mut held = HeldBytes::EMPTY;
+        held.deposited(HOP, 300, 0);
+        assert_eq!(held.take(HOP, 100), 100);
+        // The node tells of both.
+        buy(&mut held, 1, 50, [350, 250]);
+        assert_eq!(held.take(HOP, 1_000), 250);
+        held.deposited(HOP, 5, 0);
+        buy(&mut held, 2, 50, [405, 55]);
+        assert_eq!(held.take(HOP, 1_000), 55);
     }
 
     #[test]

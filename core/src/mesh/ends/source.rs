@@ -5,9 +5,10 @@
 //! nothing else waits to be carried out.
 
 use super::held::Claim;
+use super::leaving::FAREWELL_BYTES;
 use super::steps::{self, Counts};
 use super::table::{FlowEnd, Role};
-use super::{FAREWELL_BYTES, FlowEnded, FlowEvent, FlowId};
+use super::{FlowEnded, FlowEvent, FlowId};
 use crate::flow::end::MIN_PACKET;
 use crate::flow::end::handshake::Opening;
 use crate::id::{HopId, NodeId};

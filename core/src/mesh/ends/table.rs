@@ -1,8 +1,10 @@
 //! The ends of flows at this node.
 
+use super::deposits::Deposits;
 use super::held::HeldBytes;
+use super::leaving::{FAREWELL_PATHS, FAREWELL_PAUSE};
 use super::source::Source;
-use super::{FAREWELL_PATHS, FAREWELL_PAUSE, SENDS, Way};
+use super::{SENDS, Way};
 use crate::flow::end::{self, EndStats, LimitedStreams, NotOpen, Read};
 use crate::id::{HopId, NodeId};
 use crate::link::aead::RustCrypto;
@@ -217,6 +219,8 @@ pub(in crate::mesh) struct Ends {
     pub(super) opens: u64,
     /// What this node has bought elsewhere.
     pub(super) held: HeldBytes,
+    /// Own proofs that several nodes share.
+    pub(super) deposits: Deposits,
 }
 
 impl Ends {
@@ -232,6 +236,7 @@ impl Ends {
         memory: 0,
         opens: 0,
         held: HeldBytes::EMPTY,
+        deposits: Deposits::EMPTY,
     };
 
     /// Makes room for so many, whose streams take at most `memory` bytes where others have opened

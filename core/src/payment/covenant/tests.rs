@@ -3,6 +3,7 @@
 use super::*;
 use crate::id::{HopId, NodeId};
 use crate::payment::ctv::ctv_hash;
+use crate::payment::fee::share;
 use crate::payment::merkle::branch;
 use bitcoin::consensus::{deserialize, serialize};
 use bitcoin::hashes::Hash;
@@ -90,7 +91,7 @@ impl Payment {
         let mut payment = Self {
             hops,
             party,
-            payout: payout(place(party, n).unwrap()),
+            payout: payout(place(party, n, n + 1).unwrap()),
             price_msat: share(amount_sat * 1_000, n, party),
             rules: CovenantRules::new(Network::Regtest),
             now: NOW,
@@ -156,6 +157,7 @@ impl Payment {
     fn check_bytes(&self, proof: &[u8]) -> Result<Accepted, CovenantError> {
         let proof = CovenantProof::parse(proof)?;
         let claim = Claim {
+            purpose: crate::payment::terms::Purpose::Datagram,
             terms: &self.terms(),
             party: self.party,
             payout_script: self.payout.as_bytes(),
@@ -194,7 +196,7 @@ fn every_party_of_every_route_accepts() {
                 let sat: u64 = outputs.iter().map(|o| o.value.to_sat()).sum();
                 assert_eq!(accepted.amount_msat, sat * 1_000);
                 assert_eq!(accepted.share_msat, share(sat * 1_000, n, party));
-                let own = outputs[place(party, n).unwrap()].value.to_sat();
+                let own = outputs[place(party, n, n + 1).unwrap()].value.to_sat();
                 assert_eq!(accepted.paid_msat, own * 1_000);
                 assert_eq!(accepted.keep_until, NOW - 600 + 86_400 + 86_400);
             }
@@ -427,7 +429,8 @@ fn malformed_transactions_are_told_apart() {
 fn money(p: &Payment, proof: &[u8]) -> (u64, OutPoint, Vec<TxOut>) {
     let proof = CovenantProof::parse(proof).unwrap();
     let template: Transaction = deserialize(proof.template).unwrap();
-    let own = usize::from(proof.output_index) + place(p.party, p.hops.len()).unwrap();
+    let own =
+        usize::from(proof.output_index) + place(p.party, p.hops.len(), p.hops.len() + 1).unwrap();
     assert_eq!(template.output[own].script_pubkey, p.payout);
     (template.output[own].value.to_sat(), template.input[0].previous_output, template.output)
 }

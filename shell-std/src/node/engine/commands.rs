@@ -66,6 +66,12 @@ impl Engine {
             Command::Quote(to, bytes, who) => {
                 answer(&who, reports::quote(mesh, &shell.links, &to, bytes, now));
             }
+            Command::QuoteAccounts(to, bytes, who) => {
+                answer(&who, self.quote_accounts(now, &to, bytes));
+            }
+            Command::Prepay(hops, node, purchase, who) => {
+                self.prepay(now, &hops, node, purchase, who);
+            }
             Command::Flows(who) => answer(&who, reports::flows(mesh, now)),
             Command::Stats(who) => {
                 answer(&who, Box::new(reports::stats(mesh, shell, &self.hub.memory)))

@@ -57,10 +57,12 @@ impl Shell {
             }
             Event::BytesBought { ticket, node, bytes, amount_msat, left } => {
                 self.payments.credited(ticket, bytes);
+                self.prepaid.ended(ticket, Ok(left));
                 tracing::info!(%node, amount_msat, bytes, left, "bytes bought");
             }
             Event::PurchaseFailed { ticket, node, cause } => {
                 self.payments.failed(ticket);
+                self.prepaid.ended(ticket, Err(cause.to_string()));
                 tracing::warn!(%node, "no bytes were bought: {cause}");
             }
             Event::BytesSold { source, payment_hash, bytes, amount_msat, .. } => {

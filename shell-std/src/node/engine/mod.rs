@@ -21,6 +21,8 @@ pub(crate) mod links;
 mod own;
 mod parked;
 pub(crate) mod payments;
+pub(crate) mod prepaid;
+mod prepay;
 pub(crate) mod refusals;
 pub(crate) mod reports;
 mod retries;
@@ -37,7 +39,7 @@ use crate::bench::{self, Bench, Plan};
 use crate::flows::hub::{Ask, Hub};
 use crate::rpc::types::{FlowList, Peer, Route, RouteAccepts, Stats};
 use crate::wallet::{Ended, Kept, Resolved};
-use blvm_mesh_core::id::{LinkId, NodeId};
+use blvm_mesh_core::id::{HopId, LinkId, NodeId};
 use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::mesh::{Action, HostMesh, Input, MeshError, Misuse, Ticket};
 use blvm_mesh_core::payment::ledger::Record;
@@ -93,6 +95,10 @@ pub(crate) enum Command {
     Accepts(NodeId, Sender<Option<RouteAccepts>>),
     /// What it costs to send so many bytes by it.
     Quote(NodeId, u64, Sender<Option<Priced>>),
+    /// What one payment for bytes at all relays of it takes.
+    QuoteAccounts(NodeId, u64, Sender<Option<prepaid::Quoted>>),
+    /// Buy at a relay behind these: bytes, and what they cost in millisatoshi.
+    Prepay(Vec<HopId>, HopId, (u64, u64), Sender<prepaid::Prepaid>),
     /// The flows that pass, or end here.
     Flows(Sender<FlowList>),
     /// Everything that is counted here.
@@ -169,12 +175,6 @@ impl Engine {
             Outcome::Misused(misuse) => Err(misuse),
             _ => Ok(()),
         }
-    }
-
-    /// An invoice for a datagram that was asked for before the start.
-    pub(crate) fn restore_asked(&mut self, payment_hash: [u8; 32], expires_at: u64) {
-        let now = self.shell.clock.now();
-        self.drive(now, Input::InvoiceAsked { payment_hash, expires_at }, Origin::Other);
     }
 
     /// Runs until it is told to stop.

@@ -12,7 +12,7 @@ use blvm_mesh_core::id::{HopId, LinkId, NodeId};
 use blvm_mesh_core::mesh::{HostMesh, Quote};
 use blvm_mesh_core::routing::table::Route as Known;
 use blvm_mesh_core::time::{MILLISECOND, Micros};
-use blvm_mesh_core::wire::accepted::{Accepted, IssuerId};
+use blvm_mesh_core::wire::accepted::{Accepted, FOR_ACCOUNTS, IssuerId};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
@@ -122,7 +122,7 @@ pub(super) fn accepts(
     };
     Some(RouteAccepts {
         any_issuer: issuers.is_none(),
-        issuers: issuers.iter().flatten().map(name).collect(),
+        issuers: issuers.iter().flatten().filter(|id| **id != FOR_ACCOUNTS).map(name).collect(),
         min_confirmations: (*min_confirmations > 0).then_some(*min_confirmations),
     })
 }

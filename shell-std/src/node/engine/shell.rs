@@ -114,6 +114,7 @@ pub(crate) struct Shell {
     pub(crate) counters: Counters,
     pub(crate) own: Own,
     pub(crate) parked: Parked,
+    pub(crate) prepaid: super::prepaid::Waiting,
     /// When the state machine wants to be asked at the latest.
     pub(crate) until: Option<Micros>,
     pub(crate) todo: VecDeque<FollowUp>,
@@ -142,6 +143,7 @@ impl Shell {
             counters: Counters::default(),
             own: Own::default(),
             parked: Parked::default(),
+            prepaid: super::prepaid::Waiting::default(),
             until: None,
             todo: VecDeque::new(),
         }

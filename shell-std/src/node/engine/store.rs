@@ -2,11 +2,18 @@
 
 use super::Engine;
 use super::durable::{Committed, Held};
+use super::shell::Origin;
 use crate::node::progress::Progress;
 use blvm_mesh_core::mesh::{Input, NetworkReason};
 use blvm_mesh_core::time::Micros;
 
 impl Engine {
+    /// An invoice for a datagram that was asked for before the start.
+    pub(crate) fn restore_asked(&mut self, payment_hash: [u8; 32], expires_at: u64) {
+        let now = self.shell.clock.now();
+        self.drive(now, Input::InvoiceAsked { payment_hash, expires_at }, Origin::Other);
+    }
+
     /// Records are durable, or cannot be written at present.
     pub(super) fn committed(&mut self, now: Micros, result: Committed) {
         match result {

@@ -6,6 +6,7 @@ pub(super) mod handle;
 mod headers;
 mod issue;
 mod payments;
+mod prepay;
 mod quoted;
 mod reports;
 mod transactions;
@@ -76,10 +77,21 @@ impl Service {
             }
             None => Vec::new(),
         };
-        let (bytes, paid) = (request.data.len(), !proof.is_empty());
-        let wait = Duration::from_millis(request.wait_ms).min(LONGEST_WAIT);
-        let fate =
-            self.node.send(destination, request.data, proof, request.unchecked, wait).await?;
+        let wait = Duration::from_millis(request.wait_ms);
+        self.send_proven((destination, request.data), proof, request.unchecked, wait).await
+    }
+
+    /// The same with a proof as a packet carries it.
+    async fn send_proven(
+        &self,
+        (destination, data): (NodeId, Vec<u8>),
+        proof: Vec<u8>,
+        unchecked: bool,
+        wait: Duration,
+    ) -> Result<Sent, RpcError> {
+        let (bytes, paid) = (data.len(), !proof.is_empty());
+        let wait = wait.min(LONGEST_WAIT);
+        let fate = self.node.send(destination, data, proof, unchecked, wait).await?;
         let stopped = match fate.stopped {
             Some(Progress::Stopped { reporter, cause, .. }) => {
                 Some(Stopped { reporter, cause: cause.to_string() })
@@ -186,6 +198,11 @@ impl Handler for Service {
             Request::WriteInvoice(request) => {
                 Reply::WriteInvoice(self.write_invoice(request).await?)
             }
+            Request::QuoteAccounts(request) => {
+                let (destination, bytes) = (request.destination.0, request.bytes);
+                Reply::QuoteAccounts(self.quote_accounts(destination, bytes).await?)
+            }
+            Request::Prepay(request) => Reply::Prepay(self.prepay(request).await?),
             Request::GetLedger(query) => {
                 let ledgers = self.ledgers.clone();
                 let ledger = smol::unblock(move || ledgers.ledger(&query)).await;

@@ -6,8 +6,8 @@ use super::{Issue, Issued, Service};
 use crate::covenant::Template;
 use crate::rpc::RpcError;
 use crate::rpc::types::{
-    CovenantCost, HopInvoice, Proof, Quote, RequestHopInvoice, Role, Share, WriteInvoice,
-    WrittenInvoice,
+    CovenantCost, HopInvoice, LightningProof, Proof, Quote, RequestHopInvoice, Role, Share,
+    WriteInvoice, WrittenInvoice,
 };
 use blvm_mesh_core::id::{Network, NodeId};
 use blvm_mesh_core::payment::bolt11::{Invoice, TERMS_PREFIX};
@@ -224,6 +224,21 @@ impl Service {
         Ok(out)
     }
 
+    /// An invoice and its preimage as a proof for these terms; `None` if it is for others.
+    pub(super) fn pack(
+        proof: &LightningProof,
+        terms_hash: &[u8; 32],
+    ) -> Result<Option<Vec<u8>>, RpcError> {
+        let (mut out, hint) = (vec![LIGHTNING; MOST_PROOF], issuer_hint(&proof.invoice)?);
+        let room = out.get_mut(1..).unwrap_or_default();
+        match packed::pack(&proof.invoice, &proof.preimage, terms_hash, hint, room) {
+            Ok(len) => out.truncate(1 + len),
+            Err(PackError::OtherTerms) => return Ok(None),
+            Err(e) => return Err(RpcError::refused(format!("the proof: {e}"))),
+        }
+        Ok(Some(out))
+    }
+
     /// Hash of the terms for sending so much by the route known now.
     async fn terms_hash(
         &self,
@@ -241,7 +256,7 @@ impl Service {
 
     /// Searches for a route and for what it accepts, if either is not known. A route that gave no
     /// answer is still a route.
-    async fn ensure_accepted(&self, destination: NodeId) -> Result<(), RpcError> {
+    pub(super) async fn ensure_accepted(&self, destination: NodeId) -> Result<(), RpcError> {
         let known = self.node.ask(|who| Command::Accepts(destination, who)).await?;
         if known.is_some()
             || self.node.find_accepted(destination).await?

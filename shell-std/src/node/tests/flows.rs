@@ -13,9 +13,9 @@ use smol::net::{TcpListener, TcpStream};
 use std::path::Path;
 
 /// A node with a store, an issuer and a wallet of play money.
-struct Paying {
-    node: Node,
-    store: Arc<Store>,
+pub(super) struct Paying {
+    pub(super) node: Node,
+    pub(super) store: Arc<Store>,
 }
 
 fn memory() -> Arc<Store> {
@@ -50,22 +50,33 @@ fn paying(bed: &Bed, key: u8, store: Arc<Store>, settings: &Settings) -> Paying 
 
 /// A line of nodes of this mode, each of which dials the one before.
 fn line(bed: &Bed, mode: MeshMode, count: u8) -> Vec<Paying> {
+    line_with(bed, mode, count, |_| {})
+}
+
+/// The same, each configured further.
+pub(super) fn line_with(
+    bed: &Bed,
+    mode: MeshMode,
+    count: u8,
+    mut change: impl FnMut(&mut Settings),
+) -> Vec<Paying> {
     let mut nodes: Vec<Paying> = Vec::new();
     for key in 1..=count {
         let mut settings = settings(mode);
+        change(&mut settings);
         settings.peers = nodes.last().map(|before| address(&before.node)).into_iter().collect();
         nodes.push(paying(bed, key, memory(), &settings));
     }
     nodes
 }
 
-async fn ready(nodes: &[Paying]) {
+pub(super) async fn ready(nodes: &[Paying]) {
     for pair in nodes.windows(2) {
         linked(&pair[1].node, &pair[0].node).await;
     }
 }
 
-async fn stop(nodes: Vec<Paying>) {
+pub(super) async fn stop(nodes: Vec<Paying>) {
     for node in nodes {
         node.node.stop().await;
     }

@@ -83,6 +83,8 @@ fn params(method: &str, destination: &NodeId) -> Value {
             json!({"destination": destination, "data_hex": hex::encode(ping(5)), "wait_ms": 1_000})
         }
         "meshpollreceived" => json!({"max": 5, "wait_ms": 20_000, "base64": true}),
+        "meshquoteaccounts" => json!({"destination": destination, "bytes": 100}),
+        "meshprepay" => json!({"destination": destination, "bytes": 100, "wait_ms": 5}),
         "meshquoteroute" => json!({"destination": destination, "bytes": 100}),
         "meshrequesthopinvoice" => {
             json!({"destination": destination, "bytes": 100, "amount_msat": 9_000, "expiry_s": 60})

@@ -12,6 +12,7 @@ mod memory;
 mod methods;
 mod outcome;
 mod paid;
+mod prepay;
 mod purchases;
 mod quotes;
 mod receipts;

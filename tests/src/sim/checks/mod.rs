@@ -1,6 +1,7 @@
 //! The invariants of docs/ARCHITECTURE.md, held against every step by an observer who
 //! sees the whole world. Each check looks at the node of the step only.
 
+mod deposits;
 mod flows;
 mod paid;
 mod payments;
@@ -8,7 +9,7 @@ mod routes;
 mod shares;
 
 pub(super) use paid::{Paid, datagram};
-pub(super) use payments::Remembered;
+pub(super) use payments::{Remembered, behind_accounts};
 pub(super) use shares::Shares;
 
 use super::World;
@@ -109,8 +110,8 @@ impl World {
             }
             self.receipts_are_true(n, step);
             self.refused_rightly(n, input, step);
-            self.flows_hold(n, input, step);
             let paid = self.paid_for(n, input, step);
+            self.flows_hold(n, input, step);
             self.remembers(n, input, step);
             paid
         } else {

@@ -3,6 +3,7 @@
 use super::super::World;
 use super::super::machine::{Action, Input, Step, Verdict};
 use super::Passed;
+use super::payments::behind_accounts;
 use crate::payments::bank::OwnTerms;
 use bitcoin::consensus::deserialize;
 use bitcoin::hashes::{Hash, sha256};
@@ -14,6 +15,7 @@ use blvm_mesh_core::payment::fee::Party;
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::payment::packed::PackedProof;
 use blvm_mesh_core::payment::replay::{REPEAT_PAUSE, REPEATS};
+use blvm_mesh_core::payment::terms::Purpose;
 use blvm_mesh_core::wire::datagram::Datagram;
 use blvm_mesh_core::wire::{Header, Kind};
 use secp256k1::{PublicKey, schnorr};
@@ -27,6 +29,13 @@ pub(in crate::sim) struct Paid {
     share: u64,
     /// Number of nodes on the route, both ends included.
     parties: usize,
+}
+
+impl Paid {
+    /// By a proof that these many share, the source among them.
+    pub(super) fn of_accounts(key: [u8; 32], all: u64, share: u64, parties: usize) -> Self {
+        Self { key, all, share, parties }
+    }
 }
 
 /// A datagram, taken apart.
@@ -84,7 +93,10 @@ impl World {
                     ..
                 }) => {
                     let number = step.actions.iter().find_map(|d| match d {
-                        Action::Persist { number, record: Record::Payment(_) } => Some(*number),
+                        Action::Persist {
+                            number,
+                            record: Record::Payment(_) | Record::Deposit(_),
+                        } => Some(*number),
                         _ => None,
                     });
                     assert_eq!(*after, number, "I2: told of before it is durable");
@@ -93,6 +105,10 @@ impl World {
                 _ => None,
             })
             .collect();
+        let deposit = self.deposit_holds(n, input, step, &booked);
+        if deposit.is_some() {
+            return deposit;
+        }
         let mode = self.nodes[n].config.mode;
         let mut used = None;
         for did in &step.actions {
@@ -145,7 +161,7 @@ impl World {
             let [(key, amount, share)] = booked[..] else {
                 panic!("I1: node {n}, {booked:?} for {input:?}");
             };
-            let back = self.terms_hold(n, &d, key, amount, input);
+            let back = self.terms_hold(n, &d, (key, Purpose::Datagram), amount, input);
             let place = d.route().len() - usize::from(d.hop_limit);
             let party = match input {
                 Input::Send { .. } => 0,
@@ -191,7 +207,7 @@ impl World {
         used
     }
 
-    fn passes_first(&mut self, n: usize, d: &Datagram<'_>) {
+    pub(super) fn passes_first(&mut self, n: usize, d: &Datagram<'_>) {
         let node = &self.nodes[n];
         let passed = Passed { boot: node.boots, times: 1, at: node.local(self.now) };
         self.checks.passed.insert((n, what_was_signed(d)), passed);
@@ -225,11 +241,11 @@ impl World {
     }
 
     /// Whether somebody paid for exactly this. What goes back to the source at most.
-    fn terms_hold(
+    pub(super) fn terms_hold(
         &self,
         n: usize,
         d: &Datagram<'_>,
-        key: [u8; 32],
+        (key, purpose): ([u8; 32], Purpose),
         amount: u64,
         input: &Input,
     ) -> u64 {
@@ -262,9 +278,10 @@ impl World {
         let issued = self.bank.issued.get(&key);
         let issued = issued.unwrap_or_else(|| panic!("I1: nobody issued what {input:?} shows"));
         assert!(issued.paid, "I1: nobody paid for {input:?}");
+        assert_eq!(issued.purpose, purpose, "I1: paid for something else: node {n}, {input:?}");
         assert_eq!(issued.terms, terms, "I1: paid for other terms: node {n}, {input:?}");
         assert_eq!(issued.amount_msat, amount, "I1");
-        let proof = signed.proof;
+        let proof = behind_accounts(signed.proof);
         let preimage = *PackedProof::parse(&proof[1..]).expect("a proof").preimage();
         assert_eq!(sha256::Hash::hash(&preimage).to_byte_array(), key, "I1");
         let node = &self.nodes[n];

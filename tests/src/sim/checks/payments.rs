@@ -33,13 +33,21 @@ struct Shown {
     keep_until: Option<u64>,
 }
 
+/// A proof without what stands before one that pays for accounts.
+pub(in crate::sim) fn behind_accounts(proof: &[u8]) -> &[u8] {
+    match proof {
+        [3, _, rest @ ..] => rest.get(8..).unwrap_or_default(),
+        proof => proof,
+    }
+}
+
 /// The proof in what a node was given.
 pub(in crate::sim) fn proof_in(input: &Input) -> Option<Vec<u8>> {
     match input {
         Input::MessageReceived { packet: bytes, .. } | Input::Resumed { packet: bytes, .. } => {
-            Some(datagram(bytes)?.signed?.proof.to_vec())
+            Some(behind_accounts(datagram(bytes)?.signed?.proof).to_vec())
         }
-        Input::Send { proof, .. } => Some(proof.to_vec()),
+        Input::Send { proof, .. } => Some(behind_accounts(proof).to_vec()),
         _ => None,
     }
 }
@@ -113,6 +121,11 @@ impl World {
                 Record::Floor(unix) => remembered.floor = remembered.floor.max(*unix),
                 Record::Payment(p) if p.expires_at > remembered.floor && room(remembered) => {
                     remembered.live.insert(p.key, p.expires_at);
+                }
+                Record::Deposit(d)
+                    if d.payment.expires_at > remembered.floor && room(remembered) =>
+                {
+                    remembered.live.insert(d.payment.key, d.payment.expires_at);
                 }
                 _ => {}
             }

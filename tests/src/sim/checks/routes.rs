@@ -77,6 +77,10 @@ impl World {
                 m.is_some_and(|m| self.nodes[m].honest && !self.checks.lied.contains(&m))
             };
             if let (true, Some(Some(end))) = (way.iter().all(honest), way.last()) {
+                if let Some(key) = self.deposit_in(&sent.bytes) {
+                    self.relays_credited(n, key, &way);
+                    continue;
+                }
                 let there = self.checks.handed.contains(&(*end, self.id(n), *sequence));
                 assert!(there, "I3: node {n} is told that {end} has {sequence:x}, and it has not");
                 self.checks.count("receipts that are true");

@@ -8,7 +8,8 @@ use super::super::world::World;
 use super::{Habit, Wish};
 use crate::rng::Rng;
 use crate::sim::topology::Topology;
-use blvm_mesh_core::config::Config;
+use blvm_mesh_core::config::{Client, Config};
+use blvm_mesh_core::mesh::ticket_key;
 use blvm_mesh_core::payment::fee::Tariff;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 
@@ -61,11 +62,34 @@ impl Plan {
         }
     }
 
+    /// Some nodes take something for receiving, and some have no Lightning node: another one writes
+    /// their invoices.
+    fn cashiers(&self, world: &mut World) {
+        let mut rng = Rng::new(self.seed).fork("cashiers");
+        if !self.varied || rng.one_in(3) {
+            return;
+        }
+        let hosts: Vec<usize> = (0..world.nodes.len()).filter(|n| self.has_ends(*n)).collect();
+        for n in 0..world.nodes.len() {
+            let mut config = world.nodes[n].config.clone();
+            let cashier = rng.pick(&hosts);
+            if self.has_ends(n) && rng.one_in(3) {
+                let (base_msat, per_kib_msat) = rng.pick(&[(0, 100), (333, 301), (5_000, 0)]);
+                config.flows.receive = Tariff { base_msat, per_kib_msat };
+                world.configure(n, config.clone());
+            }
+            if cashier != n && rng.one_in(3) {
+                world.has_cashier(n, cashier);
+            }
+        }
+    }
+
     /// Who takes flows, pays, and writes invoices.
     pub(in crate::sim) fn flow_people(&self, world: &mut World) {
         if self.flow_gap == 0 {
             return;
         }
+        self.cashiers(world);
         let mut rng = Rng::new(self.seed).fork("flow people");
         for n in 0..world.nodes.len() {
             if world.nodes[n].config.capacities.purchases > 0 {
@@ -76,6 +100,20 @@ impl Plan {
                 world.lightning.writers.insert(n, habit(&mut rng));
             }
         }
+    }
+}
+
+impl World {
+    /// A node has no Lightning node, and another one writes its invoices. Before anything has
+    /// happened.
+    pub fn has_cashier(&mut self, n: usize, cashier: usize) {
+        let mut config = self.nodes[n].config.clone();
+        config.flows.cashier = Some(self.id(cashier));
+        self.configure(n, config);
+        let (node, key) = (self.id(n), ticket_key(&self.nodes[n].key));
+        let mut config = self.nodes[cashier].config.clone();
+        config.clients.push(Client { node, ticket_key: key });
+        self.configure(cashier, config);
     }
 }
 
@@ -102,6 +140,13 @@ impl Life<'_> {
             close_after: rng.one_in(4).then(|| rng.below(5 * SECOND)),
         };
         self.world.open_flow(n, to, wish);
+        // In half of the worlds some pay for several accounts at once.
+        let seed = self.plan.seed ^ self.world.flows.all.len() as u64;
+        if Rng::new(self.plan.seed).fork("deposits").one_in(2)
+            && Rng::new(seed).fork("deposit").one_in(2)
+        {
+            self.world.deposit(n, to, 64 * 1024);
+        }
     }
 
     /// Everybody pays and writes invoices at once.

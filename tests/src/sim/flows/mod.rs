@@ -138,12 +138,16 @@ pub struct Flows {
 }
 
 impl super::World {
-    /// Whether a node has begun a flow to another in this run.
+    /// Whether a node may look for another by itself: it has begun a flow to it in this run, or buys
+    /// there.
     pub(super) fn has_flow_to(&self, n: usize, to: &NodeId) -> bool {
         let run = self.nodes[n].boots;
-        let to = self.by_hop.get(&to.hop());
+        let whom = self.by_hop.get(&to.hop());
         let is =
-            |flow: &Flow| flow.ends[0] == n && flow.runs[0] == run && to == Some(&flow.ends[1]);
+            |flow: &Flow| flow.ends[0] == n && flow.runs[0] == run && whom == Some(&flow.ends[1]);
+        // A source looks for whomever it has paid, and for who writes the invoices of a node.
         self.flows.all.values().any(is)
+            || self.lightning.has_paid(n, to)
+            || self.nodes.iter().any(|node| node.config.flows.cashier == Some(*to))
     }
 }

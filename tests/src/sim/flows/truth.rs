@@ -94,14 +94,16 @@ pub(in crate::sim) fn kind_of(packet: &[u8]) -> Option<(Kind, u64)> {
 impl World {
     /// An invoice was paid. I13: a source has no more at a node than it may.
     pub(in crate::sim) fn bytes_paid(&mut self, payer: usize, sale: Sale) {
-        let Sale { node, source, bytes, amount_msat } = sale;
-        let (run, is_own) = (self.nodes[payer].boots, self.id(payer) == source);
+        let Sale { node, source, account, bytes, amount_msat, .. } = sale;
+        // What a destination takes for receiving is bought beside what it relays.
+        let is_own = self.id(payer) == source && account == source;
+        let run = self.nodes[payer].boots;
         let own = |flow: &&super::Flow| {
             flow.ends[0] == payer && flow.runs[0] == run && flow.ended[0].is_none()
         };
         let flows = self.flows.all.values().filter(own).count() as u64;
-        let between = self.flows.truth.between.entry((node, source)).or_default();
-        between.paid += bytes;
+        let between = self.flows.truth.between.entry((node, account)).or_default();
+        between.paid = between.paid.saturating_add(bytes);
         between.paid_msat += amount_msat;
         if !is_own {
             return;

@@ -21,7 +21,7 @@ use secp256k1::{Keypair, Secp256k1, SecretKey};
 const BEYOND: usize = 48;
 
 /// An account message with the datagram around it.
-fn account_in(packet: &[u8]) -> Option<(Datagram<'_>, Message<'_>)> {
+pub(in crate::sim) fn account_in(packet: &[u8]) -> Option<(Datagram<'_>, Message<'_>)> {
     let (header, body) = Header::parse(packet).ok()?;
     let datagram = Datagram::parse(header, body).ok().filter(|d| d.form == Form::Account)?;
     Some((datagram, Message::parse(datagram.payload).ok()?))
@@ -190,7 +190,8 @@ impl World {
         let (datagram, message) = account_in(packet)?;
         let Message::Invoice(invoice) = message else { return None };
         let (source, amount_msat) = (datagram.destination, invoice.ticket.amount_msat);
-        let sale = Sale { node: m, source, bytes: invoice.ticket.bytes, amount_msat };
+        let bytes = invoice.ticket.bytes;
+        let sale = Sale { node: m, writer: m, source, account: source, bytes, amount_msat };
         let text = self.write_invoice(sale);
         let secp = Secp256k1::new();
         let me = Identity::new(&secp, &self.nodes[m].key);

@@ -2,10 +2,11 @@
 
 mod control;
 mod data;
+mod deposits;
 mod flows;
 mod parts;
 
-pub(in crate::sim) use flows::about_flows;
+pub(in crate::sim) use flows::{about_flows, account_in};
 pub use parts::{Parts, seal};
 
 use super::World;
@@ -85,11 +86,13 @@ pub enum Attack {
     Hoard,
     /// Invoices that are wanted, and never paid.
     Sales,
+    /// A proof for accounts more than once, at other nodes, in another's name, and for a datagram.
+    Deposit,
 }
 
 impl Attack {
     /// All of them.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::Forge,
         Self::Mangle,
         Self::Tamper,
@@ -123,6 +126,7 @@ impl Attack {
         Self::Empty,
         Self::Hoard,
         Self::Sales,
+        Self::Deposit,
     ];
 
     /// Whether it is about flows.
@@ -166,6 +170,7 @@ impl Attack {
             Self::Empty => "empty",
             Self::Hoard => "hoard",
             Self::Sales => "sales",
+            Self::Deposit => "deposit",
         }
     }
 }
@@ -210,6 +215,7 @@ impl World {
             Attack::Empty => self.broken_flows(m, Some(Cause::NothingLeft)),
             Attack::Hoard => self.hoarded(m, victim),
             Attack::Sales => self.wanted_in_vain(m, victim),
+            Attack::Deposit => self.deposits(m, victim),
         };
         self.checks.count("attacks");
         self.checks.lied.insert(m);
