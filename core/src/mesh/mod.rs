@@ -98,6 +98,10 @@ mod purchase_tests;
 #[cfg(test)]
 mod receipt_tests;
 #[cfg(all(test, feature = "alloc"))]
+mod credit_tests;
+#[cfg(all(test, feature = "alloc"))]
+mod price_tests;
+#[cfg(all(test, feature = "alloc"))]
 mod receiving_tests;
 #[cfg(all(test, feature = "alloc"))]
 mod repaid_tests;
@@ -114,7 +118,7 @@ mod unchecked_byte_tests;
 
 pub use api::{Action, Event, Input, LinkCapabilities, Misuse, Packet, Priority, Ticket, Verdict};
 #[cfg(feature = "alloc")]
-pub use ends::Streams;
+pub use ends::{Due, HopPrice, Streams};
 pub use error::{MeshError, NetworkReason, PaymentReason, Remedy, RoutingReason};
 #[cfg(feature = "alloc")]
 pub use flow_api::{FlowEnded, FlowEvent, FlowId};

@@ -11,6 +11,7 @@ use crate::flow::{accounts::Account, table::Flow};
 use crate::id::{HopId, NodeId, Standing};
 use crate::payment::fee::FeeDistribution;
 use crate::payment::terms::Terms;
+use crate::policy::RoutingPolicyEngine;
 use crate::routing::table::RoutingTable;
 use crate::tables::Memory;
 use crate::time::Micros;
@@ -137,6 +138,11 @@ impl<M: Memory> Mesh<M> {
     /// The configuration it was made with.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// How it tells protocols apart, and what goes free.
+    pub fn policy(&self) -> &RoutingPolicyEngine {
+        &self.policy
     }
 
     /// Counters since the start.

@@ -146,6 +146,7 @@ impl Stats {
             ("originated", count(&stats.originated)),
             ("inbox, paid", count(&stats.inbox_paid)),
             ("inbox, free", count(&stats.inbox_free)),
+            ("inbox, over flows", count(&stats.inbox_flows)),
             ("never fetched", format!("{} packets", stats.undelivered)),
             ("parked", format!("{} for a route or a look-up", count(&stats.parked))),
             ("waiting for disk", format!("{} packets", stats.waiting_for_store)),

@@ -80,6 +80,7 @@ pub(super) struct Places {
     pub(super) spending: Limits,
     pub(super) lightning: Timeouts,
     pub(super) max_msat: u64,
+    pub(super) inbox: bool,
     pub(super) bridged: usize,
     pub(super) narrow_rate: u64,
     pub(super) narrow_blocks: bool,
@@ -99,6 +100,7 @@ impl Places {
             spending: Limits::default(),
             lightning: Timeouts::default(),
             max_msat: MAX_MSAT,
+            inbox: true,
             bridged: 16,
             narrow_rate: 32 * 1024,
             narrow_blocks: true,
@@ -125,6 +127,7 @@ pub(super) fn settings(
         spending,
         lightning,
         max_msat,
+        inbox,
         bridged,
         narrow_rate,
         narrow_blocks,
@@ -153,6 +156,7 @@ pub(super) fn settings(
         exposed: file.flow.expose.unwrap_or_default().into_iter().map(|e| e.0).collect(),
         forwards: file.flow.forward.unwrap_or_default().into_iter().map(|f| f.0).collect(),
         max_msat,
+        inbox,
     };
     check_services(&services)?;
     check_log(&log).map_err(|reason| value("log", reason))?;

@@ -202,8 +202,9 @@ keys! {
             example "ssh=127.0.0.1:22";
         forward: Vec<ForwardedTo>, "ports that lead to services of other nodes: LOCAL=NODE:NAME",
             example "127.0.0.1:2222=PUBKEY:ssh";
-        max_msat: u64, "most that a flow of a forward may cost on its whole route"
+        max_msat: u64, "most that a flow of a forward, or a datagram that `send --pay` pays for, may cost on its whole route"
             => max_msat, unit "msat";
+        inbox: bool, "whether what others send over flows (`send --pay`) is taken for `recv`" => inbox;
         stream_memory_bytes: u64, "memory for the streams of flows that others open"
             => config.flows.stream_memory, unit "bytes";
         pipe_memory_bytes: u64, "memory for what waits between streams of flows and their connections"

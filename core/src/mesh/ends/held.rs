@@ -156,6 +156,21 @@ impl HeldBytes {
         self.0.get(&hop).is_some_and(asks)
     }
 
+    fn under_way(&self) -> impl Iterator<Item = &UnderWay> {
+        self.0.values().flat_map(|held| &held.purchases)
+    }
+
+    /// For which flow a purchase was begun, if for one.
+    pub(super) fn flow_of(&self, ticket: Ticket) -> Option<u64> {
+        let purchase = self.under_way().find(|purchase| purchase.ticket == ticket)?;
+        (purchase.flow != NO_FLOW).then_some(purchase.flow)
+    }
+
+    /// The purchases that were begun for a flow.
+    pub(super) fn of_flow(&self, flow: u64) -> impl Iterator<Item = Ticket> {
+        self.under_way().filter(move |purchase| purchase.flow == flow).map(|p| p.ticket)
+    }
+
     pub(super) fn begin(&mut self, hop: HopId, purchase: UnderWay, now: Micros) {
         self.entry(hop, now).purchases.push(purchase);
     }

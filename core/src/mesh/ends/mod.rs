@@ -18,10 +18,12 @@ mod buying;
 mod destination;
 mod held;
 mod opening;
+mod price;
 mod source;
 mod steps;
 mod table;
 
+pub use price::{Due, HopPrice};
 pub(super) use table::Ends;
 pub use table::Streams;
 

@@ -90,6 +90,8 @@ pub(super) struct Source {
     pub(super) bought: bool,
     /// The route was taken, or something bought, since it was last opened.
     pub(super) must_open: bool,
+    /// Its first node was not paid, and was tried all the same: it may give credit.
+    pub(super) tried_credit: bool,
     pub(super) open_number: u64,
     /// Where it stopped, and why, which nothing was done about yet.
     pub(super) broken: Option<(Option<HopId>, Cause)>,
@@ -199,6 +201,7 @@ impl<M: Memory> Mesh<M> {
             told_budget: false,
             bought: true,
             must_open: true,
+            tried_credit: false,
             open_number: 0,
             broken: None,
             opened_at: self.now,
@@ -331,7 +334,7 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// Why a route is not taken, if it is not.
-    fn why_not(&self, route: &Route<'_>) -> Option<FlowEnded> {
+    pub(super) fn why_not(&self, route: &Route<'_>) -> Option<FlowEnded> {
         let Tables { ends, .. } = &*self.tables;
         let to = &route.destination;
         let distrusted = |(hop, _): &(HopId, _)| ends.held.is_distrusted(*hop, to, self.now);

@@ -56,11 +56,11 @@ impl Shell {
                 tracing::info!(payment, %source, amount_msat, share_msat, "payment accepted");
             }
             Event::BytesBought { ticket, node, bytes, amount_msat, left } => {
-                self.payments.credited(ticket, bytes);
+                self.payments.credited(ticket, bytes, left);
                 tracing::info!(%node, amount_msat, bytes, left, "bytes bought");
             }
             Event::PurchaseFailed { ticket, node, cause } => {
-                self.payments.failed(ticket);
+                self.payments.failed(ticket, cause);
                 tracing::warn!(%node, "no bytes were bought: {cause}");
             }
             Event::BytesSold { source, payment_hash, bytes, amount_msat, .. } => {

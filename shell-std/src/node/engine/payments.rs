@@ -3,9 +3,15 @@
 //! until all places are taken.
 
 use crate::rpc::types::PurchaseStats;
-use crate::wallet::{Bill, Ended, Kept, NotPaid, Payer, Resolved, Spending, Spent, Underway};
-use blvm_mesh_core::mesh::Ticket;
+use crate::wallet::{
+    Bill, Ended, Kept, NotPaid, Outcome, Payer, Resolved, Spending, Spent, Underway,
+};
+use blvm_mesh_core::id::HopId;
+use blvm_mesh_core::mesh::{Due, FlowId, Ticket};
+use blvm_mesh_core::wire::route_error::Cause;
+use smol::channel::Sender;
 use smol::{Executor, Task};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,16 +22,36 @@ const AT_ONCE: usize = 8;
 /// Invoices that wait to be paid. Full: a further one is not paid.
 const MOST_QUEUED: usize = 64;
 
+/// An invoice that somebody else than this node's wallet is to pay.
+#[derive(Debug)]
+pub(crate) struct Wanting {
+    /// The nodes before the one that is asked.
+    pub(crate) hops: Vec<[u8; 8]>,
+    pub(crate) node: HopId,
+    pub(crate) bytes: u64,
+    /// 0: the node says what it takes for receiving.
+    pub(crate) amount_msat: u64,
+}
+
+/// Whoever waits for the end of a purchase: bytes that were bought and what is there now, or why not.
+type Redeemer = Sender<Result<(u64, u64), String>>;
+
 /// The queue of those that are to be paid, if there is a wallet, and the purchases they are for.
 #[derive(Debug, Default)]
 pub(crate) struct Payments {
     paying: Option<Paying>,
     underway: Underway,
+    /// Invoices that wait for others of the same flow. As many as purchases may be under way.
+    gathered: Vec<(Ticket, Bill)>,
+    /// Purchases whose invoices others pay.
+    handed_out: HashMap<Ticket, Sender<Result<Bill, String>>>,
+    redeemed: HashMap<Ticket, Redeemer>,
 }
 
 #[derive(Debug)]
 struct Paying {
-    queue: smol::channel::Sender<(Ticket, Bill)>,
+    /// Those of one route together.
+    queue: Sender<Vec<(Ticket, Bill)>>,
     spending: Arc<Spending>,
 }
 
@@ -43,16 +69,22 @@ impl Payments {
         F: Future<Output = bool> + Send + 'static,
         G: Future<Output = bool> + Send + 'static,
     {
-        let (queue, bills) = smol::channel::bounded::<(Ticket, Bill)>(MOST_QUEUED);
+        let (queue, bills) = smol::channel::bounded::<Vec<(Ticket, Bill)>>(MOST_QUEUED);
         let spending = payer.spending.clone();
         let task = |_| {
             let (payer, tell, bills) = (payer.clone(), tell.clone(), bills.clone());
+            let queue = queue.downgrade();
             executor.spawn(async move {
-                while let Ok((ticket, bill)) = bills.recv().await {
-                    let payer = payer.clone();
-                    let ended = smol::unblock(move || payer.pay(&bill)).await;
-                    if !tell(ticket, ended).await {
-                        return;
+                while let Ok(bills) = bills.recv().await {
+                    let rest = pay_hardest(&payer, bills, tell.clone()).await;
+                    for bill in rest {
+                        let next = match queue.upgrade() {
+                            Some(queue) => queue.try_send(vec![bill]).map_err(|e| e.into_inner()),
+                            None => Err(vec![bill]),
+                        };
+                        if let Err(bills) = next {
+                            pay_hardest(&payer, bills, tell.clone()).await;
+                        }
                     }
                 }
             })
@@ -77,21 +109,76 @@ impl Payments {
             }
         }));
         let paying = Some(Paying { queue, spending });
-        (Self { paying, underway: Underway::default() }, tasks)
+        (Self { paying, ..Self::default() }, tasks)
     }
 
-    /// Has an invoice paid; false if it will not be.
-    pub(crate) fn pay(&mut self, ticket: Ticket, bill: Bill) -> bool {
+    /// Takes an invoice that is to be paid when those of its route are there; false if it will not
+    /// be paid here.
+    pub(crate) fn gather(&mut self, ticket: Ticket, bill: Bill) -> bool {
+        if let Some(asker) = self.handed_out.remove(&ticket) {
+            let _ = asker.try_send(Ok(bill));
+            return false;
+        }
         self.underway.begun(ticket, bill.amount_msat);
-        let why = match &self.paying {
-            None => NotPaid::NoWallet,
-            Some(paying) => match paying.queue.try_send((ticket, bill)) {
-                Ok(()) => return true,
-                Err(_) => NotPaid::QueueFull,
-            },
-        };
-        self.underway.ended(ticket, Err(why));
-        false
+        if self.paying.is_none() {
+            self.underway.ended(ticket, Err(NotPaid::NoWallet));
+            return false;
+        }
+        self.gathered.push((ticket, bill));
+        true
+    }
+
+    /// Has those paid that are due; those that will not be.
+    pub(crate) fn pay_due(
+        &mut self,
+        due: impl Fn(Ticket) -> (Option<FlowId>, Due),
+    ) -> Vec<Ticket> {
+        let mut not_paid = Vec::new();
+        let mut routes: Vec<(Option<FlowId>, Vec<(Ticket, Bill)>)> = Vec::new();
+        for (ticket, bill) in std::mem::take(&mut self.gathered) {
+            match due(ticket) {
+                (_, Due::Later) => self.gathered.push((ticket, bill)),
+                (_, Due::Never) => {
+                    self.underway.ended(ticket, Err(NotPaid::NotNeeded));
+                    not_paid.push(ticket);
+                }
+                (flow, Due::Now) => {
+                    let of_flow = |(other, _): &&mut (Option<FlowId>, _)| {
+                        flow.is_some() && *other == flow
+                    };
+                    match routes.iter_mut().find(of_flow) {
+                        Some((_, bills)) => bills.push((ticket, bill)),
+                        None => routes.push((flow, vec![(ticket, bill)])),
+                    }
+                }
+            }
+        }
+        for (_, bills) in routes {
+            let full = match &self.paying {
+                Some(paying) => paying.queue.try_send(bills).map_err(|e| e.into_inner()).err(),
+                None => Some(bills),
+            };
+            for (ticket, _) in full.into_iter().flatten() {
+                self.underway.ended(ticket, Err(NotPaid::QueueFull));
+                not_paid.push(ticket);
+            }
+        }
+        not_paid
+    }
+
+    /// The invoice of this purchase is for somebody else to pay.
+    pub(crate) fn hand_out(&mut self, ticket: Ticket, asker: Sender<Result<Bill, String>>) {
+        self.handed_out.insert(ticket, asker);
+    }
+
+    /// What was paid by somebody else is shown to its node.
+    pub(crate) fn redeem(&mut self, ticket: Ticket, redeemer: Redeemer) {
+        self.redeemed.insert(ticket, redeemer);
+    }
+
+    /// What the node pays with may spend; `None`: there is nothing.
+    pub(crate) fn spending(&self) -> Option<Arc<Spending>> {
+        self.paying.as_ref().map(|paying| paying.spending.clone())
     }
 
     /// One that was paid in an earlier run is shown to its node.
@@ -110,7 +197,10 @@ impl Payments {
     }
 
     /// The bytes of a purchase were credited.
-    pub(crate) fn credited(&mut self, ticket: Ticket, bytes: u64) {
+    pub(crate) fn credited(&mut self, ticket: Ticket, bytes: u64, left: u64) {
+        if let Some(redeemer) = self.redeemed.remove(&ticket) {
+            let _ = redeemer.try_send(Ok((bytes, left)));
+        }
         let (hash, paying) = (self.underway.credited(ticket, bytes), &self.paying);
         if let (Some(hash), Some(Paying { spending, .. })) = (hash, paying) {
             let spending = spending.clone();
@@ -119,7 +209,13 @@ impl Payments {
     }
 
     /// A purchase has ended without.
-    pub(crate) fn failed(&mut self, ticket: Ticket) {
+    pub(crate) fn failed(&mut self, ticket: Ticket, cause: Cause) {
+        if let Some(asker) = self.handed_out.remove(&ticket) {
+            let _ = asker.try_send(Err(cause.to_string()));
+        }
+        if let Some(redeemer) = self.redeemed.remove(&ticket) {
+            let _ = redeemer.try_send(Err(cause.to_string()));
+        }
         self.underway.failed(ticket);
     }
 
@@ -134,12 +230,42 @@ impl Payments {
     }
 }
 
+/// Pays the invoice that is hardest to pay, and gives the others back if that is done; else none of
+/// them is paid.
+async fn pay_hardest<F: Future<Output = bool>>(
+    payer: &Payer,
+    bills: Vec<(Ticket, Bill)>,
+    tell: impl Fn(Ticket, Ended) -> F + Send,
+) -> Vec<(Ticket, Bill)> {
+    let ordered = payer.clone();
+    let (why, rest) = match smol::unblock(move || ordered.hardest_first(bills)).await {
+        Ok(mut bills) if !bills.is_empty() => {
+            let (ticket, bill) = bills.remove(0);
+            let payer = payer.clone();
+            let ended = smol::unblock(move || payer.pay(&bill)).await;
+            let is_paid = matches!(ended, Ok((_, Outcome::Paid { .. })));
+            tell(ticket, ended).await;
+            if is_paid {
+                return bills;
+            }
+            (NotPaid::Together, bills)
+        }
+        Ok(_) => return Vec::new(),
+        Err(refused) => refused,
+    };
+    for (ticket, _) in rest {
+        tell(ticket, Err(why.clone())).await;
+    }
+    Vec::new()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::Store;
-    use crate::wallet::{Limits, Outcome, PaymentStatus, Wallet, bill};
-    use smol::channel::{Receiver, Sender, unbounded};
+    use crate::wallet::{Limits, PaymentStatus, Reach, RegtestWallet, Wallet, bill};
+    use blvm_mesh_core::id::Network;
+    use smol::channel::{Receiver, unbounded};
     use std::path::Path;
 
     /// Pays nothing, each when it may; tells that it begins.
@@ -167,6 +293,12 @@ mod tests {
         }
     }
 
+    /// One that is for no flow; false if it will not be paid.
+    fn pay(payments: &mut Payments, number: u64, amount_msat: u64) -> bool {
+        payments.gather(Ticket(number), bill(amount_msat))
+            && payments.pay_due(|_| (None, Due::Now)).is_empty()
+    }
+
     fn memory() -> Store {
         Store::with_backend(Path::new("memory"), redb::backends::InMemoryBackend::new).unwrap()
     }
@@ -186,7 +318,7 @@ mod tests {
         let payer = Payer { wallet, spending: Arc::new(spending) };
         let (mut payments, _tasks) =
             Payments::start(payer, tell, (LOOK_UP, |_, _| async { true }), &executor);
-        let mut pay = |number, amount_msat| payments.pay(Ticket(number), bill(amount_msat));
+        let mut pay = |number, amount_msat| pay(&mut payments, number, amount_msat);
         let slow = AT_ONCE as u64 - 1;
         let late = async {
             smol::Timer::after(std::time::Duration::from_secs(20)).await;
@@ -254,7 +386,7 @@ mod tests {
         let payer = Payer { wallet: Arc::new(Forgetful), spending: Arc::new(spending) };
         let look_up = (Duration::from_millis(5), tell_resolved);
         let (mut payments, _tasks) = Payments::start(payer, tell, look_up, &executor);
-        assert!(payments.pay(Ticket(7), bill(1_000)));
+        assert!(pay(&mut payments, 7, 1_000));
         let both = async {
             let (ticket, ended) = answers.recv().await.unwrap();
             assert_eq!(payments.ended(ticket, ended), None);
@@ -268,9 +400,108 @@ mod tests {
     #[test]
     fn without_a_wallet_nothing_is_paid() {
         let mut payments = Payments::default();
-        assert!(!payments.pay(Ticket(1), bill(1_000)));
+        assert!(!pay(&mut payments, 1, 1_000));
         let stats = payments.stats();
         assert_eq!(stats.last_refusal, Some(NotPaid::NoWallet.to_string()));
         assert_eq!((stats.wallet, stats.not_paid), (false, 1));
+    }
+
+    /// Says how hard each is to pay, and pays all but those over so much.
+    struct Knows {
+        order: Sender<u64>,
+        most_msat: u64,
+    }
+
+    impl Wallet for Knows {
+        fn pay(&self, bill: &Bill, _: u64) -> Outcome {
+            let _ = self.order.send_blocking(bill.amount_msat);
+            match bill.amount_msat > self.most_msat {
+                true => Outcome::NotPaid("no route".into()),
+                false => RegtestWallet::on(Network::Regtest).unwrap().pay(bill, 0),
+            }
+        }
+
+        fn reach(&self, bill: &Bill, _: u64) -> Reach {
+            match bill.amount_msat {
+                2_000 => Reach::NoRoute,
+                3_000 => Reach::Route { fee_msat: 9 },
+                4_000 => Reach::Route { fee_msat: 5 },
+                _ => Reach::Unknown,
+            }
+        }
+
+        fn look_up(&self, _: &[u8; 32]) -> Result<PaymentStatus, String> {
+            Ok(PaymentStatus::NotFound)
+        }
+
+        fn key(&self) -> Option<[u8; 33]> {
+            None
+        }
+    }
+
+    /// What is paid of one route, in which order, and what is told of each.
+    fn route(amounts: &[u64], most_msat: u64, limits: Limits) -> (Vec<u64>, Vec<(u64, bool)>) {
+        let executor = Executor::new();
+        let ((order, paid), (told, answers)) = (unbounded(), unbounded());
+        let tell = move |ticket, ended: Ended| {
+            let told = told.clone();
+            async move { told.send((ticket, ended)).await.is_ok() }
+        };
+        let spending = Spending::new(Arc::new(memory()), limits).unwrap();
+        let wallet = Arc::new(Knows { order, most_msat });
+        let payer = Payer { wallet, spending: Arc::new(spending) };
+        let look_up = (LOOK_UP, |_, _| async { true });
+        let (mut payments, _tasks) = Payments::start(payer, tell, look_up, &executor);
+        let flow = Some(FlowId(5));
+        for (number, amount) in (0..).zip(amounts) {
+            assert!(payments.gather(Ticket(number), bill(*amount)));
+            // The others are still to come.
+            assert!(payments.pay_due(|_| (flow, Due::Later)).is_empty());
+        }
+        assert!(paid.is_empty());
+        assert!(payments.pay_due(|_| (flow, Due::Now)).is_empty());
+        let all = async {
+            let mut ended = Vec::new();
+            for _ in amounts {
+                let (ticket, outcome) = answers.recv().await.unwrap();
+                ended.push((ticket.0, outcome.is_ok()));
+            }
+            ended
+        };
+        let mut ended = smol::block_on(executor.run(all));
+        ended.sort_unstable();
+        (std::iter::from_fn(|| paid.try_recv().ok()).collect(), ended)
+    }
+
+    #[test]
+    fn the_one_that_is_hardest_to_pay_is_paid_first_and_alone_if_it_fails() {
+        let amounts = [1_000, 4_000, 3_000, 2_000, 1_500];
+        let (paid, ended) = route(&amounts, 9_000, Limits::default());
+        assert_eq!(paid.first(), Some(&2_000), "no way to it is known");
+        assert_eq!(ended, [0, 1, 2, 3, 4].map(|n| (n, true)));
+        assert_eq!(route(&[1_000, 4_000, 3_000], 9_000, Limits::default()).0[0], 3_000);
+        assert_eq!(route(&[1_000, 1_500], 9_000, Limits::default()).0[0], 1_500);
+        // Nothing is spent on the others where it fails, nor where the budget is not enough for all.
+        assert_eq!(route(&[1_500, 2_000], 1_999, Limits::default()), (vec![2_000], no(2)));
+        let little = Limits { max_msat_per_hour: 5_000, ..Limits::default() };
+        assert_eq!(route(&[1_000, 4_000], 9_000, little), (vec![], no(2)));
+    }
+
+    fn no(count: u64) -> Vec<(u64, bool)> {
+        (0..count).map(|n| (n, false)).collect()
+    }
+
+    #[test]
+    fn what_is_not_needed_any_more_is_not_paid() {
+        let executor = Executor::new();
+        let spending = Spending::new(Arc::new(memory()), Limits::default()).unwrap();
+        let wallet = Arc::new(Knows { order: unbounded().0, most_msat: 0 });
+        let payer = Payer { wallet, spending: Arc::new(spending) };
+        let look_up = (LOOK_UP, |_, _| async { true });
+        let tell = |_, _| async { panic!("nothing is paid") };
+        let (mut payments, _tasks) = Payments::start(payer, tell, look_up, &executor);
+        assert!(payments.gather(Ticket(1), bill(1_000)));
+        assert_eq!(payments.pay_due(|_| (None, Due::Never)), [Ticket(1)]);
+        assert!(payments.gathered.is_empty() && payments.stats().not_paid == 1);
     }
 }

@@ -89,7 +89,7 @@ impl Service {
             packets: packets as u64,
             bytes: bytes as u64,
         };
-        [stats.inbox_paid, stats.inbox_free] = self.node.deliveries().waiting().map(count);
+        [stats.inbox_paid, stats.inbox_free, stats.inbox_flows] = self.node.deliveries().waiting().map(count);
         stats.descriptors = crate::descriptors::now();
         stats.bitcoin = self.bridged(|_| true);
         Ok(stats)
