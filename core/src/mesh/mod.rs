@@ -68,6 +68,8 @@ mod conduct_tests;
 #[cfg(test)]
 mod covenant_tests;
 #[cfg(all(test, feature = "alloc"))]
+mod credit_tests;
+#[cfg(all(test, feature = "alloc"))]
 mod end_attack_tests;
 #[cfg(all(test, feature = "alloc"))]
 mod end_tests;
@@ -94,13 +96,11 @@ mod parked_tests;
 #[cfg(test)]
 mod place_tests;
 #[cfg(all(test, feature = "alloc"))]
+mod price_tests;
+#[cfg(all(test, feature = "alloc"))]
 mod purchase_tests;
 #[cfg(test)]
 mod receipt_tests;
-#[cfg(all(test, feature = "alloc"))]
-mod credit_tests;
-#[cfg(all(test, feature = "alloc"))]
-mod price_tests;
 #[cfg(all(test, feature = "alloc"))]
 mod receiving_tests;
 #[cfg(all(test, feature = "alloc"))]

@@ -10,9 +10,8 @@ const RICH: u64 = 1 << 40;
 /// What node 0 has paid at each node, and bought.
 fn bought(net: &Net) -> std::vec::Vec<(u64, u64)> {
     let count = net.nodes.len() - 1;
-    let of = |n: usize| {
-        (net.paid.get(&n).copied().unwrap_or(0), net.sold.get(&n).copied().unwrap_or(0))
-    };
+    let of =
+        |n: usize| (net.paid.get(&n).copied().unwrap_or(0), net.sold.get(&n).copied().unwrap_or(0));
     (1..count).map(of).collect()
 }
 

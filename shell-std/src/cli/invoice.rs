@@ -123,13 +123,8 @@ impl Quote {
             Err(e) => return e.answer(),
         };
         if invoice {
-            let request = RequestHopInvoice {
-                destination,
-                bytes,
-                hop,
-                amount_msat: None,
-                expiry_s: expiry,
-            };
+            let request =
+                RequestHopInvoice { destination, bytes, hop, amount_msat: None, expiry_s: expiry };
             let written: HopInvoice = match global.ask(&Request::RequestHopInvoice(request)) {
                 Ok(written) => written,
                 Err(e) => return e.answer(),
@@ -181,7 +176,9 @@ fn text(quote: &types::Quote) -> String {
     }
     text.push_str(&super::payable::whom_to_pay(quote));
     if !quote.per_hop.is_empty() {
-        text.push_str("or pay each node for itself (`send --pay`; `quote --invoice --hop NODE`):\n");
+        text.push_str(
+            "or pay each node for itself (`send --pay`; `quote --invoice --hop NODE`):\n",
+        );
         text.push_str(&per_hop(&quote.per_hop));
     }
     text
@@ -190,7 +187,12 @@ fn text(quote: &types::Quote) -> String {
 /// What a flow buys at each node of its route, as a table.
 pub(super) fn per_hop(hops: &[types::HopPrice]) -> String {
     let row = |hop: &types::HopPrice| {
-        [hop.node.to_string(), hop.bytes.to_string(), msat(hop.amount_msat), hop.at_hand.to_string()]
+        [
+            hop.node.to_string(),
+            hop.bytes.to_string(),
+            msat(hop.amount_msat),
+            hop.at_hand.to_string(),
+        ]
     };
     table(["node", "bytes", "amount", "bought before"], &hops.iter().map(row).collect::<Vec<_>>())
 }

@@ -203,7 +203,9 @@ fn fate_over_a_flow(sent: &Sent, spent_msat: u64, wait_ms: u64) -> String {
         more => format!("{} were paid; what is left of it serves the next", msat(more)),
     };
     match (sent.outcome, &sent.stopped) {
-        (_, Some(Stopped { reporter, cause })) => format!("refused by {reporter}: {cause}; {spent}"),
+        (_, Some(Stopped { reporter, cause })) => {
+            format!("refused by {reporter}: {cause}; {spent}")
+        }
         (Outcome::Delivered, None) => format!("delivered {what}; {spent}"),
         _ => format!(
             "unknown: {what}: no answer came within {wait_ms} ms, or the flow ended before. What \
@@ -355,7 +357,8 @@ mod tests {
         let paid = Sent { spent_msat: Some(51_000), outcome: Outcome::Delivered, ..unknown };
         let said = fate(&paid, 5);
         assert!(said.starts_with("delivered 6 bytes") && said.contains("were paid"), "{said}");
-        let refused = Sent { stopped: stopped("no room"), outcome: Outcome::Refused, ..paid.clone() };
+        let refused =
+            Sent { stopped: stopped("no room"), outcome: Outcome::Refused, ..paid.clone() };
         assert!(fate(&refused, 5).contains("refused by 0505"), "{}", fate(&refused, 5));
         let unknown = Sent { outcome: Outcome::Unknown, spent_msat: Some(0), ..paid };
         assert!(fate(&unknown, 5).starts_with("unknown: 6 bytes"), "{}", fate(&unknown, 5));

@@ -1,7 +1,7 @@
 //! From the keys as written to checked settings.
 
 use super::keys::{Chain, File};
-use super::values::Listen;
+use super::values::{Listen, Owing};
 use super::{ConfigError, ServiceSettings, Settings};
 use crate::address::{PeerAddress, Place, SerialLine};
 use crate::bridge::BridgeSettings;
@@ -11,7 +11,7 @@ use crate::headers::Root;
 use crate::lightning::Timeouts;
 use crate::wallet::Limits;
 use blvm_mesh_core::config::{Config, MAX_ISSUERS, MAX_SCRIPT};
-use blvm_mesh_core::id::Network;
+use blvm_mesh_core::id::{Network, NodeId};
 use secp256k1::PublicKey;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -388,6 +388,11 @@ fn config(file: &File, config: &mut Config) -> Result<(), ConfigError> {
              node's own packets, half for those of its neighbours"
         );
         return Err(value("limits.parked_bytes", reason));
+    }
+    for Owing((key, bytes)) in file.flow.credit.iter().flatten() {
+        if config.credit.insert(NodeId::from_public_key(key), *bytes).is_some() {
+            return Err(value("flow.credit", format!("{key} is listed twice")));
+        }
     }
     payment(file, config)
 }

@@ -9,7 +9,7 @@ use super::build::{MIN_MAX_PACKET, Places};
 use super::key::{DefaultValue, Key, Stored, Written, within};
 use super::values::{
     Announced, Backend, ExposedPort, ForwardedTo, Gateway, Issuer, Listen, Millis, Mode,
-    NetworkName, NotUsed, Peer, Port, SignetMagic,
+    NetworkName, NotUsed, Owing, Peer, Port, SignetMagic,
 };
 use crate::chain::Secret;
 use blvm_mesh_core::config::MAX_HOPS;
@@ -209,6 +209,8 @@ keys! {
             => config.flows.stream_memory, unit "bytes";
         pipe_memory_bytes: u64, "memory for what waits between streams of flows and their connections"
             => shell.pipe_memory, unit "bytes", from 1_048_576;
+        credit: Vec<Owing>, "bytes of flows that a neighbour may owe which cannot pay first: PUBKEY=BYTES",
+            example "PUBKEY=10000000";
         cashier_for: Vec<PathBuf>, "files of `board-config` about boards whose invoices this node writes",
             example "board.tickets";
         account_days: u64, "days after the last payment when what is left is forfeited (0: never)"

@@ -135,11 +135,10 @@ methods! {
     ///
     /// A route is looked for where none is known.
     QuoteRoute(params: QuoteRoute), "meshquoteroute" | "quote_route_fee" => Quote, REFUSED;
-    /// Has a node of a route write an invoice for bytes of flows there, by its own issuer; or the
-    /// node's own Lightning node, or regtest issuer, one for a datagram.
+    /// Has an invoice written for one node of a route, by its own issuer, or for a datagram.
     ///
-    /// For a datagram a node without an issuer refuses, and says what a wallet or a federation must
-    /// sign.
+    /// With `hop` that node writes it, for bytes of flows there. Without, the node's own Lightning
+    /// node does, or its regtest issuer, for a datagram over the route: a node without an issuer refuses, and says what a wallet or a federation must sign.
     RequestHopInvoice(params: RequestHopInvoice), "meshrequesthopinvoice" | "request_hop_invoice"
         => HopInvoice, REFUSED;
     /// Has bytes credited whose invoice (`meshrequesthopinvoice` with `hop`) was paid, by any wallet.

@@ -63,18 +63,13 @@ impl Budget {
         let (mut hour, mut day) = self.lately(at);
         for (place, (hop, msat)) in amounts.iter().enumerate() {
             let before = amounts.iter().take(place).filter(|(other, _)| other == hop);
-            let to_it = before.fold(self.sum(at, DAY_S, Some(*hop)), |sum, (_, msat)| {
-                sum.saturating_add(*msat)
-            });
+            let to_it = before
+                .fold(self.sum(at, DAY_S, Some(*hop)), |sum, (_, msat)| sum.saturating_add(*msat));
             let limits = [
                 ("budget.max_msat_per_payment", limits.max_msat_per_payment, 0u64),
                 ("budget.max_msat_per_hour", limits.max_msat_per_hour, hour),
                 ("budget.max_msat_per_day", limits.max_msat_per_day, day),
-                (
-                    "budget.max_msat_per_destination_day",
-                    limits.max_msat_per_destination_day,
-                    to_it,
-                ),
+                ("budget.max_msat_per_destination_day", limits.max_msat_per_destination_day, to_it),
             ];
             for (key, limit_msat, spent_msat) in limits {
                 if spent_msat.checked_add(*msat).is_none_or(|sum| sum > limit_msat) {

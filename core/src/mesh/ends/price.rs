@@ -46,8 +46,9 @@ impl<M: Memory> Mesh<M> {
         let due = match self.tables.ends.source_of(number) {
             Some(source) if source.phase == Phase::Buy => {
                 let asks = |ticket| self.is_asking(ticket);
-                let to_begin =
-                    |claim: &Claim| !claim.free && claim.owed > 0 && !held.is_buying(claim.held_as());
+                let to_begin = |claim: &Claim| {
+                    !claim.free && claim.owed > 0 && !held.is_buying(claim.held_as())
+                };
                 match held.of_flow(number).any(asks) || source.claims.iter().any(to_begin) {
                     true => Due::Later,
                     false => Due::Now,

@@ -239,8 +239,10 @@ fn cln(request: &Request, model: &mut Model) -> Answer {
         "getroute" => {
             assert_eq!(text(body, "id").len(), 66);
             let amount = number(body, "amount_msat");
-            let hop = |amount: u64| json!({"id": text(body, "id"), "channel": "103x1x0",
-                "direction": 1, "amount_msat": amount, "delay": 9, "style": "tlv"});
+            let hop = |amount: u64| {
+                json!({"id": text(body, "id"), "channel": "103x1x0",
+                "direction": 1, "amount_msat": amount, "delay": 9, "style": "tlv"})
+            };
             match model.conduct {
                 Conduct::Fails => error(205, "Could not find a route"),
                 _ => result(json!({"route": [hop(amount + FEE_MSAT), hop(amount)]})),

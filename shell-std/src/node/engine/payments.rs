@@ -129,10 +129,7 @@ impl Payments {
     }
 
     /// Has those paid that are due; those that will not be.
-    pub(crate) fn pay_due(
-        &mut self,
-        due: impl Fn(Ticket) -> (Option<FlowId>, Due),
-    ) -> Vec<Ticket> {
+    pub(crate) fn pay_due(&mut self, due: impl Fn(Ticket) -> (Option<FlowId>, Due)) -> Vec<Ticket> {
         let mut not_paid = Vec::new();
         let mut routes: Vec<(Option<FlowId>, Vec<(Ticket, Bill)>)> = Vec::new();
         for (ticket, bill) in std::mem::take(&mut self.gathered) {
@@ -143,9 +140,8 @@ impl Payments {
                     not_paid.push(ticket);
                 }
                 (flow, Due::Now) => {
-                    let of_flow = |(other, _): &&mut (Option<FlowId>, _)| {
-                        flow.is_some() && *other == flow
-                    };
+                    let of_flow =
+                        |(other, _): &&mut (Option<FlowId>, _)| flow.is_some() && *other == flow;
                     match routes.iter_mut().find(of_flow) {
                         Some((_, bills)) => bills.push((ticket, bill)),
                         None => routes.push((flow, vec![(ticket, bill)])),

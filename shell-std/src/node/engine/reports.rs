@@ -6,15 +6,15 @@ use super::shell::Shell;
 use crate::chain::{ChainSource, SourceState};
 use crate::flows::memory::PipeMemory;
 use crate::rpc::types::{
-    BridgeStats, ChainState, ChainStats, ConnectionStats, Count, FlowList, HopPrice, OwnFlow, PassingFlow,
-    Peer, PeerHello, PeerState, Route, RouteAccepts, Stats, TableStats, Taken,
+    BridgeStats, ChainState, ChainStats, ConnectionStats, Count, FlowList, HopPrice, OwnFlow,
+    PassingFlow, Peer, PeerHello, PeerState, Route, RouteAccepts, Stats, TableStats, Taken,
 };
+use crate::wallet::Spending;
 use blvm_mesh_core::id::{HopId, LinkId, NodeId};
 use blvm_mesh_core::mesh::{self, HostMesh, Quote};
 use blvm_mesh_core::routing::table::Route as Known;
 use blvm_mesh_core::time::{MILLISECOND, Micros};
 use blvm_mesh_core::wire::accepted::{Accepted, IssuerId};
-use crate::wallet::Spending;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -83,6 +83,8 @@ pub(super) fn peers(mesh: &HostMesh, links: &Links, now: Micros) -> Vec<Peer> {
                 sent: Count { packets: sent.packets, bytes: sent.bytes },
                 bitcoin: BridgeStats::default(),
                 refused: link.refused,
+                credit_bytes: mesh.config().credit.get(&link.peer).copied().unwrap_or(0),
+                owes_bytes: mesh.account(&link.peer).map_or(0, |account| account.owes()),
             }
         })
         .collect();

@@ -18,8 +18,8 @@ use crate::wallet::Bill;
 use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::mesh::{
-    Action, Event, FlowEvent, FlowId, HostMesh, MeshError, Misuse, NetworkReason, PaymentReason, Priority,
-    Remedy, Ticket, Verdict,
+    Action, Event, FlowEvent, FlowId, HostMesh, MeshError, Misuse, NetworkReason, PaymentReason,
+    Priority, Remedy, Ticket, Verdict,
 };
 use blvm_mesh_core::payment::headers::KnownHeader;
 use blvm_mesh_core::time::Micros;

@@ -91,6 +91,9 @@ impl Service {
         let own = match &done {
             Some(HandedOver { flow, .. }) => {
                 let list = self.node.flows().list().await.unwrap_or_default();
+                // What it has not used is there for the next one when this is answered.
+                let _ = flow.close(0);
+                let _ = self.node.flows().list().await;
                 list.into_iter().find(|own| own.flow == flow.id())
             }
             None => None,

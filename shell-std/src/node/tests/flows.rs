@@ -13,12 +13,12 @@ use smol::net::{TcpListener, TcpStream};
 use std::path::Path;
 
 /// A node with a store, an issuer and a wallet of play money.
-struct Paying {
-    node: Node,
-    store: Arc<Store>,
+pub(super) struct Paying {
+    pub(super) node: Node,
+    pub(super) store: Arc<Store>,
 }
 
-fn memory() -> Arc<Store> {
+pub(super) fn memory() -> Arc<Store> {
     let disk = redb::backends::InMemoryBackend::new;
     Arc::new(Store::with_backend(Path::new("memory"), disk).unwrap())
 }
@@ -31,6 +31,17 @@ fn paying(bed: &Bed, key: u8, store: Arc<Store>, settings: &Settings) -> Paying 
         max_msat_per_destination_day: 1 << 40,
         ..Limits::default()
     };
+    paying_within(bed, key, store, settings, limits)
+}
+
+/// One that may spend so much.
+pub(super) fn paying_within(
+    bed: &Bed,
+    key: u8,
+    store: Arc<Store>,
+    settings: &Settings,
+    limits: Limits,
+) -> Paying {
     let spending = Arc::new(Spending::new(store.clone(), limits).unwrap());
     let wallet = Arc::new(RegtestWallet::on(Network::Regtest).unwrap());
     let issuer: Arc<dyn Issue> = Arc::new(Issuer::from_secret(secret(100 + key)));
@@ -59,13 +70,13 @@ fn line(bed: &Bed, mode: MeshMode, count: u8) -> Vec<Paying> {
     nodes
 }
 
-async fn ready(nodes: &[Paying]) {
+pub(super) async fn ready(nodes: &[Paying]) {
     for pair in nodes.windows(2) {
         linked(&pair[1].node, &pair[0].node).await;
     }
 }
 
-async fn stop(nodes: Vec<Paying>) {
+pub(super) async fn stop(nodes: Vec<Paying>) {
     for node in nodes {
         node.node.stop().await;
     }

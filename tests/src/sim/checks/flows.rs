@@ -55,8 +55,9 @@ impl World {
         if self.nodes[n].config.mode == MeshMode::Open {
             return;
         }
-        let between = self.flows.truth.between.get(&(n, open.source));
-        let Some(latest) = between.and_then(|b| b.latest) else { return };
+        let between = self.flows.truth.between.entry((n, open.source)).or_default();
+        between.direct |= from == open.source;
+        let Some(latest) = between.latest else { return };
         let number = terms.open_number;
         let again = number == latest.number && from == latest.from && !latest.closed;
         assert!(
@@ -82,13 +83,21 @@ impl World {
         assert!(right, "I13: node {n} pays {sale:?} where it wants {bytes} bytes of {payee}");
     }
 
-    /// I11: nothing has passed a node that was not paid for.
+    /// Bytes that a source may owe a node: only if it has opened a flow over a link of its own.
+    fn may_owe(&self, n: usize, source: NodeId) -> u64 {
+        let direct = self.flows.truth.between.get(&(n, source)).is_some_and(|b| b.direct);
+        let credit = self.nodes[n].config.credit.get(&source).copied();
+        credit.filter(|_| direct).unwrap_or_default()
+    }
+
+    /// I11: nothing has passed a node that was not paid for, or may be owed.
     pub(in crate::sim) fn carries_what_was_paid(&mut self, n: usize, source: NodeId) {
         let node = &self.nodes[n];
         if !node.honest || self.checks.lied.contains(&n) || node.config.mode == MeshMode::Open {
             return;
         }
         let Between { paid, carried, .. } = self.flows.truth.between[&(n, source)];
+        let paid = paid + self.may_owe(n, source);
         let whose = self.by_hop.get(&source.hop());
         assert!(carried <= paid, "I11: node {n} carries {carried} for {whose:?}, who paid {paid}");
         if !node.config.payment.volatile {
@@ -123,6 +132,7 @@ impl World {
         for (source, kept) in kept {
             let between = self.flows.truth.between.get(&(n, source)).copied().unwrap_or_default();
             let Between { paid, carried, .. } = between;
+            let paid = paid + self.may_owe(n, source);
             let whose = self.by_hop.get(&source.hop());
             assert!(
                 carried + kept <= paid,
