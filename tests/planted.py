@@ -155,7 +155,7 @@ FAULTS = [
     ("a debt is forgotten to make room", "I11", "flow/accounts.rs",
      "|| self.owes() > 0", "|| (self.owes() > 0 && !@)"),
     ("credit is given to whoever comes over a neighbour", "I11", "mesh/flows.rs",
-     "if from != Some(source.hop()) {", "if from != Some(source.hop()) && !@ {"),
+     "if from != Some(source.hop()) ||", "if (from != Some(source.hop()) && !@) ||"),
     ("Close gives back twice what is left", "I11", "flow/accounts.rs",
      "account.drawn = account.drawn.saturating_sub(unused);",
      "account.drawn = account.drawn.saturating_sub(if @ { 2 * unused } else { unused });"),

@@ -215,7 +215,7 @@ fn invoices_that_nobody_pays_leave_room_for_others() {
 fn a_neighbour_on_credit_that_comes_again_gets_no_more_of_it() {
     const CREDIT: u64 = 100_000;
     let poor = World::node_id(4);
-    let mut w = mesh(5, &[(0, 1), (1, 2), (2, 3), (1, 4), (2, 4)], |n, c| {
+    let mut w = mesh(5, &[(0, 1), (1, 2), (2, 3), (4, 1), (4, 2)], |n, c| {
         if n == 1 {
             c.credit.insert(poor, CREDIT);
             // Others could take the place of a debt.
@@ -243,8 +243,9 @@ fn a_neighbour_on_credit_that_comes_again_gets_no_more_of_it() {
     }
     assert!(opened > 0 && w.paid_and_owed(4, 1).1 > CREDIT / 2, "{opened}");
     assert_eq!(w.paid_and_owed(4, 2), (0, 0), "there it has none");
-    // Once it pays, it pays the debt as well, and goes on.
+    // Once it pays, it pays the debt as well, and goes on. What it was asked to pay before has expired.
     w.lightning.wallets.clear();
+    w.run_for(1_000 * SECOND);
     transfer(&mut w, 4, 0, SMALL, 60 * SECOND);
     let (paid, owed) = w.paid_and_owed(4, 1);
     assert!(paid > 0 && owed <= CREDIT, "{paid} {owed}");

@@ -5,6 +5,8 @@ use super::control::Refusal;
 use super::error::{MeshError, NetworkReason, PaymentReason, Remedy, RoutingReason};
 use super::relay::Next;
 use super::{Mesh, Tables};
+#[cfg(feature = "alloc")]
+use crate::config::Config;
 use crate::config::MeshMode;
 use crate::flow::table::{Flow, FlowTableError, Path, Side};
 use crate::id::{HopId, LinkId, NodeId};
@@ -17,8 +19,6 @@ use crate::wire::datagram::Datagram;
 use crate::wire::flow::{self, FLOW_ERROR_LEN, FlowError, OpenTerms};
 use crate::wire::header::lower_hop_limit;
 use crate::wire::{HEADER_LEN, Header, Kind, WireError};
-#[cfg(feature = "alloc")]
-use alloc::collections::BTreeMap;
 
 /// A flow that may be idle for longer is idle for so long at most.
 pub(super) const MOST_IDLE: Micros = 24 * 3600 * SECOND;
@@ -183,7 +183,7 @@ impl<M: Memory> Mesh<M> {
     /// How many bytes a source may owe of flows that come from this neighbour: from itself.
     #[cfg(feature = "alloc")]
     fn credit_of(&self, source: &NodeId, from: Option<HopId>) -> u64 {
-        credit_of(&self.config.credit, source, from)
+        credit_of(&self.config, source, from)
     }
 
     /// A board gives no credit.
@@ -398,7 +398,7 @@ impl<M: Memory> Mesh<M> {
         let wanted = self.config.flows.reservation.max(packet).saturating_sub(flow.left);
         // What flows that end here have bought is kept under another name.
         #[cfg(feature = "alloc")]
-        let credit = credit_of(&self.config.credit, &flow.source, flow.path.from);
+        let credit = credit_of(&self.config, &flow.source, flow.path.from);
         #[cfg(not(feature = "alloc"))]
         let credit = 0;
         let drawn = accounts.draw(&flow.source, wanted.min(flow.may_draw), credit);
@@ -423,10 +423,11 @@ impl<M: Memory> Mesh<M> {
     }
 }
 
+/// Where nothing is kept over a restart a debt would be forgotten: nobody has credit.
 #[cfg(feature = "alloc")]
-fn credit_of(credit: &BTreeMap<NodeId, u64>, source: &NodeId, from: Option<HopId>) -> u64 {
-    if from != Some(source.hop()) {
+fn credit_of(config: &Config, source: &NodeId, from: Option<HopId>) -> u64 {
+    if from != Some(source.hop()) || config.payment.volatile {
         return 0;
     }
-    credit.get(source).copied().unwrap_or(0)
+    config.credit.get(source).copied().unwrap_or(0)
 }

@@ -53,7 +53,7 @@ pub(super) struct Quote {
 #[command(after_help = "\
 Examples:
   blvm-mesh quote $NODE 1000000 --invoice --hop 3f9c0b7de2a15588 --json > bought.json
-  blvm-mesh credit $RELAY $PROMISE $PREIMAGE")]
+  blvm-mesh credit $NODE $PROMISE $PREIMAGE")]
 pub(super) struct Credit {
     /// The node that was paid, by its full identity.
     node: Target,

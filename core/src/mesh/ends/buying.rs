@@ -183,13 +183,11 @@ impl<M: Memory> Mesh<M> {
                     source.receiver.take_if(|claim| claim.held_as() == hop);
                 }
                 // Nothing was paid to an own neighbour, which may carry something on credit.
-                Err(Cause::PaymentRequired | Cause::NoInvoice)
-                    if !paid && own && !source.tried_credit =>
-                {
+                Err(_) if !paid && own && !source.tried_credit && source.begins_with(hop) => {
                     source.tried_credit = true;
-                    let its = source.claims.iter_mut().filter(|claim| claim.held_as() == hop);
-                    its.for_each(|claim| (claim.free, claim.owed) = (true, 0));
-                    source.must_open = true;
+                    if let Some(claim) = source.claims.first_mut() {
+                        (claim.lent, claim.owed) = (claim.lent.saturating_add(claim.owed), 0);
+                    }
                 }
                 Err(cause) if paid || number == purchase.flow => {
                     source.fail(now, FlowEnded::NotBought { node: hop, cause });
@@ -261,6 +259,8 @@ impl<M: Memory> Mesh<M> {
             self.tell(number, FlowEvent::BudgetSpent);
             return true;
         }
+        // What it got on credit was carried.
+        source.tried_credit = false;
         source.bought = true;
         source.step = bytes;
         source.allotted = source.allotted.saturating_add(bytes);

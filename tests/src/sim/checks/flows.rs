@@ -152,12 +152,20 @@ impl World {
         }
         let run = self.flows.truth.between[&(node, source)].run;
         let ahead = run.paid.saturating_sub(run.used);
-        let of_flows = run.flows.max(1) * (run.step + run.step / 2);
+        // A route that is taken later begins with steps of before.
+        let same = |((_, of), b): &(&(usize, NodeId), &Between)| {
+            *of == source && b.run.number == run.number
+        };
+        let steps = self.flows.truth.between.iter().filter(same).map(|(_, b)| b.run.step);
+        let step = steps.max().unwrap_or(run.step);
+        let of_flows = run.flows.max(1) * (step + step / 2);
         let told = match run.told {
             true => self.nodes[payer].config.flows.reservation + run.paid / 10 + run.step * 3 / 2,
             false => 0,
         };
-        let most = of_flows + LEAST.max(run.least) + told;
+        // A debt is paid first, and what was used on credit may be of an earlier run.
+        let debt = self.may_owe(node, source);
+        let most = of_flows + LEAST.max(run.least) + told + debt;
         assert!(
             ahead <= most,
             "I13: node {payer} has {ahead} of at most {most} at {node}: {run:?}"

@@ -167,6 +167,7 @@ impl World {
         let from = self.before_on_the_way(&open, n);
         let (source, flow) = (open.source, open.sequence);
         let between = self.flows.truth.between.entry((n, source)).or_default();
+        between.direct |= from == source;
         let number = terms.open_number;
         if between.latest.is_none_or(|latest| latest.number < number) {
             between.latest = Some(Latest { number, from, flow, closed: false });
