@@ -140,7 +140,7 @@ methods! {
     /// With `hop` that node writes it, for bytes of flows there. Without, the node's own Lightning
     /// node does, or its regtest issuer, for a datagram over the route: a node without an issuer refuses, and says what a wallet or a federation must sign.
     RequestHopInvoice(params: RequestHopInvoice), "meshrequesthopinvoice" | "request_hop_invoice"
-        => HopInvoice, REFUSED;
+        => Box<HopInvoice>, REFUSED;
     /// Has bytes credited whose invoice (`meshrequesthopinvoice` with `hop`) was paid, by any wallet.
     ///
     /// All flows of this node draw from them.

@@ -3,6 +3,9 @@
 
 use super::{Bill, NotPaid, Payer, Reach};
 
+/// Bills, each with what it is known by.
+type Bills<T> = Vec<(T, Bill)>;
+
 impl Payer {
     /// Asks whether all of these may be paid, and puts the one first that is hardest to pay, as far as
     /// the wallet can tell: one to which it knows no way, then by the fee, then by the amount. It may
@@ -10,10 +13,7 @@ impl Payer {
     ///
     /// # Errors
     /// [`NotPaid`]: the budget is not enough for all of them.
-    pub fn hardest_first<T>(
-        &self,
-        mut bills: Vec<(T, Bill)>,
-    ) -> Result<Vec<(T, Bill)>, (NotPaid, Vec<(T, Bill)>)> {
+    pub fn hardest_first<T>(&self, mut bills: Bills<T>) -> Result<Bills<T>, (NotPaid, Bills<T>)> {
         if bills.len() < 2 {
             return Ok(bills);
         }

@@ -33,6 +33,9 @@ pub(crate) struct Wanting {
     pub(crate) amount_msat: u64,
 }
 
+/// Invoices of one route.
+type Route = Vec<(Ticket, Bill)>;
+
 /// Whoever waits for the end of a purchase: bytes that were bought and what is there now, or why not.
 type Redeemer = Sender<Result<(u64, u64), String>>;
 
@@ -51,7 +54,7 @@ pub(crate) struct Payments {
 #[derive(Debug)]
 struct Paying {
     /// Those of one route together.
-    queue: Sender<Vec<(Ticket, Bill)>>,
+    queue: Sender<Route>,
     spending: Arc<Spending>,
 }
 
@@ -69,7 +72,7 @@ impl Payments {
         F: Future<Output = bool> + Send + 'static,
         G: Future<Output = bool> + Send + 'static,
     {
-        let (queue, bills) = smol::channel::bounded::<Vec<(Ticket, Bill)>>(MOST_QUEUED);
+        let (queue, bills) = smol::channel::bounded::<Route>(MOST_QUEUED);
         let spending = payer.spending.clone();
         let task = |_| {
             let (payer, tell, bills) = (payer.clone(), tell.clone(), bills.clone());
@@ -131,7 +134,7 @@ impl Payments {
     /// Has those paid that are due; those that will not be.
     pub(crate) fn pay_due(&mut self, due: impl Fn(Ticket) -> (Option<FlowId>, Due)) -> Vec<Ticket> {
         let mut not_paid = Vec::new();
-        let mut routes: Vec<(Option<FlowId>, Vec<(Ticket, Bill)>)> = Vec::new();
+        let mut routes: Vec<(Option<FlowId>, Route)> = Vec::new();
         for (ticket, bill) in std::mem::take(&mut self.gathered) {
             match due(ticket) {
                 (_, Due::Later) => self.gathered.push((ticket, bill)),
@@ -230,9 +233,9 @@ impl Payments {
 /// them is paid.
 async fn pay_hardest<F: Future<Output = bool>>(
     payer: &Payer,
-    bills: Vec<(Ticket, Bill)>,
+    bills: Route,
     tell: impl Fn(Ticket, Ended) -> F + Send,
-) -> Vec<(Ticket, Bill)> {
+) -> Route {
     let ordered = payer.clone();
     let (why, rest) = match smol::unblock(move || ordered.hardest_first(bills)).await {
         Ok(mut bills) if !bills.is_empty() => {

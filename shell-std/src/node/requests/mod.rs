@@ -190,7 +190,7 @@ impl Handler for Service {
                 Reply::QuoteRoute(self.quote(request.destination.0, request.bytes).await?)
             }
             Request::RequestHopInvoice(request) => {
-                Reply::RequestHopInvoice(self.hop_invoice(request).await?)
+                Reply::RequestHopInvoice(Box::new(self.hop_invoice(request).await?))
             }
             Request::ShowPreimage(request) => {
                 Reply::ShowPreimage(self.show_preimage(request).await?)

@@ -165,7 +165,7 @@ async fn hop_invoice(from: &Paying, to: &Paying, hop: &str) -> Result<HopInvoice
         expiry_s: None,
     };
     match service(from).handle(Request::RequestHopInvoice(request)).await? {
-        Reply::RequestHopInvoice(invoice) => Ok(invoice),
+        Reply::RequestHopInvoice(invoice) => Ok(*invoice),
         other => panic!("{other:?}"),
     }
 }
