@@ -152,8 +152,6 @@ FAULTS = [
      "let most = account.bought.saturating_add(credit).saturating_sub(account.drawn);",
      "let most = if @ { account.left().saturating_add(credit) } else {\n"
      "account.bought.saturating_add(credit).saturating_sub(account.drawn) };"),
-    ("a debt is forgotten to make room", "I11", "flow/accounts.rs",
-     "|| self.owes() > 0", "|| (self.owes() > 0 && !@)"),
     ("credit is given to whoever comes over a neighbour", "I11", "mesh/flows.rs",
      "if from != Some(source.hop()) ||", "if (from != Some(source.hop()) && !@) ||"),
     ("Close gives back twice what is left", "I11", "flow/accounts.rs",
