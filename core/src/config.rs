@@ -357,6 +357,10 @@ pub struct Config {
     /// The nodes whose cashier this one is.
     #[cfg(feature = "alloc")]
     pub clients: alloc::vec::Vec<Client>,
+    /// How many bytes neighbours may owe, each in all its flows together: who reaches a Lightning
+    /// node only through this one cannot pay first.
+    #[cfg(feature = "alloc")]
+    pub credit: alloc::collections::BTreeMap<NodeId, u64>,
     /// The neighbour whose hello sets the wall clock, if the shell sets none.
     pub clock_source: Option<NodeId>,
     /// A group that this node belongs to: it answers searches for it in its own name (anycast,
@@ -422,6 +426,8 @@ impl Config {
             },
             #[cfg(feature = "alloc")]
             clients: alloc::vec::Vec::new(),
+            #[cfg(feature = "alloc")]
+            credit: alloc::collections::BTreeMap::new(),
             clock_source: None,
             #[cfg(feature = "alloc")]
             group: None,

@@ -191,8 +191,11 @@ fn a_payer_that_is_killed_at_any_step_pays_once_and_loses_nothing() {
 
     let ldk = by(&paid_to.socket);
     let ldk: Vec<&str> = ldk.iter().map(String::as_str).collect();
-    let relay = Daemon::start(&dir.path().join("relay"), &[], &[&ldk[..], &GATED].concat());
-    let mut far = Daemon::start(&dir.path().join("far"), &[&relay], &GATED);
+    let mut relay = Daemon::start(&dir.path().join("relay"), &[], &[&ldk[..], &GATED].concat());
+    // The destination is paid as well, by an invoice of its own.
+    let receives = ["--set", "tariff.receive_per_kib_msat=300"];
+    let own = [&ldk[..], &GATED, &receives].concat();
+    let mut far = Daemon::start(&dir.path().join("far"), &[&relay], &own);
     far.call("expose", json!({"name": "echo", "target": echo()})).unwrap();
     let key = text(&far.ready["public_key"]).to_owned();
 
@@ -222,6 +225,11 @@ fn a_payer_that_is_killed_at_any_step_pays_once_and_loses_nothing() {
 
     // Started again, it finds out what became of each.
     let (mut payer, _local) = payer(&own, &socket, &relay, &key);
+    let order = json!({"destination": key, "data_hex": "5a".repeat(20_000), "pay": true});
+    let sent = payer.call("meshsendpacket", order).unwrap();
+    assert_eq!(sent["outcome"], "delivered", "{sent}");
+    let came = far.call("meshpollreceived", json!({})).unwrap();
+    assert_eq!(came[0]["data_hex"], "5a".repeat(20_000));
     let mut last = Default::default();
     until("what became of each payment", || {
         last = ledger(&mut payer);
@@ -231,6 +239,17 @@ fn a_payer_that_is_killed_at_any_step_pays_once_and_loses_nothing() {
     // The first was never made.
     assert_eq!(open.len(), 1, "{open:?}");
     assert!(paid.len() >= 4, "{paid:?}");
+    let mut sellers = HashMap::new();
+    for node in [&mut relay, &mut far] {
+        let sold = node.call("getledger", json!({"kind": "sales", "limit": 1000})).unwrap();
+        for sale in sold["sales"].as_array().unwrap() {
+            let hash = text(&sale["payment"]).to_owned();
+            assert!(sellers.insert(hash, text(&node.ready["public_key"]).to_owned()).is_none());
+        }
+        let sells = sellers.values().filter(|key| **key == text(&node.ready["public_key"])).count();
+        assert!(sells > 0, "each of both was paid: {sold}");
+    }
+    assert!(sellers.keys().all(|hash| paid.contains_key(hash)), "{sellers:?} {paid:?}");
     for hash in paid.keys() {
         assert_eq!(status(&paying, "lookup", hash), "paid");
         assert_eq!(status(&paid_to, "settled", hash), "settled");

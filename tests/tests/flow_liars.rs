@@ -5,7 +5,7 @@ use blvm_mesh_core::mesh::{Event, FlowId};
 use blvm_mesh_core::time::{MILLISECOND, SECOND};
 use blvm_mesh_core::wire::Kind;
 use blvm_mesh_tests::scenarios::flows::{line, mesh, transfer, wait};
-use blvm_mesh_tests::sim::{Action, Attack, Bytes, Path, Wish, World};
+use blvm_mesh_tests::sim::{Action, Attack, Bytes, Habit, Path, Wish, World};
 
 const SMALL: Wish = Wish { bytes: 30_000, ..WISH };
 const LARGE: Wish = Wish { bytes: 200_000, ..WISH };
@@ -207,6 +207,48 @@ fn invoices_that_nobody_pays_leave_room_for_others() {
         "{:?}",
         w.checks.counts
     );
+}
+
+/// It pays nothing, opens a flow again whenever one has ended, sends data beyond its credit, and
+/// restarts in between, as the relay does.
+#[test]
+fn a_neighbour_on_credit_that_comes_again_gets_no_more_of_it() {
+    const CREDIT: u64 = 100_000;
+    let poor = World::node_id(4);
+    let mut w = mesh(5, &[(0, 1), (1, 2), (2, 3), (4, 1), (4, 2)], |n, c| {
+        if n == 1 {
+            c.credit.insert(poor, CREDIT);
+            // Others could take the place of a debt.
+            c.capacities.accounts = 2;
+        }
+    });
+    w.nodes[4].honest = false;
+    w.history = Some(Vec::new());
+    w.lightning.wallets.insert(4, Habit::Never);
+    let mut opened = 0;
+    for n in 0..12 {
+        let flow = w.open_flow(4, 0, LARGE).expect("there is room");
+        w.run_for(8 * SECOND);
+        opened += u64::from(w.flows.all[&flow].opened);
+        w.attack(4, Attack::Overdraw);
+        w.attack(4, Attack::Reopen);
+        // Whoever pays has a place of its own for a while.
+        transfer(&mut w, 3, 0, SMALL, 60 * SECOND);
+        if n % 3 == 2 {
+            w.restart(if n % 2 == 0 { 1 } else { 4 });
+            w.run_for(2 * SECOND);
+        }
+        let (_, owed) = w.paid_and_owed(4, 1);
+        assert!(owed <= CREDIT, "{owed}");
+    }
+    assert!(opened > 0 && w.paid_and_owed(4, 1).1 > CREDIT / 2, "{opened}");
+    assert_eq!(w.paid_and_owed(4, 2), (0, 0), "there it has none");
+    // Once it pays, it pays the debt as well, and goes on. What it was asked to pay before has expired.
+    w.lightning.wallets.clear();
+    w.run_for(1_000 * SECOND);
+    transfer(&mut w, 4, 0, SMALL, 60 * SECOND);
+    let (paid, owed) = w.paid_and_owed(4, 1);
+    assert!(paid > 0 && owed <= CREDIT, "{paid} {owed}");
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn a_neighbour_that_leaves_while_a_step_is_not_bought_stops_no_source() {
     w.run_for(5 * SECOND);
     w.lightning.wallets.clear();
     w.heal(0, 1);
-    assert!(wait(&mut w, flow, 200 * SECOND), "{:?}", w.flows.all[&flow]);
+    assert!(wait(&mut w, flow, 200 * SECOND), "{:?} {:?}", w.flows.all[&flow], w.checks.counts);
 }
 
 /// The relays 1 and 2 have no Lightning node: the node 4, off the way, writes their invoices.

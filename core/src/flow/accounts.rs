@@ -54,9 +54,14 @@ impl Account {
         number > self.open_number || (number == self.open_number && from == self.open_from)
     }
 
+    /// Bytes that flows have drawn on credit, and that are not paid for.
+    pub fn owes(&self) -> u64 {
+        self.drawn.saturating_sub(self.bought)
+    }
+
     fn is_in_use(&self, unix: Option<u64>) -> bool {
         let ended = self.ends != 0 && unix.is_some_and(|unix| unix >= self.ends);
-        self.unpaid > 0 || self.flows > 0 || (self.left() > 0 && !ended)
+        self.unpaid > 0 || self.flows > 0 || (self.left() > 0 && !ended) || self.owes() > 0
     }
 }
 
@@ -215,10 +220,19 @@ impl<M: Memory> Accounts<M> {
         }
     }
 
-    /// Moves up to `bytes` from an account to a flow; returns how many.
-    pub fn draw(&mut self, source: &NodeId, bytes: u64) -> u64 {
+    /// Opens an account for a source that may draw on credit; false if there is no
+    /// [room](Self::make_room).
+    #[cfg(feature = "alloc")]
+    pub fn open_for_credit(&mut self, source: &NodeId) -> bool {
+        self.open(source).is_some()
+    }
+
+    /// Moves up to `bytes` from an account to a flow, of which `credit` may be owed in all; returns
+    /// how many.
+    pub fn draw(&mut self, source: &NodeId, bytes: u64, credit: u64) -> u64 {
         let Some(account) = self.get_mut(source) else { return 0 };
-        let bytes = bytes.min(account.left());
+        let most = account.bought.saturating_add(credit).saturating_sub(account.drawn);
+        let bytes = bytes.min(most);
         account.drawn = account.drawn.saturating_add(bytes);
         bytes
     }
@@ -279,15 +293,15 @@ mod tests {
     #[test]
     fn bytes_move_to_flows_and_back() {
         let mut a = accounts(2);
-        assert_eq!(a.draw(&A, 1), 0);
+        assert_eq!(a.draw(&A, 1, 0), 0);
         assert!(a.keep_place(&A));
         assert_eq!(a.credit(&A, 1_000, 0, 0, true).unwrap().left(), 1_000);
         a.opened(&A, 1, HopId([2; 8]));
-        assert_eq!(a.draw(&A, 600), 600);
-        assert_eq!(a.draw(&A, 600), 400);
-        assert_eq!(a.draw(&A, 600), 0);
+        assert_eq!(a.draw(&A, 600, 0), 600);
+        assert_eq!(a.draw(&A, 600, 0), 400);
+        assert_eq!(a.draw(&A, 600, 0), 0);
         assert_eq!(a.end_flow(&A, 150, 1, true).unwrap().left(), 150);
-        assert_eq!(a.draw(&A, 600), 150);
+        assert_eq!(a.draw(&A, 600, 0), 150);
     }
 
     #[test]
@@ -319,7 +333,7 @@ mod tests {
         a.keep_place(&node(3));
         a.credit(&node(4), 10, 0, 0, false);
         a.opened(&node(4), 1, HopId([9; 8]));
-        a.draw(&node(4), 10);
+        a.draw(&node(4), 10, 0);
         let keep = |a: &mut Accounts<Fixed>, n, unix| {
             let forgotten = a.make_room(&node(n), unix);
             (a.keep_place(&node(n)), forgotten)
@@ -348,9 +362,34 @@ mod tests {
         assert_eq!(a.get(&node(2)), Some(&kept));
     }
 
+    #[test]
+    fn who_has_credit_owes_no_more_than_that_and_pays_it_with_the_next_purchase() {
+        let mut a = accounts(1);
+        assert_eq!(a.draw(&A, 100, 500), 0, "it has no account");
+        assert!(a.open_for_credit(&A));
+        assert_eq!(a.draw(&A, 400, 500), 400);
+        assert_eq!(a.draw(&A, 400, 500), 100);
+        a.opened(&A, 1, HopId([2; 8]));
+        assert_eq!((a.end_flow(&A, 50, 1, true).unwrap().owes(), a.draw(&A, 400, 500)), (450, 50));
+        assert_eq!(a.draw(&A, 1, 500), 0, "coming again does not help");
+        // A debt is not forgotten for anybody, nor when time passes.
+        assert_eq!(a.make_room(&node(2), Some(u64::MAX)), None);
+        assert!(!a.has_room_for(&node(2)));
+        let kept = a.credit(&A, 300, 1, 0, false).unwrap();
+        assert_eq!((kept.left(), kept.owes()), (0, 200));
+        let mut again = accounts(1);
+        assert!(again.restore(&A, kept));
+        assert_eq!(again.draw(&A, 1_000, 500), 300);
+        assert_eq!(again.credit(&A, 600, 1, 0, false).unwrap().left(), 100);
+        assert_eq!(again.draw(&A, 1_000, 0), 100, "without credit what was bought");
+    }
+
     proptest! {
         #[test]
-        fn nothing_is_drawn_that_was_not_bought(steps in prop::collection::vec((0u8..4, 0u8..3, 0u64..1_000), 0..80)) {
+        fn nothing_is_drawn_that_was_not_bought(
+            steps in prop::collection::vec((0u8..4, 0u8..3, 0u64..1_000), 0..80),
+            credit in 0u64..1_500,
+        ) {
             let mut a = accounts(2);
             let mut bought = [0u64; 3];
             let mut held = [0u64; 3];
@@ -358,7 +397,7 @@ mod tests {
                 let (source, i) = (node(who), usize::from(who));
                 match what {
                     0 if a.credit(&source, bytes, 0, 0, false).is_some() => bought[i] += bytes,
-                    1 => held[i] += a.draw(&source, bytes),
+                    1 => held[i] += a.draw(&source, bytes, credit),
                     2 => {
                         let back = bytes.min(held[i]);
                         if a.end_flow(&source, back, 0, true).is_some() {
@@ -367,9 +406,9 @@ mod tests {
                     }
                     _ => {}
                 }
-                prop_assert!(held[i] <= bought[i]);
+                prop_assert!(held[i] <= bought[i] + credit);
                 if let Some(account) = a.get(&source) {
-                    prop_assert!(account.drawn <= account.bought);
+                    prop_assert!(account.drawn <= account.bought + credit);
                 }
             }
         }

@@ -39,6 +39,8 @@ pub(super) struct Net {
     /// What was paid for, as a shell keeps it: by whom and to whom, the tickets, and what paying
     /// revealed.
     pub(super) promises: Vec<(usize, usize, [u8; 49], [u8; 32])>,
+    /// Nodes whose wallets pay nothing.
+    pub(super) poor: std::collections::BTreeSet<usize>,
     /// Whether a packet that a node receives gets there.
     pub(super) fate: Fate,
     /// Bytes that came on each stream of each flow at each node.
@@ -85,6 +87,7 @@ impl Net {
             invoices: 0,
             preimages: BTreeMap::new(),
             promises: Vec::new(),
+            poor: Default::default(),
             fate: |_, _, _| true,
             read: BTreeMap::new(),
             kept: Vec::new(),
@@ -97,6 +100,23 @@ impl Net {
             net.give(n, Input::WallClock { unix: NOW });
         }
         net
+    }
+
+    /// Gives a node another configuration, before it has links.
+    pub(super) fn configure(&mut self, n: usize, edit: impl FnOnce(&mut Config)) {
+        let mut config = self.nodes[n].config().clone();
+        edit(&mut config);
+        self.nodes[n] = Mesh::new(config, Self::key(n), [n as u8 + 1; 32]);
+        self.give(n, Input::WallClock { unix: NOW });
+    }
+
+    /// Bytes that were bought at a node and paid for.
+    pub(super) fn sold_for_money(&self, n: usize) -> u64 {
+        let bytes = |(_, to, promise, _): &(usize, usize, [u8; 49], [u8; 32])| {
+            let ticket = crate::wire::account::Ticket::from_bytes(promise.last_chunk().unwrap());
+            if *to == n { ticket.unwrap().bytes } else { 0 }
+        };
+        self.promises.iter().map(bytes).sum()
     }
 
     fn key(n: usize) -> SecretKey {
@@ -230,6 +250,9 @@ impl Net {
                     let input = Input::Invoice { ticket, packet: &packet, invoice: &invoice };
                     self.nodes[n].handle(self.now, input).unwrap();
                     self.drain(n, packet, None);
+                }
+                Action::Pay { ticket, .. } if self.poor.contains(&n) => {
+                    self.give(n, Input::InvoicePaid { ticket, preimage: None });
                 }
                 Action::Pay { ticket, invoice, amount_msat, node, promise, .. } => {
                     let preimage = Some(self.preimages[&invoice]);

@@ -5,11 +5,11 @@ use super::control::Refusal;
 use super::error::{MeshError, NetworkReason, PaymentReason, Remedy, RoutingReason};
 use super::relay::Next;
 use super::{Mesh, Tables};
+#[cfg(feature = "alloc")]
+use crate::config::Config;
 use crate::config::MeshMode;
 use crate::flow::table::{Flow, FlowTableError, Path, Side};
-#[cfg(feature = "alloc")]
-use crate::id::HopId;
-use crate::id::{LinkId, NodeId};
+use crate::id::{HopId, LinkId, NodeId};
 use crate::link::lane::Lane;
 use crate::payment::ledger::{AccountState, Record};
 use crate::signature;
@@ -110,9 +110,15 @@ impl<M: Memory> Mesh<M> {
         let known = known.map(|(at, flow)| (at, *flow));
         let again =
             known.filter(|(_, f)| f.open_number == open_number && f.path.from == Some(from));
+        let credit = self.credit_of(&source, Some(from));
         if metered {
-            let account = self.tables.accounts.get(&source).ok_or(PaymentReason::NothingLeft)?;
-            if !account.takes_open(open_number, from) {
+            let takes = match self.tables.accounts.get(&source) {
+                Some(account) => account.takes_open(open_number, from),
+                // Its account is opened once its signature was checked.
+                None if credit > 0 => true,
+                None => return Err(PaymentReason::NothingLeft.into()),
+            };
+            if !takes {
                 return Err(PaymentReason::OldOpen.into());
             }
         } else if known.is_some_and(|(_, f)| f.open_number > open_number) {
@@ -156,7 +162,12 @@ impl<M: Memory> Mesh<M> {
         let mut after = None;
         if metered {
             let wanted = self.config.flows.reservation.min(flow.may_draw);
-            let drawn = self.tables.accounts.draw(&source, wanted);
+            #[cfg(feature = "alloc")]
+            if credit > 0 {
+                self.make_room(&source);
+                self.tables.accounts.open_for_credit(&source);
+            }
+            let drawn = self.tables.accounts.draw(&source, wanted, credit);
             if drawn == 0 {
                 return Err(PaymentReason::NothingLeft.into());
             }
@@ -167,6 +178,18 @@ impl<M: Memory> Mesh<M> {
         self.wake_at(flow.heard.saturating_add(flow.idle));
         self.tables.flows.insert(flow);
         Ok(after)
+    }
+
+    /// How many bytes a source may owe of flows that come from this neighbour: from itself.
+    #[cfg(feature = "alloc")]
+    fn credit_of(&self, source: &NodeId, from: Option<HopId>) -> u64 {
+        credit_of(&self.config, source, from)
+    }
+
+    /// A board gives no credit.
+    #[cfg(not(feature = "alloc"))]
+    fn credit_of(&self, _: &NodeId, _: Option<HopId>) -> u64 {
+        0
     }
 
     /// Checks the source's signature, within the allowance of bad ones.
@@ -360,7 +383,7 @@ impl<M: Memory> Mesh<M> {
     #[cfg(feature = "alloc")]
     pub(super) fn draw_first(&mut self, flow: &mut Flow, from: HopId) -> Option<u64> {
         let wanted = self.config.flows.reservation.min(flow.may_draw);
-        let drawn = self.tables.accounts.draw(&flow.source, wanted);
+        let drawn = self.tables.accounts.draw(&flow.source, wanted, 0);
         self.tables.accounts.opened(&flow.source, flow.open_number, from);
         let after = self.keep_account(flow);
         flow.add(drawn, after);
@@ -373,7 +396,12 @@ impl<M: Memory> Mesh<M> {
         let Tables { flows, accounts, .. } = &mut *self.tables;
         let Some(flow) = flows.get_mut(at).filter(|_| !self.store_failed).copied() else { return };
         let wanted = self.config.flows.reservation.max(packet).saturating_sub(flow.left);
-        let drawn = accounts.draw(&flow.source, wanted.min(flow.may_draw));
+        // What flows that end here have bought is kept under another name.
+        #[cfg(feature = "alloc")]
+        let credit = credit_of(&self.config, &flow.source, flow.path.from);
+        #[cfg(not(feature = "alloc"))]
+        let credit = 0;
+        let drawn = accounts.draw(&flow.source, wanted.min(flow.may_draw), credit);
         if drawn > 0 {
             let record = self.keep_account(&flow);
             if let Some(flow) = self.tables.flows.get_mut(at) {
@@ -393,4 +421,13 @@ impl<M: Memory> Mesh<M> {
             self.send_control(link, FLOW_ERROR_LEN, |out| error.write(flow, hop_limit, out));
         }
     }
+}
+
+/// Where nothing is kept over a restart a debt would be forgotten: nobody has credit.
+#[cfg(feature = "alloc")]
+fn credit_of(config: &Config, source: &NodeId, from: Option<HopId>) -> u64 {
+    if from != Some(source.hop()) || config.payment.volatile {
+        return 0;
+    }
+    config.credit.get(source).copied().unwrap_or(0)
 }

@@ -70,6 +70,8 @@ mod conduct_tests;
 #[cfg(test)]
 mod covenant_tests;
 #[cfg(all(test, feature = "alloc"))]
+mod credit_tests;
+#[cfg(all(test, feature = "alloc"))]
 mod end_attack_tests;
 #[cfg(all(test, feature = "alloc"))]
 mod end_tests;
@@ -96,6 +98,8 @@ mod parked_tests;
 #[cfg(test)]
 mod place_tests;
 #[cfg(all(test, feature = "alloc"))]
+mod price_tests;
+#[cfg(all(test, feature = "alloc"))]
 mod purchase_tests;
 #[cfg(test)]
 mod receipt_tests;
@@ -118,7 +122,7 @@ mod unchecked_byte_tests;
 
 pub use api::{Action, Event, Input, LinkCapabilities, Misuse, Packet, Priority, Ticket, Verdict};
 #[cfg(feature = "alloc")]
-pub use ends::Streams;
+pub use ends::{Due, HopPrice, Streams};
 pub use error::{MeshError, NetworkReason, PaymentReason, Remedy, RoutingReason};
 #[cfg(feature = "alloc")]
 pub use flow_api::{FlowEnded, FlowEvent, FlowId};

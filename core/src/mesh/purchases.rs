@@ -178,6 +178,12 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
+    /// Whether a purchase waits for its invoice.
+    pub(super) fn is_asking(&self, ticket: Ticket) -> bool {
+        let asks = |p: &Purchase| matches!(p.state, State::Asked | State::Referred { .. });
+        self.tables.purchases.iter().any(|purchase| purchase.id == ticket && asks(purchase))
+    }
+
     /// When the next purchase is due.
     pub(super) fn next_purchase(&self) -> Option<Micros> {
         self.tables.purchases.iter().map(|p| p.due).min()

@@ -13,6 +13,7 @@ use crate::payment::fee::FeeDistribution;
 #[cfg(feature = "alloc")]
 use crate::payment::proof::FOR_ACCOUNTS_LEN;
 use crate::payment::terms::Terms;
+use crate::policy::RoutingPolicyEngine;
 use crate::routing::table::RoutingTable;
 use crate::tables::Memory;
 use crate::time::Micros;
@@ -157,6 +158,11 @@ impl<M: Memory> Mesh<M> {
     /// The configuration it was made with.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// How it tells protocols apart, and what goes free.
+    pub fn policy(&self) -> &RoutingPolicyEngine {
+        &self.policy
     }
 
     /// Counters since the start.

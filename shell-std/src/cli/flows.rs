@@ -1,11 +1,13 @@
 //! `flows`, `expose` and `forward`: streams through the mesh.
 
-use super::answer::table;
+use super::answer::{lines, table};
 use super::destination::Destination;
 use super::global::{Global, msat};
 use super::{Answer, Failure};
 use crate::rpc::Request;
-use crate::rpc::types::{self, ExposedService, Exposing, FlowList, ForwardedPort, Forwarding};
+use crate::rpc::types::{
+    self, ExposedService, Exposing, FlowList, ForwardedPort, Forwarding, PaymentPlan, PlanPayment,
+};
 use clap::Args;
 
 /// List the flows that end at the node and those that pass, its services and its forwards.
@@ -50,6 +52,7 @@ pub(super) struct Expose {
 Examples:
   blvm-mesh forward 2222 02ab...:ssh
   blvm-mesh forward 127.0.0.1:0 02ab...:electrum --max-msat 5000000
+  blvm-mesh forward 2222 02ab...:ssh --dry-run
   blvm-mesh forward --end 2222")]
 pub(super) struct Forward {
     /// Where connections are taken: a port of 127.0.0.1, or IP:PORT; port 0: any free one.
@@ -60,6 +63,10 @@ pub(super) struct Forward {
     /// The most that each flow of it may cost, in msat. [default: flow.max_msat]
     #[arg(long, value_name = "MSAT")]
     max_msat: Option<u64>,
+    /// Show what a flow would buy at each node first, and what the budget has left, and forward
+    /// nothing. Exit code 1: it would not be paid, and why.
+    #[arg(long, conflicts_with = "end")]
+    dry_run: bool,
     /// End the forward; open connections stay.
     #[arg(long, conflicts_with = "to")]
     end: bool,
@@ -106,7 +113,7 @@ impl Expose {
 
 impl Forward {
     pub(super) fn run(self, global: &Global) -> Result<Answer, Failure> {
-        let Self { local, to, max_msat, .. } = self;
+        let Self { local, to, max_msat, dry_run: dry, .. } = self;
         let (node, service) = match to {
             None => (None, None),
             Some(to) => {
@@ -120,6 +127,9 @@ impl Forward {
                 }
             }
         };
+        if let (true, Some(destination)) = (dry, node) {
+            return dry_run(global, PlanPayment { destination, bytes: 0, max_msat });
+        }
         let asked = types::Forward { local, node, service, max_msat };
         let ends = asked.node.is_none();
         let now: Forwarding = match global.ask(&Request::Forward(asked)) {
@@ -131,6 +141,33 @@ impl Forward {
             false => format!("connections to {} are forwarded", now.local),
         };
         Answer::yes(&now, text)
+    }
+}
+
+/// Shows what a flow would buy, and whether it would be paid.
+pub(super) fn dry_run(global: &Global, asked: PlanPayment) -> Result<Answer, Failure> {
+    let plan: PaymentPlan = match global.ask(&Request::PlanPayment(asked)) {
+        Ok(plan) => plan,
+        Err(e) => return e.answer(),
+    };
+    let mut text = match plan.hops.is_empty() {
+        true => "the route is direct: there is no node between to be paid\n".into(),
+        false => super::invoice::per_hop(&plan.hops),
+    };
+    text.push_str(&lines([
+        ("amount", msat(plan.amount_msat)),
+        ("fees at most", msat(plan.max_fee_msat)),
+        ("may cost", msat(plan.max_msat)),
+        ("left this hour", msat(plan.left_hour_msat)),
+        ("left this day", msat(plan.left_day_msat)),
+    ]));
+    text.push_str("the destination says itself what it takes for receiving, mostly nothing\n");
+    match &plan.refused {
+        None => Answer::yes(&plan, text + "it would be paid"),
+        Some(why) => {
+            let text = format!("{text}it would not be paid: {why}");
+            Answer::no(&plan, text)
+        }
     }
 }
 

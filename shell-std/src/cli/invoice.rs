@@ -1,6 +1,6 @@
 //! `quote` and `issuer`: what a route costs, and invoices for trials.
 
-use super::answer::lines;
+use super::answer::{lines, table};
 use super::destination::Destination;
 use super::global::{Global, msat};
 use super::input::fixed;
@@ -9,7 +9,10 @@ use crate::config::parse_network;
 use crate::date::{parse, time};
 use crate::issuer::{self, DEFAULT_EXPIRY, ISSUER_FILE, Order, unix_now};
 use crate::rpc::Request;
-use crate::rpc::types::{self, HopInvoice, QuoteRoute, RequestHopInvoice};
+use crate::rpc::target::Target;
+use crate::rpc::types::{
+    self, CreditedBytes, HopInvoice, QuoteRoute, RequestHopInvoice, ShowPreimage,
+};
 use blvm_mesh_core::id::Network;
 use clap::Args;
 use serde_json::json;
@@ -35,6 +38,46 @@ pub(super) struct Quote {
     /// Seconds until that invoice expires.
     #[arg(long, value_name = "SECONDS", requires = "invoice")]
     expiry: Option<u64>,
+    /// Have this node of the route write it instead, by its own issuer, for bytes of flows there:
+    /// its identity, or the short form of that.
+    #[arg(long, value_name = "NODE", requires = "invoice", conflicts_with = "expiry")]
+    hop: Option<String>,
+}
+
+/// Show a node of a route that its invoice was paid, so that it credits the bytes.
+///
+/// The invoice is that of `quote --invoice --hop`, paid by any wallet. The node's flows draw from
+/// what was bought. It can be shown again until the invoice has expired: it counts once. Exit code
+/// 1: it was not credited, and why.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  blvm-mesh quote $NODE 1000000 --invoice --hop 3f9c0b7de2a15588 --json > bought.json
+  blvm-mesh credit $NODE $PROMISE $PREIMAGE")]
+pub(super) struct Credit {
+    /// The node that was paid, by its full identity.
+    node: Target,
+    /// Its promise, as it stands with the invoice.
+    #[arg(value_parser = fixed::<49>)]
+    promise: [u8; 49],
+    /// What paying revealed, in hex.
+    #[arg(value_parser = fixed::<32>)]
+    preimage: [u8; 32],
+}
+
+impl Credit {
+    pub(super) fn run(self, global: &Global) -> Result<Answer, Failure> {
+        let Self { node, promise, preimage } = self;
+        let request = Request::ShowPreimage(ShowPreimage { node: node.0, promise, preimage });
+        match global.ask::<CreditedBytes>(&request) {
+            Ok(credited) => {
+                let CreditedBytes { node, bytes, left } = credited;
+                let text = format!("{node} has credited {bytes} bytes; {left} are there now");
+                Answer::yes(&credited, text)
+            }
+            Err(e) => e.answer(),
+        }
+    }
 }
 
 /// Sign an invoice that commits to terms, and give its preimage out, for trials.
@@ -74,19 +117,31 @@ pub(super) struct Issuer {
 
 impl Quote {
     pub(super) fn run(self, global: &Global) -> Result<Answer, Failure> {
-        let Self { destination, bytes, invoice, expiry } = self;
+        let Self { destination, bytes, invoice, expiry, hop } = self;
         let destination = match destination.resolve(global) {
             Ok(destination) => destination,
             Err(e) => return e.answer(),
         };
         if invoice {
             let request =
-                RequestHopInvoice { destination, bytes, amount_msat: None, expiry_s: expiry };
+                RequestHopInvoice { destination, bytes, hop, amount_msat: None, expiry_s: expiry };
             let written: HopInvoice = match global.ask(&Request::RequestHopInvoice(request)) {
                 Ok(written) => written,
                 Err(e) => return e.answer(),
             };
-            let text = text(&written.quote)
+            if let Some(bought) = &written.purchase {
+                let text = lines([
+                    ("node", bought.node.to_string()),
+                    ("bytes", bought.bytes.to_string()),
+                    ("amount", msat(bought.amount_msat)),
+                    ("invoice", written.invoice.clone()),
+                    ("promise", hex::encode(bought.promise)),
+                    ("expires at", time(written.expires_at)),
+                    ("when paid", format!("blvm-mesh credit {} PROMISE PREIMAGE", bought.node)),
+                ]);
+                return Answer::yes(&written, text);
+            }
+            let text = written.quote.as_ref().map_or_else(String::new, text)
                 + &lines([
                     ("invoice", written.invoice.clone()),
                     ("preimage", preimage(written.preimage)),
@@ -119,7 +174,27 @@ fn text(quote: &types::Quote) -> String {
         let issuers = issuers(share, quote.accepts.is_some());
         text.push_str(&format!("{role} {} asks {asks}, gets {gets}{issuers}\n", share.node));
     }
-    text + &super::payable::whom_to_pay(quote)
+    text.push_str(&super::payable::whom_to_pay(quote));
+    if !quote.per_hop.is_empty() {
+        text.push_str(
+            "or pay each node for itself (`send --pay`; `quote --invoice --hop NODE`):\n",
+        );
+        text.push_str(&per_hop(&quote.per_hop));
+    }
+    text
+}
+
+/// What a flow buys at each node of its route, as a table.
+pub(super) fn per_hop(hops: &[types::HopPrice]) -> String {
+    let row = |hop: &types::HopPrice| {
+        [
+            hop.node.to_string(),
+            hop.bytes.to_string(),
+            msat(hop.amount_msat),
+            hop.at_hand.to_string(),
+        ]
+    };
+    table(["node", "bytes", "amount", "bought before"], &hops.iter().map(row).collect::<Vec<_>>())
 }
 
 fn preimage(preimage: Option<[u8; 32]>) -> String {

@@ -99,7 +99,7 @@ impl Ledger {
         if self.csv && !global.json {
             return Answer::yes(&ledger, sums::csv(&ledger));
         }
-        let mut text = payments(&ledger) + &sales(&ledger) + &purchases(&ledger);
+        let mut text = payments(&ledger) + &sales(&ledger) + &owed(&ledger) + &purchases(&ledger);
         if text.is_empty() {
             text = "no payment was accepted, and nothing was sold or bought".into();
         }
@@ -176,6 +176,11 @@ fn sales(ledger: &types::Ledger) -> String {
     let heading = ["sold", "date", "amount", "account's bytes in all", "source", "payment"];
     let text = if rows.is_empty() { String::new() } else { table(heading, &rows) };
     text + &format!("sold: {sales} times bytes, {}\n", msat(amount_msat))
+}
+
+fn owed(ledger: &types::Ledger) -> String {
+    let line = |owed: &types::Owed| format!("{} owes {} bytes\n", owed.source.hop(), owed.bytes);
+    ledger.owed.iter().map(line).collect()
 }
 
 fn purchases(ledger: &types::Ledger) -> String {

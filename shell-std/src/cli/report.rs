@@ -67,7 +67,12 @@ impl Peers {
             "price",
             "mode or reason",
         ];
-        let text = table(heading, &peers.iter().map(row).collect::<Vec<_>>());
+        let mut text = table(heading, &peers.iter().map(row).collect::<Vec<_>>());
+        for peer in peers.iter().filter(|peer| peer.credit_bytes > 0 || peer.owes_bytes > 0) {
+            let Peer { credit_bytes, owes_bytes, .. } = peer;
+            let node = peer.node_id.hop();
+            text.push_str(&format!("{node} owes {owes_bytes} of at most {credit_bytes} bytes\n"));
+        }
         match peers.iter().any(|p| p.state == PeerState::Up) {
             true => Answer::yes(&peers, text),
             false if peers.is_empty() => Answer::no(&peers, "there are no peers"),
@@ -148,6 +153,7 @@ impl Stats {
             ("originated", count(&stats.originated)),
             ("inbox, paid", count(&stats.inbox_paid)),
             ("inbox, free", count(&stats.inbox_free)),
+            ("inbox, over flows", count(&stats.inbox_flows)),
             ("never fetched", format!("{} packets", stats.undelivered)),
             ("parked", format!("{} for a route or a look-up", count(&stats.parked))),
             ("waiting for disk", format!("{} packets", stats.waiting_for_store)),

@@ -307,7 +307,7 @@ impl House {
 /// The services and forwards of the configuration.
 async fn begin_services(settings: &Settings, handle: &NodeHandle) -> Result<(), Failure> {
     let services = handle.services();
-    let ServiceSettings { exposed, forwards, max_msat } = &settings.services;
+    let ServiceSettings { exposed, forwards, max_msat, .. } = &settings.services;
     for Exposed { name, target } in exposed.clone() {
         services.expose(name, target).map_err(|e| Failure(format!("flow.expose: {e}")))?;
     }

@@ -2,13 +2,13 @@
 
 use super::answer::lines;
 use super::destination::Destination;
-use super::global::Global;
+use super::global::{Global, msat};
 use super::input::{Bytes, Format, Input, bytes, fixed};
 use super::{Answer, Failure};
 use crate::rpc::Request;
 use crate::rpc::types::{
-    self, CovenantProof, FoundRoute, LightningProof, Outcome, PollReceived, Proof, Received,
-    SendPacket, Sent, Stopped,
+    self, CovenantProof, FoundRoute, LightningProof, Outcome, PlanPayment, PollReceived, Proof,
+    Received, SendPacket, Sent, Stopped,
 };
 use clap::Args;
 use std::io::{self, Write};
@@ -17,7 +17,7 @@ use std::path::PathBuf;
 /// Send data to a node.
 ///
 /// A route is looked for where none is known. What goes free needs no proof; for
-/// everything else see `quote`. Exit code 0: it was delivered, as the destination says of what
+/// everything else give one (see `quote`), or have the node pay by itself (--pay). Exit code 0: it was delivered, as the destination says of what
 /// is paid for; or the neighbour has it, and no node on the route refused it in the time that
 /// this takes, which is no receipt. 1: it was refused, and why. 3: what became of it is not known.
 #[derive(Debug, Args)]
@@ -25,6 +25,8 @@ use std::path::PathBuf;
 Examples:
   blvm-mesh send $NODE block.bin
   echo hello | blvm-mesh send $NODE --invoice lnbcrt... --preimage 00ff...
+  blvm-mesh send $NODE report.pdf --pay --max-msat 200000
+  blvm-mesh send $NODE report.pdf --pay --dry-run
   blvm-mesh send $NODE --text hello --unchecked --wait-ms 500")]
 pub(super) struct Send {
     /// To whom: identity or its first digits, public key, or PUBKEY@HOST:PORT.
@@ -50,14 +52,25 @@ pub(super) struct Send {
     /// A covenant proof in hex, in the place of an invoice.
     #[arg(long, value_name = "HEX", value_parser = bytes, conflicts_with = "invoice")]
     covenant: Option<Bytes>,
+    /// Have the node pay by itself, within its budget: over a flow, each node of the route for
+    /// itself. What goes free is not paid for.
+    #[arg(long, conflicts_with_all = ["invoice", "covenant", "unchecked"])]
+    pay: bool,
+    /// The most that the route may cost. [default: flow.max_msat]
+    #[arg(long, value_name = "MSAT", requires = "pay")]
+    max_msat: Option<u64>,
+    /// Show what it would cost at each node, and what the budget has left, and send nothing.
+    /// Exit code 1: it would not be paid, and why.
+    #[arg(long, requires = "pay")]
+    dry_run: bool,
     /// Send even what this node itself would refuse, to try a relay.
     #[arg(long)]
     unchecked: bool,
     /// How long to wait at most for the receipt of what is paid for, or for a relay's report
     /// that it refused the data. What is free is waited for no longer than such a report takes;
-    /// with 0 nobody knows, which is exit code 3.
-    #[arg(long, value_name = "MS", default_value_t = 5_000)]
-    wait_ms: u64,
+    /// with 0 nobody knows, which is exit code 3. [default: 5000; with --pay 120000]
+    #[arg(long, value_name = "MS")]
+    wait_ms: Option<u64>,
 }
 
 /// Fetch data that was sent to this node.
@@ -112,18 +125,27 @@ impl Send {
             Ok(destination) => destination,
             Err(e) => return e.answer(),
         };
+        let (pay, max_msat) = (self.pay, self.max_msat);
+        if self.dry_run {
+            let bytes = data.len() as u64;
+            return super::flows::dry_run(global, PlanPayment { destination, bytes, max_msat });
+        }
+        let wait_ms = self.wait_ms.unwrap_or(if pay { 120_000 } else { 5_000 });
+        let unchecked = self.unchecked;
         let request = Request::SendPacket(SendPacket {
             destination,
             data,
             proof,
-            unchecked: self.unchecked,
-            wait_ms: self.wait_ms,
+            pay,
+            max_msat,
+            unchecked,
+            wait_ms,
         });
         let sent: Sent = match global.ask(&request) {
             Ok(sent) => sent,
             Err(e) => return e.answer(),
         };
-        let text = fate(&sent, self.wait_ms);
+        let text = fate(&sent, wait_ms);
         match sent.outcome {
             Outcome::Sent | Outcome::Delivered => Answer::yes(&sent, text),
             Outcome::Refused => Answer::no(&sent, text),
@@ -135,6 +157,9 @@ impl Send {
 /// What became of a datagram, in words.
 pub(super) fn fate(sent: &Sent, wait_ms: u64) -> String {
     let Sent { bytes, destination, hops, sequence, repeats, .. } = sent;
+    if let Some(spent_msat) = sent.spent_msat {
+        return fate_over_a_flow(sent, spent_msat, wait_ms);
+    }
     if let Some(Stopped { reporter, cause }) = &sent.stopped {
         return match repeats {
             0 => format!("refused by {reporter}: {cause}"),
@@ -166,6 +191,26 @@ pub(super) fn fate(sent: &Sent, wait_ms: u64) -> String {
              it is sent again by itself"
         ),
         _ => format!("sent {what}; nobody refused it"),
+    }
+}
+
+/// What became of a datagram that the node paid for by itself.
+fn fate_over_a_flow(sent: &Sent, spent_msat: u64, wait_ms: u64) -> String {
+    let Sent { bytes, destination, sequence, .. } = sent;
+    let what = format!("{bytes} bytes to {destination} (packet {sequence:016x})");
+    let spent = match spent_msat {
+        0 => "nothing was bought for it: what was bought before was enough, or nobody asked".into(),
+        more => format!("{} were paid; what is left of it serves the next", msat(more)),
+    };
+    match (sent.outcome, &sent.stopped) {
+        (_, Some(Stopped { reporter, cause })) => {
+            format!("refused by {reporter}: {cause}; {spent}")
+        }
+        (Outcome::Delivered, None) => format!("delivered {what}; {spent}"),
+        _ => format!(
+            "unknown: {what}: no answer came within {wait_ms} ms, or the flow ended before. What \
+             was bought by then serves the next"
+        ),
     }
 }
 
@@ -281,6 +326,7 @@ mod tests {
             stopped: None,
             repeats: 0,
             repeating: None,
+            spent_msat: None,
         };
         let said = fate(&sent, 5);
         assert!(
@@ -308,5 +354,13 @@ mod tests {
         let unknown = Sent { outcome, ..sent };
         assert!(fate(&unknown, 0).contains("not waited for"));
         assert!(fate(&unknown, 7).contains("within 7 ms"));
+        let paid = Sent { spent_msat: Some(51_000), outcome: Outcome::Delivered, ..unknown };
+        let said = fate(&paid, 5);
+        assert!(said.starts_with("delivered 6 bytes") && said.contains("were paid"), "{said}");
+        let refused =
+            Sent { stopped: stopped("no room"), outcome: Outcome::Refused, ..paid.clone() };
+        assert!(fate(&refused, 5).contains("refused by 0505"), "{}", fate(&refused, 5));
+        let unknown = Sent { outcome: Outcome::Unknown, spent_msat: Some(0), ..paid };
+        assert!(fate(&unknown, 5).starts_with("unknown: 6 bytes"), "{}", fate(&unknown, 5));
     }
 }

@@ -1,7 +1,7 @@
 //! From the keys as written to checked settings.
 
 use super::keys::{Chain, File};
-use super::values::Listen;
+use super::values::{Listen, Owing};
 use super::{ConfigError, ServiceSettings, Settings};
 use crate::address::{PeerAddress, Place, SerialLine};
 use crate::bridge::BridgeSettings;
@@ -11,7 +11,7 @@ use crate::headers::Root;
 use crate::lightning::Timeouts;
 use crate::wallet::Limits;
 use blvm_mesh_core::config::{Config, MAX_ISSUERS, MAX_SCRIPT};
-use blvm_mesh_core::id::Network;
+use blvm_mesh_core::id::{Network, NodeId};
 use secp256k1::PublicKey;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -80,6 +80,7 @@ pub(super) struct Places {
     pub(super) spending: Limits,
     pub(super) lightning: Timeouts,
     pub(super) max_msat: u64,
+    pub(super) inbox: bool,
     pub(super) bridged: usize,
     pub(super) narrow_rate: u64,
     pub(super) narrow_blocks: bool,
@@ -99,6 +100,7 @@ impl Places {
             spending: Limits::default(),
             lightning: Timeouts::default(),
             max_msat: MAX_MSAT,
+            inbox: true,
             bridged: 16,
             narrow_rate: 32 * 1024,
             narrow_blocks: true,
@@ -125,6 +127,7 @@ pub(super) fn settings(
         spending,
         lightning,
         max_msat,
+        inbox,
         bridged,
         narrow_rate,
         narrow_blocks,
@@ -153,6 +156,7 @@ pub(super) fn settings(
         exposed: file.flow.expose.unwrap_or_default().into_iter().map(|e| e.0).collect(),
         forwards: file.flow.forward.unwrap_or_default().into_iter().map(|f| f.0).collect(),
         max_msat,
+        inbox,
     };
     check_services(&services)?;
     check_log(&log).map_err(|reason| value("log", reason))?;
@@ -384,6 +388,11 @@ fn config(file: &File, config: &mut Config) -> Result<(), ConfigError> {
              node's own packets, half for those of its neighbours"
         );
         return Err(value("limits.parked_bytes", reason));
+    }
+    for Owing((key, bytes)) in file.flow.credit.iter().flatten() {
+        if config.credit.insert(NodeId::from_public_key(key), *bytes).is_some() {
+            return Err(value("flow.credit", format!("{key} is listed twice")));
+        }
     }
     payment(file, config)
 }

@@ -4,7 +4,7 @@ use super::ConfigError;
 use super::build::Places;
 use super::values::{
     Announced, Backend, ExposedPort, ForwardedTo, Gateway, Issuer, Listen, Millis, Mode,
-    NetworkName, Peer, Port, SignetMagic,
+    NetworkName, Owing, Peer, Port, SignetMagic,
 };
 use crate::chain::Secret;
 use blvm_mesh_core::id::Network;
@@ -152,7 +152,7 @@ macro_rules! written {
 written! {
     Text: String, PathBuf, Backend, Mode, NetworkName, Port, SignetMagic, Secret;
     Flag: bool;
-    List: Listen, Vec<PathBuf>, Vec<Peer>, Vec<Issuer>, Vec<ExposedPort>, Vec<ForwardedTo>,
+    List: Listen, Vec<PathBuf>, Vec<Peer>, Vec<Issuer>, Vec<Owing>, Vec<ExposedPort>, Vec<ForwardedTo>,
         Vec<Gateway>, Vec<Announced>, Vec<Port>;
 }
 

@@ -9,7 +9,7 @@ use super::build::{MIN_MAX_PACKET, Places};
 use super::key::{DefaultValue, Key, Stored, Written, within};
 use super::values::{
     Announced, Backend, ExposedPort, ForwardedTo, Gateway, Issuer, Listen, Millis, Mode,
-    NetworkName, NotUsed, Peer, Port, SignetMagic,
+    NetworkName, NotUsed, Owing, Peer, Port, SignetMagic,
 };
 use crate::chain::Secret;
 use blvm_mesh_core::config::MAX_HOPS;
@@ -202,12 +202,15 @@ keys! {
             example "ssh=127.0.0.1:22";
         forward: Vec<ForwardedTo>, "ports that lead to services of other nodes: LOCAL=NODE:NAME",
             example "127.0.0.1:2222=PUBKEY:ssh";
-        max_msat: u64, "most that a flow of a forward may cost on its whole route"
+        max_msat: u64, "most that a flow of a forward, or a datagram that `send --pay` pays for, may cost on its whole route"
             => max_msat, unit "msat";
+        inbox: bool, "whether what others send over flows (`send --pay`) is taken for `recv`" => inbox;
         stream_memory_bytes: u64, "memory for the streams of flows that others open"
             => config.flows.stream_memory, unit "bytes";
         pipe_memory_bytes: u64, "memory for what waits between streams of flows and their connections; for each 16 KiB one connection to what is exposed"
             => shell.pipe_memory, unit "bytes", from 1_048_576;
+        credit: Vec<Owing>, "bytes of flows that a neighbour may owe which cannot pay first: PUBKEY=BYTES",
+            example "PUBKEY=10000000";
         cashier_for: Vec<PathBuf>, "files of `board-config` about boards whose invoices this node writes",
             example "board.tickets";
         account_days: u64, "days after the last payment when what is left is forfeited (0: never)"

@@ -85,6 +85,8 @@ pub struct ServiceSettings {
     pub forwards: Vec<ForwardSpec>,
     /// The most that each flow of a forward may cost, in millisatoshi, where nothing else is said.
     pub max_msat: u64,
+    /// Whether datagrams that others send over flows are taken.
+    pub inbox: bool,
 }
 
 /// Why there are no settings.

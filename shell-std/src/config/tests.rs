@@ -61,7 +61,7 @@ fn samples() -> Vec<(&'static str, String, String)> {
                     (a.into(), quoted(a))
                 }
                 ("bitcoin.narrow_blocks", _) => ("false".into(), "false".into()),
-                ("mesh.enabled", _) => ("false".into(), "false".into()),
+                ("mesh.enabled" | "flow.inbox", _) => ("false".into(), "false".into()),
                 (_, _) if key == "log" => ("debug".into(), quoted("debug")),
                 ("timing.first_ring", _) => ("3".into(), "3".into()),
                 ("limits.seen", _) => ("16".into(), "16".into()),
@@ -91,6 +91,10 @@ fn samples() -> Vec<(&'static str, String, String)> {
                 ("bitcoin.announce_to", _) => {
                     let node = format!("{KEY}@77");
                     (node.clone(), format!("[{}]", quoted(&node)))
+                }
+                ("flow.credit", _) => {
+                    let owing = format!("{KEY}=77");
+                    (owing.clone(), format!("[{}]", quoted(&owing)))
                 }
                 (_, Kind::List) => unreachable!("{key}"),
             };

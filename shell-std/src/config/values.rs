@@ -50,9 +50,17 @@ text_value!(Port(SocketAddr), |text| crate::flows::local(text));
 text_value!(Gateway(NodeId), |text| {
     text.parse().map(|target: Target| target.0).map_err(|e: TargetError| e.to_string())
 });
+text_value!(Owing((PublicKey, u64)), parse_owing);
 text_value!(Announced((NodeId, u32)), parse_announced);
 text_value!(ExposedPort(Exposed), |text| text.parse().map_err(|e: SpecError| e.to_string()));
 text_value!(ForwardedTo(ForwardSpec), |text| text.parse().map_err(|e: SpecError| e.to_string()));
+
+fn parse_owing(text: &str) -> Result<(PublicKey, u64), String> {
+    let form = || format!("\"{text}\" is not PUBKEY=BYTES: a neighbour's public key, and a number");
+    let (key, bytes) = text.split_once('=').ok_or_else(form)?;
+    let key = parse_public_key(key).ok_or_else(form)?;
+    Ok((key, bytes.parse().map_err(|_| form())?))
+}
 
 fn parse_announced(text: &str) -> Result<(NodeId, u32), String> {
     let form = || format!("\"{text}\" is not NODE@HEIGHT: a public key or identity, and a height");

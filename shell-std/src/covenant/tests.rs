@@ -45,6 +45,7 @@ pub(crate) fn quote(hops: usize, price_msat: u64) -> Quote {
         most_bytes: 4_000,
         covenant: None,
         accepts: None,
+        per_hop: Vec::new(),
     }
 }
 

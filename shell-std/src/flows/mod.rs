@@ -9,12 +9,13 @@
 //! - [`Flows`] opens flows and takes those of others ([`Listener`]); a [`Flow`] has any number of
 //!   [`Stream`]s, which are read and written like a TCP connection.
 //! - [`Services`] makes TCP ports of this host reachable by name, and those of others reachable
-//!   at a port of this host.
+//!   at a port of this host, and takes datagrams that others send over flows.
 
 mod copy;
 mod forward;
 mod handle;
 pub(crate) mod hub;
+pub(crate) mod inbox;
 pub(crate) mod memory;
 mod pipe;
 pub(crate) mod places;
@@ -24,6 +25,7 @@ mod services;
 pub(crate) use forward::local;
 pub use forward::{ForwardSpec, SpecError};
 pub use handle::{Flow, FlowError, Flows, Listener};
+pub use inbox::Inbox;
 pub use pipe::Stream;
 pub use preamble::{NameError, ServiceName};
 pub use services::{Exposed, Forwarded, ServiceError, Services};

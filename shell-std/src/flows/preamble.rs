@@ -3,7 +3,7 @@
 //!
 //! | from | bytes |
 //! |---|---|
-//! | who opens the stream | length of the name (1), the name |
+//! | who opens the stream | length of the name (1), the name; length 0: see `inbox.rs` |
 //! | the other end | 0: the bytes of the service follow; 1: there is no such service; 2: it does not answer |
 
 use smol::io::{AsyncReadExt, AsyncWriteExt};
@@ -76,16 +76,19 @@ pub(super) async fn ask(stream: &mut Stream, name: &ServiceName) -> io::Result<(
     }
 }
 
-/// The name of the service that is asked for.
-pub(super) async fn asked(stream: &mut Stream) -> io::Result<ServiceName> {
+/// The name of the service that is asked for; `None`: a datagram follows.
+pub(super) async fn asked(stream: &mut Stream) -> io::Result<Option<ServiceName>> {
     let mut len = [0];
     stream.read_exact(&mut len).await?;
     let [len] = len;
+    if len == 0 {
+        return Ok(None);
+    }
     let mut name = vec![0; usize::from(len)];
     stream.read_exact(&mut name).await?;
     let wrong = || io::Error::new(io::ErrorKind::InvalidData, "not the name of a service");
     let name = String::from_utf8(name).map_err(|_| wrong())?;
-    name.parse().map_err(|_| wrong())
+    name.parse().map(Some).map_err(|_| wrong())
 }
 
 /// Answers it.

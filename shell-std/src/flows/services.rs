@@ -4,6 +4,7 @@
 use super::copy;
 use super::forward::{Forward, ForwardSpec, SpecError, local};
 use super::handle::{Flow, Flows, Listener};
+use super::inbox::{self, Inbox};
 use super::pipe::Stream;
 use super::places::Places;
 use super::preamble::{self, Reply, ServiceName};
@@ -87,7 +88,9 @@ struct Inner {
     /// For connections to what is exposed.
     places: Arc<Places>,
     exposed: Mutex<BTreeMap<ServiceName, SocketAddr>>,
-    /// Takes flows as long as anything is exposed.
+    /// Where datagrams go that come over flows.
+    inbox: Option<Arc<dyn Inbox>>,
+    /// Takes flows as long as there is something for them.
     taking: Mutex<Option<Task<()>>>,
     forwards: Mutex<BTreeMap<SocketAddr, (Forwarded, Task<()>)>>,
 }
@@ -97,17 +100,41 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Services {
-    /// None yet. Their tasks run on `executor`; other nodes may have so many `connections` to them
-    /// at once, and one alone half of that.
-    pub fn new(flows: Flows, executor: Arc<Executor<'static>>, connections: usize) -> Self {
-        Self(Arc::new(Inner {
+    /// None yet, and datagrams of others are taken only for an `inbox`. Their tasks run on
+    /// `executor`; other nodes may have so many `connections` to them at once, and one alone half of
+    /// that.
+    pub fn new(
+        flows: Flows,
+        executor: Arc<Executor<'static>>,
+        connections: usize,
+        inbox: Option<Arc<dyn Inbox>>,
+    ) -> Self {
+        let services = Self(Arc::new(Inner {
             flows,
             executor,
             places: Places::new(connections),
             exposed: Mutex::default(),
+            inbox,
             taking: Mutex::default(),
             forwards: Mutex::default(),
-        }))
+        }));
+        if services.0.inbox.is_some() {
+            // A node that is gone takes none.
+            let _ = services.take_flows();
+        }
+        services
+    }
+
+    fn take_flows(&self) -> Result<(), ServiceError> {
+        let mut taking = lock(&self.0.taking);
+        if taking.as_ref().is_none_or(Task::is_finished) {
+            let listener = self.0.flows.listen().map_err(|_| ServiceError::Gone)?;
+            let this = Arc::downgrade(&self.0);
+            let executor = self.0.executor.clone();
+            let places = self.0.places.clone();
+            *taking = Some(self.0.executor.spawn(take(listener, this, executor, places)));
+        }
+        Ok(())
     }
 
     /// Makes a port reachable for every node of the mesh, under a name.
@@ -119,14 +146,7 @@ impl Services {
         if exposed.get(&name).is_some_and(|taken| *taken != target) {
             return Err(ServiceError::NameTaken(name));
         }
-        let mut taking = lock(&self.0.taking);
-        if taking.as_ref().is_none_or(Task::is_finished) {
-            let listener = self.0.flows.listen().map_err(|_| ServiceError::Gone)?;
-            let this = Arc::downgrade(&self.0);
-            let executor = self.0.executor.clone();
-            let places = self.0.places.clone();
-            *taking = Some(self.0.executor.spawn(take(listener, this, executor, places)));
-        }
+        self.take_flows()?;
         tracing::info!(%name, %target, "a service is exposed");
         exposed.insert(name, target);
         Ok(())
@@ -139,7 +159,7 @@ impl Services {
     pub fn withdraw(&self, name: &ServiceName) -> Result<(), ServiceError> {
         let mut exposed = lock(&self.0.exposed);
         exposed.remove(name).ok_or_else(|| ServiceError::NotExposed(name.clone()))?;
-        if exposed.is_empty() {
+        if exposed.is_empty() && self.0.inbox.is_none() {
             // Whoever has a flow keeps it.
             lock(&self.0.taking).take();
         }
@@ -248,6 +268,10 @@ async fn connect(
     peer: NodeId,
 ) -> io::Result<()> {
     let name = copy::within(PATIENCE, preamble::asked(&mut stream)).await?;
+    let Some(name) = name else {
+        let inbox = services.upgrade().and_then(|inner| inner.inbox.clone());
+        return inbox::receive(&mut stream, inbox.as_deref(), peer).await;
+    };
     let target = services.upgrade().and_then(|inner| lock(&inner.exposed).get(&name).copied());
     let Some(target) = target else {
         preamble::reply(&mut stream, Reply::Unknown).await?;

@@ -3,8 +3,9 @@
 
 use super::http::hash;
 use super::{Backend, Error, Info, InvoiceOrder, InvoiceStatus, Liquidity, PaymentOrder, Timeouts};
-use crate::wallet::PaymentStatus;
+use crate::wallet::{PaymentStatus, Reach};
 use blvm_mesh_core::id::Network;
+use secp256k1::PublicKey;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
@@ -18,6 +19,8 @@ const SOCKET: &str = "lightning.socket";
 const MAX_ANSWER: usize = 16 << 20;
 /// JSON-RPC's "method not found".
 const NO_METHOD: i64 = -32601;
+/// Its own "unable to find a route" (`PAY_ROUTE_NOT_FOUND`).
+const NO_ROUTE: i64 = 205;
 
 /// A Core Lightning node.
 pub(super) struct Cln {
@@ -85,6 +88,18 @@ struct Channel {
 #[derive(Deserialize)]
 struct Written {
     bolt11: String,
+}
+
+#[derive(Deserialize)]
+struct Route {
+    route: Vec<Hop>,
+}
+
+#[derive(Deserialize)]
+struct Hop {
+    /// What it is given to pass on, or to keep.
+    #[serde(default, deserialize_with = "msat")]
+    amount_msat: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -277,6 +292,18 @@ impl Backend for Cln {
             }
             // Whether parts are on their way is told by `listpays`.
             Some(_) => Ok(PaymentStatus::Pending),
+        }
+    }
+
+    fn reach(&self, payee: &PublicKey, amount_msat: u64, _: u64) -> Result<Reach, Error> {
+        let params = json!({"id": payee.to_string(), "amount_msat": amount_msat, "riskfactor": 10});
+        match self.ask::<Route>("getroute", &params) {
+            Ok(Route { route }) => {
+                let first = route.first().and_then(|hop| hop.amount_msat);
+                Ok(Reach::Route { fee_msat: fee(first, Some(amount_msat)) })
+            }
+            Err(Fault::Theirs(NO_ROUTE, _)) => Ok(Reach::NoRoute),
+            Err(fault) => Err(fault.into()),
         }
     }
 

@@ -7,7 +7,7 @@ use super::fake::{Conduct, Fake, Fault, KINDS, Made, SECRET, TIMEOUTS, stranger}
 use super::*;
 use crate::node::Issue;
 use crate::store::{STORE_FILE, Store};
-use crate::wallet::{Bill, Limits, NotPaid, Outcome, Payer, Spending, Wallet, bill};
+use crate::wallet::{Bill, Limits, NotPaid, Outcome, Payer, Reach, Spending, Wallet, bill};
 use blvm_mesh_core::payment::bolt11::Invoice;
 
 const MAX_FEE_MSAT: u64 = 5_000;
@@ -88,6 +88,26 @@ fn an_invoice_of_another_node_or_network_is_not_handed_out() {
         assert!(error.contains("for regtest, this node is on mainnet"), "{error}");
         let unpaid = mainnet.pay(&bill(50_000), MAX_FEE_MSAT);
         assert!(matches!(unpaid, Outcome::NotPaid(_)));
+        assert_eq!(fake.with(|model| model.told_to_pay), 0);
+    });
+}
+
+#[test]
+fn it_tells_the_way_to_a_payee_where_it_can_and_pays_nothing() {
+    each(|fake, backend| {
+        let knows = matches!(fake.kind, "lnd" | "cln");
+        let told = |reach: Reach| if knows { reach } else { Reach::Unknown };
+        let (wallet, bill) = (lightning(fake), bill(50_000));
+        let reach = |bill: &Bill| wallet.reach(bill, MAX_FEE_MSAT);
+        assert_eq!(reach(&bill), told(Reach::Route { fee_msat: FEE_MSAT }), "{}", fake.kind);
+        fake.with(|model| model.conduct = Conduct::Fails);
+        assert_eq!(reach(&bill), told(Reach::NoRoute), "{}", fake.kind);
+        // It is only for the order: whatever goes wrong, paying goes on.
+        for fault in [Fault::CutAfter, Fault::Proxy, Fault::Expired, Fault::Truncated] {
+            fake.with(|model| model.fault = ("", fault));
+            assert_eq!(reach(&bill), Reach::Unknown, "{} {fault:?}", fake.kind);
+            assert_eq!(backend.reach(&stranger(), 50_000, 1).is_err(), knows, "{}", fake.kind);
+        }
         assert_eq!(fake.with(|model| model.told_to_pay), 0);
     });
 }

@@ -2,10 +2,11 @@
 
 use super::http::{Http, Sent, credential, hash};
 use super::{Backend, Error, Info, InvoiceOrder, InvoiceStatus, Liquidity, PaymentOrder, Timeouts};
-use crate::wallet::PaymentStatus;
+use crate::wallet::{PaymentStatus, Reach};
 use bitcoin::base64::Engine;
 use bitcoin::base64::engine::general_purpose::URL_SAFE;
 use blvm_mesh_core::id::Network;
+use secp256k1::PublicKey;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,10 @@ const MACAROON: &str = "lightning.macaroon_file";
 const NOT_INITIATED: &str = "payment isn't initiated";
 /// The same of invoices.
 const NO_INVOICE: [&str; 2] = ["there are no existing invoices", "unable to locate invoice"];
+
+/// What it says where no way to a payee carries an amount.
+const NO_ROUTE: [&str; 3] =
+    ["unable to find a path to destination", "target not found", "insufficient local balance"];
 
 /// An LND node.
 pub(super) struct Lnd {
@@ -63,6 +68,17 @@ struct AddInvoice {
 #[derive(Deserialize)]
 struct Invoice {
     state: String,
+}
+
+#[derive(Deserialize)]
+struct Routes {
+    #[serde(default)]
+    routes: Vec<Route>,
+}
+
+#[derive(Deserialize)]
+struct Route {
+    total_fees_msat: String,
 }
 
 #[derive(Deserialize)]
@@ -160,6 +176,27 @@ impl Backend for Lnd {
             // A proxy may have lost it: the answer of LND's own always says why.
             Err(error) => Err(unauthorized(error)),
             paid => paid,
+        }
+    }
+
+    fn reach(
+        &self,
+        payee: &PublicKey,
+        amount_msat: u64,
+        max_fee_msat: u64,
+    ) -> Result<Reach, Error> {
+        let path = format!(
+            "/v1/graph/routes/{payee}/{}?fee_limit.fixed_msat={max_fee_msat}&use_mission_control=true",
+            amount_msat.div_ceil(1_000)
+        );
+        let reply = self.http.ask(&path, &Sent::Nothing)?;
+        if NO_ROUTE.iter().any(|text| says(&reply.body, text)) {
+            return Ok(Reach::NoRoute);
+        }
+        let Routes { routes } = reply.read(message).map_err(unauthorized)?;
+        match routes.first() {
+            Some(route) => Ok(Reach::Route { fee_msat: number(&route.total_fees_msat)? }),
+            None => Ok(Reach::NoRoute),
         }
     }
 

@@ -48,7 +48,7 @@ pub use error::Error;
 pub use node::Lightning;
 pub use till::{AskedList, Till};
 
-use crate::wallet::PaymentStatus;
+use crate::wallet::{PaymentStatus, Reach};
 use bitcoin::hashes::{Hash, sha256};
 use blvm_mesh_core::id::Network;
 use secp256k1::PublicKey;
@@ -86,6 +86,15 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// Any. Unless [`Error::is_before_the_call`] says otherwise, it may be paid.
     fn pay(&self, order: &PaymentOrder<'_>) -> Result<PaymentStatus, Error>;
+
+    /// What it knows of the way to a payee for an amount and at most that fee, in millisatoshi; it
+    /// pays nothing. A node that cannot tell leaves this as it is.
+    ///
+    /// # Errors
+    /// Any.
+    fn reach(&self, _payee: &PublicKey, _amount_msat: u64, _max_fee: u64) -> Result<Reach, Error> {
+        Ok(Reach::Unknown)
+    }
 
     /// What became of an outgoing payment.
     ///

@@ -2,7 +2,7 @@
 
 use super::{Backend, Error, Info, InvoiceOrder, PaymentOrder};
 use crate::node::{Issue, Issued};
-use crate::wallet::{Bill, Outcome, PaymentStatus, Wallet};
+use crate::wallet::{Bill, Outcome, PaymentStatus, Reach, Wallet};
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::payment::bolt11::{Invoice, TERMS_PREFIX};
 use blvm_mesh_core::wire::account::MAX_INVOICE;
@@ -102,6 +102,20 @@ impl Wallet for Lightning {
             Err(error) if error.is_before_the_call() => Outcome::NotPaid(error.to_string()),
             Err(error @ Error::Refused(_)) => self.after_refusal(&payment_hash, &error),
             Err(error) => self.follow(&payment_hash, &error.to_string()),
+        }
+    }
+
+    fn reach(&self, bill: &Bill, max_fee_msat: u64) -> Reach {
+        let payee = Invoice::from_text(&bill.invoice)
+            .ok()
+            .and_then(|invoice| invoice.recover_payee(&Secp256k1::verification_only()).ok());
+        let Some(payee) = payee else { return Reach::Unknown };
+        match self.backend.reach(&payee, bill.amount_msat, max_fee_msat) {
+            Ok(reach) => reach,
+            Err(error) => {
+                tracing::debug!(%payee, %error, "the way to a payee cannot be looked up");
+                Reach::Unknown
+            }
         }
     }
 

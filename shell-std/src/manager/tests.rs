@@ -198,6 +198,7 @@ fn covenant(a: &MeshManager, b: &MeshManager, bytes: u64) -> (Vec<u8>, [u8; 32],
         most_bytes: 0,
         covenant: None,
         accepts: None,
+        per_hop: Vec::new(),
     };
     let payout = |(node, i): (NodeId, u8)| Payout { node: node.hop(), script: script(i) };
     let payouts = [(a.id(), 1), (b.id(), 2)].map(payout);

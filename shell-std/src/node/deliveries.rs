@@ -4,14 +4,16 @@
 //! the source that has most of it loses its oldest. A paid one is never dropped: while their room
 //! is full, the state machine refuses further ones before it books them, and tells the sender. A
 //! source may add while it has less than is left: alone it takes half of the room, two a third
-//! each, and later sources still find room.
+//! each, and later sources still find room. What others send over flows (`send --pay`) has a quarter
+//! of the room by the same rule, and is refused where that is taken.
 
+use crate::flows::Inbox;
 use blvm_mesh_core::config::FULL_SOURCES;
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::mesh::Input;
-use blvm_mesh_core::policy::DetectedProtocol;
+use blvm_mesh_core::policy::{DetectedProtocol, RoutingPolicyEngine};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Most datagrams that wait.
 const MOST: usize = 4096;
@@ -19,7 +21,7 @@ const MOST: usize = 4096;
 /// A datagram that was delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
-    /// Who sent it; proven only where it was paid for.
+    /// Who sent it; proven only where it was paid for, or came over a flow.
     pub source: NodeId,
     /// Its number.
     pub sequence: u64,
@@ -44,6 +46,8 @@ pub struct Deliveries {
 struct Queue {
     paid: Lane,
     free: Lane,
+    /// Those that came over flows.
+    streamed: Lane,
     next: u64,
     /// What the state machine has been told about the room for paid ones.
     full: Full,
@@ -138,14 +142,30 @@ impl Lane {
 }
 
 impl Queue {
-    fn first(&self) -> Option<(u64, bool, &Delivery)> {
-        let paid = self.paid.first().map(|(at, d)| (at, true, d));
-        let free = self.free.first().map(|(at, d)| (at, false, d));
-        paid.into_iter().chain(free).min_by_key(|(at, ..)| *at)
+    /// The lane that has the oldest of all, with that.
+    fn first(&mut self) -> Option<(u64, &mut Lane)> {
+        let lanes = [&mut self.paid, &mut self.free, &mut self.streamed];
+        let first = |lane: &mut Lane| lane.first().map(|(at, _)| at);
+        lanes.into_iter().filter_map(|lane| Some((first(lane)?, lane))).min_by_key(|(at, _)| *at)
+    }
+
+    /// The number of the next that arrives.
+    fn arrival(&mut self) -> u64 {
+        let arrival = self.next;
+        self.next = arrival.wrapping_add(1);
+        arrival
+    }
+
+    fn lanes(&self) -> [&Lane; 3] {
+        [&self.paid, &self.free, &self.streamed]
     }
 
     fn len(&self) -> usize {
-        self.paid.waiting.len().saturating_add(self.free.waiting.len())
+        self.lanes().iter().map(|lane| lane.waiting.len()).sum()
+    }
+
+    fn bytes(&self) -> usize {
+        self.lanes().iter().fold(0, |sum, lane| sum.saturating_add(lane.bytes))
     }
 }
 
@@ -173,6 +193,34 @@ impl Deliveries {
     /// Releases it: the datagram will not come.
     pub(crate) fn expect_no_more(&self, source: NodeId, payload: usize) {
         self.lock().paid.give_back(source, self.takes(payload));
+    }
+
+    /// Reserves room for what a source is about to send over a flow; false if it has its share.
+    pub(crate) fn expect_streamed(&self, source: NodeId, payload: usize) -> bool {
+        let mut queue = self.lock();
+        let takes = self.takes(payload);
+        let left = (self.most_bytes / 4).saturating_sub(queue.streamed.taken);
+        let its = queue.streamed.sources.get(&source).map_or(0, |source| source.taken);
+        let fits = its.saturating_add(takes) <= left;
+        if fits {
+            queue.streamed.expect(source, takes);
+        }
+        fits
+    }
+
+    /// Releases it: it does not come.
+    pub(crate) fn expect_streamed_no_more(&self, source: NodeId, payload: usize) {
+        self.lock().streamed.give_back(source, self.takes(payload));
+    }
+
+    /// Adds what has come over a flow, in the room that was reserved for it.
+    pub(crate) fn push_streamed(&self, delivery: Delivery) {
+        let mut queue = self.lock();
+        let takes = self.takes(delivery.payload.len());
+        queue.streamed.give_back(delivery.source, takes);
+        let arrival = queue.arrival();
+        queue.streamed.push(arrival, delivery, takes);
+        self.make_room(&mut queue);
     }
 
     /// What the state machine must be told about the room for paid ones, which is half of all,
@@ -216,16 +264,18 @@ impl Deliveries {
     /// Adds a datagram; free ones make room for it.
     pub(crate) fn push(&self, delivery: Delivery) {
         let mut queue = self.lock();
-        let arrival = queue.next;
-        queue.next = queue.next.wrapping_add(1);
+        let arrival = queue.arrival();
         let takes = self.takes(delivery.payload.len());
         match delivery.earned_msat {
             0 => queue.free.push(arrival, delivery, takes),
             _ => queue.paid.push(arrival, delivery, takes),
         }
-        while queue.len() > MOST
-            || queue.paid.bytes.saturating_add(queue.free.bytes) > self.most_bytes
-        {
+        self.make_room(&mut queue);
+    }
+
+    /// Drops free ones until all have room, and wakes who waits for one.
+    fn make_room(&self, queue: &mut Queue) {
+        while queue.len() > MOST || queue.bytes() > self.most_bytes {
             // The newest stays if it is alone: it was larger than all that is kept.
             if queue.len() <= 1 {
                 break;
@@ -245,13 +295,12 @@ impl Deliveries {
         let mut queue = self.lock();
         let (mut taken, mut left) = (Vec::new(), bytes);
         while taken.len() < max {
-            let Some((arrival, is_paid, first)) = queue.first() else { break };
-            let len = first.payload.len();
+            let Some((arrival, lane)) = queue.first() else { break };
+            let len = lane.first().map_or(0, |(_, first)| first.payload.len());
             if !taken.is_empty() && len > left {
                 break;
             }
             left = left.saturating_sub(len);
-            let lane = if is_paid { &mut queue.paid } else { &mut queue.free };
             taken.extend(lane.remove(arrival, |len| self.takes(len)));
         }
         if queue.len() > 0 {
@@ -270,10 +319,9 @@ impl Deliveries {
         }
     }
 
-    /// Datagrams that wait, paid and free ones, and their bytes.
-    pub(crate) fn waiting(&self) -> [(usize, usize); 2] {
-        let queue = self.lock();
-        [&queue.paid, &queue.free].map(|lane| (lane.waiting.len(), lane.bytes))
+    /// Datagrams that wait, paid and free ones and those that came over flows, and their bytes.
+    pub(crate) fn waiting(&self) -> [(usize, usize); 3] {
+        self.lock().lanes().map(|lane| (lane.waiting.len(), lane.bytes))
     }
 
     /// Free datagrams that were dropped because nobody fetched them.
@@ -297,6 +345,28 @@ impl Deliveries {
                 "free datagrams were dropped: nobody fetches what is delivered (`recv`)"
             );
         }
+    }
+}
+
+/// What comes over flows.
+pub(crate) struct StreamInbox {
+    pub(crate) deliveries: Arc<Deliveries>,
+    pub(crate) policy: RoutingPolicyEngine,
+}
+
+impl Inbox for StreamInbox {
+    fn expect(&self, source: NodeId, len: usize) -> bool {
+        self.deliveries.expect_streamed(source, len)
+    }
+
+    fn give_up(&self, source: NodeId, len: usize) {
+        self.deliveries.expect_streamed_no_more(source, len);
+    }
+
+    fn take(&self, source: NodeId, sequence: u64, payload: Vec<u8>) {
+        let protocol = self.policy.detect_protocol(&payload);
+        let delivery = Delivery { source, sequence, protocol, earned_msat: 0, payload };
+        self.deliveries.push_streamed(delivery);
     }
 }
 
@@ -348,6 +418,34 @@ mod tests {
         assert_eq!(got.last(), Some(&(1, 1)));
         assert_eq!(got.len(), 9);
         assert_eq!(deliveries.dropped(), 202 + 1 - 9);
+    }
+
+    #[test]
+    fn what_comes_over_flows_has_room_of_its_own_and_is_refused_beyond() {
+        let deliveries = Deliveries::new(8_000_000);
+        let send = |source: u8, n: u64| {
+            let fits = deliveries.expect_streamed(NodeId([source; 32]), 20_000);
+            if fits {
+                deliveries.push_streamed(delivery(source, n, 20_000, 0));
+            }
+            fits
+        };
+        // Of 2 MB; each place takes more than its bytes.
+        let own = (0..200).filter(|n| send(1, *n)).count();
+        assert!((48..=50).contains(&own), "{own}");
+        assert!(send(2, 0), "another still finds room");
+        deliveries.push(delivery(3, 0, 20_000, 0));
+        deliveries.push(delivery(3, 1, 20_000, 5));
+        assert_eq!(deliveries.waiting().map(|(count, _)| count), [1, 1, own + 1]);
+        assert_eq!(numbers(&deliveries)[own..], [(2, 0), (3, 0), (3, 1)], "in their order");
+        // What does not come takes no room.
+        assert!(deliveries.expect_streamed(NodeId([1; 32]), 990_000));
+        assert!(!send(1, 0));
+        deliveries.expect_streamed_no_more(NodeId([1; 32]), 990_000);
+        assert!(send(1, 0) && deliveries.dropped() == 0);
+        deliveries.take(usize::MAX, usize::MAX);
+        let queue = deliveries.lock();
+        assert_eq!((queue.streamed.taken, queue.streamed.sources.len()), (0, 0));
     }
 
     /// What is told, by the first byte of the source; 0 for all.

@@ -44,13 +44,14 @@ use crate::chain::ChainSource;
 use crate::config::Settings;
 use crate::flows::hub::Hub;
 use crate::flows::places;
-use crate::flows::{Flows, Services};
+use crate::flows::{Flows, Inbox, Services};
 use crate::wallet::Payer;
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::mesh::{HostMesh, Misuse};
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::time::{Micros, SECOND};
 use clock::Clock;
+use deliveries::StreamInbox;
 use engine::chain::{Answer, Chain};
 use engine::durable::{self, Durable};
 use engine::invoices::{Invoices, Wanted};
@@ -174,6 +175,7 @@ impl Node {
                 Chain::default()
             }
         };
+        let policy = *mesh.policy();
         let asked = issuer.as_ref().map_or(Ok(Vec::new()), |issuer| issuer.asked());
         let asked = asked.map_err(StartError::Store)?;
         let invoices = match issuer {
@@ -263,11 +265,16 @@ impl Node {
         let outbox = Arc::new(Outbox::open(Outbox::directory(&settings.data_dir)));
         let headers = Arc::<HeaderStatus>::default();
         let bridge_node = bridge::Node { commands: commands.clone(), clock };
+        let inbox = settings.services.inbox.then(|| {
+            let deliveries = deliveries.clone();
+            Arc::new(StreamInbox { deliveries, policy }) as Arc<dyn Inbox>
+        });
         let handle = NodeHandle {
             commands,
-            services: Services::new(flows.clone(), executor.clone(), connections),
+            services: Services::new(flows.clone(), executor.clone(), connections, inbox),
             flows,
             deliveries,
+            policy,
             bridge: bridge.clone(),
             outbox: outbox.clone(),
             headers: headers.clone(),

@@ -135,11 +135,20 @@ methods! {
     ///
     /// A route is looked for where none is known.
     QuoteRoute(params: QuoteRoute), "meshquoteroute" | "quote_route_fee" => Quote, REFUSED;
-    /// Has the node's own Lightning node, or regtest issuer, write an invoice for a quoted route.
+    /// Has an invoice written for one node of a route, by its own issuer, or for a datagram.
     ///
-    /// A node without an issuer refuses, and says what a wallet or a federation must sign.
+    /// With `hop` that node writes it, for bytes of flows there. Without, the node's own Lightning
+    /// node does, or its regtest issuer, for a datagram over the route: a node without an issuer refuses, and says what a wallet or a federation must sign.
     RequestHopInvoice(params: RequestHopInvoice), "meshrequesthopinvoice" | "request_hop_invoice"
-        => HopInvoice, REFUSED;
+        => Box<HopInvoice>, REFUSED;
+    /// Has bytes credited whose invoice (`meshrequesthopinvoice` with `hop`) was paid, by any wallet.
+    ///
+    /// All flows of this node draw from them.
+    ShowPreimage(params: ShowPreimage), "meshshowpreimage" => CreditedBytes, REFUSED;
+    /// Tells what a flow to a node would buy at each hop, and what the budget has left for it.
+    ///
+    /// A route is looked for where none is known. Nothing is bought.
+    PlanPayment(params: PlanPayment), "meshplanpayment" => PaymentPlan, REFUSED;
     /// Has the node's own Lightning node write an invoice for what another node has quoted.
     ///
     /// It is written down that this node asked for it: of what that key signs, it accepts nothing
@@ -192,12 +201,15 @@ impl Request {
     /// How long the node is asked to wait before it answers.
     pub fn waits(&self) -> std::time::Duration {
         std::time::Duration::from_millis(match self {
-            Self::SendPacket(params) => params.wait_ms,
+            Self::SendPacket(params) => params.waits_ms(),
             Self::PollReceived(params) => params.wait_ms,
             Self::BenchStart(params) => params.duration_ms,
             Self::SendTransaction(params) => params.wait_ms,
             // Each relay may take as long as a payment does.
             Self::Prepay(params) => params.wait_ms.saturating_add(PREPAY_MS),
+            // Another node answers.
+            Self::RequestHopInvoice(RequestHopInvoice { hop: Some(_), .. })
+            | Self::ShowPreimage(_) => 60_000,
             _ => 0,
         })
     }
@@ -249,6 +261,10 @@ mod tests {
                 "meshsendpacket" => json!({"destination": target, "data_hex": ""}),
                 "meshquoteroute" | "meshrequesthopinvoice" | "meshquoteaccounts" | "meshprepay" => {
                     json!({"destination": target, "bytes": 5})
+                }
+                "meshplanpayment" => json!({"destination": target}),
+                "meshshowpreimage" => {
+                    json!({"node": target, "promise": "01".repeat(49), "preimage": target})
                 }
                 "meshwriteinvoice" => json!({"terms_hash": target, "amount_msat": 5}),
                 _ => json!({}),

@@ -7,6 +7,7 @@
 //! | `sales` | accepted at, payment hash | the same, kept for ever |
 
 use super::{Key, META, Store, StoreError};
+use crate::rpc::types::Owed;
 use blvm_mesh_core::flow::accounts::Account;
 use blvm_mesh_core::flow::tickets::LIFETIME_S;
 use blvm_mesh_core::payment::ledger::{AccountState, Credit, RECORD_LEN, Record};
@@ -99,6 +100,25 @@ pub(super) fn restore<'a>(
     Ok(run.into_iter().chain(tickets).chain(accounts))
 }
 
+/// What sources owe.
+pub(super) fn owed(store: &Store) -> Result<Vec<Owed>, StoreError> {
+    let records = store.read(|tx| {
+        let rows = tx.open_table(ACCOUNTS)?.range::<[u8; 32]>(..)?;
+        let records = rows.map(|row| Ok(Record::decode(&row?.1.value())));
+        records.collect::<Result<Vec<_>, redb::Error>>()
+    })?;
+    let mut owed = Vec::new();
+    for record in records {
+        let Some(Record::Account(AccountState { source, account })) = record else {
+            return Err(store.damaged("a record cannot be read"));
+        };
+        if account.owes() > 0 {
+            owed.push(Owed { source, bytes: account.owes() });
+        }
+    }
+    Ok(owed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::STORE_FILE;
@@ -124,6 +144,27 @@ mod tests {
             source: NodeId([9; 32]),
             account: account(9, bought).account,
         })
+    }
+
+    #[test]
+    fn who_owes_is_listed_over_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(STORE_FILE);
+        let account = |n: u8, bought, drawn| {
+            let account = Account::restored(bought, drawn, 1, HopId([n; 8]), 0);
+            Record::Account(AccountState { source: NodeId([n; 32]), account })
+        };
+        let store = Store::open(&path, CACHE).unwrap();
+        let all = [(1, account(1, 100, 100)), (2, account(2, 100, 700)), (3, account(3, 0, 5))];
+        store.commit(&all).unwrap();
+        drop(store);
+        let store = Store::open(&path, CACHE).unwrap();
+        let owed = store.ledger(&Default::default()).unwrap().owed;
+        let owes = |n, bytes| Owed { source: NodeId([n; 32]), bytes };
+        assert_eq!(owed, [owes(2, 600), owes(3, 5)]);
+        // What is paid is owed no more.
+        store.commit(&[(4, account(2, 800, 700))]).unwrap();
+        assert_eq!(store.ledger(&Default::default()).unwrap().owed, [owes(3, 5)]);
     }
 
     #[test]

@@ -28,6 +28,7 @@ impl Store {
         }
         if query.wants(LedgerKind::Sales) {
             self.list_sales(query, &mut ledger)?;
+            ledger.owed = flows::owed(self)?;
         }
         if query.wants(LedgerKind::Purchases) {
             self.list_purchases(query, &mut ledger)?;

@@ -1,7 +1,7 @@
 //! What was spent lately, and whether more may be.
 
 use super::{Limits, SpentAmount};
-use blvm_mesh_core::id::NodeId;
+use blvm_mesh_core::id::HopId;
 use std::collections::{HashSet, VecDeque};
 
 /// An hour, in seconds.
@@ -35,9 +35,9 @@ impl Budget {
     }
 
     /// What was spent within so many seconds before `now`, to this node or to all.
-    pub(super) fn sum(&self, now: u64, seconds: u64, node: Option<&NodeId>) -> u64 {
+    pub(super) fn sum(&self, now: u64, seconds: u64, node: Option<HopId>) -> u64 {
         let lately = self.spent.iter().filter(|spent| spent.at.saturating_add(seconds) > now);
-        let of_node = lately.filter(|spent| node.is_none_or(|node| spent.node == *node));
+        let of_node = lately.filter(|spent| node.is_none_or(|node| spent.node.hop() == node));
         of_node.fold(0, |sum, spent| sum.saturating_add(spent.msat))
     }
 
@@ -47,23 +47,37 @@ impl Budget {
         while self.spent.front().is_some_and(|spent| spent.at.saturating_add(DAY_S) <= at) {
             self.spent.pop_front();
         }
-        let limits = [
-            ("budget.max_msat_per_payment", limits.max_msat_per_payment, 0u64),
-            ("budget.max_msat_per_hour", limits.max_msat_per_hour, self.sum(at, HOUR_S, None)),
-            ("budget.max_msat_per_day", limits.max_msat_per_day, self.sum(at, DAY_S, None)),
-            (
-                "budget.max_msat_per_destination_day",
-                limits.max_msat_per_destination_day,
-                self.sum(at, DAY_S, Some(&node)),
-            ),
-        ];
-        for (key, limit_msat, spent_msat) in limits {
-            if spent_msat.checked_add(msat).is_none_or(|sum| sum > limit_msat) {
-                return Err(Over { key, limit_msat, spent_msat });
-            }
-        }
+        self.fits(limits, at, &[(node.hop(), msat)])?;
         self.spent.push_back(amount);
         self.paying.insert(payment_hash);
+        Ok(())
+    }
+
+    /// Whether so much may be spent at each of these nodes, one payment each.
+    pub(super) fn fits(
+        &self,
+        limits: &Limits,
+        at: u64,
+        amounts: &[(HopId, u64)],
+    ) -> Result<(), Over> {
+        let (mut hour, mut day) = self.lately(at);
+        for (place, (hop, msat)) in amounts.iter().enumerate() {
+            let before = amounts.iter().take(place).filter(|(other, _)| other == hop);
+            let to_it = before
+                .fold(self.sum(at, DAY_S, Some(*hop)), |sum, (_, msat)| sum.saturating_add(*msat));
+            let limits = [
+                ("budget.max_msat_per_payment", limits.max_msat_per_payment, 0u64),
+                ("budget.max_msat_per_hour", limits.max_msat_per_hour, hour),
+                ("budget.max_msat_per_day", limits.max_msat_per_day, day),
+                ("budget.max_msat_per_destination_day", limits.max_msat_per_destination_day, to_it),
+            ];
+            for (key, limit_msat, spent_msat) in limits {
+                if spent_msat.checked_add(*msat).is_none_or(|sum| sum > limit_msat) {
+                    return Err(Over { key, limit_msat, spent_msat });
+                }
+            }
+            (hour, day) = (hour.saturating_add(*msat), day.saturating_add(*msat));
+        }
         Ok(())
     }
 
@@ -107,6 +121,7 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use blvm_mesh_core::id::NodeId;
 
     const LIMITS: Limits = Limits {
         max_msat_per_payment: 500,
@@ -143,7 +158,7 @@ mod tests {
         assert_eq!(over(&mut budget, amount(6, 3, later, 1)), ("budget.max_msat_per_day", 1_500));
         // What was not paid, or cost less, may be spent.
         budget.correct(&[4; 32], 150);
-        assert_eq!(budget.sum(later, DAY_S, Some(&NodeId([2; 32]))), 450);
+        assert_eq!(budget.sum(later, DAY_S, Some(HopId([2; 8]))), 450);
         budget.correct(&[4; 32], 0);
         assert_eq!(budget.lately(later), (200, 1_200));
         budget.correct(&[4; 32], 500);
@@ -151,6 +166,21 @@ mod tests {
         budget.spend(&LIMITS, amount(7, 1, 300 + DAY_S, 500)).unwrap();
         assert_eq!(budget.spent.len(), 2, "the others are a day old");
         assert!(budget.spend(&LIMITS, amount(8, 2, u64::MAX - 1, u64::MAX)).is_err());
+    }
+
+    #[test]
+    fn payments_of_one_route_must_fit_together() {
+        let budget = Budget::with(vec![amount(1, 1, 0, 100)]);
+        let fits = |amounts: &[(u8, u64)]| {
+            let amounts: Vec<_> = amounts.iter().map(|(n, msat)| (HopId([*n; 8]), *msat)).collect();
+            budget.fits(&LIMITS, 0, &amounts).map_err(|over| (over.key, over.spent_msat))
+        };
+        assert_eq!(fits(&[(2, 400), (3, 500)]), Ok(()));
+        assert_eq!(fits(&[(2, 400), (3, 501)]), Err(("budget.max_msat_per_payment", 0)));
+        assert_eq!(fits(&[(2, 500), (3, 401)]), Err(("budget.max_msat_per_hour", 600)));
+        let node = Err(("budget.max_msat_per_destination_day", 600));
+        assert_eq!(fits(&[(1, 500), (1, 200)]), node);
+        assert_eq!(budget.lately(0), (100, 100), "nothing is spent");
     }
 
     #[test]

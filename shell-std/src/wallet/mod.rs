@@ -15,13 +15,14 @@
 mod budget;
 mod regtest;
 mod spending;
+mod together;
 mod underway;
 
 pub(crate) use budget::DAY_S;
 pub use regtest::RegtestWallet;
 #[cfg(test)]
 pub(crate) use regtest::tests::bill;
-pub use spending::{Begun, NotPaid, Spending, Spent};
+pub use spending::{Begun, Foreseen, NotPaid, Spending, Spent};
 pub(crate) use underway::{Ended, Underway};
 
 use blvm_mesh_core::id::NodeId;
@@ -98,6 +99,20 @@ pub enum PaymentStatus {
     NotFound,
 }
 
+/// What a wallet knows of the way to a payee before it pays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// It knows one that costs so much beyond the amount, in millisatoshi.
+    Route {
+        /// The fee.
+        fee_msat: u64,
+    },
+    /// It knows none. There may be one all the same, over channels that are not announced.
+    NoRoute,
+    /// It cannot tell.
+    Unknown,
+}
+
 /// Pays invoices.
 pub trait Wallet: Send + Sync + 'static {
     /// Pays an invoice once, for at most `max_fee_msat` millisatoshi beyond its amount, and waits
@@ -111,6 +126,12 @@ pub trait Wallet: Send + Sync + 'static {
     /// # Errors
     /// Why it cannot be told, as a sentence.
     fn look_up(&self, payment_hash: &[u8; 32]) -> Result<PaymentStatus, String>;
+
+    /// What it knows of the way to the payee of an invoice, for at most that fee. It may block for
+    /// some seconds, and pays nothing.
+    fn reach(&self, _: &Bill, _max_fee_msat: u64) -> Reach {
+        Reach::Unknown
+    }
 
     /// Whose payments it can look up: the public key of its node. A payment that another wallet
     /// was asked for may be made although this one has never heard of it.

@@ -16,6 +16,7 @@ use super::{
 use crate::issuer::unix_now;
 use bitcoin::hashes::{Hash, sha256};
 use blvm_mesh_core::flow::tickets::LIFETIME_S;
+use blvm_mesh_core::id::HopId;
 use blvm_mesh_core::payment::bolt11::Invoice;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -66,6 +67,12 @@ pub enum NotPaid {
     /// The wallet did not pay.
     #[error("{0}")]
     Wallet(String),
+    /// Another node of the same route was not paid.
+    #[error("another node of the route could not be paid")]
+    Together,
+    /// The flow goes another way, or has ended.
+    #[error("the flow takes another route, or has ended")]
+    NotNeeded,
 }
 
 impl NotPaid {
@@ -94,6 +101,19 @@ pub struct Spent {
     pub last_day_msat: u64,
     /// The most in 24 hours.
     pub day_limit_msat: u64,
+}
+
+/// What would come of payments that are not made yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Foreseen {
+    /// The most that they cost beyond their amounts, in millisatoshi.
+    pub max_fee_msat: u64,
+    /// What may still be spent in this hour, in millisatoshi.
+    pub left_hour_msat: u64,
+    /// The same in these 24 hours.
+    pub left_day_msat: u64,
+    /// The limit that leaves no room for all of them, if one does.
+    pub refused: Option<NotPaid>,
 }
 
 /// A payment that may be made: its intent is on disk, and it counts.
@@ -166,6 +186,30 @@ impl Spending {
         }
     }
 
+    /// The most fee of a payment over this amount, both in millisatoshi.
+    pub fn max_fee_msat(&self, amount_msat: u64) -> u64 {
+        self.limits.max_fee_msat(amount_msat)
+    }
+
+    /// What would come of paying these amounts in millisatoshi, one payment each. Nothing is spent.
+    pub fn foresee(&self, amounts: &[(HopId, u64)]) -> Foreseen {
+        let fee = |amount_msat| self.max_fee_msat(amount_msat);
+        let with_fees: Vec<_> = amounts
+            .iter()
+            .map(|(hop, amount_msat)| (*hop, amount_msat.saturating_add(fee(*amount_msat))))
+            .collect();
+        let now = self.now();
+        let Spent { last_hour_msat, limit_msat, last_day_msat, day_limit_msat } = self.spent();
+        let over = self.budget(|budget| budget.fits(&self.limits, now, &with_fees)).err();
+        let wanted_msat = with_fees.iter().fold(0u64, |sum, (_, msat)| sum.saturating_add(*msat));
+        Foreseen {
+            max_fee_msat: amounts.iter().fold(0, |sum, (_, msat)| fee(*msat).saturating_add(sum)),
+            left_hour_msat: limit_msat.saturating_sub(last_hour_msat),
+            left_day_msat: day_limit_msat.saturating_sub(last_day_msat),
+            refused: over.map(|over| limit(over, wanted_msat)),
+        }
+    }
+
     /// Asks whether a bill may be paid by the wallet with this [key](Wallet::key); then it counts,
     /// and its intent is on disk. It may block.
     ///
@@ -197,12 +241,7 @@ impl Spending {
         let wanted_msat = amount_msat.saturating_add(max_fee_msat);
         let node = bill.node;
         let spent = SpentAmount { payment_hash, node, at: now, msat: wanted_msat };
-        let over = |over| match over {
-            Over { key, limit_msat: 0, .. } => NotPaid::Nothing(key),
-            Over { key, limit_msat, spent_msat } => {
-                NotPaid::Limit { key, wanted_msat, spent_msat, limit_msat }
-            }
-        };
+        let over = |over| limit(over, wanted_msat);
         self.budget(|budget| match budget.is_paying(&payment_hash) {
             true => Err(NotPaid::Again),
             false => budget.spend(&self.limits, spent).map_err(over),
@@ -344,6 +383,15 @@ impl Spending {
         if let Err(error) = self.ledger.credited(payment_hash, bytes) {
             let payment = hex::encode(payment_hash);
             tracing::error!(payment, error, "bytes that were bought are not in the ledger");
+        }
+    }
+}
+
+fn limit(over: Over, wanted_msat: u64) -> NotPaid {
+    match over {
+        Over { key, limit_msat: 0, .. } => NotPaid::Nothing(key),
+        Over { key, limit_msat, spent_msat } => {
+            NotPaid::Limit { key, wanted_msat, spent_msat, limit_msat }
         }
     }
 }

@@ -18,7 +18,7 @@ use blvm_mesh_core::id::{HopId, LinkId, NodeId};
 use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::mesh::{FlowId, Ticket};
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
-use secp256k1::SecretKey;
+use secp256k1::{Secp256k1, SecretKey};
 use std::collections::{HashMap, VecDeque};
 
 /// True time at the start of every world, in seconds since 1970.
@@ -165,9 +165,7 @@ impl World {
     /// Adds a node with the right time; its key depends on its number only.
     pub fn add_node(&mut self, config: Config, heap: bool) -> usize {
         let n = self.nodes.len();
-        let mut key = [1; 32];
-        key[..8].copy_from_slice(&(n as u64 + 1).to_le_bytes());
-        let key = SecretKey::from_byte_array(key).expect("a key");
+        let key = Self::key_of(n);
         let seed = self.chance.bytes32();
         let mut node = Node::new(config, key, heap, seed);
         node.prefix = n as u64;
@@ -177,6 +175,18 @@ impl World {
         self.account.delivered.push(0);
         self.set_clock(n, 0);
         n
+    }
+
+    /// The key of the node with this number.
+    pub(super) fn key_of(n: usize) -> SecretKey {
+        let mut key = [1; 32];
+        key[..8].copy_from_slice(&(n as u64 + 1).to_le_bytes());
+        SecretKey::from_byte_array(key).expect("a key")
+    }
+
+    /// The identity of the node with this number, before it is there too.
+    pub fn node_id(n: usize) -> NodeId {
+        NodeId::from_public_key(&Self::key_of(n).public_key(&Secp256k1::new()))
     }
 
     /// Makes a node anew with another configuration, before anything has happened.

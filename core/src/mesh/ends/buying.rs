@@ -5,7 +5,7 @@ use super::source::Phase;
 use super::steps::{self, Counts, Next};
 use super::{FlowEnded, FlowEvent, FlowId, Hops};
 use crate::flow::end::EndStats;
-use crate::id::HopId;
+use crate::id::{HopId, Standing};
 use crate::mesh::Mesh;
 use crate::mesh::api::Ticket;
 use crate::mesh::purchases::Told;
@@ -157,6 +157,8 @@ impl<M: Memory> Mesh<M> {
             // What it was paid it keeps: nothing more.
             self.tables.ends.held.distrust(hop, now);
         }
+        let near = self.tables.routing.neighbours.live(hop);
+        let own = near.is_some_and(|neighbour| neighbour.standing == Standing::Own);
         let waiting = self.tables.ends.sources(|_, source| {
             let its = |claim: &Claim| claim.held_as() == hop;
             source.phase == Phase::Buy && source.claims.iter().any(its)
@@ -173,12 +175,19 @@ impl<M: Memory> Mesh<M> {
                     }
                     source.phase = Phase::Route { fresh: false };
                 }
-                Ok(_) => {}
+                Ok(_) => source.tried_credit = false,
                 // It relays for nothing.
                 Err(Cause::ModeRefused) => {
                     let its = source.claims.iter_mut().filter(|claim| claim.held_as() == hop);
                     its.for_each(|claim| (claim.free, claim.owed) = (true, 0));
                     source.receiver.take_if(|claim| claim.held_as() == hop);
+                }
+                // Nothing was paid to an own neighbour, which may carry something on credit.
+                Err(_) if !paid && own && !source.tried_credit && source.begins_with(hop) => {
+                    source.tried_credit = true;
+                    if let Some(claim) = source.claims.first_mut() {
+                        (claim.lent, claim.owed) = (claim.lent.saturating_add(claim.owed), 0);
+                    }
                 }
                 Err(cause) if paid || number == purchase.flow => {
                     source.fail(now, FlowEnded::NotBought { node: hop, cause });
@@ -250,6 +259,8 @@ impl<M: Memory> Mesh<M> {
             self.tell(number, FlowEvent::BudgetSpent);
             return true;
         }
+        // What it got on credit was carried.
+        source.tried_credit = false;
         source.bought = true;
         source.step = bytes;
         source.allotted = source.allotted.saturating_add(bytes);

@@ -25,21 +25,33 @@ pub(super) struct Claim {
     pub(super) owed: u64,
     /// It is the destination, which takes something for receiving.
     pub(super) receives: bool,
+    /// Bytes that could not be bought, and that it may carry on credit: the last of what the flow has
+    /// left there.
+    pub(super) lent: u64,
 }
 
 impl Claim {
     pub(super) fn new(hop: HopId, tariff: Tariff) -> Self {
-        Self { hop, tariff, free: tariff == Tariff::default(), owed: 0, receives: false }
+        let free = tariff == Tariff::default();
+        Self { hop, tariff, free, owed: 0, receives: false, lent: 0 }
     }
 
     /// The destination, which has asked so much before, or nothing yet.
     pub(super) fn receiver(hop: HopId, tariff: Tariff) -> Self {
-        Self { hop, tariff, free: false, owed: 0, receives: true }
+        Self { free: false, receives: true, ..Self::new(hop, tariff) }
     }
 
     /// The same on another route.
     pub(super) fn anew(self) -> Self {
         Self { owed: 0, ..self }
+    }
+
+    /// What was bought there of the `left` bytes of a flow.
+    pub(super) fn bought_of(&self, left: u64) -> u64 {
+        match self.free {
+            true => 0,
+            false => left.saturating_sub(self.owed).saturating_sub(self.lent),
+        }
     }
 
     /// Under which name it is kept what was bought there.
@@ -128,7 +140,7 @@ impl HeldBytes {
     pub(super) fn release(&mut self, claims: &[Claim], left: u64) {
         for claim in claims.iter().filter(|claim| !claim.free) {
             if let Some(held) = self.0.get_mut(&claim.held_as()) {
-                held.spare = held.spare.saturating_add(left.saturating_sub(claim.owed));
+                held.spare = held.spare.saturating_add(claim.bought_of(left));
             }
         }
     }
@@ -136,12 +148,12 @@ impl HeldBytes {
     /// A flow that is over gives back all but `little` of what it did not use.
     pub(super) fn leave_little(&mut self, claims: &mut [Claim], left: u64, little: u64) {
         for claim in claims.iter_mut().filter(|claim| !claim.free) {
-            let has = left.saturating_sub(claim.owed);
+            let has = claim.bought_of(left);
             let keeps = has.min(little);
             if let Some(held) = self.0.get_mut(&claim.held_as()) {
                 held.spare = held.spare.saturating_add(has - keeps);
             }
-            claim.owed = little.min(left) - keeps;
+            (claim.owed, claim.lent) = (little.min(left) - keeps, 0);
         }
     }
 
@@ -154,6 +166,21 @@ impl HeldBytes {
     pub(super) fn is_asking(&self, hop: HopId) -> bool {
         let asks = |held: &Held| held.purchases.iter().any(|purchase| purchase.flow == NO_FLOW);
         self.0.get(&hop).is_some_and(asks)
+    }
+
+    fn under_way(&self) -> impl Iterator<Item = &UnderWay> {
+        self.0.values().flat_map(|held| &held.purchases)
+    }
+
+    /// For which flow a purchase was begun, if for one.
+    pub(super) fn flow_of(&self, ticket: Ticket) -> Option<u64> {
+        let purchase = self.under_way().find(|purchase| purchase.ticket == ticket)?;
+        (purchase.flow != NO_FLOW).then_some(purchase.flow)
+    }
+
+    /// The purchases that were begun for a flow.
+    pub(super) fn of_flow(&self, flow: u64) -> impl Iterator<Item = Ticket> {
+        self.under_way().filter(move |purchase| purchase.flow == flow).map(|p| p.ticket)
     }
 
     pub(super) fn begin(&mut self, hop: HopId, purchase: UnderWay, now: Micros) {

@@ -20,10 +20,12 @@ mod destination;
 mod held;
 mod leaving;
 mod opening;
+mod price;
 mod source;
 mod steps;
 mod table;
 
+pub use price::{Due, HopPrice};
 pub(super) use table::Ends;
 pub use table::Streams;
 

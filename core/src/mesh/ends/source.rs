@@ -91,6 +91,8 @@ pub(super) struct Source {
     pub(super) bought: bool,
     /// The route was taken, or something bought, since it was last opened.
     pub(super) must_open: bool,
+    /// Its first node could not be paid, and is tried all the same: it may give credit.
+    pub(super) tried_credit: bool,
     pub(super) open_number: u64,
     /// Where it stopped, and why, which nothing was done about yet.
     pub(super) broken: Option<(Option<HopId>, Cause)>,
@@ -107,6 +109,11 @@ impl Source {
 
     pub(super) fn is_paid(&self) -> bool {
         self.claims.iter().any(|claim| !claim.free)
+    }
+
+    /// Whether its route leads over this neighbour, which relays.
+    pub(super) fn begins_with(&self, hop: HopId) -> bool {
+        self.claims.first().is_some_and(|claim| claim.hop == hop && !claim.receives)
     }
 
     pub(super) fn hops(&self) -> Vec<HopId> {
@@ -200,6 +207,7 @@ impl<M: Memory> Mesh<M> {
             told_budget: false,
             bought: true,
             must_open: true,
+            tried_credit: false,
             open_number: 0,
             broken: None,
             opened_at: self.now,
@@ -332,7 +340,7 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// Why a route is not taken, if it is not.
-    fn why_not(&self, route: &Route<'_>) -> Option<FlowEnded> {
+    pub(super) fn why_not(&self, route: &Route<'_>) -> Option<FlowEnded> {
         let Tables { ends, .. } = &*self.tables;
         let to = &route.destination;
         let distrusted = |(hop, _): &(HopId, _)| ends.held.is_distrusted(*hop, to, self.now);
@@ -406,6 +414,21 @@ impl<M: Memory> Mesh<M> {
         let why = FlowEnded::Refused { node, cause };
         match cause {
             Cause::NoFlows if end.is_none() => source.phase = Phase::End(why),
+            // It could not be paid just now, and gives no credit.
+            Cause::NothingLeft
+                if source.tried_credit
+                    && source.claims.iter().any(|c| c.hop == node && c.lent > 0) =>
+            {
+                let cause = Cause::PaymentRequired;
+                source.fail(now, FlowEnded::NotBought { node, cause });
+                // What it dropped was not paid for.
+                let lost = end.as_ref().map(|end| end.stats());
+                let lost = lost.map_or(0, |stats| stats.lost.saturating_add(stats.in_flight));
+                source.mark.lost = source.mark.lost.max(lost);
+                if end.as_ref().is_some_and(|end| !end.is_over()) {
+                    self.tell(number, FlowEvent::Interrupted { node, cause });
+                }
+            }
             Cause::NothingLeft if source.phase != Phase::Buy && !leaves => {
                 let at = source.claims.iter().position(|claim| claim.hop == node);
                 if at.is_none() && node == peer.hop() {
@@ -417,7 +440,7 @@ impl<M: Memory> Mesh<M> {
                 let at = source.claims.iter().position(|claim| claim.hop == node);
                 let Some(claim) = at.and_then(|at| source.claims.get_mut(at)) else { return };
                 let owed = left.max(steps::SMALLEST);
-                let claimed = if claim.free { 0 } else { left.saturating_sub(claim.owed) };
+                let claimed = claim.bought_of(left);
                 // One that charged nothing now does: its price is the least.
                 claim.free = false;
                 claim.owed = owed;

@@ -422,6 +422,14 @@ impl Ends {
             Role::Destination { .. } => None,
         }
     }
+
+    /// The source of a flow, to look at.
+    pub(super) fn source_of(&self, number: u64) -> Option<&Source> {
+        match &self.ends.get(&number)?.role {
+            Role::Source(source) => Some(source),
+            Role::Destination { .. } => None,
+        }
+    }
 }
 
 /// The application's side of a flow's streams.

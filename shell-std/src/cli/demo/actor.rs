@@ -189,12 +189,28 @@ impl Drop for Actor {
 
 /// A datagram without proof that waits for no report.
 pub(super) fn free(to: NodeId, data: Vec<u8>) -> SendPacket {
-    SendPacket { destination: Target(to), data, proof: None, unchecked: false, wait_ms: 0 }
+    SendPacket {
+        destination: Target(to),
+        data,
+        proof: None,
+        pay: false,
+        max_msat: None,
+        unchecked: false,
+        wait_ms: 0,
+    }
 }
 
 /// A datagram that is sent whatever its sender thinks of it.
 pub(super) fn unchecked(to: NodeId, data: Vec<u8>, proof: Option<Proof>) -> SendPacket {
-    SendPacket { destination: Target(to), data, proof, unchecked: true, wait_ms: 5_000 }
+    SendPacket {
+        destination: Target(to),
+        data,
+        proof,
+        pay: false,
+        max_msat: None,
+        unchecked: true,
+        wait_ms: 5_000,
+    }
 }
 
 fn spawn(

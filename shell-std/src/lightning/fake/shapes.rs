@@ -2,7 +2,7 @@
 //! its socket), phoenixd 0.6.2 and LNbits 1.0 (HTTP), as their documentation and sources have them, and
 //! blvm-mesh-lightning 0.1.0 (JSON-RPC over its socket). What nobody here reads is mostly left out.
 
-use super::{Answer, Made, Model, Request, SECRET, hash_of};
+use super::{Answer, Conduct, Made, Model, Request, SECRET, hash_of};
 use bitcoin::base64::Engine;
 use bitcoin::base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use serde_json::{Value, json};
@@ -154,6 +154,22 @@ fn lnd(request: &Request, model: &mut Model) -> Answer {
                 None => streamed(404, 5, "payment isn't initiated"),
             }
         }
+        ("GET", path) if path.starts_with("/v1/graph/routes/") => {
+            let (way, query) = path.split_once('?').unwrap();
+            let mut parts = way.rsplit('/');
+            let (sat, payee) = (parts.next().unwrap(), parts.next().unwrap());
+            assert!(sat.parse::<u64>().unwrap() > 0 && payee.len() == 66, "{path}");
+            assert!(query.starts_with("fee_limit.fixed_msat="), "{path}");
+            match model.conduct {
+                Conduct::Fails => error(500, 2, "unable to find a path to destination"),
+                _ => Answer::new(
+                    200,
+                    &json!({"routes": [{"total_time_lock": 880_040, "total_fees": "2",
+                        "total_amt": sat, "hops": [], "total_fees_msat": FEE_MSAT.to_string(),
+                        "total_amt_msat": "52000"}], "success_prob": 0.95}),
+                ),
+            }
+        }
         ("GET", path) if path.starts_with("/v1/invoice/") => {
             match model.invoices.get(&hash(path.rsplit_once('/').unwrap().1)) {
                 Some(settled) => {
@@ -218,6 +234,18 @@ fn cln(request: &Request, model: &mut Model) -> Answer {
                 Some(Made::Failed) => error(205, "Failed: Could not find a path"),
                 Some(Made::Held(..)) => error(209, "Timed out after 1 seconds"),
                 None => error(209, "Already paying this invoice"),
+            }
+        }
+        "getroute" => {
+            assert_eq!(text(body, "id").len(), 66);
+            let amount = number(body, "amount_msat");
+            let hop = |amount: u64| {
+                json!({"id": text(body, "id"), "channel": "103x1x0",
+                "direction": 1, "amount_msat": amount, "delay": 9, "style": "tlv"})
+            };
+            match model.conduct {
+                Conduct::Fails => error(205, "Could not find a route"),
+                _ => result(json!({"route": [hop(amount + FEE_MSAT), hop(amount)]})),
             }
         }
         "listpays" => {

@@ -1,8 +1,10 @@
 //! What clients want of the engine.
 
+use super::payments::Wanting;
 use super::reports;
 use super::shell::{FollowUp, Origin, Outcome};
 use super::{Command, Engine, chain};
+use crate::wallet::Kept;
 use blvm_mesh_core::mesh::{Input, MeshError};
 use blvm_mesh_core::time::Micros;
 use smol::channel::Sender;
@@ -71,6 +73,27 @@ impl Engine {
             }
             Command::Prepay(hops, node, purchase, who) => {
                 self.prepay(now, &hops, node, purchase, who);
+            }
+            Command::Plan(to, bytes, who) => {
+                answer(&who, reports::plan(mesh, &shell.payments, &to, bytes));
+            }
+            Command::AskFor(wanting, bill) => {
+                let Wanting { hops, node, bytes, amount_msat } = *wanting;
+                let input = Input::Buy { hops: &hops, node, bytes, amount_msat, open_number: 0 };
+                match self.drive(now, input, Origin::Other) {
+                    Outcome::Buying(ticket) => self.shell.payments.hand_out(ticket, bill),
+                    Outcome::Refused(reason) => answer(&bill, Err(reason.to_string())),
+                    _ => {}
+                }
+            }
+            Command::Redeem(kept, credited) => {
+                let Kept { node, promise, preimage, .. } = *kept;
+                let input = Input::Paid { node, promise, preimage };
+                match self.drive(now, input, Origin::Other) {
+                    Outcome::Buying(ticket) => self.shell.payments.redeem(ticket, credited),
+                    Outcome::Refused(reason) => answer(&credited, Err(reason.to_string())),
+                    _ => answer(&credited, Err("the promise cannot be read".into())),
+                }
             }
             Command::Flows(who) => answer(&who, reports::flows(mesh, now)),
             Command::Stats(who) => {

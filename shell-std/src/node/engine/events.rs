@@ -56,12 +56,12 @@ impl Shell {
                 tracing::info!(payment, %source, amount_msat, share_msat, "payment accepted");
             }
             Event::BytesBought { ticket, node, bytes, amount_msat, left } => {
-                self.payments.credited(ticket, bytes);
+                self.payments.credited(ticket, bytes, left);
                 self.prepaid.ended(ticket, Ok(left));
                 tracing::info!(%node, amount_msat, bytes, left, "bytes bought");
             }
             Event::PurchaseFailed { ticket, node, cause } => {
-                self.payments.failed(ticket);
+                self.payments.failed(ticket, cause);
                 self.prepaid.ended(ticket, Err(cause.to_string()));
                 tracing::warn!(%node, "no bytes were bought: {cause}");
             }

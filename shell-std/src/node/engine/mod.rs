@@ -38,7 +38,7 @@ use super::transport::{Batch, Carriage, LinkEvent};
 use crate::bench::{self, Bench, Plan};
 use crate::flows::hub::{Ask, Hub};
 use crate::rpc::types::{FlowList, Peer, Route, RouteAccepts, Stats};
-use crate::wallet::{Ended, Kept, Resolved};
+use crate::wallet::{Bill, Ended, Kept, Resolved};
 use blvm_mesh_core::id::{HopId, LinkId, NodeId};
 use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::mesh::{Action, HostMesh, Input, MeshError, Misuse, Ticket};
@@ -48,7 +48,8 @@ use blvm_mesh_core::wire::Kind;
 use durable::Committed;
 use links::Counts;
 use parked::Waiting;
-use reports::{Priced, Sight};
+use payments::Wanting;
+use reports::{Planned, Priced, Sight};
 use shell::{FollowUp, Origin, Outcome, Shell};
 use smol::Timer;
 use smol::channel::{Receiver, Sender};
@@ -99,6 +100,12 @@ pub(crate) enum Command {
     QuoteAccounts(NodeId, u64, Sender<Option<prepaid::Quoted>>),
     /// Buy at a relay behind these: bytes, and what they cost in millisatoshi.
     Prepay(Vec<HopId>, HopId, (u64, u64), Sender<prepaid::Prepaid>),
+    /// What a flow to a node would buy at each hop to carry so many bytes, and what may be spent.
+    Plan(NodeId, u64, Sender<Planned>),
+    /// Ask a node for an invoice that somebody else pays: the bill, or why there is none.
+    AskFor(Box<Wanting>, Sender<Result<Bill, String>>),
+    /// Show a preimage to the node that was paid: bytes that were bought, and what is there now.
+    Redeem(Box<Kept>, Sender<Result<(u64, u64), String>>),
     /// The flows that pass, or end here.
     Flows(Sender<FlowList>),
     /// Everything that is counted here.
@@ -335,7 +342,9 @@ impl Engine {
 
     /// Gives the inputs that the actions carried out have caused.
     fn settle(&mut self, now: Micros) {
-        while let Some(next) = self.shell.todo.pop_front() {
+        loop {
+            self.shell.pay_what_is_due(&self.mesh);
+            let Some(next) = self.shell.todo.pop_front() else { return };
             match next {
                 FollowUp::Full(link, lane) => {
                     self.give(now, Input::Congestion { link, lane, full: true });

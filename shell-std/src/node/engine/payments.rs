@@ -3,9 +3,15 @@
 //! until all places are taken.
 
 use crate::rpc::types::PurchaseStats;
-use crate::wallet::{Bill, Ended, Kept, NotPaid, Payer, Resolved, Spending, Spent, Underway};
-use blvm_mesh_core::mesh::Ticket;
+use crate::wallet::{
+    Bill, Ended, Kept, NotPaid, Outcome, Payer, Resolved, Spending, Spent, Underway,
+};
+use blvm_mesh_core::id::HopId;
+use blvm_mesh_core::mesh::{Due, FlowId, Ticket};
+use blvm_mesh_core::wire::route_error::Cause;
+use smol::channel::Sender;
 use smol::{Executor, Task};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,16 +22,39 @@ const AT_ONCE: usize = 8;
 /// Invoices that wait to be paid. Full: a further one is not paid.
 const MOST_QUEUED: usize = 64;
 
+/// An invoice that somebody else than this node's wallet is to pay.
+#[derive(Debug)]
+pub(crate) struct Wanting {
+    /// The nodes before the one that is asked.
+    pub(crate) hops: Vec<[u8; 8]>,
+    pub(crate) node: HopId,
+    pub(crate) bytes: u64,
+    /// 0: the node says what it takes for receiving.
+    pub(crate) amount_msat: u64,
+}
+
+/// Invoices of one route.
+type Route = Vec<(Ticket, Bill)>;
+
+/// Whoever waits for the end of a purchase: bytes that were bought and what is there now, or why not.
+type Redeemer = Sender<Result<(u64, u64), String>>;
+
 /// The queue of those that are to be paid, if there is a wallet, and the purchases they are for.
 #[derive(Debug, Default)]
 pub(crate) struct Payments {
     paying: Option<Paying>,
     underway: Underway,
+    /// Invoices that wait for others of the same flow. As many as purchases may be under way.
+    gathered: Vec<(Ticket, Bill)>,
+    /// Purchases whose invoices others pay.
+    handed_out: HashMap<Ticket, Sender<Result<Bill, String>>>,
+    redeemed: HashMap<Ticket, Redeemer>,
 }
 
 #[derive(Debug)]
 struct Paying {
-    queue: smol::channel::Sender<(Ticket, Bill)>,
+    /// Those of one route together.
+    queue: Sender<Route>,
     spending: Arc<Spending>,
 }
 
@@ -43,16 +72,22 @@ impl Payments {
         F: Future<Output = bool> + Send + 'static,
         G: Future<Output = bool> + Send + 'static,
     {
-        let (queue, bills) = smol::channel::bounded::<(Ticket, Bill)>(MOST_QUEUED);
+        let (queue, bills) = smol::channel::bounded::<Route>(MOST_QUEUED);
         let spending = payer.spending.clone();
         let task = |_| {
             let (payer, tell, bills) = (payer.clone(), tell.clone(), bills.clone());
+            let queue = queue.downgrade();
             executor.spawn(async move {
-                while let Ok((ticket, bill)) = bills.recv().await {
-                    let payer = payer.clone();
-                    let ended = smol::unblock(move || payer.pay(&bill)).await;
-                    if !tell(ticket, ended).await {
-                        return;
+                while let Ok(bills) = bills.recv().await {
+                    let rest = pay_hardest(&payer, bills, tell.clone()).await;
+                    for bill in rest {
+                        let next = match queue.upgrade() {
+                            Some(queue) => queue.try_send(vec![bill]).map_err(|e| e.into_inner()),
+                            None => Err(vec![bill]),
+                        };
+                        if let Err(bills) = next {
+                            pay_hardest(&payer, bills, tell.clone()).await;
+                        }
                     }
                 }
             })
@@ -77,21 +112,72 @@ impl Payments {
             }
         }));
         let paying = Some(Paying { queue, spending });
-        (Self { paying, underway: Underway::default() }, tasks)
+        (Self { paying, ..Self::default() }, tasks)
     }
 
-    /// Has an invoice paid; false if it will not be.
-    pub(crate) fn pay(&mut self, ticket: Ticket, bill: Bill) -> bool {
+    /// Takes an invoice that is to be paid when those of its route are there; false if it will not
+    /// be paid here.
+    pub(crate) fn gather(&mut self, ticket: Ticket, bill: Bill) -> bool {
+        if let Some(asker) = self.handed_out.remove(&ticket) {
+            let _ = asker.try_send(Ok(bill));
+            return false;
+        }
         self.underway.begun(ticket, bill.amount_msat);
-        let why = match &self.paying {
-            None => NotPaid::NoWallet,
-            Some(paying) => match paying.queue.try_send((ticket, bill)) {
-                Ok(()) => return true,
-                Err(_) => NotPaid::QueueFull,
-            },
-        };
-        self.underway.ended(ticket, Err(why));
-        false
+        if self.paying.is_none() {
+            self.underway.ended(ticket, Err(NotPaid::NoWallet));
+            return false;
+        }
+        self.gathered.push((ticket, bill));
+        true
+    }
+
+    /// Has those paid that are due; those that will not be.
+    pub(crate) fn pay_due(&mut self, due: impl Fn(Ticket) -> (Option<FlowId>, Due)) -> Vec<Ticket> {
+        let mut not_paid = Vec::new();
+        let mut routes: Vec<(Option<FlowId>, Route)> = Vec::new();
+        for (ticket, bill) in std::mem::take(&mut self.gathered) {
+            match due(ticket) {
+                (_, Due::Later) => self.gathered.push((ticket, bill)),
+                (_, Due::Never) => {
+                    self.underway.ended(ticket, Err(NotPaid::NotNeeded));
+                    not_paid.push(ticket);
+                }
+                (flow, Due::Now) => {
+                    let of_flow =
+                        |(other, _): &&mut (Option<FlowId>, _)| flow.is_some() && *other == flow;
+                    match routes.iter_mut().find(of_flow) {
+                        Some((_, bills)) => bills.push((ticket, bill)),
+                        None => routes.push((flow, vec![(ticket, bill)])),
+                    }
+                }
+            }
+        }
+        for (_, bills) in routes {
+            let full = match &self.paying {
+                Some(paying) => paying.queue.try_send(bills).map_err(|e| e.into_inner()).err(),
+                None => Some(bills),
+            };
+            for (ticket, _) in full.into_iter().flatten() {
+                self.underway.ended(ticket, Err(NotPaid::QueueFull));
+                not_paid.push(ticket);
+            }
+        }
+        not_paid
+    }
+
+    /// The invoice of this purchase is for somebody else to pay.
+    pub(crate) fn hand_out(&mut self, ticket: Ticket, asker: Sender<Result<Bill, String>>) {
+        self.handed_out.insert(ticket, asker);
+    }
+
+    /// What was paid by somebody else is shown to its node.
+    pub(crate) fn redeem(&mut self, ticket: Ticket, redeemer: Redeemer) {
+        self.redeemed.insert(ticket, redeemer);
+    }
+
+    /// What the node pays with may spend; `None`: there is nothing.
+    pub(crate) fn spending(&self) -> Option<Arc<Spending>> {
+        self.paying.as_ref().map(|paying| paying.spending.clone())
     }
 
     /// One that was paid in an earlier run is shown to its node.
@@ -110,7 +196,10 @@ impl Payments {
     }
 
     /// The bytes of a purchase were credited.
-    pub(crate) fn credited(&mut self, ticket: Ticket, bytes: u64) {
+    pub(crate) fn credited(&mut self, ticket: Ticket, bytes: u64, left: u64) {
+        if let Some(redeemer) = self.redeemed.remove(&ticket) {
+            let _ = redeemer.try_send(Ok((bytes, left)));
+        }
         let (hash, paying) = (self.underway.credited(ticket, bytes), &self.paying);
         if let (Some(hash), Some(Paying { spending, .. })) = (hash, paying) {
             let spending = spending.clone();
@@ -119,7 +208,13 @@ impl Payments {
     }
 
     /// A purchase has ended without.
-    pub(crate) fn failed(&mut self, ticket: Ticket) {
+    pub(crate) fn failed(&mut self, ticket: Ticket, cause: Cause) {
+        if let Some(asker) = self.handed_out.remove(&ticket) {
+            let _ = asker.try_send(Err(cause.to_string()));
+        }
+        if let Some(redeemer) = self.redeemed.remove(&ticket) {
+            let _ = redeemer.try_send(Err(cause.to_string()));
+        }
         self.underway.failed(ticket);
     }
 
@@ -134,143 +229,35 @@ impl Payments {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::Store;
-    use crate::wallet::{Limits, Outcome, PaymentStatus, Wallet, bill};
-    use smol::channel::{Receiver, Sender, unbounded};
-    use std::path::Path;
-
-    /// Pays nothing, each when it may; tells that it begins.
-    struct Slow {
-        begun: Sender<u64>,
-        go: Receiver<()>,
-    }
-
-    impl Wallet for Slow {
-        fn pay(&self, bill: &Bill, _: u64) -> Outcome {
-            let _ = self.begun.send_blocking(bill.amount_msat);
-            // The first is paid never: the others do not wait for it.
-            if bill.amount_msat > 1_000 {
-                let _ = self.go.recv_blocking();
+/// Pays the invoice that is hardest to pay, and gives the others back if that is done; else none of
+/// them is paid.
+async fn pay_hardest<F: Future<Output = bool>>(
+    payer: &Payer,
+    bills: Route,
+    tell: impl Fn(Ticket, Ended) -> F + Send,
+) -> Route {
+    let ordered = payer.clone();
+    let (why, rest) = match smol::unblock(move || ordered.hardest_first(bills)).await {
+        Ok(mut bills) if !bills.is_empty() => {
+            let (ticket, bill) = bills.remove(0);
+            let payer = payer.clone();
+            let ended = smol::unblock(move || payer.pay(&bill)).await;
+            let is_paid = matches!(ended, Ok((_, Outcome::Paid { .. })));
+            tell(ticket, ended).await;
+            if is_paid {
+                return bills;
             }
-            Outcome::NotPaid("no route".into())
+            (NotPaid::Together, bills)
         }
-
-        fn look_up(&self, _: &[u8; 32]) -> Result<PaymentStatus, String> {
-            Ok(PaymentStatus::NotFound)
-        }
-
-        fn key(&self) -> Option<[u8; 33]> {
-            None
-        }
+        Ok(_) => return Vec::new(),
+        Err(refused) => refused,
+    };
+    for (ticket, _) in rest {
+        tell(ticket, Err(why.clone())).await;
     }
-
-    fn memory() -> Store {
-        Store::with_backend(Path::new("memory"), redb::backends::InMemoryBackend::new).unwrap()
-    }
-
-    #[test]
-    fn a_slow_payment_holds_up_no_other_and_too_many_are_refused() {
-        let executor = Executor::new();
-        let (begun, begins) = unbounded();
-        let (go, wait) = unbounded();
-        let (told, answers) = unbounded();
-        let tell = move |ticket, ended: Ended| {
-            let told = told.clone();
-            async move { told.send((ticket, ended)).await.is_ok() }
-        };
-        let spending = Spending::new(Arc::new(memory()), Limits::default()).unwrap();
-        let wallet = Arc::new(Slow { begun, go: wait });
-        let payer = Payer { wallet, spending: Arc::new(spending) };
-        let (mut payments, _tasks) =
-            Payments::start(payer, tell, (LOOK_UP, |_, _| async { true }), &executor);
-        let mut pay = |number, amount_msat| payments.pay(Ticket(number), bill(amount_msat));
-        let slow = AT_ONCE as u64 - 1;
-        let late = async {
-            smol::Timer::after(std::time::Duration::from_secs(20)).await;
-            panic!("they wait for one another");
-        };
-        let all = async {
-            for number in 0..slow {
-                assert!(pay(number, 2_000));
-            }
-            for _ in 0..slow {
-                assert_eq!(begins.recv().await, Ok(2_000));
-            }
-            // One place is left, and all the others pass through it.
-            for number in slow..slow + 5 {
-                assert!(pay(number, 1_000));
-                assert_eq!(begins.recv().await, Ok(1_000));
-                let (ticket, ended) = answers.recv().await.unwrap();
-                assert_eq!(ticket, Ticket(number));
-                assert_eq!(ended, Err(NotPaid::Wallet("no route".into())));
-            }
-            assert!(pay(100, 2_000));
-            assert_eq!(begins.recv().await, Ok(2_000));
-            for number in 0..MOST_QUEUED as u64 {
-                assert!(pay(200 + number, 1_000));
-            }
-            assert!(!pay(999, 1_000), "the queue has a bound");
-            go.close();
-        };
-        smol::block_on(executor.run(smol::future::or(all, late)));
-        let stats = payments.stats();
-        assert_eq!(stats.last_refusal, Some(NotPaid::QueueFull.to_string()));
-        assert_eq!((stats.wallet, stats.not_paid), (true, 1));
-    }
-
-    /// Does not know what became of a payment, and then does.
-    struct Forgetful;
-
-    impl Wallet for Forgetful {
-        fn pay(&self, _: &Bill, _: u64) -> Outcome {
-            Outcome::Unknown("the connection ended".into())
-        }
-
-        fn look_up(&self, _: &[u8; 32]) -> Result<PaymentStatus, String> {
-            Ok(PaymentStatus::Failed("no route".into()))
-        }
-
-        fn key(&self) -> Option<[u8; 33]> {
-            None
-        }
-    }
-
-    #[test]
-    fn what_is_found_out_later_is_told_to_the_purchase_that_waits() {
-        let executor = Executor::new();
-        let ((told, answers), (found, resolved)) = (unbounded(), unbounded());
-        let tell = move |ticket, ended: Ended| {
-            let told = told.clone();
-            async move { told.send((ticket, ended)).await.is_ok() }
-        };
-        let tell_resolved = move |resolved, _| {
-            let found = found.clone();
-            async move { found.send(resolved).await.is_ok() }
-        };
-        let spending = Spending::new(Arc::new(memory()), Limits::default()).unwrap();
-        let payer = Payer { wallet: Arc::new(Forgetful), spending: Arc::new(spending) };
-        let look_up = (Duration::from_millis(5), tell_resolved);
-        let (mut payments, _tasks) = Payments::start(payer, tell, look_up, &executor);
-        assert!(payments.pay(Ticket(7), bill(1_000)));
-        let both = async {
-            let (ticket, ended) = answers.recv().await.unwrap();
-            assert_eq!(payments.ended(ticket, ended), None);
-            payments.resolved(resolved.recv().await.unwrap())
-        };
-        assert_eq!(smol::block_on(executor.run(both)), Some((Ticket(7), None)));
-        let stats = payments.stats();
-        assert_eq!((stats.unknown, stats.not_paid, stats.last_day_msat), (0, 1, 0));
-    }
-
-    #[test]
-    fn without_a_wallet_nothing_is_paid() {
-        let mut payments = Payments::default();
-        assert!(!payments.pay(Ticket(1), bill(1_000)));
-        let stats = payments.stats();
-        assert_eq!(stats.last_refusal, Some(NotPaid::NoWallet.to_string()));
-        assert_eq!((stats.wallet, stats.not_paid), (false, 1));
-    }
+    Vec::new()
 }
+
+#[cfg(test)]
+#[path = "payments_tests.rs"]
+mod tests;

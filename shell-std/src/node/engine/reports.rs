@@ -1,20 +1,23 @@
 //! What clients are told of the state machine, of links and of routes.
 
 use super::links::Links;
+use super::payments::Payments;
 use super::shell::Shell;
 use crate::chain::{ChainSource, SourceState};
 use crate::flows::memory::PipeMemory;
 use crate::rpc::types::{
-    BridgeStats, ChainState, ChainStats, ConnectionStats, Count, FlowList, OwnFlow, PassingFlow,
-    Peer, PeerHello, PeerState, Route, RouteAccepts, Stats, TableStats, Taken,
+    BridgeStats, ChainState, ChainStats, ConnectionStats, Count, FlowList, HopPrice, OwnFlow,
+    PassingFlow, Peer, PeerHello, PeerState, Route, RouteAccepts, Stats, TableStats, Taken,
 };
+use crate::wallet::Spending;
 use blvm_mesh_core::id::{HopId, LinkId, NodeId};
-use blvm_mesh_core::mesh::{HostMesh, Quote};
+use blvm_mesh_core::mesh::{self, HostMesh, Quote};
 use blvm_mesh_core::routing::table::Route as Known;
 use blvm_mesh_core::time::{MILLISECOND, Micros};
 use blvm_mesh_core::wire::accepted::{Accepted, FOR_ACCOUNTS, IssuerId};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A route and what it costs to send by it.
 pub(crate) struct Priced {
@@ -30,6 +33,14 @@ pub(crate) struct Priced {
     /// Largest packet that it carries, in bytes.
     pub(crate) min_packet: u32,
     pub(crate) accepts: Option<RouteAccepts>,
+}
+
+/// What a flow would buy, and what it is paid with.
+pub(crate) struct Planned {
+    /// `None`: no route is known that could be paid.
+    pub(crate) hops: Option<Vec<HopPrice>>,
+    /// `None`: there is no wallet.
+    pub(crate) spending: Option<Arc<Spending>>,
 }
 
 /// How a link stands on which a datagram was sent.
@@ -73,6 +84,8 @@ pub(super) fn peers(mesh: &HostMesh, links: &Links, now: Micros) -> Vec<Peer> {
                 sent: Count { packets: sent.packets, bytes: sent.bytes },
                 bitcoin: BridgeStats::default(),
                 refused: link.refused,
+                credit_bytes: mesh.config().credit.get(&link.peer).copied().unwrap_or(0),
+                owes_bytes: mesh.account(&link.peer).map_or(0, |account| account.owes()),
             }
         })
         .collect();
@@ -133,6 +146,17 @@ fn full(id: &IssuerId, keys: &[[u8; 33]]) -> Option<[u8; 33]> {
     let mut like = keys.iter().filter(|key| key.get(1..9) == Some(&id[..]));
     let first = like.next()?;
     like.all(|key| key == first).then_some(*first)
+}
+
+/// What a flow to a node would buy to carry so many bytes.
+pub(super) fn plan(mesh: &HostMesh, payments: &Payments, to: &NodeId, bytes: u64) -> Planned {
+    let hops = mesh.flow_price(to, bytes);
+    let written = |price: mesh::HopPrice| {
+        let mesh::HopPrice { hop: node, bytes, amount_msat, at_hand } = price;
+        HopPrice { node, bytes, amount_msat, at_hand }
+    };
+    let hops = hops.map(|hops| hops.into_iter().map(written).collect());
+    Planned { hops, spending: payments.spending() }
 }
 
 /// What it costs to send so many bytes by the best route to a node.
@@ -205,6 +229,7 @@ pub(super) fn stats(mesh: &HostMesh, shell: &Shell, pipes: &PipeMemory) -> Stats
         waiting_for_store: shell.durable.waiting(),
         inbox_paid: Count::default(),
         inbox_free: Count::default(),
+        inbox_flows: Count::default(),
         parked: count(shell.parked.count().0 as u64, shell.parked.count().1 as u64),
         tables: tables(mesh),
         descriptors: None,

@@ -18,8 +18,8 @@ use crate::wallet::Bill;
 use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::mesh::{
-    Action, Event, FlowEvent, FlowId, MeshError, Misuse, NetworkReason, PaymentReason, Priority,
-    Remedy, Ticket, Verdict,
+    Action, Event, FlowEvent, FlowId, HostMesh, MeshError, Misuse, NetworkReason, PaymentReason,
+    Priority, Remedy, Ticket, Verdict,
 };
 use blvm_mesh_core::payment::headers::KnownHeader;
 use blvm_mesh_core::time::Micros;
@@ -198,7 +198,7 @@ impl Shell {
             Action::Pay { ticket, node, bytes, amount_msat, promise, invoice } => {
                 let invoice = input.get(invoice).unwrap_or_default();
                 let bill = Bill::new(node, bytes, amount_msat, promise, invoice);
-                if !self.payments.pay(ticket, bill) {
+                if !self.payments.gather(ticket, bill) {
                     self.todo.push_back(FollowUp::Paid(ticket, None));
                 }
             }
@@ -217,6 +217,12 @@ impl Shell {
                 self.todo.push_back(FollowUp::Close(link, reason.to_string()));
             }
         }
+    }
+
+    /// Has the invoices paid that are to be paid now.
+    pub(crate) fn pay_what_is_due(&mut self, mesh: &HostMesh) {
+        let not_paid = self.payments.pay_due(|ticket| mesh.payment_due(ticket));
+        self.todo.extend(not_paid.into_iter().map(|ticket| FollowUp::Paid(ticket, None)));
     }
 
     /// Does what a verdict says; tells what is left to whoever gave the input.

@@ -18,6 +18,7 @@ use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::mesh::Quote;
 use blvm_mesh_core::payment::proof::INSTANT_SETTLEMENT;
 use blvm_mesh_core::payment::replay::REPEATS;
+use blvm_mesh_core::policy::RoutingPolicyEngine;
 use blvm_mesh_core::time::Micros;
 use secp256k1::PublicKey;
 use std::net::SocketAddr;
@@ -37,6 +38,7 @@ pub struct NodeHandle {
     pub(in crate::node) flows: Flows,
     pub(in crate::node) services: Services,
     pub(in crate::node) deliveries: Arc<Deliveries>,
+    pub(in crate::node) policy: RoutingPolicyEngine,
     pub(in crate::node) bridge: Arc<Table>,
     pub(in crate::node) outbox: Arc<Outbox>,
     pub(in crate::node) headers: Arc<HeaderStatus>,

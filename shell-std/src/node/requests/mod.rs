@@ -5,6 +5,7 @@ mod flows;
 pub(super) mod handle;
 mod headers;
 mod issue;
+mod paying;
 mod payments;
 mod prepay;
 mod quoted;
@@ -69,6 +70,13 @@ impl Service {
     }
 
     async fn send(&self, request: SendPacket) -> Result<Sent, RpcError> {
+        match request.pay {
+            true => self.send_paying(request).await,
+            false => self.send_datagram(request).await,
+        }
+    }
+
+    async fn send_datagram(&self, request: SendPacket) -> Result<Sent, RpcError> {
         let destination = request.destination.0;
         let proof = match &request.proof {
             Some(proof) => {
@@ -122,6 +130,7 @@ impl Service {
                     stopped,
                     repeats,
                     repeating,
+                    spent_msat: None,
                 })
             }
             Progress::Refused(reason) => Err(RpcError::refused(words::for_the_sender(&reason))),
@@ -193,8 +202,12 @@ impl Handler for Service {
                 Reply::QuoteRoute(self.quote(request.destination.0, request.bytes).await?)
             }
             Request::RequestHopInvoice(request) => {
-                Reply::RequestHopInvoice(self.hop_invoice(request).await?)
+                Reply::RequestHopInvoice(Box::new(self.hop_invoice(request).await?))
             }
+            Request::ShowPreimage(request) => {
+                Reply::ShowPreimage(self.show_preimage(request).await?)
+            }
+            Request::PlanPayment(request) => Reply::PlanPayment(self.plan(request).await?),
             Request::WriteInvoice(request) => {
                 Reply::WriteInvoice(self.write_invoice(request).await?)
             }

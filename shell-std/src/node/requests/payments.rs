@@ -2,6 +2,7 @@
 
 use super::super::engine::Command;
 use super::super::engine::reports::Priced;
+use super::paying::shown;
 use super::{Issue, Issued, Service};
 use crate::covenant::Template;
 use crate::rpc::RpcError;
@@ -75,6 +76,7 @@ impl Service {
         }
         let party = Party::Destination;
         shares.push(share(destination.hop(), Role::Destination, last_price_msat, party));
+        let per_hop = shown(self.price_per_hop(destination, bytes).await?);
         let mut quote = Quote {
             source,
             destination,
@@ -90,6 +92,7 @@ impl Service {
             most_bytes,
             covenant: None,
             accepts,
+            per_hop,
         };
         // Known to be accepted by all, or not known.
         let covenants = match &quote.accepts {
@@ -108,6 +111,9 @@ impl Service {
         &self,
         request: RequestHopInvoice,
     ) -> Result<HopInvoice, RpcError> {
+        if let Some(hop) = &request.hop {
+            return self.invoice_of_hop(&request, hop).await;
+        }
         let quote = self.quote(request.destination.0, request.bytes).await?;
         let Some(issuer) = self.issuer.clone() else {
             return Err(RpcError::refused(format!(
@@ -133,7 +139,8 @@ impl Service {
             payment_hash: issued.payment_hash,
             issuer: issued.issuer.serialize(),
             expires_at: issued.expires_at,
-            quote,
+            quote: Some(quote),
+            purchase: None,
         })
     }
 

@@ -61,6 +61,15 @@ impl Service {
                         bitcoin: BridgeStats::default(),
                         sent: Count::default(),
                         refused: 0,
+                        credit_bytes: self
+                            .node
+                            .settings()
+                            .config
+                            .credit
+                            .get(&id)
+                            .copied()
+                            .unwrap_or(0),
+                        owes_bytes: 0,
                     });
                 }
             }
@@ -89,7 +98,8 @@ impl Service {
             packets: packets as u64,
             bytes: bytes as u64,
         };
-        [stats.inbox_paid, stats.inbox_free] = self.node.deliveries().waiting().map(count);
+        [stats.inbox_paid, stats.inbox_free, stats.inbox_flows] =
+            self.node.deliveries().waiting().map(count);
         stats.descriptors = crate::descriptors::now();
         stats.bitcoin = self.bridged(|_| true);
         Ok(stats)

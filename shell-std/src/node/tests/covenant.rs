@@ -123,6 +123,8 @@ async fn send_paid(
         destination: Target(c.handle().id()),
         data: data.to_vec(),
         proof: Some(Proof::Covenant(CovenantProof { covenant: proof.to_vec() })),
+        pay: false,
+        max_msat: None,
         unchecked,
         wait_ms: if unchecked { 10_000 } else { 0 },
     };

@@ -18,7 +18,7 @@ pub(super) struct Paying {
     pub(super) store: Arc<Store>,
 }
 
-fn memory() -> Arc<Store> {
+pub(super) fn memory() -> Arc<Store> {
     let disk = redb::backends::InMemoryBackend::new;
     Arc::new(Store::with_backend(Path::new("memory"), disk).unwrap())
 }
@@ -31,6 +31,17 @@ fn paying(bed: &Bed, key: u8, store: Arc<Store>, settings: &Settings) -> Paying 
         max_msat_per_destination_day: 1 << 40,
         ..Limits::default()
     };
+    paying_within(bed, key, store, settings, limits)
+}
+
+/// One that may spend so much.
+pub(super) fn paying_within(
+    bed: &Bed,
+    key: u8,
+    store: Arc<Store>,
+    settings: &Settings,
+    limits: Limits,
+) -> Paying {
     let spending = Arc::new(Spending::new(store.clone(), limits).unwrap());
     let wallet = Arc::new(RegtestWallet::on(Network::Regtest).unwrap());
     let issuer: Arc<dyn Issue> = Arc::new(Issuer::from_secret(secret(100 + key)));

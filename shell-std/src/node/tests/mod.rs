@@ -17,6 +17,7 @@ mod purchases;
 mod quotes;
 mod receipts;
 mod sales;
+mod self_paid;
 mod serial;
 mod slow;
 

@@ -17,7 +17,15 @@ async fn send_free(
     wait_ms: u64,
 ) -> Result<Sent, RpcError> {
     let destination = Target(to);
-    let request = SendPacket { destination, data, proof: None, unchecked: true, wait_ms };
+    let request = SendPacket {
+        destination,
+        data,
+        proof: None,
+        pay: false,
+        max_msat: None,
+        unchecked: true,
+        wait_ms,
+    };
     match from.handle(Request::SendPacket(request)).await? {
         Reply::SendPacket(sent) => Ok(sent),
         other => panic!("{other:?}"),

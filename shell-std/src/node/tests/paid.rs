@@ -70,13 +70,13 @@ pub(super) fn accepts(settings: &mut Settings) {
 /// Asks the source for an invoice over `bytes` bytes to `to`: a proof that holds.
 pub(super) async fn proof(source: &Service, to: NodeId, bytes: u64) -> LightningProof {
     let (destination, amount_msat, expiry_s) = (Target(to), Some(AMOUNT), Some(600));
-    let request = RequestHopInvoice { destination, bytes, amount_msat, expiry_s };
+    let request = RequestHopInvoice { destination, bytes, hop: None, amount_msat, expiry_s };
     let Ok(Reply::RequestHopInvoice(paid)) =
         source.handle(Request::RequestHopInvoice(request)).await
     else {
         panic!("no invoice");
     };
-    assert!(paid.quote.amount_msat <= AMOUNT);
+    assert!(paid.quote.unwrap().amount_msat <= AMOUNT);
     LightningProof { invoice: paid.invoice, preimage: paid.preimage.unwrap() }
 }
 
@@ -91,6 +91,8 @@ pub(super) async fn send_paid(
         destination: Target(to),
         data: data.to_vec(),
         proof: Some(Proof::Lightning(proof.clone())),
+        pay: false,
+        max_msat: None,
         unchecked,
         wait_ms: if unchecked { 5_000 } else { 0 },
     };
@@ -177,6 +179,8 @@ fn what_is_paid_and_stopped_for_now_is_sent_again_by_itself() {
             destination: Target(to),
             data: b"paid".to_vec(),
             proof: Some(Proof::Lightning(good.clone())),
+            pay: false,
+            max_msat: None,
             unchecked: false,
             wait_ms: 600,
         };

@@ -18,7 +18,15 @@ async fn send_and_wait(
 ) -> Sent {
     let proof = proof.map(|proof| Proof::Lightning(proof.clone()));
     let (destination, data) = (Target(to), data.to_vec());
-    let request = SendPacket { destination, data, proof, unchecked: true, wait_ms };
+    let request = SendPacket {
+        destination,
+        data,
+        proof,
+        pay: false,
+        max_msat: None,
+        unchecked: true,
+        wait_ms,
+    };
     match from.handle(Request::SendPacket(request)).await {
         Ok(Reply::SendPacket(sent)) => sent,
         other => panic!("{other:?}"),

@@ -294,6 +294,7 @@ fn rare_parts_of_answers_are_described() {
             stopped: Some(stopped.clone()),
             repeats: 1,
             repeating: Some(stopped.clone()),
+            spent_msat: Some(1),
         };
         described.check_result("meshsendpacket", &to_value(sent).unwrap());
     }

@@ -64,6 +64,19 @@ pub struct Ledger {
     pub purchases: Vec<Purchase>,
     /// The sum over all purchases that match, listed or not.
     pub bought: Bought,
+    /// What neighbours owe now (`flow.credit`); with the sales.
+    #[serde(default)]
+    pub owed: Vec<Owed>,
+}
+
+/// Bytes of flows that a neighbour has used and not paid for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Owed {
+    /// Who owes them.
+    #[serde(with = "hexed::Node")]
+    pub source: NodeId,
+    /// How many.
+    pub bytes: u64,
 }
 
 /// Bytes of flows that somebody bought here.

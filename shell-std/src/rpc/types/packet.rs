@@ -18,11 +18,25 @@ pub struct SendPacket {
     pub data: Vec<u8>,
     /// Proof of payment.
     pub proof: Option<Proof>,
+    /// Pay each node of the route by the node's own wallet, within its budget.
+    pub pay: bool,
+    /// The most that this may cost on the whole route; none: `flow.max_msat`.
+    pub max_msat: Option<u64>,
     /// Send even what this node itself would refuse, to try a relay.
     pub unchecked: bool,
     /// How long to wait at most, once it is sent, for a relay's report that it was
     /// stopped, in milliseconds; see [`Outcome`].
     pub wait_ms: u64,
+}
+
+impl SendPacket {
+    /// How long the node waits for what becomes of it, in milliseconds.
+    pub fn waits_ms(&self) -> u64 {
+        match (self.pay, self.wait_ms) {
+            (true, 0) => 120_000,
+            (_, given) => given,
+        }
+    }
 }
 
 /// Proof of payment: a paid invoice or a covenant.
@@ -81,6 +95,10 @@ pub struct Sent {
     /// Why it is sent again, where it is not known yet whether it was stopped then.
     #[serde(default)]
     pub repeating: Option<Stopped>,
+    /// Where the node paid for it by itself: what it has paid, fees not counted. What was bought and
+    /// not used serves the next.
+    #[serde(default)]
+    pub spent_msat: Option<u64>,
 }
 
 /// What is known of a datagram that was sent.
@@ -132,7 +150,7 @@ impl Default for PollReceived {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(from = "Written", into = "Written")]
 pub struct Received {
-    /// Who sent it; proven only where it was paid for.
+    /// Who sent it; proven only where it was paid for, or came over a flow.
     pub source: NodeId,
     /// Its number: drawn by its source, not counted.
     pub sequence: u64,
@@ -151,7 +169,7 @@ pub struct Received {
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Received")]
 struct Written {
-    /// Who sent it; proven only where it was paid for.
+    /// Who sent it; proven only where it was paid for, or came over a flow.
     #[serde(with = "hexed::Node")]
     source: NodeId,
     /// Its number: drawn by its source, not counted.
@@ -210,10 +228,18 @@ struct RawSendPacket {
     /// Proof of payment; not for what goes free.
     #[serde(default)]
     proof: Option<Proof>,
+    /// Have the node pay for it by itself, each node of the route for itself: it goes over a flow,
+    /// and its destination must take such (`flow.inbox`). What goes free is not paid for.
+    #[serde(default)]
+    pay: bool,
+    /// The most that this may cost on the whole route, fees not counted; none: `flow.max_msat`.
+    #[serde(default)]
+    max_msat: Option<u64>,
     /// Send even what this node itself would refuse, to try a relay.
     #[serde(default)]
     unchecked: bool,
-    /// How long to wait at most, once it is sent, for what becomes of it, in milliseconds.
+    /// How long to wait at most, once it is sent, for what becomes of it, in milliseconds. With `pay`
+    /// that counts from the start, and 0 stands for 120,000.
     #[serde(default)]
     wait_ms: u64,
 }
@@ -227,8 +253,15 @@ impl TryFrom<RawSendPacket> for SendPacket {
             (None, Some(b)) => hexed::from_base64(&b).map_err(|e| format!("data_base64: {e}"))?,
             _ => return Err("give the data as either data_hex or data_base64".into()),
         };
-        let RawSendPacket { destination, proof, unchecked, wait_ms, .. } = raw;
-        Ok(Self { destination, data, proof, unchecked, wait_ms })
+        let RawSendPacket { destination, proof, pay, max_msat, unchecked, wait_ms, .. } = raw;
+        match (pay, max_msat) {
+            (true, _) if proof.is_some() || unchecked => {
+                return Err("pay goes neither with a proof nor with unchecked".into());
+            }
+            (false, Some(_)) => return Err("max_msat is for pay".into()),
+            _ => {}
+        }
+        Ok(Self { destination, data, proof, pay, max_msat, unchecked, wait_ms })
     }
 }
 
@@ -271,6 +304,11 @@ mod tests {
             (json!({"destination": KEY, "data_hex": "", "fee": 1}), "unknown field `fee`"),
             (json!({"destination": "me", "data_hex": ""}), "is not a destination"),
             (json!({"data_hex": ""}), "missing field `destination`"),
+            (json!({"destination": KEY, "data_hex": "", "max_msat": 1}), "max_msat is for pay"),
+            (
+                json!({"destination": KEY, "data_hex": "", "pay": true, "unchecked": true}),
+                "neither with a proof",
+            ),
             (
                 json!({"destination": KEY, "data_hex": "", "proof": {"invoice": "x"}}),
                 "{invoice, preimage}",

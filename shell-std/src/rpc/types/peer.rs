@@ -38,6 +38,12 @@ pub struct Peer {
     pub bitcoin: BridgeStats,
     /// Packets of it that were refused.
     pub refused: u64,
+    /// Bytes of flows that it may owe here (`flow.credit`).
+    #[serde(default)]
+    pub credit_bytes: u64,
+    /// Bytes of flows that it owes.
+    #[serde(default)]
+    pub owes_bytes: u64,
 }
 
 /// State of a link.

@@ -59,6 +59,95 @@ pub struct Quote {
     /// What all nodes on the route accept; `null`: they have not told it.
     #[serde(default)]
     pub accepts: Option<RouteAccepts>,
+    /// The other way to pay: over a flow (`meshsendpacket` with `pay`) each node is paid for itself,
+    /// by an invoice of its own issuer (`meshrequesthopinvoice` with `hop`). What that takes at each,
+    /// in travel order; the destination says itself what it takes for receiving, mostly nothing.
+    #[serde(default)]
+    pub per_hop: Vec<HopPrice>,
+}
+
+/// What a flow buys at a node of its route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HopPrice {
+    /// The node, by the short form of its identity.
+    #[serde(with = "hexed::Hop")]
+    pub node: HopId,
+    /// Bytes that it buys there: in steps, the first of which are worth about 50 satoshi or more, so
+    /// that fees are small beside it. What is left serves the next. 0: it takes nothing, or enough
+    /// was bought there before.
+    pub bytes: u64,
+    /// What they cost.
+    pub amount_msat: u64,
+    /// Bytes that were bought there before and that no flow has.
+    pub at_hand: u64,
+}
+
+/// Parameters of `meshplanpayment`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlanPayment {
+    /// To whom: identity, public key or address.
+    #[serde(alias = "target")]
+    pub destination: Target,
+    /// Bytes of payload.
+    #[serde(default)]
+    pub bytes: u64,
+    /// The most that it may cost on the whole route; none: `flow.max_msat`.
+    #[serde(default)]
+    pub max_msat: Option<u64>,
+}
+
+/// Answer of `meshplanpayment`: what a flow would buy that is opened now. Nothing was bought.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PaymentPlan {
+    /// Where it would lead.
+    #[serde(with = "hexed::Node")]
+    pub destination: NodeId,
+    /// Bytes of payload.
+    pub bytes: u64,
+    /// What it would buy at each node of the route, in travel order. The destination says itself
+    /// what it takes for receiving, mostly nothing, and is asked when the flow is opened.
+    pub hops: Vec<HopPrice>,
+    /// What all of them are paid.
+    pub amount_msat: u64,
+    /// What paying may cost beyond that (`lightning.max_fee_ppm`).
+    pub max_fee_msat: u64,
+    /// The most that the flow may cost, fees not counted.
+    pub max_msat: u64,
+    /// What the budget has left in this hour, fees counted.
+    pub left_hour_msat: u64,
+    /// The same in these 24 hours.
+    pub left_day_msat: u64,
+    /// Why it would not be paid, as a sentence; `null`: it would.
+    pub refused: Option<String>,
+}
+
+/// Parameters of `meshshowpreimage`: an invoice of `meshrequesthopinvoice` with `hop` was paid, by
+/// whatever wallet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ShowPreimage {
+    /// The node that was paid, as that answer names it.
+    #[serde(with = "hexed::Node")]
+    pub node: NodeId,
+    /// Its promise, as it stands there.
+    #[serde(with = "hexed::Hex::<49>")]
+    pub promise: [u8; 49],
+    /// What paying revealed.
+    #[serde(with = "hexed::Hex::<32>")]
+    pub preimage: [u8; 32],
+}
+
+/// Answer of `meshshowpreimage`: the bytes are on this node's account there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CreditedBytes {
+    /// The node that was paid.
+    #[serde(with = "hexed::Node")]
+    pub node: NodeId,
+    /// Bytes that were bought.
+    pub bytes: u64,
+    /// What the account has now, in bytes.
+    pub left: u64,
 }
 
 /// What every node on a route accepts, from the first behind this one to the destination. The
@@ -105,21 +194,25 @@ pub struct Share {
     pub issuers: Option<Vec<[u8; 33]>>,
 }
 
-/// Parameters of `meshrequesthopinvoice`: an invoice for a quoted route, written
-/// by the node's own Lightning node (`lightning.backend`) or regtest issuer. Answered only where
-/// it has one; elsewhere the error says what a wallet or a federation must sign.
+/// Parameters of `meshrequesthopinvoice`. With `hop`: an invoice of that node of the route, written
+/// by its own issuer, for bytes of flows there. Without: one for a datagram over a quoted route,
+/// written by this node's own Lightning node (`lightning.backend`) or regtest issuer; where it has
+/// none the error says what a wallet or a federation must sign.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RequestHopInvoice {
     /// To whom: identity, public key or address.
     #[serde(alias = "target")]
     pub destination: Target,
-    /// Bytes of payload to pay for.
+    /// Bytes of payload to pay for; with `hop`, bytes of packets of flows.
     pub bytes: u64,
+    /// The node that is to be paid: its identity, or the short form of that, as the quote names it.
+    #[serde(default)]
+    pub hop: Option<String>,
     /// Amount, if it is to be more than the quote asks.
     #[serde(default)]
     pub amount_msat: Option<u64>,
-    /// Seconds until the invoice expires.
+    /// Seconds until the invoice expires; not with `hop`, whose invoices have 15 minutes.
     #[serde(default)]
     pub expiry_s: Option<u64>,
 }
@@ -141,8 +234,28 @@ pub struct HopInvoice {
     pub issuer: [u8; 33],
     /// When it expires, in seconds since 1970.
     pub expires_at: u64,
-    /// What it pays for.
-    pub quote: Quote,
+    /// What it pays for: the datagram of this quote, unless there is a `purchase`.
+    #[serde(default)]
+    pub quote: Option<Quote>,
+    /// What it pays for: bytes at one node.
+    #[serde(default)]
+    pub purchase: Option<HopPurchase>,
+}
+
+/// Bytes that an invoice buys at a node. Keep it until the invoice is paid: `meshshowpreimage`
+/// takes node, promise and preimage, for 15 minutes, over restarts of both nodes too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HopPurchase {
+    /// The node.
+    #[serde(with = "hexed::Node")]
+    pub node: NodeId,
+    /// Bytes of flows that it carries for this node then.
+    pub bytes: u64,
+    /// What the invoice asks.
+    pub amount_msat: u64,
+    /// The node's promise of them.
+    #[serde(with = "hexed::Hex::<49>")]
+    pub promise: [u8; 49],
 }
 
 /// Parameters of `meshwriteinvoice`.

@@ -45,6 +45,9 @@ pub struct Stats {
     /// Delivered datagrams that wait to be fetched and went free.
     #[serde(default)]
     pub inbox_free: Count,
+    /// Delivered datagrams that wait to be fetched and came over flows.
+    #[serde(default)]
+    pub inbox_flows: Count,
     /// Packets that wait for a route, or for a look-up of a block.
     #[serde(default)]
     pub parked: Count,

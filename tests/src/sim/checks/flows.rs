@@ -56,8 +56,9 @@ impl World {
         if self.nodes[n].config.mode == MeshMode::Open {
             return;
         }
-        let between = self.flows.truth.between.get(&(n, open.source));
-        let Some(latest) = between.and_then(|b| b.latest) else { return };
+        let between = self.flows.truth.between.entry((n, open.source)).or_default();
+        between.direct |= from == open.source;
+        let Some(latest) = between.latest else { return };
         let number = terms.open_number;
         let again = number == latest.number && from == latest.from && !latest.closed;
         assert!(
@@ -83,7 +84,14 @@ impl World {
         assert!(right, "I13: node {n} pays {sale:?} where it wants {bytes} bytes of {payee}");
     }
 
-    /// I11: nothing has passed a node that was not paid for.
+    /// Bytes that a source may owe a node: only if it has opened a flow over a link of its own.
+    fn may_owe(&self, n: usize, source: NodeId) -> u64 {
+        let direct = self.flows.truth.between.get(&(n, source)).is_some_and(|b| b.direct);
+        let credit = self.nodes[n].config.credit.get(&source).copied();
+        credit.filter(|_| direct).unwrap_or_default()
+    }
+
+    /// I11: nothing has passed a node that was not paid for, or may be owed.
     pub(in crate::sim) fn carries_what_was_paid(&mut self, n: usize, source: NodeId) {
         let node = &self.nodes[n];
         if !node.honest || self.checks.lied.contains(&n) || node.config.mode == MeshMode::Open {
@@ -93,6 +101,7 @@ impl World {
             return;
         }
         let Between { paid, carried, .. } = self.flows.truth.between[&(n, source)];
+        let paid = paid + self.may_owe(n, source);
         let whose = self.by_hop.get(&source.hop());
         assert!(carried <= paid, "I11: node {n} carries {carried} for {whose:?}, who paid {paid}");
         if !node.config.payment.volatile {
@@ -139,6 +148,7 @@ impl World {
             }
             let between = self.flows.truth.between.get(&(n, source)).copied().unwrap_or_default();
             let Between { paid, carried, .. } = between;
+            let paid = paid + self.may_owe(n, source);
             let whose = self.by_hop.get(&source.hop());
             assert!(
                 carried.saturating_add(kept) <= paid,
@@ -158,12 +168,20 @@ impl World {
         }
         let run = self.flows.truth.between[&(node, source)].run;
         let ahead = run.paid.saturating_sub(run.used);
-        let of_flows = run.flows.max(1) * (run.step + run.step / 2);
+        // A route that is taken later begins with steps of before.
+        let same = |((_, of), b): &(&(usize, NodeId), &Between)| {
+            *of == source && b.run.number == run.number
+        };
+        let steps = self.flows.truth.between.iter().filter(same).map(|(_, b)| b.run.step);
+        let step = steps.max().unwrap_or(run.step);
+        let of_flows = run.flows.max(1) * (step + step / 2);
         let told = match run.told {
             true => self.nodes[payer].config.flows.reservation + run.paid / 10 + run.step * 3 / 2,
             false => 0,
         };
-        let most = of_flows + LEAST.max(run.least) + told;
+        // A debt is paid first, and what was used on credit may be of an earlier run.
+        let debt = self.may_owe(node, source);
+        let most = of_flows + LEAST.max(run.least) + told + debt;
         assert!(
             ahead <= most,
             "I13: node {payer} has {ahead} of at most {most} at {node}: {run:?}"

@@ -22,6 +22,10 @@ const IN_TIME: Micros = 20 * SECOND;
 /// for none only when they were made three times on each of four routes.
 const TO_SAY_SO: Micros = 240 * SECOND;
 
+/// Of so many nodes it is drawn whether they may owe something, and how many bytes.
+const MOST_CREDITED: usize = 16;
+const CREDITS: [u64; 3] = [3_000, 40_000, 200_000];
+
 /// When somebody pays or writes invoices.
 fn habit(rng: &mut Rng) -> Habit {
     let at_once = Habit::AtOnce;
@@ -59,6 +63,13 @@ impl Plan {
         }
         if self.has_ends(n) {
             (config.capacities.ends, config.capacities.purchases) = (16, 8);
+        }
+        // Some may owe something to some.
+        let mut rng = rng.fork("credit");
+        for other in 0..self.nodes.min(MOST_CREDITED) {
+            if rng.one_in(3) {
+                config.credit.insert(World::node_id(other), rng.pick(&CREDITS));
+            }
         }
     }
 

@@ -49,6 +49,8 @@ pub(in crate::sim) struct Between {
     /// Bytes that the node sent on.
     pub(in crate::sim) carried: u64,
     pub(in crate::sim) latest: Option<Latest>,
+    /// Whether the source has opened a flow over a link of its own with the node.
+    pub(in crate::sim) direct: bool,
     pub(in crate::sim) run: Run,
 }
 
@@ -167,6 +169,7 @@ impl World {
         let from = self.before_on_the_way(&open, n);
         let (source, flow) = (open.source, open.sequence);
         let between = self.flows.truth.between.entry((n, source)).or_default();
+        between.direct |= from == source;
         let number = terms.open_number;
         if between.latest.is_none_or(|latest| latest.number < number) {
             between.latest = Some(Latest { number, from, flow, closed: false });
@@ -222,6 +225,16 @@ impl World {
         {
             between.run.told = true;
         }
+    }
+
+    /// Bytes that a node has paid for at another, and those that it has used there and not paid for,
+    /// by that one's account.
+    pub fn paid_and_owed(&self, payer: usize, node: usize) -> (u64, u64) {
+        let source = self.id(payer);
+        let paid = self.flows.truth.between.get(&(node, source)).map_or(0, |b| b.paid);
+        let machine = &self.nodes[node].machine;
+        let account = crate::either!(machine, m => m.account(&source).copied());
+        (paid, account.map_or(0, |account| account.owes()))
     }
 
     /// What the honest sources that paid a node have lost there, or have still to use: the most that
