@@ -89,16 +89,27 @@ impl<M: Memory> Mesh<M> {
                     });
                 }
                 Pending::Flood { except, last } => {
-                    let Some(link) = self.tables.routing.neighbours.next_live(last).map(|n| n.link)
+                    let neighbours = &self.tables.routing.neighbours;
+                    let Some((link, medium)) =
+                        neighbours.next_live(last).map(|n| (n.link, n.medium))
                     else {
                         continue;
                     };
+                    let had = medium != 0 && neighbours.is_on_medium_before(medium, link);
                     let _ =
                         self.tables.queue.push_front(Pending::Flood { except, last: Some(link) });
+                    if Some(link) != except {
+                        self.note_sent(link, false);
+                    }
+                    if medium != 0 {
+                        if had {
+                            continue;
+                        }
+                        return Action::SendAll { medium, except, packet: self.written() };
+                    }
                     if Some(link) == except {
                         continue;
                     }
-                    self.note_sent(link, false);
                     let (priority, packet) = (Priority::Control, self.written());
                     return Action::Send { link, priority, packet, after: None };
                 }

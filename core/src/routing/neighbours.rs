@@ -39,6 +39,8 @@ pub struct Neighbour {
     pub free_full: bool,
     /// Whether the link's queue of paid packets is full.
     pub paid_full: bool,
+    /// The medium that the link shares with others; 0: none.
+    pub medium: u8,
     /// What is known of its liveness.
     pub liveness: Liveness,
     /// The place of its allowances among all [owners](super::owners).
@@ -205,6 +207,13 @@ impl<M: Memory> Neighbours<M> {
     pub fn next_live(&self, after: Option<LinkId>) -> Option<&Neighbour> {
         let from = after.map_or(0, |after| self.links.partition_point(|l| *l <= after));
         self.by_link.get(from..)?.iter().find(|n| n.up)
+    }
+
+    /// Whether a neighbour whose hello came is on a shared medium by a link before this one.
+    pub fn is_on_medium_before(&self, medium: u8, link: LinkId) -> bool {
+        let before = self.links.partition_point(|l| *l < link);
+        let mut before = self.by_link.iter().take(before);
+        before.any(|n| n.up && n.medium == medium)
     }
 
     /// How many neighbours there are.
