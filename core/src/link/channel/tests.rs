@@ -213,7 +213,7 @@ impl Air {
     }
 
     fn join(&mut self) {
-        for _ in 0..100 {
+        for _ in 0..300 {
             self.run_for(10 * SECOND);
             if self.all_up() {
                 // Group keys are exchanged too.
