@@ -89,27 +89,24 @@ impl<M: Memory> Mesh<M> {
                     });
                 }
                 Pending::Flood { except, last } => {
-                    let neighbours = &self.tables.routing.neighbours;
-                    let Some((link, medium)) =
-                        neighbours.next_live(last).map(|n| (n.link, n.medium))
+                    let Some(link) = self.tables.routing.neighbours.next_live(last).map(|n| n.link)
                     else {
                         continue;
                     };
-                    let had = medium != 0 && neighbours.is_on_medium_before(medium, link);
                     let _ =
                         self.tables.queue.push_front(Pending::Flood { except, last: Some(link) });
-                    if Some(link) != except {
+                    #[cfg(feature = "alloc")]
+                    if let Some((medium, first)) = self.tables.routing.neighbours.medium(link) {
                         self.note_sent(link, false);
-                    }
-                    if medium != 0 {
-                        if had {
-                            continue;
+                        if first {
+                            return Action::SendAll { medium, except, packet: self.written() };
                         }
-                        return Action::SendAll { medium, except, packet: self.written() };
+                        continue;
                     }
                     if Some(link) == except {
                         continue;
                     }
+                    self.note_sent(link, false);
                     let (priority, packet) = (Priority::Control, self.written());
                     return Action::Send { link, priority, packet, after: None };
                 }

@@ -40,6 +40,7 @@ pub struct Neighbour {
     /// Whether the link's queue of paid packets is full.
     pub paid_full: bool,
     /// The medium that the link shares with others; 0: none.
+    #[cfg(feature = "alloc")]
     pub medium: u8,
     /// What is known of its liveness.
     pub liveness: Liveness,
@@ -209,11 +210,14 @@ impl<M: Memory> Neighbours<M> {
         self.by_link.get(from..)?.iter().find(|n| n.up)
     }
 
-    /// Whether a neighbour whose hello came is on a shared medium by a link before this one.
-    pub fn is_on_medium_before(&self, medium: u8, link: LinkId) -> bool {
-        let before = self.links.partition_point(|l| *l < link);
-        let mut before = self.by_link.iter().take(before);
-        before.any(|n| n.up && n.medium == medium)
+    /// The medium that a link shares with others, and whether it is the first on it of those whose
+    /// hello came; `None`: it shares none.
+    #[cfg(feature = "alloc")]
+    pub fn medium(&self, link: LinkId) -> Option<(u8, bool)> {
+        let place = self.links.binary_search(&link).ok()?;
+        let medium = self.by_link.get(place)?.medium;
+        let mut before = self.by_link.iter().take(place);
+        (medium != 0).then(|| (medium, !before.any(|n| n.up && n.medium == medium)))
     }
 
     /// How many neighbours there are.

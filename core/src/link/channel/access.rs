@@ -11,8 +11,8 @@ use crate::time::{Micros, SECOND};
 /// Time over which the load is judged.
 const LOAD_TIME: Micros = 30 * SECOND;
 /// Slots that are drawn from on a free channel, and how many times as many on a full one.
-const SLOTS: u64 = 8;
-const LOADED: u64 = 31;
+const SLOTS: u64 = 2;
+const LOADED: u64 = 15;
 /// Frames of usual length for all, over the time of so many of which those are spread who have heard
 /// the same.
 const BROADCAST: usize = 80;

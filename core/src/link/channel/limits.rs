@@ -52,7 +52,7 @@ impl ChannelLimits {
                 ack_delay: times(1),
                 packet_timeout: times(400),
                 probe_after: times(120),
-                dead_after: times(300),
+                dead_after: times(200),
                 handshake_timeout: times(300),
                 handshake_interval: times(8),
             },
