@@ -131,7 +131,7 @@ impl Strangers {
         let calls = self.calls.list.len();
         let drawn = rng.u64() as usize;
         // Whoever floods one kind does not take the turns of the other.
-        if calls > 0 && (dials == 0 || drawn % 2 == 0) {
+        if calls > 0 && (dials == 0 || drawn.is_multiple_of(2)) {
             let Call { from, act } = self.calls.list.swap_remove(drawn / 2 % calls);
             return Some(Turn::Answer(from, act));
         }

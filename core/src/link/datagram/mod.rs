@@ -396,10 +396,10 @@ impl<A: Aead, B: PacketBuffer> DatagramLink<A, B> {
         if self.waits(self.limits.dead_after).is_some_and(|dead| now >= dead) {
             self.end(Down::Silent);
         }
-        if let Side::Dial { call, .. } = &mut self.side {
-            if call.take_if(|call| now >= call.until).is_some() {
-                self.probing = false;
-            }
+        if let Side::Dial { call, .. } = &mut self.side
+            && call.take_if(|call| now >= call.until).is_some()
+        {
+            self.probing = false;
         }
     }
 
