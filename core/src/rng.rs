@@ -31,6 +31,12 @@ impl Rng {
     }
 }
 
+impl core::fmt::Debug for Rng {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Rng")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -197,6 +197,7 @@ fn neighbour(link: u32, node: NodeId) -> Neighbour {
         own_max_packet: 0,
         free_full: false,
         paid_full: false,
+        medium: 0,
         liveness: Liveness::new(0, 0),
         owner: 0,
         since: 0,

@@ -21,6 +21,7 @@
 //! Afterwards [`Link::split`] gives two halves that two tasks may drive.
 
 pub mod aead;
+pub mod channel;
 pub mod datagram;
 pub mod fragment;
 pub mod handshake;

@@ -55,7 +55,7 @@ fn a_slow_link_is_told_of_and_answered_in_its_own_time() {
     let mut w = World::new(2, |_| config.clone());
     let (la, lb) = (World::link(0, 1), World::link(1, 0));
     w.join((0, la), (1, lb));
-    let slow = LinkCapabilities { max_packet: 1000, keepalive: 4 * SECOND };
+    let slow = LinkCapabilities { max_packet: 1000, keepalive: 4 * SECOND, medium: 0 };
     for (n, link, capabilities) in [(0, la, Some(slow)), (1, lb, None)] {
         let (peer, standing) = (w.id(1 - n), Standing::Own);
         w.give(n, Input::PeerConnected { link, peer, dialed: n == 0, standing, capabilities });

@@ -339,6 +339,12 @@ pub enum Action<B> {
         packet: B,
         after: Option<u64>,
     },
+    #[cfg(feature = "alloc")]
+    SendAll {
+        medium: u8,
+        except: Option<LinkId>,
+        packet: B,
+    },
     Resume {
         ticket: Ticket,
     },
@@ -400,6 +406,10 @@ impl<B> Action<B> {
             api::Action::Verdict(verdict) => Self::Verdict(Verdict::new(verdict, given, own)),
             api::Action::Send { link, priority, packet, after } => {
                 Self::Send { link, priority, packet: own(&[packet]), after }
+            }
+            #[cfg(feature = "alloc")]
+            api::Action::SendAll { medium, except, packet } => {
+                Self::SendAll { medium, except, packet: own(&[packet]) }
             }
             #[cfg(feature = "alloc")]
             api::Action::Flow { flow, event } => Self::Flow { flow, event },

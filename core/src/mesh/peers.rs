@@ -48,6 +48,7 @@ impl<M: Memory> Mesh<M> {
         let own = capabilities.unwrap_or(LinkCapabilities {
             max_packet: self.config.max_packet,
             keepalive: self.config.timing.keepalive,
+            medium: 0,
         });
         let ours_ms = u32::try_from(own.keepalive / MILLISECOND).unwrap_or(u32::MAX);
         let neighbour = Neighbour {
@@ -64,6 +65,8 @@ impl<M: Memory> Mesh<M> {
             own_max_packet: own.max_packet.min(self.config.max_packet),
             free_full: false,
             paid_full: false,
+            #[cfg(feature = "alloc")]
+            medium: own.medium,
             liveness: Liveness::new(now, ours_ms),
             owner,
             since: now,

@@ -95,6 +95,14 @@ impl<M: Memory> Mesh<M> {
                     };
                     let _ =
                         self.tables.queue.push_front(Pending::Flood { except, last: Some(link) });
+                    #[cfg(feature = "alloc")]
+                    if let Some((medium, first)) = self.tables.routing.neighbours.medium(link) {
+                        self.note_sent(link, false);
+                        if first {
+                            return Action::SendAll { medium, except, packet: self.written() };
+                        }
+                        continue;
+                    }
                     if Some(link) == except {
                         continue;
                     }

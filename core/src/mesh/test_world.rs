@@ -327,7 +327,7 @@ impl<M: Owned> World<M> {
                 assert_eq!(packet.get(7), Some(&hops));
                 return None;
             }
-            Action::Close { .. } | Action::Wait { .. } => return None,
+            Action::SendAll { .. } | Action::Close { .. } | Action::Wait { .. } => return None,
             Action::Verdict(Verdict::Deliver { source, payload, earned_msat, after, .. }) => {
                 in_time(after);
                 Outcome::Deliver(source, payload, earned_msat)

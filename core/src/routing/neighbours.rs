@@ -39,6 +39,9 @@ pub struct Neighbour {
     pub free_full: bool,
     /// Whether the link's queue of paid packets is full.
     pub paid_full: bool,
+    /// The medium that the link shares with others; 0: none.
+    #[cfg(feature = "alloc")]
+    pub medium: u8,
     /// What is known of its liveness.
     pub liveness: Liveness,
     /// The place of its allowances among all [owners](super::owners).
@@ -205,6 +208,16 @@ impl<M: Memory> Neighbours<M> {
     pub fn next_live(&self, after: Option<LinkId>) -> Option<&Neighbour> {
         let from = after.map_or(0, |after| self.links.partition_point(|l| *l <= after));
         self.by_link.get(from..)?.iter().find(|n| n.up)
+    }
+
+    /// The medium that a link shares with others, and whether it is the first on it of those whose
+    /// hello came; `None`: it shares none.
+    #[cfg(feature = "alloc")]
+    pub fn medium(&self, link: LinkId) -> Option<(u8, bool)> {
+        let place = self.links.binary_search(&link).ok()?;
+        let medium = self.by_link.get(place)?.medium;
+        let mut before = self.by_link.iter().take(place);
+        (medium != 0).then(|| (medium, !before.any(|n| n.up && n.medium == medium)))
     }
 
     /// How many neighbours there are.

@@ -344,6 +344,8 @@ impl Core {
                     let bytes = packet.to_vec();
                     Effect::Send { link, priority, bytes, after, own: None }
                 }
+                // No link here says that it shares a medium.
+                Action::SendAll { .. } => continue,
                 Action::Drop { ticket, link, reason } => {
                     if let Some(Waiting::Own(own)) = self.unpark(ticket) {
                         own.tell(Outcome::Refused(reason));

@@ -200,6 +200,9 @@ impl Plan {
             // Searches on radio may take minutes.
             world.reply_time = 120 * SECOND;
         }
+        if self.code == LinkCode::Channel {
+            return world.start_channels();
+        }
         for ((a, b), quality) in &shape.links {
             let (a, b) = if rng.one_in(2) { (*a, *b) } else { (*b, *a) };
             let quality = if a < b { *quality } else { [quality[1], quality[0]] };

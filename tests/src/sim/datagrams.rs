@@ -21,7 +21,7 @@ use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::link::packet_buffer::Growable;
 use blvm_mesh_core::time::{MILLISECOND, Micros};
 use blvm_mesh_core::wire::Kind;
-use secp256k1::{Keypair, Secp256k1, SignOnly};
+use secp256k1::{Keypair, Secp256k1, SecretKey, SignOnly};
 use std::collections::VecDeque;
 use std::sync::OnceLock;
 
@@ -32,9 +32,15 @@ pub(super) const ADDRESS: usize = 4;
 /// Packets of which it is known where they were before; what was given up stays among them.
 const PATHS: usize = 4096;
 
-struct EndKeys {
+pub(super) struct EndKeys {
     local: Keypair,
     chance: Rng,
+}
+
+impl EndKeys {
+    pub(super) fn new(local: &SecretKey, chance: Rng) -> Self {
+        Self { local: key(&local.secret_bytes()), chance }
+    }
 }
 
 impl Keys for EndKeys {
@@ -72,7 +78,7 @@ impl std::fmt::Debug for Datagrams {
 }
 
 /// The lane of a packet, as the shells choose it.
-fn lane(bytes: &[u8]) -> Lane {
+pub(super) fn lane(bytes: &[u8]) -> Lane {
     let datagram = bytes.get(5) == Some(&(Kind::Datagram as u8));
     let paid = parsed(bytes).is_some_and(|d| d.signed.is_some());
     if datagram && !paid { Lane::Free } else { Lane::Paid }
@@ -99,8 +105,8 @@ impl World {
             let memory = || [0; 2].map(|_| Growable::new(MEMORY_OVERHEAD));
             let memory = LinkMemory { inbound: memory(), outbound: memory() };
             let link = DatagramLink::new(limits, role, memory);
-            let local = key(&self.nodes[ends[side]].key.secret_bytes());
-            let keys = EndKeys { local, chance: Rng::new(self.chance.draw()) };
+            let chance = Rng::new(self.chance.draw());
+            let keys = EndKeys::new(&self.nodes[ends[side]].key, chance);
             let quality = LinkQuality::new(link.sent());
             End { link, keys, quality, paths: VecDeque::new(), timer: Micros::MAX }
         });

@@ -7,6 +7,7 @@ use super::machine::Input;
 use super::node::Crash;
 use super::plan::{Fault, Plan};
 use super::report::Report;
+use super::wires::LinkCode;
 use crate::packets::payloads::ping;
 use crate::payments::bank::OwnTerms;
 use crate::rng::Rng;
@@ -120,6 +121,7 @@ impl<'a> Life<'a> {
     pub fn pass(&mut self, progress: &mut dyn FnMut(&World)) {
         let start = match self.plan.radio {
             // Until all have greeted each other.
+            Some(_) if self.plan.code == LinkCode::Channel => 300 * SECOND,
             Some(_) => 60 * SECOND,
             None => SECOND,
         };

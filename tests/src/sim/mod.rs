@@ -9,6 +9,7 @@
 mod account;
 mod build;
 mod bytes;
+mod channels;
 mod checks;
 mod datagrams;
 pub mod flows;

@@ -52,7 +52,8 @@ pub struct Args {
     #[arg(long, value_name = "LIST")]
     attacks: Option<String>,
     /// What carries packets on all links: `packets` (the world itself, as authenticated),
-    /// `stream` or `datagrams` (the core's link code; on radio only the latter)
+    /// `stream` or `datagrams` (the core's link code; on radio only the latter), or `channel` (on radio,
+    /// where nodes find each other)
     /// [default: packets].
     #[arg(long, value_name = "CODE")]
     links: Option<String>,
@@ -243,6 +244,9 @@ impl Args {
         }
         if on_radio && code == Some(LinkCode::Stream) {
             return Err("on --radio there are no streams: --links datagrams".into());
+        }
+        if code == Some(LinkCode::Channel) && !on_radio {
+            return Err("--links channel is what radios do: --radio".into());
         }
         if on_radio && self.liveness {
             return Err("on --radio nothing is sure to arrive: leave --liveness out".into());

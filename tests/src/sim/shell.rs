@@ -55,6 +55,13 @@ impl World {
                     let what = What::Send(*link, bytes.clone(), path);
                     self.when_durable(n, Effect { after: *after, payment: None, what });
                 }
+                Action::SendAll { except, packet: bytes, .. } => {
+                    let path = match is_request_sent_on(input, bytes) {
+                        true => onward.get_or_insert_with(|| path.then(n)).clone(),
+                        false => own.clone(),
+                    };
+                    self.queue_for_all(n, *except, bytes, path);
+                }
                 Action::Verdict(Verdict::Forward { link, packet: bytes, after, .. }) => {
                     let what = What::Send(*link, bytes.clone(), path.then(n));
                     self.when_durable(n, Effect { after: *after, payment, what });
@@ -356,6 +363,7 @@ impl World {
         self.nodes[n].reboot(seed);
         self.flows_forgotten(n);
         self.radio_off(n);
+        self.stop_channel(n);
     }
 
     fn power_on(&mut self, n: usize) {
@@ -373,6 +381,9 @@ impl World {
         }
         if self.flows.takes.contains(&n) {
             self.input(n, Input::AcceptFlows { accept: true });
+        }
+        if self.runs_channels {
+            self.start_channel(n);
         }
         self.nodes[n].booted = self.now;
         self.show_promises(n);

@@ -24,11 +24,13 @@ pub enum LinkCode {
     Stream,
     /// The core's link over frames that may be lost.
     Datagrams,
+    /// The core's channel, on radio: neighbours find each other.
+    Channel,
 }
 
 impl LinkCode {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Packets, Self::Stream, Self::Datagrams];
+    pub const ALL: [Self; 4] = [Self::Packets, Self::Stream, Self::Datagrams, Self::Channel];
 
     /// The name on the command line.
     pub const fn name(self) -> &'static str {
@@ -36,6 +38,7 @@ impl LinkCode {
             Self::Packets => "packets",
             Self::Stream => "stream",
             Self::Datagrams => "datagrams",
+            Self::Channel => "channel",
         }
     }
 }
@@ -115,6 +118,24 @@ fn pair(a: usize, b: usize) -> (usize, usize) {
 }
 
 impl Conn {
+    /// One that has just been opened.
+    pub(super) fn new(ends: [usize; 2], line: Line) -> Self {
+        Self {
+            ends,
+            line,
+            open: true,
+            silent: false,
+            broken_at: None,
+            latest: [0; 2],
+            busy: [0; 2],
+            full: [[false; 2]; 2],
+            bytes: 0,
+            mute: false,
+            stream: None,
+            datagrams: None,
+        }
+    }
+
     /// Whether it carries packets.
     pub fn works(&self) -> bool {
         self.open && !self.silent
@@ -193,23 +214,11 @@ impl World {
             self.nodes[n].conns.retain(known);
             self.nodes[n].conns.push(conn);
         }
-        self.conns.push(Conn {
-            ends: [a, b],
-            line,
-            open: true,
-            silent: false,
-            broken_at: None,
-            latest: [0; 2],
-            busy: [0; 2],
-            full: [[false; 2]; 2],
-            bytes: 0,
-            mute: false,
-            stream: None,
-            datagrams: None,
-        });
+        self.conns.push(Conn::new([a, b], line));
         match line.code {
             LinkCode::Stream => self.shake_hands(conn),
             LinkCode::Datagrams => self.call_up(conn),
+            LinkCode::Channel => {}
             LinkCode::Packets => (0..2).for_each(|side| self.authenticated(conn, side)),
         }
         conn
@@ -234,6 +243,9 @@ impl World {
         let c = &mut self.conns[conn];
         if !c.open {
             return;
+        }
+        if c.line.code == LinkCode::Channel {
+            return self.close_peer(conn);
         }
         c.open = false;
         c.broken_at.get_or_insert(self.now);
@@ -318,6 +330,9 @@ impl World {
         self.account.carried(&bytes);
         if self.lose.is_some_and(|lose| lose(ends[1 - side], &bytes)) {
             return;
+        }
+        if self.conns[conn].line.code == LinkCode::Channel {
+            return self.queue_for_peer(conn, bytes, path);
         }
         if self.conns[conn].datagrams.is_some() {
             return self.enqueue(conn, side, bytes, path);

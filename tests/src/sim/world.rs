@@ -2,6 +2,7 @@
 
 use super::account::Account;
 use super::bytes::{Bytes, Path};
+use super::channels::NodeChannel;
 use super::checks::Checks;
 use super::flows::{Flows, Lightning, Sale};
 use super::machine::{Action, Input};
@@ -19,7 +20,7 @@ use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::mesh::{FlowId, Ticket};
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 use secp256k1::{Secp256k1, SecretKey};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// True time at the start of every world, in seconds since 1970.
 pub const BASE_UNIX: u64 = 1_750_000_000;
@@ -44,6 +45,8 @@ pub(super) enum Event {
     CloseFlow { node: usize, boot: u64, flow: FlowId },
     Dial { a: usize, b: usize },
     Carrier { node: usize },
+    Channel { node: usize, at: Micros },
+    Sense { node: usize },
     Silence { node: usize, number: u64 },
     Call(u32),
 }
@@ -114,6 +117,10 @@ pub struct World {
     pub keep: bool,
     /// The medium, where nodes have radios.
     pub radio: Option<Medium>,
+    /// The channels of nodes, where these run on it.
+    pub(super) channels: BTreeMap<usize, NodeChannel>,
+    /// Whether they do.
+    pub(super) runs_channels: bool,
     pub(super) wires: Vec<Wire>,
     pub(super) by_pair: HashMap<(usize, usize), usize>,
     pub(super) by_hop: HashMap<HopId, usize>,
@@ -155,6 +162,8 @@ impl World {
             history: None,
             keep: true,
             radio: None,
+            channels: BTreeMap::new(),
+            runs_channels: false,
             wires: Vec::new(),
             by_pair: HashMap::new(),
             by_hop: HashMap::new(),
@@ -308,6 +317,8 @@ impl World {
                 self.dial(a, b);
             }
             Event::Carrier { node } => self.carrier(node),
+            Event::Channel { node, at } => self.channel_timer(node, at),
+            Event::Sense { node } => self.sense(node),
             Event::Silence { node, number } => self.silence_after(node, number),
             _ => {}
         }

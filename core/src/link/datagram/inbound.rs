@@ -123,6 +123,12 @@ impl<B: PacketBuffer> Inbound<B> {
         Ok(whole.map(|prefix| Found { body: base + prefix.len as u64, prefix }))
     }
 
+    /// The packet that was just found; empty if something was left out of it.
+    pub(super) fn peek(&mut self, found: &Found) -> &[u8] {
+        let len = if found.prefix.short { 0 } else { found.prefix.follows };
+        self.stream.get(found.body, len)
+    }
+
     /// Lends the packet that was just found, until anything else is asked for.
     pub(super) fn lend(&mut self, found: Found) -> &mut [u8] {
         let Found { body, prefix } = found;

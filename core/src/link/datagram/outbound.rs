@@ -154,6 +154,11 @@ impl<B: PacketBuffer> Outbound<B> {
         self.lanes.iter().all(|lane| lane.packets.is_empty() && lane.skip.is_none())
     }
 
+    /// Whether a packet of a lane waits to be sent or acknowledged.
+    pub(super) fn has_queued(&self, lane: Lane) -> bool {
+        !self.lanes[lane as usize].packets.is_empty()
+    }
+
     /// Since when the neighbour owes an acknowledgement without having sent any.
     pub(super) fn waiting_since(&self) -> Option<Micros> {
         self.waiting_since

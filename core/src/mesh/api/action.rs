@@ -124,6 +124,17 @@ pub enum Action<'o> {
         /// as the delivery does.
         after: Option<u64>,
     },
+    /// Send a control packet to all neighbours on a shared medium
+    /// ([`LinkCapabilities::medium`](super::LinkCapabilities::medium)).
+    #[cfg(feature = "alloc")]
+    SendAll {
+        /// The medium.
+        medium: u8,
+        /// The link of a neighbour that has the packet already.
+        except: Option<LinkId>,
+        /// The packet.
+        packet: &'o [u8],
+    },
     /// Hand the bytes under this ticket back, now: a received packet as [`Input::Resumed`], an
     /// own one as the same [`Input::Send`] again. After
     /// [`verify_timeout`](crate::config::Timing::verify_timeout) the answer is forgotten and the

@@ -29,6 +29,9 @@ pub struct LinkCapabilities {
     /// How soon a datagram is answered on it, in microseconds; 0: no promise. On a slow link, how
     /// long its largest packet takes.
     pub keepalive: Micros,
+    /// The medium that the link shares with other links of this node, as on a radio channel:
+    /// what all neighbours must hear is sent on it once ([`Action::SendAll`]). 0: it shares none.
+    pub medium: u8,
 }
 
 /// An input. Each leads to exactly one [`Action::Verdict`] among the actions that follow.

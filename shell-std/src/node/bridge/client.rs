@@ -1,6 +1,7 @@
 //! The end to which Bitcoin nodes connect that reach others through the mesh.
 
 use super::connection::{self, Ended};
+use super::gateways;
 use super::shared::Bridge;
 use smol::net::{TcpListener, TcpStream};
 use std::net::SocketAddr;
@@ -68,7 +69,7 @@ async fn lead(bridge: &Bridge, tcp: TcpStream, from: SocketAddr) {
         tracing::debug!(%from, "what connects does not begin as a Bitcoin node of this network, version 1");
         return;
     }
-    let Some(gateway) = bridge.gateways.choose(bridge, 0).await else {
+    let Some(gateway) = gateways::choose(bridge, 0).await else {
         tracing::warn!(
             %from,
             "no gateway to Bitcoin was found in the mesh; the Bitcoin node is let go, and will try again"

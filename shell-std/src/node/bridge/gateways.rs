@@ -3,7 +3,6 @@
 use super::shared::Bridge;
 use crate::bridge::group;
 use blvm_mesh_core::id::NodeId;
-use smol::lock::Mutex;
 use std::time::{Duration, Instant};
 
 /// How long gateways are searched for while somebody waits, and for how long after the first has
@@ -15,49 +14,41 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How long those that were found are taken for all there are.
 const KNOWN: Duration = Duration::from_secs(30);
 
-/// The gateways that the last search found, the nearest first, and when. Whoever needs one while
-/// others search waits for what these find: relays take few searches of one node.
-#[derive(Debug, Default)]
-pub(super) struct Gateways(Mutex<Option<(Instant, Vec<NodeId>)>>);
-
-impl Gateways {
-    /// The gateway with the fewest connections of this node's, and of these the nearest: a Bitcoin
-    /// node that has two connections hears of two sides. So many of the best are passed over, as far
-    /// as there are others.
-    pub(super) async fn choose(&self, bridge: &Bridge, skip: usize) -> Option<NodeId> {
-        let until = Instant::now() + SEARCH;
-        loop {
-            let mut best = match bridge.settings.gateways.is_empty() {
-                true => self.found(bridge, until).await,
-                false => reachable(bridge).await,
-            };
-            // The sort is stable: what comes first is nearest.
-            best.sort_by_key(|gateway| {
-                (bridge.is_avoided(gateway), bridge.table.opened_to(gateway))
-            });
-            let place = skip.checked_rem(best.len()).unwrap_or(0);
-            match best.get(place) {
-                Some(gateway) => return Some(*gateway),
-                None if Instant::now() >= until => return None,
-                None => _ = smol::Timer::after(PAUSE).await,
-            }
+/// The gateway with the fewest connections of this node's, and of these the nearest: a Bitcoin node that
+/// has two connections hears of two sides. So many of the best are passed over, as far as there are
+/// others.
+pub(super) async fn choose(bridge: &Bridge, skip: usize) -> Option<NodeId> {
+    let until = Instant::now() + SEARCH;
+    loop {
+        let mut best = match bridge.settings.gateways.is_empty() {
+            true => found(bridge, until).await,
+            false => reachable(bridge).await,
+        };
+        // The sort is stable: what comes first is nearest.
+        best.sort_by_key(|gateway| (bridge.is_avoided(gateway), bridge.table.opened_to(gateway)));
+        let place = skip.checked_rem(best.len()).unwrap_or(0);
+        match best.get(place) {
+            Some(gateway) => return Some(*gateway),
+            None if Instant::now() >= until => return None,
+            None => _ = smol::Timer::after(PAUSE).await,
         }
     }
+}
 
-    /// Those that were found lately, and one at least has not failed since; else they are searched
-    /// for.
-    async fn found(&self, bridge: &Bridge, until: Instant) -> Vec<NodeId> {
-        let mut last = self.0.lock().await;
-        if let Some((at, found)) = &*last
-            && at.elapsed() < KNOWN
-            && found.iter().any(|gateway| !bridge.is_avoided(gateway))
-        {
-            return found.clone();
-        }
-        let found = search(bridge, until).await;
-        *last = Some((Instant::now(), found.clone()));
-        found
+/// Those that were found lately, if one at least has not failed since; else they are searched for.
+/// Whoever needs one while others search waits for what these find: relays take few searches of one
+/// node.
+async fn found(bridge: &Bridge, until: Instant) -> Vec<NodeId> {
+    let mut last = bridge.gateways.lock().await;
+    if let Some((at, found)) = &*last
+        && at.elapsed() < KNOWN
+        && found.iter().any(|gateway| !bridge.is_avoided(gateway))
+    {
+        return found.clone();
     }
+    let found = search(bridge, until).await;
+    *last = Some((Instant::now(), found.clone()));
+    found
 }
 
 /// The configured gateways to which there is a route, the cheapest first.
@@ -124,7 +115,7 @@ mod tests {
             searches
         };
         let choices = async {
-            let choose = |skip| bridge.gateways.choose(&bridge, skip);
+            let choose = |skip| choose(&bridge, skip);
             let both = smol::future::zip(choose(0), choose(1)).await;
             assert_eq!(both, (Some(NodeId([1; 32])), Some(NodeId([2; 32]))));
             bridge.avoid(NodeId([1; 32]));

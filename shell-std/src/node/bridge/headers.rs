@@ -2,6 +2,7 @@
 //! and given to the state machine, which looks the blocks of covenants up in it.
 
 use super::super::clock::Clock;
+use super::gateways;
 use super::peer::BitcoinPeer;
 use super::shared::Bridge;
 use crate::bridge::control::random_id;
@@ -190,7 +191,7 @@ impl HeaderSync {
     pub(super) async fn follow_gateways(self: Arc<Self>, arrivals: Receiver<About>) {
         let (mut turn, mut asked) = (0, VecDeque::<Asked>::new());
         loop {
-            match self.bridge.gateways.choose(&self.bridge, turn).await {
+            match gateways::choose(&self.bridge, turn).await {
                 Some(gateway) => {
                     if !self.ask_all(gateway, &mut asked, &arrivals).await {
                         self.bridge.avoid(gateway);

@@ -1,7 +1,6 @@
 //! What the tasks of a bridge share.
 
 use super::super::progress::{OwnSend, Progress};
-use super::gateways::Gateways;
 use super::node::Node;
 use crate::bridge::BridgeSettings;
 use crate::bridge::control;
@@ -45,7 +44,8 @@ pub(super) struct Bridge {
     max_packet: u32,
     /// Bytes of messages that one datagram carries to each node, and since when that is known.
     routes: Mutex<HashMap<NodeId, (Instant, usize)>>,
-    pub(super) gateways: Gateways,
+    /// Gateways that the last search found, the nearest first, and when.
+    pub(super) gateways: smol::lock::Mutex<Option<(Instant, Vec<NodeId>)>>,
     /// Gateways that have failed, and when.
     avoided: Mutex<HashMap<NodeId, Instant>>,
     /// When a route was last searched for to answer.
@@ -75,7 +75,7 @@ impl Bridge {
             executor,
             max_packet: config.max_packet,
             routes: Mutex::default(),
-            gateways: Gateways::default(),
+            gateways: smol::lock::Mutex::default(),
             avoided: Mutex::default(),
             searched: Mutex::default(),
         }

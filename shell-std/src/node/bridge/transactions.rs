@@ -1,5 +1,6 @@
 //! Transactions through the mesh: handed to gateways here, and to a gateway's Bitcoin node.
 
+use super::gateways;
 use super::headers::HeaderSync;
 use super::questions::Questions;
 use super::shared::Bridge;
@@ -103,15 +104,11 @@ impl Outgoing {
         let Some(sent) = self.outbox.get(&txid) else { return };
         let gateway = match sent.state {
             // Each time another one, if there is one.
-            State::Waiting => {
-                self.bridge.gateways.choose(&self.bridge, sent.attempts as usize).await
-            }
+            State::Waiting => gateways::choose(&self.bridge, sent.attempts as usize).await,
             State::Accepted { gateway } if times <= ASKED_ALONE || times.is_multiple_of(2) => {
                 Some(gateway)
             }
-            State::Accepted { .. } => {
-                self.bridge.gateways.choose(&self.bridge, times as usize / 2).await
-            }
+            State::Accepted { .. } => gateways::choose(&self.bridge, times as usize / 2).await,
             _ => None,
         };
         let Some(gateway) = gateway else {

@@ -227,6 +227,7 @@ impl Links {
         let capabilities = limits.keepalive.map(|keepalive| LinkCapabilities {
             max_packet: u32::try_from(limits.egress.max_packet).unwrap_or(u32::MAX),
             keepalive,
+            medium: 0,
         });
         Some(Input::PeerConnected { link: id, peer, dialed, standing, capabilities })
     }

@@ -167,6 +167,8 @@ impl Shell {
                 }
             },
             Action::Flow { flow, event } => self.todo.push_back(FollowUp::Flow(flow, event)),
+            // No link here says that it shares a medium.
+            Action::SendAll { .. } => {}
             // The loop that polls knows what to do with these.
             Action::Verdict(_) | Action::Wait { .. } => {}
             Action::Drop { ticket, link, reason } => {

@@ -15,9 +15,7 @@
 //! (`../datagrams.rs`) their frames go on the air instead, each once and for a single
 //! neighbour: they acknowledge and repeat themselves.
 
-mod modem;
-
-pub use self::modem::Modem;
+pub use blvm_mesh_core::link::channel::lora::Modem;
 
 use super::World;
 use super::bytes::{Bytes, Path};
@@ -209,6 +207,65 @@ impl Medium {
         }
     }
 
+    /// A node begins to send a frame of so many bytes, to which this is added: its number, and how
+    /// long it is on the air.
+    pub(super) fn begin(&mut self, n: usize, len: usize, more: Micros) -> (u64, Micros) {
+        let airtime = self.modem.airtime(len) + more;
+        self.numbers += 1;
+        let number = self.numbers;
+        let radio = &mut self.radios[n];
+        radio.sending = Some(number);
+        radio.on_air.iter_mut().for_each(|h| h.good = false);
+        for (m, power) in &self.heard[n] {
+            self.radios[*m].begins(number, *power);
+        }
+        self.frames += 1;
+        self.bytes += len as u64;
+        self.airtime += airtime;
+        (number, airtime)
+    }
+
+    /// A frame of a node has ended: who has heard it whole.
+    fn finish(&mut self, n: usize, number: u64) -> Vec<usize> {
+        let mut good = Vec::new();
+        // A node may have moved away meanwhile: all are asked that could hear it.
+        let mut ends = |m: usize, radio: &mut Radio| {
+            let at = radio.on_air.iter().position(|h| h.frame == number);
+            if at.is_some_and(|at| radio.on_air.swap_remove(at).good) {
+                good.push(m);
+            }
+        };
+        match self.moving {
+            true => self.radios.iter_mut().enumerate().for_each(|(m, r)| ends(m, r)),
+            false => {
+                for (m, _) in &self.heard[n] {
+                    ends(*m, &mut self.radios[*m]);
+                }
+            }
+        }
+        self.radios[n].sending = None;
+        good
+    }
+
+    /// Counts who could have heard a frame, and who has.
+    fn count_heard(&mut self, n: usize, good: &[usize]) {
+        let near = self.heard[n].iter().filter(|(_, power)| *power >= 1.0).map(|(m, _)| m);
+        let (all, lost) =
+            near.fold((0, 0), |(all, lost), m| (all + 1, lost + u64::from(!good.contains(m))));
+        self.received += all;
+        self.collided += lost;
+    }
+
+    /// Who hears something when a node sends.
+    pub(super) fn hearers(&self, n: usize) -> Vec<usize> {
+        self.heard[n].iter().map(|(m, _)| *m).collect()
+    }
+
+    /// Whether a node hears somebody.
+    pub(super) fn is_busy(&self, n: usize) -> bool {
+        self.radios[n].hears_somebody()
+    }
+
     /// The nodes in range of a node.
     pub fn neighbours(&self, n: usize) -> Vec<usize> {
         self.heard[n].iter().filter(|(_, power)| *power >= 1.0).map(|(m, _)| *m).collect()
@@ -333,43 +390,22 @@ impl World {
         let len = outgoing.next_frame();
         outgoing.to.iter().for_each(|(conn, _)| self.conns[*conn].bytes += len as u64);
         let ack = if outgoing.acknowledged() { modem.airtime(ACK) } else { 0 };
-        let airtime = modem.airtime(len) + ack;
-        medium.numbers += 1;
-        let number = medium.numbers;
-        radio.sending = Some(number);
+        let (number, airtime) = medium.begin(n, len, ack);
         let share = airtime * 1000 / u64::from(modem.duty_permille.max(1));
+        let radio = &mut medium.radios[n];
         radio.even_at = radio.even_at.max(now) + share;
-        radio.on_air.iter_mut().for_each(|h| h.good = false);
-        for (m, power) in &medium.heard[n] {
-            medium.radios[*m].begins(number, *power);
-        }
-        medium.frames += 1;
-        medium.bytes += len as u64;
-        medium.airtime += airtime;
         self.at(now + airtime, Event::Silence { node: n, number });
     }
 
     /// A frame has ended.
     pub(super) fn silence_after(&mut self, n: usize, number: u64) {
         let Some(medium) = &mut self.radio else { return };
-        let mut good = Vec::new();
-        // A node may have moved away meanwhile: all are asked that could hear it.
-        let mut ends = |m: usize, radio: &mut Radio| {
-            let at = radio.on_air.iter().position(|h| h.frame == number);
-            if at.is_some_and(|at| radio.on_air.swap_remove(at).good) {
-                good.push(m);
-            }
-        };
-        match medium.moving {
-            true => medium.radios.iter_mut().enumerate().for_each(|(m, r)| ends(m, r)),
-            false => {
-                for (m, _) in &medium.heard[n] {
-                    ends(*m, &mut medium.radios[*m]);
-                }
-            }
+        let good = medium.finish(n, number);
+        if self.runs_channels {
+            medium.count_heard(n, &good);
+            return self.channel_frame_over(n, &good);
         }
         let radio = &mut medium.radios[n];
-        radio.sending = None;
         let Some(mut outgoing) = radio.queue.pop_front() else { return };
         if let [(conn, side)] = outgoing.to[..]
             && outgoing.acknowledged()

@@ -1,6 +1,9 @@
 //! How long a LoRa frame is on the air.
 
-use blvm_mesh_core::time::Micros;
+use crate::time::Micros;
+
+/// Most bytes of a frame.
+pub const MAX_FRAME: usize = 255;
 
 /// Settings of a LoRa modem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,80 @@
+//! What a channel holds to.
+
+use super::frame::{ADDRESSES_LEN, ANNOUNCEMENT_LEN, TAG_LEN};
+use super::lora::{MAX_FRAME, Modem};
+use crate::link::datagram::DatagramLimits;
+use crate::time::{Micros, SECOND};
+
+/// One in so many beacons is an announcement, which takes about three times as long.
+const ANNOUNCE_EVERY: u32 = 4;
+/// An announcement in each beacon interval would take this part of the time, in thousandths.
+const BEACON_PERMILLE: u64 = 1;
+/// Shortest pause between two beacons.
+const LEAST_INTERVAL: Micros = 60 * SECOND;
+/// A neighbour of which for so many intervals nothing was heard is gone.
+const SILENCE: u64 = 6;
+
+/// Limits of a channel. Times are in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChannelLimits {
+    /// The modem of all nodes on the channel.
+    pub modem: Modem,
+    /// Limits of the session with each neighbour.
+    pub link: DatagramLimits,
+    /// Neighbours at once; the memory of the channel holds as many at most.
+    pub neighbours: usize,
+    /// Pause between two beacons.
+    pub beacon_interval: Micros,
+    /// One in so many beacons is an announcement.
+    pub announce_every: u32,
+    /// Time in which one handshake is done with a node that is no neighbour, whoever it is.
+    pub handshake_interval: Micros,
+}
+
+impl ChannelLimits {
+    /// For such a modem, with packets of up to `max_packet` bytes: times follow from how long a
+    /// frame is on the air.
+    pub fn new(modem: Modem, neighbours: usize, max_packet: u32) -> Self {
+        let frame = modem.airtime(MAX_FRAME);
+        let times = |n: u64| frame.saturating_mul(n);
+        let announcement = modem.airtime(ANNOUNCEMENT_LEN);
+        Self {
+            modem,
+            link: DatagramLimits {
+                // An act is followed by a tag.
+                frame: (MAX_FRAME - ADDRESSES_LEN - TAG_LEN) as u16,
+                max_packet,
+                queue: max_packet,
+                window: 4,
+                initial_rto: times(8),
+                min_rto: times(4),
+                max_rto: times(60),
+                ack_delay: times(1),
+                packet_timeout: times(400),
+                probe_after: times(120),
+                dead_after: times(200),
+                handshake_timeout: times(300),
+                handshake_interval: times(8),
+            },
+            neighbours,
+            beacon_interval: (announcement * 1000 / BEACON_PERMILLE).max(LEAST_INTERVAL),
+            announce_every: ANNOUNCE_EVERY,
+            handshake_interval: times(20).clamp(SECOND, 10 * SECOND),
+        }
+    }
+
+    /// After how long without a word a neighbour is gone.
+    pub(super) fn silence(&self) -> Micros {
+        self.beacon_interval.saturating_mul(SILENCE)
+    }
+
+    /// Pause before the first beacon, at most; the next ones follow after twice as long each.
+    pub(super) fn first_beacon(&self) -> Micros {
+        self.beacon_interval / 16
+    }
+
+    /// Pause between two beacons of a node that has no neighbour.
+    pub(super) fn lonely_beacon(&self) -> Micros {
+        self.beacon_interval / 4
+    }
+}
