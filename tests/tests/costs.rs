@@ -6,7 +6,7 @@ use blvm_mesh_tests::rng::Rng;
 use blvm_mesh_tests::sim::radio::Modem;
 use blvm_mesh_tests::sim::tables::discover;
 use blvm_mesh_tests::sim::topology::Topology;
-use blvm_mesh_tests::sim::{Plan, World};
+use blvm_mesh_tests::sim::{LinkCode, Plan, World};
 
 /// Time in which others came to 95 %, and their control bytes per second and node.
 const OTHERS: [(&str, usize, Option<Micros>, Option<f64>); 3] = [
@@ -66,6 +66,20 @@ fn radios_with_little_to_say_deliver_nearly_all() {
     }
     println!("100 radios: {arrived} of {sent} arrived");
     assert!(sent > 150 && arrived * 100 >= sent * 85, "{arrived} of {sent}");
+}
+
+/// Nobody is told of neighbours, and nobody sends before it has listened.
+#[test]
+fn radios_that_find_each_other_on_one_channel_deliver_most() {
+    let (mut sent, mut arrived) = (0, 0);
+    for seed in 1..=8 {
+        let code = LinkCode::Channel;
+        let plan = Plan { seed, code, ..radio(20, 600 * SECOND, 5 * SECOND) };
+        let (s, a) = lived(&plan);
+        (sent, arrived) = (sent + s, arrived + a);
+    }
+    println!("20 radios on the channel: {arrived} of {sent} arrived");
+    assert!(sent > 600 && arrived * 100 >= sent * 80, "{arrived} of {sent}");
 }
 
 #[test]

@@ -188,5 +188,5 @@ fn names_are_those_of_the_documentation() {
     let expected = "cut silent congest restart crash clock drift disk dial leave loss reorder \
                     duplicate slow tamper reorg idle";
     assert_eq!(faults.join(" "), expected);
-    assert_eq!(LinkCode::ALL.map(LinkCode::name), ["packets", "stream", "datagrams"]);
+    assert_eq!(LinkCode::ALL.map(LinkCode::name), ["packets", "stream", "datagrams", "channel"]);
 }
