@@ -30,7 +30,7 @@ pub struct LinkCapabilities {
     /// long its largest packet takes.
     pub keepalive: Micros,
     /// The medium that the link shares with other links of this node, as on a radio channel:
-    /// what all neighbours must hear is sent on it once ([`Action::SendAll`]). 0: it shares none.
+    /// what all neighbours must hear is sent on it once (`Action::SendAll`). 0: it shares none.
     pub medium: u8,
 }
 
