@@ -101,7 +101,7 @@ impl World {
             return;
         }
         let Between { paid, carried, .. } = self.flows.truth.between[&(n, source)];
-        let paid = paid + self.may_owe(n, source);
+        let paid = paid.saturating_add(self.may_owe(n, source));
         let whose = self.by_hop.get(&source.hop());
         assert!(carried <= paid, "I11: node {n} carries {carried} for {whose:?}, who paid {paid}");
         if !node.config.payment.volatile {
@@ -148,7 +148,7 @@ impl World {
             }
             let between = self.flows.truth.between.get(&(n, source)).copied().unwrap_or_default();
             let Between { paid, carried, .. } = between;
-            let paid = paid + self.may_owe(n, source);
+            let paid = paid.saturating_add(self.may_owe(n, source));
             let whose = self.by_hop.get(&source.hop());
             assert!(
                 carried.saturating_add(kept) <= paid,
