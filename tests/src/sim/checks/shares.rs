@@ -415,6 +415,10 @@ impl World {
     /// has less than an equal share.
     fn routes_within(&mut self, n: usize, step: &Step) {
         let Some(before) = &step.routes else { return };
+        // A neighbour that was found silent in the same step takes its routes with it.
+        if step.actions.iter().any(|did| matches!(did, Action::Close { .. })) {
+            return;
+        }
         let node = &self.nodes[n];
         let (now, capacity) = (node.local(self.now), node.config.capacities.routes);
         let (after, neighbours) = crate::either!(&node.machine, m => {
