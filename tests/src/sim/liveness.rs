@@ -83,6 +83,10 @@ impl Life<'_> {
             w.nodes[n].armed = None;
             // From its start on it is held to the invariants.
             let adversary = !std::mem::replace(&mut w.nodes[n].honest, true);
+            if adversary {
+                // What it took before was not looked at, whether or not it has lied.
+                w.checks.lied.insert(n);
+            }
             // Whose clock was ahead takes no payment of before that time, until it starts anew.
             let ahead = clocks && w.nodes[n].config.payment.volatile;
             if w.nodes[n].disk_broken || adversary || ahead {
