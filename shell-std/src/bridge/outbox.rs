@@ -160,6 +160,11 @@ impl Outbox {
 
     fn tell(&self) {
         self.changed.give();
+        self.publish();
+    }
+
+    /// Wakes all who wait for [`news`](Self::news).
+    fn publish(&self) {
         *lock(&self.news) = smol::channel::bounded(1);
     }
 
@@ -203,7 +208,7 @@ impl Outbox {
         if one.held_up != why {
             one.held_up = why;
             drop(sent);
-            *lock(&self.news) = smol::channel::bounded(1);
+            self.publish();
         }
     }
 

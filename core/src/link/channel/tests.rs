@@ -1,7 +1,9 @@
 //! Radios on one channel, in virtual time.
 
+use super::frame::{Content, Frame, TAG_LEN};
 use super::*;
 use crate::link::aead::RustCrypto;
+use crate::link::datagram::{Ignored, terms};
 use crate::link::packet_buffer::Growable;
 use crate::time::{MILLISECOND, SECOND};
 use crate::wire::{Kind, header};

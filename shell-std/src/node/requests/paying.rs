@@ -20,7 +20,7 @@ use std::io;
 use std::time::Duration;
 
 /// Invoices are in whole satoshi, which is all that some wallets know.
-const SAT_MSAT: u64 = 1_000;
+pub(super) const SAT_MSAT: u64 = 1_000;
 /// How long a node may take to write an invoice, or to credit what was paid.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -218,7 +218,7 @@ impl Service {
                 )));
             }
         };
-        let asks = asks.max(amount_msat.unwrap_or(0)).div_ceil(SAT_MSAT).saturating_mul(SAT_MSAT);
+        let asks = whole_satoshi(asks.max(amount_msat.unwrap_or(0)));
         if place.is_some() && asks == 0 {
             return Err(RpcError::refused(format!("{node} takes nothing for {bytes} bytes")));
         }
@@ -281,6 +281,11 @@ impl Service {
         let answered = async { answer.recv().await.map_err(|_| RpcError::stopping()) };
         smol::future::or(answered, late).await
     }
+}
+
+/// An amount rounded up to whole satoshi, in millisatoshi.
+pub(super) fn whole_satoshi(msat: u64) -> u64 {
+    msat.div_ceil(SAT_MSAT).saturating_mul(SAT_MSAT)
 }
 
 fn hop_at(hops: &[HopId], place: usize) -> HopId {

@@ -3,6 +3,7 @@
 use super::super::engine::Command;
 use super::super::engine::prepaid::Quoted;
 use super::Service;
+use super::paying::{SAT_MSAT, whole_satoshi};
 use crate::rpc::RpcError;
 use crate::rpc::types::{AccountsQuote, BoughtAt, Prepaid, Prepay, Proof, Sent};
 use blvm_mesh_core::id::NodeId;
@@ -10,9 +11,6 @@ use blvm_mesh_core::payment::bolt11::TERMS_PREFIX;
 use blvm_mesh_core::payment::proof::INSTANT_SETTLEMENT;
 use blvm_mesh_core::wire::datagram::head_len;
 use std::time::Duration;
-
-/// Invoices are in whole satoshi, which is all that some wallets know.
-const SAT_MSAT: u64 = 1_000;
 
 impl Service {
     async fn quoted(&self, destination: NodeId, bytes: u64) -> Result<Quoted, RpcError> {
@@ -60,7 +58,7 @@ impl Service {
             return Ok(Prepaid { bought: Vec::new(), shown: Some(shown) });
         }
         let hops = quoted.quote.hops.to_vec();
-        let amount_msat = quoted.quote.part_msat.div_ceil(SAT_MSAT).max(1).saturating_mul(SAT_MSAT);
+        let amount_msat = whole_satoshi(quoted.quote.part_msat).max(SAT_MSAT);
         let mut bought = Vec::new();
         for (at, (node, charges)) in hops.iter().zip(quoted.charge).enumerate() {
             let (node, before) = (*node, hops.get(..at).unwrap_or_default().to_vec());
