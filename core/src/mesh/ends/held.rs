@@ -93,6 +93,8 @@ struct Held {
     /// Bytes bought in this run, and ever, as the node says.
     bought: u64,
     told: Option<u64>,
+    /// Those bought in this run since the account there began.
+    counted: u64,
     /// Bytes that the node says are gone, and of which this node does not know how.
     missing: u64,
     purchases: Vec<UnderWay>,
@@ -209,13 +211,21 @@ impl HeldBytes {
         }
         let held = self.entry(hop, now);
         if let Some(Told { bytes, bought, left }) = told {
+            let counted = held.counted.saturating_add(bytes);
+            let is_new = bought < counted;
+            held.counted = if is_new { bytes } else { counted };
             held.spare = match held.told {
                 // What was bought in an earlier run is still there.
                 None => left,
+                // What was bought there before in this run is forgotten, with what was left of it.
+                Some(_) if is_new => {
+                    held.missing = held.missing.saturating_add(held.spare);
+                    bytes
+                }
                 // Credited since it was last told: another purchase's answer may have counted it.
                 Some(before) => held.spare.saturating_add(bought.saturating_sub(before).min(bytes)),
             };
-            held.told = held.told.max(Some(bought));
+            held.told = if is_new { Some(bought) } else { held.told.max(Some(bought)) };
             held.bought = held.bought.saturating_add(bytes);
         }
         let at = held.purchases.iter().position(|purchase| purchase.ticket == ticket)?;
@@ -227,6 +237,7 @@ impl HeldBytes {
         let held = self.entry(hop, now);
         held.spare = held.spare.saturating_add(bytes);
         held.bought = held.bought.saturating_add(bytes);
+        held.counted = held.counted.saturating_add(bytes);
         held.told = Some(held.told.unwrap_or(0).saturating_add(bytes));
     }
 
@@ -340,6 +351,20 @@ mod tests {
         // One that nobody waits for any more counts too.
         assert!(held.end(ticket(9), HOP, told(500, 100), 0).is_none());
         assert_eq!(held.take(HOP, 1_000), 100);
+    }
+
+    #[test]
+    fn what_is_bought_counts_where_an_account_was_forgotten() {
+        let mut held = HeldBytes::EMPTY;
+        buy(&mut held, 1, 1_000, [1_000; 2]);
+        held.take(HOP, 600);
+        // The account begins anew with the next purchase, and what was spare is gone.
+        buy(&mut held, 2, 1_000, [1_000; 2]);
+        assert_eq!(held.take(HOP, 700), 700);
+        buy(&mut held, 3, 1_000, [2_000, 1_300]);
+        assert_eq!(held.take(HOP, 5_000), 1_300);
+        assert!(held.nothing_left(HOP, 1_000, 1_100), "400 and 1,000 of 3,000 are missing");
+        assert!(!held.nothing_left(HOP, 1, 1_100));
     }
 
     #[test]
