@@ -52,12 +52,23 @@ impl Funded {
         let others = shares.intermediates.iter().copied().chain([shares.destination]);
         let mut sat: Vec<u64> = others.map(|msat| msat.div_ceil(1_000)).collect();
         sat.push(amount_sat - sat.iter().sum::<u64>());
-        let output = |(sat, script): (&u64, &Vec<u8>)| TxOut {
+        let outputs: Vec<_> = sat.into_iter().zip(scripts.iter().cloned()).collect();
+        Self::paying(terms.hash(), &outputs, amount_sat, coin)
+    }
+
+    /// Pays these amounts to these scripts, and commits to terms.
+    pub(crate) fn paying(
+        terms_hash: [u8; 32],
+        outputs: &[(u64, Vec<u8>)],
+        amount_sat: u64,
+        coin: u32,
+    ) -> Self {
+        let output = |(sat, script): &(u64, Vec<u8>)| TxOut {
             value: Amount::from_sat(*sat),
             script_pubkey: ScriptBuf::from(script.clone()),
         };
-        let mut outputs: Vec<TxOut> = sat.iter().zip(scripts).map(output).collect();
-        let script_pubkey = ScriptBuf::new_op_return(terms.hash());
+        let mut outputs: Vec<TxOut> = outputs.iter().map(output).collect();
+        let script_pubkey = ScriptBuf::new_op_return(terms_hash);
         outputs.push(TxOut { value: Amount::ZERO, script_pubkey });
         let mut template = transaction(OutPoint::null(), outputs);
         let hash = ctv_hash(&serialize(&template), 0).unwrap();

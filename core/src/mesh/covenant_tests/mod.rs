@@ -17,6 +17,8 @@ use crate::tables::Boxed;
 use crate::wire::route_error::Cause;
 use std::vec::Vec;
 
+#[cfg(feature = "alloc")]
+mod accounts;
 mod paying;
 mod waiting;
 
