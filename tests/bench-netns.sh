@@ -1,8 +1,9 @@
 #!/bin/sh
 # Measures a relay: three nodes A - relay - C in three network namespaces, joined by
 # two veth pairs, on whatever processors this machine has. Prints one row; where iperf3 is
-# installed, one for a TCP connection through a forwarded port; and where yggdrasil is too, one for
-# that between the same namespaces. In MODE=payment_gated the connection is paid for, with play money.
+# installed, one for a TCP connection through a forwarded port; where yggdrasil is too, one for
+# that between the same namespaces; and a line for 1,000 connections through one forwarded port.
+# In MODE=payment_gated the connections are paid for, with play money.
 #
 #   tests/bench-netns.sh [SECONDS]        default 5, for each of the loads
 #
@@ -136,6 +137,25 @@ if command -v iperf3 >/dev/null; then
     ip netns exec "${tag}a" iperf3 --json -c 127.0.0.1 -t "$seconds" >"$dir/trial" ||
         { cat "$dir/trial" >&2; exit 1; }
     row "blvm-mesh, TCP by forward" "$relay" "$before" "$(cpu "$relay")"
+fi
+
+# Many connections at once: streams of one flow, each of which sends and reads back as much.
+streams=1000
+# Two descriptors for each, at both ends.
+if python3 -c 'import asyncio; asyncio.timeout' 2>/dev/null && ulimit -n 8192 2>/dev/null; then
+    ip netns exec "${tag}c" python3 "$here/tests/streams.py" serve 5202 >"$dir/echo.log" 2>&1 &
+    pids="$pids $!"
+    "$BIN" --json --data-dir "$dir/c" expose 5202 --as echo >/dev/null
+    ask forward 5202 "$c_key:echo" --max-msat 1000000000000000 >/dev/null
+    before=$(cpu "$relay")
+    ip netns exec "${tag}a" python3 "$here/tests/streams.py" call 5202 $streams 65536 >"$dir/trial" ||
+        { cat "$dir/trial" >&2; exit 1; }
+    printf '%s connections at once through one forwarded port: ' "$streams"
+    printf '%s s until all were open, 64 KiB over each and back in %s s (the first after %s s), ' \
+        "$(field opening_s <"$dir/trial")" "$(field total_s <"$dir/trial")" \
+        "$(field first_s <"$dir/trial")"
+    printf '%s Mbit/s in both directions, relay CPU %s s\n' "$(field mbit <"$dir/trial")" \
+        "$(awk -v a="$before" -v b="$(cpu "$relay")" 'BEGIN { printf "%.2f", b - a }')"
 fi
 
 # The same for yggdrasil, with one TCP connection over its tunnel.

@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""Many TCP connections at once, for `bench-netns.sh`: an echo server, and a client.
+
+    streams.py serve PORT
+    streams.py call PORT CONNECTIONS BYTES
+
+The client opens all connections before the first byte goes, sends BYTES over each and reads them
+back, and prints how long that took as JSON. Standard library only.
+"""
+
+import asyncio
+import json
+import sys
+import time
+
+
+async def serve(port):
+    async def echo(reader, writer):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(echo, "127.0.0.1", port, backlog=4096)
+    async with server:
+        await server.serve_forever()
+
+
+async def call(port, connections, count):
+    began = time.monotonic()
+    opened = await asyncio.gather(
+        *(asyncio.open_connection("127.0.0.1", port) for _ in range(connections))
+    )
+    ready = time.monotonic()
+    sent = bytes(range(256)) * (count // 256 + 1)
+    times = []
+
+    async def one(reader, writer):
+        async def send():
+            writer.write(sent[:count])
+            await writer.drain()
+            writer.write_eof()
+
+        sending = asyncio.create_task(send())
+        back = await reader.readexactly(count)
+        await sending
+        if back != sent[:count]:
+            raise SystemExit("other bytes came back than were sent")
+        times.append(time.monotonic() - ready)
+        writer.close()
+
+    async with asyncio.timeout(300):
+        await asyncio.gather(*(one(*pair) for pair in opened))
+    total = time.monotonic() - ready
+    times.sort()
+    print(
+        json.dumps(
+            {
+                "connections": connections,
+                "opening_s": round(ready - began, 3),
+                "total_s": round(total, 3),
+                "first_s": round(times[0], 3),
+                "bytes": connections * count,
+                "mbit": round(2 * connections * count * 8 / total / 1e6),
+            }
+        )
+    )
+
+
+def main():
+    match sys.argv[1:]:
+        case ["serve", port]:
+            asyncio.run(serve(int(port)))
+        case ["call", port, connections, count]:
+            asyncio.run(call(int(port), int(connections), int(count)))
+        case _:
+            sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main()
