@@ -30,6 +30,9 @@ pub struct Setup {
     pub world: World,
     /// Their ports.
     pub ports: Ports,
+    /// Whether a modem is reset when a host opens it, as ESP32 boards are whose USB bridge has its DTR and
+    /// RTS at the reset pin. It starts for a second then, and hears nothing.
+    pub reset_on_open: bool,
     /// How many times as fast as real time it runs. Above 0.
     pub time_scale: f64,
 }
@@ -37,7 +40,8 @@ pub struct Setup {
 impl Setup {
     /// These modems, all hearing each other well, at terminals, in real time.
     pub fn of(modems: &[Dialect]) -> Self {
-        Self { world: World::of(modems), ports: Ports::default(), time_scale: 1.0 }
+        let (world, ports) = (World::of(modems), Ports::default());
+        Self { world, ports, reset_on_open: false, time_scale: 1.0 }
     }
 }
 
@@ -115,6 +119,7 @@ impl Emulator {
             woken,
             tell: Box::new(tell),
             start: Instant::now(),
+            reset_on_open: setup.reset_on_open,
             scale: setup.time_scale,
         };
         let thread = std::thread::Builder::new().name("modems".to_owned());
@@ -168,6 +173,7 @@ struct Running {
     woken: UnixStream,
     tell: Box<dyn FnMut(&Told) + Send>,
     start: Instant,
+    reset_on_open: bool,
     scale: f64,
 }
 
@@ -197,7 +203,13 @@ impl Running {
     fn serve(&mut self, modem: usize) {
         let mut bytes = [0; PORTION];
         for _ in 0..PORTIONS {
-            let Got::Bytes(count) = self.ports[modem].read(&mut bytes) else { return };
+            let had_host = self.ports[modem].has_host();
+            let got = self.ports[modem].read(&mut bytes);
+            if self.reset_on_open && !had_host && self.ports[modem].has_host() {
+                let now = self.now();
+                self.emulation.order(&Order::Reset(modem), now).expect("it is there");
+            }
+            let Got::Bytes(count) = got else { return };
             self.emulation.feed(modem, &bytes[..count], self.now());
             self.write(modem);
         }

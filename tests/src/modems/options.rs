@@ -56,6 +56,10 @@ pub struct Args {
     #[arg(long)]
     pub reports_queue: bool,
 
+    /// Modems are reset when a host opens them, as many ESP32 boards are
+    #[arg(long)]
+    pub reset_on_open: bool,
+
     /// Order carried out at the start; may be given several times
     #[arg(long = "order", value_name = "ORDER")]
     pub orders: Vec<Order>,
@@ -98,6 +102,7 @@ impl Args {
                 (None, true) => Ports::Tcp,
                 (None, false) => Ports::Terminals,
             },
+            reset_on_open: self.reset_on_open,
             time_scale: self.time_scale,
         }
     }

@@ -1,11 +1,11 @@
 //! Where a modem's host finds it: a pseudo terminal, or a TCP port on loopback.
 
 use super::order::OrderError;
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use std::ffi::OsStr;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -171,7 +171,7 @@ impl Terminal {
         let device = ptsname(&master, Vec::new())?;
         let device = Path::new(OsStr::from_bytes(device.to_bytes())).to_owned();
         // Opened and closed once: from then on it is known whether a host has it open.
-        drop(OpenOptions::new().read(true).write(true).open(&device)?);
+        drop(open(&device, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?);
         self.master = Some(File::from(master));
         self.listened = false;
         self.name = match &self.link {

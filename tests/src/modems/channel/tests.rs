@@ -1,5 +1,6 @@
 use super::*;
 use crate::modems::topology::Topology;
+use crate::rng::Rng;
 use proptest::prelude::*;
 
 const TUNING: Tuning = Tuning {

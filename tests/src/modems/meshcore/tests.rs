@@ -1,4 +1,5 @@
 use super::*;
+use crate::rng::Rng;
 use proptest::prelude::*;
 
 const QUIET: Sense = Sense { carrier: false, rssi_dbm: -120.0, floor_dbm: -120.0 };
@@ -76,7 +77,7 @@ fn settings_are_little_endian_and_kept() {
     let mut modem = modem();
     assert_eq!(ask(&mut modem, 0x0b, &[]), [[&[6, 0x8b][..], &[0; 10]].concat()]);
     // 869.525 MHz, 250 kHz, SF 9, 4/6.
-    let settings = [0x88, 0xd8, 0xd3, 0x33, 0x90, 0xd0, 0x03, 0, 9, 6];
+    let settings = [0x08, 0xe6, 0xd3, 0x33, 0x90, 0xd0, 0x03, 0, 9, 6];
     assert_eq!(ask(&mut modem, 0x09, &settings), [[6, OK]]);
     assert_eq!(ask(&mut modem, 0x0b, &[]), [[&[6, 0x8b][..], &settings].concat()]);
     let tuning = modem.tuning().expect("it is always on");

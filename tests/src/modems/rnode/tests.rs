@@ -1,5 +1,6 @@
 use super::*;
 use crate::modems::kiss::Frames;
+use crate::rng::Rng;
 use proptest::prelude::*;
 
 const QUIET: Sense = Sense { carrier: false, rssi_dbm: -114.0, floor_dbm: -114.0 };
@@ -246,7 +247,7 @@ fn fast_settings_send_one_packet_at_a_time() {
     let frames = all_sent(&mut rnode, 0, 5_000_000);
     assert_eq!(frames.len(), 3);
     assert!(frames.windows(2).all(|two| two[1].0 - two[0].0 > 48_000), "{frames:?}");
-    assert_eq!(ask(&mut rnode, &[0xc0, 0x0f, 0, 0xc0]), [[0x0f, 1]]);
+    assert!(ask(&mut rnode, &[0xc0, 0x0f, 0, 0xc0]).ends_with(&[vec![0x0f, 1]]));
 }
 
 #[test]
