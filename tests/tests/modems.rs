@@ -2,14 +2,19 @@
 //! as the program `blvm-mesh-modems`.
 
 use blvm_mesh_tests::modems::{Counts, Dialect, Emulator, Ports, Setup, kiss};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use serde_json::Value;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Most time that one step may take. The machine may be busy.
@@ -28,6 +33,16 @@ struct Host {
     port: Box<dyn Write>,
     /// What the modem says; it ends when the modem is gone.
     frames: Receiver<Vec<u8>>,
+    closed: Arc<AtomicBool>,
+    reading: Option<JoinHandle<()>>,
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.closed.store(true, Relaxed);
+        // It has the port open too.
+        let _ = self.reading.take().map(JoinHandle::join);
+    }
 }
 
 impl Host {
@@ -42,18 +57,26 @@ impl Host {
         Self::of(port.try_clone().expect("a second handle"), port)
     }
 
-    fn of(mut reader: impl Read + Send + 'static, port: impl Write + 'static) -> Self {
+    fn of(mut reader: impl Read + AsFd + Send + 'static, port: impl Write + 'static) -> Self {
         let (sender, frames) = channel();
-        std::thread::spawn(move || {
-            let (mut reading, mut bytes) = (kiss::Frames::new(600), [0; 256]);
-            // The end of a terminal is an error, that of a connection is nothing.
-            while let Ok(count @ 1..) = reader.read(&mut bytes) {
-                for frame in reading.take_all(&bytes[..count]) {
+        let closed = Arc::new(AtomicBool::new(false));
+        let closes = closed.clone();
+        let reading = std::thread::spawn(move || {
+            let (mut taken, mut bytes) = (kiss::Frames::new(600), [0; 256]);
+            let short = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+            while !closes.load(Relaxed) {
+                let ready = poll(&mut [PollFd::new(&reader, PollFlags::IN)], Some(&short));
+                if ready == Ok(0) {
+                    continue;
+                }
+                // The end of a terminal is an error, that of a connection is nothing.
+                let Ok(count @ 1..) = reader.read(&mut bytes) else { return };
+                for frame in taken.take_all(&bytes[..count]) {
                     let _ = sender.send(frame);
                 }
             }
         });
-        Self { port: Box::new(port), frames }
+        Self { port: Box::new(port), frames, closed, reading: Some(reading) }
     }
 
     fn write(&mut self, bytes: &[u8]) {
@@ -136,11 +159,6 @@ fn passes(setup: &Setup) {
     std::thread::sleep(Duration::from_millis(1500));
     hosts[1] = set(&device, dialect);
     pass(&mut hosts, 2);
-    // A host may close and open it whenever it likes.
-    drop(std::mem::replace(
-        &mut hosts[1],
-        Host { port: Box::new(Vec::new()), frames: channel().1 },
-    ));
     let counts = modems.counts(0);
     assert_eq!((counts.sent, counts.received), (2, 0));
     assert_eq!(modems.counts(1), Counts { received: 2, ..Counts::default() });
