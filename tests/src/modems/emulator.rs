@@ -282,7 +282,10 @@ impl Running {
         let now = self.now();
         let garbage = self.emulation.order(order, now)?;
         match order {
-            Order::Garbage(modem, _) => self.unwritten[*modem].extend(garbage),
+            // A host that does not read gets no more of it.
+            Order::Garbage(modem, _) if self.unwritten[*modem].len() <= UNWRITTEN => {
+                self.unwritten[*modem].extend(garbage);
+            }
             Order::Pull(modem) => {
                 self.ports[*modem].pull();
                 self.unwritten[*modem].clear();

@@ -176,10 +176,8 @@ impl Meshcore {
         }
         match (kind, data) {
             (DATA, _) if self.pending.is_some() => self.error(TX_BUSY),
-            (DATA, data) => {
-                if (1..=MAX_PACKET).contains(&data.len()) {
-                    self.pending = Some(data.to_vec());
-                }
+            (DATA, data) if (1..=MAX_PACKET).contains(&data.len()) => {
+                self.pending = Some(data.to_vec());
             }
             (TXDELAY, [value, ..]) => self.tx_delay = *value,
             (PERSISTENCE, [value, ..]) => self.persistence = *value,
@@ -343,16 +341,17 @@ impl Firmware for Meshcore {
         if self.busy_pending && self.hardware(ERROR, &[TX_BUSY]) {
             self.busy_pending = false;
         }
-        if self.tx != Tx::Sending && !self.backed_up() {
-            if let Some(heard) = self.held.take() {
-                let meta = [((heard.snr_db * 4.0) as i8) as u8, (heard.rssi_dbm as i8) as u8];
-                let data = heard.frame.unwrap_or_default();
-                self.rx += 1;
-                if !self.say(DATA, &data) {
-                    self.busy_pending = true;
-                } else if self.report_signal {
-                    self.answer(RX_META, &meta);
-                }
+        if self.tx == Tx::Sending || self.backed_up() {
+            return frame;
+        }
+        if let Some(heard) = self.held.take() {
+            let meta = [((heard.snr_db * 4.0) as i8) as u8, (heard.rssi_dbm as i8) as u8];
+            let data = heard.frame.unwrap_or_default();
+            self.rx += 1;
+            if !self.say(DATA, &data) {
+                self.busy_pending = true;
+            } else if self.report_signal {
+                self.answer(RX_META, &meta);
             }
         }
         frame

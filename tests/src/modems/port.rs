@@ -3,12 +3,12 @@
 use super::order::OrderError;
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+use rustix::termios::{OptionalActions, QueueSelector, tcflush, tcgetattr, tcsetattr};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -44,7 +44,8 @@ impl Port {
             Ports::Terminals => None,
             Ports::Linked(folder) => Some(folder.join(format!("modem{modem}"))),
         };
-        let mut terminal = Terminal { master: None, listened: false, name: PathBuf::new(), link };
+        let (master, device) = (None, PathBuf::new());
+        let mut terminal = Terminal { master, listened: false, device, link };
         terminal.plug().map_err(OrderError::Port)?;
         Ok(Self::Terminal(terminal))
     }
@@ -52,7 +53,9 @@ impl Port {
     /// Its name: a path, or an address.
     pub(super) fn name(&self) -> String {
         match self {
-            Self::Terminal(terminal) => terminal.name.display().to_string(),
+            Self::Terminal(Terminal { device, link, .. }) => {
+                link.as_ref().unwrap_or(device).display().to_string()
+            }
             Self::Tcp(tcp) => tcp.address.to_string(),
         }
     }
@@ -139,12 +142,18 @@ fn waits(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
+/// Opens a terminal that does not become the one of this process.
+fn open_device(path: &Path) -> io::Result<OwnedFd> {
+    Ok(open(path, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
 /// A pseudo terminal, of which the host has the other side.
 pub(super) struct Terminal {
     master: Option<File>,
     /// Whether a host has it open.
     listened: bool,
-    name: PathBuf,
+    /// Its path.
+    device: PathBuf,
     link: Option<PathBuf>,
 }
 
@@ -170,21 +179,16 @@ impl Terminal {
         fcntl_setfl(&master, fcntl_getfl(&master)? | OFlags::NONBLOCK)?;
         let device = ptsname(&master, Vec::new())?;
         let device = Path::new(OsStr::from_bytes(device.to_bytes())).to_owned();
-        // Opened and closed once: from then on it is known whether a host has it open.
-        drop(open(&device, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?);
-        self.master = Some(File::from(master));
-        self.listened = false;
-        self.name = match &self.link {
-            None => device,
-            Some(link) => {
-                // Renamed to its place, so that the link is never missing or half made.
-                let made = link.with_extension("new");
-                let _ = std::fs::remove_file(&made);
-                std::os::unix::fs::symlink(&device, &made)?;
-                std::fs::rename(&made, link)?;
-                link.clone()
-            }
-        };
+        // From the first closing on it is known whether a host has it open.
+        drop(open_device(&device)?);
+        if let Some(link) = &self.link {
+            // Renamed to its place, so that the link is never missing or half made.
+            let made = link.with_extension("new");
+            let _ = std::fs::remove_file(&made);
+            std::os::unix::fs::symlink(&device, &made)?;
+            std::fs::rename(&made, link)?;
+        }
+        (self.master, self.listened, self.device) = (Some(File::from(master)), false, device);
         Ok(())
     }
 
@@ -204,7 +208,13 @@ impl Terminal {
             }
             Err(error) => {
                 // Everything else is that nobody has it open (EIO on Linux).
-                self.listened = waits(&error);
+                let listened = std::mem::replace(&mut self.listened, waits(&error));
+                if listened && !self.listened {
+                    // What was said meanwhile is not for the next host: a serial device that is closed
+                    // keeps nothing.
+                    let device = open_device(&self.device);
+                    let _ = device.and_then(|device| Ok(tcflush(&device, QueueSelector::IFlush)?));
+                }
                 Got::Nothing
             }
         }
