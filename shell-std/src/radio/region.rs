@@ -4,6 +4,7 @@
 //! without a sub-band for a frequency does not say that nobody may use it, but that this program does not
 //! know under which terms: [`Region::Other`] leaves that to the operator.
 
+use super::modem::Dialect;
 use super::parameters::Parameters;
 use std::fmt;
 use std::str::FromStr;
@@ -352,8 +353,9 @@ impl Region {
         if i16::from(power_dbm) > allowed_dbm {
             return Err(Unlawful::Power { region: self, power_dbm, allowed_dbm, gain_dbi });
         }
-        // The longest preamble that a modem sends at these rates.
-        let frame = parameters.modem(32, 1_000).airtime(255) / 1_000;
+        let preambles = Dialect::ALL.map(|dialect| dialect.preamble(parameters));
+        let preamble = preambles.into_iter().max().unwrap_or_default();
+        let frame = parameters.modem(preamble, 1_000).airtime(255) / 1_000;
         let frame_ms = u32::try_from(frame).unwrap_or(u32::MAX);
         if let Some(allowed_ms) = plan.longest_frame_ms
             && frame_ms > allowed_ms

@@ -28,8 +28,8 @@ const ROUNDED_HZ: u32 = 100;
 /// After so long without a word it is asked for one, and after so much longer it is given up.
 const QUIET: Micros = 10 * SECOND;
 const ANSWER: Micros = 5 * SECOND;
-/// Slots that it waits before a frame at most, and how long one is (`CSMA_` in `Config.h`).
-const SLOTS: u64 = 62;
+/// Slots that it waits before a frame, where few send, and how long one is (`CSMA_` in `Config.h`).
+const SLOTS: u64 = 20;
 const SLOT_SYMBOLS: u64 = 12;
 const SLOT_RANGE: (Micros, Micros) = (24 * MILLISECOND, 100 * MILLISECOND);
 /// How much longer a frame may wait because others send.
@@ -51,7 +51,10 @@ pub struct Rnode {
     /// Power and noise of the frame that comes next.
     signal: (Option<i16>, i8),
     channel: Option<Channel>,
+    used: Used,
     sending: Option<Sending>,
+    /// When a frame of somebody else was heard last: behind it the modem waits anew.
+    air_heard_at: Micros,
     /// When something was heard of it last, and whether it was asked for more since.
     heard_at: Micros,
     asked: bool,
@@ -83,10 +86,35 @@ struct Told {
 struct Sending {
     /// Its air time is over at the earliest then,
     earliest: Micros,
-    /// usually by then,
-    usual: Micros,
-    /// and at the latest.
+    /// usually within such a time of a free channel,
+    span: Micros,
+    since: Micros,
+    /// and at the latest then.
     latest: Micros,
+}
+
+/// The air time of two parts of time that the modem reports, the last of which is not over
+/// (`airtime_bins`). It grows with each frame, and sinks when a part begins.
+#[derive(Debug, Clone, Copy, Default)]
+struct Used {
+    both: u16,
+    /// What of it fell into the last one, as far as is known.
+    last: u16,
+}
+
+impl Used {
+    /// Takes what it reports; whether a frame was sent since it did before.
+    fn update(&mut self, both: u16) -> bool {
+        let before = std::mem::replace(&mut self.both, both);
+        if both >= before {
+            self.last = self.last.saturating_add(both - before);
+            return both > before;
+        }
+        // What was the last part is now the one before it. Reports are rounded.
+        let sent = both > self.last.saturating_add(1);
+        self.last = both.saturating_sub(self.last);
+        sent
+    }
 }
 
 impl Rnode {
@@ -105,7 +133,9 @@ impl Rnode {
             told: Told::default(),
             signal: (None, 0),
             channel: None,
+            used: Used::default(),
             sending: None,
+            air_heard_at: 0,
             heard_at: now,
             asked: false,
             damaged: 0,
@@ -142,10 +172,11 @@ impl Rnode {
         let airtime = self.air.airtime_of_frame(frame.len());
         let (least, most) = SLOT_RANGE;
         let slot = self.air.symbols(SLOT_SYMBOLS).clamp(least, most);
-        let earliest = now.saturating_add(airtime);
-        let usual = earliest.saturating_add(slot.saturating_mul(SLOTS));
-        let latest = usual.saturating_add(BUSY).saturating_add(airtime);
-        self.sending = Some(Sending { earliest, usual, latest });
+        let span = airtime.saturating_add(slot.saturating_mul(SLOTS));
+        // Its clock is not this one, nor its preamble always as long as it says.
+        let (earliest, since) = (now.saturating_add(airtime / 4 * 3), now);
+        let latest = now.saturating_add(span).saturating_add(BUSY).saturating_add(airtime);
+        self.sending = Some(Sending { earliest, span, since, latest });
     }
 
     pub(super) fn receive(&mut self, now: Micros, mut bytes: &[u8]) -> Result<(), Fault> {
@@ -185,7 +216,7 @@ impl Rnode {
             }
             Answer::Rssi(dbm) => self.signal.0 = Some(dbm),
             Answer::Snr(snr) => self.signal.1 = snr,
-            Answer::Data(frame) => self.heard(frame),
+            Answer::Data(frame) => self.heard(now, frame),
             Answer::Channel(channel) => self.channel(now, channel),
             Answer::Started => match self.state {
                 State::Detecting { .. } => codec::detect(&mut self.out),
@@ -258,7 +289,8 @@ impl Rnode {
         Ok(())
     }
 
-    fn heard(&mut self, frame: &[u8]) {
+    fn heard(&mut self, now: Micros, frame: &[u8]) {
+        self.air_heard_at = now;
         let (rssi_dbm, snr) = std::mem::take(&mut self.signal);
         // Longer ones came in two parts: nobody here sends such.
         if self.state != State::Online || frame.is_empty() || frame.len() > MAX_FRAME {
@@ -269,9 +301,9 @@ impl Rnode {
     }
 
     fn channel(&mut self, now: Micros, channel: Channel) {
-        let before = self.channel.replace(channel).unwrap_or_default();
+        self.channel = Some(channel);
         self.events.push_back(Event::Load((channel.load / 10).min(1_000)));
-        let has_sent = channel.airtime_short > before.airtime_short;
+        let has_sent = self.used.update(channel.airtime_short);
         if has_sent && self.sending.is_some_and(|sending| now >= sending.earliest) {
             self.sent(true);
         }
@@ -315,9 +347,10 @@ impl Rnode {
         QUIET.saturating_add(ANSWER).saturating_add(frame.saturating_mul(2))
     }
 
-    /// When a frame counts as sent: where the board says nothing of its air time when it usually is.
+    /// When a frame counts as sent though nothing shows it: behind the time that it usually takes.
     fn sent_by(&self, sending: &Sending) -> Micros {
-        if self.channel.is_some() { sending.latest } else { sending.usual }
+        let free_since = sending.since.max(self.air_heard_at);
+        free_since.saturating_add(sending.span).min(sending.latest)
     }
 
     pub(super) fn handle_timeout(&mut self, now: Micros) -> Result<(), Fault> {
@@ -343,11 +376,12 @@ impl Rnode {
         {
             let most = u64::from(self.limits.duty_permille) * 10;
             let holds = |channel: Channel| u64::from(channel.airtime_long) >= most;
-            if self.channel.is_some_and(holds) {
+            let waits = most < 10_000 && self.channel.is_some_and(holds);
+            if waits {
                 let why = "the modem itself keeps to the limit on air time, and waits";
                 self.events.push_back(Event::Warning(why));
             }
-            self.sent(self.channel.is_none());
+            self.sent(!waits);
         }
         let quiet = now.saturating_sub(self.heard_at);
         if quiet >= self.patience() {
@@ -358,5 +392,25 @@ impl Rnode {
             codec::ask_state(&mut self.out);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reported_air_time_shows_each_frame_also_where_a_part_of_time_begins() {
+        let mut used = Used::default();
+        let sent = [(0, false), (30, true), (30, false), (50, true), (50, false), (80, true)];
+        sent.into_iter().for_each(|(both, sent)| assert_eq!(used.update(both), sent, "{both}"));
+        // A part begins: all 80 were in the last one, and stay.
+        assert!(!used.update(80) && used.update(100));
+        // Another: what fell into the one before is gone.
+        assert!(!used.update(20));
+        let mut used = Used { both: 90, last: 30 };
+        // It begins, and a frame of 25 was sent.
+        assert!(used.update(55) && used.last == 25);
+        assert!(!used.update(25), "it begins again, and none was");
     }
 }

@@ -210,7 +210,7 @@ mod tests {
             (Order::Ping, "c00617c0"),
             (Order::Version, "c00611c0"),
             // 869,618,000 and 62,500, little-endian.
-            (Order::SetRadio, "c00609505dd53324f400000805c0"),
+            (Order::SetRadio, "c006095051d53324f400000805c0"),
             (Order::SetPower, "c0060a16c0"),
             (Order::Airtime, "c0060fffc0"),
             (Order::Report, "c0061901c0"),
@@ -233,7 +233,7 @@ mod tests {
         is(&[0x97], Some(Answer::Pong));
         is(&[0x91, 1, 0], Some(Answer::Version(1)));
         is(&[0x96, b'R'], Some(Answer::Name(b"R")));
-        let radio = [0x8b, 0x50, 0x5d, 0xd5, 0x33, 0x24, 0xf4, 0, 0, 8, 5];
+        let radio = [0x8b, 0x50, 0x51, 0xd5, 0x33, 0x24, 0xf4, 0, 0, 8, 5];
         is(&radio, Some(Answer::Radio(869_618_000, 62_500, 8, 5)));
         is(&radio[..10], None);
         is(&[0x8f, 0xe8, 3, 0, 0], Some(Answer::Airtime(1_000)));
