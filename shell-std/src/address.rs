@@ -6,7 +6,12 @@
 //! | `PUBKEY@serial:///dev/ttyUSB0?baud=115200` | a serial device; without `baud` 115200 |
 //! | `PUBKEY@serial+tcp://HOST:PORT` | a serial line that a TCP server passes on, as an emulator does |
 //!
-//! Without `PUBKEY@` a line is listened on: whoever opens a link over it is answered.
+//! Without `PUBKEY@` a line is listened on: whoever opens a link over it is answered. A radio
+//! ([`LoraAddress`]) is always listened on: its neighbours are found.
+
+mod lora;
+
+pub use lora::{LoraAddress, LoraError};
 
 use blvm_mesh_core::id::NodeId;
 use secp256k1::PublicKey;
@@ -100,6 +105,9 @@ pub enum AddressError {
         max = BAUD_RANGE.end()
     )]
     Line(String),
+    /// It begins as a radio and is none, or is one where none can be.
+    #[error(transparent)]
+    Radio(LoraError),
 }
 
 impl PeerAddress {
@@ -114,6 +122,9 @@ impl PeerAddress {
     /// [`AddressError`].
     pub fn from_parts(key: &str, place: &str) -> Result<Self, AddressError> {
         let public_key = parse_public_key(key).ok_or_else(|| AddressError::Key(short(key)))?;
+        if LoraAddress::is_meant(place) {
+            return Err(LoraError::Dialed.into());
+        }
         let place = match SerialLine::is_meant(place) {
             true => Place::Line(place.parse()?),
             false => Place::Tcp(place.parse()?),
@@ -306,6 +317,8 @@ mod tests {
             assert_eq!(error, AddressError::Line(bad.into()));
             assert!(error.to_string().contains("from 1200 to 4000000"), "{error}");
         }
+        let error = format!("{KEY}@lora+rnode:///dev/x?region=EU868").parse::<PeerAddress>();
+        assert_eq!(error, Err(AddressError::Radio(LoraError::Dialed)));
         let error = format!("{KEY}@serial:///dev/x?baud=1").parse::<PeerAddress>().unwrap_err();
         assert!(matches!(error, AddressError::Line(_)));
     }

@@ -1,7 +1,7 @@
 //! Fuzz bodies of what the daemon reads: JSON-RPC, configuration, messages of the load generator, and
 //! bridged connections. See the module `fuzz` of `blvm-mesh-tests`.
 
-use crate::address::{PeerAddress, Place, SerialLine};
+use crate::address::{LoraAddress, PeerAddress, Place, SerialLine};
 use crate::bench::message::{Kind, Message, Protocol};
 use crate::bridge::channel::Channel;
 use crate::bridge::control::{self, Control, Flags};
@@ -93,7 +93,11 @@ pub fn config(data: &[u8]) -> bool {
         Place::Tcp(_) => None,
         Place::Line(line) => Some(line),
     });
-    let lines: Vec<_> = settings.listen_lines.iter().chain(dialed).collect();
+    for radio in &settings.radios {
+        assert_eq!(radio.to_string().parse(), Ok::<LoraAddress, _>(radio.clone()));
+    }
+    let radios = settings.radios.iter().map(|radio| &radio.line);
+    let lines: Vec<_> = settings.listen_lines.iter().chain(radios).chain(dialed).collect();
     for (i, line) in lines.iter().enumerate() {
         assert_eq!(&line.to_string().parse::<SerialLine>(), &Ok((*line).clone()));
         assert!(lines.iter().skip(i + 1).all(|other| !other.is_same(line)));

@@ -29,6 +29,7 @@ pub mod manager;
 mod names_tests;
 pub mod node;
 mod private_file;
+pub mod radio;
 mod regtest;
 mod repeats;
 pub mod rpc;

@@ -25,6 +25,7 @@ mod lightning;
 mod payable;
 mod prepay;
 mod proof;
+mod radio;
 mod report;
 mod rpc;
 mod run;
@@ -81,6 +82,7 @@ enum Command {
     Forward(flows::Forward),
     Prepay(prepay::Prepay),
     Lightning(lightning::Lightning),
+    Radio(radio::Radio),
     Issuer(invoice::Issuer),
     Headers(headers::Headers),
     Rpc(rpc::Rpc),
@@ -131,6 +133,7 @@ impl Cli {
             Command::Forward(c) => c.run(&global),
             Command::Prepay(c) => c.run(&global),
             Command::Lightning(c) => c.run(&global),
+            Command::Radio(c) => c.run(&global),
             Command::Issuer(c) => c.run(&global),
             Command::Headers(c) => c.run(&global),
             Command::Rpc(c) => c.run(),

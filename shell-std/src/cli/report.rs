@@ -174,6 +174,9 @@ impl Stats {
         for line in &stats.lines {
             text.push_str(&serial_line(line));
         }
+        for radio in &stats.radios {
+            text.push_str(&super::radio::in_words(radio));
+        }
         text.push_str(&tables(&stats.tables));
         text.push_str(&connections(&stats.connections));
         for (reason, times) in &stats.refused {

@@ -344,6 +344,7 @@ fn ready(settings: &Settings, identity: &Identity, listen: Option<std::net::Sock
         "mode": settings.config.mode.name(),
         "listen_addr": listen.map(|l| l.to_string()),
         "listen_lines": settings.listen_lines.iter().map(|l| l.to_string()).collect::<Vec<_>>(),
+        "radios": settings.radios.iter().map(|radio| radio.to_string()).collect::<Vec<_>>(),
         "rpc_socket": std::path::absolute(&settings.rpc_socket).unwrap_or_default(),
         "pid": std::process::id(),
     })
@@ -351,7 +352,8 @@ fn ready(settings: &Settings, identity: &Identity, listen: Option<std::net::Sock
 
 fn announce(ready: &Value, json: bool) -> io::Result<()> {
     let text = |key: &str| ready.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let lines = ready.get("listen_lines").and_then(Value::as_array).into_iter().flatten();
+    let lists = ["listen_lines", "radios"].into_iter().filter_map(|key| ready.get(key));
+    let lines = lists.filter_map(Value::as_array).flatten();
     let places = ready.get("listen_addr").into_iter().chain(lines).filter_map(Value::as_str);
     let places = places.collect::<Vec<_>>().join(", ");
     let line = match json {

@@ -94,7 +94,7 @@ impl Places {
             config: Config::host(network),
             shell: Shell::default(),
             enabled: true,
-            listen: Listen { tcp, lines: Vec::new() },
+            listen: Listen { tcp, ..Listen::default() },
             log: "info".into(),
             chain_timeout: Duration::from_secs(5),
             spending: Limits::default(),
@@ -170,7 +170,7 @@ pub(super) fn settings(
     };
     let peers: Vec<_> =
         file.mesh.peers.unwrap_or_default().into_iter().map(|peer| peer.0).collect();
-    check_peers(&peers, &listen.lines)?;
+    check_peers(&peers, &listen)?;
     if file.issuer_key.is_some() && network != Network::Regtest {
         let reason = format!("this node issues invoices on regtest only, not on {network}");
         return Err(value("issuer_key", reason));
@@ -183,6 +183,8 @@ pub(super) fn settings(
     // `join` leaves an absolute path as it is.
     let inside = |path: PathBuf| data_dir.join(expand(path));
     let verify_timeout = Duration::from_micros(config.timing.verify_timeout);
+    super::radios::suit(&listen.radios, &file.timing, &mut config.timing);
+    let radios = super::radios::settings(listen.radios, file.mesh.radio_key_file, &inside)?;
     let chain = chain(file.chain, chain_timeout, &inside, verify_timeout)?;
     let lightning = super::lightning::settings(file.lightning, lightning, &inside)?;
     check_shell(&shell, config.max_packet as usize)?;
@@ -191,6 +193,7 @@ pub(super) fn settings(
         enabled,
         listen_addr: listen.tcp,
         listen_lines: listen.lines,
+        radios,
         peers,
         rpc_socket: inside(file.rpc_socket.unwrap_or_else(|| "rpc.sock".into())),
         log,
@@ -279,17 +282,20 @@ fn check_log(filter: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A neighbour has one link, and a line one neighbour.
-fn check_peers(peers: &[PeerAddress], listen: &[SerialLine]) -> Result<(), ConfigError> {
+/// A neighbour has one link, a line one neighbour, and a modem one radio.
+fn check_peers(peers: &[PeerAddress], listen: &Listen) -> Result<(), ConfigError> {
     let mut lines: Vec<&SerialLine> = Vec::new();
-    let listen = listen.iter().map(|line| ("mesh.listen_addr", line));
+    let Listen { lines: listen, radios, .. } = listen;
+    let radios = radios.iter().map(|radio| ("mesh.listen_addr", &radio.line));
+    let listen = listen.iter().map(|line| ("mesh.listen_addr", line)).chain(radios);
     let dialed = peers.iter().filter_map(|peer| match &peer.place {
         Place::Tcp(_) => None,
         Place::Line(line) => Some(("mesh.peers", line)),
     });
     for (key, line) in listen.chain(dialed) {
         if lines.iter().any(|other| other.is_same(line)) {
-            let reason = format!("{line} is used twice, and a serial line has one neighbour");
+            let reason =
+                format!("{line} is used twice: a serial line has one neighbour, or one modem");
             return Err(value(key, reason));
         }
         lines.push(line);

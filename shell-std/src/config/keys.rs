@@ -91,7 +91,9 @@ keys! {
     "mesh" Mesh [rate_limit_per_minute: Option<NotUsed>] {
         enabled: bool, "whether `run` starts the node at all" => enabled;
         mode: Mode, "what goes free: bitcoin_only, payment_gated or open" => config.mode;
-        listen_addr: Listen, "IP:PORT and serial lines to listen on, \"\": none" => listen;
+        listen_addr: Listen, "IP:PORT, serial lines and radios (lora+rnode:///dev/...?region=...) to listen on, \"\": none" => listen;
+        radio_key_file: PathBuf, "file with the passphrase of the radio channels, the same for all their nodes; none: a key that everybody knows",
+            example "channel.key";
         network: NetworkName, "Bitcoin network: mainnet, testnet3, testnet4, signet or regtest", default "mainnet";
         signet_challenge: SignetMagic,
             "challenge of a signet of its own, a script in hex, as bitcoind's -signetchallenge",

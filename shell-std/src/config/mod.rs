@@ -12,6 +12,7 @@ mod key;
 mod keys;
 mod lightning;
 mod overrides;
+mod radios;
 mod values;
 
 pub use build::{Shell, bitcoin_network, script_of};
@@ -21,7 +22,7 @@ pub use keys::KEYS;
 pub use overrides::{Override, PREFIX, from_environment};
 pub use values::{parse_mode, parse_network, parse_signet_challenge};
 
-use crate::address::{PeerAddress, SerialLine};
+use crate::address::{LoraAddress, PeerAddress, SerialLine};
 use crate::bridge::BridgeSettings;
 use crate::chain::ChainSettings;
 use crate::flows::{Exposed, ForwardSpec};
@@ -48,6 +49,8 @@ pub struct Settings {
     /// Serial lines on which whoever comes is answered. No line is there or among the
     /// peers twice.
     pub listen_lines: Vec<SerialLine>,
+    /// Radios. No device is there, or among the lines, twice.
+    pub radios: Vec<LoraAddress>,
     /// Nodes to keep a link to. No key is there twice.
     pub peers: Vec<PeerAddress>,
     /// Directory of the identity, the store and the socket.

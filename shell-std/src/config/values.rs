@@ -1,6 +1,8 @@
 //! What the values of keys are read into, where it is more than text, a number or a flag.
 
-use crate::address::{AddressError, PeerAddress, SerialLine, parse_public_key};
+use crate::address::{
+    AddressError, LoraAddress, LoraError, PeerAddress, SerialLine, parse_public_key,
+};
 use crate::flows::{Exposed, ForwardSpec, SpecError};
 use crate::rpc::target::{Target, TargetError};
 use blvm_mesh_core::id::{Network, NodeId};
@@ -115,11 +117,14 @@ pub fn parse_signet_challenge(text: &str) -> Result<[u8; 4], String> {
 pub(super) struct Listen {
     pub(super) tcp: Option<SocketAddr>,
     pub(super) lines: Vec<SerialLine>,
+    pub(super) radios: Vec<LoraAddress>,
 }
 
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines = self.lines.iter().map(ToString::to_string);
+        let radios = self.radios.iter().map(ToString::to_string);
+        let lines = lines.chain(radios);
         let all: Vec<_> = self.tcp.iter().map(ToString::to_string).chain(lines).collect();
         f.write_str(&all.join(", "))
     }
@@ -139,6 +144,8 @@ impl TryFrom<toml::Value> for Listen {
             let text = text.as_str().ok_or("an address to listen on is text")?;
             if SerialLine::is_meant(text) {
                 listen.lines.push(text.parse().map_err(|e: AddressError| e.to_string())?);
+            } else if LoraAddress::is_meant(text) {
+                listen.radios.push(text.parse().map_err(|e: LoraError| e.to_string())?);
             } else if !text.is_empty() {
                 let wrong = |_| {
                     format!(

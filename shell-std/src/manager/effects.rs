@@ -344,7 +344,8 @@ impl Core {
                     let bytes = packet.to_vec();
                     Effect::Send { link, priority, bytes, after, own: None }
                 }
-                // No link here says that it shares a medium.
+                // Links of a host are told without capabilities, and so without a medium: this never
+                // comes. Radios are carried by the daemon's own node.
                 Action::SendAll { .. } => continue,
                 Action::Drop { ticket, link, reason } => {
                     if let Some(Waiting::Own(own)) = self.unpark(ticket) {

@@ -35,6 +35,7 @@ pub use engine::durable::Commit;
 pub use progress::Progress;
 pub use requests::handle::{Fate, Gone, NodeHandle};
 pub use requests::{Issue, Issued, Ledgers, Service};
+pub(crate) use transport::all::{Checked as CheckedModem, check as check_modem};
 
 use crate::bench::Bench;
 use crate::bridge::HeaderStatus;
@@ -67,7 +68,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use transport::all::{Listeners, Transports};
+use transport::all::{Listeners, NotListening, Transports};
 use transport::{LinkKey, Pauses, ToEngine, Ways};
 
 /// Inputs that may wait for the engine, from links and from clients. Readers have two buffers
@@ -105,6 +106,9 @@ pub enum StartError {
         /// The system's error.
         error: io::Error,
     },
+    /// A radio channel's key cannot be read.
+    #[error("{0}")]
+    Radio(String),
     /// The system gives no random bytes.
     #[error("the system gives no random bytes: {0}")]
     Random(getrandom::Error),
@@ -239,7 +243,10 @@ impl Node {
             engine.restore_asked(payment_hash, expires_at);
         }
         let wrong = |(address, error)| StartError::Listen { address, error };
-        let listeners = Listeners::bind(settings).map_err(wrong)?;
+        let listeners = Listeners::bind(settings).map_err(|not| match not {
+            NotListening::Tcp(address, error) => wrong((address, error)),
+            NotListening::Radio(no_key) => StartError::Radio(no_key.to_string()),
+        })?;
         let listen_addr = listeners.address();
         let thread = std::thread::Builder::new()
             .name("store".into())

@@ -38,6 +38,11 @@ impl Presence {
         }
     }
 
+    /// Whether there is a link with the peer.
+    pub(crate) fn is_present(&self, peer: &NodeId) -> bool {
+        self.first(peer).is_some()
+    }
+
     fn first(&self, peer: &NodeId) -> Option<smol::channel::Receiver<Infallible>> {
         let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         links.get(peer)?.iter().find(|watch| !watch.is_closed()).cloned()

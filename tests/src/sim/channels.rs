@@ -8,12 +8,12 @@ use super::World;
 use super::bytes::{Bytes, Path};
 use super::datagrams::{EndKeys, lane};
 use super::machine::Input;
-use super::radio::FRAME;
 use super::wires::{Conn, Line, LinkCode, conn_of, link_of};
 use super::world::Event;
 use crate::rng::Rng;
 use blvm_mesh_core::id::{HopId, LinkId, NodeId, Standing};
 use blvm_mesh_core::link::aead::RustCrypto;
+use blvm_mesh_core::link::channel::lora::{HEADER_LEN, MAX_FRAME};
 use blvm_mesh_core::link::channel::{self, Channel, ChannelLimits, PeerNumber};
 use blvm_mesh_core::link::datagram::LinkQuality;
 use blvm_mesh_core::link::lane::Lane;
@@ -113,7 +113,7 @@ impl World {
         if own.frame.is_some() {
             return;
         }
-        let (now, mut out) = (self.now, [0; FRAME]);
+        let (now, mut out) = (self.now, [0; MAX_FRAME]);
         let len = own.channel.transmit(now, &mut own.keys, &mut out);
         match len {
             Some(len) => {
@@ -131,7 +131,7 @@ impl World {
 
     fn put_on_air(&mut self, n: usize, len: usize) {
         let Some(medium) = &mut self.radio else { return };
-        let (number, airtime) = medium.begin(n, len, 0);
+        let (number, airtime) = medium.begin(n, len + HEADER_LEN, 0);
         let heard = medium.hearers(n);
         // A modem needs a preamble to know that somebody sends.
         let later = self.now + medium.modem.symbols(u64::from(medium.modem.preamble));

@@ -148,13 +148,13 @@ impl Access {
     /// How long to wait before something is sent that others send too, since they have heard the
     /// same.
     pub fn spread(&self, now: Micros, rng: &mut Rng) -> Micros {
-        let frame = self.modem.airtime(BROADCAST);
+        let frame = self.modem.airtime_of_frame(BROADCAST);
         rng.u64() % (self.span(now).saturating_add(frame.saturating_mul(AFTER_ALL)))
     }
 
     /// A frame of so many bytes begins now: until when it is on the air.
     pub fn send(&mut self, now: Micros, bytes: usize) -> Micros {
-        let time = self.modem.airtime(bytes);
+        let time = self.modem.airtime_of_frame(bytes);
         let share = time.saturating_mul(1000) / u64::from(self.modem.duty_permille.max(1));
         self.even_at = self.even_at.max(now).saturating_add(share);
         self.sending_until = now.saturating_add(time);

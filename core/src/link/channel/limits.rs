@@ -35,9 +35,9 @@ impl ChannelLimits {
     /// For such a modem, with packets of up to `max_packet` bytes: times follow from how long a
     /// frame is on the air.
     pub fn new(modem: Modem, neighbours: usize, max_packet: u32) -> Self {
-        let frame = modem.airtime(MAX_FRAME);
+        let frame = modem.airtime_of_frame(MAX_FRAME);
         let times = |n: u64| frame.saturating_mul(n);
-        let announcement = modem.airtime(ANNOUNCEMENT_LEN);
+        let announcement = modem.airtime_of_frame(ANNOUNCEMENT_LEN);
         Self {
             modem,
             link: DatagramLimits {

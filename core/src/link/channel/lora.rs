@@ -2,8 +2,12 @@
 
 use crate::time::Micros;
 
-/// Most bytes of a frame.
-pub const MAX_FRAME: usize = 255;
+/// Bytes that stand before each frame on the air. RNode's firmware sends one of its own there: its
+/// upper four bits are random, and the lowest one is set where a frame goes in two parts, which none
+/// here does. Other radios send and strip one too, so that all hear each other.
+pub const HEADER_LEN: usize = 1;
+/// Most bytes of a frame, without what stands before it: a LoRa modem sends 255 at once.
+pub const MAX_FRAME: usize = 255 - HEADER_LEN;
 
 /// Settings of a LoRa modem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +35,12 @@ impl Modem {
         (n << self.spreading) * 1_000_000 / u64::from(self.bandwidth)
     }
 
-    /// Time on the air of a frame with explicit header and CRC (Semtech AN1200.13,
+    /// Time on the air of a frame of the channel, with what stands before it.
+    pub fn airtime_of_frame(&self, bytes: usize) -> Micros {
+        self.airtime(bytes.saturating_add(HEADER_LEN))
+    }
+
+    /// Time on the air of so many bytes with explicit header and CRC (Semtech AN1200.13,
     /// "LoRa Modem Designer's Guide", section 4; the low data rate optimisation is
     /// on where a symbol takes 16 ms or more).
     pub fn airtime(&self, bytes: usize) -> Micros {

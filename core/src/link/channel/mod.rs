@@ -155,6 +155,11 @@ impl<A: Aead, B: PacketBuffer + Default, const N: usize> Channel<A, B, N> {
         &self.access
     }
 
+    /// Beacons that were sent.
+    pub fn beacons(&self) -> u32 {
+        self.beacons
+    }
+
     /// Nodes that were heard and have no session.
     pub fn candidates(&self) -> usize {
         self.strangers.len()
@@ -227,6 +232,11 @@ impl<A: Aead, B: PacketBuffer + Default, const N: usize> Channel<A, B, N> {
     pub fn room(&self, peer: PeerNumber, lane: Lane) -> usize {
         let peer = self.peers.iter().find(|p| p.number == peer);
         peer.map_or(0, |peer| peer.link.room(lane))
+    }
+
+    /// Whether all that was queued for a neighbour has arrived, or it is gone.
+    pub fn is_idle(&self, peer: PeerNumber) -> bool {
+        self.peers.iter().find(|p| p.number == peer).is_none_or(|peer| peer.link.is_idle())
     }
 
     /// Ends the session with a neighbour, as the state machine wants it, and tells it.

@@ -149,7 +149,7 @@ impl Air {
 
     /// Puts a frame on the air.
     fn put(&mut self, n: usize, frame: Vec<u8>) {
-        let time = MODEM.airtime(frame.len());
+        let time = MODEM.airtime_of_frame(frame.len());
         self.airtime += time;
         self.frames += 1;
         self.ends.push((self.now + time, n));

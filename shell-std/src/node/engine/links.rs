@@ -6,7 +6,7 @@ use crate::node::link::egress::{Egress, Pushed, RoomAgain, Sent};
 use crate::node::link::memory::{Budget, Share};
 use crate::node::presence::{Presence, Present};
 use crate::node::status::DialStatus;
-use crate::node::transport::{Carriage, Limits, Offer};
+use crate::node::transport::{Carriage, Limits, Medium, Offer};
 use blvm_mesh_core::id::{LinkId, NodeId, Standing};
 use blvm_mesh_core::mesh::{Input, LinkCapabilities, NetworkReason, Priority};
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
@@ -78,6 +78,8 @@ pub(crate) struct Links {
     /// Configured neighbours: own ones also where they dial this node.
     own: BTreeSet<NodeId>,
     budget: Arc<Budget>,
+    /// What several links share, by its number.
+    media: BTreeMap<u8, Medium>,
     /// Links closed because their neighbours took nothing, or held memory and did nothing.
     pub(crate) stalled: u64,
     /// Counts of links that are gone.
@@ -121,6 +123,11 @@ impl Link {
         self.egress.sent()
     }
 
+    /// How soon the neighbour answers a datagram, as it says, or as the link takes at least.
+    pub(crate) fn answers_within(&self) -> Micros {
+        self.keepalive.max(self.limits.round_trip)
+    }
+
     /// Whether answers over it take longer than over others.
     pub(crate) fn is_slow(&self) -> bool {
         self.limits.is_slow()
@@ -146,6 +153,7 @@ impl Links {
             status,
             own,
             budget: Budget::new(settings.memory),
+            media: BTreeMap::new(),
             stalled: 0,
             past: Default::default(),
         }
@@ -188,6 +196,7 @@ impl Links {
         let (public_key, dialed, standing) =
             (neighbour.public_key, neighbour.dialed, neighbour.standing);
         let (address, limits) = (neighbour.address.clone(), neighbour.limits);
+        let medium = neighbour.medium.clone();
         let peer = NodeId::from_public_key(&public_key);
         let standing = if self.own.contains(&peer) { Standing::Own } else { standing };
         // Own ones are counted by the state machine.
@@ -227,8 +236,9 @@ impl Links {
         let capabilities = limits.keepalive.map(|keepalive| LinkCapabilities {
             max_packet: u32::try_from(limits.egress.max_packet).unwrap_or(u32::MAX),
             keepalive,
-            medium: 0,
+            medium: medium.as_ref().map_or(0, |medium| medium.number),
         });
+        self.media.extend(medium.map(|medium| (medium.number, medium)));
         Some(Input::PeerConnected { link: id, peer, dialed, standing, capabilities })
     }
 
@@ -264,6 +274,11 @@ impl Links {
         tail: &[u8],
     ) -> Option<Pushed> {
         Some(self.touch(link)?.push(priority, head, tail))
+    }
+
+    /// Sends a packet to all neighbours on a medium but one; false if it was dropped.
+    pub(crate) fn send_all(&self, medium: u8, except: Option<LinkId>, packet: &[u8]) -> bool {
+        self.media.get(&medium).is_some_and(|medium| medium.send_all(except, packet))
     }
 
     /// Keeps room for a paid packet that must wait for something else first.

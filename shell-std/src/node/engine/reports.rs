@@ -246,6 +246,7 @@ pub(super) fn stats(mesh: &HostMesh, shell: &Shell, pipes: &PipeMemory) -> Stats
         commits: shell.durable.commits(),
         chain: shell.chain.node().map(chain),
         lines: Vec::new(),
+        radios: Vec::new(),
         connections: ConnectionStats {
             stalled: shell.links.stalled,
             memory: shell.links.budget().used() as u64,

@@ -167,8 +167,12 @@ impl Shell {
                 }
             },
             Action::Flow { flow, event } => self.todo.push_back(FollowUp::Flow(flow, event)),
-            // No link here says that it shares a medium.
-            Action::SendAll { .. } => {}
+            Action::SendAll { medium, except, packet } => {
+                if !self.links.send_all(medium, except, packet) {
+                    self.counters.dropped_at_link += 1;
+                    self.refusals.add(&"a radio's queue", NetworkReason::Congested.into());
+                }
+            }
             // The loop that polls knows what to do with these.
             Action::Verdict(_) | Action::Wait { .. } => {}
             Action::Drop { ticket, link, reason } => {
@@ -249,7 +253,7 @@ impl Shell {
                 let tail = input.get(packet.tail).unwrap_or_default();
                 if paid && !matches!(origin, Origin::Repeat) {
                     let packet = [packet.head, tail].concat();
-                    let keepalive = self.links.get(link).map_or(0, |link| link.keepalive);
+                    let keepalive = self.links.get(link).map_or(0, |link| link.answers_within());
                     let patience = patience(packet.len(), hops, keepalive);
                     self.own.repeats.keep(now, sequence, packet, patience);
                 }

@@ -15,6 +15,7 @@ mod paid;
 mod prepay;
 mod purchases;
 mod quotes;
+mod radio;
 mod receipts;
 mod sales;
 mod self_paid;
@@ -127,6 +128,7 @@ pub(super) fn settings(mode: MeshMode) -> Settings {
         enabled: true,
         listen_addr: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
         listen_lines: Vec::new(),
+        radios: Vec::new(),
         peers: Vec::new(),
         data_dir: "/nonexistent".into(),
         config_file: None,

@@ -1,32 +1,45 @@
 //! All transports: where they are started, stopped and asked.
 
 use super::Ways;
+use super::lora::{self, RadioStatus};
 use super::serial::{self, LineStatus};
 use super::tcp::{self, half_open::HalfOpen};
 use crate::config::Settings;
+use crate::radio::ChannelKey;
 use crate::rpc::types::Stats;
 use smol::{Async, Task};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
+pub(crate) use super::lora::{Checked, NoKey, check};
 #[cfg(test)]
 pub(crate) use super::tcp::shake_hands;
 
 /// Listeners opened early, so that a node that cannot listen does not start.
-#[derive(Default)]
 pub(crate) struct Listeners {
     tcp: Option<Async<TcpListener>>,
+    channel_keys: Vec<ChannelKey>,
+}
+
+/// Why a node cannot listen.
+pub(crate) enum NotListening {
+    /// The address, and why.
+    Tcp(SocketAddr, io::Error),
+    /// A radio channel has no key.
+    Radio(NoKey),
 }
 
 impl Listeners {
     /// Listens where the settings say.
     ///
     /// # Errors
-    /// The first address that cannot be listened on, and why.
-    pub(crate) fn bind(settings: &Settings) -> Result<Self, (SocketAddr, io::Error)> {
-        let bind = |address| Async::<TcpListener>::bind(address).map_err(|e| (address, e));
-        Ok(Self { tcp: settings.listen_addr.map(bind).transpose()? })
+    /// The first thing that cannot be listened on, and why.
+    pub(crate) fn bind(settings: &Settings) -> Result<Self, NotListening> {
+        let wrong = |address| move |error| NotListening::Tcp(address, error);
+        let bind = |address| Async::<TcpListener>::bind(address).map_err(wrong(address));
+        let channel_keys = lora::keys(settings).map_err(NotListening::Radio)?;
+        Ok(Self { tcp: settings.listen_addr.map(bind).transpose()?, channel_keys })
     }
 
     /// Where it listens, with the actual port.
@@ -51,8 +64,12 @@ impl Transports {
         ways: &Ways,
     ) -> (Self, TransportStatus) {
         let (newcomers, half_open) = tcp::start(listeners.tcp, settings, ways);
-        let (lines, status) = serial::start(settings, ways);
-        (Self { newcomers, _lines: lines }, TransportStatus { half_open, lines: status.into() })
+        let (mut lines, of_lines) = serial::start(settings, ways);
+        let (radios, of_radios) = lora::start(listeners.channel_keys, settings, ways);
+        lines.extend(radios);
+        let (lines_status, radios) = (of_lines.into(), of_radios.into());
+        let status = TransportStatus { half_open, lines: lines_status, radios };
+        (Self { newcomers, _lines: lines }, status)
     }
 
     /// Makes no new links. Existing ones stay.
@@ -66,12 +83,14 @@ impl Transports {
 pub(crate) struct TransportStatus {
     half_open: Arc<HalfOpen>,
     lines: Arc<[Arc<LineStatus>]>,
+    radios: Arc<[Arc<RadioStatus>]>,
 }
 
 impl TransportStatus {
     /// Adds what is known here.
     pub(crate) fn report(&self, stats: &mut Stats) {
         stats.lines = self.lines.iter().map(|line| line.report()).collect();
+        stats.radios = self.radios.iter().map(|radio| radio.report()).collect();
         let half_open = self.half_open.counts();
         stats.connections.half_open = half_open.now;
         stats.connections.displaced_by_prefix = half_open.of_prefix;

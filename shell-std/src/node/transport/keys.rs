@@ -1,7 +1,9 @@
 //! This node's key, as handshakes need it.
 
+use blvm_mesh_core::link::datagram::Keys;
 use secp256k1::{All, Keypair, Secp256k1, SecretKey};
 use smol::lock::Semaphore;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// This node's key, as links need it.
@@ -30,6 +32,26 @@ impl LinkKey {
             if let Ok(pair) = Keypair::from_seckey_byte_array(&self.secp, bytes) {
                 return Ok(pair);
             }
+        }
+    }
+}
+
+/// The node's key, and a fresh one for each handshake over a line or a radio.
+pub(super) struct LineKeys(pub(super) Arc<LinkKey>);
+
+impl Keys for LineKeys {
+    fn local(&self) -> &Keypair {
+        &self.0.keypair
+    }
+
+    fn ephemeral(&mut self) -> Keypair {
+        loop {
+            // The system had random bytes when the node started. Without them it is best to wait:
+            // any other key would expose the link.
+            if let Ok(pair) = self.0.ephemeral() {
+                return pair;
+            }
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 }

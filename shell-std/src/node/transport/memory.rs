@@ -42,9 +42,9 @@ pub(crate) fn join(nodes: [(&Ways, PublicKey); 2], max_packet: usize) -> Wire {
 fn neighbour(public_key: PublicKey, dialed: bool, max_packet: usize) -> Neighbour {
     let high = 1 << 20;
     let egress = EgressLimits { high, low: high / 2, control: 1 << 14, max_packet };
-    let limits = Limits { egress, keepalive: None, is_watched: false };
+    let limits = Limits { egress, keepalive: None, round_trip: 0, is_watched: false };
     let (address, standing) = ("memory".into(), Standing::Own);
-    Neighbour { public_key, address, dialed, standing, limits }
+    Neighbour { public_key, address, dialed, standing, limits, medium: None }
 }
 
 struct End {

@@ -15,8 +15,10 @@
 pub(crate) mod all;
 mod backoff;
 mod keys;
+mod lora;
 #[cfg(test)]
 pub(crate) mod memory;
+mod port;
 mod serial;
 mod tcp;
 
@@ -65,6 +67,40 @@ pub(crate) struct Neighbour {
     /// Whether its address marks it as an own neighbour or a stranger.
     pub(crate) standing: Standing,
     pub(crate) limits: Limits,
+    /// What it shares with other neighbours, if it does.
+    pub(crate) medium: Option<Medium>,
+}
+
+/// What several links share, as on a radio channel: a packet for all of them is sent once.
+#[derive(Debug, Clone)]
+pub(crate) struct Medium {
+    /// Its number, not 0; no other has it.
+    pub(crate) number: u8,
+    to_all: Sender<ToAll>,
+}
+
+/// A packet for all neighbours on a medium.
+#[derive(Debug)]
+pub(crate) struct ToAll {
+    /// The link of one that has it already.
+    except: Option<LinkId>,
+    packet: Vec<u8>,
+}
+
+/// Packets for all on a medium that may wait for its carrier.
+const MOST_TO_ALL: usize = 16;
+
+impl Medium {
+    /// The engine's end, and where the carrier takes the packets from.
+    fn new(number: u8) -> (Self, Receiver<ToAll>) {
+        let (to_all, waiting) = smol::channel::bounded(MOST_TO_ALL);
+        (Self { number, to_all }, waiting)
+    }
+
+    /// Sends a packet to all neighbours but one; false if too many wait, or the carrier is gone.
+    pub(crate) fn send_all(&self, except: Option<LinkId>, packet: &[u8]) -> bool {
+        self.to_all.try_send(ToAll { except, packet: packet.to_vec() }).is_ok()
+    }
 }
 
 /// Limits of a link.
@@ -75,6 +111,9 @@ pub(crate) struct Limits {
     /// Keep-alive of this link, in microseconds, if answers take longer than the node's
     /// configuration says; 0: none.
     pub(crate) keepalive: Option<Micros>,
+    /// How long its largest packet and an answer take, in microseconds, where that is long and no
+    /// keep-alive says so; else 0.
+    pub(crate) round_trip: Micros,
     /// Whether the carrier itself notices that the neighbour is not reading.
     pub(crate) is_watched: bool,
 }

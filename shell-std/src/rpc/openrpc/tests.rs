@@ -273,8 +273,47 @@ fn rare_parts_of_answers_are_described() {
         unknown: 2,
         failed: 3,
     };
+    let radio = RadioStats {
+        radio: "lora+rnode:///dev/x?region=EU868".into(),
+        state: RadioState::Closed,
+        error: Some("gone".into()),
+        modem: "RNode".into(),
+        firmware: Some("1.86".into()),
+        board: Some("RAK4631".into()),
+        region: "EU868".into(),
+        frequency_hz: 869_525_000,
+        bandwidth_hz: 250_000,
+        spreading_factor: 7,
+        coding_rate: 5,
+        power_dbm: 17,
+        duty_permille: 100,
+        airtime_hour_ms: 1,
+        airtime_limit_ms: 360_000,
+        is_at_limit: true,
+        load_permille: 2,
+        modem_load_permille: Some(3),
+        rssi_dbm: Some(-90),
+        beacons: 4,
+        candidates: 5,
+        frames_sent: 6,
+        frames_not_sent: 7,
+        frames_heard: 8,
+        frames_ignored: 9,
+        frames_damaged: 10,
+        packets_dropped: 11,
+        neighbours: vec![RadioNeighbour {
+            node_id: NodeId([3; 32]),
+            heard_ms_ago: 1,
+            snr_quarter_db: -2,
+            round_trip_us: Some(3),
+            chunks: 4,
+            sent_again: 5,
+            given_up: 6,
+        }],
+    };
     let refused = [("no-route".to_owned(), 5)].into();
-    let stats = Stats { refused, lines: vec![line], chain: Some(chain), ..Stats::default() };
+    let (lines, radios, chain) = (vec![line], vec![radio], Some(chain));
+    let stats = Stats { refused, lines, radios, chain, ..Stats::default() };
     described.check_result("getstats", &to_value(&stats).unwrap());
 
     let hash = "00".repeat(32);

@@ -1,6 +1,6 @@
 //! What the node has counted.
 
-use super::{BridgeStats, ChainStats, Count, LineStats};
+use super::{BridgeStats, ChainStats, Count, LineStats, RadioStats};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -88,6 +88,9 @@ pub struct Stats {
     pub chain: Option<ChainStats>,
     /// The serial lines.
     pub lines: Vec<LineStats>,
+    /// The radios.
+    #[serde(default)]
+    pub radios: Vec<RadioStats>,
     /// Connections of Bitcoin nodes over the mesh that there are now.
     #[serde(default)]
     pub bitcoin: BridgeStats,

@@ -118,7 +118,7 @@ fn pair(bed: &Bed, lines: [SerialLine; 2], mode: MeshMode) -> (Node, Node) {
     (a, b)
 }
 
-async fn peers(node: &Node) -> Vec<Peer> {
+pub(super) async fn peers(node: &Node) -> Vec<Peer> {
     match service(node).handle(Request::GetPeers).await {
         Ok(Reply::GetPeers(peers)) => peers,
         other => panic!("{other:?}"),

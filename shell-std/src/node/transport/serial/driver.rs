@@ -1,10 +1,10 @@
 //! One open line: moves bytes, frames and packets until the line fails.
 
 use super::super::backoff::Backoff;
-use super::super::{Accepted, Limits, Neighbour, NotTaken, Stopped};
-use super::keys::LineKeys;
+use super::super::keys::LineKeys;
+use super::super::port::{Port, PortError};
+use super::super::{Accepted, Limits, Neighbour, NotTaken};
 use super::line::Line;
-use super::port::{Port, PortError};
 use super::status::Counts;
 use crate::aead::Ring;
 use crate::node::link::egress::Given;
@@ -274,8 +274,10 @@ impl<'l> Driver<'l> {
             limits: Limits {
                 egress: limits.egress,
                 keepalive: Some(limits.keepalive),
+                round_trip: 0,
                 is_watched: true,
             },
+            medium: None,
         };
         self.hint = None;
         match self.line.ways.engine.offer(neighbour).await? {
@@ -417,11 +419,5 @@ impl<'l> Driver<'l> {
         let error = self.hint.take().unwrap_or_else(nobody);
         self.line.status.warn(&error);
         self.line.ways.dials.failed(id, &self.line.line.to_string(), error);
-    }
-}
-
-impl From<Stopped> for PortError {
-    fn from(_: Stopped) -> Self {
-        Self::Stopping
     }
 }

@@ -10,22 +10,20 @@
 //! stays open when the link ends, and is reopened when it fails.
 
 mod driver;
-mod keys;
 mod limits;
 mod line;
-mod port;
 mod status;
 
 pub(super) use status::LineStatus;
 
 use super::Ways;
 use super::backoff::Backoff;
+use super::port::{Port, PortError};
 use crate::address::{Place, SerialLine};
 use crate::config::Settings;
 use driver::Driver;
 use limits::LineLimits;
 use line::Line;
-use port::{Port, PortError};
 use secp256k1::PublicKey;
 use smol::Task;
 use std::sync::Arc;

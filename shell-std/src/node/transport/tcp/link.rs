@@ -37,7 +37,8 @@ impl Carrier {
             false => Standing::Stranger { prefix: address::prefix(address.ip()) },
         };
         let (address, limits) = (address.to_string(), self.limits);
-        let neighbour = Neighbour { public_key: remote, address, dialed, standing, limits };
+        let neighbour =
+            Neighbour { public_key: remote, address, dialed, standing, limits, medium: None };
         let Ok(Some(accepted)) = self.ways.engine.offer(neighbour).await else { return };
         let Accepted { inlet, outlet, ended } = accepted;
         let stream = Arc::new(stream);

@@ -43,7 +43,7 @@ pub(super) fn start(
     let high = settings.shell.queue_bytes;
     let max_packet = settings.config.max_packet as usize;
     let egress = EgressLimits { high, low: high / 2, control: CONTROL, max_packet };
-    let limits = Limits { egress, keepalive: None, is_watched: false };
+    let limits = Limits { egress, keepalive: None, round_trip: 0, is_watched: false };
     let carrier = Arc::new(Carrier { ways: ways.clone(), limits });
     let half_open = Arc::new(HalfOpen::new(MOST_HANDSHAKES));
     let mut tasks = Vec::new();

@@ -1,5 +1,6 @@
 //! The bytes of a serial line: a device, or a TCP server that stands in for one.
 
+use super::Stopped;
 use crate::address::SerialLine;
 use smol::Async;
 use smol::future::or;
@@ -31,6 +32,12 @@ pub(crate) enum PortError {
     Gone,
     #[error("the node is stopping")]
     Stopping,
+}
+
+impl From<Stopped> for PortError {
+    fn from(_: Stopped) -> Self {
+        Self::Stopping
+    }
 }
 
 /// What an operator can do about it.

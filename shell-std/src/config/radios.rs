@@ -1,0 +1,62 @@
+//! The radios of a node.
+
+use super::ConfigError;
+use super::build::value;
+use super::keys::Timing as Given;
+use crate::address::LoraAddress;
+use blvm_mesh_core::config::Timing;
+use blvm_mesh_core::link::channel::lora::MAX_FRAME;
+use blvm_mesh_core::time::{Micros, SECOND};
+use std::path::PathBuf;
+
+/// Most radios of a node.
+const MAX_RADIOS: usize = 16;
+/// Frames of the longest kind in which a request comes over a channel and back: one of each of some
+/// neighbours.
+const ROUND_TRIP_FRAMES: u64 = 20;
+/// What a search costs on the air is worth a wider first ring, and routes that are renewed seldom.
+const FIRST_RING: u8 = 3;
+const ROUTE_LIFETIME: Micros = 1_800 * SECOND;
+
+/// Times that suit radios, where none are given: those of a wired mesh would have a search end before
+/// its answer can come.
+pub(super) fn suit(radios: &[LoraAddress], given: &Given, timing: &mut Timing) {
+    let frame = |radio: &LoraAddress| {
+        let preamble = radio.dialect.preamble(&radio.parameters);
+        radio.parameters.modem(preamble, radio.duty_permille).airtime_of_frame(MAX_FRAME)
+    };
+    let Some(slowest) = radios.iter().map(frame).max() else { return };
+    if given.hop_round_trip_ms.is_none() {
+        timing.hop_round_trip =
+            timing.hop_round_trip.max(slowest.saturating_mul(ROUND_TRIP_FRAMES));
+    }
+    if given.first_ring.is_none() {
+        timing.first_ring = timing.first_ring.max(FIRST_RING);
+    }
+    if given.route_lifetime_ms.is_none() {
+        timing.route_lifetime = timing.route_lifetime.max(ROUTE_LIFETIME);
+    }
+}
+
+/// Radios, each with the file of its channel's passphrase. `inside` says where a path is.
+///
+/// # Errors
+/// There are too many, or there is a file for none.
+pub(super) fn settings(
+    mut radios: Vec<LoraAddress>,
+    key_file: Option<PathBuf>,
+    inside: &impl Fn(PathBuf) -> PathBuf,
+) -> Result<Vec<LoraAddress>, ConfigError> {
+    if radios.len() > MAX_RADIOS {
+        return Err(value("mesh.listen_addr", format!("at most {MAX_RADIOS} radios are used")));
+    }
+    let key_file = key_file.map(inside);
+    if radios.is_empty() && key_file.is_some() {
+        let reason = "means nothing without a radio in mesh.listen_addr";
+        return Err(value("mesh.radio_key_file", reason));
+    }
+    for radio in &mut radios {
+        radio.key_file = radio.key_file.take().or(key_file.clone());
+    }
+    Ok(radios)
+}
