@@ -43,6 +43,8 @@ mod peers;
 #[cfg(feature = "alloc")]
 mod purchases;
 mod queue;
+#[cfg(feature = "alloc")]
+mod reconfigure;
 mod relay;
 mod restore;
 #[cfg(feature = "flows")]
