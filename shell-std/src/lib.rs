@@ -22,6 +22,7 @@ pub mod fuzz;
 pub mod headers;
 pub mod identity;
 pub mod issuer;
+pub mod kept;
 pub mod lightning;
 mod log;
 pub mod manager;

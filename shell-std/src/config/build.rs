@@ -13,6 +13,7 @@ use crate::wallet::Limits;
 use blvm_mesh_core::config::{Config, MAX_ISSUERS, MAX_SCRIPT};
 use blvm_mesh_core::id::{Network, NodeId};
 use secp256k1::PublicKey;
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -192,6 +193,7 @@ pub(super) fn settings(
         listen_addr: listen.tcp,
         listen_lines: listen.lines,
         peers,
+        banned: BTreeMap::new(),
         rpc_socket: inside(file.rpc_socket.unwrap_or_else(|| "rpc.sock".into())),
         log,
         issuer_key: file.issuer_key.map(inside),

@@ -414,6 +414,56 @@ fn overrides_win_and_their_faults_name_them() {
     }
 }
 
+/// Each key by itself: what the table calls live is taken over by settings that are in use, and
+/// nothing else is.
+#[test]
+fn what_is_live_is_what_running_settings_take_over() {
+    let base = [("mesh.network", "regtest"), ("limits.max_packet", "1000000")];
+    let before = load("", &base).unwrap();
+    for (key, (_, _, text)) in KEYS.iter().zip(samples()) {
+        let name = key.dotted();
+        let mut new = base.to_vec();
+        new.push((&name, &text));
+        // Some mean nothing alone.
+        let Ok(new) = load("", &new) else {
+            assert!(!key.is_live(), "{name}");
+            continue;
+        };
+        let mut running = before.clone();
+        running.adopt(&new).unwrap();
+        match key.is_live() {
+            true => assert_eq!(running, new, "{name} is not taken over"),
+            false => assert_eq!(running, before, "{name} is taken over"),
+        }
+        assert!(!key.is_live() || new != before, "{name} changes nothing");
+    }
+}
+
+#[test]
+fn changes_are_told_by_key_and_without_values() {
+    let read = |text: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mesh.toml");
+        std::fs::write(&path, text).unwrap();
+        Sources { file: Some(path), home: Some("/home/me".into()), ..Sources::default() }
+            .read()
+            .unwrap()
+            .1
+    };
+    let chain = "[chain]\nrpc_url = \"http://[::1]:8332\"\nrpc_user = \"me\"\n";
+    let first = read(&format!("log = \"info\"\n{chain}rpc_password = \"hunter2\"\n"));
+    let second = read(&format!("log = \"warn\"\n{chain}rpc_password = \"hunter3\"\n"));
+    let names = |keys: Vec<&Key>| keys.iter().map(|key| key.dotted()).collect::<Vec<_>>();
+    assert_eq!(names(first.changed(&second)), ["log", "chain.rpc_password"]);
+    // The default, written down, is no change.
+    assert!(read("").changed(&read("[limits]\nseen = 8192\n")).is_empty());
+    let shown = format!("{first:?}");
+    assert!(shown.contains("rpc_password") && !shown.contains("hunter"), "{shown}");
+    let mut running = first.clone();
+    running.adopt(&second);
+    assert_eq!(names(running.changed(&second)), ["chain.rpc_password"], "until the restart");
+}
+
 #[test]
 fn environment_variables_have_one_name_each() {
     let names: BTreeSet<String> = KEYS.iter().map(Key::variable).collect();

@@ -60,6 +60,22 @@ impl Engine {
             Command::Bench(plan, trial, figures) => {
                 answer(&figures, self.bench.start(plan, trial, now));
             }
+            Command::Reconfigure(changed, done) => {
+                let (config, own) = *changed;
+                self.mesh.reconfigure(&config);
+                self.shell.links.set_own(own);
+                // What neighbours are to learn goes out.
+                self.give(now, Input::Timer);
+                answer(&done, ());
+            }
+            Command::Part(node, reason, who) => {
+                let links = self.shell.links.with(&node);
+                for link in &links {
+                    self.close(now, *link, reason);
+                }
+                answer(&who, links.len());
+            }
+            Command::WasReached(who) => answer(&who, shell.links.accepted() > 0),
             Command::Peers(who) => answer(&who, reports::peers(mesh, &shell.links, now)),
             Command::Routes(who) => answer(&who, reports::routes(mesh, now)),
             Command::WidestRoute(to, who) => answer(&who, reports::widest(mesh, &to, now)),

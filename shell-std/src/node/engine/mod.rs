@@ -39,6 +39,7 @@ use crate::bench::{self, Bench, Plan};
 use crate::flows::hub::{Ask, Hub};
 use crate::rpc::types::{FlowList, Peer, Route, RouteAccepts, Stats};
 use crate::wallet::{Bill, Ended, Kept, Resolved};
+use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::{HopId, LinkId, NodeId};
 use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::mesh::{Action, HostMesh, Input, MeshError, Misuse, Ticket};
@@ -54,6 +55,7 @@ use shell::{FollowUp, Origin, Outcome, Shell};
 use smol::Timer;
 use smol::channel::{Receiver, Sender};
 use smol::future::{or, yield_now};
+use std::collections::BTreeSet;
 
 /// Where the kind stands in a packet's header.
 const KIND: usize = 5;
@@ -84,6 +86,12 @@ pub(crate) enum Command {
     BenchSink(bool, Sender<()>),
     /// Begin a trial with this number: where its figures come, or nothing if one is under way.
     Bench(Plan, u64, Sender<Option<Receiver<bench::Outcome>>>),
+    /// Take over what may change of the settings, with whose links count as own ones.
+    Reconfigure(Box<(Config, BTreeSet<NodeId>)>, Sender<()>),
+    /// Close the links with a node, for this reason: how many there were.
+    Part(NodeId, &'static str, Sender<usize>),
+    /// Whether anybody has connected to this node so far.
+    WasReached(Sender<bool>),
     /// The links.
     Peers(Sender<Vec<Peer>>),
     /// All routes.

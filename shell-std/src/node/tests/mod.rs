@@ -10,6 +10,7 @@ mod full;
 mod large;
 mod memory;
 mod methods;
+mod operate;
 mod outcome;
 mod paid;
 mod prepay;
@@ -128,6 +129,7 @@ pub(super) fn settings(mode: MeshMode) -> Settings {
         listen_addr: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
         listen_lines: Vec::new(),
         peers: Vec::new(),
+        banned: Default::default(),
         data_dir: "/nonexistent".into(),
         config_file: None,
         rpc_socket: "/nonexistent/rpc.sock".into(),

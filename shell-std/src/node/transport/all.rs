@@ -10,6 +10,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
+pub(crate) use super::tcp::dialers::Dialers;
 #[cfg(test)]
 pub(crate) use super::tcp::shake_hands;
 
@@ -39,6 +40,8 @@ impl Listeners {
 pub(crate) struct Transports {
     /// Those that make new links. Dropping a task ends it.
     newcomers: Vec<Task<()>>,
+    /// Those that dial by TCP.
+    dialers: Arc<Dialers>,
     /// Those that also send what is left.
     _lines: Vec<Task<()>>,
 }
@@ -50,14 +53,21 @@ impl Transports {
         settings: &Settings,
         ways: &Ways,
     ) -> (Self, TransportStatus) {
-        let (newcomers, half_open) = tcp::start(listeners.tcp, settings, ways);
+        let (newcomers, half_open, dialers) = tcp::start(listeners.tcp, settings, ways);
         let (lines, status) = serial::start(settings, ways);
-        (Self { newcomers, _lines: lines }, TransportStatus { half_open, lines: status.into() })
+        let transports = Self { newcomers, dialers, _lines: lines };
+        (transports, TransportStatus { half_open, lines: status.into() })
+    }
+
+    /// The neighbours that are dialled by TCP.
+    pub(crate) fn dialers(&self) -> Arc<Dialers> {
+        self.dialers.clone()
     }
 
     /// Makes no new links. Existing ones stay.
     pub(crate) fn take_no_more(&mut self) {
         self.newcomers.clear();
+        self.dialers.stop();
     }
 }
 
