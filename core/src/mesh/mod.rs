@@ -132,7 +132,7 @@ pub use tables::Tables;
 #[cfg(feature = "alloc")]
 pub use view::AccountQuote;
 #[cfg(feature = "alloc")]
-pub use view::OwnFlow;
+pub use view::{Carried, Class, OwnFlow};
 pub use view::{Quote, Resources, Stats};
 
 use crate::config::Config;
