@@ -26,6 +26,7 @@ pub mod kept;
 pub mod lightning;
 mod log;
 pub mod manager;
+pub mod metrics;
 #[cfg(test)]
 mod names_tests;
 pub mod node;

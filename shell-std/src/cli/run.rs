@@ -12,6 +12,7 @@ use crate::issuer::Issuer;
 use crate::kept::{Keep, Kept};
 use crate::lightning::{Lightning, Till};
 use crate::log::{self, Log};
+use crate::metrics::Listener;
 use crate::node::{Issue, Node, NodeHandle, Operator, Reread, Service, runtime};
 use crate::private_file;
 use crate::rpc::server::Server;
@@ -243,6 +244,7 @@ struct House {
     issuer: Option<Arc<dyn Issue>>,
     payer: Option<Payer>,
     server: Server,
+    metrics: Option<Listener>,
 }
 
 impl House {
@@ -273,14 +275,30 @@ impl House {
         };
         let payer = payer(settings.config.network, settings.spending, lightning, &store)?;
         let server = Server::bind(&settings.rpc_socket).map_err(|e| Failure(e.to_string()))?;
+        let metrics = settings.metrics.map(|at| {
+            let wrong = |e| Failure(format!("metrics.listen: cannot listen on {at}: {e}"));
+            Listener::bind(at).map_err(wrong)
+        });
+        let metrics = metrics.transpose()?;
         let kept = store.kept().map_err(Failure)?;
         let configured = (settings.clone(), written);
         kept.put_over(&mut settings);
-        Ok(Self { configured, kept, rereading, settings, identity, store, issuer, payer, server })
+        Ok(Self {
+            configured,
+            kept,
+            rereading,
+            settings,
+            identity,
+            store,
+            issuer,
+            payer,
+            server,
+            metrics,
+        })
     }
 
     async fn live(self, executor: Arc<Executor<'static>>, json: bool) -> Result<(), Failure> {
-        let Self { settings, identity, store, issuer, payer, server, .. } = self;
+        let Self { settings, identity, store, issuer, payer, server, metrics, .. } = self;
         let log = self.rereading.log.clone();
         let spending = payer.as_ref().map(|payer| payer.spending.clone());
         let kept: (Arc<dyn Keep>, _) = (store.clone(), self.kept);
@@ -302,6 +320,13 @@ impl House {
         let serve = executor.spawn({
             let (executor, service) = (executor.clone(), service.clone());
             async move { server.serve(service, &executor).await }
+        });
+        let scraped = metrics.map(|listener| {
+            if let Ok(at) = listener.address() {
+                tracing::info!("metrics are at http://{at}/metrics");
+            }
+            let (executor, service) = (executor.clone(), service.clone());
+            executor.clone().spawn(async move { listener.serve(service, &executor).await })
         });
         let stop = async move {
             loop {
@@ -328,7 +353,7 @@ impl House {
             _ => tracing::info!("stopping"),
         }
         serve.cancel().await;
-        drop(report);
+        drop((report, scraped));
         node.stop().await;
         Ok(())
     }

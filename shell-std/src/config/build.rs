@@ -82,6 +82,7 @@ pub(super) struct Places {
     pub(super) lightning: Timeouts,
     pub(super) max_msat: u64,
     pub(super) inbox: bool,
+    pub(super) metrics_anywhere: bool,
     pub(super) bridged: usize,
     pub(super) narrow_rate: u64,
     pub(super) narrow_blocks: bool,
@@ -102,6 +103,7 @@ impl Places {
             lightning: Timeouts::default(),
             max_msat: MAX_MSAT,
             inbox: true,
+            metrics_anywhere: false,
             bridged: 16,
             narrow_rate: 32 * 1024,
             narrow_blocks: true,
@@ -129,6 +131,7 @@ pub(super) fn settings(
         lightning,
         max_msat,
         inbox,
+        metrics_anywhere,
         bridged,
         narrow_rate,
         narrow_blocks,
@@ -184,6 +187,7 @@ pub(super) fn settings(
     // `join` leaves an absolute path as it is.
     let inside = |path: PathBuf| data_dir.join(expand(path));
     let verify_timeout = Duration::from_micros(config.timing.verify_timeout);
+    let metrics = super::metrics::listen(file.metrics, metrics_anywhere)?;
     let chain = chain(file.chain, chain_timeout, &inside, verify_timeout)?;
     let lightning = super::lightning::settings(file.lightning, lightning, &inside)?;
     check_shell(&shell, config.max_packet as usize)?;
@@ -194,6 +198,7 @@ pub(super) fn settings(
         listen_lines: listen.lines,
         peers,
         banned: BTreeMap::new(),
+        metrics,
         rpc_socket: inside(file.rpc_socket.unwrap_or_else(|| "rpc.sock".into())),
         log,
         issuer_key: file.issuer_key.map(inside),

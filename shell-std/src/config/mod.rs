@@ -12,6 +12,7 @@ mod key;
 mod keys;
 mod lightning;
 mod live;
+mod metrics;
 mod overrides;
 mod values;
 
@@ -56,6 +57,8 @@ pub struct Settings {
     pub peers: Vec<PeerAddress>,
     /// Nodes that get no link, with the time until then in seconds since 1970; `None`: for ever.
     pub banned: BTreeMap<NodeId, Option<u64>>,
+    /// Where the node's numbers are read over HTTP, if anywhere.
+    pub metrics: Option<SocketAddr>,
     /// Directory of the identity, the store and the socket.
     pub data_dir: PathBuf,
     /// The configuration file that was read, if there was one.

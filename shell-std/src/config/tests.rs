@@ -70,6 +70,7 @@ fn samples() -> Vec<(&'static str, String, String)> {
                     let header = bitcoin::consensus::encode::serialize_hex(&first.header);
                     (format!("2016:{header}"), format!("\"2016:{header}\""))
                 }
+                ("metrics.listen", _) => ("[::1]:9".into(), quoted("[::1]:9")),
                 ("bitcoin.node", _) => ("127.0.0.1:9".into(), quoted("127.0.0.1:9")),
                 ("bitcoin.listen", _) => {
                     let two = ["127.0.0.1:9", "127.0.0.1:10"];
@@ -135,6 +136,7 @@ fn needed(key: &str) -> &'static [(&'static str, &'static str)] {
         "chain.cookie_file" | "chain.timeout_ms" => &[("rpc_url", CHAIN)],
         "chain.rpc_user" => &[("rpc_url", CHAIN), ("rpc_password", "x")],
         "chain.rpc_password" => &[("rpc_url", CHAIN), ("rpc_user", "x")],
+        "metrics.anywhere" => &[("listen", "0.0.0.0:9")],
         "lightning.backend" => &[("socket", "x")],
         "lightning.url" | "lightning.certificate_file" => {
             &[("backend", "lnd"), ("macaroon_file", "m")]
@@ -398,6 +400,7 @@ fn overrides_win_and_their_faults_name_them() {
     assert_eq!(s.config.mode, MeshMode::PaymentGated, "the last one counts");
     assert_eq!((s.config.network, s.config.timing.keepalive), (Network::Regtest, 9_000));
     let faults = [
+        ("metrics.listen", "0.0.0.0:9338", "set metrics.anywhere = true"),
         ("mesh.mode", "x", "--mesh.mode = \"x\": unknown mode"),
         ("mesh.enabled", "yes", "true or false"),
         ("limits.routes", "many", "whole number"),

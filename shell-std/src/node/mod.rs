@@ -47,6 +47,7 @@ use crate::config::Settings;
 use crate::flows::hub::Hub;
 use crate::flows::places;
 use crate::flows::{Flows, Inbox, Services};
+use crate::metrics::Histogram;
 use crate::wallet::Payer;
 use bans::Bans;
 use blvm_mesh_core::id::NodeId;
@@ -248,9 +249,11 @@ impl Node {
         let wrong = |(address, error)| StartError::Listen { address, error };
         let listeners = Listeners::bind(settings).map_err(wrong)?;
         let listen_addr = listeners.address();
+        let commits = Arc::<Histogram>::default();
+        let took = commits.clone();
         let thread = std::thread::Builder::new()
             .name("store".into())
-            .spawn(move || durable::run(store, to_commit, answers))
+            .spawn(move || durable::run(store, &took, to_commit, answers))
             .map_err(StartError::Thread)?;
         let engine = executor.spawn(engine.run());
 
@@ -288,6 +291,8 @@ impl Node {
             outbox: outbox.clone(),
             headers: headers.clone(),
             status,
+            commits,
+            handshakes: ways.key.computed.clone(),
             transports: transport_status,
             dialers: transports.dialers(),
             bans,

@@ -2,6 +2,7 @@
 
 use blvm_mesh_core::id::NodeId;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,8 @@ const OTHER: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(crate) struct DialStatus {
     failures: Mutex<HashMap<NodeId, Failure>>,
+    /// How many there were.
+    count: AtomicU64,
 }
 
 #[derive(Debug, Clone)]
@@ -38,7 +41,7 @@ impl DialStatus {
     pub(crate) fn new(configured: impl Iterator<Item = NodeId>) -> Self {
         let now = Instant::now();
         let none = |peer| (peer, Failure::none(now));
-        Self { failures: Mutex::new(configured.map(none).collect()) }
+        Self { failures: Mutex::new(configured.map(none).collect()), count: AtomicU64::new(0) }
     }
 
     /// Takes reports about these neighbours from now on, and no others.
@@ -56,6 +59,7 @@ impl DialStatus {
     pub(crate) fn failed(&self, peer: NodeId, address: &str, error: String) {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(failure) = failures.get_mut(&peer) else { return };
+        self.count.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
         failure.at = now;
         let pause = if failure.error == error { QUIET } else { OTHER };
@@ -85,6 +89,11 @@ impl DialStatus {
             failure.logged = None;
             failure.was_linked = true;
         }
+    }
+
+    /// How many failures of configured neighbours there were.
+    pub(crate) fn failures(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
     }
 
     /// When the last attempt failed, and why.

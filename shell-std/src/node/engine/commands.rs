@@ -115,6 +115,7 @@ impl Engine {
             Command::Stats(who) => {
                 answer(&who, Box::new(reports::stats(mesh, shell, &self.hub.memory)))
             }
+            Command::Counted(who) => answer(&who, Box::new(reports::counted(mesh, shell))),
             Command::LinkTowards(to, who) => answer(&who, reports::link_towards(mesh, &to, now)),
             Command::Sight(link, who) => {
                 answer(&who, reports::sight(mesh, &shell.links, link, now))

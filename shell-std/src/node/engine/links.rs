@@ -1,5 +1,6 @@
 //! The links that are open, as the engine sees them.
 
+use super::counted::{ByClass, Counts};
 use crate::node::bans::Bans;
 use crate::node::clock::Clock;
 use crate::node::link::buffer::Buffer;
@@ -85,22 +86,10 @@ pub(crate) struct Links {
     budget: Arc<Budget>,
     /// Links closed because their neighbours took nothing, or held memory and did nothing.
     pub(crate) stalled: u64,
+    /// Packets by what they are.
+    pub(crate) by_class: ByClass,
     /// Counts of links that are gone.
     past: (Counts, Counts),
-}
-
-/// Packets and bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) packets: u64,
-    pub(crate) bytes: u64,
-}
-
-impl Counts {
-    fn add(&mut self, packets: u64, bytes: u64) {
-        self.packets += packets;
-        self.bytes += bytes;
-    }
 }
 
 impl Link {
@@ -155,6 +144,7 @@ impl Links {
             bans,
             budget: Budget::new(settings.memory),
             stalled: 0,
+            by_class: ByClass::default(),
             past: Default::default(),
         }
     }

@@ -13,6 +13,7 @@
 
 pub(crate) mod chain;
 mod commands;
+pub(crate) mod counted;
 pub(crate) mod durable;
 mod events;
 mod flows;
@@ -46,8 +47,8 @@ use blvm_mesh_core::mesh::{Action, HostMesh, Input, MeshError, Misuse, Ticket};
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::time::Micros;
 use blvm_mesh_core::wire::Kind;
+use counted::{Counted, Counts};
 use durable::Committed;
-use links::Counts;
 use parked::Waiting;
 use payments::Wanting;
 use reports::{Planned, Priced, Sight};
@@ -116,6 +117,8 @@ pub(crate) enum Command {
     Redeem(Box<Kept>, Sender<Result<(u64, u64), String>>),
     /// The flows that pass, or end here.
     Flows(Sender<FlowList>),
+    /// What is counted by class.
+    Counted(Sender<Box<Counted>>),
     /// Everything that is counted here.
     Stats(Sender<Box<Stats>>),
     /// The link that a datagram to a node takes now.
@@ -326,6 +329,8 @@ impl Engine {
     }
 
     fn packet(&mut self, now: Micros, link: LinkId, packet: &mut [u8]) {
+        let kind = counted::kind(packet, &[]);
+        self.shell.links.by_class.note(false, kind, packet.len());
         let input = Input::MessageReceived { link, packet: &mut *packet };
         let outcome = self.drive(now, input, Origin::Other);
         if let Some(ticket) = self.received(now, link, outcome, packet) {

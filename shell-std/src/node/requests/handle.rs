@@ -15,6 +15,7 @@ use crate::bridge::outbox::Outbox;
 use crate::bridge::table::Table;
 use crate::config::Settings;
 use crate::flows::{Flows, Services};
+use crate::metrics::Histogram;
 use crate::rpc::types::PeerState;
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::mesh::Quote;
@@ -46,6 +47,9 @@ pub struct NodeHandle {
     pub(in crate::node) headers: Arc<HeaderStatus>,
     pub(crate) status: Arc<DialStatus>,
     pub(crate) transports: TransportStatus,
+    /// How long commits of the store took, and acts of handshakes.
+    pub(in crate::node) commits: Arc<Histogram>,
+    pub(in crate::node) handshakes: Arc<Histogram>,
     pub(in crate::node) dialers: Arc<Dialers>,
     pub(in crate::node) bans: Arc<Bans>,
     pub(in crate::node) current: Arc<Current>,

@@ -5,7 +5,9 @@ mod flows;
 pub(super) mod handle;
 mod headers;
 mod issue;
+mod metrics;
 mod operate;
+mod operator;
 mod overview;
 mod paying;
 mod payments;
@@ -16,7 +18,7 @@ mod transactions;
 mod warnings;
 
 pub use issue::{Issue, Issued};
-pub use operate::{Operator, Reread};
+pub use operator::{Operator, Reread};
 
 use super::deliveries::Delivery;
 use super::progress::Progress;

@@ -3,91 +3,22 @@
 use super::super::engine::Command;
 use super::super::engine::links::BANNED;
 use super::Service;
+use super::operator::{Operator, State};
 use crate::address::{PeerAddress, Place};
-use crate::config::{Settings, Written};
 use crate::issuer::unix_now;
-use crate::kept::{Keep, Kept, MOST_BANS, MOST_PEERS, PricesSet};
+use crate::kept::{Kept, MOST_BANS, MOST_PEERS, PricesSet};
 use crate::rpc::RpcError;
 use crate::rpc::types::{
     AddPeer, AddedPeer, Ban, BanPeer, BannedPeer, KeptPeer, PeerList, PeerSource, PeerState,
     Reloaded, RemovePeer, RemovedPeer, SetTariff, TariffReport, UnbanPeer, UnbannedPeer,
 };
-use crate::wallet::Spending;
 use blvm_mesh_core::id::NodeId;
-use smol::lock::{Mutex, MutexGuard};
+use smol::lock::MutexGuard;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Why a link is closed with a node that is no peer any more.
 const NO_PEER: &str = "it is no longer a peer of this node";
-
-/// What changes a node at run time needs of whoever runs it.
-pub trait Reread: Send + Sync + 'static {
-    /// Reads the configuration again. It may block.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    fn read(&self) -> Result<(Settings, Written), String>;
-
-    /// Logs by another filter from now on.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    fn set_log(&self, filter: &str) -> Result<(), String>;
-}
-
-/// What an operator may change, and what has been changed.
-pub struct Operator {
-    keep: Arc<dyn Keep>,
-    reread: Box<dyn Reread>,
-    spending: Option<Arc<Spending>>,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Clone)]
-struct State {
-    /// What is configured, as far as it is in force.
-    base: Settings,
-    written: Written,
-    /// What comes on top of it.
-    kept: Kept,
-}
-
-impl Operator {
-    /// For a node that was started with these settings, which were [read](Reread::read) with what
-    /// was written, and with what is kept [put over](Kept::put_over) them.
-    pub fn new(
-        (base, written): (Settings, Written),
-        (keep, kept): (Arc<dyn Keep>, Kept),
-        reread: impl Reread,
-        spending: Option<Arc<Spending>>,
-    ) -> Self {
-        let state = Mutex::new(State { base, written, kept });
-        Self { keep, reread: Box::new(reread), spending, state }
-    }
-}
-
-impl State {
-    /// Everything that is in force.
-    fn settings(&self) -> Settings {
-        let mut settings = self.base.clone();
-        self.kept.put_over(&mut settings);
-        settings
-    }
-
-    fn tariff(&self) -> TariffReport {
-        let (now, base) = (self.settings(), &self.base.config);
-        let set = self.kept.prices.by_key().into_iter();
-        let set = set.filter(|(_, price)| price.is_some()).map(|(key, _)| key.to_owned());
-        TariffReport {
-            relay: now.config.payment.tariff,
-            receive: now.config.flows.receive,
-            configured: base.payment.tariff,
-            configured_receive: base.flows.receive,
-            set: set.collect(),
-        }
-    }
-}
 
 /// A node that an embedding host runs has no operator of its own.
 fn no_operator() -> RpcError {
@@ -176,8 +107,10 @@ impl Service {
         self.node.ask(|done| Command::Reconfigure(changed, done)).await?;
         self.node.dialers.set(&settings.peers);
         let no_peers = before.peers.iter().map(PeerAddress::node_id).filter(|id| !own.contains(id));
-        let banned = settings.banned.keys().filter(|id| !before.banned.contains_key(*id));
-        let parted = no_peers.map(|id| (id, NO_PEER)).chain(banned.map(|id| (*id, BANNED)));
+        // One that has expired is another ban.
+        let banned =
+            settings.banned.iter().filter(|(id, until)| before.banned.get(*id) != Some(*until));
+        let parted = no_peers.map(|id| (id, NO_PEER)).chain(banned.map(|(id, _)| (*id, BANNED)));
         let mut closed = 0;
         for (node, reason) in parted {
             closed += self.node.ask(|who| Command::Part(node, reason, who)).await?;

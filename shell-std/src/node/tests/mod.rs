@@ -130,6 +130,7 @@ pub(super) fn settings(mode: MeshMode) -> Settings {
         listen_lines: Vec::new(),
         peers: Vec::new(),
         banned: Default::default(),
+        metrics: None,
         data_dir: "/nonexistent".into(),
         config_file: None,
         rpc_socket: "/nonexistent/rpc.sock".into(),

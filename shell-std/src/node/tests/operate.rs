@@ -122,6 +122,14 @@ fn peers_are_added_banned_and_removed_at_run_time() {
         assert!(refusal(&service, "meshunbanpeer", node.clone()).await.contains("not banned"));
         linked(&a, &b).await;
 
+        // One that ends by itself: afterwards there is a link, and the next ban closes that too.
+        let short = json!({"node": b_id.to_string(), "for_s": 1});
+        for _ in 0..2 {
+            ask(&service, "meshbanpeer", short.clone()).await.unwrap();
+            assert!(!sees(&a, b_id).await);
+            linked(&a, &b).await;
+        }
+
         // Nothing that cannot be kept is done.
         memory.broken.store(true, Ordering::SeqCst);
         assert!(refusal(&service, "meshbanpeer", node.clone()).await.contains("disk full"));
