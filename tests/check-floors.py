@@ -21,7 +21,7 @@ CORE = [
     ["mesh"],
 ]
 NODE = [
-    ["link", "clock", "deliveries", "presence", "progress", "runtime", "status"],
+    ["link", "bans", "clock", "current", "deliveries", "presence", "progress", "runtime", "status"],
     ["transport"],
     ["engine"],
     ["bridge", "requests"],

@@ -86,9 +86,11 @@ fn keys() -> String {
             None => code(&value),
         });
         let default = default.collect::<Vec<_>>().join("; ");
-        vec![code(&key.dotted()), key.meaning.into(), key.unit.into(), default, key.allowed()]
+        let live = if key.is_live() { "yes" } else { "" };
+        let (meaning, unit) = (key.meaning.into(), key.unit.into());
+        vec![code(&key.dotted()), meaning, unit, default, key.allowed(), live.into()]
     });
-    table("| key | meaning | unit | default | allowed |", rows)
+    table("| key | meaning | unit | default | allowed | at run time |", rows)
 }
 
 #[test]

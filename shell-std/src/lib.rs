@@ -22,9 +22,11 @@ pub mod fuzz;
 pub mod headers;
 pub mod identity;
 pub mod issuer;
+pub mod kept;
 pub mod lightning;
 mod log;
 pub mod manager;
+pub mod metrics;
 #[cfg(test)]
 mod names_tests;
 pub mod node;

@@ -12,6 +12,7 @@ use tracing::{Event, Level, Metadata};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// Lines of one kind that may come at once, and how many a second may follow.
@@ -28,19 +29,42 @@ pub(crate) fn left_out() -> u64 {
     LEFT_OUT.load(Ordering::Relaxed)
 }
 
-/// Writes what the filter lets through to standard error. Keep the result for
-/// [`Calm::report`].
-pub(crate) fn to_stderr(filter: &str) -> Result<Calm, ParseError> {
+/// The log of this process; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Log {
+    calm: Calm,
+    set: Arc<dyn Fn(Targets) -> Result<(), String> + Send + Sync>,
+}
+
+impl Log {
+    /// Lets through what another filter says from now on.
+    pub(crate) fn set(&self, filter: &str) -> Result<(), String> {
+        (self.set)(targets(filter).map_err(|e| e.to_string())?)
+    }
+
+    /// Tells what was left out since the last time.
+    pub(crate) fn report(&self) {
+        self.calm.report();
+    }
+}
+
+fn targets(filter: &str) -> Result<Targets, ParseError> {
     let filter: Targets = filter.parse()?;
     // It prints requests to the Bitcoin node as they are, with what lets us in.
-    let filter = filter.with_target("ureq_proto::util", LevelFilter::OFF);
+    Ok(filter.with_target("ureq_proto::util", LevelFilter::OFF))
+}
+
+/// Writes what the filter lets through to standard error.
+pub(crate) fn to_stderr(filter: &str) -> Result<Log, ParseError> {
+    let (filter, handle) = reload::Layer::new(targets(filter)?);
     let calm = Calm::default();
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
     // Fails only where this process logs already.
     let _ = tracing_subscriber::registry().with(lines).with(calm.clone()).with(filter).try_init();
-    Ok(calm)
+    let set = move |filter| handle.reload(filter).map_err(|e| e.to_string());
+    Ok(Log { calm, set: Arc::new(set) })
 }
 
 /// A token bucket for each place in the code that logs. What is only for those who look for

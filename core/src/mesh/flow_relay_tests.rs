@@ -38,6 +38,11 @@ fn an_open_is_carried_for_an_account_and_its_answer_and_data_both_ways() {
     }
     let stats = w.nodes[1].stats();
     assert_eq!(stats.relayed_paid, 2);
+    #[cfg(feature = "alloc")]
+    assert_eq!(
+        stats.relayed[Class::Flow as usize],
+        Carried { packets: 2, bytes: stats.relayed_bytes }
+    );
 }
 
 #[test]

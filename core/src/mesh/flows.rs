@@ -364,6 +364,8 @@ impl<M: Memory> Mesh<M> {
         };
         *counter = counter.wrapping_add(1);
         self.stats.relayed_bytes = self.stats.relayed_bytes.wrapping_add(size as u64);
+        #[cfg(feature = "alloc")]
+        self.stats.carry(super::view::Class::Flow, size);
         Some(metered)
     }
 

@@ -43,6 +43,8 @@ mod peers;
 #[cfg(feature = "alloc")]
 mod purchases;
 mod queue;
+#[cfg(feature = "alloc")]
+mod reconfigure;
 mod relay;
 mod restore;
 #[cfg(feature = "flows")]
@@ -130,7 +132,7 @@ pub use tables::Tables;
 #[cfg(feature = "alloc")]
 pub use view::AccountQuote;
 #[cfg(feature = "alloc")]
-pub use view::OwnFlow;
+pub use view::{Carried, Class, OwnFlow};
 pub use view::{Quote, Resources, Stats};
 
 use crate::config::Config;

@@ -4,6 +4,8 @@ use super::Mesh;
 use super::api::{Priority, Verdict};
 use super::error::{MeshError, NetworkReason, PaymentReason, Remedy, RoutingReason};
 use super::pay::Admission;
+#[cfg(feature = "alloc")]
+use super::view::Class;
 use crate::config::MAX_HOPS;
 use crate::id::{HopId, LinkId, NodeId};
 use crate::link::lane::Lane;
@@ -251,6 +253,14 @@ impl<M: Memory> Mesh<M> {
                 };
                 *counter = counter.wrapping_add(1);
                 self.stats.relayed_bytes = self.stats.relayed_bytes.wrapping_add(size as u64);
+                #[cfg(feature = "alloc")]
+                self.stats.carry(
+                    match priority {
+                        Priority::Paid => Class::Paid,
+                        _ => Class::of(found.protocol),
+                    },
+                    size,
+                );
                 self.note_sent_to(to, true);
                 let went = self.tables.seen.went(to_link, name, datagram.signed.is_some());
                 self.tables.seen.insert(went);

@@ -43,7 +43,14 @@ fn a_datagram_finds_its_way_and_arrives() {
     // The way is known now.
     send(&mut w, 0, d, b"again");
     assert_eq!(w.run(), [(4, Outcome::Deliver(a, b"again".to_vec(), 0))]);
-    assert_eq!(w.nodes[1].stats().relayed_free, 2);
+    let stats = w.nodes[1].stats();
+    assert_eq!(stats.relayed_free, 2);
+    #[cfg(feature = "alloc")]
+    {
+        let mut by_class = [Carried::default(); 6];
+        by_class[Class::Other as usize] = Carried { packets: 2, bytes: stats.relayed_bytes };
+        assert_eq!(stats.relayed, by_class, "in mode open nothing is classified");
+    }
 }
 
 #[test]

@@ -13,11 +13,71 @@ use crate::payment::fee::FeeDistribution;
 #[cfg(feature = "alloc")]
 use crate::payment::proof::FOR_ACCOUNTS_LEN;
 use crate::payment::terms::Terms;
+#[cfg(feature = "alloc")]
+use crate::policy::DetectedProtocol;
 use crate::policy::RoutingPolicyEngine;
 use crate::routing::table::RoutingTable;
 use crate::tables::Memory;
 use crate::time::Micros;
 use secp256k1::{All, Secp256k1};
+
+/// What a relayed packet is.
+#[cfg(feature = "alloc")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// A free datagram with a message of Bitcoin's P2P protocol.
+    Bitcoin,
+    /// A free datagram of governance.
+    Governance,
+    /// A free datagram of Stratum V2.
+    Stratum,
+    /// Another free datagram; in mode open all of them.
+    Other,
+    /// A datagram that was paid for.
+    Paid,
+    /// A packet of a flow.
+    Flow,
+}
+
+#[cfg(feature = "alloc")]
+impl Class {
+    /// All classes, in the order of [`Stats::relayed`].
+    pub const ALL: [Self; 6] =
+        [Self::Bitcoin, Self::Governance, Self::Stratum, Self::Other, Self::Paid, Self::Flow];
+
+    /// The class of a free datagram.
+    pub(super) fn of(protocol: DetectedProtocol) -> Self {
+        match protocol {
+            DetectedProtocol::BitcoinP2P => Self::Bitcoin,
+            DetectedProtocol::CommonsGovernance => Self::Governance,
+            DetectedProtocol::StratumV2 => Self::Stratum,
+            DetectedProtocol::MeshPacket | DetectedProtocol::Unknown => Self::Other,
+        }
+    }
+
+    /// The name by which it is written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bitcoin => "bitcoin",
+            Self::Governance => "governance",
+            Self::Stratum => "stratum",
+            Self::Other => "other",
+            Self::Paid => "paid",
+            Self::Flow => "flow",
+        }
+    }
+}
+
+/// Packets that were relayed, and their bytes.
+#[cfg(feature = "alloc")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Carried {
+    /// How many.
+    pub packets: u64,
+    /// Their bytes, headers included.
+    pub bytes: u64,
+}
 
 /// How often things happened since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,6 +91,9 @@ pub struct Stats {
     pub repeated: u64,
     /// Bytes of all datagrams relayed.
     pub relayed_bytes: u64,
+    /// The same by [`Class`], in the order of [`Class::ALL`].
+    #[cfg(feature = "alloc")]
+    pub relayed: [Carried; 6],
     /// Datagrams delivered to this node.
     pub delivered: u64,
     /// Own datagrams sent.
@@ -46,6 +109,17 @@ pub struct Stats {
     /// Shares of others' accepted payments, in millisatoshi, including those whose record is not
     /// yet durable.
     pub earned_msat: u64,
+}
+
+impl Stats {
+    /// Counts a packet that is relayed.
+    #[cfg(feature = "alloc")]
+    pub(super) fn carry(&mut self, class: Class, size: usize) {
+        if let Some(carried) = self.relayed.get_mut(class as usize) {
+            carried.packets = carried.packets.wrapping_add(1);
+            carried.bytes = carried.bytes.wrapping_add(size as u64);
+        }
+    }
 }
 
 /// What is in use of this node's resources; [`Config`] has the capacities.

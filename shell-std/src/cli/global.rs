@@ -36,6 +36,11 @@ pub(super) struct Global {
 impl Global {
     /// Everything that is configured, with `flags` on top of it.
     pub(super) fn settings(&self, flags: Vec<Override>) -> Result<Settings, Failure> {
+        Ok(self.sources(flags)?.load()?)
+    }
+
+    /// Where that comes from.
+    pub(super) fn sources(&self, flags: Vec<Override>) -> Result<Sources, Failure> {
         let mut overrides = Vec::new();
         for text in &self.set {
             let Some((key, value)) = text.split_once('=') else {
@@ -47,7 +52,7 @@ impl Global {
         overrides.extend(given("--data-dir", "data_dir", self.data_dir.as_ref()));
         overrides.extend(given("--rpc-socket", "rpc_socket", self.rpc_socket.as_ref()));
         overrides.extend(flags);
-        Ok(Sources::from_process(self.config.clone(), overrides)?.load()?)
+        Ok(Sources::from_process(self.config.clone(), overrides)?)
     }
 
     /// How long is waited for an answer.

@@ -22,13 +22,17 @@ mod keys;
 mod ldk;
 mod ledger;
 mod lightning;
+mod operate;
+mod overview;
 mod payable;
+mod peer;
 mod prepay;
 mod proof;
 mod radio;
 mod report;
 mod rpc;
 mod run;
+mod span;
 mod sums;
 mod traffic;
 mod tx;
@@ -71,6 +75,9 @@ enum Command {
     FindRoute(traffic::FindRoute),
     Quote(invoice::Quote),
     Credit(invoice::Credit),
+    #[command(name = "getinfo")]
+    GetInfo(overview::GetInfo),
+    Status(overview::Status),
     Peers(report::Peers),
     Routes(report::Routes),
     Stats(report::Stats),
@@ -85,6 +92,9 @@ enum Command {
     Radio(radio::Radio),
     Issuer(invoice::Issuer),
     Headers(headers::Headers),
+    Reload(operate::Reload),
+    Peer(peer::Peer),
+    Tariff(operate::Tariff),
     Rpc(rpc::Rpc),
     Bench(bench::Bench),
     Detect(inspect::Detect),
@@ -122,6 +132,8 @@ impl Cli {
             Command::FindRoute(c) => c.run(&global),
             Command::Quote(c) => c.run(&global),
             Command::Credit(c) => c.run(&global),
+            Command::GetInfo(c) => c.run(&global),
+            Command::Status(c) => c.run(&global),
             Command::Peers(c) => c.run(&global),
             Command::Routes(c) => c.run(&global),
             Command::Stats(c) => c.run(&global),
@@ -136,6 +148,9 @@ impl Cli {
             Command::Radio(c) => c.run(&global),
             Command::Issuer(c) => c.run(&global),
             Command::Headers(c) => c.run(&global),
+            Command::Reload(c) => c.run(&global),
+            Command::Peer(c) => c.run(&global),
+            Command::Tariff(c) => c.run(&global),
             Command::Rpc(c) => c.run(),
             Command::Bench(c) => c.run(&global),
             Command::Detect(c) => c.run(),

@@ -4,21 +4,22 @@ use super::global::{Global, given};
 use super::{Answer, Failure, lightning};
 use crate::chain::{Auth, ChainSettings};
 use crate::clients;
-use crate::config::{KEYS, Override, ServiceSettings, Settings, example};
+use crate::config::{KEYS, Override, ServiceSettings, Settings, Sources, Written, example};
 use crate::descriptors;
 use crate::flows::Exposed;
 use crate::identity::{self, Identity, KEY_FILE};
 use crate::issuer::Issuer;
+use crate::kept::{Keep, Kept};
 use crate::lightning::{Lightning, Till};
-use crate::log::{self, Calm};
-use crate::node::{Issue, Node, NodeHandle, Service, runtime};
+use crate::log::{self, Log};
+use crate::metrics::Listener;
+use crate::node::{Issue, Node, NodeHandle, Operator, Reread, Service, runtime};
 use crate::private_file;
 use crate::rpc::server::Server;
 use crate::store::{STORE_FILE, Store};
 use crate::wallet::{Limits, Payer, RegtestWallet, Spending, Wallet};
 use async_signal::{Signal, Signals};
 use blvm_mesh_core::id::Network;
-use blvm_mesh_core::policy::mode::MeshMode;
 use clap::Args;
 use serde_json::{Value, json};
 use smol::Executor;
@@ -107,20 +108,21 @@ impl Run {
             let example = example();
             return Answer::yes(json!({"config": example}), example.clone());
         }
-        let settings = global.settings(self.overrides())?;
+        let sources = global.sources(self.overrides())?;
+        let (settings, written) = sources.read()?;
         if !settings.enabled {
             let text = "the node is switched off by mesh.enabled = false";
             return Answer::no(json!({"error": {"code": 1, "message": text}}), text);
         }
-        let calm = log_to_stderr(&settings.log)?;
+        let log = log_to_stderr(&settings.log)?;
         descriptors::raise();
         for warning in warnings(&settings) {
             tracing::warn!("{warning}");
         }
-        let house = House::open(settings)?;
+        let house = House::open(settings, Rereading { sources, log }, written)?;
         let executor = Arc::new(Executor::new());
         let threads = house.settings.shell.threads;
-        runtime::run(&executor, threads, house.live(executor.clone(), calm, global.json))?;
+        runtime::run(&executor, threads, house.live(executor.clone(), global.json))?;
         Ok(Answer::printed(true))
     }
 
@@ -142,14 +144,13 @@ impl Run {
     }
 }
 
-fn log_to_stderr(filter: &str) -> Result<Calm, Failure> {
+fn log_to_stderr(filter: &str) -> Result<Log, Failure> {
     log::to_stderr(filter).map_err(|e| Failure(format!("log filter \"{filter}\": {e}")))
 }
 
 /// What is allowed, and hardly meant.
 fn warnings(settings: &Settings) -> Vec<String> {
     let payment = &settings.config.payment;
-    let takes_covenants = payment.covenants_active && !payment.payout_script.is_empty();
     let mut found = Vec::new();
     if payment.covenants_active && payment.payout_script.is_empty() {
         found.push(
@@ -158,11 +159,7 @@ fn warnings(settings: &Settings) -> Vec<String> {
                 .to_owned(),
         );
     }
-    if settings.config.mode == MeshMode::PaymentGated
-        && payment.issuers.is_empty()
-        && settings.lightning.is_none()
-        && !takes_covenants
-    {
+    if !settings.takes_payments() {
         found.push(
             "no payment is accepted: mode payment_gated and no Lightning node (lightning.backend) or \
              other issuer (mesh.issuers, --issuer). \
@@ -213,18 +210,49 @@ fn check_rights(settings: &Settings) -> Result<Vec<String>, Failure> {
     Ok(found)
 }
 
+/// The configuration as it can be read again, and the log.
+#[derive(Clone)]
+struct Rereading {
+    sources: Sources,
+    log: Log,
+}
+
+impl Reread for Rereading {
+    fn read(&self) -> Result<(Settings, Written), String> {
+        let read = self.sources.read().map_err(|e| e.to_string())?;
+        for warning in warnings(&read.0) {
+            tracing::warn!("{warning}");
+        }
+        Ok(read)
+    }
+
+    fn set_log(&self, filter: &str) -> Result<(), String> {
+        self.log.set(filter)
+    }
+}
+
 /// What a node needs before it lives: all that can be wrong with its files shows here.
 struct House {
+    /// What is configured, and what was written of it.
+    configured: (Settings, Written),
+    /// The same with what is kept on top of it.
     settings: Settings,
+    kept: Kept,
+    rereading: Rereading,
     identity: Identity,
     store: Arc<Store>,
     issuer: Option<Arc<dyn Issue>>,
     payer: Option<Payer>,
     server: Server,
+    metrics: Option<Listener>,
 }
 
 impl House {
-    fn open(mut settings: Settings) -> Result<Self, Failure> {
+    fn open(
+        mut settings: Settings,
+        rereading: Rereading,
+        written: Written,
+    ) -> Result<Self, Failure> {
         let clients = clients::load(&settings.cashier_for);
         settings.config.clients = clients.map_err(|e| Failure(e.to_string()))?;
         let dir = &settings.data_dir;
@@ -247,16 +275,34 @@ impl House {
         };
         let payer = payer(settings.config.network, settings.spending, lightning, &store)?;
         let server = Server::bind(&settings.rpc_socket).map_err(|e| Failure(e.to_string()))?;
-        Ok(Self { settings, identity, store, issuer, payer, server })
+        let metrics = settings.metrics.map(|at| {
+            let wrong = |e| Failure(format!("metrics.listen: cannot listen on {at}: {e}"));
+            Listener::bind(at).map_err(wrong)
+        });
+        let metrics = metrics.transpose()?;
+        let kept = store.kept().map_err(Failure)?;
+        let configured = (settings.clone(), written);
+        kept.put_over(&mut settings);
+        Ok(Self {
+            configured,
+            kept,
+            rereading,
+            settings,
+            identity,
+            store,
+            issuer,
+            payer,
+            server,
+            metrics,
+        })
     }
 
-    async fn live(
-        self,
-        executor: Arc<Executor<'static>>,
-        calm: Calm,
-        json: bool,
-    ) -> Result<(), Failure> {
-        let Self { settings, identity, store, issuer, payer, server } = self;
+    async fn live(self, executor: Arc<Executor<'static>>, json: bool) -> Result<(), Failure> {
+        let Self { settings, identity, store, issuer, payer, server, metrics, .. } = self;
+        let log = self.rereading.log.clone();
+        let spending = payer.as_ref().map(|payer| payer.spending.clone());
+        let kept: (Arc<dyn Keep>, _) = (store.clone(), self.kept);
+        let operator = Operator::new(self.configured, kept, self.rereading, spending);
         let mut signals = Signals::new([Signal::Int, Signal::Term, Signal::Hup])?;
         let remembered = store.restore()?;
         let key = identity.secret_key();
@@ -267,20 +313,29 @@ impl House {
         let handle = node.handle().clone();
         begin_services(&settings, &handle).await?;
         announce(&ready(&settings, &identity, handle.listen_addr()), json)?;
-        let service = Arc::new(Service::new(handle, store.clone(), issuer));
+        let service = Service::new(handle, store.clone(), issuer);
+        let service = Arc::new(service.operated_by(Arc::new(operator)));
         // Tasks of their own: this future is polled whenever the thread looks at its
         // sockets, and each poll of an `accept` or `read` is a system call.
         let serve = executor.spawn({
-            let executor = executor.clone();
+            let (executor, service) = (executor.clone(), service.clone());
             async move { server.serve(service, &executor).await }
+        });
+        let scraped = metrics.map(|listener| {
+            if let Ok(at) = listener.address() {
+                tracing::info!("metrics are at http://{at}/metrics");
+            }
+            let (executor, service) = (executor.clone(), service.clone());
+            executor.clone().spawn(async move { listener.serve(service, &executor).await })
         });
         let stop = async move {
             loop {
                 match signals.next().await {
-                    Some(Ok(Signal::Hup)) => tracing::warn!(
-                        "SIGHUP changes nothing: the configuration is read at the start, so \
-                         restart the node to change it; the log goes to standard error"
-                    ),
+                    Some(Ok(Signal::Hup)) => {
+                        if let Err(error) = service.reload().await {
+                            tracing::error!("the configuration is not taken over: {error}");
+                        }
+                    }
                     other => return other,
                 }
             }
@@ -288,7 +343,7 @@ impl House {
         let report = executor.spawn(async move {
             loop {
                 smol::Timer::after(log::REPORT).await;
-                calm.report();
+                log.report();
             }
         });
         let signal = executor.spawn(stop).await;
@@ -298,7 +353,7 @@ impl House {
             _ => tracing::info!("stopping"),
         }
         serve.cancel().await;
-        drop(report);
+        drop((report, scraped));
         node.stop().await;
         Ok(())
     }

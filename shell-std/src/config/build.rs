@@ -13,6 +13,7 @@ use crate::wallet::Limits;
 use blvm_mesh_core::config::{Config, MAX_ISSUERS, MAX_SCRIPT};
 use blvm_mesh_core::id::{Network, NodeId};
 use secp256k1::PublicKey;
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -81,6 +82,7 @@ pub(super) struct Places {
     pub(super) lightning: Timeouts,
     pub(super) max_msat: u64,
     pub(super) inbox: bool,
+    pub(super) metrics_anywhere: bool,
     pub(super) bridged: usize,
     pub(super) narrow_rate: u64,
     pub(super) narrow_blocks: bool,
@@ -101,6 +103,7 @@ impl Places {
             lightning: Timeouts::default(),
             max_msat: MAX_MSAT,
             inbox: true,
+            metrics_anywhere: false,
             bridged: 16,
             narrow_rate: 32 * 1024,
             narrow_blocks: true,
@@ -128,6 +131,7 @@ pub(super) fn settings(
         lightning,
         max_msat,
         inbox,
+        metrics_anywhere,
         bridged,
         narrow_rate,
         narrow_blocks,
@@ -185,6 +189,7 @@ pub(super) fn settings(
     let verify_timeout = Duration::from_micros(config.timing.verify_timeout);
     super::radios::suit(&listen.radios, &file.timing, &mut config.timing);
     let radios = super::radios::settings(listen.radios, file.mesh.radio_key_file, &inside)?;
+    let metrics = super::metrics::listen(file.metrics, metrics_anywhere)?;
     let chain = chain(file.chain, chain_timeout, &inside, verify_timeout)?;
     let lightning = super::lightning::settings(file.lightning, lightning, &inside)?;
     check_shell(&shell, config.max_packet as usize)?;
@@ -195,6 +200,8 @@ pub(super) fn settings(
         listen_lines: listen.lines,
         radios,
         peers,
+        banned: BTreeMap::new(),
+        metrics,
         rpc_socket: inside(file.rpc_socket.unwrap_or_else(|| "rpc.sock".into())),
         log,
         issuer_key: file.issuer_key.map(inside),

@@ -80,7 +80,7 @@ macro_rules! keys {
 keys! {
     "" File [
         mesh: Mesh, tariff: Tariff, limits: Limits, timing: Timing, payment: Payment,
-        flow: Flow, lightning: Lightning, budget: Budget, bitcoin: Bitcoin, chain: Chain, bench: Bench
+        flow: Flow, lightning: Lightning, budget: Budget, bitcoin: Bitcoin, chain: Chain, metrics: Metrics, bench: Bench
     ] {
         data_dir: PathBuf, "directory of the node's files", default "~/.blvm-mesh";
         rpc_socket: PathBuf, "socket for commands", default "<data_dir>/rpc.sock";
@@ -279,6 +279,13 @@ keys! {
         timeout_ms: Millis, "longest look-up of a block, less than timing.verify_timeout_ms" => chain_timeout, unit "ms", from 1;
     }
 
+    "metrics" Metrics {
+        listen: Port, "where Prometheus reads the node's numbers over HTTP (/metrics); none: nowhere",
+            example "127.0.0.1:9338";
+        anywhere: bool, "whether that may be an address that other hosts reach: what is told there names nobody's payments, but anybody may read it"
+            => metrics_anywhere;
+    }
+
     "bench" Bench {
         sink: bool, "let anyone measure the way to this node" => shell.bench_sink;
     }
@@ -298,6 +305,7 @@ impl File {
         self.budget.apply(places)?;
         self.bitcoin.apply(places)?;
         self.chain.apply(places)?;
+        self.metrics.apply(places)?;
         self.bench.apply(places)
     }
 }

@@ -11,6 +11,8 @@ mod example;
 mod key;
 mod keys;
 mod lightning;
+mod live;
+mod metrics;
 mod overrides;
 mod radios;
 mod values;
@@ -19,6 +21,7 @@ pub use build::{Shell, bitcoin_network, script_of};
 pub use example::example;
 pub use key::{Key, Kind};
 pub use keys::KEYS;
+pub use live::Written;
 pub use overrides::{Override, PREFIX, from_environment};
 pub use values::{parse_mode, parse_network, parse_signet_challenge};
 
@@ -29,7 +32,9 @@ use crate::flows::{Exposed, ForwardSpec};
 use crate::lightning::LightningSettings;
 use crate::wallet::Limits;
 use blvm_mesh_core::config::Config;
+use blvm_mesh_core::id::NodeId;
 use keys::File;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use toml::Table;
@@ -53,6 +58,10 @@ pub struct Settings {
     pub radios: Vec<LoraAddress>,
     /// Nodes to keep a link to. No key is there twice.
     pub peers: Vec<PeerAddress>,
+    /// Nodes that get no link, with the time until then in seconds since 1970; `None`: for ever.
+    pub banned: BTreeMap<NodeId, Option<u64>>,
+    /// Where the node's numbers are read over HTTP, if anywhere.
+    pub metrics: Option<SocketAddr>,
     /// Directory of the identity, the store and the socket.
     pub data_dir: PathBuf,
     /// The configuration file that was read, if there was one.
@@ -208,6 +217,14 @@ impl Sources {
     /// [`ConfigError`]: the file cannot be read, or a value is wrong; it names file, line or
     /// variable.
     pub fn load(&self) -> Result<Settings, ConfigError> {
+        self.read().map(|(settings, _)| settings)
+    }
+
+    /// The same, with what was given: to find out later what has changed.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn read(&self) -> Result<(Settings, Written), ConfigError> {
         let given = self.overrides.iter().rev().find(|o| o.key == "data_dir");
         let data_dir = match given {
             Some(o) => Ok(PathBuf::from(&o.value)),
@@ -218,7 +235,7 @@ impl Sources {
             (None, Ok(dir)) => Some(dir.join(CONFIG_FILE)).filter(|path| path.exists()),
             (None, Err(_)) => None,
         };
-        let table = match &file {
+        let mut table = match &file {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
                     .map_err(|error| ConfigError::Read { path: path.clone(), error })?;
@@ -226,7 +243,15 @@ impl Sources {
             }
             None => Table::new(),
         };
-        Ok(Settings { config_file: file, ..self.settings(table, data_dir)? })
+        self.put_over(&mut table)?;
+        let settings = self.settings(table.clone(), data_dir)?;
+        let written = Written::of(&table, settings.config.network);
+        Ok((Settings { config_file: file, ..settings }, written))
+    }
+
+    /// Puts the overrides in the places of a file's values.
+    fn put_over(&self, table: &mut Table) -> Result<(), ConfigError> {
+        self.overrides.iter().try_for_each(|o| o.apply(table))
     }
 
     /// Checks a file's values with the overrides in their places.
@@ -235,9 +260,7 @@ impl Sources {
         mut table: Table,
         data_dir: Result<PathBuf, ConfigError>,
     ) -> Result<Settings, ConfigError> {
-        for o in &self.overrides {
-            o.apply(&mut table)?;
-        }
+        self.put_over(&mut table)?;
         let merged = table
             .try_into::<File>()
             .map_err(|e| ConfigError::Value { key: "configuration", reason: e.message().into() })?;

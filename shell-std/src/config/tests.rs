@@ -70,6 +70,7 @@ fn samples() -> Vec<(&'static str, String, String)> {
                     let header = bitcoin::consensus::encode::serialize_hex(&first.header);
                     (format!("2016:{header}"), format!("\"2016:{header}\""))
                 }
+                ("metrics.listen", _) => ("[::1]:9".into(), quoted("[::1]:9")),
                 ("bitcoin.node", _) => ("127.0.0.1:9".into(), quoted("127.0.0.1:9")),
                 ("bitcoin.listen", _) => {
                     let two = ["127.0.0.1:9", "127.0.0.1:10"];
@@ -136,6 +137,7 @@ fn needed(key: &str) -> &'static [(&'static str, &'static str)] {
         "chain.cookie_file" | "chain.timeout_ms" => &[("rpc_url", CHAIN)],
         "chain.rpc_user" => &[("rpc_url", CHAIN), ("rpc_password", "x")],
         "chain.rpc_password" => &[("rpc_url", CHAIN), ("rpc_user", "x")],
+        "metrics.anywhere" => &[("listen", "0.0.0.0:9")],
         "lightning.backend" => &[("socket", "x")],
         "lightning.url" | "lightning.certificate_file" => {
             &[("backend", "lnd"), ("macaroon_file", "m")]
@@ -431,6 +433,7 @@ fn overrides_win_and_their_faults_name_them() {
     assert_eq!(s.config.mode, MeshMode::PaymentGated, "the last one counts");
     assert_eq!((s.config.network, s.config.timing.keepalive), (Network::Regtest, 9_000));
     let faults = [
+        ("metrics.listen", "0.0.0.0:9338", "set metrics.anywhere = true"),
         ("mesh.mode", "x", "--mesh.mode = \"x\": unknown mode"),
         ("mesh.enabled", "yes", "true or false"),
         ("limits.routes", "many", "whole number"),
@@ -445,6 +448,56 @@ fn overrides_win_and_their_faults_name_them() {
         let error = load(file, &[(key, value)]).unwrap_err();
         assert!(error.contains(expected), "{error}");
     }
+}
+
+/// Each key by itself: what the table calls live is taken over by settings that are in use, and
+/// nothing else is.
+#[test]
+fn what_is_live_is_what_running_settings_take_over() {
+    let base = [("mesh.network", "regtest"), ("limits.max_packet", "1000000")];
+    let before = load("", &base).unwrap();
+    for (key, (_, _, text)) in KEYS.iter().zip(samples()) {
+        let name = key.dotted();
+        let mut new = base.to_vec();
+        new.push((&name, &text));
+        // Some mean nothing alone.
+        let Ok(new) = load("", &new) else {
+            assert!(!key.is_live(), "{name}");
+            continue;
+        };
+        let mut running = before.clone();
+        running.adopt(&new).unwrap();
+        match key.is_live() {
+            true => assert_eq!(running, new, "{name} is not taken over"),
+            false => assert_eq!(running, before, "{name} is taken over"),
+        }
+        assert!(!key.is_live() || new != before, "{name} changes nothing");
+    }
+}
+
+#[test]
+fn changes_are_told_by_key_and_without_values() {
+    let read = |text: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mesh.toml");
+        std::fs::write(&path, text).unwrap();
+        Sources { file: Some(path), home: Some("/home/me".into()), ..Sources::default() }
+            .read()
+            .unwrap()
+            .1
+    };
+    let chain = "[chain]\nrpc_url = \"http://[::1]:8332\"\nrpc_user = \"me\"\n";
+    let first = read(&format!("log = \"info\"\n{chain}rpc_password = \"hunter2\"\n"));
+    let second = read(&format!("log = \"warn\"\n{chain}rpc_password = \"hunter3\"\n"));
+    let names = |keys: Vec<&Key>| keys.iter().map(|key| key.dotted()).collect::<Vec<_>>();
+    assert_eq!(names(first.changed(&second)), ["log", "chain.rpc_password"]);
+    // The default, written down, is no change.
+    assert!(read("").changed(&read("[limits]\nseen = 8192\n")).is_empty());
+    let shown = format!("{first:?}");
+    assert!(shown.contains("rpc_password") && !shown.contains("hunter"), "{shown}");
+    let mut running = first.clone();
+    running.adopt(&second);
+    assert_eq!(names(running.changed(&second)), ["chain.rpc_password"], "until the restart");
 }
 
 #[test]

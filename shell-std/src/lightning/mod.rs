@@ -191,6 +191,19 @@ impl Default for Timeouts {
     }
 }
 
+impl BackendSettings {
+    /// What it is, as `lightning.backend` names it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Lnd { .. } => "lnd",
+            Self::Cln { .. } => "cln",
+            Self::Phoenixd { .. } => "phoenixd",
+            Self::Lnbits { .. } => "lnbits",
+            Self::Ldk { .. } => "ldk",
+        }
+    }
+}
+
 /// How the Lightning node is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LightningSettings {

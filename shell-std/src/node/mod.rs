@@ -15,8 +15,10 @@
 //! Five floors, each of which knows only those below (`tests/check-floors.py`): this file,
 //! `requests/`, `engine/`, `transport/`, and what they share.
 
+mod bans;
 mod bridge;
 mod clock;
+mod current;
 mod deliveries;
 mod engine;
 mod link;
@@ -34,7 +36,7 @@ pub use deliveries::{Deliveries, Delivery};
 pub use engine::durable::Commit;
 pub use progress::Progress;
 pub use requests::handle::{Fate, Gone, NodeHandle};
-pub use requests::{Issue, Issued, Ledgers, Service};
+pub use requests::{Issue, Issued, Ledgers, Operator, Reread, Service};
 pub(crate) use transport::all::{Checked as CheckedModem, check as check_modem};
 
 use crate::bench::Bench;
@@ -46,12 +48,15 @@ use crate::config::Settings;
 use crate::flows::hub::Hub;
 use crate::flows::places;
 use crate::flows::{Flows, Inbox, Services};
+use crate::metrics::Histogram;
 use crate::wallet::Payer;
+use bans::Bans;
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::mesh::{HostMesh, Misuse};
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::time::{Micros, SECOND};
 use clock::Clock;
+use current::Current;
 use deliveries::StreamInbox;
 use engine::chain::{Answer, Chain};
 use engine::durable::{self, Durable};
@@ -149,10 +154,13 @@ impl Node {
         let configured = settings.peers.iter().map(|peer| peer.node_id());
         let status = Arc::new(DialStatus::new(configured));
         let deliveries = Arc::new(Deliveries::new(settings.shell.inbox_bytes));
+        let bans = Arc::<Bans>::default();
+        bans.set(&settings.banned);
         let links = Links::new(
             clock,
             link_settings(settings),
             settings.peers.iter().map(|p| NodeId::from_public_key(&p.public_key)).collect(),
+            bans.clone(),
             presence.clone(),
             status.clone(),
         );
@@ -248,9 +256,11 @@ impl Node {
             NotListening::Radio(no_key) => StartError::Radio(no_key.to_string()),
         })?;
         let listen_addr = listeners.address();
+        let commits = Arc::<Histogram>::default();
+        let took = commits.clone();
         let thread = std::thread::Builder::new()
             .name("store".into())
-            .spawn(move || durable::run(store, to_commit, answers))
+            .spawn(move || durable::run(store, &took, to_commit, answers))
             .map_err(StartError::Thread)?;
         let engine = executor.spawn(engine.run());
 
@@ -259,6 +269,7 @@ impl Node {
             key: Arc::new(LinkKey::new(key, settings.shell.handshake_timeout)),
             clock,
             presence,
+            bans: bans.clone(),
             dials: status.clone(),
             pauses: Pauses {
                 first: settings.shell.reconnect_min,
@@ -276,6 +287,7 @@ impl Node {
             let deliveries = deliveries.clone();
             Arc::new(StreamInbox { deliveries, policy }) as Arc<dyn Inbox>
         });
+        let at_start = Arc::new(settings.clone());
         let handle = NodeHandle {
             commands,
             services: Services::new(flows.clone(), executor.clone(), connections, inbox),
@@ -286,8 +298,13 @@ impl Node {
             outbox: outbox.clone(),
             headers: headers.clone(),
             status,
+            commits,
+            handshakes: ways.key.computed.clone(),
             transports: transport_status,
-            settings: Arc::new(settings.clone()),
+            dialers: transports.dialers(),
+            bans,
+            current: Arc::new(Current::new(at_start.clone())),
+            settings: at_start,
             public_key: key.public_key(&Secp256k1::signing_only()),
             listen_addr,
             clock,

@@ -117,6 +117,8 @@ macro_rules! methods {
 methods! {
     /// Tells who the node is and how it is configured.
     GetInfo, "getinfo" | "get_node_id" => Info;
+    /// Shows the node at a glance, with what is not as it should be and what to do about it.
+    GetOverview, "meshgetinfo" => Box<Overview>;
     /// Lists the neighbours, those that are configured and down too.
     GetPeers, "getpeers" => Vec<Peer>;
     /// Lists the routes that are known.
@@ -193,6 +195,28 @@ methods! {
     BenchStart(params: BenchStart), "benchstart" => Box<BenchResult>, REFUSED;
     /// Lets anyone measure the way to this node, or no longer.
     BenchSink(params: BenchSink), "benchsink" => BenchSink;
+    /// Reads the configuration again and applies what a running node can.
+    ///
+    /// A configuration that is wrong changes nothing. What takes a restart is named.
+    Reload, "meshreload" => Reloaded, REFUSED;
+    /// Adds a peer to which a link is kept, over restarts too.
+    AddPeer(params: AddPeer), "meshaddpeer" => AddedPeer, REFUSED;
+    /// Lists the peers that are configured or were added, and the nodes that are banned.
+    ListPeers, "meshlistpeers" => PeerList;
+    /// Forgets a peer that was added, and closes its link.
+    RemovePeer(params: RemovePeer), "meshremovepeer" => RemovedPeer, REFUSED;
+    /// Closes the links with a node and gives it none, over restarts too.
+    BanPeer(params: BanPeer), "meshbanpeer" => BannedPeer, REFUSED;
+    /// Lifts a ban.
+    UnbanPeer(params: UnbanPeer), "meshunbanpeer" => UnbannedPeer, REFUSED;
+    /// Tells the prices in force, those of the configuration, and which were set at run time.
+    GetTariff, "meshgettariff" => TariffReport;
+    /// Sets prices in the place of those of the configuration, over restarts too.
+    ///
+    /// Neighbours are told at once; routes learn of it as they are used or renewed.
+    SetTariff(params: SetTariff), "meshsettariff" => TariffReport, REFUSED;
+    /// Forgets the prices that were set: those of the configuration hold.
+    ResetTariff, "meshresettariff" => TariffReport, REFUSED;
     /// Describes all methods, as an OpenRPC document.
     Discover, "rpc.discover" => Document;
 }
@@ -254,6 +278,8 @@ mod tests {
             let params = match *name {
                 "findroute" | "benchstart" => json!({"destination": target}),
                 "benchsink" => json!({"on": true}),
+                "meshaddpeer" => json!({"address": "02@a:1"}),
+                "meshremovepeer" | "meshbanpeer" | "meshunbanpeer" => json!({"node": target}),
                 "expose" => json!({"name": "ssh"}),
                 "forward" => json!({"local": "1"}),
                 "meshsubmitheader" => json!({"headers_hex": "00", "height": 5}),

@@ -9,12 +9,13 @@
 //! | `meta` | name | version of this layout; the floor; when a store was lost |
 //! | `owner` | `node` | identity of the node |
 //!
-//! and what `flows.rs`, `purchases.rs` and `asked.rs` keep.
+//! and what `flows.rs`, `purchases.rs`, `asked.rs` and `operator.rs` keep.
 
 mod asked;
 mod flows;
 mod make;
 mod of_node;
+mod operator;
 mod purchases;
 mod query;
 
@@ -193,6 +194,7 @@ impl Store {
             flows::prepare(tx)?;
             purchases::prepare(tx)?;
             asked::prepare(tx)?;
+            operator::prepare(tx)?;
             let mut meta = tx.open_table(META)?;
             let found = meta.get(LAYOUT)?.map(|v| v.value());
             if found.is_none() {

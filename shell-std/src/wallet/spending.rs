@@ -18,7 +18,7 @@ use bitcoin::hashes::{Hash, sha256};
 use blvm_mesh_core::flow::tickets::LIFETIME_S;
 use blvm_mesh_core::id::HopId;
 use blvm_mesh_core::payment::bolt11::Invoice;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
 /// How long after an invoice has expired a call to pay it may still reach the Lightning node, in
@@ -135,7 +135,7 @@ impl Begun {
 /// What a node spends by itself.
 pub struct Spending {
     ledger: Arc<dyn Purchases>,
-    limits: Limits,
+    limits: RwLock<Limits>,
     budget: Mutex<Budget>,
     /// What the clock of what is spent showed at the start, and when that was.
     base_s: u64,
@@ -144,7 +144,7 @@ pub struct Spending {
 
 impl std::fmt::Debug for Spending {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Spending").field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("Spending").field("limits", &self.limits()).finish_non_exhaustive()
     }
 }
 
@@ -162,7 +162,17 @@ impl Spending {
         let recent = ledger.recent()?;
         let base_s = recent.at.saturating_add(unix.saturating_sub(recent.unix));
         let budget = Mutex::new(Budget::with(recent.spent));
+        let limits = RwLock::new(limits);
         Ok(Self { ledger, limits, budget, base_s, start: Instant::now() })
+    }
+
+    fn limits(&self) -> Limits {
+        *self.limits.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Other limits from now on. What was spent counts against them.
+    pub fn set_limits(&self, limits: Limits) {
+        *self.limits.write().unwrap_or_else(PoisonError::into_inner) = limits;
     }
 
     fn now(&self) -> u64 {
@@ -177,7 +187,7 @@ impl Spending {
     pub fn spent(&self) -> Spent {
         let now = self.now();
         let (last_hour_msat, last_day_msat) = self.budget(|budget| budget.lately(now));
-        let Limits { max_msat_per_hour, max_msat_per_day, .. } = self.limits;
+        let Limits { max_msat_per_hour, max_msat_per_day, .. } = self.limits();
         Spent {
             last_hour_msat,
             limit_msat: max_msat_per_hour,
@@ -188,7 +198,7 @@ impl Spending {
 
     /// The most fee of a payment over this amount, both in millisatoshi.
     pub fn max_fee_msat(&self, amount_msat: u64) -> u64 {
-        self.limits.max_fee_msat(amount_msat)
+        self.limits().max_fee_msat(amount_msat)
     }
 
     /// What would come of paying these amounts in millisatoshi, one payment each. Nothing is spent.
@@ -200,7 +210,7 @@ impl Spending {
             .collect();
         let now = self.now();
         let Spent { last_hour_msat, limit_msat, last_day_msat, day_limit_msat } = self.spent();
-        let over = self.budget(|budget| budget.fits(&self.limits, now, &with_fees)).err();
+        let over = self.budget(|budget| budget.fits(&self.limits(), now, &with_fees)).err();
         let wanted_msat = with_fees.iter().fold(0u64, |sum, (_, msat)| sum.saturating_add(*msat));
         Foreseen {
             max_fee_msat: amounts.iter().fold(0, |sum, (_, msat)| fee(*msat).saturating_add(sum)),
@@ -237,14 +247,14 @@ impl Spending {
         if invoice.expires_at().is_some_and(|expires_at| expires_at <= unix) {
             return Err(NotPaid::Invoice("it has expired".into()));
         }
-        let max_fee_msat = self.limits.max_fee_msat(amount_msat);
+        let max_fee_msat = self.limits().max_fee_msat(amount_msat);
         let wanted_msat = amount_msat.saturating_add(max_fee_msat);
         let node = bill.node;
         let spent = SpentAmount { payment_hash, node, at: now, msat: wanted_msat };
         let over = |over| limit(over, wanted_msat);
         self.budget(|budget| match budget.is_paying(&payment_hash) {
             true => Err(NotPaid::Again),
-            false => budget.spend(&self.limits, spent).map_err(over),
+            false => budget.spend(&self.limits(), spent).map_err(over),
         })?;
         let intent = Intent {
             payment_hash,

@@ -60,6 +60,22 @@ impl Engine {
             Command::Bench(plan, trial, figures) => {
                 answer(&figures, self.bench.start(plan, trial, now));
             }
+            Command::Reconfigure(changed, done) => {
+                let (config, own) = *changed;
+                self.mesh.reconfigure(&config);
+                self.shell.links.set_own(own);
+                // What neighbours are to learn goes out.
+                self.give(now, Input::Timer);
+                answer(&done, ());
+            }
+            Command::Part(node, reason, who) => {
+                let links = self.shell.links.with(&node);
+                for link in &links {
+                    self.close(now, *link, reason);
+                }
+                answer(&who, links.len());
+            }
+            Command::WasReached(who) => answer(&who, shell.links.accepted() > 0),
             Command::Peers(who) => answer(&who, reports::peers(mesh, &shell.links, now)),
             Command::Routes(who) => answer(&who, reports::routes(mesh, now)),
             Command::WidestRoute(to, who) => answer(&who, reports::widest(mesh, &to, now)),
@@ -99,6 +115,7 @@ impl Engine {
             Command::Stats(who) => {
                 answer(&who, Box::new(reports::stats(mesh, shell, &self.hub.memory)))
             }
+            Command::Counted(who) => answer(&who, Box::new(reports::counted(mesh, shell))),
             Command::LinkTowards(to, who) => answer(&who, reports::link_towards(mesh, &to, now)),
             Command::Sight(link, who) => {
                 answer(&who, reports::sight(mesh, &shell.links, link, now))

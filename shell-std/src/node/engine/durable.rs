@@ -1,6 +1,7 @@
 //! What must be on disk before something else is done: group commit, and the
 //! packets and deliveries that wait for it.
 
+use crate::metrics::Histogram;
 use crate::node::deliveries::Delivery;
 use crate::node::progress::Progress;
 use blvm_mesh_core::id::LinkId;
@@ -8,7 +9,7 @@ use blvm_mesh_core::mesh::{Event, Priority};
 use blvm_mesh_core::payment::ledger::Record;
 use std::collections::VecDeque;
 use std::fmt::Display;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Most records in one commit.
 const MOST_AT_ONCE: usize = 1024;
@@ -42,6 +43,7 @@ pub(crate) type Committed = Result<u64, String>;
 /// be written is tried again, less and less often, and told once.
 pub(crate) fn run(
     mut store: impl Commit,
+    took: &Histogram,
     records: smol::channel::Receiver<(u64, Record)>,
     committed: smol::channel::Sender<Committed>,
 ) {
@@ -56,7 +58,7 @@ pub(crate) fn run(
         let number = batch.last().map_or(0, |(number, _)| *number);
         let mut pause = RETRY.0;
         let mut told: Option<String> = None;
-        while let Err(error) = store.commit(&batch) {
+        while let Err(error) = timed(&mut store, &batch, took) {
             let error = error.to_string();
             match &told {
                 None if committed.send_blocking(Err(error.clone())).is_err() => return,
@@ -77,6 +79,18 @@ pub(crate) fn run(
             return;
         }
     }
+}
+
+/// Commits, and notes how long that takes.
+fn timed<C: Commit>(
+    store: &mut C,
+    batch: &[(u64, Record)],
+    took: &Histogram,
+) -> Result<(), C::Error> {
+    let since = Instant::now();
+    let done = store.commit(batch);
+    took.note(since.elapsed());
+    done
 }
 
 /// Waits, unless the node stops.
@@ -250,7 +264,7 @@ mod tests {
         let (commits, (tx, rx)) = (Arc::default(), smol::channel::unbounded());
         let (answers, answered) = smol::channel::bounded(8);
         let store = Slow(Arc::clone(&commits), 2);
-        let thread = std::thread::spawn(move || run(store, rx, answers));
+        let thread = std::thread::spawn(move || run(store, &Histogram::default(), rx, answers));
         let mut durable = Durable::new(tx);
         for number in 1..=10 {
             durable.persist(number, Record::Floor(number));
@@ -297,7 +311,7 @@ mod tests {
         }
         let ((tx, rx), (answers, answered)) =
             (smol::channel::unbounded(), smol::channel::bounded(8));
-        let thread = std::thread::spawn(move || run(Broken, rx, answers));
+        let thread = std::thread::spawn(move || run(Broken, &Histogram::default(), rx, answers));
         let mut durable = Durable::new(tx);
         durable.persist(1, Record::Floor(1));
         durable.hold(1, delivery(1));

@@ -67,6 +67,8 @@ impl Shell {
             }
             Event::BytesSold { source, payment_hash, bytes, amount_msat, .. } => {
                 self.counters.payments += 1;
+                self.counters.sales += 1;
+                self.counters.sold_msat = self.counters.sold_msat.saturating_add(amount_msat);
                 self.counters.earned_msat = self.counters.earned_msat.saturating_add(amount_msat);
                 let payment = hex::encode(payment_hash);
                 tracing::info!(payment, %source, amount_msat, bytes, "bytes sold");

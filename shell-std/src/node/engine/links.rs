@@ -1,5 +1,7 @@
 //! The links that are open, as the engine sees them.
 
+use super::counted::{ByClass, Counts};
+use crate::node::bans::Bans;
 use crate::node::clock::Clock;
 use crate::node::link::buffer::Buffer;
 use crate::node::link::egress::{Egress, Pushed, RoomAgain, Sent};
@@ -16,6 +18,8 @@ use secp256k1::PublicKey;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// Why there is no link with a node that is banned.
+pub(crate) const BANNED: &str = "the operator has banned it (`blvm-mesh peer unban`)";
 /// Where memory is scarce, a stranger's link that makes no progress for so long is closed.
 const STALLED_IN_NEED: Micros = 2 * SECOND;
 /// What a link must have for that, in bytes.
@@ -70,34 +74,24 @@ pub(crate) struct Links {
     pub(crate) settings: LinkSettings,
     links: BTreeMap<LinkId, Link>,
     last: LinkId,
-    /// Links so far.
+    /// Links so far, and those of them that others dialled.
     opened: u64,
+    accepted: u64,
     dirty: Vec<LinkId>,
     presence: Arc<Presence>,
     status: Arc<DialStatus>,
     /// Configured neighbours: own ones also where they dial this node.
     own: BTreeSet<NodeId>,
+    bans: Arc<Bans>,
     budget: Arc<Budget>,
     /// What several links share, by its number.
     media: BTreeMap<u8, Medium>,
     /// Links closed because their neighbours took nothing, or held memory and did nothing.
     pub(crate) stalled: u64,
+    /// Packets by what they are.
+    pub(crate) by_class: ByClass,
     /// Counts of links that are gone.
     past: (Counts, Counts),
-}
-
-/// Packets and bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) packets: u64,
-    pub(crate) bytes: u64,
-}
-
-impl Counts {
-    fn add(&mut self, packets: u64, bytes: u64) {
-        self.packets += packets;
-        self.bytes += bytes;
-    }
 }
 
 impl Link {
@@ -139,6 +133,7 @@ impl Links {
         clock: Clock,
         settings: LinkSettings,
         own: BTreeSet<NodeId>,
+        bans: Arc<Bans>,
         presence: Arc<Presence>,
         status: Arc<DialStatus>,
     ) -> Self {
@@ -148,15 +143,29 @@ impl Links {
             links: BTreeMap::new(),
             last: LinkId(0),
             opened: 0,
+            accepted: 0,
             dirty: Vec::new(),
             presence,
             status,
             own,
+            bans,
             budget: Budget::new(settings.memory),
             media: BTreeMap::new(),
             stalled: 0,
+            by_class: ByClass::default(),
             past: Default::default(),
         }
+    }
+
+    /// Whose links count as own ones from now on, also where they dial this node.
+    pub(crate) fn set_own(&mut self, own: BTreeSet<NodeId>) {
+        self.own = own;
+    }
+
+    /// The links with a node.
+    pub(crate) fn with(&self, node: &NodeId) -> Vec<LinkId> {
+        let links = self.links.iter().filter(|(_, link)| link.peer == *node);
+        links.map(|(id, _)| *id).collect()
     }
 
     pub(crate) fn budget(&self) -> &Budget {
@@ -170,6 +179,11 @@ impl Links {
     /// Links so far, those refused by the state machine too.
     pub(crate) fn opened(&self) -> u64 {
         self.opened
+    }
+
+    /// Those of them that others dialled.
+    pub(crate) fn accepted(&self) -> u64 {
+        self.accepted
     }
 
     pub(crate) fn get(&self, link: LinkId) -> Option<&Link> {
@@ -198,6 +212,11 @@ impl Links {
         let (address, limits) = (neighbour.address.clone(), neighbour.limits);
         let medium = neighbour.medium.clone();
         let peer = NodeId::from_public_key(&public_key);
+        if self.bans.is_banned(&peer) {
+            tracing::debug!(%peer, %address, "refused a link: the node is banned");
+            self.status.note(peer, BANNED.to_owned());
+            return None;
+        }
         let standing = if self.own.contains(&peer) { Standing::Own } else { standing };
         // Own ones are counted by the state machine.
         let own = standing == Standing::Own;
@@ -208,6 +227,7 @@ impl Links {
         let id = self.last.next(|id| self.links.contains_key(&id));
         self.last = id;
         self.opened = self.opened.saturating_add(1);
+        self.accepted = self.accepted.saturating_add(u64::from(!dialed));
         tracing::debug!(%peer, %address, dialed, link = id.0, "link is open");
         let share = Share::new(self.budget.clone(), own);
         let egress = Arc::new(Egress::new(limits.egress, share.clone()));

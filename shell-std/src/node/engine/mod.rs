@@ -13,6 +13,7 @@
 
 pub(crate) mod chain;
 mod commands;
+pub(crate) mod counted;
 pub(crate) mod durable;
 mod events;
 mod flows;
@@ -39,14 +40,15 @@ use crate::bench::{self, Bench, Plan};
 use crate::flows::hub::{Ask, Hub};
 use crate::rpc::types::{FlowList, Peer, Route, RouteAccepts, Stats};
 use crate::wallet::{Bill, Ended, Kept, Resolved};
+use blvm_mesh_core::config::Config;
 use blvm_mesh_core::id::{HopId, LinkId, NodeId};
 use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::mesh::{Action, HostMesh, Input, MeshError, Misuse, Ticket};
 use blvm_mesh_core::payment::ledger::Record;
 use blvm_mesh_core::time::Micros;
 use blvm_mesh_core::wire::Kind;
+use counted::{Counted, Counts};
 use durable::Committed;
-use links::Counts;
 use parked::Waiting;
 use payments::Wanting;
 use reports::{Planned, Priced, Sight};
@@ -54,6 +56,7 @@ use shell::{FollowUp, Origin, Outcome, Shell};
 use smol::Timer;
 use smol::channel::{Receiver, Sender};
 use smol::future::{or, yield_now};
+use std::collections::BTreeSet;
 
 /// Where the kind stands in a packet's header.
 const KIND: usize = 5;
@@ -84,6 +87,12 @@ pub(crate) enum Command {
     BenchSink(bool, Sender<()>),
     /// Begin a trial with this number: where its figures come, or nothing if one is under way.
     Bench(Plan, u64, Sender<Option<Receiver<bench::Outcome>>>),
+    /// Take over what may change of the settings, with whose links count as own ones.
+    Reconfigure(Box<(Config, BTreeSet<NodeId>)>, Sender<()>),
+    /// Close the links with a node, for this reason: how many there were.
+    Part(NodeId, &'static str, Sender<usize>),
+    /// Whether anybody has connected to this node so far.
+    WasReached(Sender<bool>),
     /// The links.
     Peers(Sender<Vec<Peer>>),
     /// All routes.
@@ -108,6 +117,8 @@ pub(crate) enum Command {
     Redeem(Box<Kept>, Sender<Result<(u64, u64), String>>),
     /// The flows that pass, or end here.
     Flows(Sender<FlowList>),
+    /// What is counted by class.
+    Counted(Sender<Box<Counted>>),
     /// Everything that is counted here.
     Stats(Sender<Box<Stats>>),
     /// The link that a datagram to a node takes now.
@@ -318,6 +329,8 @@ impl Engine {
     }
 
     fn packet(&mut self, now: Micros, link: LinkId, packet: &mut [u8]) {
+        let kind = counted::kind(packet, &[]);
+        self.shell.links.by_class.note(false, kind, packet.len());
         let input = Input::MessageReceived { link, packet: &mut *packet };
         let outcome = self.drive(now, input, Origin::Other);
         if let Some(ticket) = self.received(now, link, outcome, packet) {

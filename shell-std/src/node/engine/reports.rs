@@ -1,5 +1,6 @@
 //! What clients are told of the state machine, of links and of routes.
 
+use super::counted::Counted;
 use super::links::Links;
 use super::payments::Payments;
 use super::shell::Shell;
@@ -254,6 +255,17 @@ pub(super) fn stats(mesh: &HostMesh, shell: &Shell, pipes: &PipeMemory) -> Stats
             memory_limit: shell.links.budget().bytes() as u64,
             ..ConnectionStats::default()
         },
+    }
+}
+
+/// What is counted of packets by what they are.
+pub(super) fn counted(mesh: &HostMesh, shell: &Shell) -> Counted {
+    Counted {
+        links: shell.links.by_class.0,
+        relayed: mesh.stats().relayed,
+        accepted: shell.links.accepted(),
+        sales: shell.counters.sales,
+        sold_msat: shell.counters.sold_msat,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Carries out what the state machine decides, for the engine.
 
 use super::chain::{Asked, Chain};
+use super::counted;
 use super::durable::{Durable, Held};
 use super::invoices::{Invoices, Wanted};
 use super::links::Links;
@@ -95,6 +96,9 @@ pub(crate) struct Counters {
     pub(crate) paid: u64,
     pub(crate) paid_msat: u64,
     pub(crate) earned_msat: u64,
+    /// Sales of bytes among them, and what was paid for them.
+    pub(crate) sales: u64,
+    pub(crate) sold_msat: u64,
     pub(crate) routes_found: u64,
     pub(crate) routes_failed: u64,
     pub(crate) dropped_at_link: u64,
@@ -338,6 +342,7 @@ impl Shell {
         head: &[u8],
         tail: &[u8],
     ) -> bool {
+        self.links.by_class.note(true, counted::kind(head, tail), head.len() + tail.len());
         let pushed = self.links.push(link, priority, head, tail);
         self.is_taken(link, priority, pushed)
     }
@@ -345,6 +350,7 @@ impl Shell {
     /// Puts a packet that has waited for the store into its link's queue; `false` if the
     /// link is gone.
     pub(crate) fn push_held(&mut self, link: LinkId, priority: Priority, packet: &[u8]) -> bool {
+        self.links.by_class.note(true, counted::kind(packet, &[]), packet.len());
         let pushed = match priority {
             Priority::Control => self.links.push(link, priority, packet, &[]),
             _ => self.links.push_reserved(link, packet),

@@ -68,7 +68,7 @@ impl Service {
                     .parse()
                     .map_err(|e| RpcError::invalid_params(format!("service: {e}")))?;
                 let spec = ForwardSpec { local, node: node.0, service };
-                let usual = self.node.settings().services.max_msat;
+                let usual = self.node.current().services.max_msat;
                 self.node.services().forward(spec, request.max_msat.unwrap_or(usual)).await?
             }
             _ => {

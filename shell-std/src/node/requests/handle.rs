@@ -1,18 +1,21 @@
 //! Requests to a running node.
 
+use super::super::bans::Bans;
 use super::super::clock::Clock;
+use super::super::current::Current;
 use super::super::deliveries::Deliveries;
 use super::super::engine::Command;
 use super::super::engine::reports::Sight;
 use super::super::progress::{OwnSend, Progress};
 use super::super::status::DialStatus;
-use super::super::transport::all::TransportStatus;
+use super::super::transport::all::{Dialers, TransportStatus};
 use crate::bench::{Outcome, Plan, Protocol};
 use crate::bridge::HeaderStatus;
 use crate::bridge::outbox::Outbox;
 use crate::bridge::table::Table;
 use crate::config::Settings;
 use crate::flows::{Flows, Services};
+use crate::metrics::Histogram;
 use crate::rpc::types::PeerState;
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::mesh::Quote;
@@ -44,6 +47,12 @@ pub struct NodeHandle {
     pub(in crate::node) headers: Arc<HeaderStatus>,
     pub(crate) status: Arc<DialStatus>,
     pub(crate) transports: TransportStatus,
+    /// How long commits of the store took, and acts of handshakes.
+    pub(in crate::node) commits: Arc<Histogram>,
+    pub(in crate::node) handshakes: Arc<Histogram>,
+    pub(in crate::node) dialers: Arc<Dialers>,
+    pub(in crate::node) bans: Arc<Bans>,
+    pub(in crate::node) current: Arc<Current>,
     pub(in crate::node) settings: Arc<Settings>,
     pub(in crate::node) public_key: PublicKey,
     pub(in crate::node) listen_addr: Option<SocketAddr>,
@@ -110,6 +119,11 @@ impl NodeHandle {
     /// The settings that the node started with.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// The settings in force: those of the start, with what was changed since.
+    pub fn current(&self) -> Arc<Settings> {
+        self.current.get()
     }
 
     /// Time since the start.

@@ -5,14 +5,20 @@ mod flows;
 pub(super) mod handle;
 mod headers;
 mod issue;
+mod metrics;
+mod operate;
+mod operator;
+mod overview;
 mod paying;
 mod payments;
 mod prepay;
 mod quoted;
 mod reports;
 mod transactions;
+mod warnings;
 
 pub use issue::{Issue, Issued};
+pub use operator::{Operator, Reread};
 
 use super::deliveries::Delivery;
 use super::progress::Progress;
@@ -50,6 +56,7 @@ pub struct Service {
     ledgers: Arc<dyn Ledgers>,
     issuer: Option<Arc<dyn Issue>>,
     quoted: Quoted,
+    operator: Option<Arc<Operator>>,
 }
 
 impl From<Gone> for RpcError {
@@ -66,7 +73,13 @@ impl Service {
         ledgers: Arc<dyn Ledgers>,
         issuer: Option<Arc<dyn Issue>>,
     ) -> Self {
-        Self { node, ledgers, issuer, quoted: Quoted::default() }
+        Self { node, ledgers, issuer, quoted: Quoted::default(), operator: None }
+    }
+
+    /// Lets clients change what an operator may change at run time.
+    #[must_use]
+    pub fn operated_by(self, operator: Arc<Operator>) -> Self {
+        Self { operator: Some(operator), ..self }
     }
 
     async fn send(&self, request: SendPacket) -> Result<Sent, RpcError> {
@@ -192,6 +205,7 @@ impl Handler for Service {
     async fn handle(&self, request: Request) -> Result<Reply, RpcError> {
         Ok(match request {
             Request::GetInfo => Reply::GetInfo(self.info().await?),
+            Request::GetOverview => Reply::GetOverview(Box::new(self.overview().await?)),
             Request::GetPeers => Reply::GetPeers(self.peers().await?),
             Request::GetRoutes => Reply::GetRoutes(self.routes().await?),
             Request::GetStats => Reply::GetStats(Box::new(self.stats().await?)),
@@ -237,6 +251,15 @@ impl Handler for Service {
                 self.node.bench_sink(on).await?;
                 Reply::BenchSink(BenchSink { on })
             }
+            Request::Reload => Reply::Reload(self.reload().await?),
+            Request::AddPeer(request) => Reply::AddPeer(self.add_peer(request).await?),
+            Request::ListPeers => Reply::ListPeers(self.list_peers().await?),
+            Request::RemovePeer(request) => Reply::RemovePeer(self.remove_peer(request).await?),
+            Request::BanPeer(request) => Reply::BanPeer(self.ban_peer(request).await?),
+            Request::UnbanPeer(request) => Reply::UnbanPeer(self.unban_peer(request).await?),
+            Request::GetTariff => Reply::GetTariff(self.tariff().await),
+            Request::SetTariff(request) => Reply::SetTariff(self.set_tariff(request).await?),
+            Request::ResetTariff => Reply::ResetTariff(self.reset_tariff().await?),
             Request::Discover => Reply::Discover(Document::new()),
         })
     }

@@ -55,7 +55,7 @@ impl Service {
                  use a service (`forward`)"
             )));
         }
-        let max_msat = max_msat.unwrap_or(self.node.settings().services.max_msat);
+        let max_msat = max_msat.unwrap_or(self.node.current().services.max_msat);
         let mut number = [0; 8];
         getrandom::fill(&mut number)
             .map_err(|e| RpcError::internal(format!("the system gives no random bytes: {e}")))?;
@@ -146,7 +146,7 @@ impl Service {
         let PlanPayment { destination, bytes, max_msat } = request;
         let destination = destination.0;
         self.ensure_route(destination).await?;
-        let max_msat = max_msat.unwrap_or(self.node.settings().services.max_msat);
+        let max_msat = max_msat.unwrap_or(self.node.current().services.max_msat);
         let Planned { hops, spending } = self.price_per_hop(destination, bytes).await?;
         let hops = hops.ok_or_else(|| {
             RpcError::refused("no route is known that a flow would take: see `blvm-mesh routes`")

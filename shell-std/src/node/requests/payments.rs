@@ -56,7 +56,8 @@ impl Service {
             return Err(RpcError::refused("no amount pays every node on the route"));
         };
         self.quoted.note(&quote.terms_hash, destination, bytes, &quote.hops);
-        let payment = &self.node.settings().config.payment;
+        let current = self.node.current();
+        let payment = &current.config.payment;
         let own: Vec<_> = payment.issuers.iter().map(|key| key.serialize()).collect();
         let checks = self.node.settings().config.mode != MeshMode::Open;
         let share = |node, role, price_msat, party| Share {

@@ -9,7 +9,7 @@ use blvm_mesh_core::id::NodeId;
 impl Service {
     pub(super) async fn info(&self) -> Result<Info, RpcError> {
         let Stats { peers, routes, .. } = *self.node.ask(Command::Stats).await?;
-        let settings = self.node.settings();
+        let settings = self.node.current();
         Ok(Info {
             node_id: self.node.id(),
             public_key: self.node.public_key().serialize(),
@@ -35,7 +35,8 @@ impl Service {
 
     pub(super) async fn peers(&self) -> Result<Vec<Peer>, RpcError> {
         let mut peers = self.node.ask(Command::Peers).await?;
-        for configured in &self.node.settings().peers {
+        let settings = self.node.current();
+        for configured in &settings.peers {
             let id = configured.node_id();
             let failure = self.node.status.last(&id);
             let known = peers.iter_mut().find(|p| p.node_id == id);
@@ -61,14 +62,7 @@ impl Service {
                         bitcoin: BridgeStats::default(),
                         sent: Count::default(),
                         refused: 0,
-                        credit_bytes: self
-                            .node
-                            .settings()
-                            .config
-                            .credit
-                            .get(&id)
-                            .copied()
-                            .unwrap_or(0),
+                        credit_bytes: settings.config.credit.get(&id).copied().unwrap_or(0),
                         owes_bytes: 0,
                     });
                 }

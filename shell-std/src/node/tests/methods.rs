@@ -70,6 +70,11 @@ async fn ask(service: &Service, method: &str, params: &Value) -> Value {
     serde_json::from_slice(&answer).unwrap()
 }
 
+/// Somebody's public key.
+fn public(key: u8) -> String {
+    secret(key).public_key(&Default::default()).to_string()
+}
+
 /// A transaction of one input and one output, in hex.
 fn transaction() -> String {
     let spent = "11".repeat(32);
@@ -104,6 +109,11 @@ fn params(method: &str, destination: &NodeId) -> Value {
             "destination": destination, "protocol": "bitcoin", "bytes": 600, "duration_ms": 50,
         }),
         "meshsendtx" => json!({"tx_hex": transaction(), "wait": "kept", "wait_ms": 5}),
+        "meshaddpeer" => json!({"address": format!("{}@127.0.0.1:9", public(7))}),
+        "meshremovepeer" => json!({"node": public(7)}),
+        "meshbanpeer" => json!({"node": public(8), "for_s": 100}),
+        "meshunbanpeer" => json!({"node": public(8)}),
+        "meshsettariff" => json!({"base_msat": 1_000}),
         "benchsink" => json!({"on": true}),
         "expose" => json!({"name": "ssh", "target": "22"}),
         "forward" => json!({
@@ -126,7 +136,8 @@ fn every_method_answers_as_the_document_says() {
         let (a, c) = (start(1, &[&b]), start(3, &[&b]));
         linked(&a, &b).await;
         linked(&b, &c).await;
-        let (source, destination) = (service(&a), service(&c));
+        let (source, _) = super::operate::operated(service(&a), &a, &Arc::default());
+        let destination = service(&c);
         let described = Described::new();
         let to = c.handle().id();
         // So that there are routes to list.

@@ -10,6 +10,7 @@ mod full;
 mod large;
 mod memory;
 mod methods;
+mod operate;
 mod outcome;
 mod paid;
 mod prepay;
@@ -130,6 +131,8 @@ pub(super) fn settings(mode: MeshMode) -> Settings {
         listen_lines: Vec::new(),
         radios: Vec::new(),
         peers: Vec::new(),
+        banned: Default::default(),
+        metrics: None,
         data_dir: "/nonexistent".into(),
         config_file: None,
         rpc_socket: "/nonexistent/rpc.sock".into(),

@@ -13,6 +13,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 pub(crate) use super::lora::{Checked, NoKey, check};
+pub(crate) use super::tcp::dialers::Dialers;
 #[cfg(test)]
 pub(crate) use super::tcp::shake_hands;
 
@@ -52,6 +53,8 @@ impl Listeners {
 pub(crate) struct Transports {
     /// Those that make new links. Dropping a task ends it.
     newcomers: Vec<Task<()>>,
+    /// Those that dial by TCP.
+    dialers: Arc<Dialers>,
     /// Those that also send what is left.
     _lines: Vec<Task<()>>,
 }
@@ -63,18 +66,24 @@ impl Transports {
         settings: &Settings,
         ways: &Ways,
     ) -> (Self, TransportStatus) {
-        let (newcomers, half_open) = tcp::start(listeners.tcp, settings, ways);
+        let (newcomers, half_open, dialers) = tcp::start(listeners.tcp, settings, ways);
         let (mut lines, of_lines) = serial::start(settings, ways);
         let (radios, of_radios) = lora::start(listeners.channel_keys, settings, ways);
         lines.extend(radios);
         let (lines_status, radios) = (of_lines.into(), of_radios.into());
         let status = TransportStatus { half_open, lines: lines_status, radios };
-        (Self { newcomers, _lines: lines }, status)
+        (Self { newcomers, dialers, _lines: lines }, status)
+    }
+
+    /// The neighbours that are dialled by TCP.
+    pub(crate) fn dialers(&self) -> Arc<Dialers> {
+        self.dialers.clone()
     }
 
     /// Makes no new links. Existing ones stay.
     pub(crate) fn take_no_more(&mut self) {
         self.newcomers.clear();
+        self.dialers.stop();
     }
 }
 

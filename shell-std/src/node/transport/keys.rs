@@ -1,5 +1,6 @@
 //! This node's key, as handshakes need it.
 
+use crate::metrics::Histogram;
 use blvm_mesh_core::link::datagram::Keys;
 use secp256k1::{All, Keypair, Secp256k1, SecretKey};
 use smol::lock::Semaphore;
@@ -14,13 +15,15 @@ pub(crate) struct LinkKey {
     pub(super) timeout: Duration,
     /// Handshakes compute signatures' worth of work: so many at once, at most.
     pub(super) computing: Semaphore,
+    /// How long that takes.
+    pub(crate) computed: Arc<Histogram>,
 }
 
 impl LinkKey {
     pub(crate) fn new(key: &SecretKey, timeout: Duration) -> Self {
         let secp = Secp256k1::new();
         let keypair = Keypair::from_secret_key(&secp, key);
-        Self { keypair, secp, timeout, computing: Semaphore::new(4) }
+        Self { keypair, secp, timeout, computing: Semaphore::new(4), computed: Arc::default() }
     }
 
     /// A fresh key for one handshake.

@@ -22,6 +22,7 @@ mod port;
 mod serial;
 mod tcp;
 
+use super::bans::Bans;
 use super::clock::Clock;
 use super::link::buffer::{BUFFERS, Buffer};
 use super::link::egress::{Egress, EgressLimits, RoomAgain};
@@ -48,6 +49,8 @@ pub(crate) struct Ways {
     pub(crate) clock: Clock,
     /// Who has a link: nobody else is dialled.
     pub(crate) presence: Arc<Presence>,
+    /// Who is banned: not dialled either.
+    pub(crate) bans: Arc<Bans>,
     /// Records why there is no link.
     pub(crate) dials: Arc<DialStatus>,
     pub(crate) pauses: Pauses,

@@ -36,6 +36,7 @@ const LOOK: Micros = SECOND;
 const ON_THE_AIR: u64 = 1 << 49;
 
 type RadioChannel = Channel<Ring, Growable, NEIGHBOURS>;
+type OfPeer = (PeerNumber, Signal);
 
 /// The task's state while the modem is open.
 pub(super) struct Driver<'r> {
@@ -47,7 +48,7 @@ pub(super) struct Driver<'r> {
     on_air: Option<OnAir>,
     keys: LineKeys,
     peers: BTreeMap<PeerNumber, Peer>,
-    signals: (Sender<(PeerNumber, Signal)>, Receiver<(PeerNumber, Signal)>),
+    signals: (Sender<OfPeer>, Receiver<OfPeer>),
     counts: Counts,
     /// The modem hears somebody, as it says itself.
     carrier: bool,

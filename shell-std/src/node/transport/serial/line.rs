@@ -24,10 +24,11 @@ impl Line {
         self.remote.as_ref().map(NodeId::from_public_key)
     }
 
-    /// Waits until there is no link with who is dialled.
+    /// Waits until there is no link with who is dialled, and it is not banned.
     pub(super) async fn absent(&self) {
         if let Some(id) = self.dialed() {
             self.ways.presence.absent(&id).await;
+            self.ways.bans.lifted(&id).await;
         }
     }
 

@@ -15,6 +15,7 @@ pub(super) async fn keep(public_key: PublicKey, at: HostPort, carrier: Arc<Carri
     let ways = &carrier.ways;
     let mut backoff = Backoff::new(ways.pauses);
     while !ways.engine.is_closed() {
+        ways.bans.lifted(&id).await;
         let mut linked = None;
         match ways.key.dial(&address, &public_key).await {
             Ok(connection) => {

@@ -11,7 +11,7 @@ use smol::Async;
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Most bytes that an act of the handshake has.
 const LONGEST_ACT: usize = 66;
@@ -109,7 +109,12 @@ impl LinkKey {
         loop {
             let _permit = self.computing.acquire().await;
             let act = buf.get_mut(..have).unwrap_or_default();
-            match link.receive(0, act).map_err(ConnectError::Link)? {
+            let (whole, since) = (!act.is_empty(), Instant::now());
+            let step = link.receive(0, act);
+            if whole {
+                self.computed.note(since.elapsed());
+            }
+            match step.map_err(ConnectError::Link)? {
                 Step::NeedBytes(need) => {
                     drop(_permit);
                     // Exactly what is needed: further bytes belong to frames.

@@ -7,6 +7,7 @@
 
 mod common;
 mod dial;
+pub(super) mod dialers;
 pub(super) mod half_open;
 mod handshake;
 mod link;
@@ -15,9 +16,9 @@ mod read;
 mod write;
 
 use super::{Limits, Ways};
-use crate::address::Place;
 use crate::config::Settings;
 use crate::node::link::egress::EgressLimits;
+use dialers::Dialers;
 use half_open::HalfOpen;
 use link::Carrier;
 use smol::{Async, Task};
@@ -39,7 +40,7 @@ pub(super) fn start(
     listener: Option<Async<TcpListener>>,
     settings: &Settings,
     ways: &Ways,
-) -> (Vec<Task<()>>, Arc<HalfOpen>) {
+) -> (Vec<Task<()>>, Arc<HalfOpen>, Arc<Dialers>) {
     let high = settings.shell.queue_bytes;
     let max_packet = settings.config.max_packet as usize;
     let egress = EgressLimits { high, low: high / 2, control: CONTROL, max_packet };
@@ -51,12 +52,9 @@ pub(super) fn start(
         let accept = listen::accept(listener, half_open.clone(), carrier.clone());
         tasks.push(ways.executor.spawn(accept));
     }
-    for peer in &settings.peers {
-        let Place::Tcp(at) = &peer.place else { continue };
-        let keep = dial::keep(peer.public_key, at.clone(), carrier.clone());
-        tasks.push(ways.executor.spawn(keep));
-    }
-    (tasks, half_open)
+    let dialers = Arc::new(Dialers::new(carrier));
+    dialers.set(&settings.peers);
+    (tasks, half_open, dialers)
 }
 
 /// Connects with a key of its own, and shakes hands.
