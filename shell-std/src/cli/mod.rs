@@ -22,8 +22,10 @@ mod keys;
 mod ldk;
 mod ledger;
 mod lightning;
+mod notify;
 mod operate;
 mod overview;
+mod pages;
 mod payable;
 mod peer;
 mod prepay;
@@ -103,6 +105,8 @@ enum Command {
     CtvHash(proof::CtvHash),
     CovenantTemplate(covenant::CovenantTemplate),
     CovenantProof(covenant::CovenantProof),
+    Completions(pages::Completions),
+    Man(pages::Man),
 }
 
 /// Reads the arguments of this process, carries the command out, and prints what
@@ -159,6 +163,8 @@ impl Cli {
             Command::CtvHash(c) => c.run(),
             Command::CovenantTemplate(c) => c.run(),
             Command::CovenantProof(c) => c.run(),
+            Command::Completions(c) => c.run(),
+            Command::Man(c) => c.run(),
         }
     }
 }

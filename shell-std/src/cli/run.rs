@@ -1,6 +1,7 @@
 //! `run`: the daemon.
 
 use super::global::{Global, given};
+use super::notify::Notify;
 use super::{Answer, Failure, lightning};
 use crate::chain::{Auth, ChainSettings};
 use crate::clients;
@@ -312,7 +313,21 @@ impl House {
             .map_err(|e| Failure(e.to_string()))?;
         let handle = node.handle().clone();
         begin_services(&settings, &handle).await?;
-        announce(&ready(&settings, &identity, handle.listen_addr()), json)?;
+        let ready = ready(&settings, &identity, handle.listen_addr());
+        announce(&ready, json)?;
+        let notify = Arc::new(Notify::from_env());
+        notify.ready(&in_words(&ready));
+        // As long as the engine answers.
+        let watched = handle.clone();
+        let watchdog = notify.watchdog().map(|pause| {
+            let notify = notify.clone();
+            executor.spawn(async move {
+                while watched.neighbours().await.is_ok() {
+                    notify.alive();
+                    smol::Timer::after(pause).await;
+                }
+            })
+        });
         let service = Service::new(handle, store.clone(), issuer);
         let service = Arc::new(service.operated_by(Arc::new(operator)));
         // Tasks of their own: this future is polled whenever the thread looks at its
@@ -352,6 +367,8 @@ impl House {
             Some(Ok(Signal::Term)) => tracing::info!("stopping on SIGTERM"),
             _ => tracing::info!("stopping"),
         }
+        notify.stopping();
+        drop(watchdog);
         serve.cancel().await;
         drop((report, scraped));
         node.stop().await;
@@ -405,23 +422,25 @@ fn ready(settings: &Settings, identity: &Identity, listen: Option<std::net::Sock
     })
 }
 
-fn announce(ready: &Value, json: bool) -> io::Result<()> {
+/// The same for people.
+fn in_words(ready: &Value) -> String {
     let text = |key: &str| ready.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let lists = ["listen_lines", "radios"].into_iter().filter_map(|key| ready.get(key));
     let lines = lists.filter_map(Value::as_array).flatten();
     let places = ready.get("listen_addr").into_iter().chain(lines).filter_map(Value::as_str);
     let places = places.collect::<Vec<_>>().join(", ");
-    let line = match json {
-        true => ready.to_string(),
-        false => format!(
-            "node {} on {} ({}), listening on {}, public key {}",
-            text("node_id"),
-            text("network"),
-            text("mode"),
-            if places.is_empty() { "nothing" } else { places.as_str() },
-            text("public_key"),
-        ),
-    };
+    format!(
+        "node {} on {} ({}), listening on {}, public key {}",
+        text("node_id"),
+        text("network"),
+        text("mode"),
+        if places.is_empty() { "nothing" } else { places.as_str() },
+        text("public_key"),
+    )
+}
+
+fn announce(ready: &Value, json: bool) -> io::Result<()> {
+    let line = if json { ready.to_string() } else { in_words(ready) };
     let mut out = io::stdout().lock();
     match writeln!(out, "{line}").and_then(|()| out.flush()) {
         // Nobody needs to read it.
