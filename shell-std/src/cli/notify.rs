@@ -37,7 +37,9 @@ impl Notify {
         let address = match name.as_bytes() {
             #[cfg(target_os = "linux")]
             [b'@', abstract_name @ ..] => {
-                std::os::linux::net::SocketAddrExt::from_abstract_name(abstract_name)?
+                <SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(
+                    abstract_name,
+                )?
             }
             _ => SocketAddr::from_pathname(name)?,
         };
