@@ -60,7 +60,7 @@ fn nodes_on_one_lora_channel_carry_bitcoin_free_and_other_data_for_payment() {
     for (node, neighbours) in [(&mut *a, 1), (&mut *b, 2), (&mut *c, 2), (&mut *d, 1)] {
         until(
             "the neighbours",
-            || node.call("meshgetpeers", json!({})),
+            || node.call("getpeers", json!({})),
             |peers| {
                 let up = |peer: &&Value| peer["state"] == "up";
                 peers.as_array().is_some_and(|p| p.iter().filter(up).count() == neighbours)
@@ -73,7 +73,7 @@ fn nodes_on_one_lora_channel_carry_bitcoin_free_and_other_data_for_payment() {
     until(
         "a route over both relays",
         || a.call("meshquoteroute", json!({"destination": to, "bytes": 100})),
-        |quote| quote["hops"].as_array().is_some_and(|hops| hops.len() == 2) || quote["hops"] == 2,
+        |quote| quote["hops"].as_array().is_some_and(|hops| hops.len() == 2),
     );
     let mut send = |more: Value| {
         let mut params = json!({"destination": to, "wait_ms": 60_000});
@@ -100,7 +100,7 @@ fn nodes_on_one_lora_channel_carry_bitcoin_free_and_other_data_for_payment() {
     assert_eq!(delivered[0]["data_hex"], json!(data), "{delivered}");
     for relay in [b, c] {
         let ledger = relay.call("getledger", json!({})).unwrap();
-        assert!(ledger.to_string().contains("sold"), "{ledger}");
+        assert!(ledger["sales"].as_array().is_some_and(|sales| !sales.is_empty()), "{ledger}");
     }
     let counts = [0, 1, 2, 3].map(|n| modems.counts(n));
     println!("{counts:?}");
