@@ -60,3 +60,38 @@ pub(super) fn settings(
     }
     Ok(radios)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{RADIO, load};
+
+    #[test]
+    fn radios_are_listened_on_with_a_key_of_their_own_or_of_all() {
+        let own = "lora+meshcore+tcp://h:1?region=US915&key=/k";
+        let text = format!(
+            "[mesh]\nlisten_addr = [\"{RADIO}\", \"{own}\"]\nradio_key_file = \"channel.key\"\n"
+        );
+        let s = load(&text, &[]).unwrap();
+        assert_eq!((s.listen_addr, s.listen_lines.len(), s.radios.len()), (None, 0, 2));
+        assert_eq!(s.radios[0].key_file, Some(s.data_dir.join("channel.key")));
+        assert_eq!(s.radios[1], own.parse().unwrap());
+        // A request and its answer take longer on the air, and are waited for as long.
+        let usual = load("", &[]).unwrap().config.timing;
+        assert!(s.config.timing.hop_round_trip > 20 * usual.hop_round_trip);
+        assert_eq!((s.config.timing.first_ring, usual.first_ring), (3, 2));
+        let given = "[timing]\nhop_round_trip_ms = 300\nfirst_ring = 1\nroute_lifetime_ms = 5\n";
+        let s = load(&format!("{text}{given}"), &[]).unwrap().config.timing;
+        assert_eq!((s.hop_round_trip, s.first_ring, s.route_lifetime), (300_000, 1, 5_000));
+        let fails = |text: &str, expected: &str| {
+            let error = load(text, &[]).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        fails("[mesh]\nradio_key_file = \"k\"\n", "means nothing without a radio");
+        let both = format!("[mesh]\nlisten_addr = [\"{RADIO}\", \"serial:///dev/ttyUSB0\"]\n");
+        fails(&both, "is used twice");
+        fails("[mesh]\nlisten_addr = \"lora+rnode:///dev/x\"\n", "add ?region=EU868");
+        let many: Vec<_> =
+            (0..17).map(|n| format!("\"lora+rnode+tcp://h:{}?region=EU868\"", n + 1)).collect();
+        fails(&format!("[mesh]\nlisten_addr = [{}]\n", many.join(", ")), "at most 16 radios");
+    }
+}

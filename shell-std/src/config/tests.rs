@@ -11,7 +11,7 @@ const KEY: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f
 /// Secret key 2, of the test vectors of BIP 340's and others' tables of multiples.
 const KEY2: &str = "02c6047f9441ed7d6d3045406e95c07cd85c778e4b8cef3ca7abac09b95c709ee5";
 
-fn load(text: &str, overrides: &[(&str, &str)]) -> Result<Settings, String> {
+pub(super) fn load(text: &str, overrides: &[(&str, &str)]) -> Result<Settings, String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("mesh.toml");
     std::fs::write(&path, text).unwrap();
@@ -347,37 +347,7 @@ fn faults_in_the_file_name_key_and_what_is_allowed() {
 }
 
 const LINE: &str = "serial:///dev/x?baud=115200";
-const RADIO: &str = "lora+rnode:///dev/ttyUSB0?region=EU868";
-
-#[test]
-fn radios_are_listened_on_with_a_key_of_their_own_or_of_all() {
-    let own = "lora+meshcore+tcp://h:1?region=US915&key=/k";
-    let text = format!(
-        "[mesh]\nlisten_addr = [\"{RADIO}\", \"{own}\"]\nradio_key_file = \"channel.key\"\n"
-    );
-    let s = load(&text, &[]).unwrap();
-    assert_eq!((s.listen_addr, s.listen_lines.len(), s.radios.len()), (None, 0, 2));
-    assert_eq!(s.radios[0].key_file, Some(s.data_dir.join("channel.key")));
-    assert_eq!(s.radios[1], own.parse().unwrap());
-    // A request and its answer take longer on the air, and are waited for as long.
-    let usual = load("", &[]).unwrap().config.timing;
-    assert!(s.config.timing.hop_round_trip > 20 * usual.hop_round_trip);
-    assert_eq!((s.config.timing.first_ring, usual.first_ring), (3, 2));
-    let given = "[timing]\nhop_round_trip_ms = 300\nfirst_ring = 1\nroute_lifetime_ms = 5\n";
-    let s = load(&format!("{text}{given}"), &[]).unwrap().config.timing;
-    assert_eq!((s.hop_round_trip, s.first_ring, s.route_lifetime), (300_000, 1, 5_000));
-    let fails = |text: &str, expected: &str| {
-        let error = load(text, &[]).unwrap_err().to_string();
-        assert!(error.contains(expected), "{error}");
-    };
-    fails("[mesh]\nradio_key_file = \"k\"\n", "means nothing without a radio");
-    let both = format!("[mesh]\nlisten_addr = [\"{RADIO}\", \"serial:///dev/ttyUSB0\"]\n");
-    fails(&both, "is used twice");
-    fails("[mesh]\nlisten_addr = \"lora+rnode:///dev/x\"\n", "add ?region=EU868");
-    let many: Vec<_> =
-        (0..17).map(|n| format!("\"lora+rnode+tcp://h:{}?region=EU868\"", n + 1)).collect();
-    fails(&format!("[mesh]\nlisten_addr = [{}]\n", many.join(", ")), "at most 16 radios");
-}
+pub(super) const RADIO: &str = "lora+rnode:///dev/ttyUSB0?region=EU868";
 
 #[test]
 fn serial_lines_are_listened_on_and_dialled() {

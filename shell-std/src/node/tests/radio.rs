@@ -188,7 +188,11 @@ fn radios_of_both_kinds_find_each_other_and_carry_packets_over_a_modem_that_was_
         let at_a = peers(&a).await.remove(0);
         assert_eq!(at_a.state, PeerState::Up);
         assert_eq!(at_a.address, format!("lora+rnode+tcp://127.0.0.1:{}", air.stations[0].port));
-        let told = async || !radio(&a).await.neighbours.is_empty();
+        // It is told each second.
+        let told = async || {
+            let neighbours = radio(&a).await.neighbours;
+            neighbours.first().is_some_and(|n| n.snr_quarter_db != 0 && n.round_trip_us.is_some())
+        };
         until("the state is told", told).await;
         let (of_a, of_b) = (radio(&a).await, radio(&b).await);
         assert_eq!((of_a.state, of_a.error.clone()), (RadioState::Up, None));
