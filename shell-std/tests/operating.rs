@@ -88,6 +88,14 @@ fn a_running_node_is_changed_and_what_is_kept_outlives_it() {
     let (_, list) = said(&a_dir, &["peer", "list"]);
     assert!(list.contains(" added ") && list.contains(&banned), "{list}");
 
+    // The way to it has one hop.
+    let (code, traced) = said(&a_dir, &["trace", text(&b.ready["node_id"]), "--json"]);
+    let traced: Value = serde_json::from_str(&traced).unwrap();
+    let hop = &traced["hops"][0];
+    assert_eq!((code, traced["hops"].as_array().unwrap().len()), (Some(0), 1), "{traced}");
+    assert_eq!(hop["address"], b.ready["listen_addr"], "{traced}");
+    assert!(hop["price_msat"].is_u64(), "{traced}");
+
     // A short name is enough, and the ban holds at once.
     let short = &text(&b.ready["node_id"])[..12];
     let (code, answer) = said(&a_dir, &["peer", "ban", short]);
@@ -100,6 +108,37 @@ fn a_running_node_is_changed_and_what_is_kept_outlives_it() {
     assert!(code == Some(1) && answer.contains("was not added"), "{answer}");
     assert_eq!(said(&a_dir, &["tariff", "reset"]).0, Some(0));
     assert_eq!(price(&mut a), 8);
+}
+
+/// The log filter of the file, read again.
+#[test]
+fn a_log_filter_is_changed_while_the_node_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, log) = (dir.path().join("mesh.toml"), dir.path().join("log"));
+    let data_dir = dir.path().join("node");
+    let write = |level: &str| std::fs::write(&file, format!("log = \"{level}\"\n")).unwrap();
+    write("warn");
+    let mut node = program()
+        .args(["run", "--network", "regtest", "--listen-addr", "127.0.0.1:0", "--config"])
+        .arg(&file)
+        .arg("--data-dir")
+        .arg(&data_dir)
+        .stdout(Stdio::piped())
+        .stderr(std::fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    BufReader::new(node.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+    let told = || std::fs::read_to_string(&log).unwrap().matches("was read again").count();
+    let mut seen = Vec::new();
+    for level in ["warn", "info", "warn"] {
+        write(level);
+        let (code, answer) = said(&data_dir, &["reload"]);
+        assert_eq!(code, Some(0), "{answer}");
+        seen.push(told());
+    }
+    let _ = node.kill();
+    let _ = node.wait();
+    assert_eq!(seen, [0, 1, 1]);
 }
 
 #[test]

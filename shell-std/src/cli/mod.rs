@@ -36,6 +36,7 @@ mod rpc;
 mod run;
 mod span;
 mod sums;
+mod trace;
 mod traffic;
 mod tx;
 
@@ -75,6 +76,7 @@ enum Command {
     Send(traffic::Send),
     Recv(traffic::Recv),
     FindRoute(traffic::FindRoute),
+    Trace(trace::Trace),
     Quote(invoice::Quote),
     Credit(invoice::Credit),
     #[command(name = "getinfo")]
@@ -134,6 +136,7 @@ impl Cli {
             Command::Send(c) => c.run(&global),
             Command::Recv(c) => c.run(&global),
             Command::FindRoute(c) => c.run(&global),
+            Command::Trace(c) => c.run(&global),
             Command::Quote(c) => c.run(&global),
             Command::Credit(c) => c.run(&global),
             Command::GetInfo(c) => c.run(&global),

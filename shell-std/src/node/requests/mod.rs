@@ -14,6 +14,7 @@ mod payments;
 mod prepay;
 mod quoted;
 mod reports;
+mod today;
 mod transactions;
 mod warnings;
 
@@ -33,6 +34,7 @@ use handle::{Gone, NodeHandle};
 use quoted::Quoted;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use today::DaySums;
 
 /// Most bytes of payload in one answer of `meshpollreceived`; one datagram is
 /// always handed out.
@@ -57,6 +59,7 @@ pub struct Service {
     issuer: Option<Arc<dyn Issue>>,
     quoted: Quoted,
     operator: Option<Arc<Operator>>,
+    today: DaySums,
 }
 
 impl From<Gone> for RpcError {
@@ -73,7 +76,14 @@ impl Service {
         ledgers: Arc<dyn Ledgers>,
         issuer: Option<Arc<dyn Issue>>,
     ) -> Self {
-        Self { node, ledgers, issuer, quoted: Quoted::default(), operator: None }
+        Self {
+            node,
+            ledgers,
+            issuer,
+            quoted: Quoted::default(),
+            operator: None,
+            today: DaySums::default(),
+        }
     }
 
     /// Lets clients change what an operator may change at run time.

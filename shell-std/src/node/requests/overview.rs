@@ -5,12 +5,9 @@ use super::Service;
 use super::warnings::{Disk, Seen, warnings};
 use crate::issuer::unix_now;
 use crate::rpc::RpcError;
-use crate::rpc::types::{BitcoinSummary, GetLedger, Ledger, Overview, PeerState, Role, Today};
+use crate::rpc::types::{BitcoinSummary, Overview, PeerState, Today};
 use blvm_mesh_core::payment::fee::Tariff;
 use std::path::Path;
-
-/// Seconds of a day.
-const DAY_S: u64 = 86_400;
 
 impl Service {
     pub(super) async fn overview(&self) -> Result<Overview, RpcError> {
@@ -75,11 +72,8 @@ impl Service {
 
     /// What the ledger has since midnight.
     async fn today(&self, unix: u64) -> Option<Today> {
-        let since = unix - unix % DAY_S;
-        let query = GetLedger { since: Some(since), limit: 0, ..GetLedger::default() };
-        let ledgers = self.ledgers.clone();
-        let ledger = smol::unblock(move || ledgers.ledger(&query)).await.ok()?;
-        Some(summed(since, &ledger))
+        let (sums, ledgers) = (self.today.clone(), self.ledgers.clone());
+        smol::unblock(move || sums.look(|query| ledgers.ledger(query), unix)).await.ok()
     }
 
     fn bitcoin_summary(&self, connections: usize, height: Option<u32>) -> Option<BitcoinSummary> {
@@ -94,27 +88,6 @@ impl Service {
     }
 }
 
-fn summed(since: u64, ledger: &Ledger) -> Today {
-    let mut today = Today {
-        since,
-        payments: ledger.sold.sales,
-        earned_msat: ledger.sold.amount_msat,
-        paid: ledger.bought.purchases,
-        paid_msat: ledger.bought.amount_msat.saturating_add(ledger.bought.fee_msat),
-    };
-    for (role, total) in &ledger.totals {
-        let (count, sum, amount) = match role {
-            Role::Source => (&mut today.paid, &mut today.paid_msat, total.amount_msat),
-            Role::Intermediate | Role::Destination => {
-                (&mut today.payments, &mut today.earned_msat, total.share_msat)
-            }
-        };
-        *count = count.saturating_add(total.payments);
-        *sum = sum.saturating_add(amount);
-    }
-    today
-}
-
 /// The file system on which a directory is. It may block.
 fn disk(dir: &Path) -> Option<Disk> {
     let stat = rustix::fs::statvfs(dir).ok()?;
@@ -125,24 +98,11 @@ fn disk(dir: &Path) -> Option<Disk> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rpc::types::{Bought, LedgerTotal, Sold};
 
     #[test]
-    fn what_is_earned_and_what_is_paid_is_told_apart() {
-        let total = |n| LedgerTotal { payments: n, amount_msat: 100 * n, share_msat: 10 * n };
-        let ledger = Ledger {
-            totals: [Role::Source, Role::Intermediate, Role::Destination]
-                .into_iter()
-                .zip([1, 2, 3].map(total))
-                .collect(),
-            sold: Sold { sales: 4, amount_msat: 4_000 },
-            bought: Bought { purchases: 5, amount_msat: 5_000, fee_msat: 5, bytes: 0 },
-            ..Ledger::default()
-        };
-        let today = summed(7, &ledger);
-        assert_eq!((today.payments, today.earned_msat), (2 + 3 + 4, 20 + 30 + 4_000));
-        assert_eq!((today.paid, today.paid_msat), (1 + 5, 100 + 5_005));
-        assert!(disk(Path::new("/")).unwrap().size > 0);
+    fn a_file_system_tells_what_is_free() {
+        let Disk { free, size } = disk(Path::new("/")).unwrap();
+        assert!(size > 0 && free <= size);
         assert_eq!(disk(Path::new("/no/such/directory")), None);
     }
 }

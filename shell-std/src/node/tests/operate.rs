@@ -123,7 +123,7 @@ fn peers_are_added_banned_and_removed_at_run_time() {
         linked(&a, &b).await;
 
         // One that ends by itself: afterwards there is a link, and the next ban closes that too.
-        let short = json!({"node": b_id.to_string(), "for_s": 1});
+        let short = json!({"node": b_id.to_string(), "for_s": 2});
         for _ in 0..2 {
             ask(&service, "meshbanpeer", short.clone()).await.unwrap();
             assert!(!sees(&a, b_id).await);
