@@ -122,7 +122,7 @@ mod tests {
             (today, ledger.read.into_inner().unwrap())
         };
         let noon = 20_000 * DAY_S + DAY_S / 2;
-        for (now, reads) in [(noon, DAY_S / 2), (noon + 2, 60), (noon + 500, 500), (noon + 499, 60)]
+        for (now, reads) in [(noon, DAY_S / 2), (noon + 2, 60), (noon + 500, 560), (noon + 499, 60)]
         {
             let (today, read) = look(now);
             let seconds = now % DAY_S + 1;
