@@ -5,7 +5,6 @@ use super::Mesh;
 use super::control::Refusal;
 use super::error::{MeshError, NetworkReason, PaymentReason, Remedy};
 use super::free::before_the_neighbour;
-use super::selling::Issue;
 use crate::flow::accounts::receiving;
 use crate::flow::tickets::{TicketError, Tickets, is_blank, of_blank};
 use crate::id::{LinkId, NodeId};
@@ -42,18 +41,14 @@ impl<M: Memory> Mesh<M> {
         let ignore = |reason: MeshError| (reason, Remedy::Ignore);
         let (source, blank) = (datagram.source, &request.ticket);
         let client = self.client_key(&request.node, &source, blank);
-        let (_, account) = client.map_err(|e| ignore(e.into()))?;
-        let buys = (blank.bytes, blank.amount_msat);
-        let given = self.tables.tickets.unpaid(self.now, &account, false, buys);
-        if given.is_none() {
-            self.room_for_ticket(link).map_err(ignore)?;
-        }
+        client.map_err(|e| ignore(e.into()))?;
+        self.room_for_ticket(link).map_err(ignore)?;
         // For the signature under the answer.
         let (before, work) = (before_the_neighbour(datagram), self.config.signature_work);
         if !self.take_control(link, Some(before), work) {
             return Err(ignore(NetworkReason::ControlQuota.into()));
         }
-        self.await_invoice((link, datagram), account, buys, given).map_err(ignore)
+        self.await_invoice(link, datagram, blank.bytes, blank.amount_msat).map_err(ignore)
     }
 
     /// The invoice was written.
@@ -66,16 +61,10 @@ impl<M: Memory> Mesh<M> {
     ) -> Result<(), MeshError> {
         let (now, source) = (self.now, datagram.source);
         let (key, account) = self.client_key(node, &source, blank)?;
-        let issue = |tickets: &mut Tickets<M>, invoice: Issue| match invoice {
-            Issue::New(neighbour, hash) => {
-                tickets.issue_for(now, neighbour, &account, hash, (&key, blank))
-            }
-            Issue::Again(given) => {
-                of_blank(&key, &account, blank, &given.payment_hash).ok_or(TicketError::NoRoom)
-            }
+        let issue = |tickets: &mut Tickets<M>, neighbour, payment_hash| {
+            tickets.issue_for(now, neighbour, &account, payment_hash, (&key, blank))
         };
-        let buys = (blank.bytes, blank.amount_msat);
-        self.answer_with((link, datagram), (&account, false), buys, invoice, issue)
+        self.answer_with((link, datagram), &account, blank.amount_msat, invoice, false, issue)
     }
 
     /// This node is itself the cashier of a node at which it buys, and pays itself nothing: a
