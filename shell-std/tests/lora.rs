@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 mod program;
 
 /// Neighbours find each other by beacons, some seconds after the start.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(480);
 /// A message of Bitcoin's P2P protocol on regtest: verack.
 const VERACK: &str = "fabfb5da76657261636b000000000000000000005df6e0e2";
 
