@@ -223,6 +223,8 @@ proptest! {
             }
             hosts.wait(pause);
         }
+        // What was begun ends here: it may be an order to begin anew.
+        (0..4).for_each(|modem| hosts.emulation.feed(modem, &[0xc0], hosts.now));
         hosts.wait(60 * SECOND);
         for (modem, question, answer) in [(0, [8, 0x73], vec![8, 0x46]), (1, [6, 0x17], vec![6, 0x97])] {
             hosts.read(modem);

@@ -236,6 +236,8 @@ proptest! {
             }
             prop_assert!(modem.port.len() <= PORT_BYTES && modem.queue.len() <= QUEUE);
         }
+        // What was begun ends here: it may be an order to begin anew.
+        modem.feed(&[0xc0], now, &QUIET);
         now += 10_000_000;
         modem.poll(now, &QUIET);
         told(&mut modem);

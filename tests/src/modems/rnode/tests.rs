@@ -304,6 +304,8 @@ proptest! {
             }
             prop_assert!(rnode.output.len() <= OUTPUT_BYTES && rnode.queue.len() <= QUEUE_LENGTH);
         }
+        // What was begun ends here: it may be an order to begin anew.
+        rnode.feed(&[0xc0], now, &QUIET);
         now += 10_000_000;
         rnode.poll(now, &QUIET);
         rnode.take_output(usize::MAX);
