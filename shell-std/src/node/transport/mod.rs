@@ -33,6 +33,7 @@ pub(crate) use backoff::Pauses;
 use blvm_mesh_core::id::{LinkId, Standing};
 use blvm_mesh_core::link::fragment::FragmentError;
 use blvm_mesh_core::link::lane::Lane;
+use blvm_mesh_core::mesh::Priority;
 use blvm_mesh_core::time::Micros;
 pub(crate) use keys::LinkKey;
 use secp256k1::PublicKey;
@@ -372,6 +373,19 @@ impl From<Stopped> for NotTaken {
     fn from(_: Stopped) -> Self {
         Self::Closed
     }
+}
+
+/// The lane of a datagram link that a packet goes on, if it is `ready` for one: control packets take
+/// the free one where the paid one is full, and the others wait until the neighbour was `greeted`.
+fn lane_for(priority: Priority, greeted: bool, ready: impl Fn(Lane) -> bool) -> Option<Lane> {
+    let lane = match priority {
+        Priority::Control if ready(Lane::Paid) => Lane::Paid,
+        Priority::Paid if greeted => Lane::Paid,
+        Priority::Free if greeted => Lane::Free,
+        Priority::Control => Lane::Free,
+        Priority::Paid | Priority::Free => return None,
+    };
+    ready(lane).then_some(lane)
 }
 
 /// Where a carrier takes the packets to be sent on a link.

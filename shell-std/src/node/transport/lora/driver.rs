@@ -2,7 +2,7 @@
 
 use super::super::keys::LineKeys;
 use super::super::port::Port;
-use super::super::{Limits, Neighbour, NotTaken, ToAll};
+use super::super::{Limits, Neighbour, NotTaken, ToAll, lane_for};
 use super::hour::Hour;
 use super::limits::{NEIGHBOURS, RadioLimits};
 use super::peers::{Open, Peer, Signal};
@@ -15,9 +15,7 @@ use blvm_mesh_core::id::{NodeId, Standing};
 use blvm_mesh_core::link::channel::lora::MAX_FRAME;
 use blvm_mesh_core::link::channel::{self, Channel, PeerNumber};
 use blvm_mesh_core::link::datagram::{Keys, NotQueued};
-use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::link::packet_buffer::Growable;
-use blvm_mesh_core::mesh::Priority;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 use secp256k1::PublicKey;
 use smol::Timer;
@@ -403,16 +401,7 @@ impl<'r> Driver<'r> {
             *greeted |= *spoke && channel.is_idle(*number);
             let room_again = outlet.egress.hand_out(|priority, packet| {
                 let ready = |lane| channel.room(*number, lane).saturating_add(ahead) >= queue;
-                let lane = match priority {
-                    Priority::Control if ready(Lane::Paid) => Lane::Paid,
-                    Priority::Paid if *greeted => Lane::Paid,
-                    Priority::Free if *greeted => Lane::Free,
-                    Priority::Control => Lane::Free,
-                    Priority::Paid | Priority::Free => return Given::NoRoom,
-                };
-                if !ready(lane) {
-                    return Given::NoRoom;
-                }
+                let Some(lane) = lane_for(priority, *greeted, ready) else { return Given::NoRoom };
                 match channel.queue(now, *number, lane, packet, &[]) {
                     Ok(()) => {
                         *spoke = true;

@@ -3,7 +3,7 @@
 use super::super::backoff::Backoff;
 use super::super::keys::LineKeys;
 use super::super::port::{Port, PortError};
-use super::super::{Accepted, Limits, Neighbour, NotTaken};
+use super::super::{Accepted, Limits, Neighbour, NotTaken, lane_for};
 use super::line::Line;
 use super::status::Counts;
 use crate::aead::Ring;
@@ -15,9 +15,7 @@ use blvm_mesh_core::link::datagram::{
     DatagramLink, Event, Ignored, LinkMemory, LinkQuality, MEMORY_OVERHEAD, NotQueued, Role,
 };
 use blvm_mesh_core::link::fragment::FragmentError;
-use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::link::packet_buffer::Growable;
-use blvm_mesh_core::mesh::Priority;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 use secp256k1::PublicKey;
 use smol::Timer;
@@ -346,16 +344,7 @@ impl<'l> Driver<'l> {
         let queue = limits.datagram.queue as usize;
         let room_again = ends.outlet.egress.hand_out(|priority, packet| {
             let ready = |lane| link.room(lane).saturating_add(limits.ahead) >= queue;
-            let lane = match priority {
-                Priority::Control if ready(Lane::Paid) => Lane::Paid,
-                Priority::Paid if *greeted => Lane::Paid,
-                Priority::Free if *greeted => Lane::Free,
-                Priority::Control => Lane::Free,
-                Priority::Paid | Priority::Free => return Given::NoRoom,
-            };
-            if !ready(lane) {
-                return Given::NoRoom;
-            }
+            let Some(lane) = lane_for(priority, *greeted, ready) else { return Given::NoRoom };
             match link.queue(now, lane, packet, &[]) {
                 Ok(()) => {
                     *spoke = true;
