@@ -12,6 +12,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -208,19 +209,21 @@ fn a_payer_that_is_killed_at_any_step_pays_once_and_loses_nothing() {
             until("bytes that were paid for", || goes(&local, 300_000));
             break;
         }
+        let killed = Arc::new(AtomicBool::new(false));
+        let over = killed.clone();
+        // The invoice that may be paid already is given again for a while.
         let trying = std::thread::spawn(move || {
-            (0..20).any(|_| {
-                let gone = goes(&local, 300_000);
+            while !over.load(Ordering::Relaxed) && !goes(&local, 300_000) {
                 std::thread::sleep(Duration::from_millis(200));
-                gone
-            })
+            }
         });
         reached.recv_timeout(bitcoind::PATIENCE).unwrap_or_else(|_| {
             panic!("{step:?} is not reached: {}", payer.call("getstats", json!({})).unwrap())
         });
         // kill -9
         drop(payer);
-        drop(trying);
+        killed.store(true, Ordering::Relaxed);
+        trying.join().unwrap();
     }
 
     // Started again, it finds out what became of each.

@@ -21,6 +21,10 @@ use sha2::{Digest, Sha256};
 
 /// How long a ticket is valid, in seconds.
 pub const LIFETIME_S: u32 = 15 * 60;
+/// How long the same request is answered with the same invoice, in seconds: as long as it may be
+/// a repetition. A payer that has crashed and does not know what it has paid soon gets another.
+#[cfg(feature = "alloc")]
+pub const SAME_S: u32 = 30;
 /// Why a ticket is not issued or not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror_no_std::Error)]
 pub enum TicketError {
@@ -53,6 +57,18 @@ pub struct Unpaid {
     /// Whether this node is paid, and keeps a place for the account; else a client of it, and
     /// nobody here learns that it was.
     pub own: bool,
+    /// What it is to buy: bytes, and for how many millisatoshi.
+    pub buys: (u64, u64),
+}
+
+/// An invoice that was given to a source.
+#[cfg(feature = "alloc")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Given {
+    /// Its payment hash.
+    pub payment_hash: [u8; 32],
+    /// When its ticket was issued, in seconds of the run.
+    issued: u32,
 }
 
 /// Nobody asks a board for tickets, which then takes no memory.
@@ -327,7 +343,46 @@ impl<M: Memory> Tickets<M> {
         let (run, issued) = (self.run, self.seconds(now));
         let ticket = Ticket::of(run, issued, sale);
         let mac = self.mac(&ticket, source, &payment_hash).ok_or(TicketError::NoRoom)?;
-        self.keep(now, Unpaid { neighbour, source: *source, own: true }, payment_hash)?;
+        let buys = (sale.bytes, sale.amount_msat);
+        self.keep(now, Unpaid { neighbour, source: *source, own: true, buys }, payment_hash)?;
+        Ok(ticket.with_mac(mac))
+    }
+
+    /// The invoice with which the same was to be bought a moment ago ([`SAME_S`]), if it is not
+    /// paid: its source repeats its request.
+    #[cfg(feature = "alloc")]
+    pub fn unpaid(
+        &self,
+        now: Micros,
+        source: &NodeId,
+        own: bool,
+        buys: (u64, u64),
+    ) -> Option<Given> {
+        let now = self.seconds(now);
+        let fresh =
+            |issued: &&Issued<_>| issued.run == self.run && now.saturating_sub(issued.at) < SAME_S;
+        let of = |issued: &Issued<_>| {
+            let payment_hash = self.live.key(issued.handle)?;
+            let unpaid = self.live.get(&payment_hash).copied().flatten()?;
+            let same = unpaid.source == *source && unpaid.own == own && unpaid.buys == buys;
+            same.then_some(Given { payment_hash, issued: issued.at })
+        };
+        self.order.iter().filter(fresh).find_map(of)
+    }
+
+    /// The ticket for [such an invoice](Self::unpaid) of this node's, whose place is kept.
+    ///
+    /// # Errors
+    /// [`TicketError::NoRoom`]: there is no key.
+    #[cfg(feature = "alloc")]
+    pub fn issue_again(
+        &self,
+        source: &NodeId,
+        given: Given,
+        sale: Sale,
+    ) -> Result<Ticket, TicketError> {
+        let ticket = Ticket::of(self.run, given.issued, sale);
+        let mac = self.mac(&ticket, source, &given.payment_hash).ok_or(TicketError::NoRoom)?;
         Ok(ticket.with_mac(mac))
     }
 
@@ -345,7 +400,8 @@ impl<M: Memory> Tickets<M> {
         payment_hash: [u8; 32],
         (key, blank): (&[u8; 32], &Ticket),
     ) -> Result<Ticket, TicketError> {
-        self.keep(now, Unpaid { neighbour, source: *source, own: false }, payment_hash)?;
+        let buys = (blank.bytes, blank.amount_msat);
+        self.keep(now, Unpaid { neighbour, source: *source, own: false, buys }, payment_hash)?;
         of_blank(key, source, blank, &payment_hash).ok_or(TicketError::NoRoom)
     }
 

@@ -5,6 +5,7 @@ use super::Mesh;
 use super::control::Refusal;
 use super::error::{MeshError, NetworkReason, PaymentReason, Remedy};
 use super::free::before_the_neighbour;
+use super::selling::Issue;
 use crate::flow::accounts::receiving;
 use crate::flow::tickets::{TicketError, Tickets, is_blank, of_blank};
 use crate::id::{LinkId, NodeId};
@@ -41,14 +42,18 @@ impl<M: Memory> Mesh<M> {
         let ignore = |reason: MeshError| (reason, Remedy::Ignore);
         let (source, blank) = (datagram.source, &request.ticket);
         let client = self.client_key(&request.node, &source, blank);
-        client.map_err(|e| ignore(e.into()))?;
-        self.room_for_ticket(link).map_err(ignore)?;
+        let (_, account) = client.map_err(|e| ignore(e.into()))?;
+        let buys = (blank.bytes, blank.amount_msat);
+        let given = self.tables.tickets.unpaid(self.now, &account, false, buys);
+        if given.is_none() {
+            self.room_for_ticket(link).map_err(ignore)?;
+        }
         // For the signature under the answer.
         let (before, work) = (before_the_neighbour(datagram), self.config.signature_work);
         if !self.take_control(link, Some(before), work) {
             return Err(ignore(NetworkReason::ControlQuota.into()));
         }
-        self.await_invoice(link, datagram, blank.bytes, blank.amount_msat).map_err(ignore)
+        self.await_invoice((link, datagram), account, buys, given).map_err(ignore)
     }
 
     /// The invoice was written.
@@ -61,10 +66,16 @@ impl<M: Memory> Mesh<M> {
     ) -> Result<(), MeshError> {
         let (now, source) = (self.now, datagram.source);
         let (key, account) = self.client_key(node, &source, blank)?;
-        let issue = |tickets: &mut Tickets<M>, neighbour, payment_hash| {
-            tickets.issue_for(now, neighbour, &account, payment_hash, (&key, blank))
+        let issue = |tickets: &mut Tickets<M>, invoice: Issue| match invoice {
+            Issue::New(neighbour, hash) => {
+                tickets.issue_for(now, neighbour, &account, hash, (&key, blank))
+            }
+            Issue::Again(given) => {
+                of_blank(&key, &account, blank, &given.payment_hash).ok_or(TicketError::NoRoom)
+            }
         };
-        self.answer_with((link, datagram), &account, blank.amount_msat, invoice, false, issue)
+        let buys = (blank.bytes, blank.amount_msat);
+        self.answer_with((link, datagram), (&account, false), buys, invoice, issue)
     }
 
     /// This node is itself the cashier of a node at which it buys, and pays itself nothing: a

@@ -18,6 +18,7 @@ use crate::wire::flow::{self, FlowError, OpenTerms};
 use crate::wire::route_error::{Cause, RouteError};
 use crate::wire::{Header, Kind};
 use lightning_invoice::Currency;
+use sha2::{Digest, Sha256};
 use std::string::String;
 use std::vec::Vec;
 
@@ -346,11 +347,7 @@ fn an_invoice_that_is_late_missing_or_of_another_amount_is_no_answer() {
         let packet = request(&w, &way, 30 + n as u64, STEP, PRICE);
         give(&mut w, &way, packet);
         let (_, did) = run_until(&mut w, &[0]);
-        let ticket = did.iter().find_map(|(_, d)| match d {
-            Outcome::Invoice(ticket, ..) => Some(*ticket),
-            _ => None,
-        });
-        w.invoice(2, ticket.unwrap(), text.as_bytes());
+        w.invoice(2, wanted(&did).unwrap(), text.as_bytes());
         assert_eq!(cause_of(&run_until(&mut w, &[0]).0), Cause::NoInvoice);
     }
     let packet = request(&w, &way, 40, STEP, PRICE);
@@ -361,6 +358,47 @@ fn an_invoice_that_is_late_missing_or_of_another_amount_is_no_answer() {
     w.give(2, Input::Timer);
     assert_eq!(cause_of(&run_until(&mut w, &[0]).0), Cause::NoInvoice);
     assert_eq!(w.nodes[2].parked(), 0);
+}
+
+/// The ticket under which a node waits for an invoice.
+fn wanted(did: &[(usize, Outcome)]) -> Option<Ticket> {
+    did.iter().find_map(|(_, d)| match d {
+        Outcome::Invoice(ticket, ..) => Some(*ticket),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_request_that_is_repeated_costs_no_second_invoice() {
+    let mut w = gated(3);
+    let way = [0, 1, 2];
+    let send = |w: &mut World, sequence| {
+        let packet = request(w, &way, sequence, STEP, PRICE);
+        give(w, &way, packet);
+        wanted(&run_until(w, &[0]).1)
+    };
+    // While it is written, and when it is.
+    let first = send(&mut w, 50).unwrap();
+    assert_eq!((w.given, send(&mut w, 51)), (None, None));
+    w.invoice(2, first, invoice(5, PRICE).as_bytes());
+    let ticket = ticket_of(&run_until(&mut w, &[0]).0);
+    let payment_hash = <[u8; 32]>::from(Sha256::digest([5; 32]));
+    for sequence in 52..60 {
+        let asked = send(&mut w, sequence).unwrap();
+        assert_eq!(w.given, Some(payment_hash));
+        w.invoice(2, asked, invoice(5, PRICE).as_bytes());
+        assert_eq!(ticket_of(&run_until(&mut w, &[0]).0), ticket);
+    }
+    // A shell that has it no more has another one written, as long as there are places.
+    let asked = send(&mut w, 60).unwrap();
+    w.invoice(2, asked, invoice(6, PRICE).as_bytes());
+    assert_ne!(ticket_of(&run_until(&mut w, &[0]).0), ticket);
+    // It counts once.
+    assert!(matches!(read(&pay(&mut w, &way, 61, ticket, 5)), Message::Balance(_)));
+    let bought = |w: &World| w.nodes[2].account(&w.id(0)).unwrap().bought;
+    assert_eq!(bought(&w), STEP);
+    pay(&mut w, &way, 62, ticket, 5);
+    assert_eq!(bought(&w), STEP);
 }
 
 #[test]

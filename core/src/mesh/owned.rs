@@ -380,6 +380,7 @@ pub enum Action<B> {
         bytes: u64,
         amount_msat: u64,
         expiry_s: u32,
+        given: Option<[u8; 32]>,
     },
     #[cfg(feature = "alloc")]
     Pay {
@@ -419,8 +420,8 @@ impl<B> Action<B> {
             api::Action::Persist { number, record } => Self::Persist { number, record },
             api::Action::Verify { ticket, block_hash } => Self::Verify { ticket, block_hash },
             #[cfg(feature = "alloc")]
-            api::Action::Invoice { ticket, source, bytes, amount_msat, expiry_s } => {
-                Self::Invoice { ticket, source, bytes, amount_msat, expiry_s }
+            api::Action::Invoice { ticket, source, bytes, amount_msat, expiry_s, given } => {
+                Self::Invoice { ticket, source, bytes, amount_msat, expiry_s, given }
             }
             #[cfg(feature = "alloc")]
             api::Action::Pay { ticket, node, bytes, amount_msat, promise, invoice } => {

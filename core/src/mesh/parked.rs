@@ -24,7 +24,7 @@ pub(super) enum Awaits {
     Answer([u8; 32]),
     /// An invoice that the shell has written.
     #[cfg(feature = "alloc")]
-    Invoice,
+    Invoice { account: NodeId, bytes: u64, amount_msat: u64 },
     /// To be handed back, with the node's answer. The ticket is used up.
     Return([u8; 32], KnownHeader),
     /// Room at the first hop, for a datagram of this node's own.
@@ -39,7 +39,7 @@ impl Awaits {
         match self {
             Self::Answer(_) => true,
             #[cfg(feature = "alloc")]
-            Self::Invoice => true,
+            Self::Invoice { .. } => true,
             _ => false,
         }
     }
@@ -71,6 +71,11 @@ impl Parked {
     /// The neighbour whose share of the table it takes.
     fn link(&self) -> Option<LinkId> {
         self.from.as_ref().map(|from| from.link)
+    }
+
+    #[cfg(feature = "alloc")]
+    fn is_for_invoice(&self) -> bool {
+        matches!(self.awaits, Awaits::Invoice { .. })
     }
 }
 
@@ -211,7 +216,7 @@ impl<M: Memory> Mesh<M> {
                 self.act(Action::Resume { ticket });
             }
             #[cfg(feature = "alloc")]
-            Awaits::Invoice => self.give_up(ticket, PaymentReason::NoInvoice.into()),
+            Awaits::Invoice { .. } => self.give_up(ticket, PaymentReason::NoInvoice.into()),
             _ => {
                 if let Some((link, charged)) = asked {
                     self.give_check_back(link, charged);
@@ -311,13 +316,21 @@ impl<M: Memory> Mesh<M> {
     /// Whether a request for an invoice waits under this ticket.
     #[cfg(feature = "alloc")]
     pub(super) fn awaits_invoice(&self, ticket: Ticket) -> bool {
-        self.tables.parked.iter().any(|p| p.ticket == ticket && p.awaits == Awaits::Invoice)
+        self.tables.parked.iter().any(|p| p.ticket == ticket && p.is_for_invoice())
+    }
+
+    /// Whether such a request of this neighbour's waits.
+    #[cfg(feature = "alloc")]
+    pub(super) fn is_awaited(&self, link: LinkId, awaits: Awaits) -> bool {
+        let of = |from: &From| from.link == link && !from.closed;
+        let its = |p: &Parked| p.awaits == awaits && p.from.as_ref().is_some_and(of);
+        self.tables.parked.iter().any(its)
     }
 
     /// Takes out a request that waited for an invoice; who brought it.
     #[cfg(feature = "alloc")]
     pub(super) fn take_waiting_for_invoice(&mut self, ticket: Ticket) -> Option<From> {
-        let its = |p: &Parked| p.ticket == ticket && p.awaits == Awaits::Invoice;
+        let its = |p: &Parked| p.ticket == ticket && p.is_for_invoice();
         let at = self.tables.parked.iter().position(its)?;
         self.tables.parked.take(at)?.from
     }

@@ -137,6 +137,14 @@ impl<M: Memory> Mesh<M> {
 
     fn enter_purchase(&mut self, new: Purchase) -> Result<Ticket, PaymentReason> {
         let id = new.id;
+        // Its node would take it for a repetition of the other, and give the same invoice.
+        let same = |p: &Purchase| {
+            let buys = |p: &Purchase| (p.bytes, p.amount_msat, p.held_as());
+            p.until.is_none() && buys(p) == buys(&new)
+        };
+        if new.until.is_none() && self.tables.purchases.iter().any(same) {
+            return Err(TicketError::TooManyUnpaid.into());
+        }
         self.tables.purchases.try_push(new).map_err(|_| TicketError::NoRoom)?;
         self.next_ticket = self.next_ticket.saturating_add(1);
         self.wake_at(self.now);

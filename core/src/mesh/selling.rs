@@ -20,7 +20,7 @@ use {
     super::parked::{Awaits, From},
     super::relay::Trace,
     crate::flow::accounts::receiving,
-    crate::flow::tickets::{LIFETIME_S, Tickets},
+    crate::flow::tickets::{Given, LIFETIME_S, Tickets},
     crate::id::HopId,
     crate::payment::bolt11,
     crate::wire::Header,
@@ -53,9 +53,18 @@ impl<M: Memory> Mesh<M> {
         }
         self.expire_tickets();
         #[cfg(feature = "alloc")]
-        if self.config.flows.cashier.is_none() {
-            self.place_for(link, &account_of(request, source)).map_err(ignore)?;
-        }
+        let given = match self.config.flows.cashier {
+            None => {
+                let account = account_of(request, source);
+                let buys = (request.bytes, self.asked(request).map_err(ignore)?);
+                let given = self.tables.tickets.unpaid(self.now, &account, true, buys);
+                if given.is_none() {
+                    self.place_for(link, &account).map_err(ignore)?;
+                }
+                given
+            }
+            Some(_) => None,
+        };
         let work = self.config.signature_work;
         if !self.take_control(link, Some(before_the_neighbour(datagram)), work) {
             return Err(ignore(NetworkReason::ControlQuota.into()));
@@ -66,8 +75,9 @@ impl<M: Memory> Mesh<M> {
         }
         #[cfg(feature = "alloc")]
         if self.config.flows.cashier.is_none() {
-            let (bytes, amount_msat) = (request.bytes, self.asked(request).map_err(ignore)?);
-            return self.await_invoice(link, datagram, bytes, amount_msat).map_err(ignore);
+            let buys = (request.bytes, self.asked(request).map_err(ignore)?);
+            let account = account_of(request, source);
+            return self.await_invoice((link, datagram), account, buys, given).map_err(ignore);
         }
         self.refer(link, datagram, request).map_err(ignore)
     }
@@ -164,6 +174,15 @@ fn account_of(request: &InvoiceRequest<'_>, source: NodeId) -> NodeId {
     if request.amount_msat == 0 { receiving(&source) } else { source }
 }
 
+/// The invoice that a ticket goes with.
+#[cfg(feature = "alloc")]
+pub(super) enum Issue {
+    /// A new one, with this payment hash, for a source that asks through this neighbour.
+    New(HopId, [u8; 32]),
+    /// One that the source was given before.
+    Again(Given),
+}
+
 #[cfg(feature = "alloc")]
 impl<M: Memory> Mesh<M> {
     /// What an invoice is to be over, in millisatoshi: what is offered, or what this node takes for
@@ -201,20 +220,27 @@ impl<M: Memory> Mesh<M> {
         Ok(neighbour)
     }
 
-    /// The shell is asked to write an invoice, and the request waits.
+    /// The shell is asked for an invoice, and the request waits: for a new one, or for the one that
+    /// was `given` when the same was asked for before. A repetition while it is written is dropped.
     pub(super) fn await_invoice(
         &mut self,
-        link: LinkId,
-        datagram: &Datagram<'_>,
-        bytes: u64,
-        amount_msat: u64,
+        (link, datagram): (LinkId, &Datagram<'_>),
+        account: NodeId,
+        (bytes, amount_msat): (u64, u64),
+        given: Option<Given>,
     ) -> Result<(), MeshError> {
+        let awaits = Awaits::Invoice { account, bytes, amount_msat };
+        if self.is_awaited(link, awaits) {
+            self.absorb();
+            return Ok(());
+        }
         let from = From { link, closed: false, trace: Trace::of(datagram) };
         let until = self.now.saturating_add(self.config.timing.verify_timeout);
         let len = head_len(datagram.hops().len(), 0).saturating_add(datagram.payload.len());
-        let ticket = self.park(Awaits::Invoice, Some(from), until, len)?;
-        let source = datagram.source;
-        self.act(Action::Invoice { ticket, source, bytes, amount_msat, expiry_s: LIFETIME_S });
+        let ticket = self.park(awaits, Some(from), until, len)?;
+        let (source, expiry_s) = (datagram.source, LIFETIME_S);
+        let given = given.map(|given| given.payment_hash);
+        self.act(Action::Invoice { ticket, source, bytes, amount_msat, expiry_s, given });
         Ok(())
     }
 
@@ -261,45 +287,50 @@ impl<M: Memory> Mesh<M> {
         let amount_msat = self.asked(request)?;
         let account = account_of(request, datagram.source);
         let (now, sale) = (self.now, Sale { bytes, amount_msat, open_number });
-        let issue = |tickets: &mut Tickets<M>, neighbour, payment_hash| {
-            tickets.issue(now, neighbour, &account, payment_hash, sale)
+        let issue = |tickets: &mut Tickets<M>, invoice: Issue| match invoice {
+            Issue::New(neighbour, hash) => tickets.issue(now, neighbour, &account, hash, sale),
+            Issue::Again(given) => tickets.issue_again(&account, given, sale),
         };
-        self.answer_with((link, datagram), &account, amount_msat, invoice, true, issue)
+        self.answer_with((link, datagram), (&account, true), (bytes, amount_msat), invoice, issue)
     }
 
-    /// Answers a request with an invoice over this amount and the ticket that goes with it: one of
-    /// this node's `own`, or of a client's.
+    /// Answers a request with an invoice for what it `buys`, bytes and their price in millisatoshi,
+    /// and the ticket that goes with it: one of this node's `own`, or of a client's.
     pub(super) fn answer_with(
         &mut self,
         (link, datagram): (LinkId, &Datagram<'_>),
-        account: &NodeId,
-        amount_msat: u64,
+        (account, own): (&NodeId, bool),
+        buys: (u64, u64),
         invoice: &[u8],
-        own: bool,
-        issue: impl FnOnce(&mut Tickets<M>, HopId, [u8; 32]) -> Result<account::Ticket, TicketError>,
+        issue: impl FnOnce(&mut Tickets<M>, Issue) -> Result<account::Ticket, TicketError>,
     ) -> Result<(), MeshError> {
         let text = core::str::from_utf8(invoice).map_err(|_| PaymentReason::NoInvoice)?;
         let read = bolt11::Invoice::from_text(text).map_err(|_| PaymentReason::NoInvoice)?;
-        if read.amount_msat != Some(amount_msat) || !read.is_for(self.config.network) {
+        if read.amount_msat != Some(buys.1) || !read.is_for(self.config.network) {
             return Err(PaymentReason::NoInvoice.into());
         }
-        let neighbour = match own {
-            true => self.place_for(link, account)?,
+        let given = self.tables.tickets.unpaid(self.now, account, own, buys);
+        let given = given.filter(|given| given.payment_hash == read.payment_hash);
+        let invoice_of = match given {
+            Some(given) => Issue::Again(given),
+            None if own => Issue::New(self.place_for(link, account)?, read.payment_hash),
             // How many its client gives a source is the client's to say: it learns which are paid.
-            false => self.room_for_ticket(link)?,
+            None => Issue::New(self.room_for_ticket(link)?, read.payment_hash),
         };
+        let keeps = own && given.is_none();
         let mut after = None;
         if own {
             self.begin_selling();
             after = self.run_record;
+        }
+        if keeps {
             self.make_room(account);
             if !self.tables.accounts.keep_place(account) {
                 return Err(PaymentReason::from(TicketError::NoRoom).into());
             }
         }
-        let issued = issue(&mut self.tables.tickets, neighbour, read.payment_hash);
-        let ticket = issued.map_err(|e| {
-            if own {
+        let ticket = issue(&mut self.tables.tickets, invoice_of).map_err(|e| {
+            if keeps {
                 self.tables.accounts.drop_place(account);
             }
             PaymentReason::from(e)

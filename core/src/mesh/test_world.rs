@@ -73,6 +73,8 @@ pub(super) struct World<M: Owned> {
     /// Records of each node, in the order of their numbers.
     pub(super) disks: Vec<Vec<Record>>,
     written: Vec<u64>,
+    /// Payment hash of the invoice that may be given again, at the latest request for one.
+    pub(super) given: Option<[u8; 32]>,
     pub(super) now: Micros,
 }
 
@@ -87,6 +89,7 @@ impl<M: Owned> World<M> {
             prompt: true,
             disks: std::vec![Vec::new(); usize::from(count)],
             written: std::vec![0; usize::from(count)],
+            given: None,
             now: 0,
         };
         for n in 0..count {
@@ -357,7 +360,8 @@ impl<M: Owned> World<M> {
                 self.disks[n].push(record);
                 Outcome::Persist(record)
             }
-            Action::Invoice { ticket, bytes, amount_msat, .. } => {
+            Action::Invoice { ticket, bytes, amount_msat, given, .. } => {
+                self.given = given;
                 Outcome::Invoice(ticket, bytes, amount_msat)
             }
             Action::Verify { ticket, block_hash } => Outcome::Verify(ticket, block_hash),

@@ -107,6 +107,28 @@ fn no_neighbour_takes_all_places() {
 }
 
 #[test]
+fn who_asks_for_the_same_again_gets_the_same_ticket_until_it_is_paid() {
+    let mut t = tickets();
+    let buys = (SALE.bytes, SALE.amount_msat);
+    let ticket = t.issue(MINUTE, hop(2), &SOURCE, hash(1), SALE).unwrap();
+    let given = t.unpaid(MINUTE + SECOND, &SOURCE, true, buys).unwrap();
+    assert_eq!(given.payment_hash, hash(1));
+    assert_eq!(t.issue_again(&SOURCE, given, SALE), Ok(ticket));
+    assert_eq!((t.len(), t.may_issue(hop(2), 2)), (1, Ok(())), "one place is kept for it");
+    // Others, for others, and for something else are not the same.
+    assert_eq!(t.unpaid(MINUTE, &NodeId([9; 32]), true, buys), None);
+    assert_eq!(t.unpaid(MINUTE, &SOURCE, false, buys), None);
+    assert_eq!(t.unpaid(MINUTE, &SOURCE, true, (buys.0 + 1, buys.1)), None);
+    assert_eq!(t.unpaid(MINUTE, &SOURCE, true, (buys.0, buys.1 + 1)), None);
+    // Later it is another purchase, or a payer that does not know what it has paid.
+    let late = MINUTE + u64::from(SAME_S) * SECOND;
+    assert_eq!(t.unpaid(late - SECOND, &SOURCE, true, buys), Some(given));
+    assert_eq!(t.unpaid(late, &SOURCE, true, buys), None);
+    assert!(t.take(&SOURCE, hash(1), &ticket));
+    assert_eq!(t.unpaid(MINUTE, &SOURCE, true, buys), None, "it is paid");
+}
+
+#[test]
 fn a_full_table_takes_what_it_promised_and_nothing_else() {
     let mut before = tickets();
     let promised = issue(&mut before, MINUTE, 100);

@@ -182,6 +182,9 @@ pub enum Action<'o> {
         amount_msat: u64,
         /// How long it should be valid, in seconds.
         expiry_s: u32,
+        /// The payment hash of an invoice for the same that the source was given before and has not
+        /// paid: it may be given again. Another one is as good, but costs the Lightning node work.
+        given: Option<[u8; 32]>,
     },
     /// Pay an invoice, once, and give what it reveals ([`Input::InvoicePaid`]): it buys bytes.
     #[cfg(feature = "alloc")]

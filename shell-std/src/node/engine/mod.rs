@@ -401,8 +401,9 @@ impl Engine {
     /// meanwhile needs none.
     fn invoice(&mut self, now: Micros, ticket: Ticket, invoice: Option<String>) {
         if let Some(Waiting::Packet(_, packet)) = self.shell.parked.take(ticket) {
-            let invoice = invoice.as_deref().unwrap_or_default().as_bytes();
-            self.give(now, Input::Invoice { ticket, packet: &packet, invoice });
+            let text = invoice.as_deref().unwrap_or_default().as_bytes();
+            self.give(now, Input::Invoice { ticket, packet: &packet, invoice: text });
+            invoice.into_iter().for_each(|invoice| self.shell.invoices.keep(now, invoice));
         }
     }
 

@@ -212,10 +212,11 @@ impl Shell {
                     self.todo.push_back(FollowUp::Paid(ticket, None));
                 }
             }
-            Action::Invoice { ticket, source, bytes, amount_msat, expiry_s } => {
+            Action::Invoice { ticket, source, bytes, amount_msat, expiry_s, given } => {
                 let wanted = Wanted { ticket, source, bytes, amount_msat, expiry_s };
-                if !self.invoices.ask(wanted) {
-                    self.todo.push_back(FollowUp::Invoice(ticket, None));
+                let given = given.and_then(|payment_hash| self.invoices.given(&payment_hash));
+                if given.is_some() || !self.invoices.ask(wanted) {
+                    self.todo.push_back(FollowUp::Invoice(ticket, given));
                 }
             }
             Action::Verify { ticket, block_hash } => {
