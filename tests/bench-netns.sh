@@ -156,6 +156,16 @@ if python3 -c 'import asyncio; asyncio.timeout' 2>/dev/null && ulimit -n 8192 2>
         "$(field first_s <"$dir/trial")"
     printf '%s Mbit/s in both directions, relay CPU %s s\n' "$(field mbit <"$dir/trial")" \
         "$(awk -v a="$before" -v b="$(cpu "$relay")" 'BEGIN { printf "%.2f", b - a }')"
+    # A byte and back, beside an echo server without anything between.
+    ip netns exec "${tag}a" python3 "$here/tests/streams.py" serve 5203 >"$dir/near.log" 2>&1 &
+    pids="$pids $!"
+    sleep 1
+    for port in 5202 5203; do
+        ip netns exec "${tag}a" python3 "$here/tests/streams.py" ping "$port" 2000 >"$dir/ping$port" ||
+            { cat "$dir/ping$port" >&2; exit 1; }
+    done
+    printf 'A byte over the forwarded port and back: %s us, of which the same server by itself %s us\n' \
+        "$(field rtt_p50_us <"$dir/ping5202")" "$(field rtt_p50_us <"$dir/ping5203")"
 fi
 
 # The same for yggdrasil, with one TCP connection over its tunnel.

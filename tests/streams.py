@@ -3,13 +3,17 @@
 
     streams.py serve PORT
     streams.py call PORT CONNECTIONS BYTES
+    streams.py ping PORT COUNT
 
-The client opens all connections before the first byte goes, sends BYTES over each and reads them
-back, and prints how long that took as JSON. Standard library only.
+The first client opens all connections before the first byte goes, sends BYTES over each and reads them
+back, and prints how long that took as JSON. The second sends a byte COUNT times over one connection, and
+waits for it each time: it prints the median round trip. Standard library only.
 """
 
 import asyncio
 import json
+import socket
+import statistics
 import sys
 import time
 
@@ -67,12 +71,27 @@ async def call(port, connections, count):
     )
 
 
+def ping(port, count):
+    times = []
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as stream:
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(count):
+            began = time.monotonic()
+            stream.sendall(b"p")
+            if stream.recv(1) != b"p":
+                raise SystemExit("the byte did not come back")
+            times.append(time.monotonic() - began)
+    print(json.dumps({"rtt_p50_us": round(statistics.median(times) * 1e6)}))
+
+
 def main():
     match sys.argv[1:]:
         case ["serve", port]:
             asyncio.run(serve(int(port)))
         case ["call", port, connections, count]:
             asyncio.run(call(int(port), int(connections), int(count)))
+        case ["ping", port, count]:
+            ping(int(port), int(count))
         case _:
             sys.exit(__doc__)
 
