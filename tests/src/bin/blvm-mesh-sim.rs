@@ -119,6 +119,7 @@ fn main() -> ExitCode {
     let result = args.job().and_then(|job| match job {
         Job::Discovery => tables::discovery(),
         Job::Growth(nodes) => tables::growth(&nodes),
+        Job::Radios(seeds) => tables::radios(seeds),
         Job::One(plan) => one(&args, &plan),
         Job::Compare(plan) => Ok(both(&args, &plan)),
         Job::Swarm(count) => swarm(&args, count),

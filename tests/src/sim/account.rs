@@ -2,7 +2,7 @@
 
 use super::bytes::Path;
 use blvm_mesh_core::id::NodeId;
-use blvm_mesh_core::time::Micros;
+use blvm_mesh_core::time::{Micros, SECOND};
 use blvm_mesh_core::wire::Kind;
 use siphasher::sip::SipHasher13;
 use std::collections::HashMap;
@@ -34,6 +34,8 @@ pub struct Account {
     pub sent: u64,
     /// Those that arrived.
     pub arrived: u64,
+    /// Both, of those that were given in each minute.
+    pub by_minute: Vec<[u64; 2]>,
     /// Time from the wish to send to the delivery, in microseconds.
     pub latencies: Vec<Micros>,
     /// Links that they went over.
@@ -83,7 +85,16 @@ impl Account {
         let flight = Flight { to, sent: now, arrived: false, wanted };
         if self.flights.insert(print(from, payload), flight).is_none() {
             self.sent += u64::from(wanted);
+            self.in_minute(now)[0] += u64::from(wanted);
         }
+    }
+
+    fn in_minute(&mut self, at: Micros) -> &mut [u64; 2] {
+        let minute = (at / (60 * SECOND)) as usize;
+        if self.by_minute.len() <= minute {
+            self.by_minute.resize(minute + 1, [0; 2]);
+        }
+        &mut self.by_minute[minute]
     }
 
     pub(super) fn landed(
@@ -97,8 +108,10 @@ impl Account {
         self.delivered[n] += 1;
         let Some(flight) = self.flights.get_mut(&print(from, payload)) else { return };
         if flight.to == n && !std::mem::replace(&mut flight.arrived, true) && flight.wanted {
+            let sent = flight.sent;
             self.arrived += 1;
-            self.latencies.push(now - flight.sent);
+            self.in_minute(sent)[1] += 1;
+            self.latencies.push(now - sent);
             self.hops.push(path.len() as u64);
         }
     }

@@ -6,6 +6,7 @@ use super::checks::Funded;
 use super::machine::Input;
 use super::node::Crash;
 use super::plan::{Fault, Plan};
+use super::radio;
 use super::report::Report;
 use super::wires::LinkCode;
 use crate::packets::payloads::ping;
@@ -49,6 +50,8 @@ pub struct Life<'a> {
     pub(super) parts: Vec<usize>,
     pub(super) neighbours: Vec<Vec<usize>>,
     wishes: Vec<Wish>,
+    /// On radio: what was sent and is to arrive.
+    pub wished: Vec<radio::Wish>,
     sent: u64,
     /// Until then nothing is done.
     quiet_until: Micros,
@@ -95,7 +98,7 @@ impl<'a> Life<'a> {
         let (world, topology) = plan.build()?;
         let rng = Rng::new(plan.seed).fork("life");
         let (parts, neighbours) = (topology.parts(), topology.neighbours());
-        let (wishes, sent, quiet_until, pauses) = (Vec::new(), 0, 0, 0);
+        let (wishes, wished, sent, quiet_until, pauses) = (Vec::new(), Vec::new(), 0, 0, 0);
         Ok(Self {
             world,
             plan,
@@ -104,6 +107,7 @@ impl<'a> Life<'a> {
             parts,
             neighbours,
             wishes,
+            wished,
             sent,
             quiet_until,
             pauses,
@@ -176,6 +180,10 @@ impl<'a> Life<'a> {
             if call == FAULT && self.quiet_until > self.world.now {
                 end += self.quiet_until.saturating_sub(self.world.now);
             }
+        }
+        if self.plan.code == LinkCode::Channel {
+            // What was sent last needs its time too.
+            self.world.run_for(60 * SECOND);
         }
     }
 
@@ -250,6 +258,9 @@ impl<'a> Life<'a> {
         let (id, now) = (self.world.id(from), self.world.now);
         let honest = self.world.nodes[from].honest && self.world.nodes[to].honest;
         let wanted = from != to && self.parts[from] == self.parts[to] && honest;
+        if wanted && self.plan.radio.is_some() {
+            self.wished.push(radio::Wish { at: now, from, to, bytes: payload.len() });
+        }
         self.world.account.launch(&id, to, payload, now, wanted);
     }
 

@@ -109,6 +109,12 @@ enum Command {
         #[arg(default_values_t = [1_000, 3_000, 10_000, 30_000, 100_000])]
         nodes: Vec<usize>,
     },
+    /// Lives meshes of radios on their channel, and with managed flooding, and prints a table.
+    Radios {
+        /// Worlds of each kind.
+        #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=1000))]
+        seeds: u64,
+    },
 }
 
 /// What is to be done.
@@ -118,6 +124,8 @@ pub enum Job {
     Discovery,
     /// The table of growth, for these numbers of nodes.
     Growth(Vec<usize>),
+    /// The table of radios, of so many worlds each.
+    Radios(u64),
     /// One world.
     One(Plan),
     /// One world in either memory.
@@ -179,6 +187,7 @@ impl Args {
         match (&self.command, self.swarm) {
             (Some(Command::Discovery), _) => return Ok(Job::Discovery),
             (Some(Command::Growth { nodes }), _) => return Ok(Job::Growth(nodes.clone())),
+            (Some(Command::Radios { seeds }), _) => return Ok(Job::Radios(*seeds)),
             (None, Some(count)) => {
                 self.many(count)?;
                 self.plan(self.seed)?;

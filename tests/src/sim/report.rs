@@ -83,6 +83,7 @@ impl Report {
             "sent": a.sent,
             "arrived": a.arrived,
             "delivery_ratio": if a.sent == 0 { 1.0 } else { a.arrived as f64 / a.sent as f64 },
+            "sent_and_arrived_by_minute": a.by_minute,
             "latency_ms": percentiles(&a.latencies, |t| json!(ms(t))),
             "links_crossed": percentiles(&a.hops, |n| json!(n)),
             "discovery_ms": percentiles(&a.discoveries, |t| json!(ms(t))),

@@ -2,7 +2,8 @@
 //!
 //! The waiting is that of DCF (IEEE 802.11, section 10.3.4.3): a number of slots is drawn and counted
 //! down while the channel is free, so that whoever has waited longest is next. How many are drawn from
-//! grows with the load that is heard.
+//! grows with the load that is heard. Whoever a frame is for acknowledges it at once, while all others still
+//! wait.
 
 use super::lora::Modem;
 use crate::rng::Rng;
@@ -11,8 +12,10 @@ use crate::time::{Micros, SECOND};
 /// Time over which the load is judged.
 const LOAD_TIME: Micros = 30 * SECOND;
 /// Slots that are drawn from on a free channel, and how many times as many on a full one.
-const SLOTS: u64 = 2;
-const LOADED: u64 = 15;
+const SLOTS: u64 = 8;
+const LOADED: u64 = 7;
+/// Slots that stay free behind each frame, for its acknowledgement to begin.
+const GUARD: u64 = 2;
 /// Frames of usual length for all, over the time of so many of which those are spread who have heard
 /// the same.
 const BROADCAST: usize = 80;
@@ -35,6 +38,8 @@ pub struct Access {
     wait: Option<Micros>,
     /// Until when this node's own frame is on the air.
     sending_until: Micros,
+    /// Until when an acknowledgement of what was just heard may go before all else.
+    answer_until: Micros,
     /// Busy time, which fades: the load in so many microseconds of [`LOAD_TIME`].
     load: Micros,
     load_at: Micros,
@@ -52,6 +57,7 @@ impl Access {
             free_since: now,
             wait: None,
             sending_until: 0,
+            answer_until: 0,
             load: 0,
             load_at: now,
             sent: 0,
@@ -92,7 +98,7 @@ impl Access {
             }
             (Some(since), false) => {
                 self.busy_since = None;
-                self.free_since = now;
+                self.free_since = now.saturating_add(self.guard());
                 // Whoever has nothing left to wait would begin with all others that do.
                 self.wait = self.wait.filter(|wait| *wait > 0);
                 self.count(now, now.saturating_sub(since));
@@ -136,7 +142,24 @@ impl Access {
             }
         };
         let allowed = self.even_at.saturating_sub(BUDGET_TIME);
-        Some(now.saturating_add(wait).max(allowed))
+        Some(now.max(self.free_since).saturating_add(wait).max(allowed))
+    }
+
+    /// Time that all but the receiver of a frame leave free behind it, so that its acknowledgement
+    /// collides with nothing (the DIFS of IEEE 802.11, beside its SIFS).
+    fn guard(&self) -> Micros {
+        self.slot().saturating_mul(GUARD)
+    }
+
+    /// A frame for this node has ended: its acknowledgement may go before all else.
+    pub fn heard_own(&mut self, now: Micros) {
+        self.answer_until = now.saturating_add(self.slot() / 2);
+    }
+
+    /// Whether it still may.
+    pub fn may_answer(&self, now: Micros) -> bool {
+        let free = self.busy_since.is_none() && now >= self.sending_until;
+        free && now <= self.answer_until && now >= self.even_at.saturating_sub(BUDGET_TIME)
     }
 
     /// Time that waiting is drawn from, at least 1 microsecond.
@@ -160,12 +183,13 @@ impl Access {
         self.sending_until = now.saturating_add(time);
         self.sent = self.sent.saturating_add(time);
         self.count(now, time);
-        (self.wait, self.free_since) = (None, self.sending_until);
+        let free_since = self.sending_until.saturating_add(self.guard());
+        (self.wait, self.free_since, self.answer_until) = (None, free_since, 0);
         self.sending_until
     }
 
     /// The modem has sent the frame, sooner or later than was worked out.
     pub fn done(&mut self, now: Micros) {
-        (self.sending_until, self.free_since) = (now, now);
+        (self.sending_until, self.free_since) = (now, now.saturating_add(self.guard()));
     }
 }

@@ -102,6 +102,8 @@ pub struct Channel<A, B, const N: usize> {
     last_number: u32,
     /// Who is next to send.
     turn: usize,
+    /// Whose frame is to be acknowledged at once.
+    answer: Option<PeerNumber>,
     strangers: Strangers,
     to_all: ToSendAll,
     /// When a beacon is due, and how many there were.
@@ -135,6 +137,7 @@ impl<A: Aead, B: PacketBuffer + Default, const N: usize> Channel<A, B, N> {
             peers: heapless::Vec::new(),
             last_number: 0,
             turn: 0,
+            answer: None,
             strangers: Strangers::new(now, limits.handshake_interval),
             to_all: ToSendAll::default(),
             beacon_at,
@@ -213,11 +216,13 @@ impl<A: Aead, B: PacketBuffer + Default, const N: usize> Channel<A, B, N> {
         if count == 0 {
             return Ok(());
         }
-        let spread = self.access.spread(now, &mut self.rng);
-        let spread = if has.is_some() { spread } else { 0 };
         if count > 1 && self.to_all.fits(packet) {
             let has = self.peers.iter().find(|peer| Some(peer.number) == has);
-            let has = has.map_or(Address::ALL, |peer| peer.address);
+            // Who passes something on has heard it at the same time as others.
+            let (has, spread) = match has {
+                Some(peer) => (peer.address, self.access.spread(now, &mut self.rng)),
+                None => (Address::ALL, 0),
+            };
             return self.to_all.queue(now.saturating_add(spread), has, packet);
         }
         let mut result = Ok(());
@@ -251,12 +256,23 @@ impl<A: Aead, B: PacketBuffer + Default, const N: usize> Channel<A, B, N> {
     /// or `None` if nothing may or needs to be sent now.
     pub fn transmit(&mut self, now: Micros, keys: &mut impl Keys, out: &mut [u8]) -> Option<usize> {
         self.handle_timeout(now, keys);
+        if let Some(len) = self.answer(now, keys, out) {
+            self.access.send(now, len);
+            return Some(len);
+        }
         if self.access.ready_at(now, &mut self.rng)? > now {
             return None;
         }
         let len = self.next_frame(now, keys, out)?;
         self.access.send(now, len);
         Some(len)
+    }
+
+    /// The acknowledgement of the frame that has just ended, with what else there is for who sent it.
+    fn answer(&mut self, now: Micros, keys: &mut impl Keys, out: &mut [u8]) -> Option<usize> {
+        let number = self.answer.take().filter(|_| self.access.may_answer(now))?;
+        let peer = self.peers.iter_mut().find(|peer| peer.number == number)?;
+        peer.transmit(now, self.me, &self.key, keys, out)
     }
 
     fn next_frame(&mut self, now: Micros, keys: &mut impl Keys, out: &mut [u8]) -> Option<usize> {
@@ -379,7 +395,10 @@ impl<A: Aead, B: PacketBuffer + Default, const N: usize> Channel<A, B, N> {
         });
         let work = links.chain(self.to_all.due()).chain([self.beacon_at]).min()?;
         // While somebody is heard nothing can be sent: the end of it wakes the caller.
-        let ready = self.access.ready_at(now, &mut self.rng).unwrap_or(Micros::MAX);
+        let ready = match self.answer.is_some() && self.access.may_answer(now) {
+            true => now,
+            false => self.access.ready_at(now, &mut self.rng).unwrap_or(Micros::MAX),
+        };
         Some(work.max(ready).min(self.strangers.next_turn()))
     }
 

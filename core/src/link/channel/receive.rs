@@ -73,6 +73,10 @@ impl<A: Aead, B: PacketBuffer + Default, const N: usize> Channel<A, B, N> {
             if result.is_ok() {
                 peer.note(now, snr);
                 peer.ready = true;
+                if peer.link.is_urgent(now) {
+                    self.answer = Some(peer.number);
+                    self.access.heard_own(now);
+                }
                 break;
             }
         }

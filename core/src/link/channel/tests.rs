@@ -271,6 +271,34 @@ fn nodes_find_each_other_and_what_is_for_all_is_one_frame() {
 }
 
 #[test]
+fn what_is_for_one_is_acknowledged_before_anybody_else_sends() {
+    let mut air = Air::new(6, all);
+    air.join();
+    for round in 0..20u8 {
+        // All but the receiver have something to send.
+        air.log = Some(Vec::new());
+        for n in 0..5 {
+            let peer = air.peer(n, 5).unwrap();
+            let now = air.now;
+            air.nodes[n].channel.queue(now, peer, Lane::Paid, &[round; 100], &[]).unwrap();
+        }
+        air.run_for(20 * SECOND);
+        let log = air.log.take().unwrap();
+        let to = air.nodes[5].channel.address().0.to_be_bytes();
+        let is_to = |frame: &[u8]| frame[..2] == to && frame.len() > 100;
+        let behind = |at: usize| log.get(at + 1).map(|frame| (frame[2..4] == to, frame));
+        for (at, frame) in log.iter().enumerate().filter(|(_, frame)| is_to(frame)) {
+            let (is_answer, next) = behind(at).unwrap();
+            // Two that began at once have none.
+            assert!(is_answer || is_to(next), "{frame:?} {next:?}");
+        }
+        let answered =
+            (0..log.len()).filter(|at| is_to(&log[*at])).filter(|at| behind(*at).unwrap().0);
+        assert!(answered.count() >= 5, "each");
+    }
+}
+
+#[test]
 fn at_rest_a_node_takes_little_of_the_channel() {
     let mut air = Air::new(20, all);
     air.join();

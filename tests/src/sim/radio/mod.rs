@@ -15,7 +15,10 @@
 //! (`../datagrams.rs`) their frames go on the air instead, each once and for a single
 //! neighbour: they acknowledge and repeat themselves.
 
+mod flooding;
+
 pub use blvm_mesh_core::link::channel::lora::Modem;
+pub use flooding::{Flooded, HOP_LIMITS, Wish};
 
 use super::World;
 use super::bytes::{Bytes, Path};
