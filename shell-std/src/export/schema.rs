@@ -74,7 +74,8 @@ pub(super) fn commit<S: Duplex>(session: &mut Session<S>) -> Result<(), ExportEr
     // What has failed before makes it ROLLBACK.
     match answers.last().map(|answer| answer.tag.as_str()) {
         Some("COMMIT") => Ok(()),
-        other => Err(ExportError::Answer(format!("{other:?} to COMMIT"))),
+        Some(other) => Err(ExportError::Answer(format!("\"{other}\" to COMMIT"))),
+        None => Err(ExportError::Answer("nothing to COMMIT".into())),
     }
 }
 
@@ -86,5 +87,5 @@ fn first(answers: &[Answered]) -> Result<&str, ExportError> {
 }
 
 pub(super) fn number<T: std::str::FromStr>(text: &str) -> Result<T, ExportError> {
-    text.parse().map_err(|_| ExportError::Answer(format!("{text:?} is not such a number")))
+    text.parse().map_err(|_| ExportError::Answer(format!("\"{text}\" is not such a number")))
 }

@@ -135,7 +135,7 @@ fn ask_for_tls(socket: &mut Socket) -> io::Result<bool> {
         [b'N'] => Ok(false),
         other => Err(io::Error::new(
             ErrorKind::InvalidData,
-            format!("the answer to the question for TLS is {:?}", shown(&other)),
+            format!("the answer to the question for TLS is \"{}\"", shown(&other)),
         )),
     }
 }

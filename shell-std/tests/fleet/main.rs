@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use server::{PASSWORD, Server, until};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -370,6 +370,15 @@ fn a_connection_that_died_unused_is_no_failure() {
     exporter.stop();
 }
 
+/// The node's numbers for Prometheus.
+fn metrics(port: u16) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
 /// What the node says of its export.
 fn export(node: &mut Daemon) -> Value {
     node.call("getstats", json!({})).unwrap()["export"].clone()
@@ -385,7 +394,7 @@ fn gateways_book_over_deaths_of_the_server_and_their_own() {
     let password = world::password_file(dir.path(), PASSWORD);
     let url = format!("ledger.export={}", server.url("mesh", "books"));
     let file = format!("ledger.password_file={}", password.display());
-    let options = ["--set", &url, "--set", &file, "--set", "metrics.listen=127.0.0.1:0"];
+    let options = ["--set", &url, "--set", &file];
     let dirs = ["a", "b"].map(|name| dir.path().join(name));
     let start = || dirs.each_ref().map(|dir| Daemon::start(dir, &[], &options));
     let add = |numbers: std::ops::Range<u64>| {
@@ -427,7 +436,9 @@ fn gateways_book_over_deaths_of_the_server_and_their_own() {
     assert_eq!((code, &check["good"]), (Some(1), &json!(false)), "{check}");
     assert!(check["pending"].as_u64() >= Some(100), "{check}");
     server.resume_with("synchronous_standby_names = ''\n");
-    let mut b = Daemon::start(&dirs[1], &[], &options);
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let listen = format!("metrics.listen=127.0.0.1:{free}");
+    let mut b = Daemon::start(&dirs[1], &[], &[&options[..], &["--set", &listen]].concat());
     let all = 800;
     until("everything is booked", || counted(&server, "books") == (all, all));
     for node in [&mut a, &mut b] {
@@ -436,6 +447,10 @@ fn gateways_book_over_deaths_of_the_server_and_their_own() {
             (&export(node)["state"], &export(node)["error"]),
             (&json!("good"), &Value::Null)
         );
+    }
+    let numbers = metrics(free);
+    for line in ["blvm_mesh_ledger_pending 0", "blvm_mesh_ledger_booked_total "] {
+        assert!(numbers.contains(line), "{numbers}");
     }
     let per_node: BTreeMap<_, _> = [(&a, "a"), (&b, "b")]
         .map(|(node, name)| (program::daemon::text(&node.ready["node_id"]).to_owned(), name))
