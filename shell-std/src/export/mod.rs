@@ -71,17 +71,20 @@ pub struct Batch {
     pub is_empty: bool,
 }
 
+/// Where a line is kept: table, time and payment.
+pub type LineKey = (u8, u64, [u8; 32]);
+
 /// What of an outbox a batch is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Booked {
     /// Number of the walk over the ledger.
     pub walk: u64,
     /// Where that goes on: table, time and payment.
-    pub walked_to: (u8, u64, [u8; 32]),
+    pub walked_to: LineKey,
     /// How many lines of the batch are its.
     pub passed: u64,
     /// Marks, and how often each line had changed by then.
-    pub marks: Vec<((u8, u64, [u8; 32]), u64)>,
+    pub marks: Vec<(LineKey, u64)>,
 }
 
 /// What is not booked yet. Its functions may block.

@@ -15,7 +15,7 @@
 use super::purchases::{BEGUN, PURCHASES};
 use super::query::{entry, purchase, sale};
 use super::{Key, LEDGER, Store, StoreError, flows};
-use crate::export::{Batch, Booked, Line, Outbox};
+use crate::export::{Batch, Booked, Line, LineKey, Outbox};
 use blvm_mesh_core::payment::ledger::{RECORD_LEN, Record};
 use redb::{
     Durability, ReadTransaction, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
@@ -35,10 +35,9 @@ pub(super) const MOST_MARKS: u64 = 65_536;
 /// Number of the walk; where it goes on: table, time and payment; how many lines it has met;
 /// the database that was booked into, and how many transactions it has taken.
 type State = (u64, u8, u64, [u8; 32], u64, [u8; 16], u64);
-type MarkKey = (u8, u64, [u8; 32]);
 
 const STATE: TableDefinition<'_, (), State> = TableDefinition::new("export");
-pub(super) const MARKS: TableDefinition<'_, MarkKey, u64> = TableDefinition::new("unbooked");
+pub(super) const MARKS: TableDefinition<'_, LineKey, u64> = TableDefinition::new("unbooked");
 
 /// A line as it is kept.
 enum Kept {
@@ -48,7 +47,7 @@ enum Kept {
 
 /// Where lines are marked while one transaction writes them.
 pub(super) struct Marks<'a> {
-    marks: Table<'a, MarkKey, u64>,
+    marks: Table<'a, LineKey, u64>,
     state: Table<'a, (), State>,
 }
 
@@ -99,7 +98,7 @@ pub(super) fn behind((at, mut payment): Key) -> Key {
     (at.saturating_add(1), payment)
 }
 
-fn kept(tx: &ReadTransaction, (kind, at, payment): MarkKey) -> Result<Option<Kept>, redb::Error> {
+fn kept(tx: &ReadTransaction, (kind, at, payment): LineKey) -> Result<Option<Kept>, redb::Error> {
     let key = (at, payment);
     Ok(match kind {
         PAYMENT => tx.open_table(LEDGER)?.get(key)?.map(|v| Kept::Record(v.value())),
