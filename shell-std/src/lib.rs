@@ -16,12 +16,14 @@ mod date;
 mod descriptors;
 #[cfg(test)]
 mod documents_tests;
+pub mod export;
 pub mod flows;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod headers;
 pub mod identity;
 pub mod issuer;
+mod jitter;
 pub mod kept;
 pub mod lightning;
 mod log;
@@ -37,6 +39,7 @@ mod repeats;
 pub mod rpc;
 pub mod secret;
 pub mod store;
+mod tls;
 pub mod wallet;
 
 /// The whole command line, for the program's `main`.

@@ -1,6 +1,7 @@
 //! `ledger`: what a node has earned, sold, bought and paid.
 
 use super::answer::table;
+use super::export::Export;
 use super::global::{Global, msat};
 use super::sums::{self, By};
 use super::{Answer, Failure};
@@ -8,7 +9,7 @@ use crate::date::{date, parse};
 use crate::rpc::Request;
 use crate::rpc::types::{self, GetLedger, LedgerKind, Role};
 use crate::store::{STORE_FILE, Store};
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
 /// Most of each kind that a node lists.
 const MOST_LISTED: usize = 10_000;
@@ -17,14 +18,20 @@ const MOST_LISTED: usize = 10_000;
 ///
 /// Where no node runs the store is read directly.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    after_help = "\
 Examples:
   blvm-mesh ledger --limit 10
   blvm-mesh ledger --role intermediate --since 2026-01-31
   blvm-mesh ledger --kind purchases --json
   blvm-mesh ledger --by day --since 2026-01-01
-  blvm-mesh ledger --csv > ledger.csv")]
+  blvm-mesh ledger --csv > ledger.csv
+  blvm-mesh ledger export --check",
+    args_conflicts_with_subcommands = true
+)]
 pub(super) struct Ledger {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Only what was accepted or begun at or after this time: seconds since 1970, or 2026-01-31,
     /// or 2026-01-31T12:00:00Z.
     #[arg(long, value_name = "TIME", value_parser = parse)]
@@ -50,6 +57,11 @@ pub(super) struct Ledger {
     csv: bool,
 }
 
+#[derive(Debug, Subcommand)]
+enum Command {
+    Export(Export),
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum RoleName {
     Source,
@@ -66,6 +78,9 @@ enum KindName {
 
 impl Ledger {
     pub(super) fn run(self, global: &Global) -> Result<Answer, Failure> {
+        if let Some(Command::Export(export)) = self.command {
+            return export.run(global);
+        }
         let role = self.role.map(|role| match role {
             RoleName::Source => Role::Source,
             RoleName::Intermediate => Role::Intermediate,

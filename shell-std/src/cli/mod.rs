@@ -11,6 +11,7 @@ mod covenant;
 mod decode;
 mod demo;
 mod destination;
+mod export;
 mod flows;
 mod global;
 mod headers;

@@ -144,6 +144,7 @@ impl Stats {
             ),
             ("paid to", payout(&info)),
             ("chain", chain(stats.chain.as_ref())),
+            ("ledger booked in", export(stats.export.as_ref())),
             ("up for", format!("{} s", stats.uptime_ms / 1000)),
             ("peers, routes", format!("{}, {}", stats.peers, stats.routes)),
             ("received", count(&stats.received)),
@@ -303,6 +304,14 @@ fn serial_line(line: &types::LineStats) -> String {
          {given_up} packets given up, {damaged} frames came damaged\n",
         if *dials { "dials" } else { "listens" }
     )
+}
+
+/// The database of the ledger, in words.
+fn export(export: Option<&types::ExportStats>) -> String {
+    let Some(export) = export else { return "its own store only".into() };
+    let types::ExportStats { target, booked, pending, error, .. } = export;
+    let error = error.as_ref().map_or(String::new(), |error| format!("; FAILS: {error}"));
+    format!("{target}: {booked} lines, {pending} wait{error}")
 }
 
 /// The node that looks blocks up, in words.

@@ -7,6 +7,7 @@ use crate::chain::{Auth, ChainSettings};
 use crate::clients;
 use crate::config::{KEYS, Override, ServiceSettings, Settings, Sources, Written, example};
 use crate::descriptors;
+use crate::export::Exporter;
 use crate::flows::Exposed;
 use crate::identity::{self, Identity, KEY_FILE};
 use crate::issuer::Issuer;
@@ -265,6 +266,10 @@ impl House {
         let (file, cache) = (dir.join(STORE_FILE), settings.shell.store_cache_bytes);
         let store = Store::open_of(&file, cache, &identity.node_id(), identity::is_unused(dir))?;
         identity::mark_used(dir)?;
+        match settings.export {
+            Some(_) => store.export_on()?,
+            None => store.export_off()?,
+        }
         let store = Arc::new(store);
         let lightning = lightning::join(&mut settings)?;
         let issuer = match (&lightning, &settings.issuer_key) {
@@ -328,7 +333,11 @@ impl House {
                 }
             })
         });
-        let service = Service::new(handle, store.clone(), issuer);
+        let of = (identity.node_id(), settings.config.network);
+        let export = settings.export.clone();
+        let exporter = export.map(|to| Exporter::start(to, of, store.clone())).transpose()?;
+        let export = exporter.as_ref().map(|exporter| exporter.status().clone());
+        let service = Service::new(handle, store.clone(), issuer).exporting(export);
         let service = Arc::new(service.operated_by(Arc::new(operator)));
         // Tasks of their own: this future is polled whenever the thread looks at its
         // sockets, and each poll of an `accept` or `read` is a system call.
@@ -372,6 +381,9 @@ impl House {
         serve.cancel().await;
         drop((report, scraped));
         node.stop().await;
+        if let Some(exporter) = exporter {
+            smol::unblock(move || exporter.stop()).await;
+        }
         Ok(())
     }
 }

@@ -83,6 +83,7 @@ pub(super) struct Places {
     pub(super) max_msat: u64,
     pub(super) inbox: bool,
     pub(super) metrics_anywhere: bool,
+    pub(super) export_step: Duration,
     pub(super) bridged: usize,
     pub(super) narrow_rate: u64,
     pub(super) narrow_blocks: bool,
@@ -104,6 +105,7 @@ impl Places {
             max_msat: MAX_MSAT,
             inbox: true,
             metrics_anywhere: false,
+            export_step: Duration::from_secs(10),
             bridged: 16,
             narrow_rate: 32 * 1024,
             narrow_blocks: true,
@@ -132,10 +134,12 @@ pub(super) fn settings(
         max_msat,
         inbox,
         metrics_anywhere,
+        export_step,
         bridged,
         narrow_rate,
         narrow_blocks,
     } = places;
+    let announced = file.bitcoin.announce_to.unwrap_or_default().into_iter();
     let mut bridge = BridgeSettings {
         node: file.bitcoin.node.map(|port| port.0),
         listen: file.bitcoin.listen.unwrap_or_default().into_iter().map(|port| port.0).collect(),
@@ -144,13 +148,7 @@ pub(super) fn settings(
         narrow_rate,
         narrow_blocks,
         headers: None,
-        announce_to: file
-            .bitcoin
-            .announce_to
-            .unwrap_or_default()
-            .into_iter()
-            .map(|node| node.0)
-            .collect(),
+        announce_to: announced.map(|node| node.0).collect(),
     };
     bridge.headers = headers(file.bitcoin.headers, file.bitcoin.checkpoint, &bridge, network)?;
     if bridge.node.is_some() {
@@ -190,6 +188,7 @@ pub(super) fn settings(
     super::radios::suit(&listen.radios, &file.timing, &mut config.timing);
     let radios = super::radios::settings(listen.radios, file.mesh.radio_key_file, &inside)?;
     let metrics = super::metrics::listen(file.metrics, metrics_anywhere)?;
+    let export = super::ledger::export(file.ledger, export_step, &inside)?;
     let chain = chain(file.chain, chain_timeout, &inside, verify_timeout)?;
     let lightning = super::lightning::settings(file.lightning, lightning, &inside)?;
     check_shell(&shell, config.max_packet as usize)?;
@@ -202,6 +201,7 @@ pub(super) fn settings(
         peers,
         banned: BTreeMap::new(),
         metrics,
+        export,
         rpc_socket: inside(file.rpc_socket.unwrap_or_else(|| "rpc.sock".into())),
         log,
         issuer_key: file.issuer_key.map(inside),

@@ -3,7 +3,7 @@
 use super::ConfigError;
 use super::build::Places;
 use super::values::{
-    Announced, Backend, ExposedPort, ForwardedTo, Gateway, Issuer, Listen, Millis, Mode,
+    Announced, Backend, Export, ExposedPort, ForwardedTo, Gateway, Issuer, Listen, Millis, Mode,
     NetworkName, Owing, Peer, Port, SignetMagic,
 };
 use crate::chain::Secret;
@@ -150,7 +150,7 @@ macro_rules! written {
     )+)+};
 }
 written! {
-    Text: String, PathBuf, Backend, Mode, NetworkName, Port, SignetMagic, Secret;
+    Text: String, PathBuf, Backend, Export, Mode, NetworkName, Port, SignetMagic, Secret;
     Flag: bool;
     List: Listen, Vec<PathBuf>, Vec<Peer>, Vec<Issuer>, Vec<Owing>, Vec<ExposedPort>, Vec<ForwardedTo>,
         Vec<Gateway>, Vec<Announced>, Vec<Port>;

@@ -8,7 +8,7 @@ use super::ConfigError;
 use super::build::{MIN_MAX_PACKET, Places};
 use super::key::{DefaultValue, Key, Stored, Written, within};
 use super::values::{
-    Announced, Backend, ExposedPort, ForwardedTo, Gateway, Issuer, Listen, Millis, Mode,
+    Announced, Backend, Export, ExposedPort, ForwardedTo, Gateway, Issuer, Listen, Millis, Mode,
     NetworkName, NotUsed, Owing, Peer, Port, SignetMagic,
 };
 use crate::chain::Secret;
@@ -80,7 +80,7 @@ macro_rules! keys {
 keys! {
     "" File [
         mesh: Mesh, tariff: Tariff, limits: Limits, timing: Timing, payment: Payment,
-        flow: Flow, lightning: Lightning, budget: Budget, bitcoin: Bitcoin, chain: Chain, metrics: Metrics, bench: Bench
+        flow: Flow, lightning: Lightning, budget: Budget, bitcoin: Bitcoin, chain: Chain, ledger: Ledger, metrics: Metrics, bench: Bench
     ] {
         data_dir: PathBuf, "directory of the node's files", default "~/.blvm-mesh";
         rpc_socket: PathBuf, "socket for commands", default "<data_dir>/rpc.sock";
@@ -279,6 +279,15 @@ keys! {
         timeout_ms: Millis, "longest look-up of a block, less than timing.verify_timeout_ms" => chain_timeout, unit "ms", from 1;
     }
 
+    "ledger" Ledger {
+        export: Export, "PostgreSQL database into which the ledger is booked besides, also by other nodes: postgres://USER@HOST:PORT/DB[?sslmode=disable], postgres://USER@/DB?host=DIRECTORY",
+            example "postgres://mesh@/mesh?host=/var/run/postgresql";
+        password_file: PathBuf, "file with its password, in one line, which only this user may read", example "ledger.password";
+        certificate_file: PathBuf, "the certificate that its server must show, or its issuer's; none: one that the system trusts",
+            example "/etc/ssl/certs/ssl-cert-snakeoil.pem";
+        timeout_ms: Millis, "longest wait for each step of it" => export_step, unit "ms", from 100;
+    }
+
     "metrics" Metrics {
         listen: Port, "where Prometheus reads the node's numbers over HTTP (/metrics); none: nowhere",
             example "127.0.0.1:9338";
@@ -305,6 +314,7 @@ impl File {
         self.budget.apply(places)?;
         self.bitcoin.apply(places)?;
         self.chain.apply(places)?;
+        self.ledger.apply(places)?;
         self.metrics.apply(places)?;
         self.bench.apply(places)
     }

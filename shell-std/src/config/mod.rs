@@ -10,6 +10,7 @@ mod build;
 mod example;
 mod key;
 mod keys;
+mod ledger;
 mod lightning;
 mod live;
 mod metrics;
@@ -28,6 +29,7 @@ pub use values::{parse_mode, parse_network, parse_signet_challenge};
 use crate::address::{LoraAddress, PeerAddress, SerialLine};
 use crate::bridge::BridgeSettings;
 use crate::chain::ChainSettings;
+use crate::export::ExportSettings;
 use crate::flows::{Exposed, ForwardSpec};
 use crate::lightning::LightningSettings;
 use crate::wallet::Limits;
@@ -62,6 +64,8 @@ pub struct Settings {
     pub banned: BTreeMap<NodeId, Option<u64>>,
     /// Where the node's numbers are read over HTTP, if anywhere.
     pub metrics: Option<SocketAddr>,
+    /// Where the ledger is booked besides, if anywhere.
+    pub export: Option<ExportSettings>,
     /// Directory of the identity, the store and the socket.
     pub data_dir: PathBuf,
     /// The configuration file that was read, if there was one.

@@ -76,6 +76,7 @@ fn samples() -> Vec<(&'static str, String, String)> {
                     let two = ["127.0.0.1:9", "127.0.0.1:10"];
                     (two.join(", "), format!("{two:?}"))
                 }
+                ("ledger.export", _) => (BOOKS.into(), quoted(BOOKS)),
                 (_, Kind::Text) => ("some-text".into(), quoted("some-text")),
                 (_, Kind::Number) => ("20_000_000".into(), "20_000_000".into()),
                 (_, Kind::Flag) => ("true".into(), "true".into()),
@@ -128,6 +129,7 @@ fn samples() -> Vec<(&'static str, String, String)> {
 }
 
 const CHAIN: &str = "http://[::1]:8332";
+const BOOKS: &str = "postgres://m@[::1]/d?sslmode=verify-full";
 const LN: &str = "https://[::1]:8080";
 
 /// Keys without which another means nothing.
@@ -138,6 +140,9 @@ fn needed(key: &str) -> &'static [(&'static str, &'static str)] {
         "chain.rpc_user" => &[("rpc_url", CHAIN), ("rpc_password", "x")],
         "chain.rpc_password" => &[("rpc_url", CHAIN), ("rpc_user", "x")],
         "metrics.anywhere" => &[("listen", "0.0.0.0:9")],
+        "ledger.password_file" | "ledger.certificate_file" | "ledger.timeout_ms" => {
+            &[("export", BOOKS)]
+        }
         "lightning.backend" => &[("socket", "x")],
         "lightning.url" | "lightning.certificate_file" => {
             &[("backend", "lnd"), ("macaroon_file", "m")]
@@ -404,6 +409,8 @@ fn overrides_win_and_their_faults_name_them() {
     assert_eq!((s.config.network, s.config.timing.keepalive), (Network::Regtest, 9_000));
     let faults = [
         ("metrics.listen", "0.0.0.0:9338", "set metrics.anywhere = true"),
+        ("ledger.export", "postgres://m:pw@h/d", "ledger.password_file"),
+        ("ledger.timeout_ms", "500", "means nothing without ledger.export"),
         ("mesh.mode", "x", "--mesh.mode = \"x\": unknown mode"),
         ("mesh.enabled", "yes", "true or false"),
         ("limits.routes", "many", "whole number"),
@@ -579,6 +586,7 @@ fn defaults_are_those_that_the_help_tells() {
                 "data_dir",
                 "rpc_socket",
                 "chain.timeout_ms",
+                "ledger.timeout_ms",
                 "lightning.timeout_ms",
                 "lightning.payment_timeout_ms",
             ]
@@ -632,4 +640,24 @@ fn a_lightning_node_has_its_own_keys_and_no_credential_stands_in_the_file() {
         assert!(error.contains(expected), "{error}");
         assert!(!error.contains("secret"), "{error}");
     }
+}
+
+#[test]
+fn a_certificate_is_for_tls_only_and_no_password_stands_in_the_file() {
+    let load = |url: &str, more: &str| load(&format!("[ledger]\nexport = \"{url}\"\n{more}"), &[]);
+    let file = "certificate_file = \"c.pem\"\npassword_file = \"p\"\ntimeout_ms = 250\n";
+    let export = load("postgres://m@db/d", file).unwrap().export.unwrap();
+    assert_eq!(export.step, Duration::from_millis(250));
+    assert!(
+        export.certificate.unwrap().ends_with("c.pem") && export.password.unwrap().is_absolute()
+    );
+    for (url, expected) in [
+        ("postgres://m@db/d?sslmode=disable", "needs sslmode=verify-full"),
+        ("postgres://m@/d?host=/run", "means nothing to a Unix socket"),
+    ] {
+        let error = load(url, file).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+    let error = load("postgres://m:hunter2@db/d", "").unwrap_err();
+    assert!(error.contains("ledger.password_file"), "{error}");
 }

@@ -45,6 +45,9 @@ macro_rules! text_value {
 
 text_value!(Mode(MeshMode), parse_mode);
 text_value!(Backend(String), parse_backend);
+text_value!(Export(crate::export::Target), |text| {
+    text.parse().map_err(|e: String| format!("the database {e}"))
+});
 text_value!(NetworkName(Network), parse_network);
 text_value!(SignetMagic([u8; 4]), parse_signet_challenge);
 text_value!(Issuer(PublicKey), parse_issuer);

@@ -1,22 +1,13 @@
-//! TLS to a Lightning node. LND signs its certificate itself, for itself: what is trusted is that
-//! one certificate, which is a file of the operator's, and neither its names nor its dates matter.
+//! TLS to a Lightning node.
 
 use super::Error;
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{
-    CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
-};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore,
-    SignatureScheme, StreamOwned,
-};
+use crate::tls::{self, NoTrust};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use std::io::{Read, Write};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport,
     TransportAdapter,
@@ -26,112 +17,10 @@ const FILE: &str = "lightning.certificate_file";
 
 /// What is trusted: the certificates of a file, or what the system trusts.
 pub(super) fn config(certificate: Option<&Path>) -> Result<Arc<ClientConfig>, Error> {
-    match certificate {
-        Some(path) => pinned(path),
-        None => {
-            static SYSTEM: OnceLock<Arc<ClientConfig>> = OnceLock::new();
-            if let Some(config) = SYSTEM.get() {
-                return Ok(config.clone());
-            }
-            let config = system()?;
-            Ok(SYSTEM.get_or_init(|| config).clone())
-        }
-    }
-}
-
-fn system() -> Result<Arc<ClientConfig>, Error> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        return Err(Error::Certificate(
-            "this system trusts nobody, as where ca-certificates is not installed".into(),
-        ));
-    }
-    let builder = builder(&Arc::new(ring::default_provider()))?;
-    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
-}
-
-fn pinned(path: &Path) -> Result<Arc<ClientConfig>, Error> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let certificates = read.map_err(|e| Error::file(FILE, path, e))?;
-    if certificates.is_empty() {
-        return Err(Error::file(FILE, path, "no certificate (PEM) is in it"));
-    }
-    let provider = Arc::new(ring::default_provider());
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(certificates.iter().cloned());
-    let issued = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
-    let verifier = Pinned {
-        certificates,
-        issued: issued.build().ok(),
-        algorithms: provider.signature_verification_algorithms,
-    };
-    let builder = builder(&provider)?.dangerous();
-    let builder = builder.with_custom_certificate_verifier(Arc::new(verifier));
-    Ok(Arc::new(builder.with_no_client_auth()))
-}
-
-fn builder(
-    provider: &Arc<CryptoProvider>,
-) -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, Error> {
-    ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|e| Error::Certificate(e.to_string()))
-}
-
-/// Trusts these certificates, and such as they have signed.
-#[derive(Debug)]
-struct Pinned {
-    certificates: Vec<CertificateDer<'static>>,
-    issued: Option<Arc<WebPkiServerVerifier>>,
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        if self.certificates.iter().any(|pinned| pinned == end_entity) {
-            return Ok(ServerCertVerified::assertion());
-        }
-        match &self.issued {
-            Some(issued) => issued.verify_server_cert(
-                end_entity,
-                intermediates,
-                server_name,
-                ocsp_response,
-                now,
-            ),
-            None => Err(CertificateError::UnknownIssuer.into()),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
+    tls::config(certificate).map_err(|error| match error {
+        NoTrust::File(reason) => Error::file(FILE, certificate.unwrap_or(Path::new("")), reason),
+        NoTrust::System(reason) => Error::Certificate(reason),
+    })
 }
 
 /// Puts TLS around a connection where `config` is there, and notes that the connection is up.

@@ -9,9 +9,10 @@
 //! | `meta` | name | version of this layout; the floor; when a store was lost |
 //! | `owner` | `node` | identity of the node |
 //!
-//! and what `flows.rs`, `purchases.rs`, `asked.rs` and `operator.rs` keep.
+//! and what `flows.rs`, `purchases.rs`, `asked.rs`, `operator.rs` and `export.rs` keep.
 
 mod asked;
+mod export;
 mod flows;
 mod make;
 mod of_node;
@@ -23,7 +24,7 @@ use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::payment::fee::Party;
 use blvm_mesh_core::payment::ledger::{Payment, RECORD_LEN, Record};
 use redb::{
-    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend,
+    Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageBackend,
     TableDefinition, WriteTransaction,
 };
 use std::io;
@@ -187,7 +188,7 @@ impl Store {
 
     /// Makes the tables where they are not there, and checks their layout.
     fn prepare(&self, of: Option<&NodeId>, lost: bool) -> Result<(), StoreError> {
-        let found = self.write(|tx| {
+        let found = self.write(Durability::Immediate, |tx| {
             tx.open_table(LEDGER)?;
             tx.open_table(LIVE)?;
             tx.open_table(TOTALS)?;
@@ -195,6 +196,7 @@ impl Store {
             purchases::prepare(tx)?;
             asked::prepare(tx)?;
             operator::prepare(tx)?;
+            export::prepare(tx)?;
             let mut meta = tx.open_table(META)?;
             let found = meta.get(LAYOUT)?.map(|v| v.value());
             if found.is_none() {
@@ -299,10 +301,19 @@ impl Store {
         &self,
         job: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
+        self.write_with(Durability::Immediate, job)
+    }
+
+    /// The same; without durability it may be undone by a crash until something is written with it.
+    fn write_with<T>(
+        &self,
+        durability: Durability,
+        job: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
         if self.failed.load(Ordering::Acquire) {
             self.reopen()?;
         }
-        let done = self.write(job);
+        let done = self.write(durability, job);
         if done.is_err() {
             self.failed.store(true, Ordering::Release);
         }
@@ -325,6 +336,7 @@ impl Store {
             let mut totals = tx.open_table(TOTALS)?;
             let mut meta = tx.open_table(META)?;
             let mut floor = meta.get(FLOOR)?.map(|v| v.value());
+            let mut marks = export::Marks::open(tx)?;
             for (_, record) in records {
                 let paid = match record {
                     Record::Payment(payment) => Some(*payment),
@@ -339,6 +351,9 @@ impl Store {
                     }
                     if floor.is_none_or(|floor| payment.expires_at > floor) {
                         live.insert((payment.expires_at, payment.key), bytes)?;
+                    }
+                    if let Some(marks) = &mut marks {
+                        marks.note(export::PAYMENT, row)?;
                     }
                     let role = role_number(payment.role);
                     let sum = totals.get(role)?.map(|v| v.value()).unwrap_or_default();
@@ -366,6 +381,9 @@ impl Store {
                     | Record::Run(_)
                     | Record::Deposit(_) => {
                         flows::write(tx, &mut meta, record)?;
+                        if let (Record::Credit(credit), Some(marks)) = (record, &mut marks) {
+                            marks.note(export::SALE, (credit.accepted_at, credit.payment_hash))?;
+                        }
                     }
                 }
             }
@@ -375,12 +393,14 @@ impl Store {
 
     fn write<T>(
         &self,
+        durability: Durability,
         job: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
         let run = || {
             let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
             let Some(db) = &*db else { return Err(closed()) };
-            let tx = db.begin_write()?;
+            let mut tx = db.begin_write()?;
+            tx.set_durability(durability)?;
             let value = job(&tx)?;
             tx.commit()?;
             Ok(value)
@@ -461,6 +481,8 @@ fn add(sum: Sum, payment: &Payment) -> Sum {
 
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod export_tests;
 #[cfg(test)]
 mod loss_tests;
 #[cfg(test)]

@@ -12,7 +12,7 @@
 //! A purchase is there before it is paid, and is removed if nothing was paid for it. `meta` has the
 //! latest times at which one began, by both clocks: that of `spent` never goes back.
 
-use super::{Key, META, Store, StoreError};
+use super::{Key, META, Store, StoreError, export};
 use crate::wallet::{DAY_S, Intent, Kept, OpenPayment, Promise, Purchases, Recent, SpentAmount};
 use blvm_mesh_core::flow::tickets::LIFETIME_S;
 use blvm_mesh_core::id::NodeId;
@@ -65,6 +65,9 @@ impl Store {
             purchases.insert((begun_at, *hash), row)?;
             if row.4 != BEGUN {
                 tx.open_table(OPEN)?.remove(hash)?;
+                if let Some(mut marks) = export::Marks::open(tx)? {
+                    marks.note(export::PURCHASE, (begun_at, *hash))?;
+                }
             }
             let mut spent = tx.open_table(SPENT)?;
             let still = spent.get((spent_at, *hash))?.is_some();

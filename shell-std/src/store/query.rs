@@ -8,7 +8,7 @@ use crate::rpc::types::{
 };
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::payment::fee::Party;
-use blvm_mesh_core::payment::ledger::{Method, Payment, Record};
+use blvm_mesh_core::payment::ledger::{Credit, Method, Payment, Record};
 use redb::{Range, ReadableTable, TableDefinition, Value};
 use std::collections::BTreeMap;
 
@@ -82,13 +82,7 @@ impl Store {
             *sales = sales.saturating_add(1);
             *amount_msat = amount_msat.saturating_add(credit.amount_msat);
             if ledger.sales.len() < query.limit.min(MAX_ENTRIES) {
-                ledger.sales.push(Sale {
-                    payment: credit.payment_hash,
-                    source: credit.source,
-                    amount_msat: credit.amount_msat,
-                    account_bytes: credit.account.bought,
-                    accepted_at: credit.accepted_at,
-                });
+                ledger.sales.push(sale(&credit));
             }
         }
         Ok(())
@@ -164,7 +158,7 @@ impl Store {
     }
 }
 
-fn purchase((begun_at, payment): Key, row: Row) -> Purchase {
+pub(super) fn purchase((begun_at, payment): Key, row: Row) -> Purchase {
     let (node, bytes, amount_msat, fee_msat, state, preimage) = row;
     let state = match state {
         PAID => PurchaseState::Paid,
@@ -176,7 +170,17 @@ fn purchase((begun_at, payment): Key, row: Row) -> Purchase {
     Purchase { payment, node, bytes, amount_msat, fee_msat, state, preimage, begun_at }
 }
 
-fn entry(payment: &Payment) -> LedgerEntry {
+pub(super) fn sale(credit: &Credit) -> Sale {
+    Sale {
+        payment: credit.payment_hash,
+        source: credit.source,
+        amount_msat: credit.amount_msat,
+        account_bytes: credit.account.bought,
+        accepted_at: credit.accepted_at,
+    }
+}
+
+pub(super) fn entry(payment: &Payment) -> LedgerEntry {
     let method = match payment.method {
         Method::Lightning => "lightning",
         Method::Covenant => "covenant",

@@ -147,7 +147,8 @@ fn a_later_layout_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(STORE_FILE);
     let store = Store::open(&path, CACHE).unwrap();
-    store.write(|tx| Ok(tx.open_table(META)?.insert(LAYOUT, 2)?.is_some())).unwrap();
+    let change = |tx: &WriteTransaction| Ok(tx.open_table(META)?.insert(LAYOUT, 2)?.is_some());
+    store.write(Durability::Immediate, change).unwrap();
     drop(store);
     let error = Store::open(&path, CACHE).unwrap_err();
     assert!(error.to_string().contains("layout 2"), "{error}");

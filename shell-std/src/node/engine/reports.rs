@@ -248,6 +248,7 @@ pub(super) fn stats(mesh: &HostMesh, shell: &Shell, pipes: &PipeMemory) -> Stats
         chain: shell.chain.node().map(chain),
         lines: Vec::new(),
         radios: Vec::new(),
+        export: None,
         connections: ConnectionStats {
             stalled: shell.links.stalled,
             memory: shell.links.budget().used() as u64,

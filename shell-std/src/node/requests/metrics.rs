@@ -28,6 +28,7 @@ impl Scrape for Service {
         snapshot.payments(&mut e);
         snapshot.tables(&mut e);
         snapshot.store(&mut e);
+        snapshot.export(&mut e);
         e.histogram(
             "blvm_mesh_store_commit_seconds",
             "Time that commits of the store took.",
@@ -183,6 +184,24 @@ impl Snapshot {
         }
         let help = "Lines that the log left out.";
         e.counter("blvm_mesh_log_lines_left_out", help, stats.log_left_out);
+    }
+
+    fn export(&self, e: &mut Exposition) {
+        let Some(export) = &self.stats.export else { return };
+        let help = "Lines of the ledger that were new in its database.";
+        e.counter("blvm_mesh_ledger_booked", help, export.booked);
+        let help = "Lines of the ledger that wait for its database.";
+        e.gauge("blvm_mesh_ledger_pending", help, export.pending);
+        let help = "Attempts to book the ledger in its database that failed.";
+        e.counter("blvm_mesh_ledger_failures", help, export.failures);
+        if let Some(unix) = export.error_at {
+            let help = "When booking failed last.";
+            e.gauge("blvm_mesh_ledger_failed_timestamp_seconds", help, unix);
+        }
+        if let Some(unix) = export.booked_at {
+            let help = "When lines were booked last.";
+            e.gauge("blvm_mesh_ledger_booked_timestamp_seconds", help, unix);
+        }
     }
 }
 

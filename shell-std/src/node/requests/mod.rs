@@ -23,6 +23,7 @@ pub use operator::{Operator, Reread};
 
 use super::deliveries::Delivery;
 use super::progress::Progress;
+use crate::export::ExportStatus;
 use crate::rpc::openrpc::Document;
 use crate::rpc::types::{
     BenchSink, BenchStart, FindRoute, FoundRoute, GetLedger, Ledger, Outcome, PollReceived,
@@ -60,6 +61,7 @@ pub struct Service {
     quoted: Quoted,
     operator: Option<Arc<Operator>>,
     today: DaySums,
+    export: Option<Arc<ExportStatus>>,
 }
 
 impl From<Gone> for RpcError {
@@ -83,6 +85,7 @@ impl Service {
             quoted: Quoted::default(),
             operator: None,
             today: DaySums::default(),
+            export: None,
         }
     }
 
@@ -90,6 +93,12 @@ impl Service {
     #[must_use]
     pub fn operated_by(self, operator: Arc<Operator>) -> Self {
         Self { operator: Some(operator), ..self }
+    }
+
+    /// Tells what becomes of the ledger in its database.
+    #[must_use]
+    pub fn exporting(self, export: Option<Arc<ExportStatus>>) -> Self {
+        Self { export, ..self }
     }
 
     async fn send(&self, request: SendPacket) -> Result<Sent, RpcError> {

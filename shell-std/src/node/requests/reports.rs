@@ -96,6 +96,7 @@ impl Service {
             self.node.deliveries().waiting().map(count);
         stats.descriptors = crate::descriptors::now();
         stats.bitcoin = self.bridged(|_| true);
+        stats.export = self.export.as_ref().map(|export| export.stats());
         Ok(stats)
     }
 }

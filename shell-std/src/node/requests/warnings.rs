@@ -1,7 +1,9 @@
 //! What is not as it should be with a node, and what to do about it.
 
 use crate::config::Settings;
-use crate::rpc::types::{ChainState, LineState, Stats, Taken, Warning, WarningKind};
+use crate::rpc::types::{
+    ChainState, ExportState, ExportStats, LineState, Stats, Taken, Warning, WarningKind,
+};
 use std::net::SocketAddr;
 
 /// Before this, in seconds since 1970 (2025-01-01), the system's clock cannot be right.
@@ -19,6 +21,8 @@ const VERY_LITTLE_DISK: u64 = 64 << 20;
 const FEW_DESCRIPTORS: u64 = 1_024;
 /// How long peers have to answer, and others to connect, after the start, in milliseconds.
 const PEER_TIME_MS: u64 = 60_000;
+/// What waits for its database longer than this, in seconds, is behind.
+const BEHIND_S: u64 = 600;
 const REACHED_TIME_MS: u64 = 3_600_000;
 
 /// The file system of the data directory, in bytes.
@@ -82,6 +86,9 @@ pub(super) fn warnings(seen: &Seen<'_>) -> Vec<Warning> {
         );
     }
     services(seen, &mut warn);
+    if let Some(export) = &seen.stats.export {
+        booked(export, &mut warn);
+    }
     found
 }
 
@@ -185,6 +192,22 @@ fn services(seen: &Seen<'_>, warn: &mut impl FnMut(WarningKind, String, &str)) {
         let text = format!("an invoice was not paid the last time: {why}");
         let remedy = "check `blvm-mesh lightning check` and budget.*";
         warn(WarningKind::Lightning, text, remedy);
+    }
+}
+
+/// Whether the ledger is in its database.
+fn booked(export: &ExportStats, warn: &mut impl FnMut(WarningKind, String, &str)) {
+    let ExportStats { target, pending, behind_s, .. } = export;
+    if export.state == ExportState::Failed {
+        let why = export.error.clone().unwrap_or_default();
+        let text = format!("the ledger is not booked in {target}, {pending} lines wait: {why}");
+        let remedy = "check it with `blvm-mesh ledger export --check`; it is tried again by itself";
+        warn(WarningKind::Export, text, remedy);
+    } else if *behind_s >= BEHIND_S {
+        let text =
+            format!("{pending} lines of the ledger have waited for {target} for {behind_s} s");
+        let remedy = "if they do not get fewer (`blvm-mesh stats`), the database is too slow";
+        warn(WarningKind::Export, text, remedy);
     }
 }
 
@@ -296,5 +319,15 @@ mod tests {
         };
         let expected = ["store", "table_full", "descriptors", "chain", "line", "lightning"];
         assert_eq!(kinds(&Seen { stats: &bad, ..good() }), expected);
+        let exports = [
+            (ExportState::Good, BEHIND_S - 1, &[][..]),
+            (ExportState::Good, BEHIND_S, &["export"]),
+            (ExportState::Failed, 0, &["export"]),
+        ];
+        for (state, behind_s, expected) in exports {
+            let export = ExportStats { state, behind_s, pending: 3, ..ExportStats::default() };
+            let stats = Stats { export: Some(export), ..stats.clone() };
+            assert_eq!(kinds(&Seen { stats: &stats, ..good() }), expected);
+        }
     }
 }

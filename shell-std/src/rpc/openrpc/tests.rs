@@ -313,7 +313,16 @@ fn rare_parts_of_answers_are_described() {
     };
     let refused = [("no-route".to_owned(), 5)].into();
     let (lines, radios, chain) = (vec![line], vec![radio], Some(chain));
-    let stats = Stats { refused, lines, radios, chain, ..Stats::default() };
+    let export = Some(ExportStats {
+        target: "postgres://m@h:1/d".into(),
+        state: ExportState::Failed,
+        error: Some("refused".into()),
+        error_at: Some(1),
+        booked_at: Some(2),
+        schema: Some(1),
+        ..ExportStats::default()
+    });
+    let stats = Stats { refused, lines, radios, chain, export, ..Stats::default() };
     described.check_result("getstats", &to_value(&stats).unwrap());
 
     let hash = "00".repeat(32);

@@ -5,6 +5,7 @@
 
 mod bitcoin;
 mod chain;
+mod export;
 mod flow;
 mod info;
 mod ledger;
@@ -23,6 +24,7 @@ mod transaction;
 
 pub use bitcoin::*;
 pub use chain::*;
+pub use export::*;
 pub use flow::*;
 pub use info::*;
 pub use ledger::*;

@@ -125,11 +125,13 @@ pub enum WarningKind {
     Line,
     /// A Lightning payment was not made.
     Lightning,
+    /// The ledger is not booked in its database.
+    Export,
 }
 
 impl WarningKind {
     /// All kinds, in the order in which they are shown.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Clock,
         Self::NoIssuer,
         Self::NotListening,
@@ -143,6 +145,7 @@ impl WarningKind {
         Self::Chain,
         Self::Line,
         Self::Lightning,
+        Self::Export,
     ];
 
     /// The name by which it is written.
@@ -161,6 +164,7 @@ impl WarningKind {
             Self::Chain => "chain",
             Self::Line => "line",
             Self::Lightning => "lightning",
+            Self::Export => "export",
         }
     }
 }

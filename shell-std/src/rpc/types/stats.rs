@@ -1,6 +1,6 @@
 //! What the node has counted.
 
-use super::{BridgeStats, ChainStats, Count, LineStats, RadioStats};
+use super::{BridgeStats, ChainStats, Count, ExportStats, LineStats, RadioStats};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -86,6 +86,9 @@ pub struct Stats {
     pub commits: u64,
     /// The node that looks blocks up, if there is one.
     pub chain: Option<ChainStats>,
+    /// The database into which the ledger is booked besides, if there is one.
+    #[serde(default)]
+    pub export: Option<ExportStats>,
     /// The serial lines.
     pub lines: Vec<LineStats>,
     /// The radios.
