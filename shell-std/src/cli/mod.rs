@@ -25,6 +25,7 @@ mod lightning;
 mod notify;
 mod operate;
 mod overview;
+mod page;
 mod pages;
 mod payable;
 mod peer;
@@ -82,6 +83,7 @@ enum Command {
     #[command(name = "getinfo")]
     GetInfo(overview::GetInfo),
     Status(overview::Status),
+    Page(page::PageCommand),
     Peers(report::Peers),
     Routes(report::Routes),
     Stats(report::Stats),
@@ -141,6 +143,7 @@ impl Cli {
             Command::Credit(c) => c.run(&global),
             Command::GetInfo(c) => c.run(&global),
             Command::Status(c) => c.run(&global),
+            Command::Page(c) => c.run(&global),
             Command::Peers(c) => c.run(&global),
             Command::Routes(c) => c.run(&global),
             Command::Stats(c) => c.run(&global),

@@ -14,6 +14,7 @@ mod lightning;
 mod live;
 mod metrics;
 mod overrides;
+mod page;
 mod radios;
 mod values;
 
@@ -23,6 +24,7 @@ pub use key::{Key, Kind};
 pub use keys::KEYS;
 pub use live::Written;
 pub use overrides::{Override, PREFIX, from_environment};
+pub use page::PageSettings;
 pub use values::{parse_mode, parse_network, parse_signet_challenge};
 
 use crate::address::{LoraAddress, PeerAddress, SerialLine};
@@ -62,6 +64,8 @@ pub struct Settings {
     pub banned: BTreeMap<NodeId, Option<u64>>,
     /// Where the node's numbers are read over HTTP, if anywhere.
     pub metrics: Option<SocketAddr>,
+    /// The node's page, if there is one.
+    pub page: Option<PageSettings>,
     /// Directory of the identity, the store and the socket.
     pub data_dir: PathBuf,
     /// The configuration file that was read, if there was one.

@@ -70,6 +70,7 @@ fn samples() -> Vec<(&'static str, String, String)> {
                     let header = bitcoin::consensus::encode::serialize_hex(&first.header);
                     (format!("2016:{header}"), format!("\"2016:{header}\""))
                 }
+                ("page.listen", _) => ("[::1]:9".into(), quoted("[::1]:9")),
                 ("metrics.listen", _) => ("[::1]:9".into(), quoted("[::1]:9")),
                 ("bitcoin.node", _) => ("127.0.0.1:9".into(), quoted("127.0.0.1:9")),
                 ("bitcoin.listen", _) => {
@@ -137,6 +138,7 @@ fn needed(key: &str) -> &'static [(&'static str, &'static str)] {
         "chain.cookie_file" | "chain.timeout_ms" => &[("rpc_url", CHAIN)],
         "chain.rpc_user" => &[("rpc_url", CHAIN), ("rpc_password", "x")],
         "chain.rpc_password" => &[("rpc_url", CHAIN), ("rpc_user", "x")],
+        "page.token_file" => &[("listen", "127.0.0.1:9")],
         "metrics.anywhere" => &[("listen", "0.0.0.0:9")],
         "lightning.backend" => &[("socket", "x")],
         "lightning.url" | "lightning.certificate_file" => {
@@ -404,6 +406,8 @@ fn overrides_win_and_their_faults_name_them() {
     assert_eq!((s.config.network, s.config.timing.keepalive), (Network::Regtest, 9_000));
     let faults = [
         ("metrics.listen", "0.0.0.0:9338", "set metrics.anywhere = true"),
+        ("page.listen", "[::]:9339", "ssh -L"),
+        ("page.token_file", "x", "means nothing without page.listen"),
         ("mesh.mode", "x", "--mesh.mode = \"x\": unknown mode"),
         ("mesh.enabled", "yes", "true or false"),
         ("limits.routes", "many", "whole number"),

@@ -9,6 +9,7 @@ mod metrics;
 mod operate;
 mod operator;
 mod overview;
+mod page;
 mod paying;
 mod payments;
 mod prepay;
@@ -60,6 +61,8 @@ pub struct Service {
     quoted: Quoted,
     operator: Option<Arc<Operator>>,
     today: DaySums,
+    /// What to open in a browser, with the token.
+    page: Option<Arc<str>>,
 }
 
 impl From<Gone> for RpcError {
@@ -83,6 +86,7 @@ impl Service {
             quoted: Quoted::default(),
             operator: None,
             today: DaySums::default(),
+            page: None,
         }
     }
 
@@ -90,6 +94,12 @@ impl Service {
     #[must_use]
     pub fn operated_by(self, operator: Arc<Operator>) -> Self {
         Self { operator: Some(operator), ..self }
+    }
+
+    /// Tells clients what to open in a browser.
+    #[must_use]
+    pub fn shown_at(self, url: &str) -> Self {
+        Self { page: Some(url.into()), ..self }
     }
 
     async fn send(&self, request: SendPacket) -> Result<Sent, RpcError> {
@@ -217,7 +227,7 @@ impl Handler for Service {
             Request::GetInfo => Reply::GetInfo(self.info().await?),
             Request::GetOverview => Reply::GetOverview(Box::new(self.overview().await?)),
             Request::GetPeers => Reply::GetPeers(self.peers().await?),
-            Request::GetRoutes => Reply::GetRoutes(self.routes().await?),
+            Request::GetRoutes => Reply::GetRoutes(self.routes(usize::MAX).await?),
             Request::GetStats => Reply::GetStats(Box::new(self.stats().await?)),
             Request::FindRoute(request) => Reply::FindRoute(self.find_route(request).await?),
             Request::SendPacket(request) => Reply::SendPacket(self.send(request).await?),
@@ -245,7 +255,7 @@ impl Handler for Service {
                 let ledger = smol::unblock(move || ledgers.ledger(&query)).await;
                 Reply::GetLedger(ledger.map_err(RpcError::internal)?)
             }
-            Request::GetFlows => Reply::GetFlows(self.flows().await?),
+            Request::GetFlows => Reply::GetFlows(self.flows(usize::MAX).await?),
             Request::GetBitcoin => Reply::GetBitcoin(self.bitcoin()),
             Request::SendTransaction(request) => {
                 Reply::SendTransaction(self.send_transaction(request).await?)
@@ -270,6 +280,7 @@ impl Handler for Service {
             Request::GetTariff => Reply::GetTariff(self.tariff().await),
             Request::SetTariff(request) => Reply::SetTariff(self.set_tariff(request).await?),
             Request::ResetTariff => Reply::ResetTariff(self.reset_tariff().await?),
+            Request::GetPage => Reply::GetPage(self.page_address()?),
             Request::Discover => Reply::Discover(Document::new()),
         })
     }

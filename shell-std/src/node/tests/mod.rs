@@ -133,6 +133,7 @@ pub(super) fn settings(mode: MeshMode) -> Settings {
         peers: Vec::new(),
         banned: Default::default(),
         metrics: None,
+        page: None,
         data_dir: "/nonexistent".into(),
         config_file: None,
         rpc_socket: "/nonexistent/rpc.sock".into(),
