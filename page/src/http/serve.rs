@@ -308,7 +308,9 @@ mod tests {
     #[test]
     fn who_is_slow_to_ask_or_to_read_is_given_up() {
         let long = Duration::from_secs(30);
-        let silent = given_up(move |_stream, done| drop(done.recv_timeout(long)));
+        let silent = given_up(move |_stream, done| {
+            let _ = done.recv_timeout(long);
+        });
         assert_eq!(silent, io::ErrorKind::TimedOut);
         // Byte by byte, each of them in time, the whole of it not.
         let trickles = given_up(|mut stream, done| {

@@ -11,7 +11,7 @@ use clap::Args;
 /// The page is off unless page.listen is set. The token in the address lets in whoever has it:
 /// it is the content of page.token_file.
 #[derive(Debug, Args)]
-#[command(name = "page", after_help = "Example:\n  xdg-open \"$(blvm-mesh page)\"")]
+#[command(name = "page", after_help = "Example:\n  blvm-mesh page")]
 pub(super) struct PageCommand {}
 
 impl PageCommand {

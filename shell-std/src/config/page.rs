@@ -23,22 +23,14 @@ pub(super) fn settings(
     file: Page,
     inside: &impl Fn(PathBuf) -> PathBuf,
 ) -> Result<Option<PageSettings>, ConfigError> {
-    let Page { listen, token_file } = file;
-    match listen.map(|port| port.0) {
-        Some(at) if !at.ip().is_loopback() => {
-            let reason = format!(
-                "{at} is reached by other hosts; the page is for this host alone: use \
-                 127.0.0.1:PORT or [::1]:PORT, and from elsewhere a tunnel (ssh -L)"
-            );
-            Err(value("page.listen", reason))
-        }
-        Some(listen) => {
-            let token_file = inside(token_file.unwrap_or_else(|| TOKEN_FILE.into()));
-            Ok(Some(PageSettings { listen, token_file }))
-        }
-        None if token_file.is_some() => {
-            Err(value("page.token_file", "means nothing without page.listen"))
-        }
-        None => Ok(None),
+    let Some(listen) = file.listen.map(|port| port.0) else { return Ok(None) };
+    if !listen.ip().is_loopback() {
+        let reason = format!(
+            "{listen} is reached by other hosts; the page is for this host alone: use \
+             127.0.0.1:PORT or [::1]:PORT, and from elsewhere a tunnel (ssh -L)"
+        );
+        return Err(value("page.listen", reason));
     }
+    let token_file = inside(file.token_file.unwrap_or_else(|| TOKEN_FILE.into()));
+    Ok(Some(PageSettings { listen, token_file }))
 }

@@ -407,7 +407,6 @@ fn overrides_win_and_their_faults_name_them() {
     let faults = [
         ("metrics.listen", "0.0.0.0:9338", "set metrics.anywhere = true"),
         ("page.listen", "[::]:9339", "ssh -L"),
-        ("page.token_file", "x", "means nothing without page.listen"),
         ("mesh.mode", "x", "--mesh.mode = \"x\": unknown mode"),
         ("mesh.enabled", "yes", "true or false"),
         ("limits.routes", "many", "whole number"),
