@@ -227,10 +227,10 @@ impl Known {
         self.way(&route.hops, route.destination);
         let end = key(route.destination.hop());
         let next = route.hops.first().map_or_else(|| end.clone(), |hop| key(*hop));
-        if let Some(node) = self.node(&end, None, Role::Known) {
-            if node.cost.is_none_or(|cost| route.cost < cost) {
-                (node.cost, node.next) = (Some(route.cost), Some(next));
-            }
+        if let Some(node) = self.node(&end, None, Role::Known)
+            && node.cost.is_none_or(|cost| route.cost < cost)
+        {
+            (node.cost, node.next) = (Some(route.cost), Some(next));
         }
     }
 
