@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_cut_wire_and_who_has_left_are_seen() {
-        let plan = Plan { duration: 2_000_000, flow_gap: 200_000, ..Plan::calm(4, 20, "grid") };
+        let plan = Plan { duration: 2_000_000, traffic_gap: 50_000, ..Plan::calm(4, 20, "grid") };
         let mut life = plan.live(&mut |_| {}, None).expect("a world");
         let before = snapshot(&life.world, &life.topology);
         assert_eq!((before.nodes.len(), before.links.len()), (20, life.topology.links.len()));
