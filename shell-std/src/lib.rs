@@ -32,6 +32,7 @@ pub mod metrics;
 #[cfg(test)]
 mod names_tests;
 pub mod node;
+pub mod page;
 mod private_file;
 pub mod radio;
 mod regtest;

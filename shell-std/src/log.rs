@@ -1,6 +1,8 @@
 //! The log on standard error, and its bound: lines of one kind that come thick and fast are
 //! counted and not written.
 
+use crate::page::ForPage;
+use blvm_mesh_page::Lines;
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -54,15 +56,17 @@ fn targets(filter: &str) -> Result<Targets, ParseError> {
     Ok(filter.with_target("ureq_proto::util", LevelFilter::OFF))
 }
 
-/// Writes what the filter lets through to standard error.
-pub(crate) fn to_stderr(filter: &str) -> Result<Log, ParseError> {
+/// Writes what the filter lets through to standard error, and keeps it for the page where there is
+/// one.
+pub(crate) fn to_stderr(filter: &str, page: Option<Arc<Lines>>) -> Result<Log, ParseError> {
     let (filter, handle) = reload::Layer::new(targets(filter)?);
     let calm = Calm::default();
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
     // Fails only where this process logs already.
-    let _ = tracing_subscriber::registry().with(lines).with(calm.clone()).with(filter).try_init();
+    let all = tracing_subscriber::registry().with(lines).with(page.map(ForPage));
+    let _ = all.with(calm.clone()).with(filter).try_init();
     let set = move |filter| handle.reload(filter).map_err(|e| e.to_string());
     Ok(Log { calm, set: Arc::new(set) })
 }

@@ -38,10 +38,11 @@ fn names_stay_as_they_are() {
 }
 
 /// Lines of code in which `Debug` speaks to people: what they quote is no name.
-const FOR_PEOPLE: [&str; 3] = [
+const FOR_PEOPLE: [&str; 4] = [
     "=> format!(\"{text:?}\"),",
     "should have booked {share} msat, not {entry:?}",
     "B lacks the header, and says {other:?}",
+    "self.add(field, format_args!(\"{value:?}\"));",
 ];
 
 #[test]

@@ -6,6 +6,7 @@
 
 pub mod bitcoind;
 pub mod board;
+pub mod browser;
 pub mod fuzz;
 pub mod lightning_ldk;
 pub mod modems;
@@ -13,4 +14,5 @@ pub mod packets;
 pub mod payments;
 pub mod rng;
 pub mod scenarios;
+pub mod serve;
 pub mod sim;

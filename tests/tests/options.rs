@@ -24,7 +24,7 @@ const OPTIONS: [&[&str]; 15] = [
     &["--covenants", "--covenants false"],
     &["--traffic-ms 700"],
     &["--json", "--trace -"],
-    &["--trace FILE", "--svg FILE", "--tries 3"],
+    &["--trace FILE", "--svg FILE", "--tries 3", "--serve 0 --speed 50"],
 ];
 
 /// One choice of each option; 0: it is left out.

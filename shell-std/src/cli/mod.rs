@@ -26,6 +26,7 @@ mod lightning;
 mod notify;
 mod operate;
 mod overview;
+mod page;
 mod pages;
 mod payable;
 mod peer;
@@ -83,6 +84,7 @@ enum Command {
     #[command(name = "getinfo")]
     GetInfo(overview::GetInfo),
     Status(overview::Status),
+    Page(page::PageCommand),
     Peers(report::Peers),
     Routes(report::Routes),
     Stats(report::Stats),
@@ -142,6 +144,7 @@ impl Cli {
             Command::Credit(c) => c.run(&global),
             Command::GetInfo(c) => c.run(&global),
             Command::Status(c) => c.run(&global),
+            Command::Page(c) => c.run(&global),
             Command::Peers(c) => c.run(&global),
             Command::Routes(c) => c.run(&global),
             Command::Stats(c) => c.run(&global),

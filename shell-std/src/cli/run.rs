@@ -14,14 +14,17 @@ use crate::issuer::Issuer;
 use crate::kept::{Keep, Kept};
 use crate::lightning::{Lightning, Till};
 use crate::log::{self, Log};
-use crate::metrics::Listener;
+use crate::metrics::Numbers;
 use crate::node::{Issue, Node, NodeHandle, Operator, Reread, Service, runtime};
+use crate::page;
 use crate::private_file;
 use crate::rpc::server::Server;
 use crate::store::{STORE_FILE, Store};
 use crate::wallet::{Limits, Payer, RegtestWallet, Spending, Wallet};
 use async_signal::{Signal, Signals};
 use blvm_mesh_core::id::Network;
+use blvm_mesh_page::http::Listener;
+use blvm_mesh_page::{Lines, Page};
 use clap::Args;
 use serde_json::{Value, json};
 use smol::Executor;
@@ -116,12 +119,13 @@ impl Run {
             let text = "the node is switched off by mesh.enabled = false";
             return Answer::no(json!({"error": {"code": 1, "message": text}}), text);
         }
-        let log = log_to_stderr(&settings.log)?;
+        let lines = Arc::<Lines>::default();
+        let log = log_to_stderr(&settings, &lines)?;
         descriptors::raise();
         for warning in warnings(&settings) {
             tracing::warn!("{warning}");
         }
-        let house = House::open(settings, Rereading { sources, log }, written)?;
+        let house = House::open(settings, Rereading { sources, log }, written, lines)?;
         let executor = Arc::new(Executor::new());
         let threads = house.settings.shell.threads;
         runtime::run(&executor, threads, house.live(executor.clone(), global.json))?;
@@ -146,8 +150,9 @@ impl Run {
     }
 }
 
-fn log_to_stderr(filter: &str) -> Result<Log, Failure> {
-    log::to_stderr(filter).map_err(|e| Failure(format!("log filter \"{filter}\": {e}")))
+fn log_to_stderr(settings: &Settings, page: &Arc<Lines>) -> Result<Log, Failure> {
+    let (filter, page) = (&settings.log, settings.page.as_ref().map(|_| page.clone()));
+    log::to_stderr(filter, page).map_err(|e| Failure(format!("log filter \"{filter}\": {e}")))
 }
 
 /// What is allowed, and hardly meant.
@@ -247,6 +252,8 @@ struct House {
     payer: Option<Payer>,
     server: Server,
     metrics: Option<Listener>,
+    /// The page, and what to open to see it.
+    page: Option<(Page, String)>,
 }
 
 impl House {
@@ -254,6 +261,7 @@ impl House {
         mut settings: Settings,
         rereading: Rereading,
         written: Written,
+        lines: Arc<Lines>,
     ) -> Result<Self, Failure> {
         let clients = clients::load(&settings.cashier_for);
         settings.config.clients = clients.map_err(|e| Failure(e.to_string()))?;
@@ -286,6 +294,7 @@ impl House {
             Listener::bind(at).map_err(wrong)
         });
         let metrics = metrics.transpose()?;
+        let page = open_page(&settings, lines)?;
         let kept = store.kept().map_err(Failure)?;
         let configured = (settings.clone(), written);
         kept.put_over(&mut settings);
@@ -300,11 +309,12 @@ impl House {
             payer,
             server,
             metrics,
+            page,
         })
     }
 
     async fn live(self, executor: Arc<Executor<'static>>, json: bool) -> Result<(), Failure> {
-        let Self { settings, identity, store, issuer, payer, server, metrics, .. } = self;
+        let Self { settings, identity, store, issuer, payer, server, metrics, page, .. } = self;
         let log = self.rereading.log.clone();
         let spending = payer.as_ref().map(|payer| payer.spending.clone());
         let kept: (Arc<dyn Keep>, _) = (store.clone(), self.kept);
@@ -338,7 +348,11 @@ impl House {
         let exporter = export.map(|to| Exporter::start(to, of, store.clone())).transpose()?;
         let export = exporter.as_ref().map(|exporter| exporter.status().clone());
         let service = Service::new(handle, store.clone(), issuer).exporting(export);
-        let service = Arc::new(service.operated_by(Arc::new(operator)));
+        let service = service.operated_by(Arc::new(operator));
+        let service = Arc::new(match &page {
+            Some((_, url)) => service.shown_at(url),
+            None => service,
+        });
         // Tasks of their own: this future is polled whenever the thread looks at its
         // sockets, and each poll of an `accept` or `read` is a system call.
         let serve = executor.spawn({
@@ -350,7 +364,15 @@ impl House {
                 tracing::info!("metrics are at http://{at}/metrics");
             }
             let (executor, service) = (executor.clone(), service.clone());
-            executor.clone().spawn(async move { listener.serve(service, &executor).await })
+            let numbers = Arc::new(Numbers(service));
+            executor.clone().spawn(async move { listener.serve(numbers, &executor).await })
+        });
+        let shown = page.map(|(page, _)| {
+            if let Ok(at) = page.address() {
+                tracing::info!("the page is at http://{at}/ (`blvm-mesh page`)");
+            }
+            let (executor, service) = (executor.clone(), service.clone());
+            executor.clone().spawn(async move { page.serve(service, &executor).await })
         });
         let stop = async move {
             loop {
@@ -379,13 +401,23 @@ impl House {
         notify.stopping();
         drop(watchdog);
         serve.cancel().await;
-        drop((report, scraped));
+        drop((report, scraped, shown));
         node.stop().await;
         if let Some(exporter) = exporter {
             smol::unblock(move || exporter.stop()).await;
         }
         Ok(())
     }
+}
+
+/// Opens the page's port, and tells what shows it.
+fn open_page(settings: &Settings, lines: Arc<Lines>) -> Result<Option<(Page, String)>, Failure> {
+    let Some(wanted) = &settings.page else { return Ok(None) };
+    let failed = |e: &dyn std::fmt::Display| Failure(format!("page.listen: {e}"));
+    let token = page::token(&wanted.token_file).map_err(|e| Failure(e.to_string()))?;
+    let page = Page::open(wanted.listen, token.clone(), lines).map_err(|e| failed(&e))?;
+    let url = Page::url(page.address().map_err(|e| failed(&e))?, &token);
+    Ok(Some((page, url)))
 }
 
 /// The services and forwards of the configuration.

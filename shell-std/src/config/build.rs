@@ -202,6 +202,7 @@ pub(super) fn settings(
         banned: BTreeMap::new(),
         metrics,
         export,
+        page: super::page::settings(file.page, &inside)?,
         rpc_socket: inside(file.rpc_socket.unwrap_or_else(|| "rpc.sock".into())),
         log,
         issuer_key: file.issuer_key.map(inside),

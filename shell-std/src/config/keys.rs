@@ -52,6 +52,7 @@ macro_rules! keys {
 
             impl $table {
                 /// Puts what is given where it belongs.
+                #[allow(unused_variables, reason = "a section may have no key with a place")]
                 pub(super) fn apply(&self, places: &mut Places) -> Result<(), ConfigError> {
                     $(if let Some(given) = &self.$name {
                         let range = keys!(@range $($least $(, $most)?)?);
@@ -80,7 +81,7 @@ macro_rules! keys {
 keys! {
     "" File [
         mesh: Mesh, tariff: Tariff, limits: Limits, timing: Timing, payment: Payment,
-        flow: Flow, lightning: Lightning, budget: Budget, bitcoin: Bitcoin, chain: Chain, ledger: Ledger, metrics: Metrics, bench: Bench
+        flow: Flow, lightning: Lightning, budget: Budget, bitcoin: Bitcoin, chain: Chain, ledger: Ledger, metrics: Metrics, page: Page, bench: Bench
     ] {
         data_dir: PathBuf, "directory of the node's files", default "~/.blvm-mesh";
         rpc_socket: PathBuf, "socket for commands", default "<data_dir>/rpc.sock";
@@ -295,6 +296,12 @@ keys! {
             => metrics_anywhere;
     }
 
+    "page" Page {
+        listen: Port, "where the node's page is, for a browser on this host: a loopback address (`blvm-mesh page` prints what to open); none: nowhere",
+            example "127.0.0.1:9339";
+        token_file: PathBuf, "file with the token that the page asks for, made where there is none", default "<data_dir>/page.token";
+    }
+
     "bench" Bench {
         sink: bool, "let anyone measure the way to this node" => shell.bench_sink;
     }
@@ -316,6 +323,7 @@ impl File {
         self.chain.apply(places)?;
         self.ledger.apply(places)?;
         self.metrics.apply(places)?;
+        self.page.apply(places)?;
         self.bench.apply(places)
     }
 }

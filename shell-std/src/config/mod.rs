@@ -15,6 +15,7 @@ mod lightning;
 mod live;
 mod metrics;
 mod overrides;
+mod page;
 mod radios;
 mod values;
 
@@ -24,6 +25,7 @@ pub use key::{Key, Kind};
 pub use keys::KEYS;
 pub use live::Written;
 pub use overrides::{Override, PREFIX, from_environment};
+pub use page::PageSettings;
 pub use values::{parse_mode, parse_network, parse_signet_challenge};
 
 use crate::address::{LoraAddress, PeerAddress, SerialLine};
@@ -66,6 +68,8 @@ pub struct Settings {
     pub metrics: Option<SocketAddr>,
     /// Where the ledger is booked besides, if anywhere.
     pub export: Option<ExportSettings>,
+    /// The node's page, if there is one.
+    pub page: Option<PageSettings>,
     /// Directory of the identity, the store and the socket.
     pub data_dir: PathBuf,
     /// The configuration file that was read, if there was one.

@@ -70,6 +70,7 @@ fn samples() -> Vec<(&'static str, String, String)> {
                     let header = bitcoin::consensus::encode::serialize_hex(&first.header);
                     (format!("2016:{header}"), format!("\"2016:{header}\""))
                 }
+                ("page.listen", _) => ("[::1]:9".into(), quoted("[::1]:9")),
                 ("metrics.listen", _) => ("[::1]:9".into(), quoted("[::1]:9")),
                 ("bitcoin.node", _) => ("127.0.0.1:9".into(), quoted("127.0.0.1:9")),
                 ("bitcoin.listen", _) => {
@@ -139,6 +140,7 @@ fn needed(key: &str) -> &'static [(&'static str, &'static str)] {
         "chain.cookie_file" | "chain.timeout_ms" => &[("rpc_url", CHAIN)],
         "chain.rpc_user" => &[("rpc_url", CHAIN), ("rpc_password", "x")],
         "chain.rpc_password" => &[("rpc_url", CHAIN), ("rpc_user", "x")],
+        "page.token_file" => &[("listen", "127.0.0.1:9")],
         "metrics.anywhere" => &[("listen", "0.0.0.0:9")],
         "ledger.password_file" | "ledger.certificate_file" | "ledger.timeout_ms" => {
             &[("export", BOOKS)]
@@ -411,6 +413,7 @@ fn overrides_win_and_their_faults_name_them() {
         ("metrics.listen", "0.0.0.0:9338", "set metrics.anywhere = true"),
         ("ledger.export", "postgres://m:pw@h/d", "ledger.password_file"),
         ("ledger.timeout_ms", "500", "means nothing without ledger.export"),
+        ("page.listen", "[::]:9339", "ssh -L"),
         ("mesh.mode", "x", "--mesh.mode = \"x\": unknown mode"),
         ("mesh.enabled", "yes", "true or false"),
         ("limits.routes", "many", "whole number"),

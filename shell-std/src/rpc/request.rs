@@ -217,6 +217,8 @@ methods! {
     SetTariff(params: SetTariff), "meshsettariff" => TariffReport, REFUSED;
     /// Forgets the prices that were set: those of the configuration hold.
     ResetTariff, "meshresettariff" => TariffReport, REFUSED;
+    /// Tells what to open in a browser to see the node's page. Whoever has that sees it.
+    GetPage, "meshgetpage" => PageAddress, REFUSED;
     /// Describes all methods, as an OpenRPC document.
     Discover, "rpc.discover" => Document;
 }

@@ -1,7 +1,9 @@
 //! The simulator's command line. `--help` says what it can do, `docs/SIMULATION.md`
 //! how to use it.
 
-use blvm_mesh_tests::sim::hunt::{Failure, attempt, attempt_live, compare, shrink};
+use blvm_mesh_core::time::SECOND;
+use blvm_mesh_tests::serve::Show;
+use blvm_mesh_tests::sim::hunt::{Failure, attempt, attempt_told, compare, shrink};
 use blvm_mesh_tests::sim::options::{Args, Job};
 use blvm_mesh_tests::sim::tables;
 use blvm_mesh_tests::sim::{Plan, Report, World, svg};
@@ -53,12 +55,23 @@ fn one(args: &Args, plan: &Plan) -> Result<ExitCode, String> {
         Some("-") => Some(Box::new(stdout())),
         Some(file) => Some(Box::new(BufWriter::new(create(file)?))),
     };
+    let mut show = match args.serve {
+        Some(at) => Some(Show::start(at, args.speed, plan.shape()?)?),
+        None => None,
+    };
+    if let Some(show) = &show {
+        println!("{}", show.url());
+    }
+    let every = show.as_ref().map_or(SECOND, Show::every);
     let mut progress = Progress::new();
     let mut tell = |world: &World| {
+        if let Some(show) = &mut show {
+            return show.pass(world);
+        }
         let percent = (100 * world.now / plan.duration.max(1)).min(100);
         progress.say(|| format!("{percent:3} %, {} events", world.events()));
     };
-    let life = match attempt_live(plan, &mut tell, out) {
+    let life = match attempt_told(plan, every, &mut tell, out) {
         Ok(life) => life,
         Err(failure) => return Ok(failed(failure, args.tries)),
     };

@@ -79,8 +79,21 @@ pub fn attempt_live<'a>(
     progress: &mut dyn FnMut(&World),
     lines: Option<Box<dyn Write>>,
 ) -> Result<Life<'a>, Box<Failure>> {
+    attempt_told(plan, SECOND, progress, lines)
+}
+
+/// The same, with `progress` told each time that so much time has passed in the world.
+///
+/// # Errors
+/// The failure of a world that does not hold.
+pub fn attempt_told<'a>(
+    plan: &'a Plan,
+    every: Micros,
+    progress: &mut dyn FnMut(&World),
+    lines: Option<Box<dyn Write>>,
+) -> Result<Life<'a>, Box<Failure>> {
     NOW.set(None);
-    let run = || plan.live(progress, lines).unwrap_or_else(|e| panic!("no world: {e}"));
+    let run = || plan.live_told(every, progress, lines).unwrap_or_else(|e| panic!("no world: {e}"));
     catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));

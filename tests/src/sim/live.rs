@@ -56,6 +56,8 @@ pub struct Life<'a> {
     /// Until then nothing is done.
     quiet_until: Micros,
     pauses: u32,
+    /// How often progress is told, in simulated time.
+    told_every: Micros,
 }
 
 impl Plan {
@@ -77,7 +79,21 @@ impl Plan {
         progress: &mut dyn FnMut(&World),
         lines: Option<Box<dyn std::io::Write>>,
     ) -> Result<Life<'_>, String> {
+        self.live_told(SECOND, progress, lines)
+    }
+
+    /// The same, with `progress` told each time that so much time has passed in the world.
+    ///
+    /// # Errors
+    /// There is no such topology, or the trace cannot be written.
+    pub fn live_told(
+        &self,
+        every: Micros,
+        progress: &mut dyn FnMut(&World),
+        lines: Option<Box<dyn std::io::Write>>,
+    ) -> Result<Life<'_>, String> {
         let mut life = Life::new(self)?;
+        life.told_every = every;
         if let Some(lines) = lines {
             life.world.trace.write_to(lines);
         }
@@ -111,6 +127,7 @@ impl<'a> Life<'a> {
             sent,
             quiet_until,
             pauses,
+            told_every: SECOND,
         })
     }
 
@@ -172,7 +189,7 @@ impl<'a> Life<'a> {
                 }
                 _ => {
                     progress(&self.world);
-                    SECOND
+                    self.told_every
                 }
             };
             self.world.call_at(self.world.now + again, call);

@@ -31,6 +31,7 @@ pub mod svg;
 pub mod tables;
 pub mod topology;
 mod trace;
+pub mod watch;
 mod wires;
 mod world;
 

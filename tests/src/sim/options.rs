@@ -6,6 +6,7 @@ use crate::sim::topology::{SHAPES, Topology};
 use crate::sim::{Attack, Fault, LinkCode, Plan};
 use blvm_mesh_core::time::{Micros, SECOND};
 use clap::{Parser, Subcommand};
+use std::net::{Ipv4Addr, SocketAddr};
 
 /// Fewest nodes of a drawn world.
 const FEWEST_DRAWN: usize = 3;
@@ -13,6 +14,9 @@ const FEWEST_DRAWN: usize = 3;
 const MOST_NODES: usize = 1_000_000;
 /// Longest duration, in seconds: thirty years.
 const LONGEST_S: f64 = 1e9;
+
+/// How long a world that is served is lived, unless that is given.
+const SERVED: Micros = 86_400 * SECOND;
 
 /// Simulates whole meshes of the real core in virtual time. One seed decides
 /// everything.
@@ -94,6 +98,13 @@ pub struct Args {
     /// Write one line per input with its actions; - is standard output.
     #[arg(long, value_name = "FILE")]
     pub trace: Option<String>,
+    /// Show the world in a browser on this host, as a node's page, while it is lived in real time:
+    /// IP:PORT, or a port of 127.0.0.1. Its address is printed [--duration: a day then].
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    pub serve: Option<SocketAddr>,
+    /// How much faster than real time that is, 0.01 to 1000.
+    #[arg(long, value_name = "TIMES", default_value_t = 1.0, requires = "serve")]
+    pub speed: f64,
     /// Draw the mesh at the end: what each link carried, who received, who is dishonest.
     #[arg(long, value_name = "FILE")]
     pub svg: Option<String>,
@@ -167,6 +178,13 @@ fn modem(text: &str) -> Result<Option<Modem>, String> {
     Ok(Some(Modem { spreading, bandwidth: khz * 1000, ..Modem::SHORT }))
 }
 
+/// Where the page is: IP:PORT, or a port of 127.0.0.1.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.parse::<u16>().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    let wrong = |_| format!("{text} is neither IP:PORT nor a port");
+    port.or_else(|_| text.parse()).map_err(wrong)
+}
+
 /// A number with so many microseconds to its unit.
 fn micros(option: &str, value: f64, unit: Micros, least: f64, most: f64) -> Result<Micros, String> {
     match (least..=most).contains(&value) {
@@ -202,11 +220,14 @@ impl Args {
                     "--compare lives in either memory: leave --heap and --boards out".into()
                 );
             }
-            if self.json || self.trace.is_some() || self.svg.is_some() {
-                let instead = "for --json, --trace and --svg live one world, with --heap";
+            if self.shows() {
+                let instead = "for --json, --trace, --svg and --serve live one world, with --heap";
                 return Err(format!("--compare lives two worlds and shows none: {instead}"));
             }
             return Ok(Job::Compare(plan));
+        }
+        if !(0.01..=1000.0).contains(&self.speed) {
+            return Err("--speed takes 0.01 to 1000".into());
         }
         if self.json && self.trace.as_deref() == Some("-") {
             return Err("--json and --trace - would both write to standard output".into());
@@ -215,6 +236,11 @@ impl Args {
             return Err("--svg takes a file; standard output has the summary".into());
         }
         Ok(Job::One(plan))
+    }
+
+    /// Whether more is shown of a world than whether it holds.
+    fn shows(&self) -> bool {
+        self.json || self.trace.is_some() || self.svg.is_some() || self.serve.is_some()
     }
 
     /// Whether so many worlds can be lived.
@@ -231,8 +257,9 @@ impl Args {
         if self.compare {
             return Err("--swarm compares every tenth world: leave --compare out".into());
         }
-        if self.json || self.trace.is_some() || self.svg.is_some() {
-            let instead = "for --json, --trace and --svg live one of them, with --drawn SEED";
+        if self.shows() {
+            let instead =
+                "for --json, --trace, --svg and --serve live one of them, with --drawn SEED";
             return Err(format!("--swarm lives many worlds: {instead}"));
         }
         Ok(())
@@ -278,6 +305,9 @@ impl Args {
             if !plan.varied {
                 plan.traffic_gap = 1000 * SECOND / plan.nodes.max(1) as u64;
             }
+        }
+        if self.serve.is_some() {
+            plan.duration = SERVED;
         }
         if let Some(seconds) = self.duration {
             plan.duration = micros("--duration", seconds, SECOND, 0.0, LONGEST_S)?;

@@ -125,6 +125,7 @@ pub struct World {
     pub(super) by_pair: HashMap<(usize, usize), usize>,
     pub(super) by_hop: HashMap<HopId, usize>,
     pub(super) queue: Queue<Event>,
+    seed: u64,
 }
 
 impl World {
@@ -168,6 +169,7 @@ impl World {
             by_pair: HashMap::new(),
             by_hop: HashMap::new(),
             queue: Queue::default(),
+            seed,
         }
     }
 
@@ -214,6 +216,11 @@ impl World {
     /// True time, in seconds since 1970.
     pub fn unix(&self) -> u64 {
         BASE_UNIX + self.now / SECOND
+    }
+
+    /// What decided everything that its plan left open.
+    pub fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// Identity of a node.

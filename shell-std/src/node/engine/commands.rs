@@ -77,7 +77,7 @@ impl Engine {
             }
             Command::WasReached(who) => answer(&who, shell.links.accepted() > 0),
             Command::Peers(who) => answer(&who, reports::peers(mesh, &shell.links, now)),
-            Command::Routes(who) => answer(&who, reports::routes(mesh, now)),
+            Command::Routes(most, who) => answer(&who, reports::routes(mesh, most, now)),
             Command::WidestRoute(to, who) => answer(&who, reports::widest(mesh, &to, now)),
             Command::Route(to, who) => answer(&who, reports::route(mesh, &to, now)),
             Command::Accepts(to, who) => answer(&who, reports::accepts(mesh, &shell.links, &to)),
@@ -111,7 +111,7 @@ impl Engine {
                     _ => answer(&credited, Err("the promise cannot be read".into())),
                 }
             }
-            Command::Flows(who) => answer(&who, reports::flows(mesh, now)),
+            Command::Flows(most, who) => answer(&who, reports::flows(mesh, most, now)),
             Command::Stats(who) => {
                 answer(&who, Box::new(reports::stats(mesh, shell, &self.hub.memory)))
             }

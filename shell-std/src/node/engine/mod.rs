@@ -95,8 +95,8 @@ pub(crate) enum Command {
     WasReached(Sender<bool>),
     /// The links.
     Peers(Sender<Vec<Peer>>),
-    /// All routes.
-    Routes(Sender<Vec<Route>>),
+    /// The routes, so many of them at most.
+    Routes(usize, Sender<Vec<Route>>),
     /// Of the routes to a node that take the largest packets the cheapest.
     WidestRoute(NodeId, Sender<Option<Route>>),
     /// The best route to a node.
@@ -115,8 +115,8 @@ pub(crate) enum Command {
     AskFor(Box<Wanting>, Sender<Result<Bill, String>>),
     /// Show a preimage to the node that was paid: bytes that were bought, and what is there now.
     Redeem(Box<Kept>, Sender<Result<(u64, u64), String>>),
-    /// The flows that pass, or end here.
-    Flows(Sender<FlowList>),
+    /// The flows that pass, or end here, so many of each at most.
+    Flows(usize, Sender<FlowList>),
     /// What is counted by class.
     Counted(Sender<Box<Counted>>),
     /// Everything that is counted here.

@@ -84,6 +84,7 @@ pub(super) fn peers(mesh: &HostMesh, links: &Links, now: Micros) -> Vec<Peer> {
                 received: Count { packets: link.received_packets, bytes: link.received_bytes },
                 sent: Count { packets: sent.packets, bytes: sent.bytes },
                 bitcoin: BridgeStats::default(),
+                transmissions_256: known.map(|n| n.measured.max(n.quality)),
                 refused: link.refused,
                 credit_bytes: mesh.config().credit.get(&link.peer).copied().unwrap_or(0),
                 owes_bytes: mesh.account(&link.peer).map_or(0, |account| account.owes()),
@@ -94,9 +95,9 @@ pub(super) fn peers(mesh: &HostMesh, links: &Links, now: Micros) -> Vec<Peer> {
     peers
 }
 
-/// All routes.
-pub(super) fn routes(mesh: &HostMesh, now: Micros) -> Vec<Route> {
-    mesh.table().routes().map(|route| written(&route, now)).collect()
+/// The routes, so many of them at most.
+pub(super) fn routes(mesh: &HostMesh, most: usize, now: Micros) -> Vec<Route> {
+    mesh.table().routes().take(most).map(|route| written(&route, now)).collect()
 }
 
 /// The best route to a node.
@@ -300,11 +301,11 @@ fn chain(node: &ChainSource) -> ChainStats {
     ChainStats { rpc_url: node.url().to_owned(), state, error, lookups, unknown, failed }
 }
 
-/// The flows that pass, and those that end here.
-pub(super) fn flows(mesh: &HostMesh, now: Micros) -> FlowList {
+/// The flows that pass, and those that end here, so many of each at most.
+pub(super) fn flows(mesh: &HostMesh, most: usize, now: Micros) -> FlowList {
     let ms = |since: Micros| now.saturating_sub(since) / MILLISECOND;
     let number = |flow: u64| hex::encode(flow.to_le_bytes());
-    let own = mesh.own_flows().map(|flow| OwnFlow {
+    let own = mesh.own_flows().take(most).map(|flow| OwnFlow {
         flow: number(flow.flow.0),
         peer: flow.peer,
         opened: flow.opened,
@@ -336,7 +337,7 @@ pub(super) fn flows(mesh: &HostMesh, now: Micros) -> FlowList {
             idle_ms: ms(flow.heard),
         })
     });
-    FlowList { own: own.collect(), passing: passing.collect(), ..FlowList::default() }
+    FlowList { own: own.collect(), passing: passing.take(most).collect(), ..FlowList::default() }
 }
 
 #[cfg(test)]

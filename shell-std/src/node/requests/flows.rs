@@ -40,8 +40,9 @@ fn forwards(services: &Services) -> Vec<ForwardedPort> {
 }
 
 impl Service {
-    pub(super) async fn flows(&self) -> Result<FlowList, RpcError> {
-        let list = self.node.ask(Command::Flows).await?;
+    /// The services, and so many flows of each sort at most.
+    pub(super) async fn flows(&self, most: usize) -> Result<FlowList, RpcError> {
+        let list = self.node.ask(|who| Command::Flows(most, who)).await?;
         let (exposed, forwards) = (exposed(self.node.services()), forwards(self.node.services()));
         Ok(FlowList { exposed, forwards, ..list })
     }

@@ -9,6 +9,7 @@ mod metrics;
 mod operate;
 mod operator;
 mod overview;
+mod page;
 mod paying;
 mod payments;
 mod prepay;
@@ -62,6 +63,8 @@ pub struct Service {
     operator: Option<Arc<Operator>>,
     today: DaySums,
     export: Option<Arc<ExportStatus>>,
+    /// What to open in a browser, with the token.
+    page: Option<Arc<str>>,
 }
 
 impl From<Gone> for RpcError {
@@ -86,6 +89,7 @@ impl Service {
             operator: None,
             today: DaySums::default(),
             export: None,
+            page: None,
         }
     }
 
@@ -99,6 +103,12 @@ impl Service {
     #[must_use]
     pub fn exporting(self, export: Option<Arc<ExportStatus>>) -> Self {
         Self { export, ..self }
+    }
+
+    /// Tells clients what to open in a browser.
+    #[must_use]
+    pub fn shown_at(self, url: &str) -> Self {
+        Self { page: Some(url.into()), ..self }
     }
 
     async fn send(&self, request: SendPacket) -> Result<Sent, RpcError> {
@@ -226,7 +236,7 @@ impl Handler for Service {
             Request::GetInfo => Reply::GetInfo(self.info().await?),
             Request::GetOverview => Reply::GetOverview(Box::new(self.overview().await?)),
             Request::GetPeers => Reply::GetPeers(self.peers().await?),
-            Request::GetRoutes => Reply::GetRoutes(self.routes().await?),
+            Request::GetRoutes => Reply::GetRoutes(self.routes(usize::MAX).await?),
             Request::GetStats => Reply::GetStats(Box::new(self.stats().await?)),
             Request::FindRoute(request) => Reply::FindRoute(self.find_route(request).await?),
             Request::SendPacket(request) => Reply::SendPacket(self.send(request).await?),
@@ -254,7 +264,7 @@ impl Handler for Service {
                 let ledger = smol::unblock(move || ledgers.ledger(&query)).await;
                 Reply::GetLedger(ledger.map_err(RpcError::internal)?)
             }
-            Request::GetFlows => Reply::GetFlows(self.flows().await?),
+            Request::GetFlows => Reply::GetFlows(self.flows(usize::MAX).await?),
             Request::GetBitcoin => Reply::GetBitcoin(self.bitcoin()),
             Request::SendTransaction(request) => {
                 Reply::SendTransaction(self.send_transaction(request).await?)
@@ -279,6 +289,7 @@ impl Handler for Service {
             Request::GetTariff => Reply::GetTariff(self.tariff().await),
             Request::SetTariff(request) => Reply::SetTariff(self.set_tariff(request).await?),
             Request::ResetTariff => Reply::ResetTariff(self.reset_tariff().await?),
+            Request::GetPage => Reply::GetPage(self.page_address()?),
             Request::Discover => Reply::Discover(Document::new()),
         })
     }

@@ -5,7 +5,7 @@ use super::Service;
 use super::warnings::{Disk, Seen, warnings};
 use crate::issuer::unix_now;
 use crate::rpc::RpcError;
-use crate::rpc::types::{BitcoinSummary, Overview, PeerState, Today};
+use crate::rpc::types::{BitcoinSummary, Overview, Peer, PeerState, Stats, Today};
 use blvm_mesh_core::payment::fee::Tariff;
 use std::path::Path;
 
@@ -18,6 +18,15 @@ impl Service {
     /// The same without the payments of today, which take a look at each.
     pub(super) async fn glance(&self) -> Result<Overview, RpcError> {
         let (stats, peers) = (self.stats().await?, self.peers().await?);
+        self.glance_at(&stats, &peers).await
+    }
+
+    /// The same of what was asked for already.
+    pub(super) async fn glance_at(
+        &self,
+        stats: &Stats,
+        peers: &[Peer],
+    ) -> Result<Overview, RpcError> {
         let settings = self.node.current();
         let (unix, listen_addr) = (unix_now(), self.node.listen_addr());
         let was_reached = self.node.ask(Command::WasReached).await?;
@@ -31,7 +40,7 @@ impl Service {
         let silent: Vec<_> = silent.collect();
         let seen = Seen {
             settings: &settings,
-            stats: &stats,
+            stats,
             unix,
             newest_block: newest.and_then(|newest| newest.time),
             listen_addr,

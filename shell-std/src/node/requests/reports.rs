@@ -61,6 +61,7 @@ impl Service {
                         received: Count::default(),
                         bitcoin: BridgeStats::default(),
                         sent: Count::default(),
+                        transmissions_256: None,
                         refused: 0,
                         credit_bytes: settings.config.credit.get(&id).copied().unwrap_or(0),
                         owes_bytes: 0,
@@ -74,8 +75,9 @@ impl Service {
         Ok(peers)
     }
 
-    pub(super) async fn routes(&self) -> Result<Vec<Route>, RpcError> {
-        Ok(self.node.ask(Command::Routes).await?)
+    /// So many of the routes at most.
+    pub(super) async fn routes(&self, most: usize) -> Result<Vec<Route>, RpcError> {
+        Ok(self.node.ask(|who| Command::Routes(most, who)).await?)
     }
 
     /// The best route to a node that is known now.

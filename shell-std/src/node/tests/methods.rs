@@ -61,7 +61,8 @@ impl Ledgers for OnePayment {
 
 fn service(node: &Node) -> Service {
     let issuer: Arc<dyn Issue> = Arc::new(TestIssuer(secret(77)));
-    Service::new(node.handle().clone(), Arc::new(OnePayment), Some(issuer))
+    let service = Service::new(node.handle().clone(), Arc::new(OnePayment), Some(issuer));
+    service.shown_at("http://127.0.0.1:9/#token=00")
 }
 
 async fn ask(service: &Service, method: &str, params: &Value) -> Value {
@@ -172,7 +173,7 @@ fn every_method_answers_as_the_document_says() {
         let nobody = NodeId([9; 32]);
         // Where there is no neighbour a search ends soon.
         let d = start(4, &[]);
-        let alone = service(&d);
+        let alone = Service::new(d.handle().clone(), Arc::new(OnePayment), None);
         for method in METHODS.iter().filter(|method| !method.errors.is_empty()) {
             let asked = match method.name {
                 "expose" => json!({"name": "nothing"}),

@@ -134,6 +134,7 @@ pub(super) fn settings(mode: MeshMode) -> Settings {
         banned: Default::default(),
         metrics: None,
         export: None,
+        page: None,
         data_dir: "/nonexistent".into(),
         config_file: None,
         rpc_socket: "/nonexistent/rpc.sock".into(),

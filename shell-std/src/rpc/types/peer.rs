@@ -36,6 +36,10 @@ pub struct Peer {
     /// Connections of Bitcoin nodes that end at it.
     #[serde(default)]
     pub bitcoin: BridgeStats,
+    /// Expected transmissions of a packet to it, in 1/256, as measured so far: 256 where nothing is
+    /// lost.
+    #[serde(default)]
+    pub transmissions_256: Option<u16>,
     /// Packets of it that were refused.
     pub refused: u64,
     /// Bytes of flows that it may owe here (`flow.credit`).
