@@ -4,8 +4,12 @@ use std::path::PathBuf;
 use std::{env, fs};
 
 /// Images and their boards.
-const IMAGES: [(&str, &str); 3] =
-    [("relay", "mps2"), ("measure", "measure"), ("relay-nrf52840", "nrf52840")];
+const IMAGES: [(&str, &str); 4] = [
+    ("relay", "mps2"),
+    ("measure", "measure"),
+    ("relay-nrf52840", "nrf52840"),
+    ("relay-rak4631", "rak4631"),
+];
 
 fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));

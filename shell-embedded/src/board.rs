@@ -1,8 +1,11 @@
 //! The loop's body: ports, links and the state machine together.
 
+mod air;
+
 use crate::header_clock::HeaderClock;
 use crate::line::Line;
 use crate::memory::BoardMemory;
+use crate::radio::{Beside, NoRadio};
 use crate::relay::Relay;
 use crate::wire::Wire;
 use crate::{
@@ -16,11 +19,11 @@ use blvm_mesh_core::mesh::{BoardMesh, Input, MeshError, NetworkReason};
 use blvm_mesh_core::rng::Rng;
 use blvm_mesh_core::time::Micros;
 use heapless::VecView;
-use secp256k1::{All, Keypair, Secp256k1, SecretKey};
+use secp256k1::{All, Keypair, PublicKey, Secp256k1, SecretKey};
 
-/// A node on a board with `PORTS` ports of type `P`.
-pub struct Board<A: 'static, P, const PORTS: usize> {
-    pub(crate) relay: Relay<A>,
+/// A node on a board with `PORTS` ports of type `P`, and a radio, if it has one.
+pub struct Board<A: 'static, P, const PORTS: usize, R = NoRadio> {
+    pub(crate) relay: Relay<A, R>,
     wires: heapless::Vec<Wire<P>, PORTS>,
     /// A packet while the state machine has it, so that links may change meanwhile.
     packet: &'static mut VecView<u8>,
@@ -45,7 +48,7 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
         ports: [(P, Role); PORTS],
     ) -> Self {
         config.payment.volatile = true;
-        Self::make(memory, config, key, seed, ports)
+        Self::make(memory, config, key, seed, ports, |_| NoRadio)
     }
 
     /// The same with a place for the payments that it accepts: none is taken twice, also
@@ -60,7 +63,25 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
         storage: &'static mut dyn Storage,
     ) -> Self {
         config.payment.volatile = false;
-        let mut board = Self::make(memory, config, key, seed, ports);
+        let mut board = Self::make(memory, config, key, seed, ports, |_| NoRadio);
+        board.relay.unread = Some(storage);
+        board
+    }
+}
+
+impl<A: Aead, P: Port, const PORTS: usize, R: Beside> Board<A, P, PORTS, R> {
+    /// The same with a radio beside the ports, which is made of the node's public key.
+    pub fn with_radio<const LANE: usize, const QUEUE: usize, const LINE: usize>(
+        memory: &'static mut BoardMemory<A, PORTS, LANE, QUEUE, LINE>,
+        mut config: Config,
+        key: SecretKey,
+        seed: [u8; 32],
+        ports: [(P, Role); PORTS],
+        storage: &'static mut dyn Storage,
+        radio: impl FnOnce(&PublicKey) -> R,
+    ) -> Self {
+        config.payment.volatile = false;
+        let mut board = Self::make(memory, config, key, seed, ports, radio);
         board.relay.unread = Some(storage);
         board
     }
@@ -71,6 +92,7 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
         key: SecretKey,
         seed: [u8; 32],
         ports: [(P, Role); PORTS],
+        radio: impl FnOnce(&PublicKey) -> R,
     ) -> Self {
         let (max_packet, queue, frame) = (
             BoardMemory::<A, PORTS, LANE, QUEUE, LINE>::MAX_PACKET,
@@ -95,7 +117,7 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
             let _ = links.push(Line::new(limits, role, lanes.lend()));
             let _ = wires.push(Wire::new(port, &mut bytes.received, &mut bytes.sent));
         }
-        let relay = Relay::new(mesh, links.as_mut_view());
+        let relay = Relay::new(mesh, links.as_mut_view(), radio(&keypair.public_key()));
         Self { relay, wires, packet: packet.as_mut_view(), frame, keypair, rng, now: 0 }
     }
 
@@ -113,6 +135,7 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
         for port in 0..PORTS {
             more |= self.take(port, on);
         }
+        more |= self.listen(on);
         if self.relay.wake.is_some_and(|wake| now >= wake) {
             self.relay.give(now, Input::Timer, on);
         }
@@ -124,13 +147,14 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
             self.write(port);
             self.events(port, on);
         }
+        let air = self.on_air(on);
         self.relay.tell_of_links(now, on);
         if more {
             return Some(now);
         }
         let lines = self.relay.lines.iter().zip(&self.wires);
         let lines = lines.filter_map(|(line, wire)| line.wake(now, wire.is_busy()));
-        lines.chain(self.relay.wake).chain(self.relay.kept.retry_at()).min()
+        lines.chain(air).chain(self.relay.wake).chain(self.relay.kept.retry_at()).min()
     }
 
     /// Sends a datagram of our own, with an encoded proof of payment or an empty
@@ -255,6 +279,11 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
         self.wires.get_mut(at).map(|wire| &mut wire.port)
     }
 
+    /// The radio as it was given to [`with_radio`](Self::with_radio).
+    pub fn radio(&mut self) -> &mut R {
+        &mut self.relay.beside
+    }
+
     fn send_datagram(
         &mut self,
         now: Micros,
@@ -327,8 +356,8 @@ impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
 }
 
 /// Tells the state machine whether the link of a port is up or down.
-fn events<A: Aead>(
-    relay: &mut Relay<A>,
+fn events<A: Aead, R: Beside>(
+    relay: &mut Relay<A, R>,
     port: usize,
     now: Micros,
     on: &mut dyn FnMut(Happening<'_>),
@@ -363,8 +392,8 @@ fn events<A: Aead>(
 /// Gives a link a frame; whether it was taken. What is ignored changed nothing but an
 /// allowance.
 #[inline(never)]
-fn accept<A: Aead>(
-    relay: &mut Relay<A>,
+fn accept<A: Aead, R: Beside>(
+    relay: &mut Relay<A, R>,
     port: usize,
     now: Micros,
     frame: &mut [u8],
@@ -378,8 +407,8 @@ fn accept<A: Aead>(
 
 /// Gives the state machine the packets that a link has.
 #[inline(never)]
-fn settle<A: Aead>(
-    relay: &mut Relay<A>,
+fn settle<A: Aead, R: Beside>(
+    relay: &mut Relay<A, R>,
     port: usize,
     room: &mut VecView<u8>,
     now: Micros,

@@ -15,17 +15,21 @@
 //! ([`blvm_mesh_core::link::datagram`]). It either dials, and knows whom to expect, or
 //! listens. Noise on a line changes nothing; an end that began anew is taken up again.
 //!
+//! A board may have a radio beside its lines ([`radio`]): a channel on which it finds neighbours.
+//!
 //! With a [`Storage`], such as [`FlashStore`], accepted payments and the accounts of sources
 //! survive a restart. Without one a board refuses payments dated before its start.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 mod board;
+mod gate;
 mod header_clock;
 mod kept;
 mod line;
 mod memory;
 mod platform;
+pub mod radio;
 #[cfg(feature = "recording")]
 pub mod recording;
 mod relay;
@@ -113,14 +117,14 @@ pub enum Happening<'a> {
     NotSent(Ticket, MeshError),
     /// What a neighbour sent on this port was refused.
     Refused {
-        /// Place of the port among those given to [`Board::new`].
+        /// Place of the port among those given to [`Board::new`]; their number: the radio.
         port: usize,
         /// Why.
         reason: MeshError,
     },
     /// The link of a port is down. It is tried anew.
     LinkDown {
-        /// Place of the port among those given to [`Board::new`].
+        /// Place of the port among those given to [`Board::new`]; their number: the radio.
         port: usize,
         /// Why.
         reason: Down,
@@ -130,6 +134,10 @@ pub enum Happening<'a> {
     StoreFailed(StoreError),
     /// What could not be recorded is recorded now; payments are accepted again.
     StoreRecovered,
+    /// The radio's chip is set up and listens.
+    RadioStarted,
+    /// It cannot be used, for this reason; it is tried again.
+    RadioFailed(core::fmt::Arguments<'a>),
     /// Something happened in the mesh.
     Event(Event),
 }

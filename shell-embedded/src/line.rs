@@ -1,11 +1,10 @@
 //! A link as the state machine sees it: what waits on it, how it fares, why it is to end.
 
-use crate::memory::{CONTROL_RESERVE, Lent};
+use crate::gate::Gate;
+use crate::memory::Lent;
 use blvm_mesh_core::id::LinkId;
 use blvm_mesh_core::link::aead::Aead;
-use blvm_mesh_core::link::datagram::{
-    DatagramLimits, DatagramLink, LinkMemory, LinkQuality, Role, Sent,
-};
+use blvm_mesh_core::link::datagram::{DatagramLimits, DatagramLink, LinkMemory, Role, Sent};
 use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::mesh::{MeshError, Priority};
 use blvm_mesh_core::time::Micros;
@@ -20,15 +19,7 @@ pub(crate) struct Line<A> {
     pub(crate) down: Option<MeshError>,
     /// The state machine ended a session: nothing is sent until then.
     pub(crate) rests_until: Option<Micros>,
-    /// Bytes that a lane's queue has room for.
-    queue: usize,
-    /// Lanes that are full, by their number.
-    full: [bool; 2],
-    /// The hello is on its way, and has arrived: before that the neighbour takes nothing else,
-    /// and lanes do not wait for one another.
-    hello: bool,
-    greeted: bool,
-    quality: LinkQuality,
+    gate: Gate,
 }
 
 impl<A: Aead> Line<A> {
@@ -39,16 +30,12 @@ impl<A: Aead> Line<A> {
             id: None,
             down: None,
             rests_until: None,
-            queue: limits.queue as usize,
-            full: [false; 2],
-            hello: false,
-            greeted: false,
-            quality: LinkQuality::new(Sent::default()),
+            gate: Gate::new(limits.queue as usize, Sent::default()),
         }
     }
 
     /// Puts a packet, `head` and then `tail`, into the queue; `false` if there is no
-    /// room for it. Packets of the mesh itself go on the paid lane.
+    /// room for it.
     pub(crate) fn push(
         &mut self,
         now: Micros,
@@ -56,42 +43,26 @@ impl<A: Aead> Line<A> {
         head: &[u8],
         tail: &[u8],
     ) -> bool {
-        let (lane, reserve) = match priority {
-            Priority::Control => (Lane::Paid, 0),
-            Priority::Paid => (Lane::Paid, CONTROL_RESERVE),
-            Priority::Free => (Lane::Free, 0),
-        };
-        self.hello |= priority == Priority::Control;
+        let Self { link, gate, .. } = self;
         let len = head.len().saturating_add(tail.len());
-        (self.greeted || priority == Priority::Control)
-            && len.saturating_add(reserve) <= self.link.room(lane)
-            && self.link.queue(now, lane, head, tail).is_ok()
+        let lane = gate.lane(priority, len, |lane| link.room(lane));
+        lane.is_some_and(|lane| link.queue(now, lane, head, tail).is_ok())
     }
 
-    /// A lane that has just become full (`true`) or has room again: half of a queue holds a
-    /// largest packet. Both are full until the neighbour has the hello.
+    /// A lane that has just become full (`true`) or has room again.
     pub(crate) fn change(&mut self) -> Option<(Lane, bool)> {
-        self.greeted |= self.hello && self.link.is_idle();
-        [Lane::Free, Lane::Paid].into_iter().zip(&mut self.full).find_map(|(lane, was_full)| {
-            let room = self.link.room(lane);
-            let full = match *was_full {
-                _ if !self.greeted => true,
-                false => room <= self.queue / 2,
-                true => room < self.queue / 4 * 3,
-            };
-            (core::mem::replace(was_full, full) != full).then_some((lane, full))
-        })
+        self.gate.change(self.link.is_idle(), |lane| self.link.room(lane))
     }
 
     /// The link's quality, if it has changed.
     pub(crate) fn measure(&mut self) -> Option<u16> {
-        self.quality.update(self.link.sent())
+        self.gate.measure(self.link.sent())
     }
 
     /// The session is over.
     pub(crate) fn forget(&mut self) -> Option<LinkId> {
-        (self.full, self.quality) = ([false; 2], LinkQuality::new(self.link.sent()));
-        (self.hello, self.greeted, self.down) = (false, false, None);
+        self.gate.reset(self.link.sent());
+        self.down = None;
         self.id.take()
     }
 

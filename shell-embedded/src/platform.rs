@@ -1,5 +1,6 @@
 //! The loop of a board, and what it needs beside ports.
 
+use crate::radio::Beside;
 use crate::{Board, Happening, Port};
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::link::aead::Aead;
@@ -57,7 +58,7 @@ pub struct LineStatus {
     pub damaged: u64,
 }
 
-impl<A: Aead, P: Port, const PORTS: usize> Board<A, P, PORTS> {
+impl<A: Aead, P: Port, const PORTS: usize, R: Beside> Board<A, P, PORTS, R> {
     /// Relays for ever.
     pub fn run(&mut self, platform: &mut impl Platform) -> ! {
         let mut shown = None;

@@ -3,6 +3,7 @@
 use crate::header_clock::HeaderClock;
 use crate::kept::Kept;
 use crate::line::Line;
+use crate::radio::Beside;
 use crate::{Happening, Sent, Storage};
 use blvm_mesh_core::id::LinkId;
 use blvm_mesh_core::link::aead::Aead;
@@ -16,9 +17,11 @@ use core::ops::Range;
 use heapless::VecView;
 
 /// The state machine and the links.
-pub(crate) struct Relay<A: 'static> {
+pub(crate) struct Relay<A: 'static, R> {
     pub(crate) mesh: BoardMesh,
     pub(crate) lines: &'static mut VecView<Line<A>>,
+    /// The links on the air.
+    pub(crate) beside: R,
     /// When the state machine wants the time at the latest.
     pub(crate) wake: Option<Micros>,
     last_link: LinkId,
@@ -29,11 +32,12 @@ pub(crate) struct Relay<A: 'static> {
     pub(crate) header_clock: Option<HeaderClock>,
 }
 
-impl<A: Aead> Relay<A> {
-    pub(crate) fn new(mesh: BoardMesh, lines: &'static mut VecView<Line<A>>) -> Self {
+impl<A: Aead, R: Beside> Relay<A, R> {
+    pub(crate) fn new(mesh: BoardMesh, lines: &'static mut VecView<Line<A>>, beside: R) -> Self {
         Self {
             mesh,
             lines,
+            beside,
             wake: Some(0),
             last_link: LinkId(0),
             unread: None,
@@ -75,7 +79,9 @@ impl<A: Aead> Relay<A> {
 
     /// A number for a link that none has.
     pub(crate) fn link_id(&mut self) -> LinkId {
-        self.last_link = self.last_link.next(|id| self.lines.iter().any(|l| l.id == Some(id)));
+        self.last_link = self
+            .last_link
+            .next(|id| self.lines.iter().any(|l| l.id == Some(id)) || self.beside.has(id));
         self.last_link
     }
 
@@ -177,7 +183,9 @@ impl<A: Aead> Relay<A> {
             let full = line.change().map(|(lane, full)| Input::Congestion { link, lane, full });
             full.or_else(|| Some(Input::LinkMeasured { link, quality: line.measure()? }))
         };
-        while let Some(input) = self.lines.iter_mut().find_map(change) {
+        while let Some(input) =
+            self.lines.iter_mut().find_map(change).or_else(|| self.beside.change())
+        {
             if self.mesh.handle_relayed(now, input).is_ok() {
                 self.carry_out(now, &[], on);
             }
@@ -190,7 +198,7 @@ impl<A: Aead> Relay<A> {
         bytes: &[u8],
         on: &mut dyn FnMut(Happening<'_>),
     ) -> (Option<Sent>, Option<Ticket>) {
-        let Self { mesh, lines, wake, kept, .. } = self;
+        let Self { mesh, lines, beside, wake, kept, .. } = self;
         let (mut sent, mut asked) = (None, None);
         loop {
             match mesh.poll() {
@@ -200,7 +208,8 @@ impl<A: Aead> Relay<A> {
                 }
                 Action::Verdict(verdict) => {
                     let mut push = |link, priority, head: &[u8], tail: Range<usize>| {
-                        push(lines, now, link, priority, head, bytes.get(tail).unwrap_or_default())
+                        let tail = bytes.get(tail).unwrap_or_default();
+                        push(lines, beside, now, (link, priority), head, tail)
                     };
                     match verdict {
                         // What was paid for goes nowhere if the payment is not on record.
@@ -246,7 +255,7 @@ impl<A: Aead> Relay<A> {
                             sent = Some(Sent::Refused(reason));
                         }
                         Verdict::Reject { link: Some(link), reason, remedy } => {
-                            refuse(lines, link, reason, remedy, on);
+                            refuse(lines, beside, link, reason, remedy, on);
                         }
                         // Only where core has purchases, which nobody begins here.
                         #[allow(unreachable_patterns)]
@@ -255,18 +264,17 @@ impl<A: Aead> Relay<A> {
                 }
                 Action::Send { after, .. } if kept.lacks(after) => {}
                 Action::Send { link, packet, .. } => {
-                    push(lines, now, link, Priority::Control, packet, &[]);
+                    push(lines, beside, now, (link, Priority::Control), packet, &[]);
                 }
+                Action::SendAll { except, packet, .. } => beside.push_all(now, except, packet),
                 Action::Drop { ticket, link: None, reason } => {
                     on(Happening::NotSent(ticket, reason));
                 }
                 Action::Drop { link: Some(link), reason, .. } => {
-                    refuse(lines, link, reason, Remedy::Ignore, on);
+                    refuse(lines, beside, link, reason, Remedy::Ignore, on);
                 }
                 Action::Close { link, reason } => {
-                    if let Some(line) = lines.iter_mut().find(|line| line.id == Some(link)) {
-                        line.down = line.down.or(Some(reason));
-                    }
+                    close(lines, beside, link, reason);
                 }
                 Action::Resume { ticket } => on(Happening::SendAgain(ticket)),
                 Action::Verify { ticket, .. } => asked = Some(ticket),
@@ -287,28 +295,46 @@ impl<A: Aead> Relay<A> {
 #[inline(never)]
 fn push<A: Aead>(
     lines: &mut VecView<Line<A>>,
+    beside: &mut impl Beside,
     now: Micros,
-    link: LinkId,
-    priority: Priority,
+    (link, priority): (LinkId, Priority),
     head: &[u8],
     tail: &[u8],
 ) -> bool {
-    let line = lines.iter_mut().find(|line| line.id == Some(link));
-    line.is_some_and(|line| line.push(now, priority, head, tail))
+    match lines.iter_mut().find(|line| line.id == Some(link)) {
+        Some(line) => line.push(now, priority, head, tail),
+        None => beside.push(now, link, priority, head, tail),
+    }
+}
+
+/// The state machine wants a link to end.
+fn close<A: Aead>(
+    lines: &mut VecView<Line<A>>,
+    beside: &mut impl Beside,
+    link: LinkId,
+    reason: MeshError,
+) {
+    match lines.iter_mut().find(|line| line.id == Some(link)) {
+        Some(line) => line.down = line.down.or(Some(reason)),
+        None => _ = beside.close(link, reason),
+    }
 }
 
 /// What a neighbour sent was refused: its line goes down if that is the remedy.
 fn refuse<A: Aead>(
     lines: &mut VecView<Line<A>>,
+    beside: &mut impl Beside,
     link: LinkId,
     reason: MeshError,
     remedy: Remedy,
     on: &mut dyn FnMut(Happening<'_>),
 ) {
-    let of = |(_, line): &(usize, &mut Line<A>)| line.id == Some(link);
-    let Some((port, line)) = lines.iter_mut().enumerate().find(of) else { return };
+    // What is on the air is behind all ports.
+    let port = lines.iter().position(|line| line.id == Some(link));
+    let on_air = beside.has(link).then_some(lines.len());
+    let Some(port) = port.or(on_air) else { return };
     if remedy == Remedy::Disconnect {
-        line.down = line.down.or(Some(reason));
+        close(lines, beside, link, reason);
     }
     on(Happening::Refused { port, reason });
 }

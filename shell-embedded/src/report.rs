@@ -77,6 +77,8 @@ impl<W: Write> Report<W> {
             }
             Happening::StoreFailed(error) => self.line(format_args!("no payments: {error}")),
             Happening::StoreRecovered => self.line(format_args!("payments again")),
+            Happening::RadioStarted => self.line(format_args!("the radio listens")),
+            Happening::RadioFailed(why) => self.line(format_args!("no radio: {why}")),
             Happening::Refused { port, reason } => self.note(*port, brief(reason)),
             Happening::Deliver { .. }
             | Happening::Paid { .. }

@@ -96,7 +96,10 @@ fn note(did: &mut Vec<(usize, Outcome)>, n: usize, what: Happening<'_>) {
         Happening::Event(Event::PeerConnected { peer, .. }) => Outcome::Up(peer),
         Happening::Event(Event::PeerDisconnected { peer }) => Outcome::Gone(peer),
         Happening::StoreFailed(error) => Outcome::StoreFailed(error),
-        Happening::StoreRecovered | Happening::Paid { .. } => return,
+        Happening::StoreRecovered
+        | Happening::Paid { .. }
+        | Happening::RadioStarted
+        | Happening::RadioFailed(_) => return,
         Happening::Event(event) => Outcome::Other(event),
     };
     did.push((n, what));

@@ -11,7 +11,7 @@
 
 mod lora;
 
-pub use lora::{LoraAddress, LoraError};
+pub use lora::{LoraAddress, LoraError, RadioSettings};
 
 use blvm_mesh_core::id::NodeId;
 use secp256k1::PublicKey;

@@ -339,7 +339,6 @@ pub enum Action<B> {
         packet: B,
         after: Option<u64>,
     },
-    #[cfg(feature = "alloc")]
     SendAll {
         medium: u8,
         except: Option<LinkId>,
@@ -408,7 +407,6 @@ impl<B> Action<B> {
             api::Action::Send { link, priority, packet, after } => {
                 Self::Send { link, priority, packet: own(&[packet]), after }
             }
-            #[cfg(feature = "alloc")]
             api::Action::SendAll { medium, except, packet } => {
                 Self::SendAll { medium, except, packet: own(&[packet]) }
             }

@@ -65,7 +65,6 @@ impl<M: Memory> Mesh<M> {
             own_max_packet: own.max_packet.min(self.config.max_packet),
             free_full: false,
             paid_full: false,
-            #[cfg(feature = "alloc")]
             medium: own.medium,
             liveness: Liveness::new(now, ours_ms),
             owner,

@@ -95,7 +95,6 @@ impl<M: Memory> Mesh<M> {
                     };
                     let _ =
                         self.tables.queue.push_front(Pending::Flood { except, last: Some(link) });
-                    #[cfg(feature = "alloc")]
                     if let Some((medium, first)) = self.tables.routing.neighbours.medium(link) {
                         self.note_sent(link, false);
                         if first {

@@ -40,7 +40,6 @@ pub struct Neighbour {
     /// Whether the link's queue of paid packets is full.
     pub paid_full: bool,
     /// The medium that the link shares with others; 0: none.
-    #[cfg(feature = "alloc")]
     pub medium: u8,
     /// What is known of its liveness.
     pub liveness: Liveness,
@@ -212,7 +211,6 @@ impl<M: Memory> Neighbours<M> {
 
     /// The medium that a link shares with others, and whether it is the first on it of those whose
     /// hello came; `None`: it shares none.
-    #[cfg(feature = "alloc")]
     pub fn medium(&self, link: LinkId) -> Option<(u8, bool)> {
         let place = self.links.binary_search(&link).ok()?;
         let medium = self.by_link.get(place)?.medium;

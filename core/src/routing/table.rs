@@ -320,7 +320,6 @@ pub(crate) mod tests {
             own_max_packet: 0,
             free_full: false,
             paid_full: false,
-            #[cfg(feature = "alloc")]
             medium: 0,
             liveness: Liveness::new(0, 0),
             owner: 0,

@@ -4,6 +4,7 @@ use crate::{heap_used, stack_used};
 use blvm_mesh_core::board::BoardConfig;
 use blvm_mesh_core::link::aead::Aead;
 use blvm_mesh_core::time::{Micros, SECOND};
+use blvm_mesh_embedded::radio::Beside;
 use blvm_mesh_embedded::{Board, Happening, Platform, Port, Report, Role, Status};
 use core::fmt::Write;
 
@@ -68,25 +69,25 @@ impl<C: Chip, W: Write> Platform for Machine<C, W> {
     }
 }
 
-/// Reads the configuration of a board with two lines, or says what is wrong with it.
+/// Reads the configuration of a board with `N` lines, or says what is wrong with it.
 #[inline(never)]
-pub fn configured<W: Write>(
+pub fn configured<W: Write, const N: usize>(
     bytes: &[u8],
     report: &mut Report<W>,
-) -> Option<(BoardConfig, [Role; 2])> {
+) -> Option<(BoardConfig, [Role; N])> {
     let settings = BoardConfig::read(bytes);
     let settings = settings.map_err(|error| report.line(format_args!("{error}"))).ok()?;
-    let [role0, role1] = settings.lines[..] else {
-        report.line(format_args!("this board has 2 lines: configure so many"));
+    let Ok(roles) = <[Role; N]>::try_from(&settings.lines[..]) else {
+        report.line(format_args!("this board has {N} lines: configure so many"));
         return None;
     };
-    Some((settings, [role0, role1]))
+    Some((settings, roles))
 }
 
 /// Has a board follow headers that pass, from the configured one on, if there is one.
 #[inline(never)]
-pub fn follow_headers<A: Aead, P: Port, W: Write, const N: usize>(
-    board: &mut Board<A, P, N>,
+pub fn follow_headers<A: Aead, P: Port, W: Write, R: Beside, const N: usize>(
+    board: &mut Board<A, P, N, R>,
     settings: &BoardConfig,
     report: &mut Report<W>,
 ) {

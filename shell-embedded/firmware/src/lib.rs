@@ -37,6 +37,15 @@ pub fn heap_used() -> usize {
     HEAP.used()
 }
 
+/// Has exceptions come to this image's handlers, where a bootloader started it.
+pub fn own_vectors() {
+    unsafe extern "C" {
+        static __vector_table: u32;
+    }
+    // SAFETY: the table is where the linker put it, and nothing else uses the register.
+    unsafe { (*cortex_m::peripheral::SCB::PTR).vtor.write((&raw const __vector_table) as u32) }
+}
+
 /// One block of SHA-256, for libsecp256k1 (`c/one_sha256.h`).
 #[unsafe(no_mangle)]
 extern "C" fn blvm_mesh_sha256_compress(state: &mut [u32; 8], block: &[u8; 64]) {

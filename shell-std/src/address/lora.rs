@@ -44,6 +44,21 @@ pub struct LoraAddress {
     pub key_file: Option<PathBuf>,
 }
 
+/// What a radio is set to, and whose law counts for it: what stands behind the question mark.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RadioSettings {
+    /// Whose law counts.
+    pub region: Region,
+    /// What it is set to, which that law allows.
+    pub parameters: Parameters,
+    /// Gain of its antenna, in dBi.
+    pub gain_dbi: i8,
+    /// How much of an hour it may send, in thousandths; at most what the law allows.
+    pub duty_permille: u16,
+    /// The file with the channel's passphrase, if it has one of its own.
+    pub key_file: Option<PathBuf>,
+}
+
 /// Why text is not a radio.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LoraError {
@@ -236,23 +251,36 @@ impl FromStr for LoraAddress {
                 _ => return Err(wrong()),
             },
         };
+        let RadioSettings { region, parameters, gain_dbi, duty_permille, key_file } =
+            RadioSettings::of(&query)?;
+        Ok(Self { dialect, line, region, parameters, gain_dbi, duty_permille, key_file })
+    }
+}
+
+/// As in `region=EU868&sf=8`, of a radio that has no modem with a serial line.
+impl FromStr for RadioSettings {
+    type Err = LoraError;
+
+    fn from_str(text: &str) -> Result<Self, LoraError> {
+        let query = Query::parse(text)?;
+        match query.text("baud") {
+            None => Self::of(&query),
+            Some(_) => {
+                let what = "means nothing for a radio without a modem";
+                Err(LoraError::Key { key: "baud".into(), what })
+            }
+        }
+    }
+}
+
+impl RadioSettings {
+    fn of(query: &Query<'_>) -> Result<Self, LoraError> {
         let region = query.text("region").ok_or(LoraError::NoRegion)?;
         let region: Region = region.parse().map_err(|allowed| LoraError::Value {
             key: "region",
             value: short(region),
             allowed,
         })?;
-        Self::with(dialect, line, region, &query)
-    }
-}
-
-impl LoraAddress {
-    fn with(
-        dialect: Dialect,
-        line: SerialLine,
-        region: Region,
-        query: &Query<'_>,
-    ) -> Result<Self, LoraError> {
         let usual = region.plan().usual;
         let frequency = query.number(
             "frequency",
@@ -295,7 +323,7 @@ impl LoraAddress {
                 return Err(LoraError::Value { key: "key", value: short(path), allowed });
             }
         };
-        Ok(Self { dialect, line, region, parameters, gain_dbi, duty_permille, key_file })
+        Ok(Self { region, parameters, gain_dbi, duty_permille, key_file })
     }
 }
 
@@ -381,6 +409,19 @@ mod tests {
         let weak =
             radio("lora+rnode:///dev/x?region=EU868&frequency=868300000&bandwidth=125000").unwrap();
         assert_eq!((weak.parameters.power_dbm, weak.duty_permille), (14, 10));
+    }
+
+    #[test]
+    fn settings_stand_alone_too() {
+        let settings: RadioSettings = "region=EU868&sf=9&key=/k".parse().unwrap();
+        let address = radio("lora+rnode:///dev/x?region=EU868&sf=9&key=/k").unwrap();
+        assert_eq!(
+            (settings.parameters, settings.key_file),
+            (address.parameters, address.key_file)
+        );
+        let fails = |text: &str| text.parse::<RadioSettings>().unwrap_err().to_string();
+        assert!(fails("region=EU868&baud=9600").contains("baud means nothing"));
+        assert!(fails("").contains("is not a setting") && fails("sf=9").contains("add ?region"));
     }
 
     #[test]

@@ -1,10 +1,15 @@
 //! `board-config`: what a board is told, as it lies in its flash.
 
+mod kind;
+mod radio;
+
 use super::answer::lines;
 use super::input::fixed;
 use super::{Answer, Failure};
+use crate::address::RadioSettings;
 use crate::identity::{Identity, IdentityError};
 use crate::{clients, private_file};
+use blvm_mesh_core::board::radio::RadioConfig;
 use blvm_mesh_core::board::{BAUD, BoardConfig, MAX_LEN, MAX_LINES};
 use blvm_mesh_core::config::{Client, Config, MAX_ISSUERS};
 use blvm_mesh_core::id::{Network, NodeId};
@@ -13,6 +18,7 @@ use blvm_mesh_core::mesh::ticket_key;
 use blvm_mesh_core::mode::{MeshMode, UnknownMode};
 use blvm_mesh_core::tariff::Tariff;
 use clap::{Args, ValueEnum};
+use kind::Kind;
 use secp256k1::PublicKey;
 use serde_json::json;
 use std::path::PathBuf;
@@ -28,6 +34,7 @@ Examples:
   blvm-mesh board-config board.bin --network regtest --issuer $ISSUER
   blvm-mesh board-config board.bin --line listen --line $NEIGHBOUR --clock-from $NEIGHBOUR
   blvm-mesh board-config board.bin --cashier $NODE --ticket-key board.tickets
+  blvm-mesh board-config board.hex --board rak4631 --radio region=EU868
   blvm-mesh board-config --show board.bin")]
 pub(super) struct BoardConfigCommand {
     /// File to write; it must not be there.
@@ -39,6 +46,14 @@ pub(super) struct BoardConfigCommand {
     /// key is made that stands in the configuration only.
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+    /// The board, which says where the configuration belongs and in which form, and how many lines
+    /// there are. Without it, for an image of your own, `--format` and `--address` do.
+    #[arg(long, value_enum)]
+    board: Option<Kind>,
+    /// Its radio channel: a region, and what differs from what is usual there, as in
+    /// `region=EU868&sf=8&key=/etc/channel.key` (docs/RADIO.md).
+    #[arg(long, value_name = "SETTINGS")]
+    radio: Option<RadioSettings>,
     /// Network whose payments are accepted.
     #[arg(long, default_value = "mainnet", value_parser = network)]
     network: Network,
@@ -46,7 +61,7 @@ pub(super) struct BoardConfigCommand {
     #[arg(long, default_value_t = MeshMode::PaymentGated, value_parser = mode)]
     mode: MeshMode,
     /// What each line does, in their order: `listen`, or the public key of the node that it
-    /// dials. [default: two that listen]
+    /// dials. [default: all listen]
     #[arg(long = "line", value_name = "listen|PUBKEY", value_parser = line)]
     lines: Vec<Role>,
     /// Bits per second of the lines.
@@ -83,18 +98,18 @@ pub(super) struct BoardConfigCommand {
     /// time comes from block headers, which lag]
     #[arg(long, value_name = "S")]
     future_skew: Option<u32>,
-    /// Form of the file.
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
-    /// Where it belongs in the board's memory; the default is that of the emulated board.
-    #[arg(long, value_name = "HEX", default_value = "003ff000", value_parser = address)]
-    address: u32,
+    /// Form of the file. [default: the board's, else binary]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// Where it belongs in the board's memory. [default: the board's, else that of the emulated one,
+    /// 003ff000]
+    #[arg(long, value_name = "HEX", value_parser = address)]
+    address: Option<u32>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     /// The bytes.
-    #[default]
     Binary,
     /// Intel HEX, which has the address in it.
     Ihex,
@@ -132,9 +147,12 @@ impl BoardConfigCommand {
         let mut bytes = vec![0; MAX_LEN];
         let len = config.write(&mut bytes);
         bytes.truncate(len.ok_or_else(|| Failure("the configuration is too long".into()))?);
-        let contents = match self.format {
+        let usual = self.board.unwrap_or(Kind::Mps2);
+        let format = self.format.unwrap_or(usual.format());
+        let address = self.address.unwrap_or(usual.address());
+        let contents = match format {
             Format::Binary => bytes,
-            Format::Ihex => ihex(self.address, &bytes).into_bytes(),
+            Format::Ihex => ihex(address, &bytes).into_bytes(),
         };
         if let Some(path) = &self.ticket_key {
             let node = Identity::from_secret(config.key).node_id();
@@ -146,15 +164,15 @@ impl BoardConfigCommand {
             self.ticket_key.iter().for_each(|path| drop(std::fs::remove_file(path)));
             return Err(Failure(error.to_string()));
         }
-        let option = match self.format {
+        let option = match format {
             Format::Binary => format!(
                 "-device loader,file={},addr={:#010x},force-raw=on",
                 self.file.display(),
-                self.address
+                address
             ),
             Format::Ihex => format!("-device loader,file={}", self.file.display()),
         };
-        describe(&config, Some(&option))
+        describe(&config, Some(&*option).filter(|_| usual == Kind::Mps2))
     }
 
     fn config(&self) -> Result<BoardConfig, Failure> {
@@ -166,10 +184,15 @@ impl BoardConfigCommand {
         getrandom::fill(&mut secret).map_err(|e| Failure::from(IdentityError::Random(e)))?;
         let usual = Config::board(self.network, 0).payment;
         let skew = u32::try_from(usual.future_skew).unwrap_or(u32::MAX);
+        let count = self.board.unwrap_or(Kind::Mps2).lines();
         let lines = match &self.lines[..] {
-            [] => &[Role::Listen; 2],
+            [] => &[Role::Listen; MAX_LINES][..count],
             lines => lines,
         };
+        if let Some(board) = self.board.filter(|_| lines.len() != count) {
+            return Err(Failure(format!("give --line as often as {board} has lines: {count}")));
+        }
+        let radio = radio::of(self.board, self.radio.as_ref(), self.network)?;
         let mut config = BoardConfig {
             key: *identity.secret_key(),
             secret,
@@ -190,6 +213,7 @@ impl BoardConfigCommand {
             cashier: self.cashier.as_ref().map(NodeId::from_public_key),
             lines: Default::default(),
             issuers: Default::default(),
+            radio: radio.as_ref().map(RadioConfig::bytes),
         };
         for line in lines {
             let many = |_| Failure(format!("a board has {MAX_LINES} lines at most"));
@@ -217,6 +241,8 @@ impl BoardConfigCommand {
 }
 
 fn describe(config: &BoardConfig, option: Option<&str>) -> Result<Answer, Failure> {
+    let channel = config.radio.as_ref().map(RadioConfig::read).transpose();
+    let channel = channel.map_err(|e| Failure(e.to_string()))?;
     let identity = Identity::from_secret(config.key);
     let line = |role: &Role| match role {
         Role::Listen => "listen".to_owned(),
@@ -240,6 +266,7 @@ fn describe(config: &BoardConfig, option: Option<&str>) -> Result<Answer, Failur
         "tariff": config.tariff,
         "clock": clock,
         "cashier": config.cashier.map(|node| node.to_string()),
+        "radio": channel.as_ref().map(radio::words),
         "keepalive_ms": config.keepalive_ms,
         "future_skew": config.future_skew,
         "option": option,
@@ -255,6 +282,7 @@ fn describe(config: &BoardConfig, option: Option<&str>) -> Result<Answer, Failur
     rows.extend(issuers.into_iter().map(|issuer| ("issuer", issuer)));
     rows.push(("clock", clock));
     rows.extend(config.cashier.map(|node| ("cashier", node.to_string())));
+    rows.extend(channel.as_ref().map(|channel| ("radio", radio::words(channel))));
     rows.extend(option.map(|option| ("qemu", option.to_owned())));
     Answer::yes(json, lines(rows))
 }

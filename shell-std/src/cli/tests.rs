@@ -485,6 +485,9 @@ fn a_board_is_told_what_it_needs_once() {
         ("mainnet", "payment_gated")
     );
     assert!(shown.text.contains("none: it takes no payment"), "{}", shown.text);
+    let two = ["--board", "rak4631", "--radio", "region=EU868", "--line", "listen"];
+    let error = run(&[&["board-config", &path("x")][..], &two, &two[4..]].concat()).unwrap_err().0;
+    assert!(error.contains("as a rak4631 has lines: 1"), "{error}");
 
     std::fs::write(path("no"), b"nothing").unwrap();
     std::fs::set_permissions(path("no"), std::os::unix::fs::PermissionsExt::from_mode(0o600))

@@ -6,35 +6,28 @@ use super::keys::Timing as Given;
 use crate::address::LoraAddress;
 use blvm_mesh_core::config::Timing;
 use blvm_mesh_core::link::channel::lora::MAX_FRAME;
-use blvm_mesh_core::time::{Micros, SECOND};
+use blvm_mesh_core::link::channel::timing_on_air;
 use std::path::PathBuf;
 
 /// Most radios of a node.
 const MAX_RADIOS: usize = 16;
-/// Frames of the longest kind in which a request comes over a channel and back: one of each of some
-/// neighbours.
-const ROUND_TRIP_FRAMES: u64 = 20;
-/// What a search costs on the air is worth a wider first ring, and routes that are renewed seldom.
-const FIRST_RING: u8 = 3;
-const ROUTE_LIFETIME: Micros = 1_800 * SECOND;
 
-/// Times that suit radios, where none are given: those of a wired mesh would have a search end before
-/// its answer can come.
+/// Times that suit radios, where none are given.
 pub(super) fn suit(radios: &[LoraAddress], given: &Given, timing: &mut Timing) {
     let frame = |radio: &LoraAddress| {
         let preamble = radio.dialect.preamble(&radio.parameters);
         radio.parameters.modem(preamble, radio.duty_permille).airtime_of_frame(MAX_FRAME)
     };
     let Some(slowest) = radios.iter().map(frame).max() else { return };
+    let on_air = timing_on_air(slowest, *timing);
     if given.hop_round_trip_ms.is_none() {
-        timing.hop_round_trip =
-            timing.hop_round_trip.max(slowest.saturating_mul(ROUND_TRIP_FRAMES));
+        timing.hop_round_trip = on_air.hop_round_trip;
     }
     if given.first_ring.is_none() {
-        timing.first_ring = timing.first_ring.max(FIRST_RING);
+        timing.first_ring = on_air.first_ring;
     }
     if given.route_lifetime_ms.is_none() {
-        timing.route_lifetime = timing.route_lifetime.max(ROUTE_LIFETIME);
+        timing.route_lifetime = on_air.route_lifetime;
     }
 }
 

@@ -36,9 +36,6 @@ const SLOTS: u64 = 16;
 const MAX_NAME: usize = 64;
 /// Least symbols of a preamble with any of its firmware's versions, and most.
 const PREAMBLES: (u32, u32) = (8, 40);
-/// What stands before a frame on the air, and where the sender of one in two parts would have a bit set.
-const HEADER: u8 = 0;
-const LOWER: u8 = 0x0f;
 
 /// A modem with MeshCore's KISS modem firmware.
 #[derive(Debug)]
@@ -133,7 +130,7 @@ impl Meshcore {
     }
 
     pub(super) fn send(&mut self, now: Micros, frame: &[u8]) {
-        codec::data(HEADER, frame, &mut self.out);
+        codec::data(lora::HEADER, frame, &mut self.out);
         self.free_until = 0;
         // It waits for a free channel for one and a half of the longest frames, and as long for the
         // radio (`KISS_TX_TIMEOUT_FACTOR`).
@@ -188,9 +185,8 @@ impl Meshcore {
 
     fn data(&mut self, now: Micros, frame: &[u8]) {
         self.signal_is_late();
-        let whole = frame.split_first().filter(|(header, _)| *header & LOWER == 0);
-        let whole = whole.map(|(_, frame)| frame).filter(|frame| !frame.is_empty());
-        match whole.filter(|frame| self.online && frame.len() <= MAX_FRAME) {
+        let is_frame = self.online && lora::is_frame(frame);
+        match frame.get(lora::HEADER_LEN..).filter(|_| is_frame) {
             Some(frame) => self.heard = Some((frame.to_vec(), now.saturating_add(SIGNAL))),
             None => self.damaged = self.damaged.saturating_add(1),
         }

@@ -2,9 +2,7 @@
 
 use blvm_mesh_core::link::channel::lora;
 
-/// Bandwidths of the chips SX1262 and SX1276, in hertz, as both dialects of modems write them.
-pub const BANDWIDTHS_HZ: [u32; 10] =
-    [7_800, 10_400, 15_600, 20_800, 31_250, 41_700, 62_500, 125_000, 250_000, 500_000];
+pub use lora::BANDWIDTHS_HZ;
 
 /// What a modem is set to, the same for all nodes of a channel but the power.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

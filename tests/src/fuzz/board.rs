@@ -1,5 +1,6 @@
 //! The configuration of a board as it lies in its flash.
 
+use blvm_mesh_core::board::radio::RadioConfig;
 use blvm_mesh_core::board::{BoardConfig, MAX_LEN};
 
 /// What is read is written the same.
@@ -9,5 +10,9 @@ pub fn target(data: &[u8]) -> bool {
     let len = config.write(&mut out).expect("there is room for any");
     assert_eq!(&out[..len], &data[..len]);
     assert_eq!(config.config().payment.issuers, config.issuers);
+    if let Some(Ok(radio)) = config.radio.as_ref().map(RadioConfig::read) {
+        assert_eq!(Some(radio.bytes()), config.radio);
+        radio.suit(&mut config.config());
+    }
     true
 }

@@ -99,6 +99,11 @@ pub struct Emulation {
 impl Emulation {
     /// Modems that have just been plugged in.
     pub fn new(world: &World) -> Self {
+        Self::with(world, Vec::new())
+    }
+
+    /// The same with others behind them, such as chips without a firmware.
+    pub fn with(world: &World, others: Vec<Box<dyn Firmware>>) -> Self {
         let rng = Rng::new(world.seed);
         let make = |(n, dialect): (usize, &Dialect)| -> Box<dyn Firmware> {
             let rng = rng.fork(&format!("modem {n}"));
@@ -107,11 +112,11 @@ impl Emulation {
                 Dialect::Meshcore => Box::new(Meshcore::new(MESHCORE, rng)),
             }
         };
-        let count = world.modems.len();
+        let count = world.modems.len() + others.len();
         let paths = PathLoss::new(&world.topology, count);
         let mut new = Self {
             channel: Channel::new(count, paths, world.loss_ppm, rng.fork("channel")),
-            modems: world.modems.iter().enumerate().map(make).collect(),
+            modems: world.modems.iter().enumerate().map(make).chain(others).collect(),
             pulled: vec![false; count],
             counts: vec![Counts::default(); count],
             now: 0,

@@ -27,6 +27,7 @@ pub mod options;
 mod order;
 mod port;
 pub mod rnode;
+pub mod sx1262;
 mod topology;
 mod tuning;
 

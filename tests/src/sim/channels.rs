@@ -15,7 +15,7 @@ use blvm_mesh_core::id::{HopId, LinkId, NodeId, Standing};
 use blvm_mesh_core::link::aead::RustCrypto;
 use blvm_mesh_core::link::channel::lora::{HEADER_LEN, MAX_FRAME};
 use blvm_mesh_core::link::channel::{self, Channel, ChannelLimits, PeerNumber};
-use blvm_mesh_core::link::datagram::LinkQuality;
+use blvm_mesh_core::link::datagram::{Keys, LinkQuality};
 use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::link::packet_buffer::Growable;
 use blvm_mesh_core::mesh::LinkCapabilities;
@@ -74,7 +74,7 @@ impl World {
         let mut chance = Rng::new(self.chance.draw());
         let seed = chance.bytes32();
         let keys = EndKeys::new(&self.nodes[n].key, chance);
-        let channel = Channel::new(limits, KEY, seed, &keys, self.now);
+        let channel = Channel::new(limits, KEY, seed, &keys.local().public_key(), self.now);
         let (peers, paths) = (BTreeMap::new(), VecDeque::new());
         let new = NodeChannel {
             channel,

@@ -2,6 +2,7 @@
 
 use super::frame::{ADDRESSES_LEN, ANNOUNCEMENT_LEN, TAG_LEN};
 use super::lora::{MAX_FRAME, Modem};
+use crate::config::Timing;
 use crate::link::datagram::DatagramLimits;
 use crate::time::{Micros, SECOND};
 
@@ -13,6 +14,23 @@ const BEACON_PERMILLE: u64 = 1;
 const LEAST_INTERVAL: Micros = 60 * SECOND;
 /// A neighbour of which for so many intervals nothing was heard is gone.
 const SILENCE: u64 = 6;
+/// Frames of the longest kind in which a request comes over a channel and back: one of each of some
+/// neighbours.
+const ROUND_TRIP_FRAMES: u64 = 20;
+/// What a search costs on the air is worth a wider first ring, and routes that are renewed seldom.
+const FIRST_RING: u8 = 3;
+const ROUTE_LIFETIME: Micros = 1_800 * SECOND;
+
+/// The times of a node with a radio whose longest frame is on the air for `frame`: with those of a
+/// wired mesh a search would end before its answer can come.
+pub fn timing_on_air(frame: Micros, wired: Timing) -> Timing {
+    Timing {
+        hop_round_trip: wired.hop_round_trip.max(frame.saturating_mul(ROUND_TRIP_FRAMES)),
+        first_ring: wired.first_ring.max(FIRST_RING),
+        route_lifetime: wired.route_lifetime.max(ROUTE_LIFETIME),
+        ..wired
+    }
+}
 
 /// Limits of a channel. Times are in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

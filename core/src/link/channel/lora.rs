@@ -6,8 +6,22 @@ use crate::time::Micros;
 /// upper four bits are random, and the lowest one is set where a frame goes in two parts, which none
 /// here does. Other radios send and strip one too, so that all hear each other.
 pub const HEADER_LEN: usize = 1;
+/// What stands there before frames that a node's own radio sends.
+pub const HEADER: u8 = 0;
 /// Most bytes of a frame, without what stands before it: a LoRa modem sends 255 at once.
 pub const MAX_FRAME: usize = 255 - HEADER_LEN;
+
+/// Bandwidths of the chips SX1262 and SX1276, in hertz, as modems write them.
+pub const BANDWIDTHS_HZ: [u32; 10] =
+    [7_800, 10_400, 15_600, 20_800, 31_250, 41_700, 62_500, 125_000, 250_000, 500_000];
+
+/// Whether what came off the air is a frame behind its [`HEADER_LEN`] bytes: a part of a longer one of
+/// others is none.
+pub fn is_frame(received: &[u8]) -> bool {
+    let lower = |header: &u8| header & 0x0f;
+    let follows = received.len().saturating_sub(HEADER_LEN);
+    received.first().map(lower) == Some(0) && (1..=MAX_FRAME).contains(&follows)
+}
 
 /// Settings of a LoRa modem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +72,15 @@ impl Modem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn frames_stand_behind_a_header_that_names_no_part() {
+        assert!(is_frame(&[HEADER, 1]) && is_frame(&[0xf0; 1 + 1]));
+        assert!(is_frame(&[0; 255]) && !is_frame(&[0; 256]));
+        assert!(
+            !is_frame(&[]) && !is_frame(&[0]) && !is_frame(&[0xf1, 2]) && !is_frame(&[0x08, 2])
+        );
+    }
 
     /// Published airtimes of LoRaWAN frames (The Things Network's calculator, EU868, 4/5,
     /// 8 symbols of preamble; the largest payloads of each data rate and some others), in

@@ -2,7 +2,7 @@
 //! of its own, and what all must hear is one frame.
 //!
 //! ```text
-//! channel = Channel::new(limits, channel key, seed, keys, now)
+//! channel = Channel::new(limits, channel key, seed, own public key, now)
 //! loop:
 //!     for each frame that is heard:          channel.receive(now, frame, keys)
 //!     when the modem hears or loses a carrier: channel.carrier(now, busy)
@@ -18,6 +18,7 @@
 
 pub mod access;
 pub mod frame;
+mod hour;
 mod limits;
 pub mod lora;
 mod peer;
@@ -28,8 +29,9 @@ mod to_all;
 #[cfg(test)]
 mod tests;
 
-pub use limits::ChannelLimits;
-pub use peer::PeerNumber;
+pub use hour::Hour;
+pub use limits::{ChannelLimits, timing_on_air};
+pub use peer::{PeerNumber, standing_on_air};
 pub use strangers::CANDIDATES;
 
 use super::aead::Aead;
@@ -113,21 +115,20 @@ pub struct Channel<A, B, const N: usize> {
 }
 
 impl<A: Aead, B: PacketBuffer + Default, const N: usize> Channel<A, B, N> {
-    /// A channel on which nobody was heard yet. `key` is known to all of the mesh; `seed` must be
-    /// random and another one at each start.
+    /// A channel on which nobody was heard yet, of the node with this public key. `key` is known to all
+    /// of the mesh; `seed` must be random and another one at each start.
     pub fn new(
         limits: ChannelLimits,
         key: [u8; frame::KEY_LEN],
         seed: [u8; 32],
-        keys: &impl Keys,
+        public_key: &PublicKey,
         now: Micros,
     ) -> Self {
-        let public_key = keys.local().public_key();
         let mut rng = Rng::new(&seed, "channel");
         let access = Access::new(limits.modem, now);
         let beacon_at = now.saturating_add(rng.u64() % limits.first_beacon().max(1));
         Self {
-            me: Address::of(&NodeId::from_public_key(&public_key)),
+            me: Address::of(&NodeId::from_public_key(public_key)),
             public_key: public_key.serialize(),
             key: TagKey::new(key),
             group: TagKey::new(rng.bytes()),

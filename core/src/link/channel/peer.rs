@@ -2,6 +2,7 @@
 
 use super::frame::{ADDRESSES_LEN, Address, KEY_LEN, TAG_LEN, TagKey, address};
 use super::{ChannelLimits, PeerState};
+use crate::id::{NodeId, Standing};
 use crate::link::aead::Aead;
 use crate::link::datagram::{DatagramLink, LinkMemory, Role, terms};
 use crate::link::packet_buffer::PacketBuffer;
@@ -10,6 +11,22 @@ use crate::time::Micros;
 /// Number of a neighbour of this channel; another one after each session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerNumber(pub u32);
+
+/// First bits of what stands for an address prefix of a stranger on the air: no prefix of an IP address
+/// has them.
+const ON_THE_AIR: u64 = 1 << 49;
+
+/// Who a neighbour on a channel is for the state machine. On one whose key everybody knows each is
+/// somebody else.
+pub fn standing_on_air(node: &NodeId, is_public: bool) -> Standing {
+    let [a, b, c, d, ..] = node.0;
+    match is_public {
+        true => {
+            Standing::Stranger { prefix: ON_THE_AIR | u64::from(u32::from_be_bytes([a, b, c, d])) }
+        }
+        false => Standing::Own,
+    }
+}
 
 /// First byte of what the channel's two ends say to each other in their session: no packet of the mesh
 /// begins so.

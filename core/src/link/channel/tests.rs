@@ -99,7 +99,8 @@ impl Air {
         self.starts += 1;
         let mut seed = [self.starts; 32];
         seed[..2].copy_from_slice(&n.to_le_bytes());
-        let channel = Channel::new(limits(neighbours), KEY, seed, &keys, self.now);
+        let channel =
+            Channel::new(limits(neighbours), KEY, seed, &keys.local.public_key(), self.now);
         Node { channel, keys, up: vec![], packets: vec![], sends: None, hears: vec![] }
     }
 

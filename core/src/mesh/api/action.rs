@@ -126,7 +126,6 @@ pub enum Action<'o> {
     },
     /// Send a control packet to all neighbours on a shared medium
     /// ([`LinkCapabilities::medium`](super::LinkCapabilities::medium)).
-    #[cfg(feature = "alloc")]
     SendAll {
         /// The medium.
         medium: u8,

@@ -2,9 +2,11 @@
 
 use super::Seed;
 use crate::packets::payloads::ping;
+use blvm_mesh_core::board::radio::RadioConfig;
 use blvm_mesh_core::board::{BoardConfig, MAX_LEN, MAX_LINES};
 use blvm_mesh_core::config::MAX_ISSUERS;
 use blvm_mesh_core::id::{HopId, Network, NodeId};
+use blvm_mesh_core::link::channel::lora::Modem;
 use blvm_mesh_core::link::datagram::Role;
 use blvm_mesh_core::mode::MeshMode;
 use blvm_mesh_core::payment::fee::Party;
@@ -167,6 +169,18 @@ fn stratum() -> Vec<Seed> {
     ]
 }
 
+fn channel() -> RadioConfig {
+    RadioConfig {
+        key: [6; 32],
+        is_public: false,
+        frequency_hz: 922_900_000,
+        power_dbm: 11,
+        modem: Modem::SHORT,
+        pause_ms: 50,
+        listen_dbm: Some(-65),
+    }
+}
+
 /// Configurations of boards: the shortest, and one with everything.
 fn boards() -> [Seed; 2] {
     let key = SecretKey::from_byte_array([7; 32]).expect("a key");
@@ -185,6 +199,7 @@ fn boards() -> [Seed; 2] {
         cashier: None,
         lines: [Role::Listen].into_iter().collect(),
         issuers: Default::default(),
+        radio: None,
     };
     let longest = BoardConfig {
         mode: MeshMode::PaymentGated,
@@ -193,6 +208,7 @@ fn boards() -> [Seed; 2] {
         cashier: Some(SOURCE),
         lines: [Role::Dial(public); MAX_LINES].into_iter().collect(),
         issuers: [public; MAX_ISSUERS].into_iter().collect(),
+        radio: Some(channel().bytes()),
         ..shortest.clone()
     };
     [("shortest", shortest), ("longest", longest)].map(|(name, config)| {

@@ -3,7 +3,6 @@
 use super::super::keys::LineKeys;
 use super::super::port::Port;
 use super::super::{Limits, Neighbour, NotTaken, ToAll, lane_for};
-use super::hour::Hour;
 use super::limits::{NEIGHBOURS, RadioLimits};
 use super::peers::{Open, Peer, Signal};
 use super::radio::{Failure, Radio};
@@ -11,9 +10,9 @@ use super::status::{Counts, Now};
 use crate::aead::Ring;
 use crate::node::link::egress::Given;
 use crate::radio::{Event, Heard, Modem, Parameters};
-use blvm_mesh_core::id::{NodeId, Standing};
+use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::link::channel::lora::MAX_FRAME;
-use blvm_mesh_core::link::channel::{self, Channel, PeerNumber};
+use blvm_mesh_core::link::channel::{self, Channel, Hour, PeerNumber, standing_on_air};
 use blvm_mesh_core::link::datagram::{Keys, NotQueued};
 use blvm_mesh_core::link::packet_buffer::Growable;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
@@ -29,9 +28,6 @@ const READ: usize = 4 * 1024;
 const SIGNALS: usize = 2 * NEIGHBOURS;
 /// How often the state is told, and neighbours are looked after that have another way.
 const LOOK: Micros = SECOND;
-/// First bits of what stands for an address prefix of a stranger on the air: no prefix of an IP address
-/// has them.
-const ON_THE_AIR: u64 = 1 << 49;
 
 type RadioChannel = Channel<Ring, Growable, NEIGHBOURS>;
 type OfPeer = (PeerNumber, Signal);
@@ -231,7 +227,8 @@ impl<'r> Driver<'r> {
             seed = self.keys.ephemeral().secret_bytes();
         }
         let key = self.radio.key.bytes();
-        let channel = Box::new(Channel::new(limits.channel, key, seed, &self.keys, now));
+        let public_key = self.keys.local().public_key();
+        let channel = Box::new(Channel::new(limits.channel, key, seed, &public_key, now));
         self.on_air = Some(OnAir { channel, limits, frame: [0; MAX_FRAME] });
         self.radio.status.ready(parameters);
         let Parameters { frequency_hz, bandwidth_hz, spreading, coding, power_dbm } = parameters;
@@ -331,14 +328,7 @@ impl<'r> Driver<'r> {
     async fn offer(&mut self, number: PeerNumber) -> Result<(), Failure> {
         let Some(OnAir { channel, limits, .. }) = &mut self.on_air else { return Ok(()) };
         let Some(peer) = self.peers.get_mut(&number) else { return Ok(()) };
-        let [a, b, c, d, ..] = peer.node.0;
-        let standing = match self.radio.is_public {
-            // On a channel that is open to all each is somebody else.
-            true => Standing::Stranger {
-                prefix: ON_THE_AIR | u64::from(u32::from_be_bytes([a, b, c, d])),
-            },
-            false => Standing::Own,
-        };
+        let standing = standing_on_air(&peer.node, self.radio.is_public);
         let me = NodeId::from_public_key(&self.keys.local().public_key());
         let neighbour = Neighbour {
             public_key: peer.key,

@@ -11,7 +11,6 @@
 
 mod check;
 mod driver;
-mod hour;
 mod limits;
 mod peers;
 mod radio;
@@ -26,8 +25,8 @@ use super::{Medium, Ways};
 use crate::address::LoraAddress;
 use crate::config::Settings;
 use crate::radio::{ChannelKey, KeyError};
+use blvm_mesh_core::link::channel::Hour;
 use driver::Driver;
-use hour::Hour;
 use radio::{Failure, Radio};
 use smol::Task;
 use std::sync::Arc;

@@ -1,6 +1,7 @@
-//! Air time of the last hour, over interruptions of the modem.
+//! Air time of the last hour, over interruptions of the modem. What a channel may spend over each five
+//! minutes ([`access`](super::access)) could be up to a twelfth more in an hour.
 
-use blvm_mesh_core::time::{Micros, SECOND};
+use crate::time::{Micros, SECOND};
 
 /// Parts of an hour that are counted together.
 const PARTS: usize = 60;
@@ -8,8 +9,8 @@ const PART: Micros = 60 * SECOND;
 const HOUR: Micros = PART * PARTS as Micros;
 
 /// Air time of the last hour, to the minute.
-#[derive(Debug, Clone)]
-pub(super) struct Hour {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hour {
     parts: [Micros; PARTS],
     /// The part of time that the last one is.
     last: u64,
@@ -33,7 +34,7 @@ impl Hour {
     }
 
     /// Counts a frame that begins now.
-    pub(super) fn add(&mut self, now: Micros, airtime: Micros) {
+    pub fn add(&mut self, now: Micros, airtime: Micros) {
         self.advance(now);
         let place = (self.last % PARTS as u64) as usize;
         let part = self.parts.iter_mut().skip(place).take(1);
@@ -41,13 +42,13 @@ impl Hour {
     }
 
     /// Air time of the last hour.
-    pub(super) fn used(&mut self, now: Micros) -> Micros {
+    pub fn used(&mut self, now: Micros) -> Micros {
         self.advance(now);
         self.parts.iter().sum()
     }
 
     /// Whether a frame more would be beyond this share of an hour, in thousandths.
-    pub(super) fn is_full(&mut self, now: Micros, airtime: Micros, duty_permille: u16) -> bool {
+    pub fn is_full(&mut self, now: Micros, airtime: Micros, duty_permille: u16) -> bool {
         let most = HOUR / 1_000 * u64::from(duty_permille);
         duty_permille < 1_000 && self.used(now).saturating_add(airtime) > most
     }
@@ -57,6 +58,7 @@ impl Hour {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::vec::Vec;
 
     #[test]
     fn an_hour_holds_its_share_and_forgets() {
