@@ -280,7 +280,9 @@ fn a_board_and_a_node_with_an_rnode_hear_each_other() {
     let sent = model.sent();
     assert!(sent.len() > 8 && sent.iter().all(|frame| frame[0] == 0 && frame.len() <= MAX_BYTES));
     assert_eq!(two.other.radio().counts().sent as usize, sent.len());
-    assert!(two.did.iter().all(|did| did.failed.is_empty() && did.up.len() == 1));
+    // A handshake that was repeated while its answer was on the way may have made the first session anew.
+    let one_neighbour = |up: &[NodeId]| !up.is_empty() && up.iter().all(|peer| *peer == up[0]);
+    assert!(two.did.iter().all(|did| did.failed.is_empty() && one_neighbour(&did.up)));
 }
 
 #[test]
