@@ -53,7 +53,7 @@ impl<M: Memory> Mesh<M> {
         }
         self.expire_tickets();
         #[cfg(feature = "alloc")]
-        let given = match self.config.flows.cashier {
+        let wanted = match self.config.flows.cashier {
             None => {
                 let account = account_of(request, source);
                 let buys = (request.bytes, self.asked(request).map_err(ignore)?);
@@ -61,7 +61,7 @@ impl<M: Memory> Mesh<M> {
                 if given.is_none() {
                     self.place_for(link, &account).map_err(ignore)?;
                 }
-                given
+                Some((account, buys, given))
             }
             Some(_) => None,
         };
@@ -74,9 +74,7 @@ impl<M: Memory> Mesh<M> {
             return Err((PaymentReason::SourceSignature.into(), Remedy::Ignore));
         }
         #[cfg(feature = "alloc")]
-        if self.config.flows.cashier.is_none() {
-            let buys = (request.bytes, self.asked(request).map_err(ignore)?);
-            let account = account_of(request, source);
+        if let Some((account, buys, given)) = wanted {
             return self.await_invoice((link, datagram), account, buys, given).map_err(ignore);
         }
         self.refer(link, datagram, request).map_err(ignore)

@@ -141,20 +141,7 @@ impl Medium {
     /// What comes of these wishes where all radios flood, and none hears anything else; the medium has counted
     /// what that cost. The wishes are in the order of their times.
     pub fn flood(self, wishes: &[Wish], hop_limit: u8, seed: u64) -> (Flooded, Self) {
-        let nodes = self.positions.iter().map(|_| Node::default()).collect();
-        let mut flooding = Flooding {
-            medium: self,
-            rng: Rng::new(seed).fork("flooding"),
-            now: 0,
-            queue: BinaryHeap::new(),
-            number: 0,
-            nodes,
-            pending: HashMap::new(),
-            on_air: HashMap::new(),
-            hop_limit,
-            wishes: wishes.to_vec(),
-            arrived: vec![None; wishes.len()],
-        };
+        let mut flooding = Flooding::new(self, wishes, hop_limit, seed);
         for (n, wish) in wishes.iter().enumerate() {
             flooding.at(wish.at, What::Wish(n));
         }
@@ -169,6 +156,22 @@ impl Medium {
 }
 
 impl Flooding {
+    fn new(medium: Medium, wishes: &[Wish], hop_limit: u8, seed: u64) -> Self {
+        Self {
+            nodes: medium.positions.iter().map(|_| Node::default()).collect(),
+            medium,
+            rng: Rng::new(seed).fork("flooding"),
+            now: 0,
+            queue: BinaryHeap::new(),
+            number: 0,
+            pending: HashMap::new(),
+            on_air: HashMap::new(),
+            hop_limit,
+            wishes: wishes.to_vec(),
+            arrived: vec![None; wishes.len()],
+        }
+    }
+
     fn at(&mut self, at: Micros, what: What) {
         self.number += 1;
         self.queue.push(Reverse((at, self.number, what)));
@@ -413,23 +416,7 @@ mod tests {
 
     #[test]
     fn who_hears_a_source_weakly_sends_on_first() {
-        let mut medium = line(3, 0.5);
-        medium.positions[2] = (0.9, 0.0);
-        let mut medium = Medium::new(Modem::SHORT, 1.0, medium.positions);
-        medium.pause = None;
-        let mut flooding = Flooding {
-            medium,
-            rng: Rng::new(1),
-            now: 0,
-            queue: BinaryHeap::new(),
-            number: 0,
-            nodes: (0..3).map(|_| Node::default()).collect(),
-            pending: HashMap::new(),
-            on_air: HashMap::new(),
-            hop_limit: 3,
-            wishes: Vec::new(),
-            arrived: Vec::new(),
-        };
+        let mut flooding = Flooding::new(line(3, 0.5), &[], 3, 1);
         let mean = |flooding: &mut Flooding, power: f32| {
             let snr = Some(flooding.snr(power));
             (0..500).map(|_| flooding.delay(0, snr)).sum::<u64>() / 500
