@@ -10,7 +10,7 @@ use crate::bridge::transaction::{self, Said};
 use crate::bridge::{headers, lists, message};
 use crate::config::{Sources, parse_file};
 use crate::rpc::request::{Reply, Request};
-use crate::rpc::{Handler, RpcError, server};
+use crate::rpc::{Connection, Handler, RpcError, server};
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::policy::DetectedProtocol;
 use serde_json::Value;
@@ -24,7 +24,7 @@ struct Checks {
 }
 
 impl Handler for Checks {
-    async fn handle(&self, request: Request) -> Result<Reply, RpcError> {
+    async fn handle(&self, request: Request, _: &Connection) -> Result<Reply, RpcError> {
         self.asked.store(true, Relaxed);
         let (method, params) = request.to_parts();
         assert_eq!(Request::parse(method, Some(params)), Ok(request));
@@ -36,7 +36,7 @@ impl Handler for Checks {
 /// whether a request got through.
 pub fn rpc(data: &[u8]) -> bool {
     let handler = Checks { asked: AtomicBool::new(false) };
-    let answer = smol::block_on(server::answer(data, &handler));
+    let answer = smol::block_on(server::answer(data, &handler, &Connection::default()));
     let line = serde_json::from_slice::<Value>(data);
     if let Some(answer) = &answer {
         assert_eq!(answer.iter().filter(|b| **b == b'\n').count(), 1);

@@ -36,6 +36,8 @@ pub struct Shell {
     pub link_memory: usize,
     /// Bytes of delivered datagrams kept until they are fetched; the oldest go.
     pub inbox_bytes: usize,
+    /// Past events kept of each topic, for clients that subscribe.
+    pub events: usize,
     /// Memory of the store's cache, in bytes.
     pub store_cache_bytes: usize,
     /// Memory for what waits between streams of flows and their applications, in bytes.
@@ -58,6 +60,7 @@ impl Default for Shell {
             queue_bytes: 8 * 1024 * 1024,
             link_memory: 48 * 1024 * 1024,
             inbox_bytes: 16 * 1024 * 1024,
+            events: 1_000,
             store_cache_bytes: 256 * 1024,
             pipe_memory: crate::flows::memory::DEFAULT,
             handshake_timeout: Duration::from_secs(5),

@@ -161,6 +161,8 @@ keys! {
         queue_bytes: u32, "queue for one neighbour, at least limits.max_packet" => shell.queue_bytes, unit "bytes";
         link_memory_bytes: u32, "memory of all links together, at least 4 times limits.max_packet" => shell.link_memory, unit "bytes";
         inbox_bytes: u32, "datagrams kept for `recv`, at least limits.max_packet" => shell.inbox_bytes, unit "bytes";
+        events: u32, "past events kept of each topic (`events`), for who subscribes with a cursor"
+            => shell.events, from 1 to 100_000;
         store_cache_bytes: u32, "memory of the store's cache"
             => shell.store_cache_bytes, unit "bytes";
         threads: u32, "threads that the node's tasks run on" => shell.threads, from 1 to 64;

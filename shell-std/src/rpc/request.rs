@@ -133,6 +133,13 @@ methods! {
     /// Hands out datagrams that were sent to this node, each one once.
     PollReceived(params: PollReceived), "meshpollreceived" | "poll_local_deliveries"
         => Vec<Received>;
+    /// Has the node tell what happens, on this connection, from now on or behind a cursor.
+    ///
+    /// Each event is a notification `meshevent`. What was to be told and is not kept any more is said, in
+    /// the answer or as an event.
+    Subscribe(params: Subscribe), "meshsubscribe" => Subscribed, REFUSED;
+    /// Ends a subscription of this connection.
+    Unsubscribe(params: Unsubscribe), "meshunsubscribe" => Unsubscribed, REFUSED;
     /// Tells what sending data to a node costs, and what the payment must commit to.
     ///
     /// A route is looked for where none is known.
@@ -295,6 +302,10 @@ mod tests {
                     json!({"node": target, "promise": "01".repeat(49), "preimage": target})
                 }
                 "meshwriteinvoice" => json!({"terms_hash": target, "amount_msat": 5}),
+                "meshsubscribe" => {
+                    json!({"topics": ["peers"], "cursor": "00000000000000ff-1.2.3.4.5"})
+                }
+                "meshunsubscribe" => json!({"subscription": 7}),
                 _ => json!({}),
             };
             let request = Request::parse(name, Some(params.clone()));
@@ -319,6 +330,8 @@ mod tests {
             ("findroute", json!({}), "missing field `destination`"),
             ("meshpollreceived", json!({"maxx": 1}), "unknown field `maxx`"),
             ("getledger", json!({"role": "payer"}), "unknown variant `payer`"),
+            ("meshsubscribe", json!({"topics": ["news"]}), "unknown variant `news`"),
+            ("meshsubscribe", json!({"cursor": "5"}), "\"5\" is no cursor"),
         ];
         for (method, params, expected) in faults {
             let error = Request::parse(method, Some(params)).unwrap_err();

@@ -5,6 +5,7 @@ mod bridge;
 mod busy;
 mod covenant;
 mod early;
+mod events;
 mod flows;
 mod full;
 mod large;
@@ -149,6 +150,7 @@ pub(super) fn settings(mode: MeshMode) -> Settings {
             queue_bytes: 8 * 1024 * 1024,
             link_memory: 48 * 1024 * 1024,
             inbox_bytes: 16 * 1024 * 1024,
+            events: 1_000,
             store_cache_bytes: 0,
             pipe_memory: 64 << 10,
             handshake_timeout: Duration::from_secs(5),

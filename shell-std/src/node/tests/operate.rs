@@ -60,7 +60,7 @@ fn plain(node: &Node, memory: &Arc<Memory>) -> (Service, Again) {
 }
 
 async fn ask(service: &Service, method: &str, params: Value) -> Result<Reply, RpcError> {
-    service.handle(Request::parse(method, Some(params)).unwrap()).await
+    service.handle(Request::parse(method, Some(params)).unwrap(), &Default::default()).await
 }
 
 async fn refusal(service: &Service, method: &str, params: Value) -> String {

@@ -5,6 +5,7 @@
 
 mod bitcoin;
 mod chain;
+mod event;
 mod export;
 mod flow;
 mod info;
@@ -25,6 +26,7 @@ mod transaction;
 
 pub use bitcoin::*;
 pub use chain::*;
+pub use event::*;
 pub use export::*;
 pub use flow::*;
 pub use info::*;
