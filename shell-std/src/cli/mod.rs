@@ -11,6 +11,7 @@ mod covenant;
 mod decode;
 mod demo;
 mod destination;
+mod events;
 mod export;
 mod flows;
 mod global;
@@ -77,6 +78,7 @@ enum Command {
     BoardConfig(board_config::BoardConfigCommand),
     Send(traffic::Send),
     Recv(traffic::Recv),
+    Events(events::Events),
     FindRoute(traffic::FindRoute),
     Trace(trace::Trace),
     Quote(invoice::Quote),
@@ -138,6 +140,7 @@ impl Cli {
             Command::BoardConfig(c) => c.run(),
             Command::Send(c) => c.run(&global),
             Command::Recv(c) => c.run(&global),
+            Command::Events(c) => c.run(&global),
             Command::FindRoute(c) => c.run(&global),
             Command::Trace(c) => c.run(&global),
             Command::Quote(c) => c.run(&global),

@@ -431,11 +431,12 @@ fn without_a_node_commands_say_so() {
     let dir = tempfile::tempdir().unwrap();
     let at = ["--data-dir", dir.path().to_str().unwrap()];
     let target = "02".repeat(32);
-    let commands: [&[&str]; 8] = [
+    let commands: [&[&str]; 9] = [
         &["peers"],
         &["routes"],
         &["stats"],
         &["recv"],
+        &["events", "peers"],
         &["ledger"],
         &["find-route", &target],
         &["quote", &target, "5"],
