@@ -115,6 +115,7 @@ fn samples() -> Vec<(&'static str, String, String)> {
                 | "limits.ends"
                 | "limits.accounts"
                 | "limits.tickets"
+                | "limits.events"
                 | "bitcoin.connections"
                 | "timing.reconnect_min_ms" => "77".into(),
                 "limits.max_packet" => "5000".into(),
