@@ -306,7 +306,9 @@ fn response(from: &mut Reader<'_>) -> Result<Incoming, NotAMessage> {
                 peers.push(from.text()?);
                 // Transport, services, version, and since when.
                 from.text()?;
-                (from.u64()?, from.u32()?, from.u64()?);
+                from.u64()?;
+                from.u32()?;
+                from.u64()?;
             }
             Ok(Answer::Peers(peers))
         }

@@ -33,7 +33,7 @@ pub fn run(settings: ModuleSettings, gone: impl Fn() -> bool) -> Result<(), Fail
     identity::mark_used(dir)?;
     let issuer = mesh.issuer_key.as_deref().map(Issuer::load_or_create).transpose()?;
     let (key, network) = (*identity.secret_key(), mesh.config.network);
-    let most = mesh.config.capacities.neighbours as usize;
+    let most = mesh.config.capacities.neighbours;
     let max_packet = mesh.config.max_packet;
     let links = Links::new(ModuleKeys::new(&key), dialed, max_packet, most, frames_per_minute);
     let shared = Arc::new(Shared::new(links));

@@ -149,7 +149,7 @@ impl Node {
 
     async fn serve(&self, stream: UnixStream, version: &str) {
         let (mut reader, mut writer) = smol::io::split(stream);
-        let (to_module, mut outgoing) = smol::channel::bounded::<Vec<u8>>(1000);
+        let (to_module, outgoing) = smol::channel::bounded::<Vec<u8>>(1000);
         self.with(|state| {
             (state.connections, state.registered) = (state.connections + 1, false);
             state.to_module = Some(to_module);
@@ -194,7 +194,8 @@ impl Node {
             3 => {
                 let level = from.u32().unwrap();
                 let (module, line) = (from.text().unwrap(), from.text().unwrap());
-                (from.text().unwrap(), from.u64().unwrap());
+                from.text().unwrap();
+                from.u64().unwrap();
                 assert!(level < 4 && module == "blvm-mesh", "{line}");
                 self.with(|state| state.log.push(line));
             }

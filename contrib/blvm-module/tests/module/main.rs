@@ -131,7 +131,7 @@ fn a_module_survives_refusals_garbage_and_a_node_that_starts_again() {
 fn a_node_whose_messages_are_numbered_in_another_way_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let mut node = Node::start(dir.path(), "0.1.53");
-    let mut module = net::spawn(dir.path(), node.socket(), "mode = \"open\"", &[]);
+    let mut module = net::spawn(dir.path(), node.socket(), "", &[]);
     let status = module.wait().unwrap();
     let mut said = String::new();
     std::io::Read::read_to_string(module.stderr.as_mut().unwrap(), &mut said).unwrap();

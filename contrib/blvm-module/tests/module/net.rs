@@ -43,7 +43,8 @@ impl Drop for Place {
     }
 }
 
-pub(crate) struct Net(Vec<Place>, Option<tempfile::TempDir>);
+/// The nodes, and the directory of an issuer's key.
+pub(crate) struct Net(Vec<Place>, #[expect(dead_code)] Option<tempfile::TempDir>);
 
 impl Net {
     /// So many nodes without connections; `mesh` is what section `[mesh]` of each holds.
