@@ -1,6 +1,8 @@
 //! The module's program with a node that only the tests have: it speaks the module socket as
 //! blvm-node does, and carries frames between its peers.
 
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that panics has failed")]
+
 mod fake;
 mod net;
 
