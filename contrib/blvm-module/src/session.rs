@@ -15,7 +15,7 @@ use smol::future::or;
 use smol::io::{BufReader, ReadHalf, WriteHalf};
 use smol::lock::Semaphore;
 use smol::net::unix::UnixStream;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -120,6 +120,7 @@ impl Session {
             open: Mutex::default(),
             reader: BufReader::new(reader),
             calls,
+            changed: BTreeMap::new(),
         };
         let ended = connection.serve(writer).await;
         // Nobody waits for those any more.
@@ -133,6 +134,8 @@ struct Connection<'s> {
     open: Mutex<VecDeque<Open>>,
     reader: BufReader<ReadHalf<UnixStream>>,
     calls: Arc<Semaphore>,
+    /// Peers that came (true) or went before the node's list of them was here, which may be older.
+    changed: BTreeMap<String, bool>,
 }
 
 impl Connection<'_> {
@@ -141,7 +144,7 @@ impl Connection<'_> {
             Ok(numbers) => numbers,
             Err(error) => return error,
         };
-        let Self { session, open, mut reader, calls } = self;
+        let Self { session, open, mut reader, calls, .. } = self;
         let reads = async {
             loop {
                 match wire::read(&mut reader).await {
@@ -194,7 +197,13 @@ impl Connection<'_> {
         let Answer::Peers(peers) = answer else {
             return Err(unexpected(&Request::GetNetworkPeers));
         };
-        let names: BTreeSet<String> = peers.into_iter().collect();
+        let mut names: BTreeSet<String> = peers.into_iter().collect();
+        for (peer, came) in std::mem::take(&mut self.changed) {
+            match came {
+                true => names.insert(peer),
+                false => names.remove(&peer),
+            };
+        }
         session.shared.with_links(|links, now| links.reset(now, &names));
         tracing::info!(version, peers = names.len(), "the mesh is at the node");
         Ok(numbers)
@@ -217,7 +226,18 @@ impl Connection<'_> {
                 Some(Incoming::Response { id, answer }) if id == number => {
                     return answer.map_err(|why| SessionError::Failed(request.name(), why));
                 }
-                Some(other) => take(self.session, &self.open, &self.calls, other),
+                Some(other) => {
+                    match &other {
+                        Incoming::PeerConnected(peer) => {
+                            _ = self.changed.insert(peer.clone(), true)
+                        }
+                        Incoming::PeerDisconnected(peer) => {
+                            _ = self.changed.insert(peer.clone(), false);
+                        }
+                        _ => {}
+                    }
+                    take(self.session, &self.open, &self.calls, other);
+                }
                 None => {}
             }
         }

@@ -256,6 +256,8 @@ impl Node {
                     state.registered = true;
                     state.peers.clone()
                 });
+                // Peers that come meanwhile are told before this older list is.
+                std::thread::sleep(std::time::Duration::from_millis(100));
                 answer.u32(13).count(peers.len());
                 for peer in peers {
                     answer.text(&peer).text("tcp").u64(0).u32(70016).u64(0);
