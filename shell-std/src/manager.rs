@@ -14,12 +14,15 @@ mod effects;
 mod flows;
 mod perform;
 mod purchases;
+mod routes;
 mod verifier;
 
 #[cfg(test)]
 mod flow_tests;
 #[cfg(test)]
 mod purchase_tests;
+#[cfg(test)]
+mod route_tests;
 #[cfg(test)]
 mod tests;
 

@@ -28,7 +28,7 @@ use std::sync::atomic::AtomicUsize;
 
 /// A host that is connected to all others by name.
 #[derive(Default)]
-struct Host {
+pub(super) struct Host {
     name: String,
     others: Arc<Mutex<HashMap<String, Weak<MeshManager>>>>,
     events: Mutex<Vec<Event>>,
@@ -95,7 +95,9 @@ fn context(key: u8) -> MeshContext {
 }
 
 /// Two managers that are connected, and their hosts.
-async fn pair(executor: &smol::LocalExecutor<'static>) -> ([Arc<MeshManager>; 2], [Arc<Host>; 2]) {
+pub(super) async fn pair(
+    executor: &smol::LocalExecutor<'static>,
+) -> ([Arc<MeshManager>; 2], [Arc<Host>; 2]) {
     pair_of([1, 2].map(context), executor).await
 }
 
@@ -132,7 +134,9 @@ async fn pair_of(
 }
 
 /// Runs a test while the managers that it makes keep time.
-fn run<F: Future<Output = ()>>(test: impl FnOnce(Rc<smol::LocalExecutor<'static>>) -> F) {
+pub(super) fn run<F: Future<Output = ()>>(
+    test: impl FnOnce(Rc<smol::LocalExecutor<'static>>) -> F,
+) {
     let executor = Rc::new(smol::LocalExecutor::new());
     smol::block_on(executor.clone().run(test(executor)));
 }
