@@ -22,6 +22,7 @@ pub mod flows;
 pub mod fuzz;
 pub mod headers;
 pub mod identity;
+pub mod invitation;
 pub mod issuer;
 mod jitter;
 pub mod kept;
@@ -32,6 +33,7 @@ pub mod metrics;
 #[cfg(test)]
 mod names_tests;
 pub mod node;
+mod own_addresses;
 pub mod page;
 mod private_file;
 pub mod radio;
