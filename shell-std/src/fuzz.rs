@@ -1,7 +1,7 @@
-//! Fuzz bodies of what the daemon reads: JSON-RPC, configuration, messages of the load generator, and
-//! bridged connections. See the module `fuzz` of `blvm-mesh-tests`.
+//! Fuzz bodies of what the daemon reads: JSON-RPC, configuration, invitations, messages of the load
+//! generator, and bridged connections. See the module `fuzz` of `blvm-mesh-tests`.
 
-use crate::address::{LoraAddress, PeerAddress, Place, SerialLine};
+use crate::address::{LoraAddress, MOST_PLACES, PeerAddress, Place, SerialLine};
 use crate::bench::message::{Kind, Message, Protocol};
 use crate::bridge::channel::Channel;
 use crate::bridge::control::{self, Control, Flags};
@@ -9,8 +9,10 @@ use crate::bridge::table::Table;
 use crate::bridge::transaction::{self, Said};
 use crate::bridge::{headers, lists, message};
 use crate::config::{Sources, parse_file};
+use crate::invitation::Invitation;
 use crate::rpc::request::{Reply, Request};
 use crate::rpc::{Connection, Handler, RpcError, server};
+use bitcoin::bech32::{self, Bech32m, Hrp};
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::policy::DetectedProtocol;
 use serde_json::Value;
@@ -87,7 +89,10 @@ pub fn config(data: &[u8]) -> bool {
     assert_eq!(keys.len(), settings.peers.len());
     for peer in &settings.peers {
         assert_eq!(peer.to_string().parse(), Ok::<PeerAddress, _>(peer.clone()));
-        assert!(!matches!(&peer.place, Place::Tcp(at) if at.port == 0));
+        if let Place::Tcp(places) = &peer.place {
+            let all = places.as_slice();
+            assert!((1..=MOST_PLACES).contains(&all.len()) && all.iter().all(|at| at.port != 0));
+        }
     }
     let dialed = settings.peers.iter().filter_map(|peer| match &peer.place {
         Place::Tcp(_) => None,
@@ -119,6 +124,32 @@ pub fn config(data: &[u8]) -> bool {
     assert!(all.iter().all(|room| *room > 0));
     assert!((1..=64).contains(&settings.shell.threads));
     assert!(settings.shell.queue_bytes >= settings.config.max_packet as usize);
+    true
+}
+
+/// The first byte tells what: 0, an invitation as it is typed; else what is in one, behind its
+/// checksum. It has one form, a peer that can be configured, and no more than so many addresses.
+pub fn invitation(data: &[u8]) -> bool {
+    let text = match data.split_first() {
+        Some((0, text)) => String::from_utf8_lossy(text).into_owned(),
+        Some((_, bytes)) => {
+            bech32::encode::<Bech32m>(Hrp::parse_unchecked("blvmmesh"), bytes).unwrap_or_default()
+        }
+        None => return false,
+    };
+    let invitation = match text.parse::<Invitation>() {
+        Ok(invitation) => invitation,
+        Err(error) => {
+            assert!(!error.to_string().trim().is_empty());
+            return false;
+        }
+    };
+    assert_eq!(invitation.to_string(), text.trim().to_ascii_lowercase());
+    assert!((1..=MOST_PLACES).contains(&invitation.places().len()));
+    let peer = invitation.peer();
+    assert_eq!(peer.to_string().parse(), Ok::<PeerAddress, _>(peer.clone()));
+    let again = Invitation::new(invitation.network(), peer.public_key, invitation.places());
+    assert_eq!(again, Ok(invitation));
     true
 }
 
@@ -270,6 +301,11 @@ mod tests {
     #[test]
     fn config() {
         over_seeds_and_any_bytes("config", super::config);
+    }
+
+    #[test]
+    fn invitation() {
+        over_seeds_and_any_bytes("invitation", super::invitation);
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub mod flows;
 pub mod fuzz;
 pub mod headers;
 pub mod identity;
+pub mod invitation;
 pub mod issuer;
 mod jitter;
 pub mod kept;
@@ -37,6 +38,7 @@ pub mod metrics;
 #[cfg(all(test, feature = "cli"))]
 mod names_tests;
 pub mod node;
+mod own_addresses;
 pub mod page;
 mod private_file;
 pub mod radio;

@@ -208,6 +208,19 @@ impl MeshManager {
         Ok(())
     }
 
+    /// The operator has made a connected peer an own one ([`Standing::Own`]): from now on nobody
+    /// takes its place, and it has allowances of its own.
+    ///
+    /// # Errors
+    /// [`ManagerError::UnknownPeer`].
+    pub fn make_own(&self, peer: &str) -> Result<(), ManagerError> {
+        self.give(|core, _| {
+            let link = core.link(peer).ok_or_else(|| ManagerError::UnknownPeer(peer.into()))?;
+            core.mesh.make_own(link);
+            Ok(())
+        })
+    }
+
     /// The connection is gone. Does nothing if the peer is not known.
     pub async fn peer_disconnected(&self, peer: &str) {
         let gone = self.give(|core, now| {

@@ -110,6 +110,89 @@ fn a_running_node_is_changed_and_what_is_kept_outlives_it() {
     assert_eq!(price(&mut a), 8);
 }
 
+/// Runs a command with this on its standard input.
+fn piped(data_dir: &Path, arguments: &[&str], input: &str) -> (Option<i32>, String) {
+    let mut child = program()
+        .args(arguments)
+        .arg("--data-dir")
+        .arg(data_dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let Output { status, stdout, .. } = child.wait_with_output().unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap())
+}
+
+#[test]
+fn an_invitation_leads_to_a_link_that_is_kept_though_its_first_address_is_dead() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a_dir, b_dir) = (dir.path().join("a"), dir.path().join("b"));
+    let mut a = Daemon::start(&a_dir, &[], &[]);
+    let (key, listen) =
+        (text(&a.ready["public_key"]).to_owned(), text(&a.ready["listen_addr"]).to_owned());
+    // It listens on loopback: nobody elsewhere could use that.
+    let (code, answer) = said(&a_dir, &["invite"]);
+    assert_eq!(code, Some(1), "{answer}");
+    assert!(answer.contains("only this host reaches") && answer.contains("--address"), "{answer}");
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let dead = dead.to_string();
+    let invite = ["invite", "--address", &dead, "--address", &listen];
+    let (code, word) = said(&a_dir, &[&invite[..], &["--no-qr"]].concat());
+    assert_eq!((code, word.lines().count()), (Some(0), 1), "{word}");
+    let word = word.trim();
+    let (_, shown) = said(&a_dir, &invite);
+    assert!(shown.starts_with(word) && shown.contains("█▀▀▀▀▀█"), "{shown}");
+    assert!(shown.contains(&key) && shown.contains(&format!("{dead}, {listen}")), "{shown}");
+    let (_, json) = said(&a_dir, &[&invite[..], &["--json"]].concat());
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json["invitation"], &json["public_key"]), (&json!(word), &json!(key)));
+
+    // Without a node it is said what to do, and nothing is done.
+    let output = run(&b_dir, &["join", word]);
+    let [stdout, stderr] =
+        [output.stdout, output.stderr].map(|printed| String::from_utf8(printed).unwrap());
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stdout.contains(&key) && stdout.contains(&listen), "{stdout}");
+    let place = format!("{dead}/{listen}");
+    assert!(stderr.contains(&format!("\"{key}@{place}\" into mesh.peers")), "{stderr}");
+
+    let mut b = Daemon::start(&b_dir, &[], &[]);
+    let (code, answer) = piped(&b_dir, &["join", "-"], &format!("{}\n", word.to_uppercase()));
+    assert_eq!(code, Some(0), "{answer}");
+    assert!(answer.contains(&key) && answer.contains("a link to it is kept"), "{answer}");
+    until("they are linked", || peers_up(&mut b) == 1 && peers_up(&mut a) == 1);
+    let (code, answer) = said(&b_dir, &["join", word]);
+    assert!(code == Some(0) && answer.contains("nothing changes"), "{answer}");
+    let (code, answer) = said(&a_dir, &["join", word]);
+    assert!(code == Some(1) && answer.contains("this node's own"), "{answer}");
+    let wrong = word.replacen('q', "p", 1);
+    let (code, answer) = said(&b_dir, &["join", &wrong, "--json"]);
+    assert!(code == Some(2) && answer.contains("the invitation is damaged"), "{answer}");
+
+    drop(b);
+    until("it is gone", || peers_up(&mut a) == 0);
+    let mut b = Daemon::start(&b_dir, &[], &[]);
+    until("who has joined dials again", || peers_up(&mut b) == 1 && peers_up(&mut a) == 1);
+    let (_, list) = said(&b_dir, &["peer", "list"]);
+    assert!(list.contains(" added ") && list.contains(&place), "{list}");
+
+    // What is configured will do where no node runs.
+    let c_dir = dir.path().join("c");
+    let (code, answer) = said(&c_dir, &["invite"]);
+    assert!(code == Some(1) && answer.contains("blvm-mesh init"), "{answer}");
+    assert_eq!(said(&c_dir, &["init"]).0, Some(0));
+    let (code, answer) = said(&c_dir, &["invite", "--set", "mesh.listen_addr=0.0.0.0:8338"]);
+    let found = code == Some(0) && answer.contains(":8338") && !answer.contains(" 127.");
+    // A machine may have no network.
+    assert!(found || (code == Some(1) && answer.contains("no address there")), "{answer}");
+    let (code, word) = said(&c_dir, &["invite", "--no-qr", "--address", "relay.example.org:8338"]);
+    assert_eq!(code, Some(0));
+    let (code, answer) = said(&b_dir, &["join", word.trim()]);
+    assert!(code == Some(1) && answer.contains("of a node on mainnet"), "{answer}");
+}
+
 /// The log filter of the file, read again.
 #[test]
 fn a_log_filter_is_changed_while_the_node_runs() {

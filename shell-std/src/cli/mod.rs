@@ -19,7 +19,9 @@ mod headers;
 mod init;
 mod input;
 mod inspect;
+mod invite;
 mod invoice;
+mod join;
 mod keys;
 mod ldk;
 mod ledger;
@@ -103,6 +105,8 @@ enum Command {
     Headers(headers::Headers),
     Reload(operate::Reload),
     Peer(peer::Peer),
+    Invite(invite::Invite),
+    Join(join::Join),
     Tariff(operate::Tariff),
     Rpc(rpc::Rpc),
     Bench(bench::Bench),
@@ -164,6 +168,8 @@ impl Cli {
             Command::Headers(c) => c.run(&global),
             Command::Reload(c) => c.run(&global),
             Command::Peer(c) => c.run(&global),
+            Command::Invite(c) => c.run(&global),
+            Command::Join(c) => c.run(&global),
             Command::Tariff(c) => c.run(&global),
             Command::Rpc(c) => c.run(),
             Command::Bench(c) => c.run(&global),

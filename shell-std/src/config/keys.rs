@@ -99,7 +99,7 @@ keys! {
         signet_challenge: SignetMagic,
             "challenge of a signet of its own, a script in hex, as bitcoind's -signetchallenge",
             example "51";
-        peers: Vec<Peer>, "nodes to keep a link to: PUBKEY@HOST:PORT, PUBKEY@serial:///dev/...",
+        peers: Vec<Peer>, "nodes to keep a link to: PUBKEY@HOST:PORT/HOST:PORT... (1 to 8 tried in turn), PUBKEY@serial:///dev/...",
             example "PUBKEY@relay.example.org:8338, PUBKEY@serial:///dev/ttyUSB1?baud=115200";
         issuers: Vec<Issuer>, "public keys whose Lightning invoices are accepted",
             example "PUBKEY";

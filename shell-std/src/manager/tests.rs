@@ -174,6 +174,20 @@ fn packets_and_events_pass_between_hosts() {
     });
 }
 
+#[test]
+fn a_stranger_that_the_operator_knows_becomes_an_own_neighbour() {
+    run(async |executor| {
+        let ([a, b], _) = pair(&executor).await;
+        let own = || b.lock().mesh.resources().own_neighbours;
+        b.peer_disconnected("a").await;
+        b.peer_connected("a", a.id(), false, Standing::Stranger { prefix: 1 }).await.unwrap();
+        assert_eq!(own(), 0);
+        b.make_own("a").unwrap();
+        assert_eq!(own(), 1);
+        assert!(matches!(b.make_own("x"), Err(ManagerError::UnknownPeer(_))));
+    });
+}
+
 fn script(i: u8) -> ScriptBuf {
     ScriptBuf::new_p2wpkh(&bitcoin::WPubkeyHash::from_byte_array([i; 20]))
 }

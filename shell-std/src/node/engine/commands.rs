@@ -63,7 +63,9 @@ impl Engine {
             Command::Reconfigure(changed, done) => {
                 let (config, own) = *changed;
                 self.mesh.reconfigure(&config);
-                self.shell.links.set_own(own);
+                for link in self.shell.links.set_own(own) {
+                    self.mesh.make_own(link);
+                }
                 // What neighbours are to learn goes out.
                 self.give(now, Input::Timer);
                 answer(&done, ());

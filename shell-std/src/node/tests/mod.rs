@@ -117,7 +117,7 @@ fn address(node: &Node) -> PeerAddress {
     let at = node.handle().listen_addr().unwrap();
     PeerAddress {
         public_key: node.handle().public_key(),
-        place: Place::Tcp(HostPort { host: at.ip().to_string(), port: at.port() }),
+        place: Place::Tcp(HostPort { host: at.ip().to_string(), port: at.port() }.into()),
     }
 }
 
@@ -286,7 +286,7 @@ fn two_that_dial_each_other_settle_for_one_link_and_bear_no_grudge() {
         let node = |i: usize| {
             let other = PeerAddress {
                 public_key: secret(2 - i as u8).public_key(&Default::default()),
-                place: Place::Tcp(HostPort { host: "127.0.0.1".into(), port: ports[1 - i] }),
+                place: Place::Tcp(HostPort { host: "127.0.0.1".into(), port: ports[1 - i] }.into()),
             };
             bed.start_with(1 + i as u8, MeshMode::Open, &[], Disk::default(), |s| {
                 s.listen_addr = Some(SocketAddr::from(([127, 0, 0, 1], ports[i])));

@@ -204,7 +204,7 @@ fn a_peer_that_cannot_be_had_is_shown_with_the_reason() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let nobody = listener.local_addr().unwrap().port();
         drop(listener);
-        let at = |port| Place::Tcp(HostPort { host: "127.0.0.1".into(), port });
+        let at = |port| Place::Tcp(HostPort { host: "127.0.0.1".into(), port }.into());
         let peer = |key: u8, port| PeerAddress {
             public_key: secret(key).public_key(&Default::default()),
             place: at(port),

@@ -28,6 +28,8 @@ pub(super) fn seeds() -> Vec<Seed> {
         ("bench", "report", bench_report()),
         ("bridge", "a-datagram", bridge_datagram()),
         ("bridge", "both-ways", bridge_steps()),
+        ("invitation", "a-word", INVITATION.to_vec()),
+        ("invitation", "places", invitation()),
         ("config", "usual", USUAL.to_vec()),
         ("config", "peers", PEERS.to_vec()),
         ("config", "lines", LINES.to_vec()),
@@ -53,6 +55,19 @@ fn bridge_datagram() -> Vec<u8> {
         let len = (payload.len() as u32).to_le_bytes();
         all.extend([&[0xfa, 0xbf, 0xb5, 0xda], &command[..], &len, &hash[..4], payload].concat());
     }
+    all
+}
+
+/// To a node at an IPv4 address.
+const INVITATION: &[u8] = b"\0blvmmesh1qyzqy7d7vel0nh9m4326qc54e6rskpczn07dk\
+    tww9rv4nu5ptvt0s9ucqyzq5qqqqysfyvdlyhr";
+
+/// What is in one with an address of each kind.
+fn invitation() -> Vec<u8> {
+    // Generator point, compressed.
+    let x = bitcoin::secp256k1::constants::GENERATOR_X;
+    let mut all = [&[1, 1, 4, 2][..], &x, &[3, 4, 10, 0, 0, 1, 32, 146, 6, 0xfd]].concat();
+    all.extend([&[0; 14][..], &[1, 32, 146], b"\0\x09localhost", &[0, 80]].concat());
     all
 }
 
