@@ -34,6 +34,7 @@ mod names_tests;
 pub mod node;
 pub mod page;
 mod private_file;
+pub mod probe;
 pub mod radio;
 mod regtest;
 mod repeats;

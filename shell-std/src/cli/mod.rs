@@ -30,6 +30,7 @@ mod page;
 mod pages;
 mod payable;
 mod peer;
+mod ping;
 mod prepay;
 mod proof;
 mod radio;
@@ -78,6 +79,7 @@ enum Command {
     Send(traffic::Send),
     Recv(traffic::Recv),
     FindRoute(traffic::FindRoute),
+    Ping(ping::Ping),
     Trace(trace::Trace),
     Quote(invoice::Quote),
     Credit(invoice::Credit),
@@ -139,6 +141,7 @@ impl Cli {
             Command::Send(c) => c.run(&global),
             Command::Recv(c) => c.run(&global),
             Command::FindRoute(c) => c.run(&global),
+            Command::Ping(c) => c.run(&global),
             Command::Trace(c) => c.run(&global),
             Command::Quote(c) => c.run(&global),
             Command::Credit(c) => c.run(&global),
