@@ -15,7 +15,7 @@ const PROBES: (u64, u64) = (10, 20);
 /// Answers that leave by one neighbour.
 const ANSWERS: (u64, u64) = (20, 40);
 /// What a new neighbour begins with.
-const AT_FIRST: u64 = 5;
+const AT_FIRST: u64 = 10;
 /// Neighbours that are remembered.
 const MOST: usize = 1024;
 /// Searches for sources to which no route is known, at once; one more comes every two seconds, of a
