@@ -95,12 +95,12 @@ fn a_flood_of_probes_is_answered_a_little_and_takes_nothing_from_others() {
             // By another neighbour, and other traffic by the same one.
             answered(&d, &c, 64).await;
             for n in 0..20 {
-                let came = async || {
+                until("a message passes", async || {
                     send(&a, &c, &ping(n), &[], false).await;
                     smol::Timer::after(Duration::from_millis(20)).await;
                     !c.handle().deliveries().take(9, 9_999).is_empty()
-                };
-                until("a message passes", came).await;
+                })
+                .await;
             }
         };
         let (flood, ()) = smol::future::zip(all(flood), others).await;
