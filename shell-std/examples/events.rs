@@ -13,7 +13,7 @@ fn main() -> io::Result<()> {
 }
 
 /// Until the node ends the connection.
-pub fn follow(socket: &str, cursor: Option<&str>, out: &mut impl Write) -> io::Result<()> {
+pub(crate) fn follow(socket: &str, cursor: Option<&str>, out: &mut impl Write) -> io::Result<()> {
     let mut node = UnixStream::connect(socket)?;
     let lines = BufReader::new(node.try_clone()?).lines();
     let mut ask = |id: &str, params: Value| {

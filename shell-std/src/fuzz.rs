@@ -1,5 +1,5 @@
 //! Fuzz bodies of what the daemon reads: JSON-RPC, configuration, invitations, messages of the load
-//! generator, and bridged connections. See the module `fuzz` of `blvm-mesh-tests`.
+//! generator, bridged connections, and probes. See the module `fuzz` of `blvm-mesh-tests`.
 
 use crate::address::{LoraAddress, MOST_PLACES, PeerAddress, Place, SerialLine};
 use crate::bench::message::{Kind, Message, Protocol};
@@ -10,13 +10,14 @@ use crate::bridge::transaction::{self, Said};
 use crate::bridge::{headers, lists, message};
 use crate::config::{Sources, parse_file};
 use crate::invitation::Invitation;
+use crate::probe::{self, Limits};
 use crate::rpc::request::{Reply, Request};
 use crate::rpc::{Connection, Handler, RpcError, server};
 use bitcoin::bech32::{self, Bech32m, Hrp};
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::policy::DetectedProtocol;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -276,6 +277,69 @@ fn steps_of_a_bridge(steps: &[u8]) -> bool {
     got != [0, 0]
 }
 
+/// Probes and answers. The first byte tells what: the data of a message, a whole payload, or steps of two
+/// bytes in which neighbours come with probes.
+pub fn probe(data: &[u8]) -> bool {
+    match data.split_first() {
+        Some((0, data)) => {
+            let mut payload = Vec::new();
+            probe::write(MAGIC, data.get(..600).unwrap_or(data), &mut payload);
+            payload_of_a_probe(&payload)
+        }
+        Some((1, payload)) => payload_of_a_probe(payload),
+        Some((_, steps)) => steps_of_probes(steps),
+        None => false,
+    }
+}
+
+/// A probe is written again as it was, and its answer is as long; an answer says the same when it is written
+/// again, and an application is not handed what is neither.
+fn payload_of_a_probe(payload: &[u8]) -> bool {
+    match probe::Message::read(MAGIC, payload) {
+        Some(probe::Message::Probe { nonce, len }) => {
+            assert!((probe::LEAST..=probe::MOST).contains(&len));
+            assert_eq!(probe::write_probe(MAGIC, nonce, len), payload);
+        }
+        Some(probe::Message::Answer { nonce, len, told }) => {
+            let again = probe::write_answer(MAGIC, nonce, len, &told);
+            assert_eq!(again.len(), payload.len());
+            let read = probe::Message::read(MAGIC, &again).expect("our own");
+            assert_eq!(read, probe::Message::Answer { nonce, len, told });
+            // A bridge takes neither.
+            assert_eq!(Control::read(MAGIC, payload), None);
+        }
+        None => return false,
+    }
+    true
+}
+
+/// However neighbours come, each has at most its allowance.
+fn steps_of_probes(steps: &[u8]) -> bool {
+    let (mut limits, mut now) = (Limits::default(), 0u64);
+    let mut taken = BTreeMap::<(u8, u8), u64>::new();
+    for step in steps.chunks(2) {
+        let [what, how] = [0, 1].map(|at| step.get(at).copied().unwrap_or_default());
+        let from = NodeId([how & 7; 32]);
+        let took = match what & 3 {
+            0 => limits.take_probe(now, from),
+            1 => limits.take_answer(now, from),
+            2 => limits.take_search(now, from),
+            _ => {
+                now += u64::from(how) * u64::from(what) * 100;
+                false
+            }
+        };
+        *taken.entry((what & 3, how & 7)).or_default() += u64::from(took);
+    }
+    for ((what, _), count) in &taken {
+        let (burst, rate) = [(20, 10), (40, 20), (2, 1), (0, 0)][usize::from(*what)];
+        assert!(*count <= burst + rate * now.div_ceil(1_000_000), "{what}: {count} in {now} us");
+    }
+    let searches: u64 = taken.iter().filter(|((what, _), _)| *what == 2).map(|(_, n)| n).sum();
+    assert!(searches <= 4 + now.div_ceil(2_000_000));
+    taken.values().any(|count| *count > 0)
+}
+
 #[cfg(test)]
 mod tests {
     use blvm_mesh_tests::fuzz::Target;
@@ -311,6 +375,11 @@ mod tests {
     #[test]
     fn bridge() {
         over_seeds_and_any_bytes("bridge", super::bridge);
+    }
+
+    #[test]
+    fn probe() {
+        over_seeds_and_any_bytes("probe", super::probe);
     }
 
     #[test]

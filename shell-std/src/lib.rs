@@ -41,6 +41,7 @@ pub mod node;
 mod own_addresses;
 pub mod page;
 mod private_file;
+pub mod probe;
 pub mod radio;
 mod regtest;
 mod repeats;

@@ -351,3 +351,84 @@ fn prometheus_reads_the_numbers_of_a_running_node() {
     let checked = Command::new(&promtool).args(["check", "rules"]).arg(&rules).status().unwrap();
     assert!(checked.success());
 }
+
+#[test]
+fn nodes_are_pinged_and_a_route_is_traced_until_they_answer_no_probes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a_dir, c_dir) = (dir.path().join("a"), dir.path().join("c"));
+    let file = dir.path().join("mesh.toml");
+    let write = |text: &str| std::fs::write(&file, text).unwrap();
+    write("[tariff]\nbase_msat = 5\n");
+    let mut b = Daemon::start(&dir.path().join("b"), &[], &[]);
+    let c = Daemon::start(&c_dir, &[&b], &["--config", file.to_str().unwrap()]);
+    let _a = Daemon::start(&a_dir, &[&b], &[]);
+    until("they are linked", || peers_up(&mut b) == 2);
+    let to = text(&c.ready["node_id"]);
+
+    let (code, answer) = said(&a_dir, &["ping", to, "-c", "3", "-i", "0.1", "-W", "20"]);
+    assert_eq!(code, Some(0), "{answer}");
+    for part in ["PING ", " seq=3 relays=1 time=", "(blvm-mesh/", "3 probes sent, 3 answered, 0% "]
+    {
+        assert!(answer.contains(part), "{part} is not in {answer}");
+    }
+    assert!(answer.contains("rtt min/avg/max/mdev = "), "{answer}");
+    let (_, lines) = said(&a_dir, &["ping", to, "-c", "1", "-s", "512", "-W", "20", "--json"]);
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&lines[0]["seq"], &lines[0]["answered"]), (&json!(1), &json!(true)), "{lines:?}");
+    assert_eq!(lines[0]["told"]["tariff"]["base_msat"], 5);
+    assert_eq!((&lines[1]["statistics"]["loss"], lines.len()), (&json!(0.0), 2));
+
+    // Every hop is there, with what it says of itself.
+    let trace = |wait: &str| {
+        let (code, traced) = said(&a_dir, &["trace", to, "--wait-ms", wait, "--json"]);
+        assert_eq!(code, Some(0), "{traced}");
+        let traced: Value = serde_json::from_str(&traced).unwrap();
+        assert_eq!(traced["hops"].as_array().unwrap().len(), 2, "{traced}");
+        traced
+    };
+    let traced = trace("20000");
+    for (node, hop) in [&b, &c].into_iter().zip(traced["hops"].as_array().unwrap()) {
+        assert_eq!(hop["node_id"], node.ready["node_id"], "{traced}");
+        assert!(text(&hop["told"]["software"]).starts_with("blvm-mesh/"), "{traced}");
+        assert!(hop["told"]["transmissions_256"].as_u64() >= Some(256), "{traced}");
+        assert!(hop["round_trip_us"].is_u64() && hop["price_msat"].is_u64(), "{traced}");
+        assert!(hop["told"]["plain_burst"].is_u64() && hop["told"]["issuers"].is_array());
+    }
+    assert_eq!(traced["hops"][1]["told"]["tariff"]["base_msat"], 5);
+    assert_eq!(traced["round_trip_us"], traced["hops"][1]["round_trip_us"]);
+
+    // It ends with its statistics where it is interrupted.
+    let mut ping = program()
+        .args(["ping", to, "--data-dir"])
+        .arg(&a_dir)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(ping.stdout.take().unwrap()).lines();
+    assert!(lines.by_ref().take(2).last().unwrap().unwrap().contains("seq=1 "));
+    let pid = Pid::from_raw(ping.id().try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+    let rest = lines.map(Result::unwrap).collect::<Vec<_>>().join("\n");
+    assert!(rest.contains("ping statistics") && rest.contains(" 0% loss"), "{rest}");
+    assert_eq!(ping.wait().unwrap().code(), Some(0));
+
+    // Who answers no probes is shown all the same, and only it is silent.
+    write("[mesh]\nanswer_probes = false\n");
+    let (code, answer) = said(&c_dir, &["reload"]);
+    assert!(code == Some(0) && answer.contains("mesh.answer_probes"), "{answer}");
+    let (code, answer) = said(&a_dir, &["ping", to, "-c", "1", "-W", "0.3"]);
+    assert_eq!(code, Some(1), "{answer}");
+    assert!(answer.contains("no answer in time") && answer.contains(" 100% loss"), "{answer}");
+    let (code, shown) = said(&a_dir, &["trace", to, "--wait-ms", "3000"]);
+    let rows: Vec<_> = shown.lines().collect();
+    assert!(code == Some(0) && rows[1].contains("blvm-mesh/"), "{shown}");
+    assert!(rows[2].contains("destination  *") && rows[3].contains("no answer"), "{shown}");
+
+    // Nobody runs there, and nobody is meant.
+    let nowhere = dir.path().join("nowhere");
+    assert_eq!(said(&nowhere, &["ping", to, "-c", "1"]).0, Some(2));
+    assert_eq!(said(&a_dir, &["ping", "abcd", "-c", "1"]).0, Some(2));
+    let nobody = "ab".repeat(32);
+    let (code, answer) = said(&a_dir, &["ping", &nobody, "-c", "1", "-W", "0.3"]);
+    assert!(code == Some(1) && answer.contains("no route"), "{answer}");
+}

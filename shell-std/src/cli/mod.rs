@@ -33,6 +33,7 @@ mod page;
 mod pages;
 mod payable;
 mod peer;
+mod ping;
 mod prepay;
 mod proof;
 mod radio;
@@ -82,6 +83,7 @@ enum Command {
     Recv(traffic::Recv),
     Events(events::Events),
     FindRoute(traffic::FindRoute),
+    Ping(ping::Ping),
     Trace(trace::Trace),
     Quote(invoice::Quote),
     Credit(invoice::Credit),
@@ -146,6 +148,7 @@ impl Cli {
             Command::Recv(c) => c.run(&global),
             Command::Events(c) => c.run(&global),
             Command::FindRoute(c) => c.run(&global),
+            Command::Ping(c) => c.run(&global),
             Command::Trace(c) => c.run(&global),
             Command::Quote(c) => c.run(&global),
             Command::Credit(c) => c.run(&global),

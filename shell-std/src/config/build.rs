@@ -48,6 +48,8 @@ pub struct Shell {
     pub reconnect_min: Duration,
     /// Longest pause before a lost peer is dialled again.
     pub reconnect_max: Duration,
+    /// Whether probes of others (`ping`, `trace`) are answered.
+    pub answer_probes: bool,
     /// Whether anyone may measure the way to this node (`bench`).
     pub bench_sink: bool,
     /// Threads that the tasks run on.
@@ -66,6 +68,7 @@ impl Default for Shell {
             handshake_timeout: Duration::from_secs(5),
             reconnect_min: Duration::from_millis(100),
             reconnect_max: Duration::from_secs(30),
+            answer_probes: true,
             bench_sink: false,
             threads: 1,
         }

@@ -105,6 +105,8 @@ keys! {
             example "PUBKEY";
         private_stratum_tlv: bool, "let blvm-node's own Stratum V2 framing go free"
             => config.private_stratum_tlv;
+        answer_probes: bool, "answer probes of other nodes (`ping`, `trace`), which tell them the software, prices, allowances and issuers of this one"
+            => shell.answer_probes;
         max_peers: u32, "the host node's name for limits.neighbours", from 1 to 65_536,
             example "1024";
     }

@@ -61,7 +61,9 @@ fn samples() -> Vec<(&'static str, String, String)> {
                     (a.into(), quoted(a))
                 }
                 ("bitcoin.narrow_blocks", _) => ("false".into(), "false".into()),
-                ("mesh.enabled" | "flow.inbox", _) => ("false".into(), "false".into()),
+                ("mesh.enabled" | "mesh.answer_probes" | "flow.inbox", _) => {
+                    ("false".into(), "false".into())
+                }
                 (_, _) if key == "log" => ("debug".into(), quoted("debug")),
                 ("timing.first_ring", _) => ("3".into(), "3".into()),
                 ("limits.seen", _) => ("16".into(), "16".into()),

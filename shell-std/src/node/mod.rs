@@ -36,6 +36,7 @@ pub use deliveries::{Deliveries, Delivery};
 pub use engine::durable::Commit;
 pub use progress::Progress;
 pub use requests::handle::{Fate, Gone, NodeHandle};
+pub use requests::probing::{Fared, Pinged};
 pub use requests::{Issue, Issued, Ledgers, Operator, Reread, Service};
 pub(crate) use transport::all::{Checked as CheckedModem, check as check_modem};
 
@@ -246,7 +247,8 @@ impl Node {
         );
         let bench = Bench::new(settings.config.magic, settings.shell.bench_sink);
         let (hub, asks) = Hub::new(settings.shell.pipe_memory);
-        let mut engine = Engine::new(mesh, shell, bench, hub, events, told, committed);
+        let probed = settings.shell.answer_probes;
+        let mut engine = Engine::new(mesh, shell, bench, probed, hub, events, told, committed);
         restore(&mut engine, remembered)?;
         engine.ask_for(kept);
         for (payment_hash, expires_at) in asked {

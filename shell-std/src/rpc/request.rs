@@ -125,6 +125,12 @@ methods! {
     GetRoutes, "getroutes" => Vec<Route>;
     /// Looks for a route to a node, even where one is known.
     FindRoute(params: FindRoute), "findroute" | "discover_route" => FoundRoute, REFUSED;
+    /// Sends a probe to a node, and waits for its answer.
+    ///
+    /// A route is looked for where none is known. A node without an answer is no error.
+    Ping(params: Ping), "meshping" => Pinged;
+    /// Looks for a route to a node, and sends a probe to each node of it.
+    Trace(params: Trace), "meshtrace" => Traced, REFUSED;
     /// Sends a datagram to a node.
     ///
     /// A route is looked for where none is known. What becomes of the datagram is waited for at
@@ -238,6 +244,9 @@ impl Request {
             Self::PollReceived(params) => params.wait_ms,
             Self::BenchStart(params) => params.duration_ms,
             Self::SendTransaction(params) => params.wait_ms,
+            Self::Ping(params) => params.wait_ms,
+            // Each node is looked for before.
+            Self::Trace(params) => params.wait_ms.saturating_mul(3),
             // Each relay may take as long as a payment does.
             Self::Prepay(params) => params.wait_ms.saturating_add(PREPAY_MS),
             // Another node answers.
@@ -285,7 +294,9 @@ mod tests {
         let target = "02".repeat(32);
         for Method { name, aliases, .. } in METHODS {
             let params = match *name {
-                "findroute" | "benchstart" => json!({"destination": target}),
+                "findroute" | "benchstart" | "meshping" | "meshtrace" => {
+                    json!({"destination": target})
+                }
                 "benchsink" => json!({"on": true}),
                 "meshaddpeer" => json!({"address": "02@a:1"}),
                 "meshremovepeer" | "meshbanpeer" | "meshunbanpeer" => json!({"node": target}),

@@ -60,6 +60,11 @@ impl Engine {
             Command::Bench(plan, trial, figures) => {
                 answer(&figures, self.bench.start(plan, trial, now));
             }
+            Command::AnswerProbes(on, done) => {
+                self.probes.answers = on;
+                answer(&done, ());
+            }
+            Command::Ping(to, heard, progress) => self.ping(now, to, heard, progress),
             Command::Reconfigure(changed, done) => {
                 let (config, own) = *changed;
                 self.mesh.reconfigure(&config);

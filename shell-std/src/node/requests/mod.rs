@@ -13,6 +13,7 @@ mod page;
 mod paying;
 mod payments;
 mod prepay;
+pub(super) mod probing;
 mod quoted;
 mod reports;
 mod today;
@@ -239,6 +240,8 @@ impl Handler for Service {
             Request::GetRoutes => Reply::GetRoutes(self.routes(usize::MAX).await?),
             Request::GetStats => Reply::GetStats(Box::new(self.stats().await?)),
             Request::FindRoute(request) => Reply::FindRoute(self.find_route(request).await?),
+            Request::Ping(request) => Reply::Ping(self.ping(request).await?),
+            Request::Trace(request) => Reply::Trace(self.trace(request).await?),
             Request::SendPacket(request) => Reply::SendPacket(self.send(request).await?),
             Request::PollReceived(request) => Reply::PollReceived(self.poll(request).await),
             Request::Subscribe(request) => {

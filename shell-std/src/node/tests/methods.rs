@@ -91,6 +91,8 @@ fn params(method: &str, destination: &NodeId) -> Value {
     let destination = destination.to_string();
     match method {
         "findroute" => json!({"destination": destination}),
+        "meshping" => json!({"destination": destination, "bytes": 400, "wait_ms": 20_000}),
+        "meshtrace" => json!({"destination": destination, "wait_ms": 20_000}),
         "meshsendpacket" => {
             json!({"destination": destination, "data_hex": hex::encode(ping(5)), "wait_ms": 1_000})
         }

@@ -15,6 +15,7 @@ mod operate;
 mod outcome;
 mod paid;
 mod prepay;
+mod probes;
 mod purchases;
 mod quotes;
 mod radio;
@@ -156,6 +157,7 @@ pub(super) fn settings(mode: MeshMode) -> Settings {
             handshake_timeout: Duration::from_secs(5),
             reconnect_min: Duration::from_millis(50),
             reconnect_max: Duration::from_millis(500),
+            answer_probes: true,
             bench_sink: false,
             threads: 1,
         },

@@ -30,6 +30,9 @@ pub(super) fn seeds() -> Vec<Seed> {
         ("bridge", "both-ways", bridge_steps()),
         ("invitation", "a-word", INVITATION.to_vec()),
         ("invitation", "places", invitation()),
+        ("probe", "probe", probe()),
+        ("probe", "answer", probe_answer()),
+        ("probe", "neighbours", vec![2, 0, 1, 0, 1, 1, 2, 2, 1, 2, 1, 255, 255, 0, 1, 2, 1]),
         ("config", "usual", USUAL.to_vec()),
         ("config", "peers", PEERS.to_vec()),
         ("config", "lines", LINES.to_vec()),
@@ -40,6 +43,19 @@ pub(super) fn seeds() -> Vec<Seed> {
 fn bench_report() -> Vec<u8> {
     let numbers = [1u64, 2, 3, 4, 5].map(u64::to_le_bytes);
     [&b"BLVMBEN\x02"[..], numbers.as_flattened(), &[0; 16]].concat()
+}
+
+/// The data of a probe that has room for a little more than it must.
+fn probe() -> Vec<u8> {
+    [&[0, 4, 0][..], &7u64.to_le_bytes(), &[0; 40]].concat()
+}
+
+/// The data of an answer with software and an issuer.
+fn probe_answer() -> Vec<u8> {
+    let numbers = [1_000u32, 100, 12_500_000, 8_388_608, 262_144, 8_388_608].map(u32::to_le_bytes);
+    let software = b"\x0fblvm-mesh/1.2.3";
+    let fields = [&[0, 5, 1][..], &7u64.to_le_bytes(), &[0, 1], numbers.as_flattened(), software];
+    [&fields.concat()[..], &[1], &[2; 33], &[0; 9]].concat()
 }
 
 /// A control message of a bridged connection with a range, and a `verack` behind it.
