@@ -427,6 +427,38 @@ mod tests {
         assert!(greedy > rest * 98 / 100, "what the modest one leaves is used: {greedy} of {rest}");
     }
 
+    /// A newcomer begins with little, half of which is far less than half of the burst.
+    #[test]
+    fn modest_senders_behind_a_newcomer_need_not_wait_for_half_of_the_burst() {
+        let mut shared = Shared::<Fixed, 1>::new(2);
+        shared.set(0, Meter::holding(LIMIT, 64 * KIB, 0));
+        // Each owes for a while, at half of the rate.
+        for now in (0..30_000_000).step_by(100_000) {
+            for key in [1, 2] {
+                assert!((0..10).all(|_| shared.try_take(0, LIMIT, key, KIB, now)), "at {now}");
+            }
+        }
+    }
+
+    /// What a greedy sender leaves of a newcomer's allowance grows with it.
+    #[test]
+    fn half_of_what_a_newcomer_has_had_is_left_to_who_owes_nothing() {
+        let mut shared = Shared::<Fixed, 1>::new(2);
+        shared.set(0, Meter::holding(LIMIT, 64 * KIB, 0));
+        for now in (0..60_000_000u64).step_by(10_000) {
+            shared.try_take(0, LIMIT, 3, 1, now);
+            while shared.try_take(0, LIMIT, 1, KIB, now) {}
+            if now > 1_000_000 {
+                let had = (64 * KIB + now * LIMIT.rate / 1_000_000).min(LIMIT.burst);
+                let left = shared.left(0, LIMIT, now);
+                assert!(left + 2 * KIB >= had / 2, "{left} of {had} at {now}");
+                let at = shared.ready_at(0, LIMIT, 1, KIB, now).unwrap();
+                let needed = shared.needed(0, LIMIT, 1, KIB, at);
+                assert!(shared.left(0, LIMIT, at) >= needed, "it is told when it may");
+            }
+        }
+    }
+
     #[test]
     fn two_who_want_all_have_half_each() {
         let mut shared = Shared::<Fixed, 1>::new(2);
