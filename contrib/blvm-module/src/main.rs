@@ -4,7 +4,8 @@
 //! itself, asks over it for the chain's tip, and ends it only when the process has failed: a module
 //! that goes on running is never served. So the process that the node starts only starts the
 //! program again and fails, and the second process is the module. The node grants to it what
-//! module.toml names, as it goes by the name in the handshake.
+//! module.toml names, as it goes by the name in the handshake, and as it takes nothing back from a
+//! process that failed (0.1.54 to 0.1.83: it waits for a lock that is never free).
 
 use blvm_mesh_module::run::{Failure, run};
 use blvm_mesh_module::session::SessionError;
