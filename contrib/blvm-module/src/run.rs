@@ -20,11 +20,11 @@ use std::sync::Arc;
 /// Why the module cannot begin.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Opens the module's files and serves the node until it is gone.
+/// Opens the module's files and serves the node until `gone` says of an error that it is gone.
 ///
 /// # Errors
 /// [`Failure`]: what is wrong with the settings or files, or why the node cannot be served.
-pub fn run(settings: ModuleSettings, gone: impl Fn() -> bool) -> Result<(), Failure> {
+pub fn run(settings: ModuleSettings, gone: impl Fn(&SessionError) -> bool) -> Result<(), Failure> {
     let ModuleSettings { name, socket, dialed, frames_per_minute, mesh } = settings;
     let dir = &mesh.data_dir;
     let identity = Identity::load_or_create(&dir.join(KEY_FILE))?;

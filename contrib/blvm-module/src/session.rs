@@ -84,13 +84,13 @@ pub struct Session {
 
 impl Session {
     /// Connects again and again, and never returns but for a node that cannot be served, or when
-    /// `gone` says that the node that started the module is gone.
-    pub async fn run(&self, gone: impl Fn() -> bool) -> SessionError {
+    /// `gone` says of an error that the node is gone.
+    pub async fn run(&self, gone: impl Fn(&SessionError) -> bool) -> SessionError {
         let (mut pause, mut said) = (PAUSE.0, String::new());
         loop {
             let begun = self.shared.now();
             let error = self.connect().await;
-            if gone() || matches!(error, SessionError::Version(_)) {
+            if gone(&error) || matches!(error, SessionError::Version(_)) {
                 return error;
             }
             let text = error.to_string();
@@ -177,7 +177,9 @@ impl Connection<'_> {
     /// Introduces the module and learns who the node's peers are.
     async fn begin(&mut self, writer: &mut WriteHalf<UnixStream>) -> Result<Numbers, SessionError> {
         let session = self.session;
-        // The numbers of this one are the same in all versions.
+        // The numbers of this one are the same in all versions. The answer is waited for without
+        // end: a node that cannot answer a handshake, as the connection is closed, serves no module
+        // any more.
         let handshake = Request::Handshake { name: session.name.clone() };
         let waits = async {
             smol::Timer::after(PATIENCE).await;

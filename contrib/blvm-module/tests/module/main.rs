@@ -66,6 +66,17 @@ fn two_modules_reach_each_other_over_their_nodes_and_serve_every_method() {
 }
 
 #[test]
+fn the_process_that_the_node_starts_fails_and_leaves_the_module_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(dir.path(), "0.1.79");
+    let status = net::by_node(dir.path(), node.socket(), "").status().unwrap();
+    assert_eq!(status.code(), Some(1));
+    node.until(|state| state.registered);
+    // The module goes with it.
+    node.stop();
+}
+
+#[test]
 fn nodes_whose_numbers_are_older_are_served_too() {
     let mut net = Net::of_version(2, "0.1.54");
     let id_b = net.id(1)["node_id"].as_str().unwrap().to_owned();

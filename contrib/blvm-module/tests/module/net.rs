@@ -8,8 +8,15 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Starts the module's program as the node does.
+/// Starts the module's program as it starts itself.
 pub(crate) fn spawn(dir: &Path, socket: &Path, mesh: &str, variables: &[(&str, &str)]) -> Child {
+    let mut command = by_node(dir, socket, mesh);
+    command.env("BLVM_MESH_NODE_PROCESS", std::process::id().to_string());
+    command.envs(variables.iter().copied()).spawn().unwrap()
+}
+
+/// Starts the module's program as the node does.
+pub(crate) fn by_node(dir: &Path, socket: &Path, mesh: &str) -> Command {
     let data = dir.join("data");
     std::fs::create_dir_all(&data).unwrap();
     std::fs::write(data.join("mesh.toml"), mesh).unwrap();
@@ -21,11 +28,10 @@ pub(crate) fn spawn(dir: &Path, socket: &Path, mesh: &str, variables: &[(&str, &
         .env("SOCKET_PATH", socket)
         .env("DATA_DIR", &data)
         .env("MODULE_CONFIG_NETWORK", "regtest")
-        .envs(variables.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    command.spawn().unwrap()
+    command
 }
 
 struct Place {
