@@ -25,6 +25,7 @@ pub mod identity;
 pub mod issuer;
 mod jitter;
 pub mod kept;
+pub mod lan;
 pub mod lightning;
 mod log;
 pub mod manager;

@@ -6,7 +6,7 @@ use crate::tables::Memory;
 
 impl Config {
     /// Takes of another configuration what may change while a node runs: prices, issuers,
-    /// confirmations, allowances and credit. The sizes of tables, the mode and all else stay:
+    /// confirmations, allowances, credit and trust. The sizes of tables, the mode and all else stay:
     /// they are laid down at the start.
     pub fn adopt(&mut self, new: &Self) {
         let (rules, news) = (&mut self.payment, &new.payment);
@@ -19,6 +19,8 @@ impl Config {
         self.bad_payments = new.bad_payments;
         self.capacities.per_prefix = new.capacities.per_prefix;
         self.credit.clone_from(&new.credit);
+        self.strangers_relay_paid = new.strangers_relay_paid;
+        self.trusted.clone_from(&new.trusted);
     }
 }
 
@@ -29,6 +31,7 @@ impl<M: Memory> Mesh<M> {
     /// promised.
     pub fn reconfigure(&mut self, new: &Config) {
         self.config.adopt(new);
+        self.renew_trust();
         let now = self.now;
         for neighbour in self.tables.routing.neighbours.iter_mut() {
             neighbour.liveness.greet_at(now);

@@ -5,7 +5,7 @@ use super::global::{Global, msat, tariff};
 use super::span::in_words;
 use super::{Answer, Failure};
 use crate::rpc::Request;
-use crate::rpc::types::Overview;
+use crate::rpc::types::{LanNeighbour, Overview};
 use clap::Args;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -116,6 +116,11 @@ fn screen(o: &Overview) -> String {
         ("lightning", o.lightning.clone().unwrap_or_else(|| "none".into())),
         ("files", format!("{}{disk}", o.data_dir)),
     ]);
+    for LanNeighbour { public_key, address, trusted } in &o.lan {
+        let key = hex::encode(public_key);
+        let trusted = if *trusted { "trusted" } else { "not trusted with what this node pays for" };
+        text.push_str(&format!("on a LAN: {key} at {address}, {trusted}\n"));
+    }
     match o.warnings.is_empty() {
         true => text.push_str("no warnings\n"),
         false => text.push_str(&format!("{} WARNINGS\n", o.warnings.len())),

@@ -190,7 +190,17 @@ impl<M: Memory> Mesh<M> {
                     }
                 }
                 Err(cause) if paid || number == purchase.flow => {
-                    source.fail(now, FlowEnded::NotBought { node: hop, cause });
+                    let first = source.claims.first().map(|claim| claim.hop);
+                    let neighbours = &self.tables.routing.neighbours;
+                    let why = match first.filter(|first| !neighbours.relays_paid(*first)) {
+                        Some(node) if cause == Cause::PaymentRequired => {
+                            FlowEnded::Untrusted { node }
+                        }
+                        _ => FlowEnded::NotBought { node: hop, cause },
+                    };
+                    if let Some((source, _)) = self.tables.ends.source(number) {
+                        source.fail(now, why);
+                    }
                     // Only that flow's: one input causes few actions.
                     if is_open && number == purchase.flow {
                         self.tell(number, FlowEvent::Interrupted { node: hop, cause });

@@ -61,7 +61,9 @@ impl Engine {
                 answer(&figures, self.bench.start(plan, trial, now));
             }
             Command::Reconfigure(changed, done) => {
-                let (config, own) = *changed;
+                let (mut config, own) = *changed;
+                // A link that was a stranger's before stays what it is, and is trusted all the same.
+                config.trusted.extend(&own);
                 self.mesh.reconfigure(&config);
                 self.shell.links.set_own(own);
                 // What neighbours are to learn goes out.
@@ -75,6 +77,7 @@ impl Engine {
                 }
                 answer(&who, links.len());
             }
+            Command::Untrusted(to, who) => answer(&who, mesh.untrusted_way(&to)),
             Command::WasReached(who) => answer(&who, shell.links.accepted() > 0),
             Command::Peers(who) => answer(&who, reports::peers(mesh, &shell.links, now)),
             Command::Routes(most, who) => answer(&who, reports::routes(mesh, most, now)),

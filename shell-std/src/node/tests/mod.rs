@@ -131,6 +131,7 @@ pub(super) fn settings(mode: MeshMode) -> Settings {
         listen_lines: Vec::new(),
         radios: Vec::new(),
         peers: Vec::new(),
+        lan: Default::default(),
         banned: Default::default(),
         metrics: None,
         export: None,
