@@ -50,6 +50,7 @@ impl Hosts {
                 println!("skipped: network namespaces take root, and `ip` of iproute2");
                 return None;
             }
+            assert!(ip(&format!("-n {} link set lo up", hosts.host(n))));
         }
         Some(hosts)
     }
@@ -142,7 +143,10 @@ fn nodes_on_a_lan_find_each_other_and_show_their_keys() {
         assert!(said.contains("on a LAN") && said.contains(&keys[1]), "{said}");
     }
     let stats = a.call("getstats", json!({})).unwrap();
-    assert_eq!((&stats["lan"][0]["name"], &stats["lan"][0]["error"]), (&json!("lan"), &json!(null)));
+    assert_eq!(
+        (&stats["lan"][0]["name"], &stats["lan"][0]["error"]),
+        (&json!("lan"), &json!(null))
+    );
     assert!(up(&mut off).is_empty());
     assert_eq!(off.call("getstats", json!({})).unwrap()["lan"], json!([]));
 

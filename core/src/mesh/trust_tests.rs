@@ -66,7 +66,8 @@ fn trust(w: &mut World, node: Option<NodeId>) {
 }
 
 fn delivered(did: &[(usize, Outcome)]) -> Vec<usize> {
-    let at = |(n, outcome): &(usize, Outcome)| matches!(outcome, Outcome::Deliver(..)).then_some(*n);
+    let at =
+        |(n, outcome): &(usize, Outcome)| matches!(outcome, Outcome::Deliver(..)).then_some(*n);
     did.iter().filter_map(at).collect()
 }
 
@@ -78,9 +79,9 @@ fn a_paid_datagram_goes_by_a_stranger_once_it_is_trusted() {
     assert!(w.nodes[0].table().find_route(&to, w.now).is_some());
     assert_eq!(w.nodes[0].quote(&to, 1), None);
     assert_eq!(w.nodes[0].untrusted_way(&to), Some(near));
-    let refused = Outcome::Reject(RoutingReason::Untrusted(near).into());
+    let refused = || Outcome::Reject(RoutingReason::Untrusted(near).into());
     let own = paid(&w, &[0, 1, 2], 1);
-    assert_eq!(w.send(0, own.clone()), [(0, refused)]);
+    assert_eq!(w.send(0, own.clone()), [(0, refused())]);
     assert!(w.in_flight.is_empty());
     // Nothing is relayed to a neighbour itself.
     assert_eq!(w.nodes[0].untrusted_way(&near), None);
@@ -97,7 +98,7 @@ fn a_paid_datagram_goes_by_a_stranger_once_it_is_trusted() {
 
     trust(&mut w, None);
     w.later(2 * SECOND);
-    assert_eq!(w.repeat(0, &sent), [(0, refused)]);
+    assert_eq!(w.repeat(0, &sent), [(0, refused())]);
     trust(&mut w, Some(near));
     w.repeat(0, &sent);
     assert!(!w.in_flight.is_empty());

@@ -265,26 +265,22 @@ impl<M: Memory> RoutingTable<M> {
     fn displaced(&self, destination: &NodeId, first: HopId, cost: u64) -> Option<usize> {
         let end = self.routes.partition_point(|r| r.destination <= *destination);
         let last = end.checked_sub(1)?;
+        let cheaper = |at: &usize| self.routes.get(*at).is_some_and(|r| r.cost > cost);
         #[cfg(feature = "alloc")]
         {
             let trusted = |first: HopId| self.neighbours.relays_paid(first);
-            let count = self.known(destination).filter(|r| trusted(r.route().first())).count();
-            if trusted(first) && count == 0 {
-                return Some(last);
+            let of = |route: &Entry<M>| trusted(route.route().first());
+            match self.known(destination).filter(|route| of(route)).count() {
+                0 if trusted(first) => return Some(last),
+                1 if !trusted(first) && self.routes.get(last).is_some_and(of) => {
+                    return last.checked_sub(1).filter(cheaper);
+                }
+                _ => {}
             }
-            let cheaper = |at: &usize| self.routes.get(*at).is_some_and(|r| r.cost > cost);
-            let only = |at: &usize| {
-                let its = self.routes.get(*at).map(|r| r.route().first());
-                count == 1 && its.is_some_and(trusted)
-            };
-            let begin = end.saturating_sub(ROUTES_PER_DESTINATION);
-            return (begin..end).rev().find(|at| trusted(first) || !only(at)).filter(cheaper);
         }
         #[cfg(not(feature = "alloc"))]
-        {
-            let _ = first;
-            self.routes.get(last).filter(|r| r.cost > cost).map(|_| last)
-        }
+        let _ = first;
+        Some(last).filter(cheaper)
     }
 
     /// Forgets every route to a node; returns how many.

@@ -153,6 +153,7 @@ mod tests {
             listening: vec!["[::]:8338".into(), "serial:///dev/ttyS0?baud=9600".into()],
             peers_up: 3,
             peers_down: 1,
+            lan: Vec::new(),
             routes: 5,
             flows_own: 1,
             flows_passing: 2,
@@ -181,6 +182,11 @@ mod tests {
         ] {
             assert!(good.contains(part), "{part} is not in {good}");
         }
+        let (public_key, address) = ([2; 33], "[fe80::1%2]:9".to_owned());
+        let lan = vec![LanNeighbour { public_key, address, trusted: false }];
+        let found = screen(&Overview { lan, ..overview() });
+        let line = format!("on a LAN: {} at [fe80::1%2]:9, not trusted", "02".repeat(33));
+        assert!(found.contains(&line), "{found}");
         let kind = WarningKind::Clock;
         let warning = Warning { kind, text: "it is late".into(), remedy: "set it".into() };
         let bad = screen(&Overview { warnings: vec![warning], ..overview() });

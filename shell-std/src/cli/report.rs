@@ -73,7 +73,8 @@ impl Peers {
             let node = peer.node_id.hop();
             text.push_str(&format!("{node} owes {owes_bytes} of at most {credit_bytes} bytes\n"));
         }
-        for peer in peers.iter().filter(|peer| peer.lan || (!peer.trusted && peer.hello.is_some())) {
+        for peer in peers.iter().filter(|peer| peer.lan || (!peer.trusted && peer.hello.is_some()))
+        {
             text.push_str(&stranger(peer));
         }
         match peers.iter().any(|p| p.state == PeerState::Up) {

@@ -75,7 +75,8 @@ impl Pattern {
 /// # Errors
 /// Why the system does not tell.
 pub fn usable(patterns: &[Pattern]) -> io::Result<Vec<Interface>> {
-    let wanted = InterfaceFlags::IFF_UP | InterfaceFlags::IFF_RUNNING | InterfaceFlags::IFF_MULTICAST;
+    let wanted =
+        InterfaceFlags::IFF_UP | InterfaceFlags::IFF_RUNNING | InterfaceFlags::IFF_MULTICAST;
     let refused = InterfaceFlags::IFF_LOOPBACK | InterfaceFlags::IFF_POINTOPOINT;
     let mut found = BTreeMap::<String, Interface>::new();
     for each in getifaddrs()? {

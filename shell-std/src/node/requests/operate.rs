@@ -11,7 +11,8 @@ use crate::rpc::RpcError;
 use crate::rpc::target::Target;
 use crate::rpc::types::{
     AddPeer, AddedPeer, Ban, BanPeer, BannedPeer, KeptPeer, PeerList, PeerSource, PeerState,
-    Reloaded, RemovePeer, RemovedPeer, SetTariff, TariffReport, TrustedPeer, UnbanPeer, UnbannedPeer,
+    Reloaded, RemovePeer, RemovedPeer, SetTariff, TariffReport, TrustedPeer, UnbanPeer,
+    UnbannedPeer,
 };
 use blvm_mesh_core::id::NodeId;
 use smol::lock::MutexGuard;
