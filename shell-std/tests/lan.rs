@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(240);
 /// Looks for neighbours, and often.
 const LOOKING: [&str; 4] = ["--set", "lan.enabled=true", "--set", "lan.interval_ms=500"];
 /// In the environment of this program where it is the liar.

@@ -26,6 +26,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 /// A candidate of which nothing was heard for so long is forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(180);
+/// Who was not heard for so long and comes again is dialled at once.
+const SILENCE: Duration = Duration::from_secs(15);
 /// How long the other end is waited for, where it is the one that dials.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A link that lasted so long was a good one.
@@ -98,6 +100,10 @@ impl Candidates {
         }
         let who = (from, beacon.key);
         if let Some(known) = self.by_who.get_mut(&who) {
+            // It was away, and what failed then need not fail now.
+            if now.saturating_duration_since(known.heard) >= SILENCE {
+                known.due = known.due.min(now);
+            }
             (known.heard, known.port) = (now, beacon.port);
             return Heard::Known;
         }
@@ -321,6 +327,19 @@ mod tests {
         assert!((8..=16).contains(&attempts), "{attempts}");
         assert!(all.next(start + SECOND * 3600 + FORGOTTEN, nobody).is_none());
         assert!(all.is_empty());
+    }
+
+    #[test]
+    fn who_was_away_is_dialled_at_once_when_it_is_heard_again() {
+        let (mut all, mut now) = (candidates(), Instant::now());
+        for _ in 0..6 {
+            all.heard(now, address(1), &beacon(1));
+            let dial = all.next(now, nobody).unwrap();
+            all.ended(now, &dial.who, None);
+            all.heard(now, address(1), &beacon(1));
+            assert_eq!(all.next(now + ADDRESS_PAUSE, nobody), None);
+            now += SILENCE;
+        }
     }
 
     #[test]

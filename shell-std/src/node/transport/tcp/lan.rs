@@ -145,7 +145,9 @@ impl Lan {
         let Err(error) = self.clone().find_on(&interface).await else { return };
         let told = error.to_string();
         self.status.note(&interface.name, |seen| {
-            if seen.error.as_ref() != Some(&told) {
+            // An address that is new cannot be used for a second or two (RFC 4862, section 5.4).
+            let passes = [io::ErrorKind::AddrNotAvailable, io::ErrorKind::NetworkUnreachable];
+            if seen.error.as_ref() != Some(&told) && !passes.contains(&error.kind()) {
                 let name = &interface.name;
                 tracing::warn!(interface = name, %error, "neighbours on a LAN cannot be found");
             }
