@@ -16,6 +16,8 @@ fn gated(count: usize) -> World {
     let mut w = World::new(count as u8, |_| {
         let mut config = Config::board(Network::Regtest, 8192);
         config.timing.keepalive = 0;
+        // The first ring reaches all of them.
+        config.timing.first_ring = 4;
         config.payment.issuers.push(issuer().public_key(&Secp256k1::new())).unwrap();
         config.payment.volatile = false;
         config
@@ -142,8 +144,8 @@ fn a_trusted_way_is_taken_though_it_costs_more() {
     assert_eq!(delivered(&w.run()), [3]);
 }
 
-fn flow_over_a_stranger(mode: crate::config::MeshMode) -> Net {
-    let mut net = Net::unwired(&[mode; 3], |_, _| {});
+fn flow_over_a_stranger(mode: crate::config::MeshMode, edit: fn(usize, &mut Config)) -> Net {
+    let mut net = Net::unwired(&[mode; 3], edit);
     net.wire_as(0, 1, STRANGER);
     net.wire(1, 2);
     net.run(10 * MILLISECOND);
@@ -153,16 +155,15 @@ fn flow_over_a_stranger(mode: crate::config::MeshMode) -> Net {
 
 #[test]
 fn nothing_is_bought_over_a_stranger() {
-    let mut net = flow_over_a_stranger(PaymentGated);
+    let mut net = flow_over_a_stranger(PaymentGated, |_, _| {});
     net.open(2, 1 << 40);
     net.run(30 * SECOND);
     let ended = FlowEvent::Ended(FlowEnded::Untrusted { node: net.id(1).hop() });
     assert!(net.has(0, |event| *event == ended), "{:?}", net.events);
     assert!(net.paid.is_empty());
 
-    let mut config = net.nodes[0].config().clone();
-    config.trusted.insert(net.id(1));
-    net.nodes[0].reconfigure(&config);
+    let trusting = |_, config: &mut Config| config.strangers_relay_paid = true;
+    let mut net = flow_over_a_stranger(PaymentGated, trusting);
     net.open(2, 1 << 40);
     net.run(10 * SECOND);
     assert!(net.has(0, |event| *event == FlowEvent::Opened), "{:?}", net.events);
@@ -171,7 +172,7 @@ fn nothing_is_bought_over_a_stranger() {
 
 #[test]
 fn a_flow_that_costs_nothing_goes_over_a_stranger() {
-    let mut net = flow_over_a_stranger(Open);
+    let mut net = flow_over_a_stranger(Open, |_, _| {});
     net.open(2, 1 << 40);
     net.run(10 * SECOND);
     assert!(net.has(0, |event| *event == FlowEvent::Opened), "{:?}", net.events);
