@@ -274,7 +274,9 @@ mod tests {
             // Some are there before, and another comes later.
             let hosts = if second < 300 { 1..=20 } else { 1..=21 };
             if second % 10 == 0 {
-                hosts.for_each(|n| drop(all.heard(now, address(n), &beacon(n.into()))));
+                hosts.for_each(|n| {
+                    all.heard(now, address(n), &beacon(n.into()));
+                });
             }
             while let Some(dial) = all.next(now, nobody) {
                 *dialled.entry(dial.who.0).or_default() += 1;
