@@ -122,6 +122,8 @@ fn address(node: &Node) -> PeerAddress {
 
 pub(super) fn settings(mode: MeshMode) -> Settings {
     let mut config = Config::host(Network::Regtest);
+    // Who accepts a link is as likely to pay over it as who dials.
+    config.strangers_relay_paid = true;
     config.mode = mode;
     Settings {
         bridge: Default::default(),
