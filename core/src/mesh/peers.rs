@@ -85,7 +85,7 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// The place of a neighbour's allowances, which may be there from before.
-    fn allowances_of(&mut self, peer: NodeId, standing: Standing) -> usize {
+    pub(super) fn allowances_of(&mut self, peer: NodeId, standing: Standing) -> usize {
         let (now, config) = (self.now, &self.config);
         let bad = config.bad_payments;
         self.tables.routing.owners.enter(peer, standing, bad, now, |new, bad_payments| {

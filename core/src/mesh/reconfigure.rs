@@ -1,7 +1,8 @@
-//! What of the configuration changes while the state machine runs.
+//! What of the configuration, and of who is an own neighbour, changes while the state machine runs.
 
 use super::Mesh;
 use crate::config::Config;
+use crate::id::{LinkId, Standing};
 use crate::tables::Memory;
 
 impl Config {
@@ -37,6 +38,24 @@ impl<M: Memory> Mesh<M> {
             neighbour.liveness.greet_at(now);
         }
         self.wake_at(now);
+    }
+
+    /// The neighbour on a link is an own one from now on: nobody takes its place, and it has
+    /// allowances of its own and is trusted. Does nothing if there is none, or if it is one already.
+    pub fn make_own(&mut self, link: LinkId) {
+        let neighbour = self.tables.routing.neighbours.get(link);
+        let Some((node, before)) =
+            neighbour.filter(|n| n.standing != Standing::Own).map(|n| (n.node, n.owner))
+        else {
+            return;
+        };
+        let owner = self.allowances_of(node, Standing::Own);
+        let routing = &mut self.tables.routing;
+        routing.owners.leave(before);
+        if let Some(neighbour) = routing.neighbours.get_mut(link) {
+            (neighbour.standing, neighbour.owner) = (Standing::Own, owner);
+            neighbour.trusted = true;
+        }
     }
 }
 

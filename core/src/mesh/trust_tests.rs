@@ -119,6 +119,11 @@ fn configuration_or_standing_makes_a_neighbour_trusted() {
     let mut w = line(Standing::Own);
     search(&mut w, to);
     assert!(w.nodes[0].quote(&to, 1).is_some());
+
+    let mut w = line(STRANGER);
+    search(&mut w, to);
+    w.nodes[0].make_own(World::link(0, 1));
+    assert!(w.nodes[0].quote(&to, 1).is_some());
 }
 
 #[test]

@@ -19,6 +19,7 @@ use clap::{Args, Subcommand};
 #[command(after_help = "\
 Examples:
   blvm-mesh peer add 02ab...@relay.example.org:8338
+  blvm-mesh peer add 02ab...@10.0.0.1:8338/relay.example.org:8338
   blvm-mesh peer trust 02ab...
   blvm-mesh peer ban 0f715baf --for 12h
   blvm-mesh peer list")]
@@ -41,7 +42,7 @@ enum Command {
 /// Keep a link to a node. One that was added before gets the new address.
 #[derive(Debug, Args)]
 struct Add {
-    /// PUBKEY@HOST:PORT
+    /// PUBKEY@HOST:PORT, or up to 8 addresses that are tried in turn: PUBKEY@HOST:PORT/HOST:PORT.
     address: String,
 }
 

@@ -37,6 +37,8 @@ pub struct Shell {
     pub link_memory: usize,
     /// Bytes of delivered datagrams kept until they are fetched; the oldest go.
     pub inbox_bytes: usize,
+    /// Past events kept of each topic, for clients that subscribe.
+    pub events: usize,
     /// Memory of the store's cache, in bytes.
     pub store_cache_bytes: usize,
     /// Memory for what waits between streams of flows and their applications, in bytes.
@@ -47,6 +49,8 @@ pub struct Shell {
     pub reconnect_min: Duration,
     /// Longest pause before a lost peer is dialled again.
     pub reconnect_max: Duration,
+    /// Whether probes of others (`ping`, `trace`) are answered.
+    pub answer_probes: bool,
     /// Whether anyone may measure the way to this node (`bench`).
     pub bench_sink: bool,
     /// Threads that the tasks run on.
@@ -59,11 +63,13 @@ impl Default for Shell {
             queue_bytes: 8 * 1024 * 1024,
             link_memory: 48 * 1024 * 1024,
             inbox_bytes: 16 * 1024 * 1024,
+            events: 1_000,
             store_cache_bytes: 256 * 1024,
             pipe_memory: crate::flows::memory::DEFAULT,
             handshake_timeout: Duration::from_secs(5),
             reconnect_min: Duration::from_millis(100),
             reconnect_max: Duration::from_secs(30),
+            answer_probes: true,
             bench_sink: false,
             threads: 1,
         }

@@ -99,12 +99,14 @@ keys! {
         signet_challenge: SignetMagic,
             "challenge of a signet of its own, a script in hex, as bitcoind's -signetchallenge",
             example "51";
-        peers: Vec<Peer>, "nodes to keep a link to: PUBKEY@HOST:PORT, PUBKEY@serial:///dev/...",
+        peers: Vec<Peer>, "nodes to keep a link to: PUBKEY@HOST:PORT/HOST:PORT... (1 to 8 tried in turn), PUBKEY@serial:///dev/...",
             example "PUBKEY@relay.example.org:8338, PUBKEY@serial:///dev/ttyUSB1?baud=115200";
         issuers: Vec<Issuer>, "public keys whose Lightning invoices are accepted",
             example "PUBKEY";
         private_stratum_tlv: bool, "let blvm-node's own Stratum V2 framing go free"
             => config.private_stratum_tlv;
+        answer_probes: bool, "answer probes of other nodes (`ping`, `trace`), which tell them the software, prices, allowances and issuers of this one"
+            => shell.answer_probes;
         max_peers: u32, "the host node's name for limits.neighbours", from 1 to 65_536,
             example "1024";
     }
@@ -161,6 +163,8 @@ keys! {
         queue_bytes: u32, "queue for one neighbour, at least limits.max_packet" => shell.queue_bytes, unit "bytes";
         link_memory_bytes: u32, "memory of all links together, at least 4 times limits.max_packet" => shell.link_memory, unit "bytes";
         inbox_bytes: u32, "datagrams kept for `recv`, at least limits.max_packet" => shell.inbox_bytes, unit "bytes";
+        events: u32, "past events kept of each topic (`events`), for who subscribes with a cursor"
+            => shell.events, from 1 to 100_000;
         store_cache_bytes: u32, "memory of the store's cache"
             => shell.store_cache_bytes, unit "bytes";
         threads: u32, "threads that the node's tasks run on" => shell.threads, from 1 to 64;

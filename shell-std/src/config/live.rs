@@ -14,6 +14,7 @@ const LIVE: [&str; 26] = [
     "log",
     "mesh.peers",
     "mesh.issuers",
+    "mesh.answer_probes",
     "tariff.base_msat",
     "tariff.per_kib_msat",
     "tariff.receive_base_msat",
@@ -135,6 +136,7 @@ impl Settings {
         self.log.clone_from(&new.log);
         self.spending = new.spending;
         self.services.max_msat = new.services.max_msat;
+        self.shell.answer_probes = new.shell.answer_probes;
         self.shell.bench_sink = new.shell.bench_sink;
         Ok(())
     }

@@ -60,12 +60,19 @@ impl Engine {
             Command::Bench(plan, trial, figures) => {
                 answer(&figures, self.bench.start(plan, trial, now));
             }
+            Command::AnswerProbes(on, done) => {
+                self.probes.answers = on;
+                answer(&done, ());
+            }
+            Command::Ping(to, heard, progress) => self.ping(now, to, heard, progress),
             Command::Reconfigure(changed, done) => {
                 let (mut config, own) = *changed;
                 // A link that was a stranger's before stays what it is, and is trusted all the same.
                 config.trusted.extend(&own);
                 self.mesh.reconfigure(&config);
-                self.shell.links.set_own(own);
+                for link in self.shell.links.set_own(own) {
+                    self.mesh.make_own(link);
+                }
                 // What neighbours are to learn goes out.
                 self.give(now, Input::Timer);
                 answer(&done, ());

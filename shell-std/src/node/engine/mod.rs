@@ -24,6 +24,7 @@ mod parked;
 pub(crate) mod payments;
 pub(crate) mod prepaid;
 mod prepay;
+mod probes;
 pub(crate) mod refusals;
 pub(crate) mod reports;
 mod retries;
@@ -34,10 +35,11 @@ mod time;
 mod waitlist;
 
 use super::deliveries::Delivery;
-use super::progress::OwnSend;
+use super::progress::{OwnSend, Progress};
 use super::transport::{Batch, Carriage, LinkEvent};
 use crate::bench::{self, Bench, Plan};
 use crate::flows::hub::{Ask, Hub};
+use crate::probe::{Heard, Probes};
 use crate::rpc::types::{FlowList, Peer, Route, RouteAccepts, Stats};
 use crate::wallet::{Bill, Ended, Kept, Resolved};
 use blvm_mesh_core::config::Config;
@@ -87,6 +89,10 @@ pub(crate) enum Command {
     BenchSink(bool, Sender<()>),
     /// Begin a trial with this number: where its figures come, or nothing if one is under way.
     Bench(Plan, u64, Sender<Option<Receiver<bench::Outcome>>>),
+    /// Answer probes of others, or no longer.
+    AnswerProbes(bool, Sender<()>),
+    /// Send a probe whose data have so many bytes: where its answer comes, and news of it.
+    Ping((NodeId, usize), Sender<Heard>, Sender<Progress>),
     /// Take over what may change of the settings, with whose links count as own ones.
     Reconfigure(Box<(Config, BTreeSet<NodeId>)>, Sender<()>),
     /// Close the links with a node, for this reason: how many there were.
@@ -142,6 +148,7 @@ pub(crate) struct Engine {
     pub(crate) mesh: HostMesh,
     pub(crate) shell: Shell,
     pub(crate) bench: Bench,
+    pub(crate) probes: Probes,
     hub: Hub,
     events: Receiver<LinkEvent>,
     commands: Receiver<Command>,
@@ -169,15 +176,18 @@ impl Engine {
         mesh: HostMesh,
         shell: Shell,
         bench: Bench,
+        answer_probes: bool,
         hub: Hub,
         events: Receiver<LinkEvent>,
         commands: Receiver<Command>,
         committed: Receiver<Committed>,
     ) -> Self {
+        let probes = Probes::new(mesh.config().magic, answer_probes);
         Self {
             mesh,
             shell,
             bench,
+            probes,
             hub,
             events,
             commands,
@@ -428,7 +438,7 @@ impl Engine {
         }
     }
 
-    /// A packet was for this node: a bridged connection's, a trial's, or to be fetched.
+    /// A packet was for this node: a probe, a bridged connection's, a trial's, or to be fetched.
     fn delivered(
         &mut self,
         now: Micros,
@@ -437,6 +447,9 @@ impl Engine {
         payload: Option<&[u8]>,
     ) {
         let payload = payload.unwrap_or_default();
+        if delivery.earned_msat == 0 && self.takes_probe(now, link, delivery.source, payload) {
+            return;
+        }
         let (source, shell) = (delivery.source, &self.shell);
         let from = shell.links.get(link).map_or(source, |link| link.peer);
         if delivery.earned_msat == 0

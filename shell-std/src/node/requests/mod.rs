@@ -13,6 +13,7 @@ mod page;
 mod paying;
 mod payments;
 mod prepay;
+pub(super) mod probing;
 mod quoted;
 mod reports;
 mod today;
@@ -31,7 +32,7 @@ use crate::rpc::types::{
     BenchSink, BenchStart, FindRoute, FoundRoute, GetLedger, Ledger, Outcome, PollReceived,
     Received, SendPacket, Sent, Stopped,
 };
-use crate::rpc::{Handler, Reply, Request, RpcError, words};
+use crate::rpc::{Connection, Handler, Reply, Request, RpcError, words};
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::mesh::RoutingReason;
 use handle::{Gone, NodeHandle};
@@ -243,7 +244,7 @@ impl Service {
 }
 
 impl Handler for Service {
-    async fn handle(&self, request: Request) -> Result<Reply, RpcError> {
+    async fn handle(&self, request: Request, connection: &Connection) -> Result<Reply, RpcError> {
         Ok(match request {
             Request::GetInfo => Reply::GetInfo(self.info().await?),
             Request::GetOverview => Reply::GetOverview(Box::new(self.overview().await?)),
@@ -251,8 +252,14 @@ impl Handler for Service {
             Request::GetRoutes => Reply::GetRoutes(self.routes(usize::MAX).await?),
             Request::GetStats => Reply::GetStats(Box::new(self.stats().await?)),
             Request::FindRoute(request) => Reply::FindRoute(self.find_route(request).await?),
+            Request::Ping(request) => Reply::Ping(self.ping(request).await?),
+            Request::Trace(request) => Reply::Trace(self.trace(request).await?),
             Request::SendPacket(request) => Reply::SendPacket(self.send(request).await?),
             Request::PollReceived(request) => Reply::PollReceived(self.poll(request).await),
+            Request::Subscribe(request) => {
+                Reply::Subscribe(connection.subscribe(self.node.events(), &request)?)
+            }
+            Request::Unsubscribe(request) => Reply::Unsubscribe(connection.unsubscribe(request)?),
             Request::QuoteRoute(request) => {
                 Reply::QuoteRoute(self.quote(request.destination.0, request.bytes).await?)
             }

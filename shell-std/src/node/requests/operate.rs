@@ -105,6 +105,10 @@ impl Service {
         if before.shell.bench_sink != settings.shell.bench_sink {
             self.node.bench_sink(settings.shell.bench_sink).await?;
         }
+        let answers = settings.shell.answer_probes;
+        if before.shell.answer_probes != answers {
+            self.node.ask(|done| Command::AnswerProbes(answers, done)).await?;
+        }
         let changed = Box::new((settings.config.clone(), own.clone()));
         self.node.ask(|done| Command::Reconfigure(changed, done)).await?;
         self.node.dialers.set(&settings.peers);

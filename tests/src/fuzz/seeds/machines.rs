@@ -30,6 +30,11 @@ pub(super) fn seeds() -> Vec<Seed> {
         ("beacon", "steps", LAN.to_vec()),
         ("bridge", "a-datagram", bridge_datagram()),
         ("bridge", "both-ways", bridge_steps()),
+        ("invitation", "a-word", INVITATION.to_vec()),
+        ("invitation", "places", invitation()),
+        ("probe", "probe", probe()),
+        ("probe", "answer", probe_answer()),
+        ("probe", "neighbours", vec![2, 0, 1, 0, 1, 1, 2, 2, 1, 2, 1, 255, 255, 0, 1, 2, 1]),
         ("config", "usual", USUAL.to_vec()),
         ("config", "peers", PEERS.to_vec()),
         ("config", "lines", LINES.to_vec()),
@@ -55,6 +60,19 @@ fn bench_report() -> Vec<u8> {
     [&b"BLVMBEN\x02"[..], numbers.as_flattened(), &[0; 16]].concat()
 }
 
+/// The data of a probe that has room for a little more than it must.
+fn probe() -> Vec<u8> {
+    [&[0, 4, 0][..], &7u64.to_le_bytes(), &[0; 40]].concat()
+}
+
+/// The data of an answer with software and an issuer.
+fn probe_answer() -> Vec<u8> {
+    let numbers = [1_000u32, 100, 12_500_000, 8_388_608, 262_144, 8_388_608].map(u32::to_le_bytes);
+    let software = b"\x0fblvm-mesh/1.2.3";
+    let fields = [&[0, 5, 1][..], &7u64.to_le_bytes(), &[0, 1], numbers.as_flattened(), software];
+    [&fields.concat()[..], &[1], &[2; 33], &[0; 9]].concat()
+}
+
 /// A control message of a bridged connection with a range, and a `verack` behind it.
 fn bridge_datagram() -> Vec<u8> {
     let numbers = [5u32, 3, 1000, 7, 9].map(u32::to_le_bytes);
@@ -68,6 +86,19 @@ fn bridge_datagram() -> Vec<u8> {
         let len = (payload.len() as u32).to_le_bytes();
         all.extend([&[0xfa, 0xbf, 0xb5, 0xda], &command[..], &len, &hash[..4], payload].concat());
     }
+    all
+}
+
+/// To a node at an IPv4 address.
+const INVITATION: &[u8] = b"\0blvmmesh1qyzqy7d7vel0nh9m4326qc54e6rskpczn07dk\
+    tww9rv4nu5ptvt0s9ucqyzq5qqqqysfyvdlyhr";
+
+/// What is in one with an address of each kind.
+fn invitation() -> Vec<u8> {
+    // Generator point, compressed.
+    let x = bitcoin::secp256k1::constants::GENERATOR_X;
+    let mut all = [&[1, 1, 4, 2][..], &x, &[3, 4, 10, 0, 0, 1, 32, 146, 6, 0xfd]].concat();
+    all.extend([&[0; 14][..], &[1, 32, 146], b"\0\x09localhost", &[0, 80]].concat());
     all
 }
 
