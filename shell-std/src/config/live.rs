@@ -10,7 +10,7 @@ use std::fmt;
 use toml::{Table, Value};
 
 /// The keys that a running node takes over; all others need a restart.
-const LIVE: [&str; 26] = [
+const LIVE: [&str; 27] = [
     "log",
     "mesh.peers",
     "mesh.issuers",
