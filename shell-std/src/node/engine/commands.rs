@@ -66,9 +66,7 @@ impl Engine {
             }
             Command::Ping(to, heard, progress) => self.ping(now, to, heard, progress),
             Command::Reconfigure(changed, done) => {
-                let (mut config, own) = *changed;
-                // A link that was a stranger's before stays what it is, and is trusted all the same.
-                config.trusted.extend(&own);
+                let (config, own) = *changed;
                 self.mesh.reconfigure(&config);
                 for link in self.shell.links.set_own(own) {
                     self.mesh.make_own(link);
