@@ -248,7 +248,7 @@ impl Node {
         let bench = Bench::new(settings.config.magic, settings.shell.bench_sink);
         let (hub, asks) = Hub::new(settings.shell.pipe_memory);
         let probed = settings.shell.answer_probes;
-        let mut engine = Engine::new(mesh, shell, bench, probed, hub, events, told, committed);
+        let mut engine = Engine::new(mesh, shell, bench, probed, hub, (events, told), committed);
         restore(&mut engine, remembered)?;
         engine.ask_for(kept);
         for (payment_hash, expires_at) in asked {

@@ -178,8 +178,7 @@ impl Engine {
         bench: Bench,
         answer_probes: bool,
         hub: Hub,
-        events: Receiver<LinkEvent>,
-        commands: Receiver<Command>,
+        (events, commands): (Receiver<LinkEvent>, Receiver<Command>),
         committed: Receiver<Committed>,
     ) -> Self {
         let probes = Probes::new(mesh.config().magic, answer_probes);
