@@ -66,7 +66,7 @@ use engine::invoices::{Invoices, Wanted};
 use engine::links::{LinkSettings, Links};
 use engine::payments::{LOOK_UP, Payments};
 use engine::shell::Shell;
-use engine::{Command, Engine};
+use engine::{Command, Engine, Inputs};
 use presence::Presence;
 use secp256k1::{Secp256k1, SecretKey};
 use smol::{Executor, Task};
@@ -248,7 +248,8 @@ impl Node {
         let bench = Bench::new(settings.config.magic, settings.shell.bench_sink);
         let (hub, asks) = Hub::new(settings.shell.pipe_memory);
         let probed = settings.shell.answer_probes;
-        let mut engine = Engine::new(mesh, shell, bench, probed, hub, (events, told), committed);
+        let inputs = Inputs { events, commands: told, committed };
+        let mut engine = Engine::new(mesh, shell, bench, probed, hub, inputs);
         restore(&mut engine, remembered)?;
         engine.ask_for(kept);
         for (payment_hash, expires_at) in asked {

@@ -150,14 +150,19 @@ pub(crate) struct Engine {
     pub(crate) bench: Bench,
     pub(crate) probes: Probes,
     hub: Hub,
-    events: Receiver<LinkEvent>,
-    commands: Receiver<Command>,
-    committed: Receiver<Committed>,
+    inputs: Inputs,
     /// Links are looked at before clients this time.
     links_first: bool,
     next_tick: Micros,
     next_overdue: Micros,
     stop: bool,
+}
+
+/// What comes to the engine.
+pub(crate) struct Inputs {
+    pub(crate) events: Receiver<LinkEvent>,
+    pub(crate) commands: Receiver<Command>,
+    pub(crate) committed: Receiver<Committed>,
 }
 
 /// What ended the wait.
@@ -178,8 +183,7 @@ impl Engine {
         bench: Bench,
         answer_probes: bool,
         hub: Hub,
-        (events, commands): (Receiver<LinkEvent>, Receiver<Command>),
-        committed: Receiver<Committed>,
+        inputs: Inputs,
     ) -> Self {
         let probes = Probes::new(mesh.config().magic, answer_probes);
         Self {
@@ -188,9 +192,7 @@ impl Engine {
             bench,
             probes,
             hub,
-            events,
-            commands,
-            committed,
+            inputs,
             links_first: true,
             next_tick: 0,
             next_overdue: 0,
@@ -248,7 +250,7 @@ impl Engine {
     }
 
     fn at_hand(&mut self) -> Option<Woken> {
-        if let Ok(result) = self.committed.try_recv() {
+        if let Ok(result) = self.inputs.committed.try_recv() {
             return Some(Woken::Committed(result));
         }
         if self.shell.durable.stalled() {
@@ -256,10 +258,10 @@ impl Engine {
         }
         // Neither keeps the other from its turn.
         self.links_first = !self.links_first;
-        let event = || self.events.try_recv().ok().map(Woken::Event);
+        let event = || self.inputs.events.try_recv().ok().map(Woken::Event);
         let command = || {
             let ask = || self.hub.asks.try_recv().ok().map(Woken::Flows);
-            self.commands.try_recv().ok().map(Woken::Command).or_else(ask)
+            self.inputs.commands.try_recv().ok().map(Woken::Command).or_else(ask)
         };
         match self.links_first {
             true => event().or_else(command),
@@ -273,7 +275,7 @@ impl Engine {
             Woken::Time
         };
         let committed = async {
-            match self.committed.recv().await {
+            match self.inputs.committed.recv().await {
                 Ok(result) => Woken::Committed(result),
                 // The store's thread ended after its failure was told.
                 Err(_) => std::future::pending().await,
@@ -282,9 +284,10 @@ impl Engine {
         if self.shell.durable.stalled() {
             return or(committed, time).await;
         }
-        let command = async { self.commands.recv().await.map_or(Woken::Closed, Woken::Command) };
+        let command =
+            async { self.inputs.commands.recv().await.map_or(Woken::Closed, Woken::Command) };
         let event = async {
-            match self.events.recv().await {
+            match self.inputs.events.recv().await {
                 Ok(event) => Woken::Event(event),
                 // There are no carriers.
                 Err(_) => std::future::pending().await,
