@@ -31,11 +31,14 @@ const SERIAL: &str = "serial://";
 const SERIAL_TCP: &str = "serial+tcp://";
 
 /// The prefix of an address that counts as one owner's: of IPv4 the first 24 bits, of IPv6 the
-/// first 48. IPv4 written as IPv6 (RFC 4291, section 2.5.5.2) is IPv4.
+/// first 48, and of link-local ones, whose prefix is the same everywhere, all. IPv4 written as IPv6
+/// (RFC 4291, section 2.5.5.2) is IPv4.
 pub fn prefix(ip: IpAddr) -> u64 {
     // Above the 48 bits of an IPv6 prefix.
     const IPV4: u64 = 1 << 48;
+    const LINK_LOCAL: u64 = 1 << 63;
     match ip.to_canonical() {
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => LINK_LOCAL | ip.to_bits() as u64,
         IpAddr::V4(ip) => IPV4 | u64::from(ip.to_bits() >> 8),
         IpAddr::V6(ip) => (ip.to_bits() >> 80) as u64,
     }
@@ -384,6 +387,8 @@ mod tests {
         assert_eq!(of("2001:db8:1::1"), of("2001:db8:1:ffff::2"));
         assert_ne!(of("2001:db8:1::1"), of("2001:db8:2::1"));
         assert_ne!(of("0.0.0.0"), of("::"));
+        assert_ne!(of("fe80::1"), of("fe80::2"));
+        assert_ne!(of("fe80::1"), of("::1"));
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Fuzz bodies of what the daemon reads: JSON-RPC, configuration, invitations, messages of the load
-//! generator, bridged connections, and probes. See the module `fuzz` of `blvm-mesh-tests`.
+//! generator, bridged connections, beacons, and probes. See the module `fuzz` of `blvm-mesh-tests`.
 
 use crate::address::{LoraAddress, MOST_PLACES, PeerAddress, Place, SerialLine};
 use crate::bench::message::{Kind, Message, Protocol};
@@ -10,16 +10,20 @@ use crate::bridge::transaction::{self, Said};
 use crate::bridge::{headers, lists, message};
 use crate::config::{Sources, parse_file};
 use crate::invitation::Invitation;
+use crate::lan::beacon::Beacon;
+use crate::lan::candidates::{Candidates, Dial, Heard, MOST, MOST_DIALLED};
 use crate::probe::{self, Limits};
 use crate::rpc::request::{Reply, Request};
 use crate::rpc::{Connection, Handler, RpcError, server};
 use bitcoin::bech32::{self, Bech32m, Hrp};
-use blvm_mesh_core::id::NodeId;
+use blvm_mesh_core::id::{Network, NodeId};
 use blvm_mesh_core::policy::DetectedProtocol;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 /// Reads every request that comes as it would be written again.
 struct Checks {
@@ -176,6 +180,59 @@ pub fn bridge(data: &[u8]) -> bool {
         Some((_, steps)) => steps_of_a_bridge(steps),
         None => false,
     }
+}
+
+/// What comes from a LAN. The first byte tells what: bytes that may be a beacon; or steps, of four
+/// bytes each, with the table of those who have sent some, whose bounds hold whatever comes.
+pub fn beacon(data: &[u8]) -> bool {
+    match data.split_first() {
+        Some((0, beacon)) => match Beacon::parse(beacon) {
+            Some(read) => {
+                assert_eq!(read.bytes(), beacon);
+                true
+            }
+            None => false,
+        },
+        Some((_, steps)) => steps_of_a_lan(steps),
+        None => false,
+    }
+}
+
+fn steps_of_a_lan(steps: &[u8]) -> bool {
+    let key = |byte: u8| {
+        let mut key = [byte; 33];
+        key[0] = 2;
+        key
+    };
+    let (mut now, network) = (Instant::now(), Network::Regtest);
+    let mut all = Candidates::new(network, key(100), true);
+    let mut dialled: Vec<Dial> = Vec::new();
+    for [named, at, what, time] in steps.as_chunks().0 {
+        now += Duration::from_secs(u64::from(*time) / 4);
+        let address = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, u16::from(*at));
+        match what % 4 {
+            0 | 1 => {
+                let beacon = Beacon { network, listens: what & 1 == 0, port: 1, key: key(*named) };
+                let heard = all.heard(now, address, &beacon);
+                assert_eq!(heard == Heard::NotMeant, *named == 100);
+            }
+            2 => {
+                while let Some(dial) = all.next(now, |key| key[1] == *named) {
+                    assert!(dialled.iter().all(|other| other.who.0 != dial.who.0));
+                    dialled.push(dial);
+                }
+                assert!(dialled.len() <= MOST_DIALLED);
+            }
+            _ => {
+                if let Some(dial) = dialled.pop() {
+                    let lasted = (named & 1 == 0).then(|| Duration::from_secs((*at).into()));
+                    all.ended(now, &dial.who, lasted);
+                }
+            }
+        }
+        assert!(all.len() <= MOST);
+    }
+    !all.is_empty()
 }
 
 /// Network of the bridged connections, and their number.
@@ -375,6 +432,11 @@ mod tests {
     #[test]
     fn bridge() {
         over_seeds_and_any_bytes("bridge", super::bridge);
+    }
+
+    #[test]
+    fn beacon() {
+        over_seeds_and_any_bytes("beacon", super::beacon);
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub mod invitation;
 pub mod issuer;
 mod jitter;
 pub mod kept;
+pub mod lan;
 pub mod lightning;
 mod log;
 pub mod manager;

@@ -1,6 +1,7 @@
 //! Where other machines reach this one.
 
 use crate::address::{HostPort, MOST_PLACES};
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
@@ -32,10 +33,19 @@ pub(crate) enum NoAddress {
 pub(crate) fn reachable(listen: Option<SocketAddr>) -> Result<Vec<HostPort>, NoAddress> {
     let listen = listen.ok_or(NoAddress::NotListening)?;
     let machine = match listen.ip().is_unspecified() {
-        true => if_addrs::get_if_addrs()?.iter().map(if_addrs::Interface::ip).collect(),
+        true => of_machine()?,
         false => Vec::new(),
     };
     choose(listen, machine)
+}
+
+fn of_machine() -> io::Result<Vec<IpAddr>> {
+    let of = |each: InterfaceAddress| {
+        let address = each.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+    };
+    Ok(getifaddrs()?.filter_map(of).collect())
 }
 
 fn choose(listen: SocketAddr, machine: Vec<IpAddr>) -> Result<Vec<HostPort>, NoAddress> {

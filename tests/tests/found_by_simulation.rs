@@ -202,6 +202,7 @@ fn neighbour(link: u32, node: NodeId) -> Neighbour {
         owner: 0,
         since: 0,
         paid: false,
+        trusted: true,
     }
 }
 

@@ -70,6 +70,8 @@ impl<M: Memory> Mesh<M> {
             owner,
             since: now,
             paid: false,
+            #[cfg(feature = "alloc")]
+            trusted: self.config.trusts(&peer, standing),
         };
         if let Err(refused) = self.tables.routing.add_direct_peer(neighbour) {
             self.tables.routing.owners.leave(refused.owner);

@@ -7,7 +7,7 @@ use crate::tables::Memory;
 
 impl Config {
     /// Takes of another configuration what may change while a node runs: prices, issuers,
-    /// confirmations, allowances and credit. The sizes of tables, the mode and all else stay:
+    /// confirmations, allowances, credit and trust. The sizes of tables, the mode and all else stay:
     /// they are laid down at the start.
     pub fn adopt(&mut self, new: &Self) {
         let (rules, news) = (&mut self.payment, &new.payment);
@@ -20,6 +20,8 @@ impl Config {
         self.bad_payments = new.bad_payments;
         self.capacities.per_prefix = new.capacities.per_prefix;
         self.credit.clone_from(&new.credit);
+        self.strangers_relay_paid = new.strangers_relay_paid;
+        self.trusted.clone_from(&new.trusted);
     }
 }
 
@@ -30,6 +32,7 @@ impl<M: Memory> Mesh<M> {
     /// promised.
     pub fn reconfigure(&mut self, new: &Config) {
         self.config.adopt(new);
+        self.renew_trust();
         let now = self.now;
         for neighbour in self.tables.routing.neighbours.iter_mut() {
             neighbour.liveness.greet_at(now);
@@ -38,7 +41,7 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// The neighbour on a link is an own one from now on: nobody takes its place, and it has
-    /// allowances of its own. Does nothing if there is none, or if it is one already.
+    /// allowances of its own and is trusted. Does nothing if there is none, or if it is one already.
     pub fn make_own(&mut self, link: LinkId) {
         let neighbour = self.tables.routing.neighbours.get(link);
         let Some((node, before)) =
@@ -51,6 +54,7 @@ impl<M: Memory> Mesh<M> {
         routing.owners.leave(before);
         if let Some(neighbour) = routing.neighbours.get_mut(link) {
             (neighbour.standing, neighbour.owner) = (Standing::Own, owner);
+            neighbour.trusted = true;
         }
     }
 }

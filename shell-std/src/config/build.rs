@@ -8,6 +8,7 @@ use crate::bridge::BridgeSettings;
 use crate::chain::{Auth, ChainSettings};
 use crate::flows::ForwardSpec;
 use crate::headers::Root;
+use crate::lan::LanSettings;
 use crate::lightning::Timeouts;
 use crate::wallet::Limits;
 use blvm_mesh_core::config::{Config, MAX_ISSUERS, MAX_SCRIPT};
@@ -93,6 +94,7 @@ pub(super) struct Places {
     pub(super) bridged: usize,
     pub(super) narrow_rate: u64,
     pub(super) narrow_blocks: bool,
+    pub(super) lan: LanSettings,
 }
 
 impl Places {
@@ -115,6 +117,7 @@ impl Places {
             bridged: 16,
             narrow_rate: 32 * 1024,
             narrow_blocks: true,
+            lan: LanSettings::default(),
         }
     }
 }
@@ -144,6 +147,7 @@ pub(super) fn settings(
         bridged,
         narrow_rate,
         narrow_blocks,
+        mut lan,
     } = places;
     let announced = file.bitcoin.announce_to.unwrap_or_default().into_iter();
     let mut bridge = BridgeSettings {
@@ -179,6 +183,10 @@ pub(super) fn settings(
     let peers: Vec<_> =
         file.mesh.peers.unwrap_or_default().into_iter().map(|peer| peer.0).collect();
     check_peers(&peers, &listen)?;
+    lan.interfaces = file.lan.interfaces.unwrap_or_default().into_iter().map(|i| i.0).collect();
+    if lan.enabled && !lan.beacon && !lan.listen {
+        return Err(value("lan.enabled", "finds nobody without lan.beacon and lan.listen"));
+    }
     if file.issuer_key.is_some() && network != Network::Regtest {
         let reason = format!("this node issues invoices on regtest only, not on {network}");
         return Err(value("issuer_key", reason));
@@ -205,6 +213,7 @@ pub(super) fn settings(
         listen_lines: listen.lines,
         radios,
         peers,
+        lan,
         banned: BTreeMap::new(),
         metrics,
         export,

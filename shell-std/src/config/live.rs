@@ -10,7 +10,7 @@ use std::fmt;
 use toml::{Table, Value};
 
 /// The keys that a running node takes over; all others need a restart.
-const LIVE: [&str; 26] = [
+const LIVE: [&str; 27] = [
     "log",
     "mesh.peers",
     "mesh.issuers",
@@ -29,6 +29,7 @@ const LIVE: [&str; 26] = [
     "limits.bad_payments_burst",
     "limits.per_prefix",
     "payment.min_confirmations",
+    "payment.strangers_relay_paid",
     "flow.credit",
     "flow.max_msat",
     "lightning.max_fee_ppm",

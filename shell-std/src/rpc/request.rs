@@ -222,6 +222,10 @@ methods! {
     BanPeer(params: BanPeer), "meshbanpeer" => BannedPeer, REFUSED;
     /// Lifts a ban.
     UnbanPeer(params: UnbanPeer), "meshunbanpeer" => UnbannedPeer, REFUSED;
+    /// Lets a neighbour that is no peer relay what this node pays for, over restarts too.
+    TrustPeer(params: TrustPeer), "meshtrustpeer" => TrustedPeer, REFUSED;
+    /// Lets it relay what is free only, as any stranger.
+    DistrustPeer(params: DistrustPeer), "meshdistrustpeer" => TrustedPeer, REFUSED;
     /// Tells the prices in force, those of the configuration, and which were set at run time.
     GetTariff, "meshgettariff" => TariffReport;
     /// Sets prices in the place of those of the configuration, over restarts too.
@@ -299,7 +303,8 @@ mod tests {
                 }
                 "benchsink" => json!({"on": true}),
                 "meshaddpeer" => json!({"address": "02@a:1"}),
-                "meshremovepeer" | "meshbanpeer" | "meshunbanpeer" => json!({"node": target}),
+                "meshremovepeer" | "meshbanpeer" | "meshunbanpeer" | "meshtrustpeer"
+                | "meshdistrustpeer" => json!({"node": target}),
                 "expose" => json!({"name": "ssh"}),
                 "forward" => json!({"local": "1"}),
                 "meshsubmitheader" => json!({"headers_hex": "00", "height": 5}),

@@ -82,6 +82,7 @@ impl Engine {
                 }
                 answer(&who, links.len());
             }
+            Command::Untrusted(to, who) => answer(&who, mesh.untrusted_way(&to)),
             Command::WasReached(who) => answer(&who, shell.links.accepted() > 0),
             Command::Peers(who) => answer(&who, reports::peers(mesh, &shell.links, now)),
             Command::Routes(most, who) => answer(&who, reports::routes(mesh, most, now)),

@@ -97,6 +97,9 @@ pub(crate) enum Command {
     Reconfigure(Box<(Config, BTreeSet<NodeId>)>, Sender<()>),
     /// Close the links with a node, for this reason: how many there were.
     Part(NodeId, &'static str, Sender<usize>),
+    /// The neighbour that would have to be trusted for anything paid to reach a node, where that
+    /// keeps it from there.
+    Untrusted(NodeId, Sender<Option<NodeId>>),
     /// Whether anybody has connected to this node so far.
     WasReached(Sender<bool>),
     /// The links.

@@ -24,6 +24,7 @@ pub use issue::{Issue, Issued};
 pub use operator::{Operator, Reread};
 
 use super::deliveries::Delivery;
+use super::engine::Command;
 use super::progress::Progress;
 use crate::export::ExportStatus;
 use crate::rpc::openrpc::Document;
@@ -33,6 +34,7 @@ use crate::rpc::types::{
 };
 use crate::rpc::{Connection, Handler, Reply, Request, RpcError, words};
 use blvm_mesh_core::id::NodeId;
+use blvm_mesh_core::mesh::RoutingReason;
 use handle::{Gone, NodeHandle};
 use quoted::Quoted;
 use std::sync::Arc;
@@ -214,6 +216,16 @@ impl Service {
         Err(RpcError::no_route(destination))
     }
 
+    /// Why nothing that is paid for can be sent to a node: there is no route, or none that begins
+    /// at a trusted neighbour.
+    async fn no_paid_route(&self, destination: NodeId) -> RpcError {
+        match self.node.ask(|who| Command::Untrusted(destination, who)).await {
+            Ok(Some(node)) => RpcError::refused(RoutingReason::Untrusted(node).to_string()),
+            Ok(None) => RpcError::no_route(destination),
+            Err(gone) => gone.into(),
+        }
+    }
+
     async fn bench(&self, request: BenchStart) -> Result<Reply, RpcError> {
         let BenchStart { destination, protocol, bytes, duration_ms, window } = request;
         self.ensure_route(destination.0).await?;
@@ -292,6 +304,12 @@ impl Handler for Service {
             Request::ListPeers => Reply::ListPeers(self.list_peers().await?),
             Request::RemovePeer(request) => Reply::RemovePeer(self.remove_peer(request).await?),
             Request::BanPeer(request) => Reply::BanPeer(self.ban_peer(request).await?),
+            Request::TrustPeer(request) => {
+                Reply::TrustPeer(self.trust_peer(request.node.0, true).await?)
+            }
+            Request::DistrustPeer(request) => {
+                Reply::DistrustPeer(self.trust_peer(request.node.0, false).await?)
+            }
             Request::UnbanPeer(request) => Reply::UnbanPeer(self.unban_peer(request).await?),
             Request::GetTariff => Reply::GetTariff(self.tariff().await),
             Request::SetTariff(request) => Reply::SetTariff(self.set_tariff(request).await?),

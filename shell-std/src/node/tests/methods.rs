@@ -121,6 +121,7 @@ fn params(method: &str, destination: &NodeId) -> Value {
         "meshaddpeer" => json!({"address": format!("{}@127.0.0.1:9", public(7))}),
         "meshremovepeer" => json!({"node": public(7)}),
         "meshbanpeer" => json!({"node": public(8), "for_s": 100}),
+        "meshtrustpeer" | "meshdistrustpeer" => json!({"node": public(9)}),
         "meshunbanpeer" => json!({"node": public(8)}),
         "meshsettariff" => json!({"base_msat": 1_000}),
         "benchsink" => json!({"on": true}),

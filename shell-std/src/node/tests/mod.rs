@@ -124,6 +124,8 @@ fn address(node: &Node) -> PeerAddress {
 
 pub(super) fn settings(mode: MeshMode) -> Settings {
     let mut config = Config::host(Network::Regtest);
+    // Who accepts a link is as likely to pay over it as who dials.
+    config.strangers_relay_paid = true;
     config.mode = mode;
     Settings {
         bridge: Default::default(),
@@ -133,6 +135,7 @@ pub(super) fn settings(mode: MeshMode) -> Settings {
         listen_lines: Vec::new(),
         radios: Vec::new(),
         peers: Vec::new(),
+        lan: Default::default(),
         banned: Default::default(),
         metrics: None,
         export: None,

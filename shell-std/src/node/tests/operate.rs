@@ -200,6 +200,16 @@ fn peers_are_added_banned_and_removed_at_run_time() {
         assert_eq!((list.peers.len(), list.bans.len()), (1, 1));
         assert_ne!(list.peers[0].state, PeerState::Up);
 
+        // Trust is kept as well; a peer has it anyway.
+        let other = json!({"node": "07".repeat(32)});
+        assert!(refusal(&service, "meshtrustpeer", node.clone()).await.contains("trusted as such"));
+        assert!(refusal(&service, "meshdistrustpeer", other.clone()).await.contains("not trusted"));
+        ask(&service, "meshtrustpeer", other.clone()).await.unwrap();
+        assert_eq!(memory.kept().unwrap().trusted, [NodeId([7; 32])].into());
+        assert!(a.handle().current().config.trusted.contains(&NodeId([7; 32])));
+        ask(&service, "meshdistrustpeer", other.clone()).await.unwrap();
+        assert!(memory.kept().unwrap().trusted.is_empty());
+
         ask(&service, "meshunbanpeer", node.clone()).await.unwrap();
         assert!(refusal(&service, "meshunbanpeer", node.clone()).await.contains("not banned"));
         linked(&a, &b).await;

@@ -96,6 +96,32 @@ pub struct UnbannedPeer {
     pub node_id: NodeId,
 }
 
+/// Parameters of `meshtrustpeer`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrustPeer {
+    /// Who: identity, public key or address.
+    pub node: Target,
+}
+
+/// Parameters of `meshdistrustpeer`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DistrustPeer {
+    /// Who: identity, public key or address.
+    pub node: Target,
+}
+
+/// Answer of `meshtrustpeer` and `meshdistrustpeer`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TrustedPeer {
+    /// Its identity.
+    #[serde(with = "hexed::Node")]
+    pub node_id: NodeId,
+    /// Whether it relays what this node pays for now.
+    pub trusted: bool,
+}
+
 /// Answer of `meshlistpeers`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PeerList {
@@ -103,6 +129,9 @@ pub struct PeerList {
     pub peers: Vec<KeptPeer>,
     /// Nodes that get none.
     pub bans: Vec<Ban>,
+    /// Neighbours that are no peers, and relay what this node pays for.
+    #[serde(default)]
+    pub trusted: Vec<Target>,
 }
 
 /// A peer to which a link is kept.

@@ -26,6 +26,8 @@ pub(super) fn seeds() -> Vec<Seed> {
         ("rpc", "batch", BATCH.to_vec()),
         ("rpc", "send", SEND.to_vec()),
         ("bench", "report", bench_report()),
+        ("beacon", "one", beacon()),
+        ("beacon", "steps", LAN.to_vec()),
         ("bridge", "a-datagram", bridge_datagram()),
         ("bridge", "both-ways", bridge_steps()),
         ("invitation", "a-word", INVITATION.to_vec()),
@@ -38,6 +40,19 @@ pub(super) fn seeds() -> Vec<Seed> {
         ("config", "lines", LINES.to_vec()),
     ]
 }
+
+/// A beacon on regtest, of the key whose secret is 1.
+fn beacon() -> Vec<u8> {
+    let key = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
+    let key = (0..33).map(|at| u8::from_str_radix(&key[2 * at..2 * at + 2], 16).unwrap_or(0));
+    b"\x00BMLN\x01\x04\x01\x20\x92".iter().copied().chain(key).collect()
+}
+
+/// Beacons of one and of two addresses, attempts that fail, and time.
+const LAN: &[u8] = &[
+    1, 5, 1, 0, 0, 6, 1, 1, 0, 7, 2, 0, 0, 200, 2, 1, 0, 0, 0, 2, 4, 1, 0, 3, 0, 1, 1, 0, 3, 0, 8,
+    3, 0, 4, 0, 0, 2, 255, 2, 0, 3, 0,
+];
 
 /// A report of the load generator, as raw data.
 fn bench_report() -> Vec<u8> {
