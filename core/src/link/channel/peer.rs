@@ -46,8 +46,8 @@ pub(super) fn group_key(key: &TagKey, counter: u32) -> [u8; GROUP_KEY_LEN] {
 /// The key that tags its frames to all, and the lowest counter that is new.
 #[derive(Debug)]
 pub(super) struct Group {
-    key: TagKey,
-    next: u32,
+    pub(super) key: TagKey,
+    pub(super) next: u32,
 }
 
 /// A node with which a session stands or is being begun.
