@@ -13,7 +13,8 @@
 //! ```
 //!
 //! What is only vouched for by the [channel's key](frame) costs air time and fills one of
-//! [`CANDIDATES`] places; all candidates together get one handshake in [`ChannelLimits::handshake_interval`].
+//! [`CANDIDATES`] places; all candidates together get one handshake in [`ChannelLimits::handshake_interval`], and,
+//! once [`UNANSWERED`] dials were in vain, one dial in [`ChannelLimits::unanswered_interval`].
 //! No neighbour loses its place, its session or its key by it.
 
 pub mod access;
@@ -34,7 +35,7 @@ mod tests;
 pub use hour::Hour;
 pub use limits::{ChannelLimits, timing_on_air};
 pub use peer::{PeerNumber, standing_on_air};
-pub use strangers::CANDIDATES;
+pub use strangers::{CANDIDATES, UNANSWERED};
 
 use super::aead::Aead;
 use super::datagram::{Down, Event as LinkEvent, Keys, NotQueued, Role, Sent};
@@ -376,7 +377,8 @@ impl<A: Aead, B: PacketBuffer + Default, const N: usize> Channel<A, B, N> {
         if full && slow.is_none() {
             return;
         }
-        let turn = self.strangers.choose(&self.public_key, &mut self.rng);
+        let unanswered = self.limits.unanswered_interval;
+        let turn = self.strangers.choose(now, unanswered, &self.public_key, &mut self.rng);
         let (role, address, key, call) = match turn {
             Some(Turn::Dial(key, address)) => match PublicKey::from_slice(&key) {
                 Ok(remote) => (Role::Dial(remote), address, Some(key), None),
@@ -452,6 +454,9 @@ impl<A: Aead, B: PacketBuffer + Default, const N: usize> Channel<A, B, N> {
         if let Some(peer) = self.peers.get_mut(at) {
             (peer.told, peer.owed_key, peer.key) = (true, true, Some(key));
             (peer.heard, peer.group, number) = (now, None, peer.number);
+            if peer.dialed {
+                self.strangers.answered(self.limits.unanswered_interval);
+            }
         }
         // One session with each.
         let other = |peer: &Peer<A, B>| peer.key == Some(key) && peer.number != number;

@@ -113,9 +113,9 @@ impl<A: Aead, B: PacketBuffer + Default> Peer<A, B> {
         })
     }
 
-    /// Something authentic was heard of it.
+    /// Something authentic was heard of it: it has not begun anew.
     pub(super) fn note(&mut self, now: Micros, snr: i8) {
-        (self.heard, self.snr) = (now, snr);
+        (self.heard, self.snr, self.doubted) = (now, snr, false);
     }
 
     /// Whether this side dials, and no session stands yet.
