@@ -47,7 +47,6 @@ fn after_a_jammer_all_is_as_before_and_meanwhile_nobody_is_beyond_its_budget() {
             // All that five minutes may have at once, and what came back since.
             let most = (world.now + GREETING) * u64::from(Modem::SHORT.duty_permille) / 1000;
             assert!(air.sent <= most, "{n}: {} of {most}", air.sent);
-            last[n] = air.sent;
         }
     };
     let life = plan.live(&mut look, None).expect("a world");
