@@ -361,6 +361,12 @@ pub struct Config {
     /// node only through this one cannot pay first.
     #[cfg(feature = "alloc")]
     pub credit: alloc::collections::BTreeMap<NodeId, u64>,
+    /// Whether strangers relay what this node pays for. Otherwise they relay what is free.
+    #[cfg(feature = "alloc")]
+    pub strangers_relay_paid: bool,
+    /// Strangers that relay what this node pays for, whatever that says.
+    #[cfg(feature = "alloc")]
+    pub trusted: alloc::collections::BTreeSet<NodeId>,
     /// The neighbour whose hello sets the wall clock, if the shell sets none.
     pub clock_source: Option<NodeId>,
     /// A group that this node belongs to: it answers searches for it in its own name (anycast,
@@ -428,6 +434,10 @@ impl Config {
             clients: alloc::vec::Vec::new(),
             #[cfg(feature = "alloc")]
             credit: alloc::collections::BTreeMap::new(),
+            #[cfg(feature = "alloc")]
+            strangers_relay_paid: false,
+            #[cfg(feature = "alloc")]
+            trusted: alloc::collections::BTreeSet::new(),
             clock_source: None,
             #[cfg(feature = "alloc")]
             group: None,

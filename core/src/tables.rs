@@ -67,8 +67,8 @@ pub trait Map<V> {
     fn remove(&mut self, key: &[u8; 32]) -> Option<V>;
     /// What stands for a key that is in the map.
     fn handle(&self, key: &[u8; 32]) -> Option<Self::Handle>;
-    /// The key that a handle stands for.
-    fn key(&self, handle: Self::Handle) -> Option<[u8; 32]>;
+    /// Takes out the entry that a handle stands for.
+    fn remove_by(&mut self, handle: Self::Handle) -> Option<V>;
     /// Entries now.
     fn len(&self) -> usize;
     /// Most entries that it can hold.
@@ -77,6 +77,12 @@ pub trait Map<V> {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// A [`Map`] that keeps its keys.
+pub trait KeyedMap<V>: Map<V> {
+    /// The key that a handle stands for.
+    fn key(&self, handle: Self::Handle) -> Option<[u8; 32]>;
 }
 
 /// Adds an item to a list kept as a binary heap with the smallest item first;
@@ -125,8 +131,8 @@ pub trait Memory: 'static {
     /// The list of this memory.
     type List<T, const N: usize>: List<T>;
     /// The map of this memory.
-    type Map<V: Copy + Default, const N: usize>: Map<V>;
-    /// The same for very many entries, whose keys are SHA-256 hashes.
+    type Map<V: Copy + Default, const N: usize>: KeyedMap<V>;
+    /// One for very many entries, whose keys are SHA-256 hashes.
     type LargeMap<V: Copy + Default, const N: usize>: Map<V>;
     /// How the state machine holds its tables.
     type Held<T: 'static>: DerefMut<Target = T>;
@@ -268,14 +274,21 @@ impl<V: Copy, const N: usize> Map<V> for FixedMap<V, N> {
     fn handle(&self, key: &[u8; 32]) -> Option<u8> {
         self.slot(key)
     }
-    fn key(&self, slot: u8) -> Option<[u8; 32]> {
-        self.slots.get(usize::from(slot)).map(|(key, _)| *key)
+    fn remove_by(&mut self, slot: u8) -> Option<V> {
+        let key = self.key(slot)?;
+        self.remove(&key)
     }
     fn len(&self) -> usize {
         self.len
     }
     fn capacity(&self) -> usize {
         self.capacity
+    }
+}
+
+impl<V: Copy, const N: usize> KeyedMap<V> for FixedMap<V, N> {
+    fn key(&self, slot: u8) -> Option<[u8; 32]> {
+        self.slots.get(usize::from(slot)).map(|(key, _)| *key)
     }
 }
 
@@ -316,18 +329,36 @@ mod tests {
                     handles.insert(k, map.handle(&key(k)).expect("it is there"));
                 }
             } else {
-                assert_eq!(map.remove(&key(k)), model.remove(&k));
-                handles.remove(&k);
-            }
-            for (k, handle) in &handles {
-                assert_eq!(map.key(*handle), Some(key(*k)), "handles outlast other entries");
+                // Handles outlast other entries.
+                let removed = match handles.remove(&k) {
+                    Some(handle) if v % 2 == 0 => map.remove_by(handle),
+                    _ => map.remove(&key(k)),
+                };
+                assert_eq!(removed, model.remove(&k));
             }
             assert_eq!(map.len(), model.len());
             for k in 0..=255 {
                 assert_eq!(map.get(&key(k)), model.get(&k));
-                let named = map.handle(&key(k)).and_then(|handle| map.key(handle));
-                assert_eq!(named, model.get(&k).map(|_| key(k)));
+                assert_eq!(map.handle(&key(k)).is_some(), model.contains_key(&k));
                 assert_eq!(map.get_mut(&key(k)), model.get_mut(&k));
+            }
+        }
+    }
+
+    fn keeps_its_keys<M: KeyedMap<u32>>(steps: &[(u8, bool, u32)]) {
+        let mut map = M::EMPTY;
+        map.prepare(10, [1; 16]);
+        let mut handles = BTreeMap::new();
+        for &(k, insert, v) in steps {
+            match insert {
+                true if map.try_insert(key(k), v).is_ok() => {
+                    handles.insert(k, map.handle(&key(k)).expect("it is there"));
+                }
+                true => {}
+                false => assert_eq!(map.remove(&key(k)).is_some(), handles.remove(&k).is_some()),
+            }
+            for (k, handle) in &handles {
+                assert_eq!(map.key(*handle), Some(key(*k)), "handles outlast other entries");
             }
         }
     }
@@ -336,8 +367,11 @@ mod tests {
         #[test]
         fn maps_behave_alike_and_stay_bounded(steps in prop::collection::vec((0u8..24, any::<bool>(), any::<u32>()), 0..64)) {
             follows_a_model::<FixedMap<u32, 16>>(&steps, 10);
+            keeps_its_keys::<FixedMap<u32, 16>>(&steps);
             #[cfg(feature = "alloc")]
             follows_a_model::<HeapMap<u32>>(&steps, 10);
+            #[cfg(feature = "alloc")]
+            keeps_its_keys::<HeapMap<u32>>(&steps);
             #[cfg(feature = "alloc")]
             follows_a_model::<OpenMap<u32>>(&steps, 20);
         }

@@ -3,14 +3,17 @@
 //! | written | meaning |
 //! |---|---|
 //! | `PUBKEY@HOST:PORT` | TCP |
+//! | `PUBKEY@HOST:PORT/HOST:PORT` | TCP at one of up to 8 places, tried in turn ([`HostPorts`]) |
 //! | `PUBKEY@serial:///dev/ttyUSB0?baud=115200` | a serial device; without `baud` 115200 |
 //! | `PUBKEY@serial+tcp://HOST:PORT` | a serial line that a TCP server passes on, as an emulator does |
 //!
 //! Without `PUBKEY@` a line is listened on: whoever opens a link over it is answered. A radio
 //! ([`LoraAddress`]) is always listened on: its neighbours are found.
 
+mod host_ports;
 mod lora;
 
+pub use host_ports::{HostPorts, MOST_PLACES};
 pub use lora::{LoraAddress, LoraError, RadioSettings};
 
 use blvm_mesh_core::id::NodeId;
@@ -28,11 +31,14 @@ const SERIAL: &str = "serial://";
 const SERIAL_TCP: &str = "serial+tcp://";
 
 /// The prefix of an address that counts as one owner's: of IPv4 the first 24 bits, of IPv6 the
-/// first 48. IPv4 written as IPv6 (RFC 4291, section 2.5.5.2) is IPv4.
+/// first 48, and of link-local ones, whose prefix is the same everywhere, all. IPv4 written as IPv6
+/// (RFC 4291, section 2.5.5.2) is IPv4.
 pub fn prefix(ip: IpAddr) -> u64 {
     // Above the 48 bits of an IPv6 prefix.
     const IPV4: u64 = 1 << 48;
+    const LINK_LOCAL: u64 = 1 << 63;
     match ip.to_canonical() {
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => LINK_LOCAL | ip.to_bits() as u64,
         IpAddr::V4(ip) => IPV4 | u64::from(ip.to_bits() >> 8),
         IpAddr::V6(ip) => (ip.to_bits() >> 80) as u64,
     }
@@ -51,7 +57,7 @@ pub struct PeerAddress {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Place {
     /// A TCP connection.
-    Tcp(HostPort),
+    Tcp(HostPorts),
     /// A serial line.
     Line(SerialLine),
 }
@@ -97,6 +103,19 @@ pub enum AddressError {
     /// After the `@` stands no host and port.
     #[error("\"{0}\" is not HOST:PORT; an IPv6 address stands in brackets, as in [::1]:8338")]
     HostPort(String),
+    /// Several stand beside each other, and not all of them are TCP's.
+    #[error(
+        "\"{0}\": only addresses of TCP stand beside each other, as in \
+         PUBKEY@10.0.0.1:8338/relay.example.org:8338; a serial line is a peer's only address, and \
+         a radio is none"
+    )]
+    Mixed(String),
+    /// There are too many.
+    #[error("{0} addresses of one peer are too many: at most {MOST_PLACES} are tried in turn")]
+    TooMany(usize),
+    /// One is there twice.
+    #[error("the address {0} of one peer is there twice")]
+    Twice(String),
     /// It begins as a serial line and is none.
     #[error(
         "\"{0}\" is not a serial line: write serial:///dev/ttyUSB0?baud=115200 with the whole \
@@ -122,6 +141,9 @@ impl PeerAddress {
     /// [`AddressError`].
     pub fn from_parts(key: &str, place: &str) -> Result<Self, AddressError> {
         let public_key = parse_public_key(key).ok_or_else(|| AddressError::Key(short(key)))?;
+        if is_mixed(place) {
+            return Err(AddressError::Mixed(short(place)));
+        }
         if LoraAddress::is_meant(place) {
             return Err(LoraError::Dialed.into());
         }
@@ -245,6 +267,14 @@ impl fmt::Display for SerialLine {
     }
 }
 
+/// Whether something with a scheme stands beside an address of TCP.
+fn is_mixed(place: &str) -> bool {
+    let Some((before, rest)) = place.split_once("://") else { return false };
+    let is_tcp = |text: &str| text.parse::<HostPort>().is_ok();
+    // The slashes of a device's path are its own.
+    before.contains('/') || rest.rsplit_once('/').is_some_and(|(_, last)| is_tcp(last))
+}
+
 /// A compressed public key, written as 66 hex digits.
 pub fn parse_public_key(text: &str) -> Option<PublicKey> {
     (text.len() == 66).then(|| PublicKey::from_str(text).ok()).flatten()
@@ -271,7 +301,32 @@ mod tests {
             assert_eq!(address.place.to_string(), host_port);
         }
         let address: PeerAddress = format!("{KEY}@[::1]:7").parse().unwrap();
-        assert_eq!(address.place, Place::Tcp(HostPort { host: "::1".into(), port: 7 }));
+        let at = HostPort { host: "::1".into(), port: 7 };
+        assert_eq!(address.place, Place::Tcp(at.into()));
+    }
+
+    #[test]
+    fn several_addresses_are_of_one_kind() {
+        let parse = |s: &str| format!("{KEY}@{s}").parse::<PeerAddress>();
+        let two = parse("10.0.0.1:1/[2001:db8::1]:2").unwrap();
+        assert_eq!(two.place.to_string(), "10.0.0.1:1/[2001:db8::1]:2");
+        for mixed in [
+            "h:1/serial:///dev/ttyUSB0?baud=9600",
+            "serial:///dev/ttyUSB0?baud=9600/h:1",
+            "serial:///dev/ttyUSB0/[::1]:1",
+            "serial+tcp://h:1/h:2",
+            "h:1/serial+tcp://h:2",
+            "h:1/lora+rnode:///dev/x?region=EU868",
+            "lora+rnode:///dev/x?region=EU868/h:1",
+            "h:1/tcp://h:2",
+        ] {
+            let error = parse(mixed).unwrap_err();
+            assert_eq!(error, AddressError::Mixed(mixed.into()));
+            assert!(error.to_string().contains("a serial line is a peer's only address"));
+        }
+        for (text, part) in [("h:1/h", "h"), ("a/b:1", "a"), ("h:1/", "")] {
+            assert_eq!(parse(text), Err(AddressError::HostPort(part.into())));
+        }
     }
 
     #[test]
@@ -332,6 +387,8 @@ mod tests {
         assert_eq!(of("2001:db8:1::1"), of("2001:db8:1:ffff::2"));
         assert_ne!(of("2001:db8:1::1"), of("2001:db8:2::1"));
         assert_ne!(of("0.0.0.0"), of("::"));
+        assert_ne!(of("fe80::1"), of("fe80::2"));
+        assert_ne!(of("fe80::1"), of("::1"));
     }
 
     #[test]
@@ -349,7 +406,6 @@ mod tests {
             "[]:1",
             "a b:1",
             "host:+1",
-            "a/b:1",
             "[::1]x:1",
         ];
         for host_port in bad {
@@ -363,7 +419,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text(text: String, host_port in "[\\[\\]:.%a-f0-9]{0,20}") {
+        fn any_text(text: String, host_port in "[\\[\\]:.%/a-f0-9]{0,20}") {
             let _ = text.parse::<PeerAddress>();
             if let Ok(address) = PeerAddress::from_parts(KEY, &host_port) {
                 prop_assert_eq!(address.to_string().parse(), Ok(address));

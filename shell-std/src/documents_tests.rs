@@ -74,6 +74,14 @@ fn parameters() -> String {
     table("| method | parameter | type | default | meaning |", rows)
 }
 
+fn events() -> String {
+    let rows = Document::new().events().into_iter().map(|(kind, about, fields)| {
+        let fields: Vec<_> = fields.iter().map(|field| code(field)).collect();
+        vec![code(&kind), about, fields.join(", ")]
+    });
+    table("| event | what it says | fields |", rows)
+}
+
 fn errors() -> String {
     let rows = ERRORS.iter().map(|e| vec![e.code.to_string(), e.meaning.into()]);
     table("| code | meaning |", rows)
@@ -99,6 +107,7 @@ fn documents_follow_from_the_tables() {
     keep("CLI.md", |page| {
         let page = between_marks(page, "methods", &methods());
         let page = between_marks(&page, "parameters", &parameters());
+        let page = between_marks(&page, "events", &events());
         let page = between_marks(&page, "errors", &errors());
         between_marks(&page, "keys", &keys())
     });

@@ -1,7 +1,7 @@
-//! Fuzz bodies of what the daemon reads: JSON-RPC, configuration, messages of the load generator, and
-//! bridged connections. See the module `fuzz` of `blvm-mesh-tests`.
+//! Fuzz bodies of what the daemon reads: JSON-RPC, configuration, invitations, messages of the load
+//! generator, bridged connections, beacons, and probes. See the module `fuzz` of `blvm-mesh-tests`.
 
-use crate::address::{LoraAddress, PeerAddress, Place, SerialLine};
+use crate::address::{LoraAddress, MOST_PLACES, PeerAddress, Place, SerialLine};
 use crate::bench::message::{Kind, Message, Protocol};
 use crate::bridge::channel::Channel;
 use crate::bridge::control::{self, Control, Flags};
@@ -9,14 +9,21 @@ use crate::bridge::table::Table;
 use crate::bridge::transaction::{self, Said};
 use crate::bridge::{headers, lists, message};
 use crate::config::{Sources, parse_file};
+use crate::invitation::Invitation;
+use crate::lan::beacon::Beacon;
+use crate::lan::candidates::{Candidates, Dial, Heard, MOST, MOST_DIALLED};
+use crate::probe::{self, Limits};
 use crate::rpc::request::{Reply, Request};
-use crate::rpc::{Handler, RpcError, server};
-use blvm_mesh_core::id::NodeId;
+use crate::rpc::{Connection, Handler, RpcError, server};
+use bitcoin::bech32::{self, Bech32m, Hrp};
+use blvm_mesh_core::id::{Network, NodeId};
 use blvm_mesh_core::policy::DetectedProtocol;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 /// Reads every request that comes as it would be written again.
 struct Checks {
@@ -24,7 +31,7 @@ struct Checks {
 }
 
 impl Handler for Checks {
-    async fn handle(&self, request: Request) -> Result<Reply, RpcError> {
+    async fn handle(&self, request: Request, _: &Connection) -> Result<Reply, RpcError> {
         self.asked.store(true, Relaxed);
         let (method, params) = request.to_parts();
         assert_eq!(Request::parse(method, Some(params)), Ok(request));
@@ -36,7 +43,7 @@ impl Handler for Checks {
 /// whether a request got through.
 pub fn rpc(data: &[u8]) -> bool {
     let handler = Checks { asked: AtomicBool::new(false) };
-    let answer = smol::block_on(server::answer(data, &handler));
+    let answer = smol::block_on(server::answer(data, &handler, &Connection::default()));
     let line = serde_json::from_slice::<Value>(data);
     if let Some(answer) = &answer {
         assert_eq!(answer.iter().filter(|b| **b == b'\n').count(), 1);
@@ -87,7 +94,10 @@ pub fn config(data: &[u8]) -> bool {
     assert_eq!(keys.len(), settings.peers.len());
     for peer in &settings.peers {
         assert_eq!(peer.to_string().parse(), Ok::<PeerAddress, _>(peer.clone()));
-        assert!(!matches!(&peer.place, Place::Tcp(at) if at.port == 0));
+        if let Place::Tcp(places) = &peer.place {
+            let all = places.as_slice();
+            assert!((1..=MOST_PLACES).contains(&all.len()) && all.iter().all(|at| at.port != 0));
+        }
     }
     let dialed = settings.peers.iter().filter_map(|peer| match &peer.place {
         Place::Tcp(_) => None,
@@ -122,6 +132,32 @@ pub fn config(data: &[u8]) -> bool {
     true
 }
 
+/// The first byte tells what: 0, an invitation as it is typed; else what is in one, behind its
+/// checksum. It has one form, a peer that can be configured, and no more than so many addresses.
+pub fn invitation(data: &[u8]) -> bool {
+    let text = match data.split_first() {
+        Some((0, text)) => String::from_utf8_lossy(text).into_owned(),
+        Some((_, bytes)) => {
+            bech32::encode::<Bech32m>(Hrp::parse_unchecked("blvmmesh"), bytes).unwrap_or_default()
+        }
+        None => return false,
+    };
+    let invitation = match text.parse::<Invitation>() {
+        Ok(invitation) => invitation,
+        Err(error) => {
+            assert!(!error.to_string().trim().is_empty());
+            return false;
+        }
+    };
+    assert_eq!(invitation.to_string(), text.trim().to_ascii_lowercase());
+    assert!((1..=MOST_PLACES).contains(&invitation.places().len()));
+    let peer = invitation.peer();
+    assert_eq!(peer.to_string().parse(), Ok::<PeerAddress, _>(peer.clone()));
+    let again = Invitation::new(invitation.network(), peer.public_key, invitation.places());
+    assert_eq!(again, Ok(invitation));
+    true
+}
+
 /// A payload at a sink: what is taken for a message of the load generator is
 /// written again as it was.
 pub fn bench(data: &[u8]) -> bool {
@@ -144,6 +180,59 @@ pub fn bridge(data: &[u8]) -> bool {
         Some((_, steps)) => steps_of_a_bridge(steps),
         None => false,
     }
+}
+
+/// What comes from a LAN. The first byte tells what: bytes that may be a beacon; or steps, of four
+/// bytes each, with the table of those who have sent some, whose bounds hold whatever comes.
+pub fn beacon(data: &[u8]) -> bool {
+    match data.split_first() {
+        Some((0, beacon)) => match Beacon::parse(beacon) {
+            Some(read) => {
+                assert_eq!(read.bytes(), beacon);
+                true
+            }
+            None => false,
+        },
+        Some((_, steps)) => steps_of_a_lan(steps),
+        None => false,
+    }
+}
+
+fn steps_of_a_lan(steps: &[u8]) -> bool {
+    let key = |byte: u8| {
+        let mut key = [byte; 33];
+        key[0] = 2;
+        key
+    };
+    let (mut now, network) = (Instant::now(), Network::Regtest);
+    let mut all = Candidates::new(network, key(100), true);
+    let mut dialled: Vec<Dial> = Vec::new();
+    for [named, at, what, time] in steps.as_chunks().0 {
+        now += Duration::from_secs(u64::from(*time) / 4);
+        let address = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, u16::from(*at));
+        match what % 4 {
+            0 | 1 => {
+                let beacon = Beacon { network, listens: what & 1 == 0, port: 1, key: key(*named) };
+                let heard = all.heard(now, address, &beacon);
+                assert_eq!(heard == Heard::NotMeant, *named == 100);
+            }
+            2 => {
+                while let Some(dial) = all.next(now, |key| key[1] == *named) {
+                    assert!(dialled.iter().all(|other| other.who.0 != dial.who.0));
+                    dialled.push(dial);
+                }
+                assert!(dialled.len() <= MOST_DIALLED);
+            }
+            _ => {
+                if let Some(dial) = dialled.pop() {
+                    let lasted = (named & 1 == 0).then(|| Duration::from_secs((*at).into()));
+                    all.ended(now, &dial.who, lasted);
+                }
+            }
+        }
+        assert!(all.len() <= MOST);
+    }
+    !all.is_empty()
 }
 
 /// Network of the bridged connections, and their number.
@@ -245,6 +334,69 @@ fn steps_of_a_bridge(steps: &[u8]) -> bool {
     got != [0, 0]
 }
 
+/// Probes and answers. The first byte tells what: the data of a message, a whole payload, or steps of two
+/// bytes in which neighbours come with probes.
+pub fn probe(data: &[u8]) -> bool {
+    match data.split_first() {
+        Some((0, data)) => {
+            let mut payload = Vec::new();
+            probe::write(MAGIC, data.get(..600).unwrap_or(data), &mut payload);
+            payload_of_a_probe(&payload)
+        }
+        Some((1, payload)) => payload_of_a_probe(payload),
+        Some((_, steps)) => steps_of_probes(steps),
+        None => false,
+    }
+}
+
+/// A probe is written again as it was, and its answer is as long; an answer says the same when it is written
+/// again, and an application is not handed what is neither.
+fn payload_of_a_probe(payload: &[u8]) -> bool {
+    match probe::Message::read(MAGIC, payload) {
+        Some(probe::Message::Probe { nonce, len }) => {
+            assert!((probe::LEAST..=probe::MOST).contains(&len));
+            assert_eq!(probe::write_probe(MAGIC, nonce, len), payload);
+        }
+        Some(probe::Message::Answer { nonce, len, told }) => {
+            let again = probe::write_answer(MAGIC, nonce, len, &told);
+            assert_eq!(again.len(), payload.len());
+            let read = probe::Message::read(MAGIC, &again).expect("our own");
+            assert_eq!(read, probe::Message::Answer { nonce, len, told });
+            // A bridge takes neither.
+            assert_eq!(Control::read(MAGIC, payload), None);
+        }
+        None => return false,
+    }
+    true
+}
+
+/// However neighbours come, each has at most its allowance.
+fn steps_of_probes(steps: &[u8]) -> bool {
+    let (mut limits, mut now) = (Limits::default(), 0u64);
+    let mut taken = BTreeMap::<(u8, u8), u64>::new();
+    for step in steps.chunks(2) {
+        let [what, how] = [0, 1].map(|at| step.get(at).copied().unwrap_or_default());
+        let from = NodeId([how & 7; 32]);
+        let took = match what & 3 {
+            0 => limits.take_probe(now, from),
+            1 => limits.take_answer(now, from),
+            2 => limits.take_search(now, from),
+            _ => {
+                now += u64::from(how) * u64::from(what) * 100;
+                false
+            }
+        };
+        *taken.entry((what & 3, how & 7)).or_default() += u64::from(took);
+    }
+    for ((what, _), count) in &taken {
+        let (burst, rate) = [(20, 10), (40, 20), (2, 1), (0, 0)][usize::from(*what)];
+        assert!(*count <= burst + rate * now.div_ceil(1_000_000), "{what}: {count} in {now} us");
+    }
+    let searches: u64 = taken.iter().filter(|((what, _), _)| *what == 2).map(|(_, n)| n).sum();
+    assert!(searches <= 4 + now.div_ceil(2_000_000));
+    taken.values().any(|count| *count > 0)
+}
+
 #[cfg(test)]
 mod tests {
     use blvm_mesh_tests::fuzz::Target;
@@ -273,8 +425,23 @@ mod tests {
     }
 
     #[test]
+    fn invitation() {
+        over_seeds_and_any_bytes("invitation", super::invitation);
+    }
+
+    #[test]
     fn bridge() {
         over_seeds_and_any_bytes("bridge", super::bridge);
+    }
+
+    #[test]
+    fn beacon() {
+        over_seeds_and_any_bytes("beacon", super::beacon);
+    }
+
+    #[test]
+    fn probe() {
+        over_seeds_and_any_bytes("probe", super::probe);
     }
 
     #[test]

@@ -1,17 +1,20 @@
-//! What an operator changes while the node runs, and what is kept of it over restarts: peers, bans
-//! and prices. They come on top of the configuration.
+//! What an operator changes while the node runs, and what is kept of it over restarts: peers, bans,
+//! trust and prices. They come on top of the configuration.
 
 use crate::address::PeerAddress;
 use crate::config::Settings;
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::payment::fee::Tariff;
 use secp256k1::PublicKey;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most peers that are added at run time.
 pub const MOST_PEERS: usize = 1_024;
 /// Most nodes that are banned.
 pub const MOST_BANS: usize = 65_536;
+
+/// Most neighbours that are trusted besides peers.
+pub const MOST_TRUSTED: usize = 1_024;
 
 /// Prices that were set at run time, in millisatoshi; `None`: what the configuration says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -64,6 +67,8 @@ pub struct Kept {
     pub bans: BTreeMap<NodeId, Option<u64>>,
     /// Prices.
     pub prices: PricesSet,
+    /// Strangers that relay what this node pays for. At most [`MOST_TRUSTED`].
+    pub trusted: BTreeSet<NodeId>,
 }
 
 impl Kept {
@@ -76,6 +81,7 @@ impl Kept {
             }
         }
         settings.banned.clone_from(&self.bans);
+        settings.config.trusted.clone_from(&self.trusted);
         let put = |price: &mut Tariff, base: Option<u32>, per_kib: Option<u32>| {
             price.base_msat = base.unwrap_or(price.base_msat);
             price.per_kib_msat = per_kib.unwrap_or(price.per_kib_msat);
@@ -123,11 +129,12 @@ mod tests {
         assert_eq!(over(&kept, &base), base, "nothing is kept");
         kept.peers.insert(key, peer("a:1"));
         kept.bans.insert(NodeId([5; 32]), Some(9));
+        kept.trusted.insert(NodeId([6; 32]));
         kept.prices =
             PricesSet { base_msat: Some(3), receive_per_kib_msat: Some(4), ..kept.prices };
         let settings = over(&kept, &base);
         assert_eq!(settings.peers, [peer("a:1")]);
-        assert_eq!(settings.banned, kept.bans);
+        assert_eq!((&settings.banned, &settings.config.trusted), (&kept.bans, &kept.trusted));
         let tariff = base.config.payment.tariff;
         assert_eq!(settings.config.payment.tariff, Tariff { base_msat: 3, ..tariff });
         let receive = base.config.flows.receive;

@@ -14,12 +14,15 @@ mod effects;
 mod flows;
 mod perform;
 mod purchases;
+mod routes;
 mod verifier;
 
 #[cfg(test)]
 mod flow_tests;
 #[cfg(test)]
 mod purchase_tests;
+#[cfg(test)]
+mod route_tests;
 #[cfg(test)]
 mod tests;
 
@@ -203,6 +206,19 @@ impl MeshManager {
         })?;
         self.carry_out().await;
         Ok(())
+    }
+
+    /// The operator has made a connected peer an own one ([`Standing::Own`]): from now on nobody
+    /// takes its place, and it has allowances of its own.
+    ///
+    /// # Errors
+    /// [`ManagerError::UnknownPeer`].
+    pub fn make_own(&self, peer: &str) -> Result<(), ManagerError> {
+        self.give(|core, _| {
+            let link = core.link(peer).ok_or_else(|| ManagerError::UnknownPeer(peer.into()))?;
+            core.mesh.make_own(link);
+            Ok(())
+        })
     }
 
     /// The connection is gone. Does nothing if the peer is not known.

@@ -110,6 +110,89 @@ fn a_running_node_is_changed_and_what_is_kept_outlives_it() {
     assert_eq!(price(&mut a), 8);
 }
 
+/// Runs a command with this on its standard input.
+fn piped(data_dir: &Path, arguments: &[&str], input: &str) -> (Option<i32>, String) {
+    let mut child = program()
+        .args(arguments)
+        .arg("--data-dir")
+        .arg(data_dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let Output { status, stdout, .. } = child.wait_with_output().unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap())
+}
+
+#[test]
+fn an_invitation_leads_to_a_link_that_is_kept_though_its_first_address_is_dead() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a_dir, b_dir) = (dir.path().join("a"), dir.path().join("b"));
+    let mut a = Daemon::start(&a_dir, &[], &[]);
+    let (key, listen) =
+        (text(&a.ready["public_key"]).to_owned(), text(&a.ready["listen_addr"]).to_owned());
+    // It listens on loopback: nobody elsewhere could use that.
+    let (code, answer) = said(&a_dir, &["invite"]);
+    assert_eq!(code, Some(1), "{answer}");
+    assert!(answer.contains("only this host reaches") && answer.contains("--address"), "{answer}");
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let dead = dead.to_string();
+    let invite = ["invite", "--address", &dead, "--address", &listen];
+    let (code, word) = said(&a_dir, &[&invite[..], &["--no-qr"]].concat());
+    assert_eq!((code, word.lines().count()), (Some(0), 1), "{word}");
+    let word = word.trim();
+    let (_, shown) = said(&a_dir, &invite);
+    assert!(shown.starts_with(word) && shown.contains("█▀▀▀▀▀█"), "{shown}");
+    assert!(shown.contains(&key) && shown.contains(&format!("{dead}, {listen}")), "{shown}");
+    let (_, json) = said(&a_dir, &[&invite[..], &["--json"]].concat());
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json["invitation"], &json["public_key"]), (&json!(word), &json!(key)));
+
+    // Without a node it is said what to do, and nothing is done.
+    let output = run(&b_dir, &["join", word]);
+    let [stdout, stderr] =
+        [output.stdout, output.stderr].map(|printed| String::from_utf8(printed).unwrap());
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stdout.contains(&key) && stdout.contains(&listen), "{stdout}");
+    let place = format!("{dead}/{listen}");
+    assert!(stderr.contains(&format!("\"{key}@{place}\" into mesh.peers")), "{stderr}");
+
+    let mut b = Daemon::start(&b_dir, &[], &[]);
+    let (code, answer) = piped(&b_dir, &["join", "-"], &format!("{}\n", word.to_uppercase()));
+    assert_eq!(code, Some(0), "{answer}");
+    assert!(answer.contains(&key) && answer.contains("a link to it is kept"), "{answer}");
+    until("they are linked", || peers_up(&mut b) == 1 && peers_up(&mut a) == 1);
+    let (code, answer) = said(&b_dir, &["join", word]);
+    assert!(code == Some(0) && answer.contains("nothing changes"), "{answer}");
+    let (code, answer) = said(&a_dir, &["join", word]);
+    assert!(code == Some(1) && answer.contains("this node's own"), "{answer}");
+    let wrong = word.replacen('q', "p", 1);
+    let (code, answer) = said(&b_dir, &["join", &wrong, "--json"]);
+    assert!(code == Some(2) && answer.contains("the invitation is damaged"), "{answer}");
+
+    drop(b);
+    until("it is gone", || peers_up(&mut a) == 0);
+    let mut b = Daemon::start(&b_dir, &[], &[]);
+    until("who has joined dials again", || peers_up(&mut b) == 1 && peers_up(&mut a) == 1);
+    let (_, list) = said(&b_dir, &["peer", "list"]);
+    assert!(list.contains(" added ") && list.contains(&place), "{list}");
+
+    // What is configured will do where no node runs.
+    let c_dir = dir.path().join("c");
+    let (code, answer) = said(&c_dir, &["invite"]);
+    assert!(code == Some(1) && answer.contains("blvm-mesh init"), "{answer}");
+    assert_eq!(said(&c_dir, &["init"]).0, Some(0));
+    let (code, answer) = said(&c_dir, &["invite", "--set", "mesh.listen_addr=0.0.0.0:8338"]);
+    let found = code == Some(0) && answer.contains(":8338") && !answer.contains(" 127.");
+    // A machine may have no network.
+    assert!(found || (code == Some(1) && answer.contains("no address there")), "{answer}");
+    let (code, word) = said(&c_dir, &["invite", "--no-qr", "--address", "relay.example.org:8338"]);
+    assert_eq!(code, Some(0));
+    let (code, answer) = said(&b_dir, &["join", word.trim()]);
+    assert!(code == Some(1) && answer.contains("of a node on mainnet"), "{answer}");
+}
+
 /// The log filter of the file, read again.
 #[test]
 fn a_log_filter_is_changed_while_the_node_runs() {
@@ -267,4 +350,85 @@ fn prometheus_reads_the_numbers_of_a_running_node() {
     assert!(check.wait().unwrap().success(), "promtool finds fault with\n{text}");
     let checked = Command::new(&promtool).args(["check", "rules"]).arg(&rules).status().unwrap();
     assert!(checked.success());
+}
+
+#[test]
+fn nodes_are_pinged_and_a_route_is_traced_until_they_answer_no_probes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a_dir, c_dir) = (dir.path().join("a"), dir.path().join("c"));
+    let file = dir.path().join("mesh.toml");
+    let write = |text: &str| std::fs::write(&file, text).unwrap();
+    write("[tariff]\nbase_msat = 5\n");
+    let mut b = Daemon::start(&dir.path().join("b"), &[], &[]);
+    let c = Daemon::start(&c_dir, &[&b], &["--config", file.to_str().unwrap()]);
+    let _a = Daemon::start(&a_dir, &[&b], &[]);
+    until("they are linked", || peers_up(&mut b) == 2);
+    let to = text(&c.ready["node_id"]);
+
+    let (code, answer) = said(&a_dir, &["ping", to, "-c", "3", "-i", "0.1", "-W", "20"]);
+    assert_eq!(code, Some(0), "{answer}");
+    for part in ["PING ", " seq=3 relays=1 time=", "(blvm-mesh/", "3 probes sent, 3 answered, 0% "]
+    {
+        assert!(answer.contains(part), "{part} is not in {answer}");
+    }
+    assert!(answer.contains("rtt min/avg/max/mdev = "), "{answer}");
+    let (_, lines) = said(&a_dir, &["ping", to, "-c", "1", "-s", "512", "-W", "20", "--json"]);
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&lines[0]["seq"], &lines[0]["answered"]), (&json!(1), &json!(true)), "{lines:?}");
+    assert_eq!(lines[0]["told"]["tariff"]["base_msat"], 5);
+    assert_eq!((&lines[1]["statistics"]["loss"], lines.len()), (&json!(0.0), 2));
+
+    // Every hop is there, with what it says of itself.
+    let trace = |wait: &str| {
+        let (code, traced) = said(&a_dir, &["trace", to, "--wait-ms", wait, "--json"]);
+        assert_eq!(code, Some(0), "{traced}");
+        let traced: Value = serde_json::from_str(&traced).unwrap();
+        assert_eq!(traced["hops"].as_array().unwrap().len(), 2, "{traced}");
+        traced
+    };
+    let traced = trace("20000");
+    for (node, hop) in [&b, &c].into_iter().zip(traced["hops"].as_array().unwrap()) {
+        assert_eq!(hop["node_id"], node.ready["node_id"], "{traced}");
+        assert!(text(&hop["told"]["software"]).starts_with("blvm-mesh/"), "{traced}");
+        assert!(hop["told"]["transmissions_256"].as_u64() >= Some(256), "{traced}");
+        assert!(hop["round_trip_us"].is_u64() && hop["price_msat"].is_u64(), "{traced}");
+        assert!(hop["told"]["plain_burst"].is_u64() && hop["told"]["issuers"].is_array());
+    }
+    assert_eq!(traced["hops"][1]["told"]["tariff"]["base_msat"], 5);
+    assert_eq!(traced["round_trip_us"], traced["hops"][1]["round_trip_us"]);
+
+    // It ends with its statistics where it is interrupted.
+    let mut ping = program()
+        .args(["ping", to, "--data-dir"])
+        .arg(&a_dir)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(ping.stdout.take().unwrap()).lines();
+    assert!(lines.by_ref().take(2).last().unwrap().unwrap().contains("seq=1 "));
+    let pid = Pid::from_raw(ping.id().try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+    let rest = lines.map(Result::unwrap).collect::<Vec<_>>().join("\n");
+    assert!(rest.contains("ping statistics") && rest.contains(" 0% loss"), "{rest}");
+    assert_eq!(ping.wait().unwrap().code(), Some(0));
+
+    // Who answers no probes is shown all the same, and only it is silent.
+    write("[mesh]\nanswer_probes = false\n");
+    let (code, answer) = said(&c_dir, &["reload"]);
+    assert!(code == Some(0) && answer.contains("mesh.answer_probes"), "{answer}");
+    let (code, answer) = said(&a_dir, &["ping", to, "-c", "1", "-W", "0.3"]);
+    assert_eq!(code, Some(1), "{answer}");
+    assert!(answer.contains("no answer in time") && answer.contains(" 100% loss"), "{answer}");
+    let (code, shown) = said(&a_dir, &["trace", to, "--wait-ms", "3000"]);
+    let rows: Vec<_> = shown.lines().collect();
+    assert!(code == Some(0) && rows[1].contains("blvm-mesh/"), "{shown}");
+    assert!(rows[2].contains("destination  *") && rows[3].contains("no answer"), "{shown}");
+
+    // Nobody runs there, and nobody is meant.
+    let nowhere = dir.path().join("nowhere");
+    assert_eq!(said(&nowhere, &["ping", to, "-c", "1"]).0, Some(2));
+    assert_eq!(said(&a_dir, &["ping", "abcd", "-c", "1"]).0, Some(2));
+    let nobody = "ab".repeat(32);
+    let (code, answer) = said(&a_dir, &["ping", &nobody, "-c", "1", "-W", "0.3"]);
+    assert!(code == Some(1) && answer.contains("no route"), "{answer}");
 }

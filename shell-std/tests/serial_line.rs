@@ -128,14 +128,14 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 }
 
 async fn peer(service: &Service) -> Option<Peer> {
-    match service.handle(Request::GetPeers).await {
+    match service.handle(Request::GetPeers, &Default::default()).await {
         Ok(Reply::GetPeers(mut peers)) => peers.pop(),
         other => panic!("{other:?}"),
     }
 }
 
 async fn stats(service: &Service) -> Stats {
-    match service.handle(Request::GetStats).await {
+    match service.handle(Request::GetStats, &Default::default()).await {
         Ok(Reply::GetStats(stats)) => *stats,
         other => panic!("{other:?}"),
     }

@@ -8,7 +8,7 @@ use crate::config::fixed::ACCOUNTS;
 #[cfg(feature = "alloc")]
 use crate::hash::tagged_parts;
 use crate::id::{HopId, NodeId};
-use crate::tables::{List, Map, Memory};
+use crate::tables::{KeyedMap, List, Map, Memory};
 
 /// What a source has at this node. All of it but `unpaid` and `flows` is kept over a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -12,7 +12,7 @@
 use crate::config::fixed::TICKETS;
 use crate::flow::places::Places;
 use crate::id::{HopId, NodeId};
-use crate::tables::{List, Map, Memory, heap_pop, heap_push};
+use crate::tables::{KeyedMap, List, Map, Memory, heap_pop, heap_push};
 use crate::time::{Micros, SECOND};
 use crate::wire::account::Ticket;
 use core::cmp::Ordering;

@@ -132,10 +132,15 @@ impl Net {
     }
 
     pub(super) fn wire(&mut self, a: usize, b: usize) {
+        self.wire_as(a, b, Standing::Own);
+    }
+
+    /// A link by which each node is this to the other.
+    pub(super) fn wire_as(&mut self, a: usize, b: usize, standing: Standing) {
         for (a, b) in [(a, b), (b, a)] {
             self.wires.insert((a, Self::link(a, b)), (b, Self::link(b, a)));
             let (link, peer, dialed) = (Self::link(a, b), self.id(b), a < b);
-            let (standing, capabilities) = (Standing::Own, None);
+            let capabilities = None;
             self.give(a, Input::PeerConnected { link, peer, dialed, standing, capabilities });
         }
     }

@@ -3,6 +3,8 @@
 use crate::flow::table::FlowTableError;
 use crate::flow::tickets::TicketError;
 use crate::id::Network;
+#[cfg(feature = "alloc")]
+use crate::id::NodeId;
 use crate::payment::covenant::{CovenantError, TemplateError};
 use crate::payment::headers::HeaderError;
 use crate::payment::lightning::LightningError;
@@ -196,6 +198,10 @@ pub enum RoutingReason {
     /// A relay stopped the packet.
     #[error("a relay stopped the packet: {0}")]
     Stopped(Cause),
+    /// It is paid for, and every known route begins at a neighbour that is not trusted with that.
+    #[cfg(feature = "alloc")]
+    #[error("neighbour {0} is not trusted to relay what this node pays for (`peer trust {0}`)")]
+    Untrusted(NodeId),
 }
 
 impl From<Refused> for MeshError {

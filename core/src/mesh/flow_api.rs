@@ -77,4 +77,12 @@ pub enum FlowEnded {
     /// Nothing came for too long.
     #[error("nothing came from the other end for too long")]
     Idle,
+    /// Its route costs something and begins at a neighbour that is not trusted with that.
+    #[error(
+        "neighbour {node} is not trusted to relay what this node pays for (`peer trust {node}`)"
+    )]
+    Untrusted {
+        /// The neighbour.
+        node: HopId,
+    },
 }

@@ -54,6 +54,8 @@ mod send;
 mod shared_proof;
 mod tables;
 mod timers;
+#[cfg(feature = "alloc")]
+mod trust;
 mod view;
 mod work;
 
@@ -119,6 +121,8 @@ mod store_tests;
 mod test_world;
 #[cfg(test)]
 mod tests;
+#[cfg(all(test, feature = "alloc"))]
+mod trust_tests;
 #[cfg(test)]
 mod unchecked_byte_tests;
 

@@ -70,6 +70,8 @@ impl<M: Memory> Mesh<M> {
             owner,
             since: now,
             paid: false,
+            #[cfg(feature = "alloc")]
+            trusted: self.config.trusts(&peer, standing),
         };
         if let Err(refused) = self.tables.routing.add_direct_peer(neighbour) {
             self.tables.routing.owners.leave(refused.owner);
@@ -83,7 +85,7 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// The place of a neighbour's allowances, which may be there from before.
-    fn allowances_of(&mut self, peer: NodeId, standing: Standing) -> usize {
+    pub(super) fn allowances_of(&mut self, peer: NodeId, standing: Standing) -> usize {
         let (now, config) = (self.now, &self.config);
         let bad = config.bad_payments;
         self.tables.routing.owners.enter(peer, standing, bad, now, |new, bad_payments| {

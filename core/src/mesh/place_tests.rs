@@ -57,6 +57,34 @@ fn no_prefix_takes_more_than_its_places() {
 }
 
 #[test]
+fn a_stranger_that_becomes_an_own_neighbour_is_treated_as_one_at_once() {
+    let mut w = world(|config| config.capacities.neighbours = 2);
+    let from = |prefix| Standing::Stranger { prefix };
+    assert_eq!(connect(&mut w, 1, 1, from(5)), None);
+    assert_eq!(connect(&mut w, 2, 2, from(5)), None);
+    let owner = |w: &World, link| {
+        let routing = w.nodes[0].table();
+        let at = routing.neighbours.get(LinkId(link)).unwrap().owner;
+        (at, routing.owners.links(at))
+    };
+    assert_eq!(owner(&w, 1), owner(&w, 2), "strangers of one prefix share");
+    let shared = owner(&w, 1).0;
+    for _ in 0..2 {
+        w.nodes[0].make_own(LinkId(1));
+        w.nodes[0].make_own(LinkId(9));
+        assert_eq!((w.nodes[0].resources().own_neighbours, owner(&w, 2)), (1, (shared, 1)));
+        let (own, links) = owner(&w, 1);
+        assert!(own != shared && links == 1, "it has allowances of its own");
+    }
+    // Nobody takes its place, and it counts for its prefix no more.
+    let full = Some(NetworkReason::TooManyNeighbours.into());
+    assert_eq!(connect(&mut w, 3, 3, Standing::Own), None);
+    assert!(is_there(&w, 1) && !is_there(&w, 2));
+    assert_eq!(connect(&mut w, 4, 4, Standing::Own), full);
+    assert_eq!(w.nodes[0].table().neighbours.from_prefix(5), 0);
+}
+
+#[test]
 fn strangers_from_everywhere_keep_no_own_neighbour_out_and_no_old_one() {
     let mut w = world(|_| {});
     let old = Standing::Stranger { prefix: 0 };

@@ -1,12 +1,13 @@
-//! What of the configuration changes while the state machine runs.
+//! What of the configuration, and of who is an own neighbour, changes while the state machine runs.
 
 use super::Mesh;
 use crate::config::Config;
+use crate::id::{LinkId, Standing};
 use crate::tables::Memory;
 
 impl Config {
     /// Takes of another configuration what may change while a node runs: prices, issuers,
-    /// confirmations, allowances and credit. The sizes of tables, the mode and all else stay:
+    /// confirmations, allowances, credit and trust. The sizes of tables, the mode and all else stay:
     /// they are laid down at the start.
     pub fn adopt(&mut self, new: &Self) {
         let (rules, news) = (&mut self.payment, &new.payment);
@@ -19,6 +20,8 @@ impl Config {
         self.bad_payments = new.bad_payments;
         self.capacities.per_prefix = new.capacities.per_prefix;
         self.credit.clone_from(&new.credit);
+        self.strangers_relay_paid = new.strangers_relay_paid;
+        self.trusted.clone_from(&new.trusted);
     }
 }
 
@@ -29,11 +32,30 @@ impl<M: Memory> Mesh<M> {
     /// promised.
     pub fn reconfigure(&mut self, new: &Config) {
         self.config.adopt(new);
+        self.renew_trust();
         let now = self.now;
         for neighbour in self.tables.routing.neighbours.iter_mut() {
             neighbour.liveness.greet_at(now);
         }
         self.wake_at(now);
+    }
+
+    /// The neighbour on a link is an own one from now on: nobody takes its place, and it has
+    /// allowances of its own and is trusted. Does nothing if there is none, or if it is one already.
+    pub fn make_own(&mut self, link: LinkId) {
+        let neighbour = self.tables.routing.neighbours.get(link);
+        let Some((node, before)) =
+            neighbour.filter(|n| n.standing != Standing::Own).map(|n| (n.node, n.owner))
+        else {
+            return;
+        };
+        let owner = self.allowances_of(node, Standing::Own);
+        let routing = &mut self.tables.routing;
+        routing.owners.leave(before);
+        if let Some(neighbour) = routing.neighbours.get_mut(link) {
+            (neighbour.standing, neighbour.owner) = (Standing::Own, owner);
+            neighbour.trusted = true;
+        }
     }
 }
 

@@ -33,6 +33,14 @@ impl<M: Memory> Mesh<M> {
         if to == self.me.id() {
             return self.reject(None, RoutingReason::Itself, Remedy::Ignore);
         }
+        #[cfg(feature = "alloc")]
+        if !proof.is_empty()
+            && !unchecked
+            && let Some(neighbour) = self.untrusted_way(&to)
+        {
+            self.answered = None;
+            return self.reject(None, RoutingReason::Untrusted(neighbour), Remedy::Ignore);
+        }
         let result = match self.route_for(&to, payload, proof) {
             Some((path, max)) => self.send_on(to, &path, max, payload, proof, unchecked),
             None => self.search_for(to, payload.len().saturating_add(proof.len())),
@@ -44,14 +52,17 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// Path and largest packet of the cheapest route; for a free payload of the cheapest that takes
-    /// it, if there is one. What a proof pays for are the hops of the cheapest.
+    /// it, if there is one. What a proof pays for are the hops of the cheapest that begins at a
+    /// trusted neighbour.
     fn route_for(&self, to: &NodeId, payload: &[u8], proof: &[u8]) -> Option<(Path, u32)> {
         let (routing, now) = (&self.tables.routing, self.now);
         let best = routing.find_route(to, now)?;
         #[cfg(feature = "alloc")]
-        let best = match proof.is_empty() && !takes(&best, payload.len()) {
-            true => routing.routes_to(to, now).find(|r| takes(r, payload.len())).unwrap_or(best),
-            false => best,
+        let best = match proof {
+            [] if takes(&best, payload.len()) => best,
+            [] => routing.routes_to(to, now).find(|r| takes(r, payload.len())).unwrap_or(best),
+            // One that is sent unchecked may go by any.
+            _ => routing.find_paid_route(to, now).unwrap_or(best),
         };
         #[cfg(not(feature = "alloc"))]
         let _ = (payload, proof);
@@ -189,6 +200,10 @@ impl<M: Memory> Mesh<M> {
         let to = self.tables.routing.neighbours.live(first.unwrap_or(datagram.destination.hop()));
         let to = to.filter(|to| first.is_some() || to.node == datagram.destination);
         let to = to.ok_or(RoutingReason::NextHopGone)?;
+        #[cfg(feature = "alloc")]
+        if !to.trusted && first.is_some() {
+            return Err(RoutingReason::Untrusted(to.node).into());
+        }
         let (size, max) = (packet.len(), to.max_packet);
         if usize::try_from(max).is_ok_and(|max| size > max) {
             return Err(RoutingReason::TooLargeForHop { size, max }.into());

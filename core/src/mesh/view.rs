@@ -354,9 +354,12 @@ impl<M: Memory> Mesh<M> {
         self.tables.routing.hints.len()
     }
 
-    /// What it takes to send `bytes` of payload to a node by the best route known now. `None`
-    /// without a route, or if no amount pays for it.
+    /// What it takes to send `bytes` of payload to a node by the best route known now that begins at
+    /// a trusted neighbour. `None` without a route, or if no amount pays for it.
     pub fn quote(&self, destination: &NodeId, bytes: u64) -> Option<Quote> {
+        #[cfg(feature = "alloc")]
+        let route = self.tables.routing.find_paid_route(destination, self.now)?;
+        #[cfg(not(feature = "alloc"))]
         let route = self.tables.routing.find_route(destination, self.now)?;
         let hops = route.path();
         let amount_msat = route.amount_for(bytes)?;

@@ -324,9 +324,7 @@ impl<M: Memory> ReplayPrevention<M> {
         let mut removed = 0;
         while removed < limit && self.order.first().is_some_and(|e| e.at() <= unix) {
             let Some(expiry) = heap_pop(&mut self.order) else { break };
-            if let Some(key) = self.live.key(expiry.handle) {
-                self.live.remove(&key);
-            }
+            self.live.remove_by(expiry.handle);
             self.floor = self.floor.max(expiry.at());
             removed += 1;
         }

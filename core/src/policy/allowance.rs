@@ -8,7 +8,8 @@
 //! One node behind a neighbour must not use up what all of them have. Each has a debt: what it
 //! took, paid off at an equal part of the rate. Nodes in debt leave half of the burst to those
 //! that are not; so a large packet of a modest sender finds room, however many small ones of a
-//! greedy sender come between. The caller chooses the key of a share such that an honest
+//! greedy sender come between. Of an allowance that began with less they leave half of what it would be
+//! by now if nothing had been taken. The caller chooses the key of a share such that an honest
 //! neighbour has verified it: the hop before it on the packet's route.
 
 use crate::config::Allowance;
@@ -166,6 +167,8 @@ struct Want {
 /// same time, whatever the keys.
 pub struct Shared<M: Memory, const KINDS: usize> {
     meters: [Meter; KINDS],
+    /// The same, had nothing been taken.
+    untouched: [Meter; KINDS],
     want: Option<Want>,
     shares: M::List<Share<KINDS>, SHARES>,
 }
@@ -173,8 +176,12 @@ pub struct Shared<M: Memory, const KINDS: usize> {
 impl<M: Memory, const KINDS: usize> Shared<M, KINDS> {
     /// Whole allowances without room for shares. All of its bytes are zero, so that it takes no
     /// flash in a board's static memory.
-    pub const EMPTY: Self =
-        Self { meters: [Meter::WHOLE; KINDS], want: None, shares: M::List::EMPTY };
+    pub const EMPTY: Self = Self {
+        meters: [Meter::WHOLE; KINDS],
+        untouched: [Meter::WHOLE; KINDS],
+        want: None,
+        shares: M::List::EMPTY,
+    };
 
     /// Whole allowances shared by at most `shares`; more of them have shares in common.
     pub fn new(shares: usize) -> Self {
@@ -189,10 +196,12 @@ impl<M: Memory, const KINDS: usize> Shared<M, KINDS> {
         self.shares.reserve();
     }
 
-    /// Sets one allowance.
+    /// Sets what one allowance begins with.
     pub fn set(&mut self, kind: usize, meter: Meter) {
-        if let Some(m) = self.meters.get_mut(kind) {
-            *m = meter;
+        for meters in [&mut self.meters, &mut self.untouched] {
+            if let Some(m) = meters.get_mut(kind) {
+                *m = meter;
+            }
         }
     }
 
@@ -233,7 +242,10 @@ impl<M: Memory, const KINDS: usize> Shared<M, KINDS> {
         now: Micros,
     ) -> Option<Micros> {
         let needed = self.needed(kind, limit, key, amount, now);
-        self.meters.get(kind)?.ready_at(limit, needed, now)
+        let at = self.meters.get(kind)?.ready_at(limit, needed, now)?;
+        // What is kept for others grows half as fast as what is there.
+        let grows = needed > amount && !self.untouched.get(kind)?.is_whole(now);
+        Some(if grows { at.saturating_add(at - now) } else { at })
     }
 
     /// How much must be there for this share to take `amount`: what is kept for others too.
@@ -241,7 +253,10 @@ impl<M: Memory, const KINDS: usize> Shared<M, KINDS> {
         let debts = self.debts(kind, key, now);
         let wanted = self.want.filter(|w| w.kind == kind && w.key != key && w.until > now);
         let kept = match debts.itself && (debts.others > 0 || wanted.is_some()) {
-            true => (limit.burst / 2).max(wanted.map_or(0, |w| w.amount)),
+            true => {
+                let most = self.untouched.get(kind).map_or(0, |m| m.left(limit, now));
+                (most / 2).max(wanted.map_or(0, |w| w.amount))
+            }
             false => 0,
         };
         // An amount larger than the rest may still take everything, once it is whole.
@@ -425,6 +440,40 @@ mod tests {
         assert_eq!(modest, 90 * 4_000_100, "every one passed within its 40 s");
         let rest = 3600 * LIMIT.rate - modest;
         assert!(greedy > rest * 98 / 100, "what the modest one leaves is used: {greedy} of {rest}");
+    }
+
+    /// A newcomer begins with little, half of which is far less than half of the burst.
+    #[test]
+    fn modest_senders_behind_a_newcomer_need_not_wait_for_half_of_the_burst() {
+        let mut shared = Shared::<Fixed, 1>::new(2);
+        shared.set(0, Meter::holding(LIMIT, 64 * KIB, 0));
+        // Each owes all the time; together they take less than half of the rate.
+        for now in (0..60_000_000).step_by(100_000) {
+            for key in [1, 2] {
+                assert!((0..5).all(|_| shared.try_take(0, LIMIT, key, KIB, now)), "at {now}");
+            }
+        }
+    }
+
+    /// What a greedy sender leaves of a newcomer's allowance grows with it.
+    #[test]
+    fn half_of_what_a_newcomer_has_had_is_left_to_who_owes_nothing() {
+        let mut shared = Shared::<Fixed, 1>::new(2);
+        shared.set(0, Meter::holding(LIMIT, 64 * KIB, 0));
+        for now in (0..60_000_000u64).step_by(10_000) {
+            shared.try_take(0, LIMIT, 3, 1, now);
+            while shared.try_take(0, LIMIT, 1, KIB, now) {}
+            if now > 1_000_000 {
+                let had = (64 * KIB + now * LIMIT.rate / 1_000_000).min(LIMIT.burst);
+                let left = shared.left(0, LIMIT, now);
+                assert!(left + 2 * KIB >= had / 2, "{left} of {had} at {now}");
+                let at = shared.ready_at(0, LIMIT, 1, KIB, now).unwrap();
+                let needed = shared.needed(0, LIMIT, 1, KIB, at);
+                // Both are rounded, each to a byte.
+                let left = shared.left(0, LIMIT, at) + 2;
+                assert!(left >= needed, "{left} of {needed} where it is told that it may");
+            }
+        }
     }
 
     #[test]

@@ -49,6 +49,9 @@ pub struct Neighbour {
     pub since: Micros,
     /// Whether it has ever brought a paid packet.
     pub paid: bool,
+    /// Whether it relays what this node pays for.
+    #[cfg(feature = "alloc")]
+    pub trusted: bool,
 }
 
 impl Neighbour {
@@ -160,6 +163,12 @@ impl<M: Memory> Neighbours<M> {
     pub fn live_at(&self, hop: HopId) -> Option<(usize, &Neighbour)> {
         let place = self.place_by_hop(hop)?;
         Some((place, self.at(place).filter(|n| n.up)?))
+    }
+
+    /// Whether this is a live neighbour that relays what this node pays for.
+    #[cfg(feature = "alloc")]
+    pub fn relays_paid(&self, hop: HopId) -> bool {
+        self.live(hop).is_some_and(|neighbour| neighbour.trusted)
     }
 
     /// Adds a neighbour and returns its place; gives it back if there is no room or if its link or

@@ -237,12 +237,8 @@ impl<M: Memory> RoutingTable<M> {
             r.expires_at > now && !same
         });
         if self.known(&destination).count() >= ROUTES_PER_DESTINATION {
-            let worst = self.known(&destination).map(|r| r.cost).max();
-            if worst.is_some_and(|w| w <= cost) {
-                return;
-            }
-            let end = self.routes.partition_point(|r| r.destination <= destination);
-            self.routes.take(end.saturating_sub(1));
+            let Some(at) = self.displaced(&destination, first, cost) else { return };
+            self.routes.take(at);
         } else if self.routes.is_full() {
             let own = |r: &Entry<M>| r.route().first() == first;
             let share = self.neighbours.share_of(self.routes.capacity());
@@ -262,6 +258,29 @@ impl<M: Memory> RoutingTable<M> {
         }
         let entry = Entry { destination, hops, tariff, min_packet, cost, expires_at };
         let _ = self.routes.try_insert(at, entry);
+    }
+
+    /// The place of the route to a node that goes for a cheaper one. The only one that begins at a
+    /// trusted neighbour stays, and comes in at any cost: others may promise what they like.
+    fn displaced(&self, destination: &NodeId, first: HopId, cost: u64) -> Option<usize> {
+        let end = self.routes.partition_point(|r| r.destination <= *destination);
+        let last = end.checked_sub(1)?;
+        let cheaper = |at: &usize| self.routes.get(*at).is_some_and(|r| r.cost > cost);
+        #[cfg(feature = "alloc")]
+        {
+            let trusted = |first: HopId| self.neighbours.relays_paid(first);
+            let of = |route: &Entry<M>| trusted(route.route().first());
+            match self.known(destination).filter(|route| of(route)).count() {
+                0 if trusted(first) => return Some(last),
+                1 if !trusted(first) && self.routes.get(last).is_some_and(of) => {
+                    return last.checked_sub(1).filter(cheaper);
+                }
+                _ => {}
+            }
+        }
+        #[cfg(not(feature = "alloc"))]
+        let _ = first;
+        Some(last).filter(cheaper)
     }
 
     /// Forgets every route to a node; returns how many.
@@ -325,6 +344,8 @@ pub(crate) mod tests {
             owner: 0,
             since: 0,
             paid: false,
+            #[cfg(feature = "alloc")]
+            trusted: true,
         }
     }
 
@@ -363,6 +384,36 @@ pub(crate) mod tests {
         assert_eq!(t.find_route(&node(99), 100), None, "expired");
         t.remove_direct_peer(LinkId(2)).unwrap();
         assert_eq!(t.routes().len(), 0);
+    }
+
+    #[cfg(feature = "alloc")]
+    #[test]
+    fn who_is_not_trusted_cannot_take_the_place_of_the_only_trusted_way() {
+        let mut t = table(4, 8);
+        t.add_direct_peer(Neighbour { trusted: false, ..neighbour(1, 10) }).unwrap();
+        t.add_direct_peer(neighbour(2, 20)).unwrap();
+        let firsts = |t: &RoutingTable<Fixed>| -> std::vec::Vec<_> {
+            t.routes_to(&node(99), 0).map(|route| (route.first(), route.cost)).collect()
+        };
+        let count = |t: &RoutingTable<Fixed>, n| {
+            firsts(t).iter().filter(|(first, _)| *first == node(n).hop()).count()
+        };
+        for n in 30..33 {
+            add(&mut t, 99, &[10, n], 256, 100);
+        }
+        assert_eq!(count(&t, 10), ROUTES_PER_DESTINATION);
+        add(&mut t, 99, &[20, 40], 9000, 100);
+        assert_eq!((count(&t, 10), count(&t, 20)), (2, 1), "it comes in at any cost");
+        for n in 50..60 {
+            add(&mut t, 99, &[10, n], 100 - u32::from(n), 100);
+        }
+        assert_eq!((count(&t, 10), count(&t, 20)), (2, 1), "and stays");
+        // A cheaper one takes its place.
+        add(&mut t, 99, &[20, 41], 8000, 100);
+        let costs: std::vec::Vec<u64> = firsts(&t).iter().map(|(_, cost)| *cost).collect();
+        assert_eq!((count(&t, 20), costs), (1, std::vec![41, 42, 8000]));
+        add(&mut t, 99, &[20, 42], 1, 100);
+        assert_eq!((count(&t, 10), count(&t, 20)), (2, 1), "the dearest goes, trusted or not");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! and the system gives it page by page as it is used: no packet waits while that table
 //! grows, and a node that is never paid does not have it.
 
-use super::{FixedList, FixedMap, List, Map, Memory, OpenMap, Owned};
+use super::{FixedList, FixedMap, KeyedMap, List, Map, Memory, OpenMap, Owned};
 use alloc::{boxed::Box, vec::Vec};
 use core::hash::Hasher;
 use core::ops::{Deref, DerefMut};
@@ -200,13 +200,19 @@ impl<V> Map<V> for HeapMap<V> {
     fn handle(&self, key: &[u8; 32]) -> Option<[u8; 32]> {
         self.get(key).map(|_| *key)
     }
-    fn key(&self, key: [u8; 32]) -> Option<[u8; 32]> {
-        Some(key)
+    fn remove_by(&mut self, key: [u8; 32]) -> Option<V> {
+        self.remove(&key)
     }
     fn len(&self) -> usize {
         self.keys.len()
     }
     fn capacity(&self) -> usize {
         self.capacity
+    }
+}
+
+impl<V> KeyedMap<V> for HeapMap<V> {
+    fn key(&self, key: [u8; 32]) -> Option<[u8; 32]> {
+        Some(key)
     }
 }

@@ -65,11 +65,16 @@ impl Answer {
         Self { yes, unknown: false, json: Value::Null, text: String::new() }
     }
 
+    /// A negative result that has nothing but its reason.
+    pub(crate) fn negative(reason: &str) -> Result<Self, Failure> {
+        Self::no(json!({"error": {"code": 1, "message": reason}}), format!("no: {reason}"))
+    }
+
     /// A node's refusal is a negative result; a failure to answer is not.
     pub(crate) fn refused(error: ClientError) -> Result<Self, Failure> {
         let text = error.to_string();
         match error.is_refusal() {
-            true => Self::no(json!({"error": {"code": 1, "message": text}}), format!("no: {text}")),
+            true => Self::negative(&text),
             false => Err(Failure(text)),
         }
     }

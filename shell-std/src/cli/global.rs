@@ -88,10 +88,7 @@ impl ClientFailure {
         match self {
             Self::Settings(failure) => Err(failure),
             Self::Client(error) => super::Answer::refused(error),
-            Self::Unclear(text) => super::Answer::no(
-                serde_json::json!({"error": {"code": 1, "message": text}}),
-                format!("no: {text}"),
-            ),
+            Self::Unclear(text) => super::Answer::negative(&text),
         }
     }
 

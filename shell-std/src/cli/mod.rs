@@ -11,6 +11,7 @@ mod covenant;
 mod decode;
 mod demo;
 mod destination;
+mod events;
 mod export;
 mod flows;
 mod global;
@@ -18,7 +19,9 @@ mod headers;
 mod init;
 mod input;
 mod inspect;
+mod invite;
 mod invoice;
+mod join;
 mod keys;
 mod ldk;
 mod ledger;
@@ -30,6 +33,7 @@ mod page;
 mod pages;
 mod payable;
 mod peer;
+mod ping;
 mod prepay;
 mod proof;
 mod radio;
@@ -77,7 +81,9 @@ enum Command {
     BoardConfig(board_config::BoardConfigCommand),
     Send(traffic::Send),
     Recv(traffic::Recv),
+    Events(events::Events),
     FindRoute(traffic::FindRoute),
+    Ping(ping::Ping),
     Trace(trace::Trace),
     Quote(invoice::Quote),
     Credit(invoice::Credit),
@@ -101,6 +107,8 @@ enum Command {
     Headers(headers::Headers),
     Reload(operate::Reload),
     Peer(peer::Peer),
+    Invite(invite::Invite),
+    Join(join::Join),
     Tariff(operate::Tariff),
     Rpc(rpc::Rpc),
     Bench(bench::Bench),
@@ -138,7 +146,9 @@ impl Cli {
             Command::BoardConfig(c) => c.run(),
             Command::Send(c) => c.run(&global),
             Command::Recv(c) => c.run(&global),
+            Command::Events(c) => c.run(&global),
             Command::FindRoute(c) => c.run(&global),
+            Command::Ping(c) => c.run(&global),
             Command::Trace(c) => c.run(&global),
             Command::Quote(c) => c.run(&global),
             Command::Credit(c) => c.run(&global),
@@ -161,6 +171,8 @@ impl Cli {
             Command::Headers(c) => c.run(&global),
             Command::Reload(c) => c.run(&global),
             Command::Peer(c) => c.run(&global),
+            Command::Invite(c) => c.run(&global),
+            Command::Join(c) => c.run(&global),
             Command::Tariff(c) => c.run(&global),
             Command::Rpc(c) => c.run(),
             Command::Bench(c) => c.run(&global),

@@ -5,7 +5,7 @@ use super::global::{Global, msat, tariff};
 use super::span::in_words;
 use super::{Answer, Failure};
 use crate::rpc::Request;
-use crate::rpc::types::Overview;
+use crate::rpc::types::{LanNeighbour, Overview};
 use clap::Args;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -116,6 +116,11 @@ fn screen(o: &Overview) -> String {
         ("lightning", o.lightning.clone().unwrap_or_else(|| "none".into())),
         ("files", format!("{}{disk}", o.data_dir)),
     ]);
+    for LanNeighbour { public_key, address, trusted } in &o.lan {
+        let key = hex::encode(public_key);
+        let trusted = if *trusted { "trusted" } else { "not trusted with what this node pays for" };
+        text.push_str(&format!("on a LAN: {key} at {address}, {trusted}\n"));
+    }
     match o.warnings.is_empty() {
         true => text.push_str("no warnings\n"),
         false => text.push_str(&format!("{} WARNINGS\n", o.warnings.len())),
@@ -148,6 +153,7 @@ mod tests {
             listening: vec!["[::]:8338".into(), "serial:///dev/ttyS0?baud=9600".into()],
             peers_up: 3,
             peers_down: 1,
+            lan: Vec::new(),
             routes: 5,
             flows_own: 1,
             flows_passing: 2,
@@ -176,6 +182,11 @@ mod tests {
         ] {
             assert!(good.contains(part), "{part} is not in {good}");
         }
+        let (public_key, address) = ([2; 33], "[fe80::1%2]:9".to_owned());
+        let lan = vec![LanNeighbour { public_key, address, trusted: false }];
+        let found = screen(&Overview { lan, ..overview() });
+        let line = format!("on a LAN: {} at [fe80::1%2]:9, not trusted", "02".repeat(33));
+        assert!(found.contains(&line), "{found}");
         let kind = WarningKind::Clock;
         let warning = Warning { kind, text: "it is late".into(), remedy: "set it".into() };
         let bad = screen(&Overview { warnings: vec![warning], ..overview() });

@@ -1,4 +1,4 @@
-//! `peer`: neighbours that an operator adds, removes and bans while the node runs.
+//! `peer`: neighbours that an operator adds, removes, trusts and bans while the node runs.
 
 use super::answer::table;
 use super::destination::Destination;
@@ -9,16 +9,18 @@ use crate::date::time;
 use crate::rpc::Request;
 use crate::rpc::target::Target;
 use crate::rpc::types::{
-    AddPeer, AddedPeer, BanPeer, BannedPeer, PeerList, PeerSource, PeerState, RemovePeer,
-    RemovedPeer, UnbanPeer, UnbannedPeer,
+    AddPeer, AddedPeer, BanPeer, BannedPeer, DistrustPeer, PeerList, PeerSource, PeerState,
+    RemovePeer, RemovedPeer, TrustPeer, TrustedPeer, UnbanPeer, UnbannedPeer,
 };
 use clap::{Args, Subcommand};
 
-/// Add, remove and ban peers of the running node. All of it is kept over restarts.
+/// Add, remove, trust and ban peers of the running node. All of it is kept over restarts.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   blvm-mesh peer add 02ab...@relay.example.org:8338
+  blvm-mesh peer add 02ab...@10.0.0.1:8338/relay.example.org:8338
+  blvm-mesh peer trust 02ab...
   blvm-mesh peer ban 0f715baf --for 12h
   blvm-mesh peer list")]
 pub(super) struct Peer {
@@ -32,13 +34,15 @@ enum Command {
     Remove(Remove),
     Ban(Ban),
     Unban(Unban),
+    Trust(Trust),
+    Distrust(Distrust),
     List(List),
 }
 
 /// Keep a link to a node. One that was added before gets the new address.
 #[derive(Debug, Args)]
 struct Add {
-    /// PUBKEY@HOST:PORT
+    /// PUBKEY@HOST:PORT, or up to 8 addresses that are tried in turn: PUBKEY@HOST:PORT/HOST:PORT.
     address: String,
 }
 
@@ -68,7 +72,24 @@ struct Unban {
     node: Destination,
 }
 
-/// List the peers that are configured or were added, and the nodes that are banned. Exit code 1: none.
+/// Let a neighbour that is no peer, as one found on a LAN, relay what this node pays for.
+///
+/// Without, it relays what is free. Compare its key with what it prints itself (`blvm-mesh id`).
+#[derive(Debug, Args)]
+struct Trust {
+    /// Public key, identity, the first digits of one, or address.
+    node: Destination,
+}
+
+/// Let a neighbour that was trusted relay what is free only.
+#[derive(Debug, Args)]
+struct Distrust {
+    /// Public key, identity, the first digits of one, or address.
+    node: Destination,
+}
+
+/// List the peers that are configured or were added, and the nodes that are trusted or banned. Exit
+/// code 1: none.
 #[derive(Debug, Args)]
 struct List {}
 
@@ -79,6 +100,8 @@ impl Peer {
             Command::Remove(remove) => remove.run(global),
             Command::Ban(ban) => ban.run(global),
             Command::Unban(unban) => unban.run(global),
+            Command::Trust(trust) => trust.run(global),
+            Command::Distrust(distrust) => distrust.run(global),
             Command::List(_) => list(global),
         };
         done.unwrap_or_else(ClientFailure::answer)
@@ -87,7 +110,7 @@ impl Peer {
 
 type Done = Result<Result<Answer, Failure>, ClientFailure>;
 
-/// As [`Destination::resolve`], and knows those that are added or banned as well.
+/// As [`Destination::resolve`], and knows those that are added, trusted or banned as well.
 fn resolve(node: &Destination, global: &Global) -> Result<Target, ClientFailure> {
     let Destination::Short(short) = node else { return node.resolve(global) };
     let list: PeerList = global.ask(&Request::ListPeers)?;
@@ -95,8 +118,10 @@ fn resolve(node: &Destination, global: &Global) -> Result<Target, ClientFailure>
     let peers = peers.filter(|p| {
         p.node_id.to_string().starts_with(short) || hex::encode(p.public_key).starts_with(short)
     });
-    let bans = list.bans.iter().filter(|ban| ban.node_id.to_string().starts_with(short));
-    let mut found: Vec<_> = peers.map(|p| p.node_id).chain(bans.map(|b| b.node_id)).collect();
+    let others = list.bans.iter().map(|ban| ban.node_id);
+    let others = others.chain(list.trusted.iter().map(|node| node.0));
+    let others = others.filter(|node| node.to_string().starts_with(short));
+    let mut found: Vec<_> = peers.map(|p| p.node_id).chain(others).collect();
     found.sort();
     found.dedup();
     match found[..] {
@@ -144,14 +169,33 @@ impl Unban {
     }
 }
 
+impl Trust {
+    fn run(self, global: &Global) -> Done {
+        let node = resolve(&self.node, global)?;
+        let trusted: TrustedPeer = global.ask(&Request::TrustPeer(TrustPeer { node }))?;
+        let text = format!("{} relays what this node pays for", trusted.node_id);
+        Ok(Answer::yes(&trusted, text))
+    }
+}
+
+impl Distrust {
+    fn run(self, global: &Global) -> Done {
+        let node = resolve(&self.node, global)?;
+        let trusted: TrustedPeer = global.ask(&Request::DistrustPeer(DistrustPeer { node }))?;
+        let text = format!("{} relays what is free only", trusted.node_id);
+        Ok(Answer::yes(&trusted, text))
+    }
+}
+
 fn until(until: Option<u64>) -> String {
     until.map_or("until `peer unban`".into(), |at| format!("until {}", time(at)))
 }
 
 fn list(global: &Global) -> Done {
     let list: PeerList = global.ask(&Request::ListPeers)?;
-    if list.peers.is_empty() && list.bans.is_empty() {
-        return Ok(Answer::no(&list, "no peer is configured or added, and no node is banned"));
+    if list.peers.is_empty() && list.bans.is_empty() && list.trusted.is_empty() {
+        let text = "no peer is configured or added, and no node is trusted or banned";
+        return Ok(Answer::no(&list, text));
     }
     let is_banned = |node| list.bans.iter().any(|ban| ban.node_id == node);
     let peers = list.peers.iter().map(|peer| {
@@ -174,6 +218,9 @@ fn list(global: &Global) -> Done {
         true => "no peer is configured or added\n".to_owned(),
         false => table(["node", "state", "from", "address", "last error"], &peers),
     };
+    for Target(node) in &list.trusted {
+        text.push_str(&format!("trusted to relay what this node pays for: {node}\n"));
+    }
     for ban in &list.bans {
         text.push_str(&format!("banned {}: {}\n", until(ban.until), ban.node_id));
     }

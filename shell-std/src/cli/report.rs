@@ -73,11 +73,28 @@ impl Peers {
             let node = peer.node_id.hop();
             text.push_str(&format!("{node} owes {owes_bytes} of at most {credit_bytes} bytes\n"));
         }
+        for peer in peers.iter().filter(|peer| peer.lan || (!peer.trusted && peer.hello.is_some()))
+        {
+            text.push_str(&stranger(peer));
+        }
         match peers.iter().any(|p| p.state == PeerState::Up) {
             true => Answer::yes(&peers, text),
             false if peers.is_empty() => Answer::no(&peers, "there are no peers"),
             false => Answer::no(&peers, text),
         }
+    }
+}
+
+/// The key of a neighbour that nobody has configured, and whether it is trusted.
+fn stranger(peer: &Peer) -> String {
+    let (node, key) = (peer.node_id.hop(), hex::encode(peer.public_key));
+    let what = if peer.lan { "on a LAN" } else { "a stranger" };
+    match peer.trusted {
+        true => format!("{node} is {what}, with key {key}: trusted\n"),
+        false => format!(
+            "{node} is {what}, with key {key}: relays what is free; `blvm-mesh peer trust` it for \
+             what this node pays for\n"
+        ),
     }
 }
 
@@ -175,6 +192,9 @@ impl Stats {
         for line in &stats.lines {
             text.push_str(&serial_line(line));
         }
+        for lan in &stats.lan {
+            text.push_str(&lan_interface(lan));
+        }
         for radio in &stats.radios {
             text.push_str(&super::radio::in_words(radio));
         }
@@ -184,6 +204,15 @@ impl Stats {
             text.push_str(&format!("refused {times} times: {reason}\n"));
         }
         Answer::yes(serde_json::json!({"info": info, "stats": stats}), text)
+    }
+}
+
+/// An interface on which neighbours are looked for.
+fn lan_interface(lan: &types::LanInterface) -> String {
+    let types::LanInterface { name, address, candidates, beacons, error } = lan;
+    match error {
+        Some(error) => format!("LAN {name} ({address}): {error}\n"),
+        None => format!("LAN {name} ({address}): {beacons} beacons, {candidates} remembered\n"),
     }
 }
 

@@ -56,8 +56,9 @@ pub(super) struct Run {
     /// serial:///dev/ttyUSB0?baud=115200; may be given several times.
     #[arg(long, value_name = "ADDR")]
     listen_addr: Vec<String>,
-    /// Node to keep a link to, as PUBKEY@HOST:PORT or PUBKEY@serial:///dev/ttyUSB0?baud=115200;
-    /// may be given several times.
+    /// Node to keep a link to, as PUBKEY@HOST:PORT, with up to 8 addresses that are tried in turn
+    /// (PUBKEY@HOST:PORT/HOST:PORT), or PUBKEY@serial:///dev/ttyUSB0?baud=115200; may be given
+    /// several times.
     #[arg(long, value_name = "PEER")]
     peer: Vec<String>,
     /// Public key whose Lightning invoices are accepted; may be given several times.

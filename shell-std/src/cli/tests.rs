@@ -68,6 +68,7 @@ fn examples_in_the_documentation_are_well_formed() {
             .replace("$PEER", &format!("{key}@h:1"));
         let rest = rest.replace("$PROMISE", &"00".repeat(49));
         let rest = rest.replace("$PREIMAGE", &"00".repeat(32)).replace("$INVOICE", "lnbcrt1");
+        let rest = rest.replace("$INVITATION", "blvmmesh1");
         let arguments = ["blvm-mesh"].into_iter().chain(rest.split_whitespace());
         match Cli::try_parse_from(arguments) {
             Ok(_) => {}
@@ -431,11 +432,12 @@ fn without_a_node_commands_say_so() {
     let dir = tempfile::tempdir().unwrap();
     let at = ["--data-dir", dir.path().to_str().unwrap()];
     let target = "02".repeat(32);
-    let commands: [&[&str]; 8] = [
+    let commands: [&[&str]; 9] = [
         &["peers"],
         &["routes"],
         &["stats"],
         &["recv"],
+        &["events", "peers"],
         &["ledger"],
         &["find-route", &target],
         &["quote", &target, "5"],

@@ -8,6 +8,7 @@ use crate::bridge::BridgeSettings;
 use crate::chain::{Auth, ChainSettings};
 use crate::flows::ForwardSpec;
 use crate::headers::Root;
+use crate::lan::LanSettings;
 use crate::lightning::Timeouts;
 use crate::wallet::Limits;
 use blvm_mesh_core::config::{Config, MAX_ISSUERS, MAX_SCRIPT};
@@ -36,6 +37,8 @@ pub struct Shell {
     pub link_memory: usize,
     /// Bytes of delivered datagrams kept until they are fetched; the oldest go.
     pub inbox_bytes: usize,
+    /// Past events kept of each topic, for clients that subscribe.
+    pub events: usize,
     /// Memory of the store's cache, in bytes.
     pub store_cache_bytes: usize,
     /// Memory for what waits between streams of flows and their applications, in bytes.
@@ -46,6 +49,8 @@ pub struct Shell {
     pub reconnect_min: Duration,
     /// Longest pause before a lost peer is dialled again.
     pub reconnect_max: Duration,
+    /// Whether probes of others (`ping`, `trace`) are answered.
+    pub answer_probes: bool,
     /// Whether anyone may measure the way to this node (`bench`).
     pub bench_sink: bool,
     /// Threads that the tasks run on.
@@ -58,11 +63,13 @@ impl Default for Shell {
             queue_bytes: 8 * 1024 * 1024,
             link_memory: 48 * 1024 * 1024,
             inbox_bytes: 16 * 1024 * 1024,
+            events: 1_000,
             store_cache_bytes: 256 * 1024,
             pipe_memory: crate::flows::memory::DEFAULT,
             handshake_timeout: Duration::from_secs(5),
             reconnect_min: Duration::from_millis(100),
             reconnect_max: Duration::from_secs(30),
+            answer_probes: true,
             bench_sink: false,
             threads: 1,
         }
@@ -87,6 +94,7 @@ pub(super) struct Places {
     pub(super) bridged: usize,
     pub(super) narrow_rate: u64,
     pub(super) narrow_blocks: bool,
+    pub(super) lan: LanSettings,
 }
 
 impl Places {
@@ -109,6 +117,7 @@ impl Places {
             bridged: 16,
             narrow_rate: 32 * 1024,
             narrow_blocks: true,
+            lan: LanSettings::default(),
         }
     }
 }
@@ -138,6 +147,7 @@ pub(super) fn settings(
         bridged,
         narrow_rate,
         narrow_blocks,
+        mut lan,
     } = places;
     let announced = file.bitcoin.announce_to.unwrap_or_default().into_iter();
     let mut bridge = BridgeSettings {
@@ -173,6 +183,10 @@ pub(super) fn settings(
     let peers: Vec<_> =
         file.mesh.peers.unwrap_or_default().into_iter().map(|peer| peer.0).collect();
     check_peers(&peers, &listen)?;
+    lan.interfaces = file.lan.interfaces.unwrap_or_default().into_iter().map(|i| i.0).collect();
+    if lan.enabled && !lan.beacon && !lan.listen {
+        return Err(value("lan.enabled", "finds nobody without lan.beacon and lan.listen"));
+    }
     if file.issuer_key.is_some() && network != Network::Regtest {
         let reason = format!("this node issues invoices on regtest only, not on {network}");
         return Err(value("issuer_key", reason));
@@ -199,6 +213,7 @@ pub(super) fn settings(
         listen_lines: listen.lines,
         radios,
         peers,
+        lan,
         banned: BTreeMap::new(),
         metrics,
         export,

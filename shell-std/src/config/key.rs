@@ -3,13 +3,14 @@
 use super::ConfigError;
 use super::build::Places;
 use super::values::{
-    Announced, Backend, Export, ExposedPort, ForwardedTo, Gateway, Issuer, Listen, Millis, Mode,
-    NetworkName, Owing, Peer, Port, SignetMagic,
+    Announced, Backend, Export, ExposedPort, ForwardedTo, Gateway, Group, InterfaceName, Issuer,
+    Listen, Millis, Mode, NetworkName, Owing, Peer, Port, SignetMagic,
 };
 use crate::chain::Secret;
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::policy::mode::MeshMode;
 use blvm_mesh_core::time::MILLISECOND;
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -150,10 +151,10 @@ macro_rules! written {
     )+)+};
 }
 written! {
-    Text: String, PathBuf, Backend, Export, Mode, NetworkName, Port, SignetMagic, Secret;
+    Text: String, PathBuf, Backend, Export, Group, Mode, NetworkName, Port, SignetMagic, Secret;
     Flag: bool;
     List: Listen, Vec<PathBuf>, Vec<Peer>, Vec<Issuer>, Vec<Owing>, Vec<ExposedPort>, Vec<ForwardedTo>,
-        Vec<Gateway>, Vec<Announced>, Vec<Port>;
+        Vec<Gateway>, Vec<Announced>, Vec<Port>, Vec<InterfaceName>;
 }
 
 macro_rules! numbers {
@@ -199,6 +200,9 @@ stored! {
     u64 => u64, |given| *given, |stored| stored;
     u32 => u64, |given| u64::from(*given), |stored| stored;
     u32 => usize, |given| *given as usize, |stored| stored;
+    // In the range of the key.
+    u32 => u16, |given| *given as u16, |stored| stored;
+    Group => Ipv6Addr, |given| given.0, |stored| stored;
     Millis => u64, |given| u64::from(*given) * MILLISECOND, |stored| stored / MILLISECOND;
     Millis => Duration, |given| Duration::from_millis((*given).into()), |stored| stored.as_millis();
     Mode => MeshMode, |given| given.0, |stored| stored;

@@ -8,8 +8,8 @@ use super::ConfigError;
 use super::build::{MIN_MAX_PACKET, Places};
 use super::key::{DefaultValue, Key, Stored, Written, within};
 use super::values::{
-    Announced, Backend, Export, ExposedPort, ForwardedTo, Gateway, Issuer, Listen, Millis, Mode,
-    NetworkName, NotUsed, Owing, Peer, Port, SignetMagic,
+    Announced, Backend, Export, ExposedPort, ForwardedTo, Gateway, Group, InterfaceName, Issuer,
+    Listen, Millis, Mode, NetworkName, NotUsed, Owing, Peer, Port, SignetMagic,
 };
 use crate::chain::Secret;
 use blvm_mesh_core::config::MAX_HOPS;
@@ -81,7 +81,7 @@ macro_rules! keys {
 keys! {
     "" File [
         mesh: Mesh, tariff: Tariff, limits: Limits, timing: Timing, payment: Payment,
-        flow: Flow, lightning: Lightning, budget: Budget, bitcoin: Bitcoin, chain: Chain, ledger: Ledger, metrics: Metrics, page: Page, bench: Bench
+        flow: Flow, lightning: Lightning, budget: Budget, bitcoin: Bitcoin, lan: Lan, chain: Chain, ledger: Ledger, metrics: Metrics, page: Page, bench: Bench
     ] {
         data_dir: PathBuf, "directory of the node's files", default "~/.blvm-mesh";
         rpc_socket: PathBuf, "socket for commands", default "<data_dir>/rpc.sock";
@@ -99,12 +99,14 @@ keys! {
         signet_challenge: SignetMagic,
             "challenge of a signet of its own, a script in hex, as bitcoind's -signetchallenge",
             example "51";
-        peers: Vec<Peer>, "nodes to keep a link to: PUBKEY@HOST:PORT, PUBKEY@serial:///dev/...",
+        peers: Vec<Peer>, "nodes to keep a link to: PUBKEY@HOST:PORT/HOST:PORT... (1 to 8 tried in turn), PUBKEY@serial:///dev/...",
             example "PUBKEY@relay.example.org:8338, PUBKEY@serial:///dev/ttyUSB1?baud=115200";
         issuers: Vec<Issuer>, "public keys whose Lightning invoices are accepted",
             example "PUBKEY";
         private_stratum_tlv: bool, "let blvm-node's own Stratum V2 framing go free"
             => config.private_stratum_tlv;
+        answer_probes: bool, "answer probes of other nodes (`ping`, `trace`), which tell them the software, prices, allowances and issuers of this one"
+            => shell.answer_probes;
         max_peers: u32, "the host node's name for limits.neighbours", from 1 to 65_536,
             example "1024";
     }
@@ -161,6 +163,8 @@ keys! {
         queue_bytes: u32, "queue for one neighbour, at least limits.max_packet" => shell.queue_bytes, unit "bytes";
         link_memory_bytes: u32, "memory of all links together, at least 4 times limits.max_packet" => shell.link_memory, unit "bytes";
         inbox_bytes: u32, "datagrams kept for `recv`, at least limits.max_packet" => shell.inbox_bytes, unit "bytes";
+        events: u32, "past events kept of each topic (`events`), for who subscribes with a cursor"
+            => shell.events, from 1 to 100_000;
         store_cache_bytes: u32, "memory of the store's cache"
             => shell.store_cache_bytes, unit "bytes";
         threads: u32, "threads that the node's tasks run on" => shell.threads, from 1 to 64;
@@ -196,6 +200,8 @@ keys! {
         payout_address: String, "the same as an address", example "tb1q...";
         min_confirmations: u32, "confirmations of a covenant's funding"
             => config.payment.min_confirmations, from 1;
+        strangers_relay_paid: bool, "whether strangers relay what this node pays for; else only peers, and whom `peer trust` names"
+            => config.strangers_relay_paid;
     }
 
     "flow" Flow {
@@ -270,6 +276,19 @@ keys! {
             example "PUBKEY@HEIGHT";
     }
 
+    "lan" Lan {
+        enabled: bool, "whether neighbours are looked for on LANs, by IPv6 multicast" => lan.enabled;
+        interfaces: Vec<InterfaceName>, "interfaces that are used, with * for any characters; none: all that are up and take multicast, but loopback and point-to-point",
+            example "eth0, wl*";
+        beacon: bool, "whether this node sends beacons and takes links there" => lan.beacon;
+        listen: bool, "whether this node listens for beacons and dials their senders, as strangers" => lan.listen;
+        group: Group, "multicast group, of link-local scope (RFC 4291), the same for all" => lan.group;
+        port: u32, "its UDP port, the same for all" => lan.port, from 1 to 65_535;
+        tcp_port: u32, "TCP port on which links are taken, told in the beacons (0: any that is free)"
+            => lan.tcp_port, from 0 to 65_535;
+        interval_ms: Millis, "pause between two beacons" => lan.interval, unit "ms", from 200 to 60_000;
+    }
+
     "chain" Chain {
         rpc_url: String, "JSON-RPC of a Bitcoin node that looks up blocks for covenants, as in http://127.0.0.1:8332",
             example "http://127.0.0.1:38332";
@@ -320,6 +339,7 @@ impl File {
         self.lightning.apply(places)?;
         self.budget.apply(places)?;
         self.bitcoin.apply(places)?;
+        self.lan.apply(places)?;
         self.chain.apply(places)?;
         self.ledger.apply(places)?;
         self.metrics.apply(places)?;

@@ -10,10 +10,11 @@ use std::fmt;
 use toml::{Table, Value};
 
 /// The keys that a running node takes over; all others need a restart.
-const LIVE: [&str; 25] = [
+const LIVE: [&str; 27] = [
     "log",
     "mesh.peers",
     "mesh.issuers",
+    "mesh.answer_probes",
     "tariff.base_msat",
     "tariff.per_kib_msat",
     "tariff.receive_base_msat",
@@ -28,6 +29,7 @@ const LIVE: [&str; 25] = [
     "limits.bad_payments_burst",
     "limits.per_prefix",
     "payment.min_confirmations",
+    "payment.strangers_relay_paid",
     "flow.credit",
     "flow.max_msat",
     "lightning.max_fee_ppm",
@@ -134,6 +136,7 @@ impl Settings {
         self.log.clone_from(&new.log);
         self.spending = new.spending;
         self.services.max_msat = new.services.max_msat;
+        self.shell.answer_probes = new.shell.answer_probes;
         self.shell.bench_sink = new.shell.bench_sink;
         Ok(())
     }

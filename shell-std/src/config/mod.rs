@@ -33,6 +33,7 @@ use crate::bridge::BridgeSettings;
 use crate::chain::ChainSettings;
 use crate::export::ExportSettings;
 use crate::flows::{Exposed, ForwardSpec};
+use crate::lan::LanSettings;
 use crate::lightning::LightningSettings;
 use crate::wallet::Limits;
 use blvm_mesh_core::config::Config;
@@ -62,6 +63,8 @@ pub struct Settings {
     pub radios: Vec<LoraAddress>,
     /// Nodes to keep a link to. No key is there twice.
     pub peers: Vec<PeerAddress>,
+    /// How neighbours are found on LANs.
+    pub lan: LanSettings,
     /// Nodes that get no link, with the time until then in seconds since 1970; `None`: for ever.
     pub banned: BTreeMap<NodeId, Option<u64>>,
     /// Where the node's numbers are read over HTTP, if anywhere.

@@ -61,7 +61,12 @@ fn samples() -> Vec<(&'static str, String, String)> {
                     (a.into(), quoted(a))
                 }
                 ("bitcoin.narrow_blocks", _) => ("false".into(), "false".into()),
-                ("mesh.enabled" | "flow.inbox", _) => ("false".into(), "false".into()),
+                (
+                    "mesh.enabled" | "mesh.answer_probes" | "flow.inbox" | "lan.beacon"
+                    | "lan.listen",
+                    _,
+                ) => ("false".into(), "false".into()),
+                ("lan.group", _) => ("ff02::77".into(), quoted("ff02::77")),
                 (_, _) if key == "log" => ("debug".into(), quoted("debug")),
                 ("timing.first_ring", _) => ("3".into(), "3".into()),
                 ("limits.seen", _) => ("16".into(), "16".into()),
@@ -85,6 +90,7 @@ fn samples() -> Vec<(&'static str, String, String)> {
                     let port = "ssh=127.0.0.1:22";
                     (port.into(), format!("[{}]", quoted(port)))
                 }
+                ("lan.interfaces", _) => ("eth0, wl*".into(), "[\"eth0\", \"wl*\"]".into()),
                 ("flow.cashier_for", _) => ("a,b".into(), "[\"a\", \"b\"]".into()),
                 ("flow.forward", _) => {
                     let forward = format!("2222={}:ssh", "ab".repeat(32));
@@ -115,11 +121,15 @@ fn samples() -> Vec<(&'static str, String, String)> {
                 | "limits.ends"
                 | "limits.accounts"
                 | "limits.tickets"
+                | "limits.events"
                 | "bitcoin.connections"
+                | "lan.port"
+                | "lan.tcp_port"
                 | "timing.reconnect_min_ms" => "77".into(),
                 "limits.max_packet" => "5000".into(),
                 "chain.timeout_ms" => "4".into(),
                 "limits.threads" => "5".into(),
+                "lan.interval_ms" => "777".into(),
                 "lightning.max_fee_ppm" => "55".into(),
                 _ => text,
             };
@@ -209,7 +219,7 @@ fn values_arrive_where_they_belong() {
          per_prefix = 31\nowners = 32\nbad_payments_rate = 12\n\
          bad_payments_burst = 13\nneighbours = 6\nroutes = 7\n\
          route_hints = 18\nrelayed_requests = 8\nsearches = 9\npayments = 10\nflows = 33\naccounts = 34\ntickets = 35\nparked = 11\nseen = 16\n\
-         parked_bytes = 6000\nqueue_bytes = 3001\ninbox_bytes = 3002\nstore_cache_bytes = 14\n\
+         parked_bytes = 6000\nqueue_bytes = 3001\ninbox_bytes = 3002\nevents = 37\nstore_cache_bytes = 14\n\
          [timing]\nkeepalive_ms = 15\nhop_round_trip_ms = 16\nfirst_ring = 17\n\
          route_lifetime_ms = 18\nverify_timeout_ms = 19\nhandshake_timeout_ms = 20\n\
          reconnect_min_ms = 21\nreconnect_max_ms = 22\n\
@@ -254,7 +264,7 @@ fn values_arrive_where_they_belong() {
     assert_eq!(p.payout_script.as_slice(), [0, 0x14, 0xaa]);
     let ms = Duration::from_millis;
     assert_eq!((s.shell.queue_bytes, s.shell.inbox_bytes), (3001, 3002));
-    assert_eq!(s.shell.store_cache_bytes, 14);
+    assert_eq!((s.shell.events, s.shell.store_cache_bytes), (37, 14));
     assert_eq!(s.shell.handshake_timeout, ms(20));
     assert_eq!((s.shell.reconnect_min, s.shell.reconnect_max), (ms(21), ms(22)));
     let auth = Auth::User { name: "u".into(), password: Secret::new("p") };
@@ -332,6 +342,14 @@ fn faults_in_the_file_name_key_and_what_is_allowed() {
         ("[payment]\npayout_address = \"x\"".into(), &["payout_address", "not a Bitcoin address"]),
         ("[payment]\npayout_address = \"x\"\npayout_script = \"\"".into(), &["only one"]),
         ("issuer_key = \"k\"".into(), &["issuer_key", "regtest only"]),
+        ("[lan]\ngroup = \"ff05::1\"".into(), &["ff05::1", "link-local scope", "ff12::626c:766d"]),
+        ("[lan]\ngroup = \"fe80::1\"".into(), &["fe80::1", "link-local scope"]),
+        ("[lan]\nport = 0".into(), &["lan.port", "from 1 to 65535"]),
+        ("[lan]\ninterfaces = [\"a b\"]".into(), &["a b", "eth0 or wl*"]),
+        (
+            "[lan]\nenabled = true\nbeacon = false\nlisten = false".into(),
+            &["lan.enabled", "lan.beacon"],
+        ),
         ("[chain]\ncookie_file = \"c\"".into(), &["chain.cookie_file", "without chain.rpc_url"]),
         (url("127.0.0.1:8332"), &["chain.rpc_url", "http://HOST:PORT"]),
         (url("https://h:1"), &["chain.rpc_url", "http://HOST:PORT"]),

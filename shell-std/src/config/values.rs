@@ -4,13 +4,14 @@ use crate::address::{
     AddressError, LoraAddress, LoraError, PeerAddress, SerialLine, parse_public_key,
 };
 use crate::flows::{Exposed, ForwardSpec, SpecError};
+use crate::lan;
 use crate::rpc::target::{Target, TargetError};
 use blvm_mesh_core::id::{Network, NodeId};
 use blvm_mesh_core::policy::mode::MeshMode;
 use secp256k1::PublicKey;
 use serde::Deserialize;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 
 /// Names of Lightning backends.
 const BACKENDS: [&str; 5] = ["lnd", "cln", "phoenixd", "lnbits", "ldk"];
@@ -55,10 +56,22 @@ text_value!(Port(SocketAddr), |text| crate::flows::local(text));
 text_value!(Gateway(NodeId), |text| {
     text.parse().map(|target: Target| target.0).map_err(|e: TargetError| e.to_string())
 });
+text_value!(InterfaceName(lan::interfaces::Pattern), |text| text.parse());
+text_value!(Group(Ipv6Addr), parse_group);
 text_value!(Owing((PublicKey, u64)), parse_owing);
 text_value!(Announced((NodeId, u32)), parse_announced);
 text_value!(ExposedPort(Exposed), |text| text.parse().map_err(|e: SpecError| e.to_string()));
 text_value!(ForwardedTo(ForwardSpec), |text| text.parse().map_err(|e: SpecError| e.to_string()));
+
+/// Scope 2 is the link (RFC 4291, section 2.7): no router passes it on.
+fn parse_group(text: &str) -> Result<Ipv6Addr, String> {
+    let group = text.parse::<Ipv6Addr>().ok();
+    let local = |group: &Ipv6Addr| group.segments()[0] & 0xff0f == 0xff02;
+    let wrong = || {
+        format!("\"{text}\" is not an IPv6 multicast group of link-local scope, as {}", lan::GROUP)
+    };
+    group.filter(local).ok_or_else(wrong)
+}
 
 fn parse_owing(text: &str) -> Result<(PublicKey, u64), String> {
     let form = || format!("\"{text}\" is not PUBKEY=BYTES: a neighbour's public key, and a number");

@@ -143,6 +143,11 @@ impl Hub {
         }
     }
 
+    /// Who is at the other end of a flow.
+    pub(crate) fn peer(&self, flow: FlowId) -> Option<NodeId> {
+        self.flows.get(&flow).map(|open| open.peer)
+    }
+
     /// Something has happened to a flow; the input that follows.
     pub(crate) fn event(
         &mut self,

@@ -1,6 +1,7 @@
 //! The state machine and what its actions ask for: collected under the lock; `perform.rs` carries
 //! it out without it.
 
+use super::routes::Finders;
 use super::{SentPacket, Verdict};
 use crate::covenant::settlement_of;
 use crate::flows::hub::Hub;
@@ -109,6 +110,7 @@ pub(super) struct Core {
     /// Own paid datagrams that may have to be sent again.
     pub(super) repeats: Repeats,
     pub(super) purchases: Underway,
+    pub(super) finders: Finders,
     pub(super) hub: Hub,
     pub(super) flow_events: VecDeque<(FlowId, FlowEvent)>,
 }
@@ -117,6 +119,7 @@ impl Core {
     pub(super) fn new(mesh: HostMesh, hub: Hub) -> Self {
         Self {
             mesh,
+            finders: Finders::default(),
             hub,
             flow_events: VecDeque::new(),
             effects: Vec::new(),
@@ -359,6 +362,7 @@ impl Core {
                     continue;
                 }
                 Action::Publish(event) => {
+                    self.finders.tell(&event);
                     match event {
                         Event::DeliveryFailed { sequence, cause, .. } => {
                             self.repeats.stopped(now, sequence, cause);

@@ -28,7 +28,7 @@ use std::sync::atomic::AtomicUsize;
 
 /// A host that is connected to all others by name.
 #[derive(Default)]
-struct Host {
+pub(super) struct Host {
     name: String,
     others: Arc<Mutex<HashMap<String, Weak<MeshManager>>>>,
     events: Mutex<Vec<Event>>,
@@ -95,7 +95,9 @@ fn context(key: u8) -> MeshContext {
 }
 
 /// Two managers that are connected, and their hosts.
-async fn pair(executor: &smol::LocalExecutor<'static>) -> ([Arc<MeshManager>; 2], [Arc<Host>; 2]) {
+pub(super) async fn pair(
+    executor: &smol::LocalExecutor<'static>,
+) -> ([Arc<MeshManager>; 2], [Arc<Host>; 2]) {
     pair_of([1, 2].map(context), executor).await
 }
 
@@ -132,7 +134,9 @@ async fn pair_of(
 }
 
 /// Runs a test while the managers that it makes keep time.
-fn run<F: Future<Output = ()>>(test: impl FnOnce(Rc<smol::LocalExecutor<'static>>) -> F) {
+pub(super) fn run<F: Future<Output = ()>>(
+    test: impl FnOnce(Rc<smol::LocalExecutor<'static>>) -> F,
+) {
     let executor = Rc::new(smol::LocalExecutor::new());
     smol::block_on(executor.clone().run(test(executor)));
 }
@@ -167,6 +171,20 @@ fn packets_and_events_pass_between_hosts() {
         assert!(matches!(b.handle_packet("a", &[]).await, Err(ManagerError::UnknownPeer(_))));
         let gone = Event::PeerDisconnected { peer: a.id() };
         assert_eq!(hosts[1].events.lock().unwrap().last(), Some(&gone));
+    });
+}
+
+#[test]
+fn a_stranger_that_the_operator_knows_becomes_an_own_neighbour() {
+    run(async |executor| {
+        let ([a, b], _) = pair(&executor).await;
+        let own = || b.lock().mesh.resources().own_neighbours;
+        b.peer_disconnected("a").await;
+        b.peer_connected("a", a.id(), false, Standing::Stranger { prefix: 1 }).await.unwrap();
+        assert_eq!(own(), 0);
+        b.make_own("a").unwrap();
+        assert_eq!(own(), 1);
+        assert!(matches!(b.make_own("x"), Err(ManagerError::UnknownPeer(_))));
     });
 }
 

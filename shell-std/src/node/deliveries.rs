@@ -8,6 +8,8 @@
 //! of the room by the same rule, and is refused where that is taken.
 
 use crate::flows::Inbox;
+use crate::rpc::events::EventLog;
+use crate::rpc::types::{Happened, Topic};
 use blvm_mesh_core::config::FULL_SOURCES;
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::mesh::Input;
@@ -31,6 +33,19 @@ pub struct Delivery {
     pub earned_msat: u64,
     /// The payload.
     pub payload: Vec<u8>,
+}
+
+impl Delivery {
+    /// What is told of it, once it waits: whoever hears of it finds it, unless another was faster.
+    pub(crate) fn event(&self) -> Happened {
+        Happened::DatagramReceived {
+            source: self.source,
+            sequence: self.sequence,
+            protocol: self.protocol.name().to_owned(),
+            bytes: self.payload.len(),
+            earned_msat: self.earned_msat,
+        }
+    }
 }
 
 /// The queue, shared by the engine and its readers.
@@ -351,6 +366,7 @@ impl Deliveries {
 /// What comes over flows.
 pub(crate) struct StreamInbox {
     pub(crate) deliveries: Arc<Deliveries>,
+    pub(crate) events: Arc<EventLog>,
     pub(crate) policy: RoutingPolicyEngine,
 }
 
@@ -366,7 +382,9 @@ impl Inbox for StreamInbox {
     fn take(&self, source: NodeId, sequence: u64, payload: Vec<u8>) {
         let protocol = self.policy.detect_protocol(&payload);
         let delivery = Delivery { source, sequence, protocol, earned_msat: 0, payload };
+        let event = delivery.event();
         self.deliveries.push_streamed(delivery);
+        self.events.tell(Topic::Deliveries, event);
     }
 }
 

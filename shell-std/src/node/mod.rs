@@ -36,6 +36,7 @@ pub use deliveries::{Deliveries, Delivery};
 pub use engine::durable::Commit;
 pub use progress::Progress;
 pub use requests::handle::{Fate, Gone, NodeHandle};
+pub use requests::probing::{Fared, Pinged};
 pub use requests::{Issue, Issued, Ledgers, Operator, Reread, Service};
 pub(crate) use transport::all::{Checked as CheckedModem, check as check_modem};
 
@@ -49,6 +50,7 @@ use crate::flows::hub::Hub;
 use crate::flows::places;
 use crate::flows::{Flows, Inbox, Services};
 use crate::metrics::Histogram;
+use crate::rpc::events::EventLog;
 use crate::wallet::Payer;
 use bans::Bans;
 use blvm_mesh_core::id::NodeId;
@@ -64,7 +66,7 @@ use engine::invoices::{Invoices, Wanted};
 use engine::links::{LinkSettings, Links};
 use engine::payments::{LOOK_UP, Payments};
 use engine::shell::Shell;
-use engine::{Command, Engine};
+use engine::{Command, Engine, Inputs};
 use presence::Presence;
 use secp256k1::{Secp256k1, SecretKey};
 use smol::{Executor, Task};
@@ -154,6 +156,7 @@ impl Node {
         let configured = settings.peers.iter().map(|peer| peer.node_id());
         let status = Arc::new(DialStatus::new(configured));
         let deliveries = Arc::new(Deliveries::new(settings.shell.inbox_bytes));
+        let event_log = Arc::new(EventLog::new(settings.shell.events));
         let bans = Arc::<Bans>::default();
         bans.set(&settings.banned);
         let links = Links::new(
@@ -239,12 +242,14 @@ impl Node {
             chain,
             invoices,
             payments,
-            deliveries.clone(),
+            (deliveries.clone(), event_log.clone()),
             bridge.clone(),
         );
         let bench = Bench::new(settings.config.magic, settings.shell.bench_sink);
         let (hub, asks) = Hub::new(settings.shell.pipe_memory);
-        let mut engine = Engine::new(mesh, shell, bench, hub, events, told, committed);
+        let probed = settings.shell.answer_probes;
+        let inputs = Inputs { events, commands: told, committed };
+        let mut engine = Engine::new(mesh, shell, bench, probed, hub, inputs);
         restore(&mut engine, remembered)?;
         engine.ask_for(kept);
         for (payment_hash, expires_at) in asked {
@@ -284,8 +289,8 @@ impl Node {
         let headers = Arc::<HeaderStatus>::default();
         let bridge_node = bridge::Node { commands: commands.clone(), clock };
         let inbox = settings.services.inbox.then(|| {
-            let deliveries = deliveries.clone();
-            Arc::new(StreamInbox { deliveries, policy }) as Arc<dyn Inbox>
+            let (deliveries, events) = (deliveries.clone(), event_log.clone());
+            Arc::new(StreamInbox { deliveries, events, policy }) as Arc<dyn Inbox>
         });
         let at_start = Arc::new(settings.clone());
         let handle = NodeHandle {
@@ -293,6 +298,7 @@ impl Node {
             services: Services::new(flows.clone(), executor.clone(), connections, inbox),
             flows,
             deliveries,
+            events: event_log,
             policy,
             bridge: bridge.clone(),
             outbox: outbox.clone(),

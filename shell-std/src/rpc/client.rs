@@ -1,9 +1,12 @@
 //! The socket's client. It blocks.
 
+use super::connection::EVENT;
+use super::types::{MeshEvent, Subscribe, Subscribed};
 use super::{Request, RpcError};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -30,6 +33,13 @@ pub enum ClientError {
         .0.display(), .1.as_secs_f64()
     )]
     Late(PathBuf, Duration),
+    /// It has ended the connection while events were waited for.
+    #[error(
+        "the node at {} has ended the connection: it has stopped, or is restarted. Subscribe again, \
+         with the cursor of the last event",
+        .0.display()
+    )]
+    Ended(PathBuf),
     /// The connection failed.
     #[error("the connection to the node failed: {0}")]
     Io(#[from] io::Error),
@@ -55,13 +65,21 @@ pub struct Client {
     path: PathBuf,
     patience: Duration,
     last_id: u64,
+    /// What was read and is not looked at yet.
+    read: Vec<u8>,
+    /// Events that came while an answer was waited for.
+    events: VecDeque<MeshEvent>,
 }
 
 #[derive(Deserialize)]
-struct Response {
+struct Line {
     result: Option<Value>,
     error: Option<RpcError>,
+    #[serde(default)]
     id: Value,
+    method: Option<String>,
+    #[serde(default)]
+    params: Value,
 }
 
 impl Client {
@@ -88,7 +106,8 @@ impl Client {
             io::ErrorKind::PermissionDenied => ClientError::NotAllowed(path.into()),
             _ => ClientError::Io(e),
         })?;
-        Ok(Self { stream, path: path.into(), patience, last_id: 0 })
+        let (read, events) = (Vec::new(), VecDeque::new());
+        Ok(Self { stream, path: path.into(), patience, last_id: 0, read, events })
     }
 
     /// Asks and waits for the answer. `T` is the type that belongs to the request.
@@ -103,56 +122,112 @@ impl Client {
         let mut line = message.to_string();
         line.push('\n');
         let deadline = Instant::now() + self.patience + request.waits();
-        let answer = self.exchange(line.as_bytes(), deadline)?;
-        let wrong = |e: serde_json::Error| ClientError::Answer(e.to_string());
-        let response: Response = serde_json::from_slice(&answer).map_err(wrong)?;
-        match response {
-            Response { error: Some(error), .. } => Err(error.into()),
-            Response { result: Some(result), id: of, .. } if of == id => {
-                serde_json::from_value(result).map_err(wrong)
+        self.write(line.as_bytes(), deadline)?;
+        let line = loop {
+            match self.line(Some(deadline))? {
+                Line { method: Some(method), params, .. } => self.note(&method, params)?,
+                answer => break answer,
+            }
+        };
+        match line {
+            Line { error: Some(error), .. } => Err(error.into()),
+            Line { result: Some(result), id: of, .. } if of == id => {
+                serde_json::from_value(result).map_err(unreadable)
             }
             _ => Err(ClientError::Answer("it belongs to no question".into())),
         }
     }
 
-    /// Writes a line and reads one.
-    fn exchange(&mut self, line: &[u8], deadline: Instant) -> Result<Vec<u8>, ClientError> {
-        let late = || ClientError::Late(self.path.clone(), self.patience);
-        let left = || {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() { Err(late()) } else { Ok(left) }
-        };
-        let failed = |e: io::Error| match e.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => late(),
-            _ => ClientError::Io(e),
-        };
+    /// Subscribes; [`Self::event`] then gives one event after the other.
+    ///
+    /// # Errors
+    /// [`ClientError`], as those of [`Self::call`].
+    pub fn subscribe(&mut self, request: Subscribe) -> Result<Subscribed, ClientError> {
+        self.call(&Request::Subscribe(request))
+    }
+
+    /// The next event of any subscription of this connection; waits until there is one. Those that
+    /// come during a [`call`](Self::call) are kept for this.
+    ///
+    /// # Errors
+    /// [`ClientError::Ended`], where the node ends the connection; or what comes is no event.
+    pub fn event(&mut self) -> Result<MeshEvent, ClientError> {
+        while self.events.is_empty() {
+            let Line { method, params, .. } = self.line(None)?;
+            self.note(&method.unwrap_or_default(), params)?;
+        }
+        self.events.pop_front().ok_or_else(|| ClientError::Ended(self.path.clone()))
+    }
+
+    /// Keeps what the node says by itself.
+    fn note(&mut self, method: &str, params: Value) -> Result<(), ClientError> {
+        if method != EVENT {
+            return Err(ClientError::Answer("it is no event".into()));
+        }
+        self.events.push_back(serde_json::from_value(params).map_err(unreadable)?);
+        Ok(())
+    }
+
+    fn write(&mut self, line: &[u8], deadline: Instant) -> Result<(), ClientError> {
         let mut stream = &self.stream;
         let mut unsent = line;
         while !unsent.is_empty() {
-            stream.set_write_timeout(Some(left()?))?;
+            stream.set_write_timeout(Some(self.left(deadline)?))?;
             match stream.write(unsent) {
                 Ok(n) => unsent = unsent.get(n..).unwrap_or_default(),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(failed(e)),
+                Err(e) => return Err(self.failed(e)),
             }
         }
-        let (mut answer, mut chunk) = (Vec::new(), vec![0; 64 * 1024]);
+        Ok(())
+    }
+
+    /// The next line; without a deadline one that may be long in coming.
+    fn line(&mut self, deadline: Option<Instant>) -> Result<Line, ClientError> {
+        let (mut searched, mut chunk) = (0, vec![0; 64 * 1024]);
         loop {
-            stream.set_read_timeout(Some(left()?))?;
-            let n = match stream.read(&mut chunk) {
+            let fresh = self.read.get(searched..).unwrap_or_default();
+            if let Some(end) = fresh.iter().position(|b| *b == b'\n') {
+                let rest = self.read.split_off(searched + end + 1);
+                let line = std::mem::replace(&mut self.read, rest);
+                return serde_json::from_slice(&line).map_err(unreadable);
+            }
+            searched = self.read.len();
+            let left = deadline.map(|deadline| self.left(deadline)).transpose()?;
+            self.stream.set_read_timeout(left)?;
+            let n = match (&self.stream).read(&mut chunk) {
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(failed(e)),
+                Err(e) => return Err(self.failed(e)),
             };
-            answer.extend_from_slice(chunk.get(..n).unwrap_or_default());
-            // One question, one line in answer: nothing follows it.
-            if answer.last() == Some(&b'\n') {
-                return Ok(answer);
+            if n == 0 && deadline.is_none() {
+                return Err(ClientError::Ended(self.path.clone()));
             }
-            if n == 0 || answer.len() > MAX_ANSWER {
+            if n == 0 || self.read.len() > MAX_ANSWER {
                 let text = "it ends too early; the node may have stopped";
                 return Err(ClientError::Answer(text.into()));
             }
+            self.read.extend_from_slice(chunk.get(..n).unwrap_or_default());
         }
     }
+
+    fn left(&self, deadline: Instant) -> Result<Duration, ClientError> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(self.late()) } else { Ok(left) }
+    }
+
+    fn late(&self) -> ClientError {
+        ClientError::Late(self.path.clone(), self.patience)
+    }
+
+    fn failed(&self, error: io::Error) -> ClientError {
+        match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => self.late(),
+            _ => ClientError::Io(error),
+        }
+    }
+}
+
+fn unreadable(error: serde_json::Error) -> ClientError {
+    ClientError::Answer(error.to_string())
 }

@@ -5,7 +5,9 @@ mod hexed;
 mod schema;
 
 pub mod client;
+pub mod connection;
 pub mod error;
+pub mod events;
 pub mod openrpc;
 pub mod request;
 pub mod server;
@@ -13,12 +15,17 @@ pub mod target;
 pub mod types;
 pub(crate) mod words;
 
+pub use connection::Connection;
 pub use error::RpcError;
 pub use request::{Reply, Request};
 
 /// Answers requests: what the node gives to the server.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers one request. Many are under way at once; one that waits holds up
-    /// nobody else. Dropping the future gives the request up.
-    fn handle(&self, request: Request) -> impl Future<Output = Result<Reply, RpcError>> + Send;
+    /// Answers one request, which came by this connection. Many are under way at once; one that
+    /// waits holds up nobody else. Dropping the future gives the request up.
+    fn handle(
+        &self,
+        request: Request,
+        connection: &Connection,
+    ) -> impl Future<Output = Result<Reply, RpcError>> + Send;
 }

@@ -1,8 +1,10 @@
 //! The OpenRPC document: the methods, their parameters, answers and errors with JSON Schemas,
 //! for people and for programs that make clients of it.
 
+use super::connection::EVENT;
 use super::error::{ERRORS, RpcError};
 use super::request::{METHODS, Method};
+use super::types::MeshEvent;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
@@ -26,6 +28,7 @@ impl Document {
         let mut answered = Schemas::new(SchemaSettings::draft07().for_serialize());
         let methods: Vec<_> =
             METHODS.iter().map(|method| described(method, &mut asked, &mut answered)).collect();
+        let notifications = [notification(&mut answered)];
         let mut schemas = asked.named();
         schemas.extend(answered.named());
         let errors: Map<_, _> = ERRORS
@@ -38,11 +41,13 @@ impl Document {
                 "title": env!("CARGO_PKG_NAME"),
                 "version": env!("CARGO_PKG_VERSION"),
                 "description": "JSON-RPC 2.0 over the node's Unix socket (<data_dir>/rpc.sock): \
-                    one request, notification or batch per line, one line in answer. Amounts \
+                    one request, notification or batch per line, one line in answer. What clients \
+                    subscribe to comes as notifications between answers (x-notifications). Amounts \
                     are in millisatoshi, sizes in bytes.",
                 "license": {"name": env!("CARGO_PKG_LICENSE")},
             },
             "methods": methods,
+            "x-notifications": notifications,
             "components": {"schemas": schemas, "errors": errors},
         });
         as_prose(&mut document);
@@ -53,6 +58,18 @@ impl Document {
     pub fn method(&self, method: &Method) -> &Value {
         let methods = self.0["methods"].as_array().into_iter().flatten();
         methods.into_iter().find(|m| m["name"] == method.name).unwrap_or(&Value::Null)
+    }
+
+    /// Each kind of event, what it means, and its fields.
+    pub fn events(&self) -> Vec<(String, String, Vec<String>)> {
+        let kinds = self.0["components"]["schemas"]["Happened"]["oneOf"].as_array();
+        let kind = |schema: &Value| {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let fields = schema["required"].as_array().into_iter().flatten().map(text);
+            let fields = fields.filter(|name| name != "type").collect();
+            (text(&schema["properties"]["type"]["const"]), text(&schema["description"]), fields)
+        };
+        kinds.into_iter().flatten().map(kind).collect()
     }
 
     /// What it says of a method's parameters, for people.
@@ -196,6 +213,16 @@ fn described(method: &Method, asked: &mut Schemas, answered: &mut Schemas) -> Va
         described["x-aliases"] = json!(method.aliases);
     }
     described
+}
+
+/// What the node says by itself. OpenRPC has no place for it but one of its own.
+fn notification(answered: &mut Schemas) -> Value {
+    json!({
+        "name": EVENT,
+        "summary": "Tells what has happened, to who has subscribed (meshsubscribe).",
+        "paramStructure": "by-name",
+        "params": parameters(&answered.make(MeshEvent::json_schema)),
+    })
 }
 
 /// The parameters that an object's schema lists: those first that are required.

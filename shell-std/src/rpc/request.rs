@@ -125,6 +125,12 @@ methods! {
     GetRoutes, "getroutes" => Vec<Route>;
     /// Looks for a route to a node, even where one is known.
     FindRoute(params: FindRoute), "findroute" | "discover_route" => FoundRoute, REFUSED;
+    /// Sends a probe to a node, and waits for its answer.
+    ///
+    /// A route is looked for where none is known. A node without an answer is no error.
+    Ping(params: Ping), "meshping" => Pinged;
+    /// Looks for a route to a node, and sends a probe to each node of it.
+    Trace(params: Trace), "meshtrace" => Traced, REFUSED;
     /// Sends a datagram to a node.
     ///
     /// A route is looked for where none is known. What becomes of the datagram is waited for at
@@ -133,6 +139,13 @@ methods! {
     /// Hands out datagrams that were sent to this node, each one once.
     PollReceived(params: PollReceived), "meshpollreceived" | "poll_local_deliveries"
         => Vec<Received>;
+    /// Has the node tell what happens, on this connection, from now on or behind a cursor.
+    ///
+    /// Each event is a notification `meshevent`. What was to be told and is not kept any more is said, in
+    /// the answer or as an event.
+    Subscribe(params: Subscribe), "meshsubscribe" => Subscribed, REFUSED;
+    /// Ends a subscription of this connection.
+    Unsubscribe(params: Unsubscribe), "meshunsubscribe" => Unsubscribed, REFUSED;
     /// Tells what sending data to a node costs, and what the payment must commit to.
     ///
     /// A route is looked for where none is known.
@@ -209,6 +222,10 @@ methods! {
     BanPeer(params: BanPeer), "meshbanpeer" => BannedPeer, REFUSED;
     /// Lifts a ban.
     UnbanPeer(params: UnbanPeer), "meshunbanpeer" => UnbannedPeer, REFUSED;
+    /// Lets a neighbour that is no peer relay what this node pays for, over restarts too.
+    TrustPeer(params: TrustPeer), "meshtrustpeer" => TrustedPeer, REFUSED;
+    /// Lets it relay what is free only, as any stranger.
+    DistrustPeer(params: DistrustPeer), "meshdistrustpeer" => TrustedPeer, REFUSED;
     /// Tells the prices in force, those of the configuration, and which were set at run time.
     GetTariff, "meshgettariff" => TariffReport;
     /// Sets prices in the place of those of the configuration, over restarts too.
@@ -231,6 +248,9 @@ impl Request {
             Self::PollReceived(params) => params.wait_ms,
             Self::BenchStart(params) => params.duration_ms,
             Self::SendTransaction(params) => params.wait_ms,
+            Self::Ping(params) => params.wait_ms,
+            // Each node is looked for before.
+            Self::Trace(params) => params.wait_ms.saturating_mul(3),
             // Each relay may take as long as a payment does.
             Self::Prepay(params) => params.wait_ms.saturating_add(PREPAY_MS),
             // Another node answers.
@@ -278,10 +298,13 @@ mod tests {
         let target = "02".repeat(32);
         for Method { name, aliases, .. } in METHODS {
             let params = match *name {
-                "findroute" | "benchstart" => json!({"destination": target}),
+                "findroute" | "benchstart" | "meshping" | "meshtrace" => {
+                    json!({"destination": target})
+                }
                 "benchsink" => json!({"on": true}),
                 "meshaddpeer" => json!({"address": "02@a:1"}),
-                "meshremovepeer" | "meshbanpeer" | "meshunbanpeer" => json!({"node": target}),
+                "meshremovepeer" | "meshbanpeer" | "meshunbanpeer" | "meshtrustpeer"
+                | "meshdistrustpeer" => json!({"node": target}),
                 "expose" => json!({"name": "ssh"}),
                 "forward" => json!({"local": "1"}),
                 "meshsubmitheader" => json!({"headers_hex": "00", "height": 5}),
@@ -295,6 +318,10 @@ mod tests {
                     json!({"node": target, "promise": "01".repeat(49), "preimage": target})
                 }
                 "meshwriteinvoice" => json!({"terms_hash": target, "amount_msat": 5}),
+                "meshsubscribe" => {
+                    json!({"topics": ["peers"], "cursor": "00000000000000ff-1.2.3.4.5"})
+                }
+                "meshunsubscribe" => json!({"subscription": 7}),
                 _ => json!({}),
             };
             let request = Request::parse(name, Some(params.clone()));
@@ -319,6 +346,8 @@ mod tests {
             ("findroute", json!({}), "missing field `destination`"),
             ("meshpollreceived", json!({"maxx": 1}), "unknown field `maxx`"),
             ("getledger", json!({"role": "payer"}), "unknown variant `payer`"),
+            ("meshsubscribe", json!({"topics": ["news"]}), "unknown variant `news`"),
+            ("meshsubscribe", json!({"cursor": "5"}), "\"5\" is no cursor"),
         ];
         for (method, params, expected) in faults {
             let error = Request::parse(method, Some(params)).unwrap_err();

@@ -1,21 +1,27 @@
 //! The socket's server: one JSON-RPC 2.0 request, notification or batch per line,
-//! one line in answer.
+//! one line in answer. Events of subscriptions come between answers.
 
-use super::{Handler, Reply, Request, RpcError};
+mod lines;
+mod out;
+mod places;
+
+use super::connection::Seats;
+use super::{Connection, Handler, Reply, Request, RpcError};
 use crate::descriptors;
+use lines::{Line, Lines};
+use out::{Out, in_time};
+use places::{Place, Places};
 use serde::Serialize;
 use serde_json::Value;
 use smol::future::or;
-use smol::io::{AsyncReadExt, AsyncWriteExt};
+use smol::io::AsyncWriteExt;
 use smol::{Async, Executor};
-use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Longest line that is read: the largest packet as hex, with its proof.
 pub const MAX_REQUEST: usize = 12 * 1024 * 1024;
@@ -103,7 +109,10 @@ impl Server {
 
     /// Answers until the future is dropped, each connection in a task of its own.
     pub async fn serve<H: Handler>(&self, handler: Arc<H>, executor: &Executor<'static>) {
-        let places = Arc::new(Places::new(descriptors::most_commands(MAX_CONNECTIONS)));
+        let most = descriptors::most_commands(MAX_CONNECTIONS);
+        // Those that are left are for commands.
+        let seats = Seats::new((most / 2).max(1));
+        let places = Arc::new(Places::new(most));
         let mut failing = false;
         loop {
             match self.listener.accept().await {
@@ -113,9 +122,9 @@ impl Server {
                         executor.spawn(refuse(stream)).detach();
                         continue;
                     };
-                    let handler = handler.clone();
+                    let (handler, seats) = (handler.clone(), seats.clone());
                     let converse = async move {
-                        let talk = converse(&stream, &*handler, &place);
+                        let talk = converse(&stream, &*handler, &place, seats);
                         let ended = async {
                             place.ended().await;
                             Err(io::Error::other("another needed its place, and it was idle"))
@@ -137,120 +146,12 @@ impl Server {
     }
 }
 
-/// Who is connected, and since when he is idle.
-struct Places {
-    most: usize,
-    taken: Mutex<Taken>,
-}
-
-#[derive(Default)]
-struct Taken {
-    next: u64,
-    /// By when they became idle.
-    idle: BTreeMap<u64, smol::channel::Sender<Infallible>>,
-    busy: usize,
-}
-
-/// One connection's place; idle at first.
-struct Place {
-    places: Arc<Places>,
-    /// Since when it is idle, if it is.
-    idle: Mutex<Option<u64>>,
-    end: smol::channel::Receiver<Infallible>,
-    ender: smol::channel::Sender<Infallible>,
-}
-
-impl Places {
-    fn new(most: usize) -> Self {
-        Self { most, taken: Mutex::default() }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A place, that of the one idle for longest if need be; none where all are busy.
-    fn take(self: &Arc<Self>) -> Option<Place> {
-        let mut taken = self.lock();
-        if taken.idle.len().saturating_add(taken.busy) >= self.most {
-            let (_, ender) = taken.idle.pop_first()?;
-            ender.close();
-        }
-        let (ender, end) = smol::channel::bounded(1);
-        let since = taken.idle(ender.clone());
-        Some(Place { places: self.clone(), idle: Mutex::new(Some(since)), end, ender })
-    }
-}
-
-impl Taken {
-    fn idle(&mut self, ender: smol::channel::Sender<Infallible>) -> u64 {
-        self.next = self.next.saturating_add(1);
-        self.idle.insert(self.next, ender);
-        self.next
-    }
-}
-
-impl Place {
-    /// Until the place is somebody else's.
-    async fn ended(&self) {
-        // Nothing is ever sent.
-        let _ = self.end.recv().await;
-    }
-
-    /// A request has come whole; `false` if the place is gone.
-    fn busy(&self) -> bool {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut taken = self.places.lock();
-        let had = idle.take().is_some_and(|since| taken.idle.remove(&since).is_some());
-        taken.busy = taken.busy.saturating_add(usize::from(had));
-        had
-    }
-
-    /// It is answered.
-    fn idle(&self) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.is_none() {
-            let mut taken = self.places.lock();
-            taken.busy = taken.busy.saturating_sub(1);
-            *idle = Some(taken.idle(self.ender.clone()));
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let idle = self.idle.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        let mut taken = self.places.lock();
-        match idle {
-            Some(since) => drop(taken.idle.remove(&since)),
-            None => taken.busy = taken.busy.saturating_sub(1),
-        }
-    }
-}
-
 /// Says that there is no room, and why.
 async fn refuse(stream: Async<UnixStream>) {
     let text = "too many commands are being answered; try again when one has ended";
     let error = RpcError { code: RpcError::INTERNAL, message: text.into() };
     let line = encode(&Response::new(Value::Null, Err(error)));
     let _ = in_time((&stream).write_all(&line)).await;
-}
-
-/// What must not take longer than [`PATIENCE`].
-async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    let late = async {
-        smol::Timer::after(PATIENCE).await;
-        Err(io::ErrorKind::TimedOut.into())
-    };
-    or(work, late).await
-}
-
-/// Writes; each part of it must be taken in time.
-async fn write(mut out: &Async<UnixStream>, bytes: &[u8]) -> io::Result<()> {
-    for part in bytes.chunks(64 * 1024) {
-        in_time(out.write_all(part)).await?;
-    }
-    Ok(())
 }
 
 impl Drop for Server {
@@ -266,113 +167,39 @@ async fn converse<H: Handler>(
     stream: &Async<UnixStream>,
     handler: &H,
     place: &Place,
+    seats: Seats,
 ) -> io::Result<()> {
-    let mut lines = Lines { stream, buffer: Vec::new(), searched: 0, begun: None, ended: false };
+    let connection = Connection::new(seats);
+    let (mut lines, mut out) = (Lines::new(stream), Out::new(stream));
     loop {
-        let line = match lines.next().await? {
+        let line = match or(lines.next(), out.tell(&connection)).await? {
             Line::Whole(line) => line,
             Line::TooLong => {
                 let text = format!("the request is longer than {MAX_REQUEST} bytes");
                 let error = RpcError { code: RpcError::INVALID_REQUEST, message: text };
-                return write(stream, &encode(&Response::new(Value::Null, Err(error)))).await;
+                return out.write(&encode(&Response::new(Value::Null, Err(error)))).await;
             }
             Line::End => return Ok(()),
         };
         if !place.busy() {
             return Ok(());
         }
-        let answered = async { Some(answer(&line, handler).await) };
+        let answered = async { Some(answer(&line, handler, &connection).await) };
         let gone = async {
-            lines.until_gone().await;
+            if or(lines.until_ended(), out.tell(&connection)).await.is_ok() {
+                out.until_gone().await;
+            }
             None
         };
         match or(answered, gone).await {
-            Some(Some(answer)) => write(stream, &answer).await?,
+            Some(Some(answer)) => out.write(&answer).await?,
             Some(None) => {}
             None => return Ok(()),
         }
-        place.idle();
-    }
-}
-
-enum Line {
-    Whole(Vec<u8>),
-    TooLong,
-    End,
-}
-
-/// Cuts what comes in into lines of bounded length.
-struct Lines<'a> {
-    stream: &'a Async<UnixStream>,
-    buffer: Vec<u8>,
-    /// Bytes of the buffer in which there is no end of line.
-    searched: usize,
-    /// When the request in it began to come.
-    begun: Option<Instant>,
-    ended: bool,
-}
-
-impl Lines<'_> {
-    async fn next(&mut self) -> io::Result<Line> {
-        loop {
-            let fresh = self.buffer.get(self.searched..).unwrap_or_default();
-            if let Some(end) = fresh.iter().position(|b| *b == b'\n') {
-                let rest = self.buffer.split_off(self.searched + end + 1);
-                let line = std::mem::replace(&mut self.buffer, rest);
-                (self.searched, self.begun) = (0, None);
-                return Ok(Line::Whole(line));
-            }
-            self.searched = self.buffer.len();
-            if self.buffer.len() > MAX_REQUEST {
-                return Ok(Line::TooLong);
-            }
-            if self.ended {
-                // The last line may lack its end.
-                self.searched = 0;
-                let line = std::mem::take(&mut self.buffer);
-                let blank = line.iter().all(u8::is_ascii_whitespace);
-                return Ok(if blank { Line::End } else { Line::Whole(line) });
-            }
-            // The first byte may be long in coming; the rest of a request may not.
-            match self.buffer.is_empty() {
-                true => self.fill().await?,
-                false => {
-                    let begun = *self.begun.get_or_insert_with(Instant::now);
-                    let left = PATIENCE.saturating_sub(begun.elapsed());
-                    let late = async {
-                        smol::Timer::after(left).await;
-                        Err(io::ErrorKind::TimedOut.into())
-                    };
-                    or(self.fill(), late).await?;
-                }
-            }
-        }
-    }
-
-    async fn fill(&mut self) -> io::Result<()> {
-        let mut chunk = [0; 8192];
-        let n = self.stream.read(&mut chunk).await?;
-        self.ended = n == 0;
-        self.buffer.extend_from_slice(chunk.get(..n).unwrap_or_default());
-        Ok(())
-    }
-
-    /// Returns once nobody can read the answer any more. Someone who has merely
-    /// said all that he has to say still can: a space before the answer, which
-    /// JSON allows, finds out.
-    async fn until_gone(&mut self) {
-        while !self.ended {
-            if self.buffer.len() > MAX_REQUEST {
-                // Says more than can be kept; it is dealt with after the answer.
-                return std::future::pending().await;
-            }
-            if self.fill().await.is_err() {
-                return;
-            }
-        }
-        let mut out = self.stream;
-        while out.write_all(b" ").await.is_ok() {
-            smol::Timer::after(std::time::Duration::from_millis(500)).await;
+        connection.begin();
+        // One that is subscribed is never idle.
+        if !connection.is_subscribed() {
+            place.idle();
         }
     }
 }
@@ -406,7 +233,11 @@ fn encode(value: &impl Serialize) -> Vec<u8> {
 }
 
 /// The answer to one line; `None` if it held only notifications, or nothing.
-pub(crate) async fn answer<H: Handler>(line: &[u8], handler: &H) -> Option<Vec<u8>> {
+pub(crate) async fn answer<H: Handler>(
+    line: &[u8],
+    handler: &H,
+    connection: &Connection,
+) -> Option<Vec<u8>> {
     if line.iter().all(u8::is_ascii_whitespace) {
         return None;
     }
@@ -418,7 +249,7 @@ pub(crate) async fn answer<H: Handler>(line: &[u8], handler: &H) -> Option<Vec<u
         }
     };
     let Value::Array(batch) = value else {
-        return one(value, handler).await.map(|response| encode(&response));
+        return one(value, handler, connection).await.map(|response| encode(&response));
     };
     if batch.is_empty() || batch.len() > MAX_BATCH {
         let error = invalid(format!("a batch has from 1 to {MAX_BATCH} requests"));
@@ -426,12 +257,12 @@ pub(crate) async fn answer<H: Handler>(line: &[u8], handler: &H) -> Option<Vec<u
     }
     let mut responses = Vec::new();
     for request in batch {
-        responses.extend(one(request, handler).await);
+        responses.extend(one(request, handler, connection).await);
     }
     (!responses.is_empty()).then(|| encode(&responses))
 }
 
-async fn one<H: Handler>(request: Value, handler: &H) -> Option<Response> {
+async fn one<H: Handler>(request: Value, handler: &H, connection: &Connection) -> Option<Response> {
     let Value::Object(mut request) = request else {
         return Some(Response::new(Value::Null, Err(invalid("a request is an object".into()))));
     };
@@ -449,7 +280,7 @@ async fn one<H: Handler>(request: Value, handler: &H) -> Option<Response> {
         return Some(Response::new(id.unwrap_or_default(), Err(error)));
     }
     let outcome = match Request::parse(&method, request.remove("params")) {
-        Ok(request) => handler.handle(request).await,
+        Ok(request) => handler.handle(request, connection).await,
         Err(error) => Err(error),
     };
     id.map(|id| Response::new(id, outcome))

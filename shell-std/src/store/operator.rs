@@ -4,22 +4,25 @@
 //! |---|---|---|
 //! | `peers` | compressed public key | address |
 //! | `bans` | node | until when, in seconds since 1970; 0: for ever |
+//! | `trusted` | node | nothing |
 //! | `prices` | key of the configuration | msat |
 
 use super::Store;
 use crate::address::PeerAddress;
-use crate::kept::{Keep, Kept, MOST_BANS, MOST_PEERS, PricesSet};
+use crate::kept::{Keep, Kept, MOST_BANS, MOST_PEERS, MOST_TRUSTED, PricesSet};
 use blvm_mesh_core::id::NodeId;
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
 const PEERS: TableDefinition<'_, [u8; 33], &str> = TableDefinition::new("peers");
 const BANS: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("bans");
+const TRUSTED: TableDefinition<'_, [u8; 32], ()> = TableDefinition::new("trusted");
 const PRICES: TableDefinition<'_, &str, u32> = TableDefinition::new("prices");
 
 /// Makes the tables where they are not there.
 pub(super) fn prepare(tx: &WriteTransaction) -> Result<(), redb::Error> {
     tx.open_table(PEERS)?;
     tx.open_table(BANS)?;
+    tx.open_table(TRUSTED)?;
     tx.open_table(PRICES)?;
     Ok(())
 }
@@ -36,6 +39,9 @@ impl Keep for Store {
                 let (node, until) = row?;
                 let until = Some(until.value()).filter(|until| *until > 0);
                 kept.bans.insert(NodeId(node.value()), until);
+            }
+            for row in tx.open_table(TRUSTED)?.iter()?.take(MOST_TRUSTED) {
+                kept.trusted.insert(NodeId(row?.0.value()));
             }
             let prices = tx.open_table(PRICES)?;
             let price = |key| Ok::<_, redb::Error>(prices.get(key)?.map(|v| v.value()));
@@ -67,6 +73,11 @@ impl Keep for Store {
             for (node, until) in &kept.bans {
                 bans.insert(node.0, until.unwrap_or(0))?;
             }
+            let mut trusted = tx.open_table(TRUSTED)?;
+            trusted.retain(|_, ()| false)?;
+            for node in &kept.trusted {
+                trusted.insert(node.0, ())?;
+            }
             let mut prices = tx.open_table(PRICES)?;
             prices.retain(|_, _| false)?;
             for (key, price) in kept.prices.by_key() {
@@ -89,13 +100,16 @@ mod tests {
 
     #[test]
     fn what_was_changed_is_there_after_a_restart_and_what_was_taken_back_is_not() {
+        // One as every version has written it, and several.
+        const PLACES: [&str; 3] = ["host1:1", "[::1]:2", "10.0.0.3:3/host3:3"];
         let dir = tempfile::tempdir().unwrap();
         let open = || Store::open(&dir.path().join(STORE_FILE), CACHE).unwrap();
         assert_eq!(open().kept().unwrap(), Kept::default());
         let mut kept = Kept::default();
         for n in 1..4 {
             let key = SecretKey::from_byte_array([n; 32]).unwrap().public_key(&Secp256k1::new());
-            kept.peers.insert(key, format!("{key}@host{n}:{n}").parse().unwrap());
+            kept.peers.insert(key, format!("{key}@{}", PLACES[n as usize - 1]).parse().unwrap());
+            kept.trusted.insert(NodeId([n; 32]));
             kept.bans.insert(NodeId([n; 32]), (n > 1).then_some(u64::from(n)));
         }
         kept.prices = PricesSet {
@@ -108,6 +122,7 @@ mod tests {
         assert_eq!(open().kept().unwrap(), kept);
         kept.peers.pop_first();
         kept.bans.pop_last();
+        kept.trusted.pop_first();
         kept.prices = PricesSet::default();
         open().keep(&kept).unwrap();
         assert_eq!(open().kept().unwrap(), kept);

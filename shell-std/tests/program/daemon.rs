@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// A running node on regtest, killed at the end.
 pub(crate) struct Daemon {
@@ -25,7 +25,16 @@ impl Drop for Daemon {
 impl Daemon {
     /// Starts a node that has links to these others, with these options besides.
     pub(crate) fn start(dir: &Path, peers: &[&Self], options: &[&str]) -> Self {
-        let mut command = program();
+        Self::start_by(program(), dir, peers, options)
+    }
+
+    /// The same by a command that runs the program with what is behind it.
+    pub(crate) fn start_by(
+        mut command: Command,
+        dir: &Path,
+        peers: &[&Self],
+        options: &[&str],
+    ) -> Self {
         command.args(["run", "--json", "--network", "regtest"]);
         if !options.contains(&"--listen-addr") {
             command.args(["--listen-addr", "127.0.0.1:0"]);

@@ -96,12 +96,13 @@ impl<A: Aead, B: PacketBuffer + Default, const N: usize> Channel<A, B, N> {
             ActFrame::Two(..) => (false, false),
             ActFrame::Three(..) => (false, true),
         };
-        // Two that dial each other at once: the call of the lower key goes on.
+        // Two that dial each other at once: the call of the lower key goes on, at both.
         if is_one
-            && let Some(at) = self.peers.iter().position(|peer| {
-                peer.address == from && peer.is_calling() && peer.key < Some(self.public_key)
-            })
+            && let Some(at) = self.peers.iter().position(|p| p.address == from && p.is_calling())
         {
+            if self.peers.get(at).is_some_and(|peer| peer.key > Some(self.public_key)) {
+                return Err(Ignored::NotForUs);
+            }
             self.peers.swap_remove(at);
         }
         let mut result = Err(Ignored::NotForUs);

@@ -23,12 +23,12 @@ impl<M: Memory> Told<M> {
 }
 
 impl<M: Memory> Mesh<M> {
-    /// Payments that every node accepts on the route to a node that is best now, by the newest
-    /// answer to an own [`Input::FindAccepted`](super::super::Input). `None`: no answer was about
-    /// this route. A relay may have misreported; then a node that accepts less refuses the
-    /// payment.
+    /// Payments that every node accepts on the route to a node that is best now for what this node
+    /// pays for, by the newest answer to an own [`Input::FindAccepted`](super::super::Input). `None`:
+    /// no answer was about this route. A relay may have misreported; then a node that accepts less
+    /// refuses the payment.
     pub fn accepted(&self, destination: &NodeId) -> Option<&Accepted> {
-        let route = self.tables.routing.find_route(destination, self.now)?;
+        let route = self.tables.routing.find_paid_route(destination, self.now)?;
         let hops = || route.hops.iter().map(|(hop, _)| *hop);
         let told = self.tables.accepted.iter().filter(|told| told.until > self.now);
         told.rev().find(|told| told.is_of(destination, hops())).map(|told| &told.accepted)

@@ -81,6 +81,14 @@ impl<M: Memory> Mesh<M> {
             return self.out_of_budget(number);
         };
         let hops: Hops = source.claims.iter().take(at).map(|claim| claim.hop).collect();
+        if self.tables.ends.held.is_priced(claim.held_as(), now)
+            && let Some(node) = self.untrusted_before(number, at)
+        {
+            if let Some((source, _)) = self.tables.ends.source(number) {
+                source.fail(now, FlowEnded::Untrusted { node });
+            }
+            return;
+        }
         let open_number = self.tables.ends.opens;
         match self.begin_purchase(hops, claim.hop, bytes, amount_msat, open_number) {
             Ok(ticket) => {
@@ -99,6 +107,14 @@ impl<M: Memory> Mesh<M> {
                 }
             }
         }
+    }
+
+    /// The neighbour over which nothing is bought at a hop of a flow's route, if so.
+    fn untrusted_before(&mut self, number: u64, at: usize) -> Option<HopId> {
+        let (source, _) = self.tables.ends.source(number)?;
+        let (claim, first) = (*source.claims.get(at)?, source.claims.first()?.hop);
+        let before: &[HopId] = if at == 0 { &[] } else { &[first] };
+        (!self.pays_behind(before, claim.hop, claim.receives)).then_some(first)
     }
 
     /// A destination has said what it takes for so many bytes; whether that may be spent.
@@ -190,7 +206,18 @@ impl<M: Memory> Mesh<M> {
                     }
                 }
                 Err(cause) if paid || number == purchase.flow => {
-                    source.fail(now, FlowEnded::NotBought { node: hop, cause });
+                    let at = source.claims.iter().position(|claim| claim.held_as() == hop);
+                    let untrusted = self.untrusted_before(number, at.unwrap_or(0));
+                    let why = match untrusted {
+                        Some(node) if cause == Cause::PaymentRequired && !paid => {
+                            self.tables.ends.held.set_priced(hop, now);
+                            FlowEnded::Untrusted { node }
+                        }
+                        _ => FlowEnded::NotBought { node: hop, cause },
+                    };
+                    if let Some((source, _)) = self.tables.ends.source(number) {
+                        source.fail(now, why);
+                    }
                     // Only that flow's: one input causes few actions.
                     if is_open && number == purchase.flow {
                         self.tell(number, FlowEvent::Interrupted { node: hop, cause });

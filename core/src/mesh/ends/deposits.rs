@@ -50,7 +50,7 @@ impl<M: Memory> Mesh<M> {
         bytes: u64,
         receives: bool,
     ) -> Option<AccountQuote> {
-        let route = self.tables.routing.find_route(destination, self.now)?;
+        let route = self.tables.routing.find_paid_route(destination, self.now)?;
         let (hops, network, source) = (route.path(), self.config.network, self.id());
         let accounts = ForAccounts { receives, open_number: self.tables.ends.opens };
         let part = route.hops.iter().map(|(_, tariff)| tariff.price(bytes)).max().unwrap_or(0);

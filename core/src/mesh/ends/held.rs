@@ -1,5 +1,6 @@
 //! Bytes that this node has bought at others, for all flows that it opens.
 
+use crate::flow::tickets::LIFETIME_S;
 use crate::id::{HopId, NodeId};
 use crate::mesh::api::Ticket;
 use crate::mesh::purchases::{Told, held_as};
@@ -101,6 +102,9 @@ struct Held {
     distrusted_until: Micros,
     /// How often it was.
     distrusted: u32,
+    /// Until when it is known to take something, which was not paid as it is behind a neighbour that
+    /// is not trusted with that.
+    priced_until: Micros,
 }
 
 /// What this node has at others.
@@ -266,6 +270,19 @@ impl HeldBytes {
         let held = self.entry(hop, now);
         held.distrusted_until = now.saturating_add(DISTRUST << held.distrusted.min(7));
         held.distrusted = held.distrusted.saturating_add(1);
+    }
+
+    /// A node has asked for something that is not paid over an untrusted neighbour. It is not asked
+    /// again before its ticket has expired: after a few of those it gives out none to this node,
+    /// which may trust the neighbour soon.
+    pub(super) fn set_priced(&mut self, hop: HopId, now: Micros) {
+        let until = now.saturating_add(u64::from(LIFETIME_S).saturating_mul(SECOND));
+        self.entry(hop, now).priced_until = until;
+    }
+
+    /// Whether a node is known to take something.
+    pub(super) fn is_priced(&self, hop: HopId, now: Micros) -> bool {
+        self.0.get(&hop).is_some_and(|held| held.priced_until > now)
     }
 
     pub(super) fn is_distrusted(&self, hop: HopId, to: &NodeId, now: Micros) -> bool {

@@ -64,12 +64,10 @@ impl<M: Memory> Mesh<M> {
     /// smaller than what about 50 satoshi buy; a slow route buys less. What the destination takes
     /// for receiving only it can say. `None`: no usable route is known, or no amount pays all hops.
     pub fn flow_price(&self, destination: &NodeId, data: u64) -> Option<Vec<HopPrice>> {
-        let mut routes = self.tables.routing.routes_to(destination, self.now);
-        let route = routes.find(|route| self.why_not(route).is_none())?;
+        let route = self.way_of_flow(destination)?;
         let claims: Vec<Claim> =
             route.hops.iter().map(|(hop, tariff)| Claim::new(*hop, *tariff)).collect();
         let largest = u64::from(route.min_packet).min(MAX_PACKET as u64);
-        drop(routes);
         let packets = data / largest.saturating_sub(OF_A_PACKET).max(1) + 1;
         let used = data.saturating_add(packets.saturating_mul(OF_A_PACKET));
         let (first, held) = (steps::first(&claims), &self.tables.ends.held);

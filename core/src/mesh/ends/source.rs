@@ -270,10 +270,8 @@ impl<M: Memory> Mesh<M> {
         let claims = |hops: &[(HopId, _)]| -> Vec<Claim> {
             hops.iter().map(|(hop, tariff)| Claim::new(*hop, *tariff)).collect()
         };
-        let mut routes = self.tables.routing.routes_to(&to, now);
-        let route = routes.find(|route| self.why_not(route).is_none());
+        let route = self.way_of_flow(&to);
         let route = route.map(|route| (claims(route.hops), route.min_packet));
-        drop(routes);
         let Tables { ends, routing, searches, .. } = &mut *self.tables;
         let Some((source, _)) = ends.source(number) else { return };
         let receiver = source.receiver.map(Claim::anew);
@@ -340,7 +338,7 @@ impl<M: Memory> Mesh<M> {
     }
 
     /// Why a route is not taken, if it is not.
-    pub(super) fn why_not(&self, route: &Route<'_>) -> Option<FlowEnded> {
+    pub(in crate::mesh) fn why_not(&self, route: &Route<'_>) -> Option<FlowEnded> {
         let Tables { ends, .. } = &*self.tables;
         let to = &route.destination;
         let distrusted = |(hop, _): &(HopId, _)| ends.held.is_distrusted(*hop, to, self.now);

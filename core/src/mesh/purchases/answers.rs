@@ -128,6 +128,12 @@ impl<M: Memory> Mesh<M> {
             self.end_purchase(at, Cause::AmountTooSmall);
             return Ok(());
         }
+        let Some(purchase) = self.tables.purchases.get(at) else { return Ok(()) };
+        if !self.pays_behind(&purchase.hops, purchase.node.hop(), receives) {
+            self.absorb();
+            self.end_purchase(at, Cause::PaymentRequired);
+            return Ok(());
+        }
         let due = self.now.saturating_add(u64::from(LIFETIME_S).saturating_mul(SECOND));
         let Some(purchase) = self.tables.purchases.get_mut(at) else { return Ok(()) };
         if referred.is_none() {

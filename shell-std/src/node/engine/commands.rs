@@ -60,10 +60,17 @@ impl Engine {
             Command::Bench(plan, trial, figures) => {
                 answer(&figures, self.bench.start(plan, trial, now));
             }
+            Command::AnswerProbes(on, done) => {
+                self.probes.answers = on;
+                answer(&done, ());
+            }
+            Command::Ping(to, heard, progress) => self.ping(now, to, heard, progress),
             Command::Reconfigure(changed, done) => {
                 let (config, own) = *changed;
                 self.mesh.reconfigure(&config);
-                self.shell.links.set_own(own);
+                for link in self.shell.links.set_own(own) {
+                    self.mesh.make_own(link);
+                }
                 // What neighbours are to learn goes out.
                 self.give(now, Input::Timer);
                 answer(&done, ());
@@ -75,6 +82,7 @@ impl Engine {
                 }
                 answer(&who, links.len());
             }
+            Command::Untrusted(to, who) => answer(&who, mesh.untrusted_way(&to)),
             Command::WasReached(who) => answer(&who, shell.links.accepted() > 0),
             Command::Peers(who) => answer(&who, reports::peers(mesh, &shell.links, now)),
             Command::Routes(most, who) => answer(&who, reports::routes(mesh, most, now)),

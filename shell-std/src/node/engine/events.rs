@@ -1,6 +1,8 @@
 //! What follows from what the state machine tells.
 
+use super::links::Links;
 use super::shell::{FollowUp, Shell};
+use crate::rpc::types::{Happened, Topic};
 use blvm_mesh_core::mesh::Event;
 use blvm_mesh_core::time::Micros;
 
@@ -21,13 +23,17 @@ impl Shell {
                 self.counters.paid += 1;
                 self.counters.paid_msat = self.counters.paid_msat.saturating_add(amount_msat);
                 tracing::info!(payment = hex::encode(payment), amount_msat, "own payment used");
+                self.events.tell(Topic::Payments, Happened::PaymentUsed { payment, amount_msat });
             }
             event => self.publish(now, event),
         }
     }
 
-    /// Logs and counts what the state machine tells.
+    /// Logs, counts and passes on what the state machine tells.
     pub(super) fn publish(&mut self, now: Micros, event: Event) {
+        if let Some((topic, happened)) = for_clients(&event, &self.links) {
+            self.events.tell(topic, happened);
+        }
         match event {
             Event::PeerConnected { link, peer } => {
                 self.own.search_again();
@@ -83,4 +89,44 @@ impl Shell {
             }
         }
     }
+}
+
+/// What clients are told of it. A link that is gone again was never up for them.
+fn for_clients(event: &Event, links: &Links) -> Option<(Topic, Happened)> {
+    use Happened as H;
+    use Topic::{Deliveries, Payments, Peers, Routes};
+    Some(match *event {
+        Event::PeerConnected { link, peer: node } => {
+            let link = links.get(link)?;
+            let (address, dialed) = (link.address.clone(), link.dialed);
+            (Peers, H::PeerUp { node, address, dialed })
+        }
+        Event::PeerDisconnected { peer: node } => (Peers, H::PeerDown { node }),
+        Event::RouteDiscovered { destination, hops } => {
+            (Routes, H::RouteFound { destination, hops })
+        }
+        Event::RouteFailed { destination } => (Routes, H::RouteNotFound { destination }),
+        Event::MemberFound { group, member, hops } => {
+            (Routes, H::MemberFound { group, member, hops })
+        }
+        Event::PaymentVerified { payment, source, amount_msat, share_msat, .. } => {
+            (Payments, H::PaymentAccepted { payment, source, amount_msat, share_msat })
+        }
+        Event::BytesSold { source, payment_hash: payment, bytes, amount_msat, .. } => {
+            (Payments, H::BytesSold { payment, source, bytes, amount_msat })
+        }
+        Event::BytesBought { node, bytes, amount_msat, left, .. } => {
+            (Payments, H::BytesBought { node, bytes, amount_msat, left })
+        }
+        Event::PurchaseFailed { node, cause, .. } => {
+            (Payments, H::PurchaseFailed { node, cause: cause.to_string() })
+        }
+        Event::Delivered { sequence, destination } => {
+            (Deliveries, H::DatagramDelivered { sequence, destination })
+        }
+        Event::DeliveryFailed { sequence, destination, reporter, cause } => {
+            let cause = cause.to_string();
+            (Deliveries, H::DatagramStopped { sequence, destination, reporter, cause })
+        }
+    })
 }

@@ -122,6 +122,12 @@ impl Link {
         self.keepalive.max(self.limits.round_trip)
     }
 
+    /// Whether it may have what is reserved for own neighbours.
+    #[cfg(test)]
+    pub(crate) fn is_own(&self) -> bool {
+        self.share.is_own()
+    }
+
     /// Whether answers over it take longer than over others.
     pub(crate) fn is_slow(&self) -> bool {
         self.limits.is_slow()
@@ -157,9 +163,13 @@ impl Links {
         }
     }
 
-    /// Whose links count as own ones from now on, also where they dial this node.
-    pub(crate) fn set_own(&mut self, own: BTreeSet<NodeId>) {
+    /// Whose links count as own ones from now on, also where they dial this node: the open links
+    /// that do so too.
+    pub(crate) fn set_own(&mut self, own: BTreeSet<NodeId>) -> Vec<LinkId> {
         self.own = own;
+        let links = self.links.iter().filter(|(_, link)| self.own.contains(&link.peer));
+        let links = links.inspect(|(_, link)| link.share.set_own());
+        links.map(|(id, _)| *id).collect()
     }
 
     /// The links with a node.

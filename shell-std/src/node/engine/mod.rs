@@ -24,6 +24,7 @@ mod parked;
 pub(crate) mod payments;
 pub(crate) mod prepaid;
 mod prepay;
+mod probes;
 pub(crate) mod refusals;
 pub(crate) mod reports;
 mod retries;
@@ -34,10 +35,11 @@ mod time;
 mod waitlist;
 
 use super::deliveries::Delivery;
-use super::progress::OwnSend;
+use super::progress::{OwnSend, Progress};
 use super::transport::{Batch, Carriage, LinkEvent};
 use crate::bench::{self, Bench, Plan};
 use crate::flows::hub::{Ask, Hub};
+use crate::probe::{Heard, Probes};
 use crate::rpc::types::{FlowList, Peer, Route, RouteAccepts, Stats};
 use crate::wallet::{Bill, Ended, Kept, Resolved};
 use blvm_mesh_core::config::Config;
@@ -87,10 +89,17 @@ pub(crate) enum Command {
     BenchSink(bool, Sender<()>),
     /// Begin a trial with this number: where its figures come, or nothing if one is under way.
     Bench(Plan, u64, Sender<Option<Receiver<bench::Outcome>>>),
+    /// Answer probes of others, or no longer.
+    AnswerProbes(bool, Sender<()>),
+    /// Send a probe whose data have so many bytes: where its answer comes, and news of it.
+    Ping((NodeId, usize), Sender<Heard>, Sender<Progress>),
     /// Take over what may change of the settings, with whose links count as own ones.
     Reconfigure(Box<(Config, BTreeSet<NodeId>)>, Sender<()>),
     /// Close the links with a node, for this reason: how many there were.
     Part(NodeId, &'static str, Sender<usize>),
+    /// The neighbour that would have to be trusted for anything paid to reach a node, where that
+    /// keeps it from there.
+    Untrusted(NodeId, Sender<Option<NodeId>>),
     /// Whether anybody has connected to this node so far.
     WasReached(Sender<bool>),
     /// The links.
@@ -139,15 +148,21 @@ pub(crate) struct Engine {
     pub(crate) mesh: HostMesh,
     pub(crate) shell: Shell,
     pub(crate) bench: Bench,
+    pub(crate) probes: Probes,
     hub: Hub,
-    events: Receiver<LinkEvent>,
-    commands: Receiver<Command>,
-    committed: Receiver<Committed>,
+    inputs: Inputs,
     /// Links are looked at before clients this time.
     links_first: bool,
     next_tick: Micros,
     next_overdue: Micros,
     stop: bool,
+}
+
+/// What comes to the engine.
+pub(crate) struct Inputs {
+    pub(crate) events: Receiver<LinkEvent>,
+    pub(crate) commands: Receiver<Command>,
+    pub(crate) committed: Receiver<Committed>,
 }
 
 /// What ended the wait.
@@ -166,19 +181,18 @@ impl Engine {
         mesh: HostMesh,
         shell: Shell,
         bench: Bench,
+        answer_probes: bool,
         hub: Hub,
-        events: Receiver<LinkEvent>,
-        commands: Receiver<Command>,
-        committed: Receiver<Committed>,
+        inputs: Inputs,
     ) -> Self {
+        let probes = Probes::new(mesh.config().magic, answer_probes);
         Self {
             mesh,
             shell,
             bench,
+            probes,
             hub,
-            events,
-            commands,
-            committed,
+            inputs,
             links_first: true,
             next_tick: 0,
             next_overdue: 0,
@@ -236,7 +250,7 @@ impl Engine {
     }
 
     fn at_hand(&mut self) -> Option<Woken> {
-        if let Ok(result) = self.committed.try_recv() {
+        if let Ok(result) = self.inputs.committed.try_recv() {
             return Some(Woken::Committed(result));
         }
         if self.shell.durable.stalled() {
@@ -244,10 +258,10 @@ impl Engine {
         }
         // Neither keeps the other from its turn.
         self.links_first = !self.links_first;
-        let event = || self.events.try_recv().ok().map(Woken::Event);
+        let event = || self.inputs.events.try_recv().ok().map(Woken::Event);
         let command = || {
             let ask = || self.hub.asks.try_recv().ok().map(Woken::Flows);
-            self.commands.try_recv().ok().map(Woken::Command).or_else(ask)
+            self.inputs.commands.try_recv().ok().map(Woken::Command).or_else(ask)
         };
         match self.links_first {
             true => event().or_else(command),
@@ -261,7 +275,7 @@ impl Engine {
             Woken::Time
         };
         let committed = async {
-            match self.committed.recv().await {
+            match self.inputs.committed.recv().await {
                 Ok(result) => Woken::Committed(result),
                 // The store's thread ended after its failure was told.
                 Err(_) => std::future::pending().await,
@@ -270,9 +284,10 @@ impl Engine {
         if self.shell.durable.stalled() {
             return or(committed, time).await;
         }
-        let command = async { self.commands.recv().await.map_or(Woken::Closed, Woken::Command) };
+        let command =
+            async { self.inputs.commands.recv().await.map_or(Woken::Closed, Woken::Command) };
         let event = async {
-            match self.events.recv().await {
+            match self.inputs.events.recv().await {
                 Ok(event) => Woken::Event(event),
                 // There are no carriers.
                 Err(_) => std::future::pending().await,
@@ -425,7 +440,7 @@ impl Engine {
         }
     }
 
-    /// A packet was for this node: a bridged connection's, a trial's, or to be fetched.
+    /// A packet was for this node: a probe, a bridged connection's, a trial's, or to be fetched.
     fn delivered(
         &mut self,
         now: Micros,
@@ -434,6 +449,9 @@ impl Engine {
         payload: Option<&[u8]>,
     ) {
         let payload = payload.unwrap_or_default();
+        if delivery.earned_msat == 0 && self.takes_probe(now, link, delivery.source, payload) {
+            return;
+        }
         let (source, shell) = (delivery.source, &self.shell);
         let from = shell.links.get(link).map_or(source, |link| link.peer);
         if delivery.earned_msat == 0

@@ -17,7 +17,7 @@ impl Engine {
         bytes: u64,
     ) -> Option<Quoted> {
         let quote = self.mesh.quote_accounts(destination, bytes, false)?;
-        let route = self.mesh.table().find_route(destination, now)?;
+        let route = self.mesh.table().find_paid_route(destination, now)?;
         let charge = route.hops.iter().map(|(_, tariff)| tariff.price(bytes) > 0).collect();
         let taken = self.mesh.accepted(destination).map(|accepted| accepted.for_accounts());
         Some(Quoted { quote, charge, taken })

@@ -18,14 +18,15 @@ use blvm_mesh_core::time::{MILLISECOND, Micros};
 use blvm_mesh_core::wire::accepted::{Accepted, FOR_ACCOUNTS, IssuerId};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::net::SocketAddrV6;
 use std::sync::Arc;
 
 /// A route and what it costs to send by it.
 pub(crate) struct Priced {
     /// `None` if no amount pays every node on it.
     pub(crate) quote: Option<Quote>,
-    /// Number of intermediate nodes.
-    pub(crate) hops: usize,
+    /// Intermediate nodes in travel order.
+    pub(crate) hops: Vec<HopId>,
     /// What each of them asks for, in travel order, and what the destination does.
     pub(crate) prices_msat: Vec<u64>,
     pub(crate) last_price_msat: u64,
@@ -72,6 +73,8 @@ pub(super) fn peers(mesh: &HostMesh, links: &Links, now: Micros) -> Vec<Peer> {
                 address: link.address.clone(),
                 state: if link.up { PeerState::Up } else { PeerState::Connecting },
                 dialed: link.dialed,
+                lan: is_link_local(&link.address),
+                trusted: mesh.table().neighbours.get(id).is_some_and(|n| n.trusted),
                 link: Some(id.0),
                 since_ms: now.saturating_sub(link.since) / MILLISECOND,
                 hello: known.map(|n| PeerHello {
@@ -93,6 +96,11 @@ pub(super) fn peers(mesh: &HostMesh, links: &Links, now: Micros) -> Vec<Peer> {
         .collect();
     peers.sort_by_key(|peer| peer.link);
     peers
+}
+
+fn is_link_local(address: &str) -> bool {
+    let address = address.parse::<SocketAddrV6>().ok();
+    address.is_some_and(|address| address.ip().is_unicast_link_local())
 }
 
 /// The routes, so many of them at most.
@@ -161,7 +169,8 @@ pub(super) fn plan(mesh: &HostMesh, payments: &Payments, to: &NodeId, bytes: u64
     Planned { hops, spending: payments.spending() }
 }
 
-/// What it costs to send so many bytes by the best route to a node.
+/// What it costs to send so many bytes by the best route to a node that begins at a trusted
+/// neighbour.
 pub(super) fn quote(
     mesh: &HostMesh,
     links: &Links,
@@ -169,12 +178,12 @@ pub(super) fn quote(
     bytes: u64,
     now: Micros,
 ) -> Option<Priced> {
-    let route = mesh.table().find_route(destination, now)?;
+    let route = mesh.table().find_paid_route(destination, now)?;
     let next = route.first();
     let link = mesh.table().neighbours.live(next).and_then(|n| links.get(n.link));
     Some(Priced {
         quote: mesh.quote(destination, bytes),
-        hops: route.hops.len(),
+        hops: route.path().to_vec(),
         prices_msat: route.hops.iter().map(|(_, tariff)| tariff.price(bytes)).collect(),
         last_price_msat: route.tariff.price(bytes),
         next: (next, link.map(|link| link.issuers.clone())),
@@ -249,6 +258,7 @@ pub(super) fn stats(mesh: &HostMesh, shell: &Shell, pipes: &PipeMemory) -> Stats
         chain: shell.chain.node().map(chain),
         lines: Vec::new(),
         radios: Vec::new(),
+        lan: Vec::new(),
         export: None,
         connections: ConnectionStats {
             stalled: shell.links.stalled,

@@ -52,7 +52,7 @@ impl Engine {
     }
 
     /// Sends a datagram, or gives it back if its link is full.
-    fn try_send(&mut self, now: Micros, own: OwnSend) -> Result<(), OwnSend> {
+    pub(super) fn try_send(&mut self, now: Micros, own: OwnSend) -> Result<(), OwnSend> {
         if self.shell.own.is_unreachable(now, &own.destination)
             && self.mesh.table().find_route(&own.destination, now).is_none()
         {

@@ -15,6 +15,8 @@ use crate::node::deliveries::{Deliveries, Delivery};
 use crate::node::link::egress::{Pushed, RoomAgain};
 use crate::node::progress::{OwnSend, Progress};
 use crate::repeats::patience;
+use crate::rpc::events::EventLog;
+use crate::rpc::types::Topic;
 use crate::wallet::Bill;
 use blvm_mesh_core::id::{LinkId, NodeId};
 use blvm_mesh_core::link::lane::Lane;
@@ -114,6 +116,7 @@ pub(crate) struct Shell {
     pub(crate) payments: Payments,
     pub(crate) deliveries: Arc<Deliveries>,
     pub(crate) bridge: Arc<Table>,
+    pub(crate) events: Arc<EventLog>,
     pub(crate) refusals: Refusals,
     pub(crate) counters: Counters,
     pub(crate) own: Own,
@@ -131,7 +134,7 @@ impl Shell {
         chain: Chain,
         invoices: Invoices,
         payments: Payments,
-        deliveries: Arc<Deliveries>,
+        (deliveries, events): (Arc<Deliveries>, Arc<EventLog>),
         bridge: Arc<Table>,
     ) -> Self {
         Self {
@@ -143,6 +146,7 @@ impl Shell {
             payments,
             deliveries,
             bridge,
+            events,
             refusals: Refusals::default(),
             counters: Counters::default(),
             own: Own::default(),
@@ -393,7 +397,9 @@ impl Shell {
         self.counters.delivered_bytes += payload.len() as u64;
         let name = protocol.name();
         tracing::debug!(%source, sequence, protocol = name, bytes = payload.len(), "delivered");
+        let event = delivery.event();
         self.deliveries.push(delivery);
+        self.events.tell(Topic::Deliveries, event);
     }
 
     /// A neighbour's packet was refused.

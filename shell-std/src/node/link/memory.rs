@@ -53,7 +53,7 @@ impl Budget {
 #[derive(Debug)]
 pub(crate) struct Share {
     budget: Arc<Budget>,
-    own: bool,
+    own: AtomicBool,
     used: AtomicUsize,
     up: AtomicBool,
     read: AtomicU64,
@@ -70,7 +70,7 @@ impl Share {
     pub(crate) fn new(budget: Arc<Budget>, own: bool) -> Arc<Self> {
         Arc::new(Self {
             budget,
-            own,
+            own: AtomicBool::new(own),
             used: AtomicUsize::new(0),
             up: AtomicBool::new(false),
             read: AtomicU64::new(0),
@@ -83,7 +83,12 @@ impl Share {
     }
 
     pub(crate) fn is_own(&self) -> bool {
-        self.own
+        self.own.load(Ordering::Relaxed)
+    }
+
+    /// Its neighbour is an own one from now on.
+    pub(crate) fn set_own(&self) {
+        self.own.store(true, Ordering::Relaxed);
     }
 
     /// Bytes that the link has.
@@ -93,13 +98,13 @@ impl Share {
 
     /// Whether the link may have so many bytes more.
     pub(crate) fn may_take(&self, bytes: usize) -> bool {
-        let left = self.budget.part(self.own).saturating_sub(self.budget.used());
+        let left = self.budget.part(self.is_own()).saturating_sub(self.budget.used());
         bytes == 0 || self.used().saturating_add(bytes) <= left
     }
 
     /// Whether the link is within its limit.
     pub(crate) fn is_within(&self) -> bool {
-        self.used() <= self.budget.part(self.own).saturating_sub(self.budget.used())
+        self.used() <= self.budget.part(self.is_own()).saturating_sub(self.budget.used())
     }
 
     /// Takes bytes, even beyond the limit.
@@ -254,6 +259,11 @@ mod tests {
         let own = Share::new(budget.clone(), true);
         assert!(own.may_take(600), "a quarter is kept");
         own.take(500);
+        // Who becomes an own one has it too.
+        let becomes = Share::new(budget.clone(), false);
+        assert!(!becomes.may_take(200));
+        becomes.set_own();
+        assert!(becomes.is_own() && becomes.may_take(200));
         assert!(budget.scarce() > 1000);
         late.take(900);
         assert!(!late.is_within() && budget.used() > 4000);

@@ -16,6 +16,7 @@ use crate::bridge::table::Table;
 use crate::config::Settings;
 use crate::flows::{Flows, Services};
 use crate::metrics::Histogram;
+use crate::rpc::events::EventLog;
 use crate::rpc::types::PeerState;
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::mesh::Quote;
@@ -41,6 +42,7 @@ pub struct NodeHandle {
     pub(in crate::node) flows: Flows,
     pub(in crate::node) services: Services,
     pub(in crate::node) deliveries: Arc<Deliveries>,
+    pub(in crate::node) events: Arc<EventLog>,
     pub(in crate::node) policy: RoutingPolicyEngine,
     pub(in crate::node) bridge: Arc<Table>,
     pub(in crate::node) outbox: Arc<Outbox>,
@@ -145,6 +147,11 @@ impl NodeHandle {
     /// Datagrams that were delivered to this node.
     pub fn deliveries(&self) -> &Deliveries {
         &self.deliveries
+    }
+
+    /// What has happened lately.
+    pub fn events(&self) -> &Arc<EventLog> {
+        &self.events
     }
 
     /// Sends a datagram; waits until it is on its way or refused, and then for news of it, up to

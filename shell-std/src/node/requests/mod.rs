@@ -13,6 +13,7 @@ mod page;
 mod paying;
 mod payments;
 mod prepay;
+pub(super) mod probing;
 mod quoted;
 mod reports;
 mod today;
@@ -23,6 +24,7 @@ pub use issue::{Issue, Issued};
 pub use operator::{Operator, Reread};
 
 use super::deliveries::Delivery;
+use super::engine::Command;
 use super::progress::Progress;
 use crate::export::ExportStatus;
 use crate::rpc::openrpc::Document;
@@ -30,8 +32,9 @@ use crate::rpc::types::{
     BenchSink, BenchStart, FindRoute, FoundRoute, GetLedger, Ledger, Outcome, PollReceived,
     Received, SendPacket, Sent, Stopped,
 };
-use crate::rpc::{Handler, Reply, Request, RpcError, words};
+use crate::rpc::{Connection, Handler, Reply, Request, RpcError, words};
 use blvm_mesh_core::id::NodeId;
+use blvm_mesh_core::mesh::RoutingReason;
 use handle::{Gone, NodeHandle};
 use quoted::Quoted;
 use std::sync::Arc;
@@ -213,6 +216,16 @@ impl Service {
         Err(RpcError::no_route(destination))
     }
 
+    /// Why nothing that is paid for can be sent to a node: there is no route, or none that begins
+    /// at a trusted neighbour.
+    async fn no_paid_route(&self, destination: NodeId) -> RpcError {
+        match self.node.ask(|who| Command::Untrusted(destination, who)).await {
+            Ok(Some(node)) => RpcError::refused(RoutingReason::Untrusted(node).to_string()),
+            Ok(None) => RpcError::no_route(destination),
+            Err(gone) => gone.into(),
+        }
+    }
+
     async fn bench(&self, request: BenchStart) -> Result<Reply, RpcError> {
         let BenchStart { destination, protocol, bytes, duration_ms, window } = request;
         self.ensure_route(destination.0).await?;
@@ -231,7 +244,7 @@ impl Service {
 }
 
 impl Handler for Service {
-    async fn handle(&self, request: Request) -> Result<Reply, RpcError> {
+    async fn handle(&self, request: Request, connection: &Connection) -> Result<Reply, RpcError> {
         Ok(match request {
             Request::GetInfo => Reply::GetInfo(self.info().await?),
             Request::GetOverview => Reply::GetOverview(Box::new(self.overview().await?)),
@@ -239,8 +252,14 @@ impl Handler for Service {
             Request::GetRoutes => Reply::GetRoutes(self.routes(usize::MAX).await?),
             Request::GetStats => Reply::GetStats(Box::new(self.stats().await?)),
             Request::FindRoute(request) => Reply::FindRoute(self.find_route(request).await?),
+            Request::Ping(request) => Reply::Ping(self.ping(request).await?),
+            Request::Trace(request) => Reply::Trace(self.trace(request).await?),
             Request::SendPacket(request) => Reply::SendPacket(self.send(request).await?),
             Request::PollReceived(request) => Reply::PollReceived(self.poll(request).await),
+            Request::Subscribe(request) => {
+                Reply::Subscribe(connection.subscribe(self.node.events(), &request)?)
+            }
+            Request::Unsubscribe(request) => Reply::Unsubscribe(connection.unsubscribe(request)?),
             Request::QuoteRoute(request) => {
                 Reply::QuoteRoute(self.quote(request.destination.0, request.bytes).await?)
             }
@@ -285,6 +304,12 @@ impl Handler for Service {
             Request::ListPeers => Reply::ListPeers(self.list_peers().await?),
             Request::RemovePeer(request) => Reply::RemovePeer(self.remove_peer(request).await?),
             Request::BanPeer(request) => Reply::BanPeer(self.ban_peer(request).await?),
+            Request::TrustPeer(request) => {
+                Reply::TrustPeer(self.trust_peer(request.node.0, true).await?)
+            }
+            Request::DistrustPeer(request) => {
+                Reply::DistrustPeer(self.trust_peer(request.node.0, false).await?)
+            }
             Request::UnbanPeer(request) => Reply::UnbanPeer(self.unban_peer(request).await?),
             Request::GetTariff => Reply::GetTariff(self.tariff().await),
             Request::SetTariff(request) => Reply::SetTariff(self.set_tariff(request).await?),

@@ -6,11 +6,13 @@ use super::Service;
 use super::operator::{Operator, State};
 use crate::address::{PeerAddress, Place};
 use crate::issuer::unix_now;
-use crate::kept::{Kept, MOST_BANS, MOST_PEERS, PricesSet};
+use crate::kept::{Kept, MOST_BANS, MOST_PEERS, MOST_TRUSTED, PricesSet};
 use crate::rpc::RpcError;
+use crate::rpc::target::Target;
 use crate::rpc::types::{
     AddPeer, AddedPeer, Ban, BanPeer, BannedPeer, KeptPeer, PeerList, PeerSource, PeerState,
-    Reloaded, RemovePeer, RemovedPeer, SetTariff, TariffReport, UnbanPeer, UnbannedPeer,
+    Reloaded, RemovePeer, RemovedPeer, SetTariff, TariffReport, TrustedPeer, UnbanPeer,
+    UnbannedPeer,
 };
 use blvm_mesh_core::id::NodeId;
 use smol::lock::MutexGuard;
@@ -102,6 +104,10 @@ impl Service {
         }
         if before.shell.bench_sink != settings.shell.bench_sink {
             self.node.bench_sink(settings.shell.bench_sink).await?;
+        }
+        let answers = settings.shell.answer_probes;
+        if before.shell.answer_probes != answers {
+            self.node.ask(|done| Command::AnswerProbes(answers, done)).await?;
         }
         let changed = Box::new((settings.config.clone(), own.clone()));
         self.node.ask(|done| Command::Reconfigure(changed, done)).await?;
@@ -226,6 +232,41 @@ impl Service {
         Ok(UnbannedPeer { node_id })
     }
 
+    pub(super) async fn trust_peer(
+        &self,
+        node_id: NodeId,
+        trusted: bool,
+    ) -> Result<TrustedPeer, RpcError> {
+        let operator = self.operator()?.clone();
+        if node_id == self.node.id() {
+            return Err(RpcError::refused("that is this node itself"));
+        }
+        let mut state = operator.state.lock().await;
+        if state.settings().peers.iter().any(|peer| peer.node_id() == node_id) {
+            return Err(RpcError::refused(format!(
+                "{node_id} is a peer of this node, and trusted as such: see `peer list`"
+            )));
+        }
+        let mut kept = state.kept.clone();
+        match trusted {
+            true => drop(kept.trusted.insert(node_id)),
+            false if kept.trusted.remove(&node_id) => {}
+            false => {
+                return Err(RpcError::refused(format!(
+                    "{node_id} was not trusted: see `peer list`"
+                )));
+            }
+        }
+        if kept.trusted.len() > MOST_TRUSTED {
+            return Err(RpcError::refused(format!(
+                "{MOST_TRUSTED} neighbours are trusted already: `peer distrust` one that is not needed"
+            )));
+        }
+        self.keep(&operator, &mut state, kept).await?;
+        tracing::info!(node = %node_id, trusted, "the operator has changed whom to trust");
+        Ok(TrustedPeer { node_id, trusted })
+    }
+
     pub(super) async fn list_peers(&self) -> Result<PeerList, RpcError> {
         let (settings, known) = (self.node.current(), self.peers().await?);
         let unix = unix_now();
@@ -251,7 +292,9 @@ impl Service {
         });
         let banned = settings.banned.iter().filter(|(_, until)| until.is_none_or(|at| at > unix));
         let bans = banned.map(|(node, until)| Ban { node_id: *node, until: *until });
-        Ok(PeerList { peers: listed.collect(), bans: bans.collect() })
+        let (peers, bans) = (listed.collect(), bans.collect());
+        let trusted = settings.config.trusted.iter().map(|node| Target(*node)).collect();
+        Ok(PeerList { peers, bans, trusted })
     }
 
     pub(super) async fn tariff(&self) -> TariffReport {

@@ -5,7 +5,7 @@ use super::Service;
 use super::warnings::{Disk, Seen, warnings};
 use crate::issuer::unix_now;
 use crate::rpc::RpcError;
-use crate::rpc::types::{BitcoinSummary, Overview, Peer, PeerState, Stats, Today};
+use crate::rpc::types::{BitcoinSummary, LanNeighbour, Overview, Peer, PeerState, Stats, Today};
 use blvm_mesh_core::payment::fee::Tariff;
 use std::path::Path;
 
@@ -66,6 +66,7 @@ impl Service {
             listening: listening.chain(lines).collect(),
             peers_up: up.clone().count(),
             peers_down: down.count(),
+            lan: up.clone().filter(|peer| peer.lan).map(on_lan).collect(),
             routes: stats.routes,
             flows_own: ends,
             flows_passing: stats.tables.flows.taken.saturating_sub(ends),
@@ -95,6 +96,11 @@ impl Service {
         };
         (summary != BitcoinSummary::default()).then_some(summary)
     }
+}
+
+fn on_lan(peer: &Peer) -> LanNeighbour {
+    let Peer { public_key, ref address, trusted, .. } = *peer;
+    LanNeighbour { public_key, address: address.clone(), trusted }
 }
 
 /// The file system on which a directory is. It may block.

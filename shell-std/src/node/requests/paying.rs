@@ -1,6 +1,6 @@
 //! What the node pays for by itself, hop by hop, and what others' wallets pay for it.
 
-use super::super::engine::reports::{Planned, Priced};
+use super::super::engine::reports::Planned;
 use super::super::engine::{Command, payments::Wanting};
 use super::{LONGEST_WAIT, Service};
 use crate::flows::inbox::{self, Handed};
@@ -12,7 +12,7 @@ use crate::rpc::types::{
 };
 use crate::wallet::{Foreseen, Kept};
 use blvm_mesh_core::id::{HopId, NodeId};
-use blvm_mesh_core::mesh::FlowEnded;
+use blvm_mesh_core::mesh::{FlowEnded, RoutingReason};
 use blvm_mesh_core::payment::bolt11::Invoice;
 use blvm_mesh_core::policy::{MeshMode, PolicyConfig, RoutingPolicy, RoutingPolicyEngine};
 use secp256k1::Secp256k1;
@@ -167,7 +167,10 @@ impl Service {
         let too_much = (amount_msat > max_msat).then(|| {
             format!("the route costs {amount_msat} msat, more than {max_msat} msat (max_msat)")
         });
-        let refused = too_much.or_else(|| refused.map(|why| why.to_string()));
+        let untrusted = self.node.ask(|who| Command::Untrusted(destination, who)).await?;
+        let untrusted = untrusted.filter(|_| amount_msat > 0);
+        let untrusted = untrusted.map(|node| RoutingReason::Untrusted(node).to_string());
+        let refused = untrusted.or(too_much).or_else(|| refused.map(|why| why.to_string()));
         Ok(PaymentPlan {
             destination,
             bytes,
@@ -194,16 +197,13 @@ impl Service {
         }
         let (destination, bytes) = (destination.0, *bytes);
         self.ensure_route(destination).await?;
-        let route = self.route(destination).await?;
-        let priced = self.node.ask(|who| Command::Quote(destination, bytes, who)).await?;
-        let (Some(route), Some(Priced { prices_msat, .. })) = (route, priced) else {
-            return Err(RpcError::no_route(destination));
-        };
+        let route = self.node.ask(|who| Command::Quote(destination, bytes, who)).await?;
+        let Some(route) = route else { return Err(self.no_paid_route(destination).await) };
         let is_meant = |node: &HopId| hop.get(..16) == Some(&node.to_string()[..]);
         let place = route.hops.iter().position(is_meant);
         let (before, node, asks) = match place {
             Some(place) => {
-                let price = prices_msat.get(place).copied().unwrap_or_default();
+                let price = route.prices_msat.get(place).copied().unwrap_or_default();
                 (route.hops.iter().take(place), hop_at(&route.hops, place), price)
             }
             // What it takes for receiving it says itself.

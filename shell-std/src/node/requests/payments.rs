@@ -40,10 +40,10 @@ impl Service {
         let source = self.node.id();
         let Some(priced) = self.node.ask(|who| Command::Quote(destination, bytes, who)).await?
         else {
-            return Err(RpcError::no_route(destination));
+            return Err(self.no_paid_route(destination).await);
         };
         let Priced { quote, prices_msat, last_price_msat, next, min_packet, accepts, .. } = priced;
-        let most_bytes = most_bytes(priced.hops, min_packet);
+        let most_bytes = most_bytes(priced.hops.len(), min_packet);
         if bytes > most_bytes {
             let packets = bytes.div_ceil(most_bytes.max(1));
             return Err(RpcError::refused(format!(

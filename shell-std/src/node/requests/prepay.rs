@@ -19,7 +19,7 @@ impl Service {
         }
         self.ensure_accepted(destination).await?;
         let quoted = self.node.ask(|who| Command::QuoteAccounts(destination, bytes, who)).await?;
-        let quoted = quoted.ok_or_else(|| RpcError::no_route(destination))?;
+        let Some(quoted) = quoted else { return Err(self.no_paid_route(destination).await) };
         match quoted.quote.hops.is_empty() {
             true => Err(RpcError::refused(
                 "the destination is a neighbour: no relay is between that could be paid",

@@ -54,6 +54,8 @@ impl Service {
                             None => PeerState::Connecting,
                         },
                         dialed: true,
+                        lan: false,
+                        trusted: true,
                         link: None,
                         since_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
                         hello: None,

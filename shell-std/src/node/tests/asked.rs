@@ -63,7 +63,9 @@ fn what_this_node_asked_for_counts_over_a_restart_and_nothing_else() {
         linked(&a, &b).await;
         let (from, to) = (service(&a), b.handle().id());
         let quote = QuoteRoute { destination: Target(to), bytes: DATA.len() as u64 };
-        let Ok(Reply::QuoteRoute(quote)) = from.handle(Request::QuoteRoute(quote)).await else {
+        let Ok(Reply::QuoteRoute(quote)) =
+            from.handle(Request::QuoteRoute(quote), &Default::default()).await
+        else {
             panic!("no quote");
         };
         let operator =
@@ -73,7 +75,7 @@ fn what_this_node_asked_for_counts_over_a_restart_and_nothing_else() {
         for _ in 0..2 {
             let request = WriteInvoice { terms_hash, amount_msat: AMOUNT, expiry_s: Some(600) };
             let Ok(Reply::WriteInvoice(written)) =
-                operator.handle(Request::WriteInvoice(request)).await
+                operator.handle(Request::WriteInvoice(request), &Default::default()).await
             else {
                 panic!("no invoice");
             };

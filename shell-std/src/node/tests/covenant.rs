@@ -88,7 +88,7 @@ async fn three(bed: &Bed, disks: &[Disk; 3], fake: Option<&Fake>) -> [Node; 3] {
 async fn quote(a: &Node, c: &Node, bytes: u64) -> Quote {
     let destination = Target(c.handle().id());
     let request = Request::QuoteRoute(QuoteRoute { destination, bytes });
-    match service(a).handle(request).await {
+    match service(a).handle(request, &Default::default()).await {
         Ok(Answer::QuoteRoute(quote)) => quote,
         other => panic!("{other:?}"),
     }
@@ -128,7 +128,7 @@ async fn send_paid(
         unchecked,
         wait_ms: if unchecked { 10_000 } else { 0 },
     };
-    match service(a).handle(Request::SendPacket(request)).await? {
+    match service(a).handle(Request::SendPacket(request), &Default::default()).await? {
         Answer::SendPacket(sent) => Ok(sent),
         other => panic!("{other:?}"),
     }
@@ -195,7 +195,7 @@ fn a_covenant_is_accepted_once_a_bitcoin_node_knows_its_block_and_only_once() {
         let again = send_paid(&a, &c, &data, &proof, true).await.unwrap();
         let stopped = again.stopped.unwrap();
         assert_eq!((stopped.reporter, stopped.cause), (b.handle().id(), Cause::Replay.to_string()));
-        let stats = match service(&b).handle(Request::GetStats).await {
+        let stats = match service(&b).handle(Request::GetStats, &Default::default()).await {
             Ok(Answer::GetStats(stats)) => stats.chain.unwrap(),
             other => panic!("{other:?}"),
         };
@@ -252,7 +252,7 @@ fn while_a_bitcoin_node_is_silent_free_traffic_flows() {
         let unconfirmed = (b.handle().id(), Cause::Unconfirmed.to_string());
         assert_eq!((stopped.reporter, stopped.cause), unconfirmed);
         until("nothing waits", || async { parked().await == 0 }).await;
-        let stats = match service(&b).handle(Request::GetStats).await {
+        let stats = match service(&b).handle(Request::GetStats, &Default::default()).await {
             Ok(Answer::GetStats(stats)) => stats.chain.unwrap(),
             other => panic!("{other:?}"),
         };
@@ -279,7 +279,8 @@ fn headers_take_the_place_of_a_bitcoin_node() {
         let headers = [serialize(&block.header), serialize(&next.header), forged].concat();
         for node in [&a, &b, &c] {
             let request = SubmitHeader { headers: headers.clone(), height: 7 };
-            let answer = service(node).handle(Request::SubmitHeader(request)).await;
+            let answer =
+                service(node).handle(Request::SubmitHeader(request), &Default::default()).await;
             let Ok(Answer::SubmitHeader(SubmittedHeaders { accepted, refused })) = answer else {
                 panic!("{answer:?}");
             };
@@ -292,7 +293,7 @@ fn headers_take_the_place_of_a_bitcoin_node() {
         all_booked(&disks);
         for (headers, height) in [(vec![], 0), (vec![0; 81], 0), (vec![0; 80], u32::MAX)] {
             let request = Request::SubmitHeader(SubmitHeader { headers, height });
-            let error = service(&a).handle(request).await.unwrap_err();
+            let error = service(&a).handle(request, &Default::default()).await.unwrap_err();
             assert_eq!(error.code, RpcError::INVALID_PARAMS);
         }
         stop([a, b, c]).await;

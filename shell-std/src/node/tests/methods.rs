@@ -5,11 +5,11 @@ use super::paid::{TestIssuer, accepts};
 use super::*;
 use crate::rpc::openrpc::tests::Described;
 use crate::rpc::request::METHODS;
-use crate::rpc::server;
 use crate::rpc::types::{
     Bought, GetLedger, Ledger, LedgerEntry, LedgerTotal, Owed, Purchase, PurchaseState, Role, Sale,
     Sold,
 };
+use crate::rpc::{Connection, server};
 use serde_json::{Value, json};
 
 /// A ledger with a payment, a sale and a purchase.
@@ -66,8 +66,12 @@ fn service(node: &Node) -> Service {
 }
 
 async fn ask(service: &Service, method: &str, params: &Value) -> Value {
+    ask_by(service, &Connection::default(), method, params).await
+}
+
+async fn ask_by(service: &Service, connection: &Connection, method: &str, params: &Value) -> Value {
     let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
-    let answer = server::answer(request.to_string().as_bytes(), service).await.unwrap();
+    let answer = server::answer(request.to_string().as_bytes(), service, connection).await.unwrap();
     serde_json::from_slice(&answer).unwrap()
 }
 
@@ -87,6 +91,8 @@ fn params(method: &str, destination: &NodeId) -> Value {
     let destination = destination.to_string();
     match method {
         "findroute" => json!({"destination": destination}),
+        "meshping" => json!({"destination": destination, "bytes": 400, "wait_ms": 20_000}),
+        "meshtrace" => json!({"destination": destination, "wait_ms": 20_000}),
         "meshsendpacket" => {
             json!({"destination": destination, "data_hex": hex::encode(ping(5)), "wait_ms": 1_000})
         }
@@ -104,6 +110,8 @@ fn params(method: &str, destination: &NodeId) -> Value {
         "meshshowpreimage" => json!({
             "node": destination, "promise": "01".repeat(49), "preimage": "02".repeat(32),
         }),
+        "meshsubscribe" => json!({"topics": ["peers", "routes"]}),
+        "meshunsubscribe" => json!({"subscription": 1}),
         "getledger" => json!({"since": 0, "kind": "purchases", "limit": 5}),
         "meshsubmitheader" => json!({"headers_hex": "00".repeat(80), "height": 5}),
         "benchstart" => json!({
@@ -113,6 +121,7 @@ fn params(method: &str, destination: &NodeId) -> Value {
         "meshaddpeer" => json!({"address": format!("{}@127.0.0.1:9", public(7))}),
         "meshremovepeer" => json!({"node": public(7)}),
         "meshbanpeer" => json!({"node": public(8), "for_s": 100}),
+        "meshtrustpeer" | "meshdistrustpeer" => json!({"node": public(9)}),
         "meshunbanpeer" => json!({"node": public(8)}),
         "meshsettariff" => json!({"base_msat": 1_000}),
         "benchsink" => json!({"on": true}),
@@ -160,7 +169,11 @@ fn every_method_answers_as_the_document_says() {
                     described.check_result(name, &credited);
                     continue;
                 }
-                let answer = ask(at, name, &asked).await;
+                let connection = Connection::default();
+                if *name == "meshunsubscribe" {
+                    ask_by(at, &connection, "meshsubscribe", &json!({})).await;
+                }
+                let answer = ask_by(at, &connection, name, &asked).await;
                 let result = &answer["result"];
                 assert!(answer.get("result").is_some(), "{name}: {answer}");
                 described.check_result(method.name, result);
@@ -177,6 +190,7 @@ fn every_method_answers_as_the_document_says() {
         for method in METHODS.iter().filter(|method| !method.errors.is_empty()) {
             let asked = match method.name {
                 "expose" => json!({"name": "nothing"}),
+                "meshsubscribe" => json!({"cursor": "5"}),
                 "forward" => json!({"local": "9"}),
                 "meshsendtx" => json!({"tx_hex": "00"}),
                 "meshwriteinvoice" => json!({"terms_hash": "05".repeat(32), "amount_msat": 0}),

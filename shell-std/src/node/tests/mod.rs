@@ -5,6 +5,7 @@ mod bridge;
 mod busy;
 mod covenant;
 mod early;
+mod events;
 mod flows;
 mod full;
 mod large;
@@ -14,6 +15,7 @@ mod operate;
 mod outcome;
 mod paid;
 mod prepay;
+mod probes;
 mod purchases;
 mod quotes;
 mod radio;
@@ -116,12 +118,14 @@ fn address(node: &Node) -> PeerAddress {
     let at = node.handle().listen_addr().unwrap();
     PeerAddress {
         public_key: node.handle().public_key(),
-        place: Place::Tcp(HostPort { host: at.ip().to_string(), port: at.port() }),
+        place: Place::Tcp(HostPort { host: at.ip().to_string(), port: at.port() }.into()),
     }
 }
 
 pub(super) fn settings(mode: MeshMode) -> Settings {
     let mut config = Config::host(Network::Regtest);
+    // Who accepts a link is as likely to pay over it as who dials.
+    config.strangers_relay_paid = true;
     config.mode = mode;
     Settings {
         bridge: Default::default(),
@@ -131,6 +135,7 @@ pub(super) fn settings(mode: MeshMode) -> Settings {
         listen_lines: Vec::new(),
         radios: Vec::new(),
         peers: Vec::new(),
+        lan: Default::default(),
         banned: Default::default(),
         metrics: None,
         export: None,
@@ -149,11 +154,13 @@ pub(super) fn settings(mode: MeshMode) -> Settings {
             queue_bytes: 8 * 1024 * 1024,
             link_memory: 48 * 1024 * 1024,
             inbox_bytes: 16 * 1024 * 1024,
+            events: 1_000,
             store_cache_bytes: 0,
             pipe_memory: 64 << 10,
             handshake_timeout: Duration::from_secs(5),
             reconnect_min: Duration::from_millis(50),
             reconnect_max: Duration::from_millis(500),
+            answer_probes: true,
             bench_sink: false,
             threads: 1,
         },
@@ -284,7 +291,7 @@ fn two_that_dial_each_other_settle_for_one_link_and_bear_no_grudge() {
         let node = |i: usize| {
             let other = PeerAddress {
                 public_key: secret(2 - i as u8).public_key(&Default::default()),
-                place: Place::Tcp(HostPort { host: "127.0.0.1".into(), port: ports[1 - i] }),
+                place: Place::Tcp(HostPort { host: "127.0.0.1".into(), port: ports[1 - i] }.into()),
             };
             bed.start_with(1 + i as u8, MeshMode::Open, &[], Disk::default(), |s| {
                 s.listen_addr = Some(SocketAddr::from(([127, 0, 0, 1], ports[i])));

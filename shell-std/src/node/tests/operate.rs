@@ -60,7 +60,7 @@ fn plain(node: &Node, memory: &Arc<Memory>) -> (Service, Again) {
 }
 
 async fn ask(service: &Service, method: &str, params: Value) -> Result<Reply, RpcError> {
-    service.handle(Request::parse(method, Some(params)).unwrap()).await
+    service.handle(Request::parse(method, Some(params)).unwrap(), &Default::default()).await
 }
 
 async fn refusal(service: &Service, method: &str, params: Value) -> String {
@@ -78,6 +78,88 @@ async fn price_heard(by: &Node, of: NodeId) -> Option<Tariff> {
     let peers = by.handle().ask(Command::Peers).await.unwrap();
     let peer = peers.into_iter().find(|peer| peer.node_id == of)?;
     peer.hello.map(|hello| hello.tariff)
+}
+
+/// Own neighbours, and whether the link with a node is one in the memory of links too.
+async fn own(node: &Node, other: NodeId) -> (usize, bool) {
+    let seen = move |engine: &mut engine::Engine| {
+        let links = engine.shell.links.iter().filter(|(_, link)| link.peer == other);
+        let all = links.map(|(_, link)| link.is_own()).collect::<Vec<_>>();
+        (engine.mesh.resources().own_neighbours, all == [true])
+    };
+    node.handle().job(seen).await.unwrap()
+}
+
+#[test]
+fn a_stranger_that_is_made_a_peer_is_treated_as_one_over_the_link_that_it_has() {
+    Bed::run(async |bed| {
+        let a = bed.start(1, MeshMode::Open, &[]);
+        let b = bed.start(2, MeshMode::Open, &[&a]);
+        linked(&a, &b).await;
+        let (service, _) = plain(&a, &Arc::default());
+        let opened = async || a.handle().job(|engine| engine.shell.links.opened()).await.unwrap();
+        let b_id = b.handle().id();
+        assert_eq!((own(&a, b_id).await, opened().await), ((0, false), 1));
+        // Nobody answers there: the link that is there is what it is about.
+        let add = json!({"address": format!("{}@127.0.0.1:1", b.handle().public_key())});
+        ask(&service, "meshaddpeer", add).await.unwrap();
+        assert_eq!(own(&a, b_id).await, (1, true));
+        assert!(sees(&a, b_id).await);
+        assert_eq!(opened().await, 1, "it is the same link");
+        // No longer a peer, it comes back as the stranger that it was.
+        ask(&service, "meshremovepeer", json!({"node": b_id.to_string()})).await.unwrap();
+        until("b comes again", async || sees(&a, b_id).await && opened().await == 2).await;
+        assert_eq!(own(&a, b_id).await, (0, false));
+        a.stop().await;
+        b.stop().await;
+    });
+}
+
+#[test]
+fn places_of_a_peer_are_tried_in_turn_and_first_where_it_was_last() {
+    Bed::run(async |bed| {
+        let (a, b) = (bed.start(1, MeshMode::Open, &[]), bed.start(2, MeshMode::Open, &[]));
+        let (service, _) = plain(&a, &Arc::default());
+        let (key, at) = (b.handle().public_key(), b.handle().listen_addr().unwrap());
+        // It takes connections, and hangs up at once.
+        let first = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let tried = Arc::<AtomicBool>::default();
+        let (dead, seen) = (first.local_addr().unwrap(), tried.clone());
+        std::thread::spawn(move || {
+            while let Ok((stream, _)) = first.accept() {
+                drop(stream);
+                seen.store(true, Ordering::SeqCst);
+            }
+        });
+        let nobody = "127.0.0.1:1";
+        let none = json!({"address": format!("{key}@{nobody}/{dead}")});
+        ask(&service, "meshaddpeer", none).await.unwrap();
+        let why = async || a.handle().status.last(&b.handle().id()).map(|(_, error)| error);
+        let names = |error: String| {
+            error.contains(&format!("{nobody}: ")) && error.contains(&format!("; {dead}: "))
+        };
+        until("each place has its reason", async || why().await.is_some_and(names)).await;
+
+        // The third leads there. Once there was a good link, the ones before are left alone.
+        let all = json!({"address": format!("{key}@{nobody}/{dead}/{at}")});
+        ask(&service, "meshaddpeer", all).await.unwrap();
+        linked(&a, &b).await;
+        let linked_at = Instant::now();
+        until("a good link", async || linked_at.elapsed() > Duration::from_millis(1_100)).await;
+        assert!(tried.swap(false, Ordering::SeqCst));
+        let drop_all = |engine: &mut engine::Engine| {
+            let links: Vec<_> = engine.shell.links.iter().map(|(id, _)| id).collect();
+            let todo = links.into_iter().map(|id| shell::FollowUp::Close(id, "test".into()));
+            engine.shell.todo.extend(todo);
+        };
+        a.handle().job(drop_all).await.unwrap();
+        let opened = async || b.handle().job(|engine| engine.shell.links.opened()).await.unwrap();
+        until("a dials again", async || opened().await >= 2).await;
+        linked(&a, &b).await;
+        assert!(!tried.load(Ordering::SeqCst), "it was not tried again");
+        a.stop().await;
+        b.stop().await;
+    });
 }
 
 #[test]
@@ -117,6 +199,16 @@ fn peers_are_added_banned_and_removed_at_run_time() {
         };
         assert_eq!((list.peers.len(), list.bans.len()), (1, 1));
         assert_ne!(list.peers[0].state, PeerState::Up);
+
+        // Trust is kept as well; a peer has it anyway.
+        let other = json!({"node": "07".repeat(32)});
+        assert!(refusal(&service, "meshtrustpeer", node.clone()).await.contains("trusted as such"));
+        assert!(refusal(&service, "meshdistrustpeer", other.clone()).await.contains("not trusted"));
+        ask(&service, "meshtrustpeer", other.clone()).await.unwrap();
+        assert_eq!(memory.kept().unwrap().trusted, [NodeId([7; 32])].into());
+        assert!(a.handle().current().config.trusted.contains(&NodeId([7; 32])));
+        ask(&service, "meshdistrustpeer", other.clone()).await.unwrap();
+        assert!(memory.kept().unwrap().trusted.is_empty());
 
         ask(&service, "meshunbanpeer", node.clone()).await.unwrap();
         assert!(refusal(&service, "meshunbanpeer", node.clone()).await.contains("not banned"));

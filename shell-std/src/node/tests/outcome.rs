@@ -26,7 +26,7 @@ async fn send_free(
         unchecked: true,
         wait_ms,
     };
-    match from.handle(Request::SendPacket(request)).await? {
+    match from.handle(Request::SendPacket(request), &Default::default()).await? {
         Reply::SendPacket(sent) => Ok(sent),
         other => panic!("{other:?}"),
     }
@@ -105,7 +105,7 @@ pub(super) async fn quote(
     bytes: u64,
 ) -> Result<crate::rpc::types::Quote, RpcError> {
     let request = QuoteRoute { destination: Target(to), bytes };
-    match of.handle(Request::QuoteRoute(request)).await? {
+    match of.handle(Request::QuoteRoute(request), &Default::default()).await? {
         Reply::QuoteRoute(quote) => Ok(quote),
         other => panic!("{other:?}"),
     }
@@ -181,7 +181,9 @@ fn what_a_payer_keeps_of_his_own_payment_is_not_earned() {
         let paid = proof(&source, to, 4).await;
         let sent = send_paid(&source, to, b"data", &paid, false).await.unwrap();
         assert!(sent.paid);
-        let Ok(Reply::GetStats(stats)) = source.handle(Request::GetStats).await else {
+        let Ok(Reply::GetStats(stats)) =
+            source.handle(Request::GetStats, &Default::default()).await
+        else {
             panic!("no stats");
         };
         assert_eq!((stats.payments, stats.earned_msat), (0, 0));
@@ -202,7 +204,7 @@ fn a_peer_that_cannot_be_had_is_shown_with_the_reason() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let nobody = listener.local_addr().unwrap().port();
         drop(listener);
-        let at = |port| Place::Tcp(HostPort { host: "127.0.0.1".into(), port });
+        let at = |port| Place::Tcp(HostPort { host: "127.0.0.1".into(), port }.into());
         let peer = |key: u8, port| PeerAddress {
             public_key: secret(key).public_key(&Default::default()),
             place: at(port),
@@ -212,7 +214,9 @@ fn a_peer_that_cannot_be_had_is_shown_with_the_reason() {
             s.peers = vec![peer(3, port), peer(4, nobody)];
         });
         let shows = async |node: &Node, of: &PeerAddress, reason: &str| {
-            let Ok(Reply::GetPeers(peers)) = service(node).handle(Request::GetPeers).await else {
+            let Ok(Reply::GetPeers(peers)) =
+                service(node).handle(Request::GetPeers, &Default::default()).await
+            else {
                 panic!("no peers");
             };
             peers.iter().any(|p| {

@@ -72,7 +72,7 @@ pub(super) async fn proof(source: &Service, to: NodeId, bytes: u64) -> Lightning
     let (destination, amount_msat, expiry_s) = (Target(to), Some(AMOUNT), Some(600));
     let request = RequestHopInvoice { destination, bytes, hop: None, amount_msat, expiry_s };
     let Ok(Reply::RequestHopInvoice(paid)) =
-        source.handle(Request::RequestHopInvoice(request)).await
+        source.handle(Request::RequestHopInvoice(request), &Default::default()).await
     else {
         panic!("no invoice");
     };
@@ -96,7 +96,7 @@ pub(super) async fn send_paid(
         unchecked,
         wait_ms: if unchecked { 5_000 } else { 0 },
     };
-    match source.handle(Request::SendPacket(request)).await? {
+    match source.handle(Request::SendPacket(request), &Default::default()).await? {
         Reply::SendPacket(sent) => Ok(sent),
         other => panic!("{other:?}"),
     }
@@ -126,7 +126,8 @@ fn a_payment_is_split_booked_and_never_accepted_again_not_even_after_a_crash() {
         let sent = send_paid(&source, to, &data, &good, false).await.unwrap();
         assert_eq!((sent.hops, sent.paid), (1, true));
         let poll = PollReceived { max: 1, wait_ms: 20_000, base64: false };
-        let Ok(Reply::PollReceived(got)) = service(&c).handle(Request::PollReceived(poll)).await
+        let Ok(Reply::PollReceived(got)) =
+            service(&c).handle(Request::PollReceived(poll), &Default::default()).await
         else {
             panic!("nothing came");
         };
@@ -184,7 +185,9 @@ fn what_is_paid_and_stopped_for_now_is_sent_again_by_itself() {
             unchecked: false,
             wait_ms: 600,
         };
-        let Ok(Reply::SendPacket(sent)) = source.handle(Request::SendPacket(request)).await else {
+        let Ok(Reply::SendPacket(sent)) =
+            source.handle(Request::SendPacket(request), &Default::default()).await
+        else {
             panic!("it is not sent");
         };
         assert_eq!((sent.stopped, sent.repeats), (None, 1));

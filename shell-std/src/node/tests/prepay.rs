@@ -12,7 +12,7 @@ const BYTES: u64 = 1 << 20;
 
 async fn quote(source: &Service, to: NodeId) -> Result<AccountsQuote, RpcError> {
     let request = QuoteAccounts { destination: Target(to), bytes: BYTES };
-    match source.handle(Request::QuoteAccounts(request)).await? {
+    match source.handle(Request::QuoteAccounts(request), &Default::default()).await? {
         Reply::QuoteAccounts(quote) => Ok(quote),
         other => panic!("{other:?}"),
     }
@@ -20,7 +20,7 @@ async fn quote(source: &Service, to: NodeId) -> Result<AccountsQuote, RpcError> 
 
 async fn prepay(source: &Service, to: NodeId, proof: Option<Proof>) -> Result<Prepaid, RpcError> {
     let request = Prepay { destination: Target(to), bytes: BYTES, proof, wait_ms: 10_000 };
-    match source.handle(Request::Prepay(request)).await? {
+    match source.handle(Request::Prepay(request), &Default::default()).await? {
         Reply::Prepay(prepaid) => Ok(prepaid),
         other => panic!("{other:?}"),
     }

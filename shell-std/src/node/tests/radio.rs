@@ -147,7 +147,7 @@ async fn carry(
 }
 
 async fn radio(node: &Node) -> RadioStats {
-    match super::paid::service(node).handle(Request::GetStats).await {
+    match super::paid::service(node).handle(Request::GetStats, &Default::default()).await {
         Ok(Reply::GetStats(stats)) => {
             let Stats { radios, .. } = *stats;
             radios.into_iter().next().unwrap()

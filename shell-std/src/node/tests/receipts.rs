@@ -27,7 +27,7 @@ async fn send_and_wait(
         unchecked: true,
         wait_ms,
     };
-    match from.handle(Request::SendPacket(request)).await {
+    match from.handle(Request::SendPacket(request), &Default::default()).await {
         Ok(Reply::SendPacket(sent)) => sent,
         other => panic!("{other:?}"),
     }

@@ -51,7 +51,7 @@ async fn send(
         unchecked: false,
         wait_ms: 30_000,
     };
-    match service(from).handle(Request::SendPacket(request)).await {
+    match service(from).handle(Request::SendPacket(request), &Default::default()).await {
         Ok(Reply::SendPacket(sent)) => Ok(sent),
         Err(error) => Err(error.message),
         other => panic!("{other:?}"),
@@ -61,7 +61,7 @@ async fn send(
 async fn plan(from: &Paying, to: &Paying, bytes: u64, max_msat: Option<u64>) -> PaymentPlan {
     let destination = Target(to.node.handle().id());
     let request = Request::PlanPayment(PlanPayment { destination, bytes, max_msat });
-    match service(from).handle(request).await {
+    match service(from).handle(request, &Default::default()).await {
         Ok(Reply::PlanPayment(plan)) => plan,
         other => panic!("{other:?}"),
     }
@@ -164,7 +164,7 @@ async fn hop_invoice(from: &Paying, to: &Paying, hop: &str) -> Result<HopInvoice
         amount_msat: None,
         expiry_s: None,
     };
-    match service(from).handle(Request::RequestHopInvoice(request)).await? {
+    match service(from).handle(Request::RequestHopInvoice(request), &Default::default()).await? {
         Reply::RequestHopInvoice(invoice) => Ok(*invoice),
         other => panic!("{other:?}"),
     }
@@ -178,7 +178,7 @@ fn every_hop_writes_its_own_invoice_which_any_wallet_pays() {
         let [from, .., to] = &nodes[..] else { panic!() };
         let (destination, bytes) = (Target(to.node.handle().id()), 1_000);
         let quote = match service(from)
-            .handle(Request::QuoteRoute(QuoteRoute { destination, bytes }))
+            .handle(Request::QuoteRoute(QuoteRoute { destination, bytes }), &Default::default())
             .await
         {
             Ok(Reply::QuoteRoute(quote)) => quote,
@@ -204,7 +204,7 @@ fn every_hop_writes_its_own_invoice_which_any_wallet_pays() {
                 let (node, promise) = (bought.node, bought.promise);
                 let request = Request::ShowPreimage(ShowPreimage { node, promise, preimage });
                 let service = service(from);
-                async move { service.handle(request).await }
+                async move { service.handle(request, &Default::default()).await }
             };
             // Shown twice it counts once.
             for _ in 0..2 {

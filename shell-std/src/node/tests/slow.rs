@@ -19,9 +19,8 @@ impl SlowWire {
         let mut address = address(node);
         let to = node.handle().listen_addr().unwrap();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        if let Place::Tcp(at) = &mut address.place {
-            at.port = listener.local_addr().unwrap().port();
-        }
+        let at = listener.local_addr().unwrap();
+        address.place = Place::Tcp(HostPort { host: at.ip().to_string(), port: at.port() }.into());
         let connections = Arc::<AtomicUsize>::default();
         let count = connections.clone();
         std::thread::spawn(move || {

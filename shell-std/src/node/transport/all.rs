@@ -3,7 +3,7 @@
 use super::Ways;
 use super::lora::{self, RadioStatus};
 use super::serial::{self, LineStatus};
-use super::tcp::{self, half_open::HalfOpen};
+use super::tcp::{self, half_open::HalfOpen, lan::LanStatus};
 use crate::config::Settings;
 use crate::radio::ChannelKey;
 use crate::rpc::types::Stats;
@@ -66,12 +66,13 @@ impl Transports {
         settings: &Settings,
         ways: &Ways,
     ) -> (Self, TransportStatus) {
-        let (newcomers, half_open, dialers) = tcp::start(listeners.tcp, settings, ways);
+        let tcp::Started { tasks: newcomers, half_open, dialers, lan } =
+            tcp::start(listeners.tcp, settings, ways);
         let (mut lines, of_lines) = serial::start(settings, ways);
         let (radios, of_radios) = lora::start(listeners.channel_keys, settings, ways);
         lines.extend(radios);
         let (lines_status, radios) = (of_lines.into(), of_radios.into());
-        let status = TransportStatus { half_open, lines: lines_status, radios };
+        let status = TransportStatus { half_open, lan, lines: lines_status, radios };
         (Self { newcomers, dialers, _lines: lines }, status)
     }
 
@@ -91,6 +92,7 @@ impl Transports {
 #[derive(Clone)]
 pub(crate) struct TransportStatus {
     half_open: Arc<HalfOpen>,
+    lan: Arc<LanStatus>,
     lines: Arc<[Arc<LineStatus>]>,
     radios: Arc<[Arc<RadioStatus>]>,
 }
@@ -100,6 +102,7 @@ impl TransportStatus {
     pub(crate) fn report(&self, stats: &mut Stats) {
         stats.lines = self.lines.iter().map(|line| line.report()).collect();
         stats.radios = self.radios.iter().map(|radio| radio.report()).collect();
+        stats.lan = self.lan.report();
         let half_open = self.half_open.counts();
         stats.connections.half_open = half_open.now;
         stats.connections.displaced_by_prefix = half_open.of_prefix;

@@ -4,7 +4,7 @@ use crate::jitter::jittered;
 use std::time::Duration;
 
 /// A link that lasted so long was a good one: dial again at once when it ends,
-const GOOD_LINK: Duration = Duration::from_secs(1);
+pub(super) const GOOD_LINK: Duration = Duration::from_secs(1);
 /// but only once, unless it lasted for so long: where more dial a node than it has places for, they
 /// would take the last place from each other for ever.
 const LASTING_LINK: Duration = Duration::from_secs(60);

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::rpc::types::*;
-use blvm_mesh_core::id::NodeId;
+use blvm_mesh_core::id::{HopId, NodeId};
 use serde_json::{from_value, to_value};
 use std::collections::BTreeSet;
 
@@ -26,16 +26,32 @@ impl Described {
             .unwrap_or_else(|e| panic!("{method}: {e} in {result:#}"));
     }
 
+    /// Panics where a line is no notification as the document says; its parameters.
+    pub(crate) fn check_notification(&self, line: &Value) -> Value {
+        let described = self.0["x-notifications"].as_array().unwrap();
+        let described =
+            described.iter().find(|told| told["name"] == line["method"]).expect("known");
+        assert_eq!((&line["jsonrpc"], line.get("id")), (&"2.0".into(), None), "{line}");
+        self.check_fields(described, &line["params"]);
+        line["params"].clone()
+    }
+
     /// Panics where these are not parameters as the document says.
     pub(crate) fn check_params(&self, method: &str, params: &Value) {
-        let described = self.method(method)["params"].as_array().unwrap();
-        let params = params.as_object().unwrap();
-        for name in params.keys() {
+        self.check_fields(self.method(method), params);
+    }
+
+    fn check_fields(&self, method: &Value, params: &Value) {
+        let (described, method) = (method["params"].as_array().unwrap(), &method["name"]);
+        let given = params.as_object().unwrap();
+        for name in given.keys() {
             assert!(described.iter().any(|p| p["name"] == name.as_str()), "{method}: {name}");
         }
         for param in described {
-            match params.get(param["name"].as_str().unwrap()) {
-                Some(value) => self.check(&param["schema"], value).unwrap(),
+            match given.get(param["name"].as_str().unwrap()) {
+                Some(value) => self
+                    .check(&param["schema"], value)
+                    .unwrap_or_else(|e| panic!("{method}: {e} in {params:#}")),
                 None => assert_eq!(param["required"], false, "{method}: {param}"),
             }
         }
@@ -241,6 +257,7 @@ fn a_name_is_one_schema() {
     let mut asked = Schemas::new(SchemaSettings::draft07().for_deserialize());
     let mut answered = Schemas::new(SchemaSettings::draft07().for_serialize());
     METHODS.iter().for_each(|method| drop(described(method, &mut asked, &mut answered)));
+    notification(&mut answered);
     let (asked, answered) = (asked.named(), answered.named());
     let both: Vec<_> = asked.iter().filter(|(name, _)| answered.contains_key(*name)).collect();
     assert!(!both.is_empty());
@@ -350,6 +367,64 @@ fn rare_parts_of_answers_are_described() {
     let params = serde_json::json!({"destination": "02", "data_hex": "", "proof": proof});
     described.check_params("meshsendpacket", &params);
     assert!(from_value::<Proof>(proof).is_ok());
+}
+
+/// One of each kind.
+fn every_event() -> Vec<(Topic, Happened)> {
+    use Happened as H;
+    use Topic::{Deliveries, Flows, Payments, Peers, Routes};
+    let (node, hop) = (NodeId([1; 32]), HopId([2; 8]));
+    let (source, destination, reporter, peer) = (node, node, node, node);
+    let (cause, flow) = ("gone".to_owned(), "00".repeat(8));
+    let (payment, sequence, bytes, amount_msat) = ([3; 32], u64::MAX, 5, 6);
+    let protocol = "Unknown".to_owned();
+    let more = |cause: &String| cause.clone();
+    vec![
+        (Deliveries, H::DatagramReceived { source, sequence, protocol, bytes: 1, earned_msat: 2 }),
+        (Deliveries, H::DatagramDelivered { sequence, destination }),
+        (Deliveries, H::DatagramStopped { sequence, destination, reporter, cause: more(&cause) }),
+        (Peers, H::PeerUp { node, address: "a:1".into(), dialed: true }),
+        (Peers, H::PeerDown { node }),
+        (Routes, H::RouteFound { destination, hops: 48 }),
+        (Routes, H::RouteNotFound { destination }),
+        (Routes, H::MemberFound { group: node, member: node, hops: 0 }),
+        (Payments, H::PaymentAccepted { payment, source, amount_msat, share_msat: 1 }),
+        (Payments, H::PaymentUsed { payment, amount_msat }),
+        (Payments, H::BytesSold { payment, source, bytes, amount_msat }),
+        (Payments, H::BytesBought { node, bytes, amount_msat, left: 7 }),
+        (Payments, H::PurchaseFailed { node: hop, cause: more(&cause) }),
+        (Flows, H::FlowOpened { flow: more(&flow), peer, opened: true }),
+        (Flows, H::FlowInterrupted { flow: more(&flow), peer, node: hop, cause: more(&cause) }),
+        (Flows, H::FlowBudgetSpent { flow: more(&flow), peer }),
+        (Flows, H::FlowEnded { flow, peer, cause }),
+        (Flows, H::Missed { events: 8 }),
+    ]
+}
+
+#[test]
+fn every_event_is_described_and_read_again() {
+    let described = Described::new();
+    let mut kinds = BTreeSet::new();
+    for (topic, event) in every_event() {
+        let cursor = "00000000000000ff-1.2.3.4.5".parse().unwrap();
+        let event = MeshEvent { subscription: 1, cursor, time_ms: 2, topic, event };
+        let params = to_value(&event).unwrap();
+        let line = json!({"jsonrpc": "2.0", "method": "meshevent", "params": params});
+        described.check_notification(&line);
+        assert_eq!(params["topic"], topic.name());
+        kinds.insert(params["event"]["type"].as_str().unwrap().to_owned());
+        assert_eq!(from_value::<MeshEvent>(params).unwrap(), event);
+    }
+    let events = Document::new().events();
+    let told: BTreeSet<_> = events.iter().map(|(kind, ..)| kind.clone()).collect();
+    assert_eq!(kinds, told, "each kind is in the document, and here");
+    assert!(events.iter().all(|(_, about, fields)| about.ends_with('.') && !fields.is_empty()));
+    for reason in [MissedBecause::Dropped, MissedBecause::Restarted] {
+        let cursor = "00000000000000ff-1.2.3.4.5".parse().unwrap();
+        let missed = Some(Missed { reason, events: 1 });
+        let subscribed = Subscribed { subscription: 1, cursor, missed };
+        described.check_result("meshsubscribe", &to_value(subscribed).unwrap());
+    }
 }
 
 #[test]

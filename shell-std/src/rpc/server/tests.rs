@@ -2,7 +2,12 @@
 
 use super::*;
 use crate::rpc::client::{Client, ClientError};
-use crate::rpc::types::{FindRoute, PollReceived, Received};
+use crate::rpc::connection::MOST_SUBSCRIPTIONS;
+use crate::rpc::events::EventLog;
+use crate::rpc::types::{
+    FindRoute, Happened, PollReceived, Received, Subscribe, Subscribed, Topic, Unsubscribe,
+    Unsubscribed,
+};
 use blvm_mesh_core::id::NodeId;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
@@ -12,11 +17,28 @@ use std::time::Duration;
 /// Longer than any answer takes here.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Events of each topic that are kept.
+const KEPT: usize = 2_000;
+
 /// Refuses routes; hands out one datagram after `wait_ms`.
-#[derive(Default)]
 struct Answers {
+    log: Arc<EventLog>,
     handed_out: AtomicUsize,
     given_up: AtomicUsize,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        let (handed_out, given_up) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { log: Arc::new(EventLog::new(KEPT)), handed_out, given_up }
+    }
+}
+
+impl Answers {
+    /// Something happens, which is told apart by this number.
+    fn happens(&self, n: u64) {
+        self.log.tell(Topic::Payments, Happened::PaymentUsed { payment: [0; 32], amount_msat: n });
+    }
 }
 
 /// Counts a request that was dropped.
@@ -29,8 +51,14 @@ impl Drop for Waiting<'_> {
 }
 
 impl Handler for Answers {
-    async fn handle(&self, request: Request) -> Result<Reply, RpcError> {
+    async fn handle(&self, request: Request, connection: &Connection) -> Result<Reply, RpcError> {
         match request {
+            Request::Subscribe(request) => {
+                Ok(Reply::Subscribe(connection.subscribe(&self.log, &request)?))
+            }
+            Request::Unsubscribe(request) => {
+                Ok(Reply::Unsubscribe(connection.unsubscribe(request)?))
+            }
             Request::PollReceived(poll) => {
                 let waiting = Waiting(&self.given_up);
                 smol::Timer::after(Duration::from_millis(poll.wait_ms)).await;
@@ -301,8 +329,140 @@ fn places_are_counted_and_busy_ones_are_nobody_elses() {
     let c = places.take().unwrap();
     assert!(!b.busy(), "its place is gone");
     drop(b);
+    assert_eq!(places.lock().busy, 1, "one is still at work");
+    assert!(a.busy(), "it is so already");
     a.idle();
     drop((a, c));
     let taken = places.lock();
     assert_eq!((taken.idle.len(), taken.busy), (0, 0));
+}
+
+/// The numbers of the next events, and what was missed between them.
+fn heard(client: &mut Client, until: u64) -> (Vec<u64>, u64) {
+    let (mut numbers, mut missed) = (Vec::new(), 0);
+    while numbers.last() != Some(&until) {
+        match client.event().unwrap().event {
+            Happened::PaymentUsed { amount_msat, .. } => numbers.push(amount_msat),
+            Happened::Missed { events } => missed += events,
+            other => panic!("{other:?}"),
+        }
+    }
+    (numbers, missed)
+}
+
+fn subscribed(path: &Path) -> (Client, Subscribed) {
+    let mut client = Client::connect(path, PATIENCE).unwrap();
+    let begun = client.subscribe(Subscribe::default()).unwrap();
+    (client, begun)
+}
+
+#[test]
+fn events_come_between_answers_and_behind_the_one_to_their_subscription() {
+    with_server(|path, answers| {
+        let (_, begun) = subscribed(path);
+        answers.happens(1);
+        // The answer is the first line, although there is an event already.
+        let request = serde_json::json!({
+            "jsonrpc": "2.0", "method": "meshsubscribe", "params": {"cursor": begun.cursor}, "id": 5,
+        });
+        let line: Value = serde_json::from_str(&ask(path, &format!("{request}\n"))).unwrap();
+        assert_eq!((&line["id"], &line["result"]["missed"]), (&5.into(), &Value::Null));
+
+        let cursor = Some(begun.cursor);
+        let mut client = Client::connect(path, PATIENCE).unwrap();
+        client.subscribe(Subscribe { cursor, topics: vec![Topic::Payments] }).unwrap();
+        // While an answer is waited for, and while none is.
+        let poll = Request::PollReceived(PollReceived { wait_ms: 300, ..PollReceived::default() });
+        std::thread::scope(|scope| {
+            scope.spawn(|| (2..50).for_each(|n| answers.happens(n)));
+            assert_eq!(client.call::<Vec<Received>>(&poll).unwrap(), [received()]);
+        });
+        let (numbers, missed) = heard(&mut client, 49);
+        assert_eq!((numbers, missed), ((1..50).collect(), 0));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(50));
+                answers.happens(50);
+            });
+            assert_eq!(heard(&mut client, 50), (vec![50], 0));
+        });
+        // No event of it comes behind this answer.
+        let ended: Unsubscribed =
+            client.call(&Request::Unsubscribe(Unsubscribe { subscription: 1 })).unwrap();
+        answers.happens(51);
+        let second =
+            client.subscribe(Subscribe { cursor: Some(ended.cursor), ..Default::default() });
+        assert_eq!(second.unwrap().subscription, 2);
+        let event = client.event().unwrap();
+        let happened = Happened::PaymentUsed { payment: [0; 32], amount_msat: 51 };
+        assert_eq!((event.subscription, event.event), (2, happened));
+        let again = Request::Unsubscribe(Unsubscribe { subscription: 1 });
+        let error = client.call::<Value>(&again).unwrap_err().to_string();
+        assert!(error.contains("has no subscription 1"), "{error}");
+    });
+}
+
+#[test]
+fn one_that_does_not_read_holds_up_nobody_and_is_told_what_it_missed() {
+    with_server(|path, answers| {
+        let (mut slow, _) = subscribed(path);
+        let (mut quick, _) = subscribed(path);
+        // More than a socket's buffers hold, and than is kept.
+        let last = 30_000;
+        for n in 1..=last {
+            answers.happens(n);
+            if n % 500 == 0 {
+                let (_, missed) = heard(&mut quick, n);
+                assert_eq!(missed, 0);
+            }
+        }
+        let (numbers, missed) = heard(&mut slow, last);
+        assert!(missed > 0 && numbers.len() >= KEPT, "{missed} and {}", numbers.len());
+        assert_eq!(numbers.len() as u64 + missed, last);
+        assert!(numbers.is_sorted_by(|a, b| a < b), "none comes twice");
+        // It goes on as if nothing had been.
+        answers.happens(last + 1);
+        assert_eq!(heard(&mut slow, last + 1), (vec![last + 1], 0));
+    });
+}
+
+#[test]
+fn subscriptions_have_an_end_and_leave_room_for_commands() {
+    with_server(|path, answers| {
+        let (mut first, _) = subscribed(path);
+        for _ in 1..MOST_SUBSCRIPTIONS {
+            first.subscribe(Subscribe::default()).unwrap();
+        }
+        let error = first.subscribe(Subscribe::default()).unwrap_err();
+        assert!(error.is_refusal() && error.to_string().contains("8 subscriptions"), "{error}");
+        let mut others: Vec<_> = (1..MAX_CONNECTIONS / 2).map(|_| subscribed(path).0).collect();
+        let mut more = Client::connect(path, PATIENCE).unwrap();
+        let error = more.subscribe(Subscribe::default()).unwrap_err();
+        assert!(error.is_refusal() && error.to_string().contains("32 connections"), "{error}");
+        // Nobody who is subscribed has to go for those that are not.
+        for _ in 0..MAX_CONNECTIONS {
+            let request = "{\"jsonrpc\":\"2.0\",\"method\":\"getroutes\",\"id\":1}\n";
+            assert!(ask(path, request).contains("result"));
+        }
+        let _idle: Vec<_> =
+            (0..MAX_CONNECTIONS).map(|_| UnixStream::connect(path).unwrap()).collect();
+        assert!(ask(path, "{}\n").contains("-32600"));
+        answers.happens(1);
+        for client in others.iter_mut().chain([&mut first]) {
+            assert_eq!(heard(client, 1), (vec![1], 0));
+        }
+        // What has ended leaves its place to another, however it has ended.
+        let ended =
+            (1..=MOST_SUBSCRIPTIONS as u64).map(|subscription| Unsubscribe { subscription });
+        for ended in ended {
+            first.call::<Unsubscribed>(&Request::Unsubscribe(ended)).unwrap();
+        }
+        let mut one = Client::connect(path, PATIENCE).unwrap();
+        one.subscribe(Subscribe::default()).unwrap();
+        drop(others);
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while Client::connect(path, PATIENCE).unwrap().subscribe(Subscribe::default()).is_err() {
+            assert!(std::time::Instant::now() < deadline, "no place becomes free");
+        }
+    });
 }

@@ -5,6 +5,7 @@
 
 mod bitcoin;
 mod chain;
+mod event;
 mod export;
 mod flow;
 mod info;
@@ -17,6 +18,7 @@ mod packet;
 mod page;
 mod peer;
 mod prepay;
+mod probe;
 mod quote;
 mod radio;
 mod route;
@@ -25,6 +27,7 @@ mod transaction;
 
 pub use bitcoin::*;
 pub use chain::*;
+pub use event::*;
 pub use export::*;
 pub use flow::*;
 pub use info::*;
@@ -37,6 +40,7 @@ pub use packet::*;
 pub use page::*;
 pub use peer::*;
 pub use prepay::*;
+pub use probe::*;
 pub use quote::*;
 pub use radio::*;
 pub use route::*;

@@ -24,7 +24,8 @@ pub struct Reloaded {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddPeer {
-    /// Who and where: PUBKEY@HOST:PORT. A peer that was added before gets this address.
+    /// Who and where: PUBKEY@HOST:PORT, or PUBKEY@HOST:PORT/HOST:PORT with up to 8 addresses that are
+    /// tried in turn. A peer that was added before gets this address.
     pub address: String,
 }
 
@@ -34,7 +35,7 @@ pub struct AddedPeer {
     /// Its identity.
     #[serde(with = "hexed::Node")]
     pub node_id: NodeId,
-    /// Where it is dialled.
+    /// Where it is dialled; of several addresses, with `/` between them.
     pub address: String,
 }
 
@@ -95,6 +96,32 @@ pub struct UnbannedPeer {
     pub node_id: NodeId,
 }
 
+/// Parameters of `meshtrustpeer`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrustPeer {
+    /// Who: identity, public key or address.
+    pub node: Target,
+}
+
+/// Parameters of `meshdistrustpeer`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DistrustPeer {
+    /// Who: identity, public key or address.
+    pub node: Target,
+}
+
+/// Answer of `meshtrustpeer` and `meshdistrustpeer`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TrustedPeer {
+    /// Its identity.
+    #[serde(with = "hexed::Node")]
+    pub node_id: NodeId,
+    /// Whether it relays what this node pays for now.
+    pub trusted: bool,
+}
+
 /// Answer of `meshlistpeers`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PeerList {
@@ -102,6 +129,9 @@ pub struct PeerList {
     pub peers: Vec<KeptPeer>,
     /// Nodes that get none.
     pub bans: Vec<Ban>,
+    /// Neighbours that are no peers, and relay what this node pays for.
+    #[serde(default)]
+    pub trusted: Vec<Target>,
 }
 
 /// A peer to which a link is kept.
@@ -113,7 +143,7 @@ pub struct KeptPeer {
     /// Its compressed public key.
     #[serde(with = "hexed::Hex::<33>")]
     pub public_key: [u8; 33],
-    /// Where it is reached.
+    /// Where it is reached; of several addresses, with `/` between them.
     pub address: String,
     /// Who named it.
     pub source: PeerSource,

@@ -31,6 +31,9 @@ pub struct Overview {
     pub peers_up: usize,
     /// Configured and added peers that are not.
     pub peers_down: usize,
+    /// Neighbours at link-local addresses, as those that are found on a LAN.
+    #[serde(default)]
+    pub lan: Vec<LanNeighbour>,
     /// Routes that are known.
     pub routes: usize,
     /// Flows that end here.
@@ -52,6 +55,18 @@ pub struct Overview {
     pub disk_free: Option<u64>,
     /// What is not as it should be.
     pub warnings: Vec<Warning>,
+}
+
+/// A neighbour on a LAN.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LanNeighbour {
+    /// Its compressed public key.
+    #[serde(with = "hexed::Hex::<33>")]
+    pub public_key: [u8; 33],
+    /// Where it is.
+    pub address: String,
+    /// Whether it relays what this node pays for.
+    pub trusted: bool,
 }
 
 /// Payments since midnight (UTC).

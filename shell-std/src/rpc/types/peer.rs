@@ -21,6 +21,13 @@ pub struct Peer {
     pub state: PeerState,
     /// Whether this node opened the connection.
     pub dialed: bool,
+    /// Whether it is reached at a link-local address, as those that are found on a LAN.
+    #[serde(default)]
+    pub lan: bool,
+    /// Whether it relays what this node pays for: it is a peer, or was trusted (`meshtrustpeer`), or
+    /// all are (`payment.strangers_relay_paid`).
+    #[serde(default)]
+    pub trusted: bool,
     /// Number of the link, where there is one.
     pub link: Option<u32>,
     /// Milliseconds since the link came up, or since the last attempt.

@@ -94,6 +94,9 @@ pub struct Stats {
     /// The radios.
     #[serde(default)]
     pub radios: Vec<RadioStats>,
+    /// The interfaces on which neighbours are looked for.
+    #[serde(default)]
+    pub lan: Vec<LanInterface>,
     /// Connections of Bitcoin nodes over the mesh that there are now.
     #[serde(default)]
     pub bitcoin: BridgeStats,
@@ -214,4 +217,19 @@ pub struct Descriptors {
     pub open: u64,
     /// Most that may be open.
     pub limit: u64,
+}
+
+/// An interface on which neighbours are looked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LanInterface {
+    /// Its name.
+    pub name: String,
+    /// This node's address on it.
+    pub address: String,
+    /// Senders of beacons that are remembered.
+    pub candidates: usize,
+    /// Beacons of others that came, since it is used.
+    pub beacons: u64,
+    /// Why nobody can be found on it, if so.
+    pub error: Option<String>,
 }

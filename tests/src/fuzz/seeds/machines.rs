@@ -26,18 +26,51 @@ pub(super) fn seeds() -> Vec<Seed> {
         ("rpc", "batch", BATCH.to_vec()),
         ("rpc", "send", SEND.to_vec()),
         ("bench", "report", bench_report()),
+        ("beacon", "one", beacon()),
+        ("beacon", "steps", LAN.to_vec()),
         ("bridge", "a-datagram", bridge_datagram()),
         ("bridge", "both-ways", bridge_steps()),
+        ("invitation", "a-word", INVITATION.to_vec()),
+        ("invitation", "places", invitation()),
+        ("probe", "probe", probe()),
+        ("probe", "answer", probe_answer()),
+        ("probe", "neighbours", vec![2, 0, 1, 0, 1, 1, 2, 2, 1, 2, 1, 255, 255, 0, 1, 2, 1]),
         ("config", "usual", USUAL.to_vec()),
         ("config", "peers", PEERS.to_vec()),
         ("config", "lines", LINES.to_vec()),
     ]
 }
 
+/// A beacon on regtest, of the key whose secret is 1.
+fn beacon() -> Vec<u8> {
+    let key = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
+    let key = (0..33).map(|at| u8::from_str_radix(&key[2 * at..2 * at + 2], 16).unwrap_or(0));
+    b"\x00BMLN\x01\x04\x01\x20\x92".iter().copied().chain(key).collect()
+}
+
+/// Beacons of one and of two addresses, attempts that fail, and time.
+const LAN: &[u8] = &[
+    1, 5, 1, 0, 0, 6, 1, 1, 0, 7, 2, 0, 0, 200, 2, 1, 0, 0, 0, 2, 4, 1, 0, 3, 0, 1, 1, 0, 3, 0, 8,
+    3, 0, 4, 0, 0, 2, 255, 2, 0, 3, 0,
+];
+
 /// A report of the load generator, as raw data.
 fn bench_report() -> Vec<u8> {
     let numbers = [1u64, 2, 3, 4, 5].map(u64::to_le_bytes);
     [&b"BLVMBEN\x02"[..], numbers.as_flattened(), &[0; 16]].concat()
+}
+
+/// The data of a probe that has room for a little more than it must.
+fn probe() -> Vec<u8> {
+    [&[0, 4, 0][..], &7u64.to_le_bytes(), &[0; 40]].concat()
+}
+
+/// The data of an answer with software and an issuer.
+fn probe_answer() -> Vec<u8> {
+    let numbers = [1_000u32, 100, 12_500_000, 8_388_608, 262_144, 8_388_608].map(u32::to_le_bytes);
+    let software = b"\x0fblvm-mesh/1.2.3";
+    let fields = [&[0, 5, 1][..], &7u64.to_le_bytes(), &[0, 1], numbers.as_flattened(), software];
+    [&fields.concat()[..], &[1], &[2; 33], &[0; 9]].concat()
 }
 
 /// A control message of a bridged connection with a range, and a `verack` behind it.
@@ -53,6 +86,19 @@ fn bridge_datagram() -> Vec<u8> {
         let len = (payload.len() as u32).to_le_bytes();
         all.extend([&[0xfa, 0xbf, 0xb5, 0xda], &command[..], &len, &hash[..4], payload].concat());
     }
+    all
+}
+
+/// To a node at an IPv4 address.
+const INVITATION: &[u8] = b"\0blvmmesh1qyzqy7d7vel0nh9m4326qc54e6rskpczn07dk\
+    tww9rv4nu5ptvt0s9ucqyzq5qqqqysfyvdlyhr";
+
+/// What is in one with an address of each kind.
+fn invitation() -> Vec<u8> {
+    // Generator point, compressed.
+    let x = bitcoin::secp256k1::constants::GENERATOR_X;
+    let mut all = [&[1, 1, 4, 2][..], &x, &[3, 4, 10, 0, 0, 1, 32, 146, 6, 0xfd]].concat();
+    all.extend([&[0; 14][..], &[1, 32, 146], b"\0\x09localhost", &[0, 80]].concat());
     all
 }
 

@@ -4,12 +4,12 @@ use super::super::World;
 use super::super::machine::{Action, Input, Step, Verdict};
 use super::super::node::Search;
 use super::paid::datagram;
-use blvm_mesh_core::config::{Config, MeshMode};
+use blvm_mesh_core::config::{Config, MAX_ISSUERS, MeshMode};
 use blvm_mesh_core::id::{HopId, LinkId, NodeId};
 use blvm_mesh_core::mesh::Event;
 use blvm_mesh_core::time::Micros;
 use blvm_mesh_core::wire::Header;
-use blvm_mesh_core::wire::accepted::{Accepted, issuer_id};
+use blvm_mesh_core::wire::accepted::{Accepted, FOR_ACCOUNTS, issuer_id};
 use blvm_mesh_core::wire::route_error::{Cause, RouteError};
 use blvm_mesh_core::wire::route_reply::RouteReply;
 use secp256k1::PublicKey;
@@ -35,9 +35,13 @@ fn accepted_by<'c>(configs: impl Iterator<Item = &'c Config>) -> Accepted {
     let takes = |c: &&Config| c.payment.covenants_active && !c.payment.payout_script.is_empty();
     let most = all.iter().map(|c| c.payment.min_confirmations).max().unwrap_or_default();
     let common = |key: &&PublicKey| all.iter().all(|c| c.payment.issuers.contains(key));
+    let issuers = first.payment.issuers.iter().filter(common).map(issuer_id);
+    // Who has as many issuers as fit does not say that it takes these.
+    let says = |c: &&Config| c.payment.issuers.len() < MAX_ISSUERS;
+    let for_accounts = all.iter().all(says).then_some(FOR_ACCOUNTS);
     Accepted {
         min_confirmations: if all.iter().all(takes) { most.clamp(1, 255) as u8 } else { 0 },
-        issuers: Some(first.payment.issuers.iter().filter(common).map(issuer_id).collect()),
+        issuers: Some(issuers.chain(for_accounts).collect()),
     }
 }
 

@@ -119,14 +119,14 @@ fn pair(bed: &Bed, lines: [SerialLine; 2], mode: MeshMode) -> (Node, Node) {
 }
 
 pub(super) async fn peers(node: &Node) -> Vec<Peer> {
-    match service(node).handle(Request::GetPeers).await {
+    match service(node).handle(Request::GetPeers, &Default::default()).await {
         Ok(Reply::GetPeers(peers)) => peers,
         other => panic!("{other:?}"),
     }
 }
 
 async fn stats_of_line(node: &Node) -> LineStats {
-    match service(node).handle(Request::GetStats).await {
+    match service(node).handle(Request::GetStats, &Default::default()).await {
         Ok(Reply::GetStats(stats)) => stats.lines[0].clone(),
         other => panic!("{other:?}"),
     }

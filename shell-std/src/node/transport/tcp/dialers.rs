@@ -2,14 +2,14 @@
 
 use super::dial;
 use super::link::Carrier;
-use crate::address::{HostPort, PeerAddress, Place};
+use crate::address::{HostPorts, PeerAddress, Place};
 use secp256k1::PublicKey;
 use smol::Task;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where a neighbour is dialled, and the task that does it.
-type Dialled = (HostPort, Task<()>);
+type Dialled = (HostPorts, Task<()>);
 
 /// The tasks that dial.
 pub(crate) struct Dialers {

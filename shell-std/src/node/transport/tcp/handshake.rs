@@ -27,6 +27,8 @@ pub(super) struct Connection {
     pub(super) address: SocketAddr,
     pub(super) remote: PublicKey,
     pub(super) dialed: bool,
+    /// Whether it was dialled because of a beacon.
+    pub(super) found: bool,
 }
 
 /// Why there is no link.
@@ -145,7 +147,16 @@ impl LinkKey {
                     let halves = link.split();
                     let invalid = || io::Error::from(io::ErrorKind::InvalidData);
                     let (sender, receiver) = halves.ok_or_else(invalid)?;
-                    return Ok(Connection { stream, sender, receiver, address, remote, dialed });
+                    let found = false;
+                    return Ok(Connection {
+                        stream,
+                        sender,
+                        receiver,
+                        address,
+                        remote,
+                        dialed,
+                        found,
+                    });
                 }
                 // No frame was asked for: the link has just been established at most.
                 Step::Frame(_) => return Err(io::Error::from(io::ErrorKind::InvalidData).into()),

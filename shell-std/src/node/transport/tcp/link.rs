@@ -31,8 +31,8 @@ impl Carrier {
     }
 
     async fn link(&self, connection: Connection) {
-        let Connection { stream, sender, receiver, address, remote, dialed } = connection;
-        let standing = match dialed {
+        let Connection { stream, sender, receiver, address, remote, dialed, found } = connection;
+        let standing = match dialed && !found {
             true => Standing::Own,
             false => Standing::Stranger { prefix: address::prefix(address.ip()) },
         };

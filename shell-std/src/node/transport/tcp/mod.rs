@@ -1,7 +1,7 @@
 //! Links over TCP: BOLT 8's handshake and frames.
 //!
 //! ```text
-//! dial, listen --> handshake --> link --> read:  decrypts, puts packets together --> engine
+//! dial, listen, lan --> handshake --> link --> read:  decrypts, puts packets together --> engine
 //!                                    \--> write: encrypts what waits <-- engine
 //! ```
 
@@ -10,6 +10,7 @@ mod dial;
 pub(super) mod dialers;
 pub(super) mod half_open;
 mod handshake;
+pub(super) mod lan;
 mod link;
 mod listen;
 mod read;
@@ -20,6 +21,7 @@ use crate::config::Settings;
 use crate::node::link::egress::EgressLimits;
 use dialers::Dialers;
 use half_open::HalfOpen;
+use lan::LanStatus;
 use link::Carrier;
 use smol::{Async, Task};
 use std::net::TcpListener;
@@ -35,12 +37,21 @@ const MOST_HANDSHAKES: usize = 256;
 /// Bytes of control packets that may wait on a link.
 const CONTROL: usize = 128 * 1024;
 
-/// Starts listening, and dialling the neighbours reached by TCP: the tasks that make new links.
+/// What [`start`] has started.
+pub(super) struct Started {
+    /// The tasks that make new links, but for the dialers.
+    pub(super) tasks: Vec<Task<()>>,
+    pub(super) half_open: Arc<HalfOpen>,
+    pub(super) dialers: Arc<Dialers>,
+    pub(super) lan: Arc<LanStatus>,
+}
+
+/// Starts listening, dialling the neighbours reached by TCP, and looking for some on LANs.
 pub(super) fn start(
     listener: Option<Async<TcpListener>>,
     settings: &Settings,
     ways: &Ways,
-) -> (Vec<Task<()>>, Arc<HalfOpen>, Arc<Dialers>) {
+) -> Started {
     let high = settings.shell.queue_bytes;
     let max_packet = settings.config.max_packet as usize;
     let egress = EgressLimits { high, low: high / 2, control: CONTROL, max_packet };
@@ -52,9 +63,11 @@ pub(super) fn start(
         let accept = listen::accept(listener, half_open.clone(), carrier.clone());
         tasks.push(ways.executor.spawn(accept));
     }
+    let (looking, lan) = lan::start(settings, &carrier, &half_open);
+    tasks.extend(looking);
     let dialers = Arc::new(Dialers::new(carrier));
     dialers.set(&settings.peers);
-    (tasks, half_open, dialers)
+    Started { tasks, half_open, dialers, lan }
 }
 
 /// Connects with a key of its own, and shakes hands.
