@@ -105,8 +105,11 @@ pub(crate) fn with_password(url: &str, dir: &Path) -> ExportSettings {
     ExportSettings { password: Some(password_file(dir, PASSWORD)), ..settings(url) }
 }
 
-/// How many payments are booked, and how many different ones.
+/// How many payments are booked, and how many different ones: none before there is a table.
 pub(crate) fn counted(server: &Server, database: &str) -> (u64, u64) {
+    if server.ask(database, "SELECT to_regclass('blvm_mesh.payments') IS NULL") == "t" {
+        return (0, 0);
+    }
     let sql = "SELECT count(*) || ' ' || count(DISTINCT (node, payment)) FROM blvm_mesh.payments";
     let answer = server.ask(database, sql);
     let (all, different) = answer.split_once(' ').unwrap();
