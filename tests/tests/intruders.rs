@@ -1,5 +1,5 @@
-//! Radios that belong to no node: one that jams, and one that holds the channel's key and lies. They cost air
-//! time and nothing else.
+//! Radios that belong to no node: one that jams, and one that holds the channel's key and lies. They move nothing of
+//! neighbours, and cost air time.
 
 use blvm_mesh_core::time::{Micros, SECOND};
 use blvm_mesh_tests::sim::radio::{Intruder, Modem};
