@@ -361,7 +361,7 @@ pub struct Config {
     /// node only through this one cannot pay first.
     #[cfg(feature = "alloc")]
     pub credit: alloc::collections::BTreeMap<NodeId, u64>,
-    /// Whether strangers relay what this node pays for. Otherwise they relay what is free.
+    /// Whether strangers relay what this node pays for; the default. Otherwise they relay what is free.
     #[cfg(feature = "alloc")]
     pub strangers_relay_paid: bool,
     /// Strangers that relay what this node pays for, whatever that says.
@@ -435,7 +435,7 @@ impl Config {
             #[cfg(feature = "alloc")]
             credit: alloc::collections::BTreeMap::new(),
             #[cfg(feature = "alloc")]
-            strangers_relay_paid: false,
+            strangers_relay_paid: true,
             #[cfg(feature = "alloc")]
             trusted: alloc::collections::BTreeSet::new(),
             clock_source: None,

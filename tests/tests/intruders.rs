@@ -58,7 +58,7 @@ fn after_a_jammer_all_is_as_before_and_meanwhile_nobody_is_beyond_its_budget() {
     println!("sessions {before}, jammed {during}, then {after}");
     assert!(jammed.1 < first.1, "the jammer is heard");
     assert!(then.1 + 50 >= first.1 && then.1 >= 850, "{first:?} {then:?}");
-    assert!(during * 4 >= before * 3, "sessions are lost: {before} {during}");
+    assert!(during * 3 >= before * 2, "sessions are lost: {before} {during}");
     assert!(after * 20 >= before * 19, "{before} {after}");
 }
 

@@ -15,6 +15,7 @@ const STRANGER: Standing = Standing::Stranger { prefix: 1 };
 fn gated(count: usize) -> World {
     let mut w = World::new(count as u8, |_| {
         let mut config = Config::board(Network::Regtest, 8192);
+        config.strangers_relay_paid = false;
         config.timing.keepalive = 0;
         // The first ring reaches all of them.
         config.timing.first_ring = 4;
@@ -130,14 +131,15 @@ fn configuration_or_standing_makes_a_neighbour_trusted() {
 fn a_trusted_way_is_taken_though_it_costs_more() {
     // 0 - 1 - 3, and 0 - 2 - 4 - 3.
     let mut w = gated(5);
-    meet(&mut w, 0, 1, STRANGER);
-    meet(&mut w, 1, 3, STRANGER);
     meet(&mut w, 0, 2, Standing::Own);
     meet(&mut w, 2, 4, STRANGER);
     meet(&mut w, 4, 3, STRANGER);
     let to = w.id(3);
     search(&mut w, to);
     w.later(SECOND);
+    // A stranger comes, who is nearer.
+    meet(&mut w, 0, 1, STRANGER);
+    meet(&mut w, 1, 3, STRANGER);
     search(&mut w, to);
     w.later(SECOND);
     let first = w.id(1).hop();
@@ -151,6 +153,10 @@ fn a_trusted_way_is_taken_though_it_costs_more() {
 
 fn flow_over_a_stranger(mode: crate::config::MeshMode, edit: fn(usize, &mut Config)) -> Net {
     let mut net = Net::unwired(&[mode; 3], edit);
+    let mut config = net.nodes[0].config().clone();
+    config.strangers_relay_paid = false;
+    net.nodes[0].reconfigure(&config);
+    net.give(0, Input::Timer);
     net.wire_as(0, 1, STRANGER);
     net.wire(1, 2);
     net.run(10 * MILLISECOND);

@@ -131,6 +131,10 @@ pub(super) fn settings(
     let mut places = Places::usual(network);
     file.place(&mut places)?;
     config(&file, &mut places.config)?;
+    // Whoever is on a LAN is found: the operator looks at the keys before they are paid.
+    if places.lan.enabled && file.payment.strangers_relay_paid.is_none() {
+        places.config.strangers_relay_paid = false;
+    }
     let Places {
         mut config,
         shell,

@@ -200,7 +200,7 @@ keys! {
         payout_address: String, "the same as an address", example "tb1q...";
         min_confirmations: u32, "confirmations of a covenant's funding"
             => config.payment.min_confirmations, from 1;
-        strangers_relay_paid: bool, "whether strangers relay what this node pays for; else only peers, and whom `peer trust` names"
+        strangers_relay_paid: bool, "whether strangers relay what this node pays for; else only peers, and whom `peer trust` names; not by itself where lan.enabled"
             => config.strangers_relay_paid;
     }
 

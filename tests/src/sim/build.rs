@@ -137,8 +137,6 @@ impl Plan {
 
     fn plain_config(&self, world: &World) -> Config {
         let mut c = Config::host(Network::Regtest);
-        // Who accepts a link is as likely to pay over it as who dials.
-        c.strangers_relay_paid = true;
         c.max_packet = 65_536;
         c.payment.max_lifetime = self.lifetime;
         c.payment.future_skew = self.skew;
@@ -162,7 +160,6 @@ impl Plan {
 
     fn varied_config(&self, world: &World, mode: MeshMode, rng: &mut Rng) -> Config {
         let mut c = Config::board(Network::Regtest, 8192);
-        c.strangers_relay_paid = true;
         c.mode = if rng.one_in(6) { MeshMode::Open } else { mode };
         if rng.one_in(2) {
             let tables = &mut c.capacities;
@@ -204,9 +201,6 @@ impl Plan {
             world.reply_time = 120 * SECOND;
         }
         if self.code == LinkCode::Channel {
-            if let Some(intruder) = self.intruder {
-                world.intrude(intruder, self.intrudes[0], self.intrudes[1]);
-            }
             return world.start_channels();
         }
         for ((a, b), quality) in &shape.links {

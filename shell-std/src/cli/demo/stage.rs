@@ -51,8 +51,6 @@ impl Stage {
         // For bytes of flows each has an issuer of its own.
         let mut arguments = vec!["--issuer".to_owned(), self.issuer.public_key().to_string()];
         arguments.extend(["--set".into(), "issuer_key=issuer.key".into()]);
-        // A pays over B, which has dialled it: all of them are this user's.
-        arguments.extend(["--set".into(), "payment.strangers_relay_paid=true".into()]);
         let payout = ScriptBuf::new_p2wpkh(&WPubkeyHash::hash(name.as_bytes()));
         arguments.extend([
             "--set".into(),
