@@ -17,11 +17,15 @@ fn plan(seed: u64, intruder: Option<Intruder>, intrudes: [Micros; 2]) -> Plan {
     plan
 }
 
-/// What was sent in some minutes, and what of it arrived, in thousandths.
-fn arrived(world: &World, minutes: std::ops::Range<usize>) -> (u64, u64) {
+/// What was sent in some minutes, and what of it arrived.
+fn arrived(world: &World, minutes: std::ops::Range<usize>) -> [u64; 2] {
     let all = &world.account.by_minute[minutes];
-    let sum = |which: usize| all.iter().map(|minute| minute[which]).sum::<u64>();
-    (sum(0), sum(1) * 1000 / sum(0).max(1))
+    [0, 1].map(|which| all.iter().map(|minute| minute[which]).sum())
+}
+
+/// What arrived of so much, in thousandths.
+fn permille([sent, arrived]: [u64; 2]) -> u64 {
+    arrived * 1000 / sent.max(1)
 }
 
 fn count(world: &World, what: &str) -> u64 {
@@ -32,32 +36,42 @@ fn count(world: &World, what: &str) -> u64 {
 fn after_a_jammer_all_is_as_before_and_meanwhile_nobody_is_beyond_its_budget() {
     // In the second ten of thirty minutes, half of each ten seconds.
     let times = [GREETING + 10 * MINUTE, GREETING + 20 * MINUTE];
-    let mut plan = plan(1, Some(Intruder::Jammer(50)), times);
-    plan.duration = 30 * MINUTE;
-    let (mut before, mut during) = (0, 0);
-    let mut look = |world: &World| {
-        let linked: usize = (0..20).map(|n| world.on_air(n).neighbours).sum();
-        if world.now <= times[0] {
-            before = linked;
-        } else if world.now <= times[1] {
-            during = linked;
+    let (mut sums, mut sessions) = ([[0; 2]; 3], [0; 3]);
+    for seed in 1..=4 {
+        let mut plan = plan(seed, Some(Intruder::Jammer(50)), times);
+        plan.duration = 30 * MINUTE;
+        let (mut before, mut during) = (0, 0);
+        let mut look = |world: &World| {
+            let linked: usize = (0..20).map(|n| world.on_air(n).neighbours).sum();
+            if world.now <= times[0] {
+                before = linked;
+            } else if world.now <= times[1] {
+                during = linked;
+            }
+            for n in 0..20 {
+                let air = world.on_air(n);
+                // All that five minutes may have at once, and what came back since.
+                let most = (world.now + GREETING) * u64::from(Modem::SHORT.duty_permille) / 1000;
+                assert!(air.sent <= most, "{n}: {} of {most}", air.sent);
+            }
+        };
+        let life = plan.live(&mut look, None).expect("a world");
+        let world = &life.world;
+        let after: usize = (0..20).map(|n| world.on_air(n).neighbours).sum();
+        for (sum, minutes) in sums.iter_mut().zip([5..15, 15..25, 25..35]) {
+            let [sent, came] = arrived(world, minutes);
+            (sum[0], sum[1]) = (sum[0] + sent, sum[1] + came);
         }
-        for n in 0..20 {
-            let air = world.on_air(n);
-            // All that five minutes may have at once, and what came back since.
-            let most = (world.now + GREETING) * u64::from(Modem::SHORT.duty_permille) / 1000;
-            assert!(air.sent <= most, "{n}: {} of {most}", air.sent);
+        for (sum, linked) in sessions.iter_mut().zip([before, during, after]) {
+            *sum += linked;
         }
-    };
-    let life = plan.live(&mut look, None).expect("a world");
-    let world = &life.world;
-    let after: usize = (0..20).map(|n| world.on_air(n).neighbours).sum();
-    let (first, then) = (arrived(world, 5..15), arrived(world, 25..35));
-    let jammed = arrived(world, 15..25);
-    println!("arrived {first:?}, jammed {jammed:?}, then {then:?} per mille");
+    }
+    let [first, jammed, then] = sums.map(permille);
+    let [before, during, after] = sessions;
+    println!("arrived {first} per mille, jammed {jammed}, then {then}");
     println!("sessions {before}, jammed {during}, then {after}");
-    assert!(jammed.1 < first.1, "the jammer is heard");
-    assert!(then.1 + 50 >= first.1 && then.1 >= 850, "{first:?} {then:?}");
+    assert!(jammed < first, "the jammer is heard");
+    assert!(then + 50 >= first && then >= 850, "{first} {then}");
     assert!(during * 3 >= before * 2, "sessions are lost: {before} {during}");
     assert!(after * 20 >= before * 19, "{before} {after}");
 }

@@ -102,7 +102,8 @@ impl<A: Aead, B: PacketBuffer + Default, const N: usize> Channel<A, B, N> {
             && let Some(at) = self.peers.iter().position(|p| p.address == from && p.is_calling())
         {
             let soon = self.limits.link.handshake_timeout / 6;
-            let goes_on = |p: &Peer<A, B>| p.key > Some(self.public_key) && !p.has_failed(now, soon);
+            let goes_on =
+                |p: &Peer<A, B>| p.key > Some(self.public_key) && !p.has_failed(now, soon);
             if self.peers.get(at).is_some_and(goes_on) {
                 return Err(Ignored::NotForUs);
             }
