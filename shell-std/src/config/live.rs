@@ -120,6 +120,10 @@ impl Settings {
     pub fn adopt(&mut self, new: &Self) -> Result<(), ConfigError> {
         let mut config = self.config.clone();
         config.adopt(&new.config);
+        if self.lan.enabled != new.lan.enabled {
+            // What follows from that waits for a restart with it.
+            config.strangers_relay_paid = self.config.strangers_relay_paid;
+        }
         let rules = &mut config.payment;
         if let Some(own) = rules.shared_issuer.filter(|own| !rules.issuers.contains(own)) {
             let reason = "leaves no room for the Lightning node's own key";
