@@ -62,8 +62,12 @@ fn samples() -> Vec<(&'static str, String, String)> {
                 }
                 ("bitcoin.narrow_blocks", _) => ("false".into(), "false".into()),
                 (
-                    "mesh.enabled" | "mesh.answer_probes" | "flow.inbox" | "lan.beacon"
-                    | "lan.listen" | "payment.strangers_relay_paid",
+                    "mesh.enabled"
+                    | "mesh.answer_probes"
+                    | "flow.inbox"
+                    | "lan.beacon"
+                    | "lan.listen"
+                    | "payment.strangers_relay_paid",
                     _,
                 ) => ("false".into(), "false".into()),
                 ("lan.group", _) => ("ff02::77".into(), quoted("ff02::77")),
