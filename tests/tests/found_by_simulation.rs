@@ -248,14 +248,3 @@ fn a_neighbour_pushes_out_only_its_own_routes() {
     let kept = t.routes().filter(|r| r.hops[0].0 == honest.hop()).count();
     assert_eq!((kept, t.routes().len()), (4, c.routes));
 }
-
-/// The check itself did not know that nodes also say whether they take payments for accounts.
-#[test]
-fn what_a_route_accepts_includes_payments_for_accounts() {
-    let mut w = line(2, |_, _| {});
-    let destination = w.id(1);
-    w.input(0, Input::FindAccepted { destination });
-    w.run_for(4 * SECOND);
-    assert!(w.nodes[0].machine.accepted(&destination).unwrap().for_accounts());
-    assert_eq!(w.checks.counts.get("told what a route accepts"), Some(&1));
-}

@@ -150,6 +150,7 @@ fn what_was_a_false_alarm_holds_or_is_refused() {
         "sim --heap false --traffic-ms 50",
         "sim --drawn 990017 --radio",
         "sim --swarm 12 --links stream --duration 2",
+        "sim --seed 1 --nodes 2 --topology grid --duration 0.883197 --traffic-ms 100 --flows-ms 300",
     ] {
         live(words).unwrap_or_else(|failure| panic!("{words}: {failure}"));
     }

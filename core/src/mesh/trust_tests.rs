@@ -127,30 +127,6 @@ fn configuration_or_standing_makes_a_neighbour_trusted() {
     assert!(w.nodes[0].quote(&to, 1).is_some());
 }
 
-#[test]
-fn a_trusted_way_is_taken_though_it_costs_more() {
-    // 0 - 1 - 3, and 0 - 2 - 4 - 3.
-    let mut w = gated(5);
-    meet(&mut w, 0, 2, Standing::Own);
-    meet(&mut w, 2, 4, STRANGER);
-    meet(&mut w, 4, 3, STRANGER);
-    let to = w.id(3);
-    search(&mut w, to);
-    w.later(SECOND);
-    // A stranger comes, who is nearer.
-    meet(&mut w, 0, 1, STRANGER);
-    meet(&mut w, 1, 3, STRANGER);
-    search(&mut w, to);
-    w.later(SECOND);
-    let first = w.id(1).hop();
-    assert_eq!(w.nodes[0].table().find_route(&to, w.now).unwrap().first(), first);
-    let hops = w.nodes[0].quote(&to, 1).unwrap().hops;
-    assert_eq!(hops, [w.id(2).hop(), w.id(4).hop()]);
-    let own = paid(&w, &[0, 2, 4, 3], 1);
-    w.send(0, own);
-    assert_eq!(delivered(&w.run()), [3]);
-}
-
 fn flow_over_a_stranger(mode: crate::config::MeshMode, edit: fn(usize, &mut Config)) -> Net {
     let mut net = Net::unwired(&[mode; 3], edit);
     let mut config = net.nodes[0].config().clone();

@@ -96,17 +96,12 @@ impl<A: Aead, B: PacketBuffer + Default, const N: usize> Channel<A, B, N> {
             ActFrame::Two(..) => (false, false),
             ActFrame::Three(..) => (false, true),
         };
-        // Two that dial each other at once: the call of the lower key goes on, at both, unless it
-        // has not come through for long.
+        // Two that dial each other at once: the call of the lower key goes on.
         if is_one
-            && let Some(at) = self.peers.iter().position(|p| p.address == from && p.is_calling())
+            && let Some(at) = self.peers.iter().position(|peer| {
+                peer.address == from && peer.is_calling() && peer.key < Some(self.public_key)
+            })
         {
-            let soon = self.limits.link.handshake_timeout / 6;
-            let goes_on =
-                |p: &Peer<A, B>| p.key > Some(self.public_key) && !p.has_failed(now, soon);
-            if self.peers.get(at).is_some_and(goes_on) {
-                return Err(Ignored::NotForUs);
-            }
             self.peers.swap_remove(at);
         }
         let mut result = Err(Ignored::NotForUs);
