@@ -140,16 +140,18 @@ fn peers(text: &str) -> Result<String, String> {
     written.collect::<Result<Vec<_>, String>>().map(|items| items.join(","))
 }
 
+/// Where the node has a connection to each peer, which may have several addresses.
 fn dialed(peers: &[PeerAddress]) -> Result<HashMap<SocketAddr, PublicKey>, SettingsError> {
-    let place = |peer: &PeerAddress| match &peer.place {
-        Place::Tcp(at) => {
-            let ip: IpAddr = at.host.parse().ok()?;
-            Some((SocketAddr::new(ip.to_canonical(), at.port), peer.public_key))
+    let mut dialed = HashMap::new();
+    for peer in peers {
+        let unknown = || SettingsError::Place(Box::new(peer.clone()));
+        let Place::Tcp(places) = &peer.place else { return Err(unknown()) };
+        for at in places.as_slice() {
+            let ip: IpAddr = at.host.parse().map_err(|_| unknown())?;
+            dialed.insert(SocketAddr::new(ip.to_canonical(), at.port), peer.public_key);
         }
-        Place::Line(_) => None,
-    };
-    let unknown = |peer: &PeerAddress| SettingsError::Place(Box::new(peer.clone()));
-    peers.iter().map(|peer| place(peer).ok_or_else(|| unknown(peer))).collect()
+    }
+    Ok(dialed)
 }
 
 /// What would silently do nothing is refused.
