@@ -163,7 +163,7 @@ async fn linked(a: &Node, b: &Node) {
         x.handle().neighbours().await.unwrap().contains(&y.handle().id())
     };
     while !(sees(a, b).await && sees(b, a).await) {
-        if start.elapsed() > 3 * PATIENCE {
+        if start.elapsed() > 9 * PATIENCE {
             panic!("not linked in time: {:#?} {:#?}", radio(of[0]).await, radio(of[1]).await);
         }
         smol::Timer::after(Duration::from_millis(10)).await;
