@@ -1,5 +1,6 @@
-//! By way of whom this node sends what it pays for: a stranger carries what is free, and what is
-//! paid only once it is trusted. One that drops what it carries would cost nothing but money.
+//! By way of whom this node sends what it pays for. Where [`Config::strangers_relay_paid`] is not set, a
+//! stranger carries what is free, and what is paid only once it is trusted: one that drops what it
+//! carries is paid all the same.
 //!
 //! A neighbour that is itself the destination relays nothing, and needs no trust.
 
