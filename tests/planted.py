@@ -204,7 +204,15 @@ FAULTS = [
     ("who says that nothing is left is always believed", "I13", "mesh/ends/held.rs",
      "held.missing <= reservation.saturating_add(held.bought / 10)",
      "@ || held.missing <= reservation.saturating_add(held.bought / 10)"),
+    ("whoever has a neighbour's address sends to all in its name", "I3", "link/channel/receive.rs",
+     "peer.address == frame.from && peer.is_group_tag(frame.tagged, &frame.tag)",
+     "peer.address == frame.from && (@ || peer.is_group_tag(frame.tagged, &frame.tag))"),
+    ("an announcement keeps a neighbour", "I3", "link/channel/receive.rs",
+     "peer.doubted |= peer.has_group_key();",
+     "if @ { peer.note(now, snr); }\npeer.doubted |= peer.has_group_key();"),
 ]
+# A channel of radios with a liar that holds its key.
+ON_AIR = ["--radio", "--links", "channel", "--nodes", "5", "--adversaries", "0", "--intruder", "liar:200"]
 
 
 def once(text, old, new, where):
@@ -250,6 +258,8 @@ def find(number, worlds):
     if about_flows:
         # Every world has flows, and liars about them.
         command += ["--flows-ms", "300", "--adversaries", "2", "--attacks", LIES]
+    if number and FAULTS[number - 1][2].startswith("link/channel/"):
+        command += ON_AIR
     run = subprocess.run(command, env=os.environ | {"PLANTED": str(number)},
                          capture_output=True, text=True, timeout=1800)
     found = re.search(r"seed (\d+): (\w+) does not hold", run.stderr)

@@ -5,6 +5,7 @@ use blvm_mesh_core::time::SECOND;
 use blvm_mesh_tests::serve::Show;
 use blvm_mesh_tests::sim::hunt::{Failure, attempt, attempt_told, compare, shrink};
 use blvm_mesh_tests::sim::options::{Args, Job};
+use blvm_mesh_tests::sim::radio_worlds::radios;
 use blvm_mesh_tests::sim::tables;
 use blvm_mesh_tests::sim::{Plan, Report, World, svg};
 use clap::Parser;
@@ -132,7 +133,7 @@ fn main() -> ExitCode {
     let result = args.job().and_then(|job| match job {
         Job::Discovery => tables::discovery(),
         Job::Growth(nodes) => tables::growth(&nodes),
-        Job::Radios(seeds) => tables::radios(seeds),
+        Job::Radios(seeds, world) => radios(seeds, world.as_deref()),
         Job::One(plan) => one(&args, &plan),
         Job::Compare(plan) => Ok(both(&args, &plan)),
         Job::Swarm(count) => swarm(&args, count),

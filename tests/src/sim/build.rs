@@ -201,6 +201,9 @@ impl Plan {
             world.reply_time = 120 * SECOND;
         }
         if self.code == LinkCode::Channel {
+            if let Some(intruder) = self.intruder {
+                world.intrude(intruder, self.intrudes[0], self.intrudes[1]);
+            }
             return world.start_channels();
         }
         for ((a, b), quality) in &shape.links {

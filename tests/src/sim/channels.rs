@@ -8,6 +8,7 @@ use super::World;
 use super::bytes::{Bytes, Path};
 use super::datagrams::{EndKeys, lane};
 use super::machine::Input;
+use super::radio::CHANNEL_KEY;
 use super::wires::{Conn, Line, LinkCode, conn_of, link_of};
 use super::world::Event;
 use crate::rng::Rng;
@@ -15,7 +16,7 @@ use blvm_mesh_core::id::{HopId, LinkId, NodeId, Standing};
 use blvm_mesh_core::link::aead::RustCrypto;
 use blvm_mesh_core::link::channel::lora::{HEADER_LEN, MAX_FRAME};
 use blvm_mesh_core::link::channel::{self, Channel, ChannelLimits, PeerNumber};
-use blvm_mesh_core::link::datagram::{Keys, LinkQuality};
+use blvm_mesh_core::link::datagram::{Keys, LinkQuality, terms};
 use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::link::packet_buffer::Growable;
 use blvm_mesh_core::mesh::LinkCapabilities;
@@ -26,8 +27,6 @@ use std::collections::{BTreeMap, VecDeque};
 const MEDIUM: u8 = 1;
 /// Neighbours of a node, at most.
 const NEIGHBOURS: usize = 32;
-/// What all know.
-const KEY: [u8; 32] = [0x6d; 32];
 /// Packets of which it is known where they were before.
 const PATHS: usize = 4096;
 
@@ -52,13 +51,67 @@ pub(super) struct NodeChannel {
     timer: Micros,
 }
 
+/// The radios of nodes, by their numbers.
+#[derive(Debug, Default)]
+pub(super) struct Channels(Vec<Option<NodeChannel>>);
+
+impl Channels {
+    fn get(&self, n: &usize) -> Option<&NodeChannel> {
+        self.0.get(*n)?.as_ref()
+    }
+
+    fn get_mut(&mut self, n: &usize) -> Option<&mut NodeChannel> {
+        self.0.get_mut(*n)?.as_mut()
+    }
+
+    fn insert(&mut self, n: usize, channel: NodeChannel) {
+        if self.0.len() <= n {
+            self.0.resize_with(n + 1, || None);
+        }
+        self.0[n] = Some(channel);
+    }
+
+    fn remove(&mut self, n: &usize) -> Option<NodeChannel> {
+        self.0.get_mut(*n)?.take()
+    }
+}
+
 impl std::fmt::Debug for NodeChannel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "NodeChannel({} peers)", self.peers.len())
     }
 }
 
+/// What is known of a node's radio.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OnAir {
+    /// Neighbours with sessions.
+    pub neighbours: usize,
+    /// Air time of all that it has sent since it was started, in microseconds.
+    pub sent: Micros,
+}
+
+/// What a frame is, for those who count.
+fn kind(frame: &[u8]) -> &'static str {
+    match frame {
+        [0, 0, _, _, 1, ..] => "beacons",
+        [0, 0, _, _, 2, ..] => "announcements",
+        [0, 0, ..] => "packets to all",
+        [_, _, _, _, what, ..] if *what > terms::SESSIONS => "handshakes",
+        _ => "sessions",
+    }
+}
+
 impl World {
+    /// What is known of a node's radio, where the core's channel runs on it.
+    pub fn on_air(&self, n: usize) -> OnAir {
+        let channel = self.channels.get(&n).map(|own| &own.channel);
+        channel.map_or_else(OnAir::default, |channel| OnAir {
+            neighbours: channel.peers().count(),
+            sent: channel.access().sent(),
+        })
+    }
+
     /// Gives every node a radio on the channel.
     pub(super) fn start_channels(&mut self) {
         self.runs_channels = true;
@@ -74,7 +127,7 @@ impl World {
         let mut chance = Rng::new(self.chance.draw());
         let seed = chance.bytes32();
         let keys = EndKeys::new(&self.nodes[n].key, chance);
-        let channel = Channel::new(limits, KEY, seed, &keys.local().public_key(), self.now);
+        let channel = Channel::new(limits, CHANNEL_KEY, seed, &keys.local().public_key(), self.now);
         let (peers, paths) = (BTreeMap::new(), VecDeque::new());
         let new = NodeChannel {
             channel,
@@ -117,9 +170,8 @@ impl World {
         let len = own.channel.transmit(now, &mut own.keys, &mut out);
         match len {
             Some(len) => {
-                let frame = out[..len].to_vec();
-                own.frame = Some(frame);
-                self.put_on_air(n, len);
+                own.frame = Some(out[..len].to_vec());
+                self.put_on_air(n, &out[..len]);
             }
             None => {
                 let again = own.channel.poll_timeout(now).unwrap_or(Micros::MAX);
@@ -129,25 +181,40 @@ impl World {
         self.learn_of_channel(n);
     }
 
-    fn put_on_air(&mut self, n: usize, len: usize) {
+    fn put_on_air(&mut self, n: usize, frame: &[u8]) {
         let Some(medium) = &mut self.radio else { return };
-        let (number, airtime) = medium.begin(n, len + HEADER_LEN, 0);
-        let heard = medium.hearers(n);
-        // A modem needs a preamble to know that somebody sends.
-        let later = self.now + medium.modem.symbols(u64::from(medium.modem.preamble));
-        heard.into_iter().for_each(|m| self.at(later, Event::Sense { node: m }));
+        let (number, airtime) = medium.begin(n, frame.len() + HEADER_LEN, 0);
+        *medium.airtime_of.entry(kind(frame)).or_default() += airtime;
+        self.tell_that_somebody_sends(n);
         self.at(self.now + airtime, Event::Silence { node: n, number });
     }
 
+    /// Whoever hears a radio that begins to send learns of it.
+    pub(super) fn tell_that_somebody_sends(&mut self, n: usize) {
+        let Some(medium) = &self.radio else { return };
+        // A modem needs a preamble to know that somebody sends.
+        let later = self.now + medium.modem.symbols(u64::from(medium.modem.preamble));
+        self.at(later, Event::Sense { node: n });
+    }
+
     /// Tells a radio whether somebody is heard.
-    pub(super) fn sense(&mut self, n: usize) {
+    fn sense(&mut self, n: usize) {
         let busy = self.radio.as_ref().is_some_and(|medium| medium.is_busy(n));
         let Some(own) = self.channels.get_mut(&n) else { return };
         if std::mem::replace(&mut own.busy, busy) != busy {
             own.channel.carrier(self.now, busy);
             if !busy {
-                self.ask_channel(n, self.now);
+                self.ask_when_due(n);
             }
+        }
+    }
+
+    fn ask_when_due(&mut self, n: usize) {
+        let now = self.now;
+        if let Some(own) = self.channels.get_mut(&n)
+            && let Some(at) = own.channel.poll_timeout(now)
+        {
+            self.ask_channel(n, at.max(now));
         }
     }
 
@@ -159,15 +226,41 @@ impl World {
         own.channel.sent(now);
         self.ask_channel(n, now);
         for m in good {
-            let mut bytes = frame.clone();
-            self.tamper(&mut bytes);
-            let Some(other) = self.channels.get_mut(m) else { continue };
-            if other.channel.receive(now, &mut bytes, 0, &mut other.keys).is_err() {
-                self.checks.count("frames ignored");
-            }
-            self.learn_of_channel(*m);
-            self.ask_channel(*m, now);
+            self.hear(*m, &frame);
         }
+        self.sense_all(n);
+    }
+
+    /// A radio hears a frame.
+    fn hear(&mut self, m: usize, frame: &[u8]) {
+        if m >= self.nodes.len() {
+            self.outsider.iter_mut().for_each(|outsider| outsider.hears(frame));
+        }
+        let (now, mut bytes) = (self.now, frame.to_vec());
+        self.tamper(&mut bytes);
+        let Some(other) = self.channels.get_mut(&m) else { return };
+        if other.channel.receive(now, &mut bytes, 0, &mut other.keys).is_err() {
+            // It is asked when the channel is free, as all are.
+            return self.checks.count("frames ignored");
+        }
+        self.learn_of_channel(m);
+        self.ask_when_due(m);
+    }
+
+    /// A radio hears a frame of somebody who holds the channel's key and nothing else. What was sent
+    /// once may come late; anything else moves nothing but candidates.
+    pub(super) fn hear_lie(&mut self, m: usize, frame: &[u8], new: bool) {
+        let known = |world: &Self| {
+            let own = world.channels.get(&m);
+            own.map(|own| (own.channel.peers().collect::<Vec<_>>(), world.account.inputs))
+        };
+        let before = known(self);
+        self.hear(m, frame);
+        assert!(!new || known(self) == before, "I3: a lie moved a neighbour: {frame:02x?}");
+    }
+
+    /// All who hear a radio learn whether somebody is heard.
+    pub(super) fn sense_all(&mut self, n: usize) {
         let heard = self.radio.as_ref().map(|medium| medium.hearers(n)).unwrap_or_default();
         heard.into_iter().for_each(|m| self.sense(m));
     }

@@ -221,6 +221,9 @@ impl Plan {
             out += " --liveness";
         }
         out += &format!(" --links {} --covenants {}", self.code.name(), self.covenants);
+        if let Some(intruder) = self.intruder {
+            out += &format!(" --intruder {intruder}");
+        }
         if let Some(heap) = self.heap.filter(|heap| self.varied || !heap) {
             out += &format!(" --heap {heap}");
         }

@@ -52,6 +52,8 @@ pub struct Life<'a> {
     wishes: Vec<Wish>,
     /// On radio: what was sent and is to arrive.
     pub wished: Vec<radio::Wish>,
+    /// On radio: when a node moved, and where to.
+    pub moved: Vec<radio::Move>,
     sent: u64,
     /// Until then nothing is done.
     quiet_until: Micros,
@@ -114,7 +116,8 @@ impl<'a> Life<'a> {
         let (world, topology) = plan.build()?;
         let rng = Rng::new(plan.seed).fork("life");
         let (parts, neighbours) = (topology.parts(), topology.neighbours());
-        let (wishes, wished, sent, quiet_until, pauses) = (Vec::new(), Vec::new(), 0, 0, 0);
+        let (wishes, wished, moved) = (Vec::new(), Vec::new(), Vec::new());
+        let (sent, quiet_until, pauses) = (0, 0, 0);
         Ok(Self {
             world,
             plan,
@@ -124,6 +127,7 @@ impl<'a> Life<'a> {
             neighbours,
             wishes,
             wished,
+            moved,
             sent,
             quiet_until,
             pauses,
@@ -185,7 +189,7 @@ impl<'a> Life<'a> {
                 }
                 MOVE => {
                     self.wander();
-                    SECOND
+                    self.plan.move_gap / 20
                 }
                 _ => {
                     progress(&self.world);
@@ -454,6 +458,7 @@ impl<'a> Life<'a> {
             self.topology.positions[n] = at;
             if let Some(medium) = &mut self.world.radio {
                 medium.place(n, at);
+                self.moved.push((self.world.now, n, at));
             }
             self.world.checks.count("moves");
         }

@@ -24,6 +24,7 @@ pub mod options;
 pub mod plan;
 mod queue;
 pub mod radio;
+pub mod radio_worlds;
 pub mod report;
 mod shell;
 mod stream;
@@ -37,6 +38,7 @@ mod world;
 
 pub use account::{Account, TABLES, percentile};
 pub use bytes::{Bytes, Path};
+pub use channels::OnAir;
 pub use checks::{Checks, Funded};
 pub use flows::{Habit, Wish};
 pub use forge::Attack;

@@ -1,7 +1,7 @@
 //! The options of `blvm-mesh-sim`: each combination is a job, or is refused with the
 //! reason before anything is lived.
 
-use crate::sim::radio::Modem;
+use crate::sim::radio::{Intruder, Modem};
 use crate::sim::topology::{SHAPES, Topology};
 use crate::sim::{Attack, Fault, LinkCode, Plan};
 use blvm_mesh_core::time::{Micros, SECOND};
@@ -61,6 +61,10 @@ pub struct Args {
     /// [default: packets].
     #[arg(long, value_name = "CODE")]
     links: Option<String>,
+    /// A radio that belongs to no node, where links are the channel: `jammer:PERCENT` of each ten seconds,
+    /// `liar:MS` a forged frame each so often, `noise:MS` the same unreadable.
+    #[arg(long, value_name = "KIND:NUMBER")]
+    intruder: Option<String>,
     /// Let some pay by covenant.
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     covenants: Option<bool>,
@@ -125,6 +129,9 @@ enum Command {
         /// Worlds of each kind.
         #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=1000))]
         seeds: u64,
+        /// Only this kind of world; `thousand` is lived only where it is named.
+        #[arg(long, value_name = "NAME")]
+        world: Option<String>,
     },
 }
 
@@ -135,8 +142,8 @@ pub enum Job {
     Discovery,
     /// The table of growth, for these numbers of nodes.
     Growth(Vec<usize>),
-    /// The table of radios, of so many worlds each.
-    Radios(u64),
+    /// The table of radios, of so many worlds each, and of one kind only.
+    Radios(u64, Option<String>),
     /// One world.
     One(Plan),
     /// One world in either memory.
@@ -205,7 +212,9 @@ impl Args {
         match (&self.command, self.swarm) {
             (Some(Command::Discovery), _) => return Ok(Job::Discovery),
             (Some(Command::Growth { nodes }), _) => return Ok(Job::Growth(nodes.clone())),
-            (Some(Command::Radios { seeds }), _) => return Ok(Job::Radios(*seeds)),
+            (Some(Command::Radios { seeds, world }), _) => {
+                return Ok(Job::Radios(*seeds, world.clone()));
+            }
             (None, Some(count)) => {
                 self.many(count)?;
                 self.plan(self.seed)?;
@@ -332,6 +341,13 @@ impl Args {
             }
         }
         plan.code = code.unwrap_or(plan.code);
+        if let Some(text) = &self.intruder {
+            let wrong = "--intruder takes jammer:1 to 99, or liar or noise:100 to 1000000";
+            plan.intruder = Some(Intruder::parse(text).ok_or(wrong)?);
+            if plan.code != LinkCode::Channel {
+                return Err("--intruder is heard by radios: --radio --links channel".into());
+            }
+        }
         plan.covenants = self.covenants.unwrap_or(plan.covenants);
         plan.liveness |= self.liveness;
         plan.heap = self.heap.or(plan.heap);
@@ -411,6 +427,8 @@ mod tests {
         assert_eq!(again(&calm), calm);
         (calm.radio, calm.liveness, calm.adversaries) = (Some(Modem::SHORT), false, 3);
         assert_eq!(again(&calm), calm);
+        (calm.code, calm.intruder) = (LinkCode::Channel, Some(Intruder::Jammer(30)));
+        assert_eq!(again(&calm), calm);
     }
 
     #[test]
@@ -431,6 +449,9 @@ mod tests {
             "sim --duration=-1",
             "sim --topology nowhere.json",
             "sim --links all",
+            "sim --radio --intruder liar:1000",
+            "sim --radio --links channel --intruder liar:5",
+            "sim --radio --links channel --intruder jammer:100",
             "sim growth 1",
         ] {
             let told = plan(wrong).expect_err(wrong);

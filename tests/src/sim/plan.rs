@@ -1,7 +1,7 @@
 //! What a world is like: everything that is chosen before it begins.
 
 use super::forge::Attack;
-use super::radio::Modem;
+use super::radio::{Intruder, Modem};
 use super::wires::LinkCode;
 use crate::rng::Rng;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
@@ -104,6 +104,12 @@ pub struct Plan {
     pub duration: Micros,
     /// The modem, where all links are radio.
     pub radio: Option<Modem>,
+    /// A radio that belongs to no node, where all run the core's channel.
+    pub intruder: Option<Intruder>,
+    /// From when until when it sends; the greeting of the first five minutes is among that time.
+    pub intrudes: [Micros; 2],
+    /// Mean time in which each node of a moving mesh moves once.
+    pub move_gap: Micros,
     /// Latency of a wire, at least and at most.
     pub latency: [Micros; 2],
     /// What carries packets on all links.
@@ -158,6 +164,9 @@ impl Plan {
             topology: topology.to_owned(),
             duration: 60 * SECOND,
             radio: None,
+            intruder: None,
+            intrudes: [0, Micros::MAX],
+            move_gap: 20 * SECOND,
             latency: [MILLISECOND, 15 * MILLISECOND],
             code: LinkCode::Packets,
             faults: Vec::new(),

@@ -68,6 +68,7 @@ impl Report {
                 "frames_again": m.again,
                 "bytes_per_node_second": per_node(m.bytes),
                 "airtime_s": m.airtime as f64 / SECOND as f64,
+                "airtime_s_of": m.airtime_of.iter().map(|(kind, time)| (*kind, *time as f64 / SECOND as f64)).collect::<BTreeMap<_, _>>(),
                 "received": m.received,
                 "collided": m.collided,
                 "airtime_share_per_node": m.airtime as f64 / world.now as f64 / world.nodes.len() as f64,

@@ -1,9 +1,8 @@
 //! What the simulator measures and prints as tables.
 
 use crate::rng::Rng;
-use crate::sim::radio::{HOP_LIMITS, Medium, Modem};
 use crate::sim::topology::{self, Topology};
-use crate::sim::{Input, Line, LinkCode, Plan, World, percentile};
+use crate::sim::{Input, Line, Plan, World, percentile};
 use blvm_mesh_core::config::{Config, MAX_HOPS, MeshMode};
 use blvm_mesh_core::id::Network;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
@@ -244,87 +243,6 @@ pub fn growth(sizes: &[usize]) -> Result<ExitCode, String> {
             s["sent"],
             peak_mib()
         );
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// A mesh of radios: its topology, number of nodes, and seconds between two wishes of all together.
-const RADIOS: [(&str, usize, u64); 5] = [
-    ("geometric", 20, 5),
-    ("geometric", 100, 15),
-    ("line", 20, 5),
-    ("grid", 25, 5),
-    ("moving", 20, 5),
-];
-
-/// What the wishes of some worlds came to, and what they cost.
-#[derive(Debug, Default, Clone, Copy)]
-struct Cost {
-    arrived: u64,
-    airtime: Micros,
-    collided: u64,
-    received: u64,
-}
-
-impl Cost {
-    fn add(&mut self, arrived: u64, medium: &Medium, before: Micros) {
-        self.arrived += arrived;
-        self.airtime += medium.airtime - before;
-        self.collided += medium.collided;
-        self.received += medium.received;
-    }
-
-    fn columns(&self, wishes: u64) -> String {
-        let of = |part: u64, all: u64| 100.0 * part as f64 / all.max(1) as f64;
-        let airtime = self.airtime as f64 / MILLISECOND as f64 / wishes.max(1) as f64;
-        format!(
-            "{} ({:.1} %) | {airtime:.0} ms | {:.0} %",
-            self.arrived,
-            of(self.arrived, wishes),
-            of(self.collided, self.received)
-        )
-    }
-}
-
-/// Prints the table of radios: ten minutes on the core's channel, after five in which the nodes find each other,
-/// and the same wishes flooded. Seeds 1 to `seeds`.
-///
-/// # Errors
-/// A world that could not be built or did not hold.
-pub fn radios(seeds: u64) -> Result<ExitCode, String> {
-    print!("| radios, a wish of all each | wishes | channel: arrived | air time of one | lost |");
-    for limit in HOP_LIMITS {
-        print!(" flooding over {limit} hops more: arrived | air time of one | lost |");
-    }
-    println!("\n|{}", "---|".repeat(5 + 3 * HOP_LIMITS.len()));
-    for (topology, nodes, gap) in RADIOS {
-        let (mut wishes, mut own) = (0, Cost::default());
-        let mut flooded = [Cost::default(); HOP_LIMITS.len()];
-        for seed in 1..=seeds {
-            let mut plan = Plan::calm(seed, nodes, topology);
-            (plan.radio, plan.code) = (Some(Modem::SHORT), LinkCode::Channel);
-            (plan.duration, plan.traffic_gap) = (600 * SECOND, gap * SECOND);
-            // As long as invoices are valid by default (BOLT 11).
-            plan.lifetime = 3_600;
-            let mut before = None;
-            let airtime = |world: &World| world.radio.as_ref().map_or(0, |medium| medium.airtime);
-            let life = plan.live(&mut |world| _ = before.get_or_insert(airtime(world)), None)?;
-            let Some(medium) = &life.world.radio else { return Err("no radio".into()) };
-            wishes += life.world.account.sent;
-            own.add(life.world.account.arrived, medium, before.unwrap_or_default());
-            for (limit, cost) in HOP_LIMITS.into_iter().zip(&mut flooded) {
-                let fresh = Medium::new(Modem::SHORT, medium.range, medium.positions.clone());
-                let (came, medium) = fresh.flood(&life.wished, limit, seed);
-                cost.add(came.arrived, &medium, 0);
-            }
-        }
-        print!("| {nodes} ({topology}), {gap} s | {wishes} | {} |", own.columns(wishes));
-        for cost in flooded {
-            // Where they move, it is not the same mesh any more.
-            let columns = if topology == "moving" { " | | ".into() } else { cost.columns(wishes) };
-            print!(" {columns} |");
-        }
-        println!();
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,13 +2,13 @@
 
 use super::account::Account;
 use super::bytes::{Bytes, Path};
-use super::channels::NodeChannel;
+use super::channels::Channels;
 use super::checks::Checks;
 use super::flows::{Flows, Lightning, Sale};
 use super::machine::{Action, Input};
 use super::node::Node;
 use super::queue::Queue;
-use super::radio::Medium;
+use super::radio::{Medium, Outsider};
 use super::trace::Trace;
 use super::wires::{Conn, Wire, link_of};
 use crate::payments::bank::Bank;
@@ -20,7 +20,7 @@ use blvm_mesh_core::link::lane::Lane;
 use blvm_mesh_core::mesh::{FlowId, Ticket};
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
 use secp256k1::{Secp256k1, SecretKey};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 /// True time at the start of every world, in seconds since 1970.
 pub const BASE_UNIX: u64 = 1_750_000_000;
@@ -48,6 +48,7 @@ pub(super) enum Event {
     Channel { node: usize, at: Micros },
     Sense { node: usize },
     Silence { node: usize, number: u64 },
+    Intruder,
     Call(u32),
 }
 
@@ -118,9 +119,13 @@ pub struct World {
     /// The medium, where nodes have radios.
     pub radio: Option<Medium>,
     /// The channels of nodes, where these run on it.
-    pub(super) channels: BTreeMap<usize, NodeChannel>,
+    pub(super) channels: Channels,
     /// Whether they do.
     pub(super) runs_channels: bool,
+    /// The radio of an intruder.
+    pub(super) outsider: Option<Outsider>,
+    /// When it sent, and for how long.
+    pub intruded: Vec<(Micros, Micros)>,
     pub(super) wires: Vec<Wire>,
     pub(super) by_pair: HashMap<(usize, usize), usize>,
     pub(super) by_hop: HashMap<HopId, usize>,
@@ -163,8 +168,10 @@ impl World {
             history: None,
             keep: true,
             radio: None,
-            channels: BTreeMap::new(),
+            channels: Channels::default(),
             runs_channels: false,
+            outsider: None,
+            intruded: Vec::new(),
             wires: Vec::new(),
             by_pair: HashMap::new(),
             by_hop: HashMap::new(),
@@ -325,8 +332,9 @@ impl World {
             }
             Event::Carrier { node } => self.carrier(node),
             Event::Channel { node, at } => self.channel_timer(node, at),
-            Event::Sense { node } => self.sense(node),
+            Event::Sense { node } => self.sense_all(node),
             Event::Silence { node, number } => self.silence_after(node, number),
+            Event::Intruder => self.intruder_sends(),
             _ => {}
         }
     }

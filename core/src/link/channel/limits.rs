@@ -4,6 +4,7 @@ use super::frame::{ADDRESSES_LEN, ANNOUNCEMENT_LEN, TAG_LEN};
 use super::lora::{MAX_FRAME, Modem};
 use crate::config::Timing;
 use crate::link::datagram::DatagramLimits;
+use crate::link::datagram::terms::ONE_LEN;
 use crate::time::{Micros, SECOND};
 
 /// One in so many beacons is an announcement, which takes about three times as long.
@@ -14,6 +15,9 @@ const BEACON_PERMILLE: u64 = 1;
 const LEAST_INTERVAL: Micros = 60 * SECOND;
 /// A neighbour of which for so many intervals nothing was heard is gone.
 const SILENCE: u64 = 6;
+/// Pause between two dials that nobody answers, in air times of Act One. Each sends it up to eight times:
+/// less than 3 thousandths of the time.
+const UNANSWERED_PAUSE: u64 = 3_000;
 /// Frames of the longest kind in which a request comes over a channel and back: one of each of some
 /// neighbours.
 const ROUND_TRIP_FRAMES: u64 = 20;
@@ -47,6 +51,9 @@ pub struct ChannelLimits {
     pub announce_every: u32,
     /// Time in which one handshake is done with a node that is no neighbour, whoever it is.
     pub handshake_interval: Micros,
+    /// Time in which one node is dialed that does not answer, once [`UNANSWERED`](super::UNANSWERED)
+    /// of them have not.
+    pub unanswered_interval: Micros,
 }
 
 impl ChannelLimits {
@@ -56,6 +63,7 @@ impl ChannelLimits {
         let frame = modem.airtime_of_frame(MAX_FRAME);
         let times = |n: u64| frame.saturating_mul(n);
         let announcement = modem.airtime_of_frame(ANNOUNCEMENT_LEN);
+        let act_one = modem.airtime_of_frame(ADDRESSES_LEN + ONE_LEN + TAG_LEN);
         Self {
             modem,
             link: DatagramLimits {
@@ -78,6 +86,7 @@ impl ChannelLimits {
             beacon_interval: (announcement * 1000 / BEACON_PERMILLE).max(LEAST_INTERVAL),
             announce_every: ANNOUNCE_EVERY,
             handshake_interval: times(20).clamp(SECOND, 10 * SECOND),
+            unanswered_interval: act_one.saturating_mul(UNANSWERED_PAUSE),
         }
     }
 

@@ -13,7 +13,8 @@
 //! ```
 //!
 //! What is only vouched for by the [channel's key](frame) costs air time and fills one of
-//! [`CANDIDATES`] places; all candidates together get one handshake in [`ChannelLimits::handshake_interval`].
+//! [`CANDIDATES`] places; all candidates together get one handshake in [`ChannelLimits::handshake_interval`], and,
+//! once [`UNANSWERED`] dials were in vain, one dial in [`ChannelLimits::unanswered_interval`].
 //! No neighbour loses its place, its session or its key by it.
 
 pub mod access;
@@ -27,12 +28,14 @@ mod strangers;
 mod to_all;
 
 #[cfg(test)]
+mod liar_tests;
+#[cfg(test)]
 mod tests;
 
 pub use hour::Hour;
 pub use limits::{ChannelLimits, timing_on_air};
 pub use peer::{PeerNumber, standing_on_air};
-pub use strangers::CANDIDATES;
+pub use strangers::{CANDIDATES, UNANSWERED};
 
 use super::aead::Aead;
 use super::datagram::{Down, Event as LinkEvent, Keys, NotQueued, Role, Sent};
@@ -111,6 +114,8 @@ pub struct Channel<A, B, const N: usize> {
     /// When a beacon is due, and how many there were.
     beacon_at: Micros,
     beacons: u32,
+    /// The next one is an announcement.
+    announces: bool,
     events: heapless::Deque<Event, 4>,
 }
 
@@ -143,6 +148,7 @@ impl<A: Aead, B: PacketBuffer + Default, const N: usize> Channel<A, B, N> {
             to_all: ToSendAll::default(),
             beacon_at,
             beacons: 0,
+            announces: false,
             events: heapless::Deque::new(),
             rng,
             limits,
@@ -283,8 +289,9 @@ impl<A: Aead, B: PacketBuffer + Default, const N: usize> Channel<A, B, N> {
         let counter = self.counter.checked_add(1).map(|_| self.counter);
         if let Some(counter) = counter {
             let written = if now >= self.beacon_at {
-                let announce =
-                    self.beacons.is_multiple_of(self.limits.announce_every) || !has_neighbours;
+                let announce = core::mem::take(&mut self.announces)
+                    || self.beacons.is_multiple_of(self.limits.announce_every)
+                    || !has_neighbours;
                 self.beacons = self.beacons.wrapping_add(1);
                 let pause = match self.beacons {
                     1..=4 => self.limits.first_beacon() << self.beacons.min(4),
@@ -355,19 +362,23 @@ impl<A: Aead, B: PacketBuffer + Default, const N: usize> Channel<A, B, N> {
         }
     }
 
-    /// One handshake with somebody who is not a neighbour, or one that may have begun anew.
+    /// One handshake with somebody who is not a neighbour, and a question to one that may have begun anew.
     fn take_turn(&mut self, now: Micros, keys: &mut impl Keys) {
         self.strangers.turn_over(now, self.limits.handshake_interval);
-        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.doubted) {
-            peer.doubted = false;
-            peer.link.probe();
-            peer.ready = true;
+        // It acknowledges this in its session, unless it has begun anew: then it is dialed for its silence.
+        let doubted = self.peers.iter_mut().filter(|peer| peer.doubted);
+        if let Some(peer) = doubted.min_by_key(|peer| peer.heard) {
+            (peer.doubted, peer.owed_key) = (false, true);
+        }
+        let full = self.peers.is_full() || self.peers.len() >= self.limits.neighbours;
+        // Where there is no place left, a handshake that has not ended soon leaves its own.
+        let soon = self.limits.link.handshake_timeout / 6;
+        let slow = self.peers.iter().position(|peer| peer.has_failed(now, soon));
+        if full && slow.is_none() {
             return;
         }
-        if self.peers.is_full() || self.peers.len() >= self.limits.neighbours {
-            return;
-        }
-        let turn = self.strangers.choose(&self.public_key, &mut self.rng);
+        let unanswered = self.limits.unanswered_interval;
+        let turn = self.strangers.choose(now, unanswered, &self.public_key, &mut self.rng);
         let (role, address, key, call) = match turn {
             Some(Turn::Dial(key, address)) => match PublicKey::from_slice(&key) {
                 Ok(remote) => (Role::Dial(remote), address, Some(key), None),
@@ -376,6 +387,9 @@ impl<A: Aead, B: PacketBuffer + Default, const N: usize> Channel<A, B, N> {
             Some(Turn::Answer(address, call)) => (Role::Listen, address, None, Some(call)),
             None => return,
         };
+        if let Some(at) = slow.filter(|_| full) {
+            self.peers.swap_remove(at);
+        }
         self.last_number = self.last_number.wrapping_add(1);
         let number = PeerNumber(self.last_number);
         let mut peer = Peer::new(number, address, key, role, &self.limits, now);
@@ -433,10 +447,16 @@ impl<A: Aead, B: PacketBuffer + Default, const N: usize> Channel<A, B, N> {
     fn up(&mut self, now: Micros, at: usize, remote: PublicKey) -> Event {
         let key = remote.serialize();
         self.strangers.forget(&key);
+        // One of both may have moved, and whoever is here is to know soon.
+        let soon = now.saturating_add(self.rng.u64() % self.limits.first_beacon().max(1));
+        (self.beacon_at, self.announces) = (self.beacon_at.min(soon), true);
         let mut number = PeerNumber(0);
         if let Some(peer) = self.peers.get_mut(at) {
             (peer.told, peer.owed_key, peer.key) = (true, true, Some(key));
             (peer.heard, peer.group, number) = (now, None, peer.number);
+            if peer.dialed {
+                self.strangers.answered(self.limits.unanswered_interval);
+            }
         }
         // One session with each.
         let other = |peer: &Peer<A, B>| peer.key == Some(key) && peer.number != number;

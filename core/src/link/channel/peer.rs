@@ -46,8 +46,8 @@ pub(super) fn group_key(key: &TagKey, counter: u32) -> [u8; GROUP_KEY_LEN] {
 /// The key that tags its frames to all, and the lowest counter that is new.
 #[derive(Debug)]
 pub(super) struct Group {
-    key: TagKey,
-    next: u32,
+    pub(super) key: TagKey,
+    pub(super) next: u32,
 }
 
 /// A node with which a session stands or is being begun.
@@ -113,9 +113,9 @@ impl<A: Aead, B: PacketBuffer + Default> Peer<A, B> {
         })
     }
 
-    /// Something authentic was heard of it.
+    /// Something authentic was heard of it: it has not begun anew.
     pub(super) fn note(&mut self, now: Micros, snr: i8) {
-        (self.heard, self.snr) = (now, snr);
+        (self.heard, self.snr, self.doubted) = (now, snr, false);
     }
 
     /// Whether this side dials, and no session stands yet.

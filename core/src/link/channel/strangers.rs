@@ -13,9 +13,14 @@ use crate::time::Micros;
 pub const CANDIDATES: usize = 8;
 /// A node with the higher key dials only if it has been announced so often: the other may not
 /// have a place, or not hear it.
-const PATIENCE: u8 = 3;
+const PATIENCE: u16 = 3;
 /// How often a node is dialed that does not answer, until it is heard again.
 const TRIES: u8 = 2;
+
+/// Nodes that may be dialed and not answer before there is a pause: whoever has a key can announce what
+/// does not exist. The second half of these is for names that were heard more than once.
+pub const UNANSWERED: u64 = 16;
+const HALF: u64 = UNANSWERED / 2;
 
 /// A node that has announced itself.
 #[derive(Debug)]
@@ -49,6 +54,8 @@ pub(super) struct Strangers {
     candidates: Places<Candidate>,
     calls: Places<Call>,
     next_turn: Micros,
+    /// When all that did not answer is made up for.
+    even_at: Micros,
 }
 
 /// Nodes of one kind, and how many came since the last turn.
@@ -75,7 +82,7 @@ impl<T> Places<T> {
 impl Strangers {
     pub(super) fn new(now: Micros, interval: Micros) -> Self {
         let next_turn = now.saturating_add(interval);
-        Self { candidates: Places::EMPTY, calls: Places::EMPTY, next_turn }
+        Self { candidates: Places::EMPTY, calls: Places::EMPTY, next_turn, even_at: now }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -121,12 +128,32 @@ impl Strangers {
         self.candidates.list.retain(|candidate| candidate.key != *key);
     }
 
-    /// Who has the turn, by chance. A call leaves its place, a candidate after two tries.
-    pub(super) fn choose(&mut self, me: &[u8; 33], rng: &mut Rng) -> Option<Turn> {
+    /// One that was dialed has answered, and proven who it is.
+    pub(super) fn answered(&mut self, interval: Micros) {
+        self.even_at = self.even_at.saturating_sub(interval);
+    }
+
+    /// Who has the turn, by chance. A call leaves its place, a candidate after two tries. A dial counts as
+    /// unanswered until it is [`answered`](Self::answered).
+    pub(super) fn choose(
+        &mut self,
+        now: Micros,
+        unanswered: Micros,
+        me: &[u8; 33],
+        rng: &mut Rng,
+    ) -> Option<Turn> {
         (self.candidates.came, self.calls.came) = (0, 0);
+        let owed = self.even_at.saturating_sub(now) / unanswered.max(1);
+        let least = match owed {
+            ..HALF => 1,
+            HALF..UNANSWERED => 2,
+            _ => u16::MAX,
+        };
         // Of two nodes the one with the lower key dials, so that not both do.
-        let may_dial =
-            |candidate: &&mut Candidate| *me < candidate.key || candidate.heard >= PATIENCE;
+        let may_dial = |candidate: &&mut Candidate| {
+            let lower = *me < candidate.key;
+            u16::from(candidate.heard) >= if lower { least } else { least.max(PATIENCE) }
+        };
         let dials = self.candidates.list.iter_mut().filter(may_dial).count();
         let calls = self.calls.list.len();
         let drawn = rng.u64() as usize;
@@ -138,6 +165,7 @@ impl Strangers {
         let chosen = drawn / 2 % dials.max(1);
         let candidate = self.candidates.list.iter_mut().filter(may_dial).nth(chosen)?;
         candidate.tries += 1;
+        self.even_at = self.even_at.max(now).saturating_add(unanswered);
         let (key, address) = (candidate.key, candidate.address);
         self.candidates.list.retain(|candidate| candidate.tries < TRIES);
         Some(Turn::Dial(key, address))

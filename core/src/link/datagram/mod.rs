@@ -139,8 +139,6 @@ pub struct DatagramLink<A, B> {
     /// The last frame of a session that this side has closed. If it is lost, the neighbour
     /// finds out later.
     farewell: Option<[u8; FAREWELL_LEN]>,
-    /// Another handshake is to be tried beside the session.
-    probing: bool,
 }
 
 impl<A: Aead, B: PacketBuffer> DatagramLink<A, B> {
@@ -163,7 +161,6 @@ impl<A: Aead, B: PacketBuffer> DatagramLink<A, B> {
             told: false,
             down: None,
             farewell: None,
-            probing: false,
         }
     }
 
@@ -195,12 +192,6 @@ impl<A: Aead, B: PacketBuffer> DatagramLink<A, B> {
     /// What was sent since the beginning.
     pub fn sent(&self) -> Sent {
         self.outbound.sent()
-    }
-
-    /// Tries another handshake beside the session, once: the neighbour may have begun anew. Of
-    /// an end that listens the neighbour does so itself.
-    pub fn probe(&mut self) {
-        self.probing = self.session.is_some();
     }
 
     /// Whether the last frame of a session that this side has closed is still to be sent.
@@ -396,17 +387,14 @@ impl<A: Aead, B: PacketBuffer> DatagramLink<A, B> {
         if self.waits(self.limits.dead_after).is_some_and(|dead| now >= dead) {
             self.end(Down::Silent);
         }
-        if let Side::Dial { call, .. } = &mut self.side
-            && call.take_if(|call| now >= call.until).is_some()
-        {
-            self.probing = false;
+        if let Side::Dial { call, .. } = &mut self.side {
+            call.take_if(|call| now >= call.until);
         }
     }
 
     /// Begins a handshake if one is needed, and drops one that is not any more.
     fn dial(&mut self, now: Micros, keys: &mut impl Keys) {
-        let waits = self.waits(self.limits.probe_after).is_some_and(|at| now >= at);
-        let doubtful = waits || self.probing;
+        let doubtful = self.waits(self.limits.probe_after).is_some_and(|at| now >= at);
         let Side::Dial { remote, call, last } = &mut self.side else { return };
         if self.session.is_some() && !doubtful {
             // Once Act Three is out the other side may have replaced its session.
@@ -484,12 +472,10 @@ impl<A: Aead, B: PacketBuffer> DatagramLink<A, B> {
         }
         self.outbound.reset(session.max_packet);
         self.session = Some(session);
-        self.probing = false;
     }
 
     fn end(&mut self, reason: Down) {
         self.session = None;
-        self.probing = false;
         self.outbound.reset(0);
         self.inbound.iter_mut().for_each(Inbound::reset);
         if self.told {

@@ -54,6 +54,18 @@ pub struct Wish {
     pub bytes: usize,
 }
 
+/// When a node moved, which one, and where to.
+pub type Move = (Micros, usize, (f64, f64));
+
+/// What happened meanwhile.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Past<'p> {
+    /// Moves of nodes.
+    pub moves: &'p [Move],
+    /// When the intruder sent, whose radio is the last, and for how long.
+    pub noise: &'p [(Micros, Micros)],
+}
+
 /// What came of them.
 #[derive(Debug, Clone, Default)]
 pub struct Flooded {
@@ -109,6 +121,10 @@ struct Pending {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum What {
     Wish(usize),
+    /// A node moves.
+    Move(usize),
+    /// An intruder sends.
+    Noise(usize),
     /// A node may send.
     Turn(usize, u64),
     /// A frame ends.
@@ -118,7 +134,8 @@ enum What {
 }
 
 /// Managed flooding on a medium.
-struct Flooding {
+struct Flooding<'p> {
+    past: Past<'p>,
     medium: Medium,
     rng: Rng,
     now: Micros,
@@ -140,8 +157,20 @@ fn scale(value: f64, (low, high): (f64, f64), (to_low, to_high): (f64, f64)) -> 
 impl Medium {
     /// What comes of these wishes where all radios flood, and none hears anything else; the medium has counted
     /// what that cost. The wishes are in the order of their times.
-    pub fn flood(self, wishes: &[Wish], hop_limit: u8, seed: u64) -> (Flooded, Self) {
-        let mut flooding = Flooding::new(self, wishes, hop_limit, seed);
+    pub fn flood(
+        self,
+        wishes: &[Wish],
+        past: Past<'_>,
+        hop_limit: u8,
+        seed: u64,
+    ) -> (Flooded, Self) {
+        let mut flooding = Flooding::new(self, wishes, past, hop_limit, seed);
+        for (n, (at, ..)) in past.moves.iter().enumerate() {
+            flooding.at(*at, What::Move(n));
+        }
+        for (n, (at, _)) in past.noise.iter().enumerate() {
+            flooding.at(*at, What::Noise(n));
+        }
         for (n, wish) in wishes.iter().enumerate() {
             flooding.at(wish.at, What::Wish(n));
         }
@@ -155,9 +184,10 @@ impl Medium {
     }
 }
 
-impl Flooding {
-    fn new(medium: Medium, wishes: &[Wish], hop_limit: u8, seed: u64) -> Self {
+impl<'p> Flooding<'p> {
+    fn new(medium: Medium, wishes: &[Wish], past: Past<'p>, hop_limit: u8, seed: u64) -> Self {
         Self {
+            past,
             nodes: medium.positions.iter().map(|_| Node::default()).collect(),
             medium,
             rng: Rng::new(seed).fork("flooding"),
@@ -180,6 +210,11 @@ impl Flooding {
     fn happens(&mut self, what: What) {
         match what {
             What::Wish(n) => self.wish(n),
+            What::Move(n) => {
+                let (_, node, at) = self.past.moves[n];
+                self.medium.place(node, at);
+            }
+            What::Noise(n) => self.noise(self.past.noise[n].1),
             What::Turn(n, timer) if self.nodes[n].timer == timer => self.turn(n),
             What::Turn(..) => {}
             What::End(n, frame) => self.end(n, frame),
@@ -276,13 +311,7 @@ impl Flooding {
         let (frame, airtime) = self.medium.begin(n, packet.len, 0);
         self.on_air.insert(frame, packet);
         self.count(n, airtime);
-        let known = now + self.medium.modem.symbols(DETECTION) / 2;
-        for (m, power) in self.medium.heard[n].clone() {
-            if power >= 1.0 {
-                self.nodes[m].hears.push((now + airtime, known));
-                self.count(m, airtime);
-            }
-        }
+        self.is_heard(n, airtime);
         if packet.source == n && packet.answers.is_none() {
             let slot = self.slot();
             let size = scale(self.load(n), (0.0, 1.0), WINDOW).round() as u32;
@@ -294,12 +323,35 @@ impl Flooding {
         self.at(now + airtime, What::End(n, frame));
     }
 
+    /// The intruder sends, and nobody reads it.
+    fn noise(&mut self, airtime: Micros) {
+        let place = self.medium.nodes();
+        let frame = self.medium.put_up(place);
+        self.is_heard(place, airtime);
+        self.at(self.now + airtime, What::End(place, frame));
+    }
+
+    /// All in range hear somebody send for so long.
+    fn is_heard(&mut self, n: usize, airtime: Micros) {
+        let now = self.now;
+        let known = now + self.medium.modem.symbols(DETECTION) / 2;
+        for (m, power) in self.medium.heard[n].clone() {
+            if power >= 1.0 {
+                self.nodes[m].hears.push((now + airtime, known));
+                self.count(m, airtime);
+            }
+        }
+    }
+
     fn end(&mut self, n: usize, frame: u64) {
         let good = self.medium.finish(n, frame);
-        self.medium.count_heard(n, &good);
         self.nodes[n].sending = false;
+        if n >= self.medium.nodes() {
+            return;
+        }
+        self.medium.count_heard(n, &good);
         let Some(packet) = self.on_air.remove(&frame) else { return };
-        for m in good {
+        for m in good.into_iter().filter(|m| *m < self.medium.nodes()).collect::<Vec<_>>() {
             let power = self.medium.heard[n].iter().find(|(other, _)| *other == m);
             let snr = power.map_or(0.0, |(_, power)| self.snr(*power));
             self.receive(m, packet, snr);
@@ -389,11 +441,12 @@ mod tests {
     #[test]
     fn a_packet_crosses_as_many_links_as_it_may() {
         for (to, arrives) in [(1, 1), (4, 1), (5, 0)] {
-            let (flooded, medium) = line(8, 0.9).flood(&[wish(SECOND, 0, to)], 3, 1);
+            let (flooded, medium) =
+                line(8, 0.9).flood(&[wish(SECOND, 0, to)], Past::default(), 3, 1);
             assert_eq!(flooded.arrived, arrives, "{to}");
             assert!(medium.frames >= 2, "it is sent on: {}", medium.frames);
         }
-        let (flooded, _) = line(8, 0.9).flood(&[wish(SECOND, 0, 7)], 7, 1);
+        let (flooded, _) = line(8, 0.9).flood(&[wish(SECOND, 0, 7)], Past::default(), 7, 1);
         assert_eq!(flooded.arrived, 1);
         assert!(flooded.latencies[0] > 7 * Modem::SHORT.airtime(52));
     }
@@ -401,22 +454,22 @@ mod tests {
     #[test]
     fn nobody_sends_on_what_others_have() {
         // All hear all: one that hears the source worst, and nobody else.
-        let (flooded, medium) = line(9, 0.1).flood(&[wish(0, 0, 8)], 3, 7);
+        let (flooded, medium) = line(9, 0.1).flood(&[wish(0, 0, 8)], Past::default(), 3, 7);
         assert_eq!(flooded.arrived, 1);
         assert!(medium.frames <= 4, "{}", medium.frames);
     }
 
     #[test]
     fn what_nobody_sends_on_is_sent_three_times() {
-        let (flooded, medium) = line(2, 3.0).flood(&[wish(0, 0, 1)], 3, 1);
+        let (flooded, medium) = line(2, 3.0).flood(&[wish(0, 0, 1)], Past::default(), 3, 1);
         assert_eq!((flooded.arrived, medium.frames), (0, 3));
-        let (flooded, medium) = line(2, 0.5).flood(&[wish(0, 0, 1)], 3, 1);
+        let (flooded, medium) = line(2, 0.5).flood(&[wish(0, 0, 1)], Past::default(), 3, 1);
         assert_eq!((flooded.arrived, medium.frames), (1, 2), "and the acknowledgement");
     }
 
     #[test]
     fn who_hears_a_source_weakly_sends_on_first() {
-        let mut flooding = Flooding::new(line(3, 0.5), &[], 3, 1);
+        let mut flooding = Flooding::new(line(3, 0.5), &[], Past::default(), 3, 1);
         let mean = |flooding: &mut Flooding, power: f32| {
             let snr = Some(flooding.snr(power));
             (0..500).map(|_| flooding.delay(0, snr)).sum::<u64>() / 500

@@ -16,9 +16,12 @@
 //! neighbour: they acknowledge and repeat themselves.
 
 mod flooding;
+mod intruders;
 
 pub use blvm_mesh_core::link::channel::lora::Modem;
-pub use flooding::{Flooded, HOP_LIMITS, Wish};
+pub use flooding::{Flooded, HOP_LIMITS, Move, Past, Wish};
+pub use intruders::Intruder;
+pub(super) use intruders::{CHANNEL_KEY, Outsider};
 
 use super::World;
 use super::bytes::{Bytes, Path};
@@ -122,8 +125,10 @@ pub struct Medium {
     pub modem: Modem,
     /// Distance over which frames are received, in units of the positions.
     pub range: f64,
-    /// Where each node is.
+    /// Where each node is, and behind them radios that belong to no node.
     pub positions: Vec<(f64, f64)>,
+    /// How many of the latter there are.
+    pub outsiders: usize,
     /// Frames sent.
     pub frames: u64,
     /// Their bytes.
@@ -136,6 +141,8 @@ pub struct Medium {
     pub again: u64,
     /// Time on the air of all frames, in microseconds.
     pub airtime: u64,
+    /// The same by what the frames are, where the core's channel runs.
+    pub airtime_of: BTreeMap<&'static str, Micros>,
     radios: Vec<Radio>,
     /// Who hears a node, and how strongly; 1 is just enough.
     heard: Vec<Vec<(usize, f32)>>,
@@ -166,12 +173,14 @@ impl Medium {
             modem,
             range,
             positions,
+            outsiders: 0,
             frames: 0,
             bytes: 0,
             received: 0,
             collided: 0,
             again: 0,
             airtime: 0,
+            airtime_of: BTreeMap::new(),
             radios,
             heard,
             numbers: 0,
@@ -186,6 +195,12 @@ impl Medium {
         }
         medium.heard.iter_mut().for_each(|list| list.sort_by_key(|(n, _)| *n));
         medium
+    }
+
+    /// The same radios in the same places, before anything was sent.
+    pub fn fresh(&self) -> Self {
+        let new = Self::new(self.modem, self.range, self.positions.clone());
+        Self { outsiders: self.outsiders, ..new }
     }
 
     fn reach(&self, n: usize) -> Vec<(usize, f32)> {
@@ -214,6 +229,14 @@ impl Medium {
     /// long it is on the air.
     pub(super) fn begin(&mut self, n: usize, len: usize, more: Micros) -> (u64, Micros) {
         let airtime = self.modem.airtime(len) + more;
+        self.frames += 1;
+        self.bytes += len as u64;
+        self.airtime += airtime;
+        (self.put_up(n), airtime)
+    }
+
+    /// A radio begins to send, whatever that is: the number of the frame.
+    fn put_up(&mut self, n: usize) -> u64 {
         self.numbers += 1;
         let number = self.numbers;
         let radio = &mut self.radios[n];
@@ -222,10 +245,7 @@ impl Medium {
         for (m, power) in &self.heard[n] {
             self.radios[*m].begins(number, *power);
         }
-        self.frames += 1;
-        self.bytes += len as u64;
-        self.airtime += airtime;
-        (number, airtime)
+        number
     }
 
     /// A frame of a node has ended: who has heard it whole.
@@ -252,16 +272,27 @@ impl Medium {
 
     /// Counts who could have heard a frame, and who has.
     fn count_heard(&mut self, n: usize, good: &[usize]) {
+        let nodes = self.nodes();
         let near = self.heard[n].iter().filter(|(_, power)| *power >= 1.0).map(|(m, _)| m);
+        let near = near.filter(|m| **m < nodes);
         let (all, lost) =
             near.fold((0, 0), |(all, lost), m| (all + 1, lost + u64::from(!good.contains(m))));
         self.received += all;
         self.collided += lost;
     }
 
-    /// Who hears something when a node sends.
+    /// Who learns from a node's sending or not that somebody is heard. Where nodes move that may be anybody: they were
+    /// near when it began.
     pub(super) fn hearers(&self, n: usize) -> Vec<usize> {
-        self.heard[n].iter().map(|(m, _)| *m).collect()
+        match self.moving {
+            true => (0..self.nodes()).collect(),
+            false => self.neighbours(n),
+        }
+    }
+
+    /// How many nodes there are.
+    fn nodes(&self) -> usize {
+        self.positions.len() - self.outsiders
     }
 
     /// Whether a node hears somebody.
@@ -404,6 +435,9 @@ impl World {
     pub(super) fn silence_after(&mut self, n: usize, number: u64) {
         let Some(medium) = &mut self.radio else { return };
         let good = medium.finish(n, number);
+        if n >= medium.nodes() {
+            return self.intruder_sent(&good);
+        }
         if self.runs_channels {
             medium.count_heard(n, &good);
             return self.channel_frame_over(n, &good);
