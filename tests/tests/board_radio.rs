@@ -300,7 +300,7 @@ fn a_session_on_the_air_is_spare_while_a_line_stands_and_takes_over() {
     };
     two.link();
     assert!(two.now < SECOND, "by the line");
-    two.until("a session stands on the air", 400 * SECOND, |two| {
+    two.until("a session stands on the air", 120 * SECOND, |two| {
         two.one.radio().peers().count() == 1 && two.other.radio().peers().count() == 1
     });
     let sent = two.one.line(0).unwrap().sent.chunks;

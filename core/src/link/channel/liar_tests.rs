@@ -207,3 +207,30 @@ fn what_lies_make_a_node_send_is_within_its_budget() {
     assert!(spent <= most + most / 6, "{spent} of {most}");
     assert!(air.all_up());
 }
+
+/// Whatever the order of the keys: who has the lower one dials.
+#[test]
+fn a_newcomer_is_heard_again_and_let_in_among_names_that_are_ever_new() {
+    // Three announcements come within 45 s, and a call that nobody answers is given up after 60 s: time for two
+    // rounds of that.
+    let longest = 210;
+    let (mut number, mut slowest) = (1000, 0);
+    for (late, names) in (50..62).map(|late| (late, 1)).chain((62..74).map(|late| (late, 3))) {
+        let mut air = Air::new(2, all);
+        air.join();
+        let mut newcomer = air.started(late, 32);
+        newcomer.channel.beacon_at = air.now;
+        air.nodes.push(newcomer);
+        let start = air.now;
+        while !air.all_up() {
+            assert!(air.now < start + longest * SECOND, "{late} was kept out");
+            flooded(&mut air, 1, |_, _| {
+                number += names;
+                let invented = |n: u16| TestKeys::new(number - n).local.public_key();
+                (0..names).map(|n| announcement(&invented(n), 1)).collect()
+            });
+        }
+        slowest = slowest.max((air.now - start) / SECOND);
+    }
+    std::println!("in after {slowest} s at most");
+}

@@ -446,7 +446,6 @@ impl<A: Aead, B: PacketBuffer + Default, const N: usize> Channel<A, B, N> {
 
     fn up(&mut self, now: Micros, at: usize, remote: PublicKey) -> Event {
         let key = remote.serialize();
-        self.strangers.forget(&key);
         // One of both may have moved, and whoever is here is to know soon.
         let soon = now.saturating_add(self.rng.u64() % self.limits.first_beacon().max(1));
         (self.beacon_at, self.announces) = (self.beacon_at.min(soon), true);
@@ -454,6 +453,7 @@ impl<A: Aead, B: PacketBuffer + Default, const N: usize> Channel<A, B, N> {
         if let Some(peer) = self.peers.get_mut(at) {
             (peer.told, peer.owed_key, peer.key) = (true, true, Some(key));
             (peer.heard, peer.group, number) = (now, None, peer.number);
+            self.strangers.forget(&key, peer.address);
             if peer.dialed {
                 self.strangers.answered(self.limits.unanswered_interval);
             }
@@ -462,6 +462,9 @@ impl<A: Aead, B: PacketBuffer + Default, const N: usize> Channel<A, B, N> {
         let other = |peer: &Peer<A, B>| peer.key == Some(key) && peer.number != number;
         if let Some(other) = self.peers.iter().position(other) {
             let gone = self.peers.swap_remove(other);
+            if gone.is_calling() {
+                self.strangers.answered(self.limits.unanswered_interval);
+            }
             if gone.told {
                 let _ = self.events.push_back(Event::Up(number, remote));
                 return Event::Down(gone.number, Down::Replaced);

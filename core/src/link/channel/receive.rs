@@ -96,14 +96,6 @@ impl<A: Aead, B: PacketBuffer + Default, const N: usize> Channel<A, B, N> {
             ActFrame::Two(..) => (false, false),
             ActFrame::Three(..) => (false, true),
         };
-        // Two that dial each other at once: the call of the lower key goes on.
-        if is_one
-            && let Some(at) = self.peers.iter().position(|peer| {
-                peer.address == from && peer.is_calling() && peer.key < Some(self.public_key)
-            })
-        {
-            self.peers.swap_remove(at);
-        }
         let mut result = Err(Ignored::NotForUs);
         for peer in self.peers.iter_mut().filter(|peer| peer.address == from) {
             if peer.dialed == to_listener {

@@ -2,6 +2,8 @@
 //!
 //! There are few places. Somebody who announces ever new names, or calls under them, has no more of
 //! them, and of the turns, than of all that was heard: whoever is really there and comes again gets one.
+//! A dial costs as much air time as eight announcements, so who invents names could have all others use
+//! up the channel: the more dials are unanswered, the more often a name must have been heard to be dialed.
 
 use super::frame::Address;
 use crate::link::datagram::Ignored;
@@ -14,22 +16,30 @@ pub const CANDIDATES: usize = 8;
 /// A node with the higher key dials only if it has been announced so often: the other may not
 /// have a place, or not hear it.
 const PATIENCE: u16 = 3;
-/// How often a node is dialed that does not answer, until it is heard again.
-const TRIES: u8 = 2;
+/// Dials that may be unanswered before a name must have been heard twice to be dialed. A name costs
+/// whoever invents it one announcement until then.
+pub const UNANSWERED: u64 = 8;
+/// With so many more it must have been heard twice as often.
+const DOUBLES: u64 = 4;
+/// Announcements whose senders are known again. A node without neighbours announces itself each 15 s, so it
+/// is known among four others a second.
+const HEARD: usize = 64;
 
-/// Nodes that may be dialed and not answer before there is a pause: whoever has a key can announce what
-/// does not exist. The second half of these is for names that were heard more than once.
-pub const UNANSWERED: u64 = 16;
-const HALF: u64 = UNANSWERED / 2;
+/// How often a name must have been heard to be dialed while so many dials are unanswered.
+fn hearings(unanswered: u64) -> u16 {
+    match unanswered.checked_sub(UNANSWERED) {
+        None => 1,
+        Some(more) => 2u16.saturating_mul(2u16.saturating_pow((more / DOUBLES).min(16) as u32)),
+    }
+}
 
 /// A node that has announced itself.
 #[derive(Debug)]
 struct Candidate {
     key: [u8; 33],
     address: Address,
+    /// How often since it was dialed last.
     heard: u8,
-    /// How often it was dialed since it was last heard.
-    tries: u8,
 }
 
 /// A node that has sent Act One.
@@ -37,6 +47,29 @@ struct Candidate {
 struct Call {
     from: Address,
     act: [u8; ONE_LEN],
+}
+
+/// Who sent the last announcements. [`Address::ALL`]: nobody, or it was dialed since.
+#[derive(Debug)]
+struct Heard {
+    ring: [Address; HEARD],
+    next: usize,
+}
+
+impl Heard {
+    /// How often this one was heard lately, now included.
+    fn again(&mut self, address: Address) -> u8 {
+        if let Some(oldest) = self.ring.get_mut(self.next) {
+            *oldest = address;
+        }
+        self.next = (self.next + 1) % HEARD;
+        self.ring.iter().filter(|heard| **heard == address).count() as u8
+    }
+
+    /// Each dial needs hearings of its own.
+    fn forget(&mut self, address: Address) {
+        self.ring.iter_mut().filter(|heard| **heard == address).for_each(|at| *at = Address::ALL);
+    }
 }
 
 /// What is done in a turn.
@@ -52,6 +85,9 @@ pub(super) enum Turn {
 #[derive(Debug)]
 pub(super) struct Strangers {
     candidates: Places<Candidate>,
+    /// Candidates that were heard again and found no free place since the last turn.
+    came_again: u64,
+    heard: Heard,
     calls: Places<Call>,
     next_turn: Micros,
     /// When all that did not answer is made up for.
@@ -65,24 +101,28 @@ struct Places<T> {
     came: u64,
 }
 
+/// Which of all places a newcomer gets, if any: each that came has one with the same probability
+/// (reservoir sampling; Vitter 1985, algorithm R).
+fn draw(came: &mut u64, rng: &mut Rng) -> Option<usize> {
+    *came = came.saturating_add(1);
+    let drawn = rng.u64() % (*came).max(2 * CANDIDATES as u64);
+    usize::try_from(drawn).ok().filter(|at| *at < CANDIDATES)
+}
+
 impl<T> Places<T> {
     const EMPTY: Self = Self { list: heapless::Vec::new(), came: 0 };
-
-    /// Gives a place to a newcomer, or does not: each that came since the last turn has one with the same
-    /// probability (reservoir sampling; Vitter 1985, algorithm R).
-    fn put(&mut self, new: T, rng: &mut Rng) -> bool {
-        self.came = self.came.saturating_add(1);
-        let Err(new) = self.list.push(new) else { return true };
-        let drawn = rng.u64() % self.came.max(2 * CANDIDATES as u64);
-        let place = usize::try_from(drawn).ok().and_then(|at| self.list.get_mut(at));
-        place.map(|place| *place = new).is_some()
-    }
 }
 
 impl Strangers {
     pub(super) fn new(now: Micros, interval: Micros) -> Self {
-        let next_turn = now.saturating_add(interval);
-        Self { candidates: Places::EMPTY, calls: Places::EMPTY, next_turn, even_at: now }
+        Self {
+            candidates: Places::EMPTY,
+            came_again: 0,
+            heard: Heard { ring: [Address::ALL; HEARD], next: 0 },
+            calls: Places::EMPTY,
+            next_turn: now.saturating_add(interval),
+            even_at: now,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -97,13 +137,28 @@ impl Strangers {
         self.next_turn = now.saturating_add(interval);
     }
 
-    /// A node has announced itself.
+    /// A node has announced itself. One that is heard for the first time takes no place of one that was
+    /// heard again.
     pub(super) fn announced(&mut self, key: [u8; 33], address: Address, rng: &mut Rng) {
-        match self.candidates.list.iter_mut().find(|candidate| candidate.key == key) {
-            Some(candidate) => {
-                (candidate.heard, candidate.tries) = (candidate.heard.saturating_add(1), 0);
-            }
-            None => _ = self.candidates.put(Candidate { key, address, heard: 1, tries: 0 }, rng),
+        let heard = self.heard.again(address);
+        let list = &mut self.candidates.list;
+        if let Some(candidate) = list.iter_mut().find(|candidate| candidate.key == key) {
+            candidate.heard = candidate.heard.saturating_add(1);
+            return;
+        }
+        let Err(new) = list.push(Candidate { key, address, heard }) else { return };
+        let once = |candidate: &Candidate| candidate.heard == 1;
+        let place = match heard {
+            ..=1 => draw(&mut self.candidates.came, rng)
+                .and_then(|at| list.get_mut(at))
+                .filter(|at| once(at)),
+            _ => match list.iter().position(once) {
+                Some(at) => list.get_mut(at),
+                None => draw(&mut self.came_again, rng).and_then(|at| list.get_mut(at)),
+            },
+        };
+        if let Some(place) = place {
+            *place = new;
         }
     }
 
@@ -120,12 +175,16 @@ impl Strangers {
             *call = new;
             return Ok(());
         }
-        if self.calls.put(new, rng) { Ok(()) } else { Err(Ignored::TooManyHandshakes) }
+        let Err(new) = self.calls.list.push(new) else { return Ok(()) };
+        let place = draw(&mut self.calls.came, rng).and_then(|at| self.calls.list.get_mut(at));
+        *place.ok_or(Ignored::TooManyHandshakes)? = new;
+        Ok(())
     }
 
-    /// It has a session now.
-    pub(super) fn forget(&mut self, key: &[u8; 33]) {
+    /// It has a session now: a call from before would only be the same once more.
+    pub(super) fn forget(&mut self, key: &[u8; 33], address: Address) {
         self.candidates.list.retain(|candidate| candidate.key != *key);
+        self.calls.list.retain(|call| call.from != address);
     }
 
     /// One that was dialed has answered, and proven who it is.
@@ -133,8 +192,8 @@ impl Strangers {
         self.even_at = self.even_at.saturating_sub(interval);
     }
 
-    /// Who has the turn, by chance. A call leaves its place, a candidate after two tries. A dial counts as
-    /// unanswered until it is [`answered`](Self::answered).
+    /// Who has the turn, by chance; whoever has it leaves its place. A dial counts as unanswered until it is
+    /// [`answered`](Self::answered). Who calls is answered and not dialed.
     pub(super) fn choose(
         &mut self,
         now: Micros,
@@ -142,19 +201,14 @@ impl Strangers {
         me: &[u8; 33],
         rng: &mut Rng,
     ) -> Option<Turn> {
-        (self.candidates.came, self.calls.came) = (0, 0);
-        let owed = self.even_at.saturating_sub(now) / unanswered.max(1);
-        let least = match owed {
-            ..HALF => 1,
-            HALF..UNANSWERED => 2,
-            _ => u16::MAX,
-        };
+        (self.candidates.came, self.calls.came, self.came_again) = (0, 0, 0);
+        let least = hearings(self.even_at.saturating_sub(now) / unanswered.max(1));
         // Of two nodes the one with the lower key dials, so that not both do.
-        let may_dial = |candidate: &&mut Candidate| {
+        let may_dial = |candidate: &Candidate| {
             let lower = *me < candidate.key;
             u16::from(candidate.heard) >= if lower { least } else { least.max(PATIENCE) }
         };
-        let dials = self.candidates.list.iter_mut().filter(may_dial).count();
+        let dials = self.candidates.list.iter().filter(|c| may_dial(c)).count();
         let calls = self.calls.list.len();
         let drawn = rng.u64() as usize;
         // Whoever floods one kind does not take the turns of the other.
@@ -163,11 +217,16 @@ impl Strangers {
             return Some(Turn::Answer(from, act));
         }
         let chosen = drawn / 2 % dials.max(1);
-        let candidate = self.candidates.list.iter_mut().filter(may_dial).nth(chosen)?;
-        candidate.tries += 1;
+        let mut allowed = (0..self.candidates.list.len())
+            .filter(|at| self.candidates.list.get(*at).is_some_and(may_dial));
+        let at = allowed.nth(chosen)?;
+        let Candidate { key, address, .. } = self.candidates.list.swap_remove(at);
+        if let Some(at) = self.calls.list.iter().position(|call| call.from == address) {
+            let Call { from, act } = self.calls.list.swap_remove(at);
+            return Some(Turn::Answer(from, act));
+        }
+        self.heard.forget(address);
         self.even_at = self.even_at.max(now).saturating_add(unanswered);
-        let (key, address) = (candidate.key, candidate.address);
-        self.candidates.list.retain(|candidate| candidate.tries < TRIES);
         Some(Turn::Dial(key, address))
     }
 }
