@@ -378,7 +378,9 @@ impl<A: Aead, B: PacketBuffer + Default, const N: usize> Channel<A, B, N> {
             return;
         }
         let unanswered = self.limits.unanswered_interval;
-        let turn = self.strangers.choose(now, unanswered, &self.public_key, &mut self.rng);
+        let is_dialed = |key: &[u8; 33]| self.peers.iter().any(|peer| peer.key == Some(*key));
+        let turn =
+            self.strangers.choose(now, unanswered, &self.public_key, is_dialed, &mut self.rng);
         let (role, address, key, call) = match turn {
             Some(Turn::Dial(key, address)) => match PublicKey::from_slice(&key) {
                 Ok(remote) => (Role::Dial(remote), address, Some(key), None),
@@ -462,7 +464,7 @@ impl<A: Aead, B: PacketBuffer + Default, const N: usize> Channel<A, B, N> {
         let other = |peer: &Peer<A, B>| peer.key == Some(key) && peer.number != number;
         if let Some(other) = self.peers.iter().position(other) {
             let gone = self.peers.swap_remove(other);
-            if gone.is_calling() {
+            if gone.dialed && !gone.told {
                 self.strangers.answered(self.limits.unanswered_interval);
             }
             if gone.told {

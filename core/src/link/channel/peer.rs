@@ -118,9 +118,9 @@ impl<A: Aead, B: PacketBuffer + Default> Peer<A, B> {
         (self.heard, self.snr, self.doubted) = (now, snr, false);
     }
 
-    /// Whether this side dials, and no session stands yet.
+    /// Whether this side dials, and was not answered yet.
     pub(super) fn is_calling(&self) -> bool {
-        self.dialed && self.link.neighbour().is_none()
+        self.dialed && self.link.neighbour().is_none() && !self.link.is_answered()
     }
 
     /// Whether no handshake has come to an end in time, or a session is over.

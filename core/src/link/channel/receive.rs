@@ -96,6 +96,16 @@ impl<A: Aead, B: PacketBuffer + Default, const N: usize> Channel<A, B, N> {
             ActFrame::Two(..) => (false, false),
             ActFrame::Three(..) => (false, true),
         };
+        // Of two that dial each other at once the one with the higher key takes the other's call for its own, unless
+        // its own was answered. The other keeps its own and answers as well, in its turn: whichever call gets
+        // through ends the other, and neither end waits for one that is lost.
+        if is_one
+            && let Some(at) = self.peers.iter().position(|peer| {
+                peer.address == from && peer.is_calling() && peer.key < Some(self.public_key)
+            })
+        {
+            self.peers.swap_remove(at);
+        }
         let mut result = Err(Ignored::NotForUs);
         for peer in self.peers.iter_mut().filter(|peer| peer.address == from) {
             if peer.dialed == to_listener {

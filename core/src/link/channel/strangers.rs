@@ -16,6 +16,8 @@ pub const CANDIDATES: usize = 8;
 /// A node with the higher key dials only if it has been announced so often: the other may not
 /// have a place, or not hear it.
 const PATIENCE: u16 = 3;
+/// How often a node is dialed that does not answer, until it is heard again.
+const TRIES: u8 = 2;
 /// Dials that may be unanswered before a name must have been heard twice to be dialed. A name costs
 /// whoever invents it one announcement until then.
 pub const UNANSWERED: u64 = 8;
@@ -38,8 +40,10 @@ fn hearings(unanswered: u64) -> u16 {
 struct Candidate {
     key: [u8; 33],
     address: Address,
-    /// How often since it was dialed last.
+    /// How often since it had its last try.
     heard: u8,
+    /// How often it was dialed since it was last heard.
+    tries: u8,
 }
 
 /// A node that has sent Act One.
@@ -49,7 +53,7 @@ struct Call {
     act: [u8; ONE_LEN],
 }
 
-/// Who sent the last announcements. [`Address::ALL`]: nobody, or it was dialed since.
+/// Who sent the last announcements. [`Address::ALL`]: nobody, or it had its tries since.
 #[derive(Debug)]
 struct Heard {
     ring: [Address; HEARD],
@@ -66,7 +70,7 @@ impl Heard {
         self.ring.iter().filter(|heard| **heard == address).count() as u8
     }
 
-    /// Each dial needs hearings of its own.
+    /// It had its tries: others need hearings of their own.
     fn forget(&mut self, address: Address) {
         self.ring.iter_mut().filter(|heard| **heard == address).for_each(|at| *at = Address::ALL);
     }
@@ -143,10 +147,10 @@ impl Strangers {
         let heard = self.heard.again(address);
         let list = &mut self.candidates.list;
         if let Some(candidate) = list.iter_mut().find(|candidate| candidate.key == key) {
-            candidate.heard = candidate.heard.saturating_add(1);
+            (candidate.heard, candidate.tries) = (candidate.heard.saturating_add(1), 0);
             return;
         }
-        let Err(new) = list.push(Candidate { key, address, heard }) else { return };
+        let Err(new) = list.push(Candidate { key, address, heard, tries: 0 }) else { return };
         let once = |candidate: &Candidate| candidate.heard == 1;
         let place = match heard {
             ..=1 => draw(&mut self.candidates.came, rng)
@@ -192,21 +196,23 @@ impl Strangers {
         self.even_at = self.even_at.saturating_sub(interval);
     }
 
-    /// Who has the turn, by chance; whoever has it leaves its place. A dial counts as unanswered until it is
-    /// [`answered`](Self::answered). Who calls is answered and not dialed.
+    /// Who has the turn, by chance. A call leaves its place, a candidate after two tries. A dial counts as
+    /// unanswered until it is [`answered`](Self::answered). Who calls is answered and not dialed, and nobody
+    /// is dialed who `is_dialed` already.
     pub(super) fn choose(
         &mut self,
         now: Micros,
         unanswered: Micros,
         me: &[u8; 33],
+        is_dialed: impl Fn(&[u8; 33]) -> bool,
         rng: &mut Rng,
     ) -> Option<Turn> {
         (self.candidates.came, self.calls.came, self.came_again) = (0, 0, 0);
         let least = hearings(self.even_at.saturating_sub(now) / unanswered.max(1));
         // Of two nodes the one with the lower key dials, so that not both do.
         let may_dial = |candidate: &Candidate| {
-            let lower = *me < candidate.key;
-            u16::from(candidate.heard) >= if lower { least } else { least.max(PATIENCE) }
+            let least = if *me < candidate.key { least } else { least.max(PATIENCE) };
+            u16::from(candidate.heard) >= least && !is_dialed(&candidate.key)
         };
         let dials = self.candidates.list.iter().filter(|c| may_dial(c)).count();
         let calls = self.calls.list.len();
@@ -220,12 +226,17 @@ impl Strangers {
         let mut allowed = (0..self.candidates.list.len())
             .filter(|at| self.candidates.list.get(*at).is_some_and(may_dial));
         let at = allowed.nth(chosen)?;
-        let Candidate { key, address, .. } = self.candidates.list.swap_remove(at);
+        let candidate = self.candidates.list.get_mut(at)?;
+        let (key, address) = (candidate.key, candidate.address);
         if let Some(at) = self.calls.list.iter().position(|call| call.from == address) {
             let Call { from, act } = self.calls.list.swap_remove(at);
             return Some(Turn::Answer(from, act));
         }
-        self.heard.forget(address);
+        candidate.tries += 1;
+        if candidate.tries >= TRIES {
+            self.candidates.list.swap_remove(at);
+            self.heard.forget(address);
+        }
         self.even_at = self.even_at.max(now).saturating_add(unanswered);
         Some(Turn::Dial(key, address))
     }

@@ -88,6 +88,11 @@ impl<A: Aead> Call<A> {
         Ok(())
     }
 
+    /// Whether Act Two was taken.
+    pub(super) fn is_answered(&self) -> bool {
+        matches!(self.phase, Phase::Three { .. })
+    }
+
     /// The session, once Act Two was taken.
     pub(super) fn session_mut(&mut self) -> Option<&mut Session<A>> {
         match &mut self.phase {

@@ -194,6 +194,11 @@ impl<A: Aead, B: PacketBuffer> DatagramLink<A, B> {
         self.outbound.sent()
     }
 
+    /// Whether a call of this side was answered, and its last act may have arrived.
+    pub fn is_answered(&self) -> bool {
+        matches!(&self.side, Side::Dial { call: Some(call), .. } if call.is_answered())
+    }
+
     /// Whether the last frame of a session that this side has closed is still to be sent.
     pub fn has_farewell(&self) -> bool {
         self.farewell.is_some()
