@@ -234,3 +234,38 @@ fn a_newcomer_is_heard_again_and_let_in_among_names_that_are_ever_new() {
     }
     std::println!("in after {slowest} s at most");
 }
+
+/// Dials of a node that hears so many new names in each of its turns, each so often, in an hour.
+fn dials(names: u16, times: u8) -> u64 {
+    let (limits, mut rng, mut number) = (limits(8), Rng::new(&[7; 32], "test"), 0u16);
+    let mut strangers = Strangers::new(0, limits.handshake_interval);
+    let turns = 3600 * SECOND / limits.handshake_interval;
+    let dials = (1..=turns).filter(|turn| {
+        for _ in 0..names {
+            number += 1;
+            let mut key = [0xff; 33];
+            key[..2].copy_from_slice(&number.to_be_bytes());
+            (0..times).for_each(|_| strangers.announced(key, Address(number), &mut rng));
+        }
+        let now = turn * limits.handshake_interval;
+        let interval = limits.unanswered_interval;
+        let turn = strangers.choose(now, interval, &[0; 33], |_| false, &mut rng);
+        matches!(turn, Some(Turn::Dial(..)))
+    });
+    dials.count() as u64
+}
+
+#[test]
+fn how_many_invented_names_are_dialed_is_bounded_and_more_of_them_cost_more() {
+    let paid_back = 3600 * SECOND / limits(8).unanswered_interval + 1;
+    // One hearing is enough for the first dials, two for four more, four for four more again, and so on: no name
+    // counts as heard more than 255 times.
+    for (times, burst) in [(1, UNANSWERED), (2, UNANSWERED + 4), (4, UNANSWERED + 8), (64, 32)] {
+        let most = burst + paid_back;
+        assert!(
+            (burst..=most).contains(&dials(8, times)),
+            "{times}: {} of {most}",
+            dials(8, times)
+        );
+    }
+}

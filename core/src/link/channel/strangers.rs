@@ -20,10 +20,10 @@ const PATIENCE: u16 = 3;
 const TRIES: u8 = 2;
 /// Dials that may be unanswered before a name must have been heard twice to be dialed. A name costs
 /// whoever invents it one announcement until then.
-pub const UNANSWERED: u64 = 8;
+pub const UNANSWERED: u64 = 4;
 /// With so many more it must have been heard twice as often.
 const DOUBLES: u64 = 4;
-/// Announcements whose senders are known again. A node without neighbours announces itself each 15 s, so it
+/// Announcements whose senders are known again. A node without neighbours announces itself each 15 s in EU868, so it
 /// is known among four others a second.
 const HEARD: usize = 64;
 
