@@ -23,6 +23,13 @@ const MOST: usize = 256;
 const BY_ONE: usize = MOST / 2;
 /// More new headers than that at once are not told: who misses some asks.
 const MOST_TOLD: usize = 12;
+/// Headers in the first answer to a node. The next has twice as many if it was asked for within
+/// [`QUICK`], and half as many after [`SLOW`]: a line of any speed is to carry an answer well
+/// within the patience of whoever asks.
+const FIRST_ANSWER: usize = 100;
+const FEWEST: usize = 25;
+const QUICK: Duration = Duration::from_secs(4);
+const SLOW: Duration = Duration::from_secs(8);
 /// Headers in one message to a board: their number is one byte, and a board holds a message whole.
 const TO_BOARD: usize = 12;
 /// Headers before the new ones that a board is sent again: one may have been lost.
@@ -39,6 +46,35 @@ struct Follower {
     /// The neighbour that brought it.
     by: NodeId,
     until: Instant,
+    pace: Pace,
+}
+
+/// How many headers a node is sent at once, and when it was sent the last of which there are more.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    most: usize,
+    sent: Option<Instant>,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { most: FIRST_ANSWER, sent: None }
+    }
+}
+
+impl Pace {
+    /// Another question: how many headers are sent now.
+    fn asked(&mut self, now: Instant) -> usize {
+        if let Some(sent) = self.sent.take() {
+            let took = now.saturating_duration_since(sent);
+            if took <= QUICK {
+                self.most = (self.most * 2).min(MOST_IN_MESSAGE);
+            } else if took > SLOW {
+                self.most = (self.most / 2).max(FEWEST);
+            }
+        }
+        self.most
+    }
 }
 
 /// Those that are told.
@@ -47,16 +83,27 @@ pub(super) struct Followers(Mutex<HashMap<NodeId, Follower>>);
 
 impl Followers {
     /// A node asks to be told. Nobody takes more than half of the places by one neighbour, whatever
-    /// sources it names.
-    fn add(&self, node: NodeId, new: Follower, now: Instant) {
+    /// sources it names. Returns how many headers it is sent now.
+    fn add(&self, node: NodeId, id: u64, by: NodeId, now: Instant) -> usize {
         let mut all = lock(&self.0);
         all.retain(|_, follower| follower.until > now);
+        let mut pace = all.get(&node).map_or_else(Pace::default, |follower| follower.pace);
+        let most = pace.asked(now);
+        let new = Follower { id, by, until: now + FOLLOWS, pace };
         let others = all.iter().filter(|(other, _)| **other != node);
         let (in_all, by_it) = others.fold((0, 0), |(all, by), (_, follower)| {
             (all + 1, by + usize::from(follower.by == new.by))
         });
         if in_all < MOST && by_it < BY_ONE {
             all.insert(node, new);
+        }
+        most
+    }
+
+    /// A node was sent headers after which there are more.
+    fn sent_some(&self, node: &NodeId, now: Instant) {
+        if let Some(follower) = lock(&self.0).get_mut(node) {
+            follower.pace.sent = Some(now);
         }
     }
 
@@ -87,14 +134,18 @@ pub(super) async fn answer(
         let Some(Said::Ask { question, follow }) = headers::said(magic, &messages) else {
             continue;
         };
-        if follow {
-            let now = Instant::now();
-            followers.add(source, Follower { id, by, until: now + FOLLOWS }, now);
-        }
+        let most = match follow {
+            true => followers.add(source, id, by, Instant::now()),
+            false => FIRST_ANSWER,
+        };
         if let Some(headers) = peer.headers(question).await {
-            let all = headers.len() < MOST_IN_MESSAGE;
-            let payload = |room| headers::answer(magic, id, &headers, all, room);
+            let all = headers.len() < MOST_IN_MESSAGE.min(most + 1);
+            let some = headers.get(..most).unwrap_or(&headers);
+            let payload = |room| headers::answer(magic, id, some, all, room);
             bridge.answer_fitting(source, payload).await;
+            if !all {
+                followers.sent_some(&source, Instant::now());
+            }
         }
     }
 }
@@ -210,8 +261,7 @@ mod tests {
         let add = |node: u16, by: u8, now: Instant| {
             let mut id = [0; 32];
             id[..2].copy_from_slice(&node.to_le_bytes());
-            let new = Follower { id: node.into(), by: NodeId([by; 32]), until: now + FOLLOWS };
-            followers.add(NodeId(id), new, now);
+            followers.add(NodeId(id), node.into(), NodeId([by; 32]), now);
         };
         (0..400).for_each(|node| add(node, 1, now));
         assert_eq!(followers.list(now).len(), BY_ONE);
@@ -225,5 +275,31 @@ mod tests {
         assert_eq!(followers.list(later).iter().map(|(_, id)| *id).collect::<Vec<_>>(), [5]);
         add(900, 3, later);
         assert_eq!(followers.list(later).len(), 2);
+    }
+
+    #[test]
+    fn a_slow_line_is_given_few_headers_at_once_and_a_fast_one_many() {
+        let (node, by, begin) = (NodeId([1; 32]), NodeId([2; 32]), Instant::now());
+        // Each answer takes its time on a line of so many bytes a second.
+        let sizes = |bytes_per_s: f64| -> Vec<usize> {
+            let (followers, mut now) = (Followers::default(), begin);
+            let answer = |_| {
+                let most = followers.add(node, 1, by, now);
+                followers.sent_some(&node, now);
+                now += Duration::from_secs_f64((most * 81) as f64 / bytes_per_s);
+                most
+            };
+            (0..7).map(answer).collect()
+        };
+        assert_eq!(sizes(1e6), [100, 200, 400, 800, 1_600, 2_000, 2_000]);
+        assert_eq!(sizes(11_520.0), [100, 200, 400, 800, 800, 800, 800]);
+        assert_eq!(sizes(960.0), [100, 50, 50, 50, 50, 50, 50][..]);
+        assert_eq!(sizes(240.0), [100, 50, 25, 25, 25, 25, 25]);
+        // New blocks are asked for long after: that tells nothing of the line.
+        let followers = Followers::default();
+        for hours in 0..3 {
+            let now = begin + Duration::from_secs(3_600 * hours);
+            assert_eq!(followers.add(node, 1, by, now), FIRST_ANSWER);
+        }
     }
 }

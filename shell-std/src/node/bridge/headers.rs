@@ -217,8 +217,7 @@ impl HeaderSync {
         let magic = self.bridge.magic;
         loop {
             let Some(id) = random_id() else { return false };
-            // The last of one gateway is its own: by it it tells of new blocks.
-            asked.retain(|other| other.gateway != gateway);
+            // What comes late is taken too.
             if asked.len() >= MOST_ASKED {
                 asked.pop_front();
             }
@@ -234,6 +233,8 @@ impl HeaderSync {
                     None => return false,
                 }
             };
+            // The last of one gateway is its own: by it it tells of new blocks.
+            asked.retain(|other| other.gateway != gateway || other.id == id);
             match self.take_from(Asked { id, gateway }, headers).await {
                 Some(true) if !all => {}
                 Some(_) => return true,
