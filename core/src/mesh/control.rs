@@ -140,7 +140,12 @@ impl<M: Memory> Mesh<M> {
                 let Some(limit) = request.hop_limit.checked_sub(1) else { return };
                 request.hop_limit = limit;
                 if self.write_head(route_request::MAX_LEN, |out| request.write(out)) {
-                    self.push(Pending::Flood { except: Some(from), last: None });
+                    self.push(Pending::Flood {
+                        except: Some(from),
+                        last: None,
+                        #[cfg(feature = "alloc")]
+                        trusted: false,
+                    });
                 }
             }
         }

@@ -28,8 +28,14 @@ pub(super) enum Pending {
         paid: bool,
         after: Option<u64>,
     },
-    /// The packet in `head` to every live neighbour but one.
-    Flood { except: Option<LinkId>, last: Option<LinkId> },
+    /// The packet in `head` to every live neighbour but one; `trusted`: to those alone that relay
+    /// what this node pays for.
+    Flood {
+        except: Option<LinkId>,
+        last: Option<LinkId>,
+        #[cfg(feature = "alloc")]
+        trusted: bool,
+    },
     /// Every own packet that waits for a route to this node.
     Resume(NodeId),
     /// The same, but none was found.
@@ -88,13 +94,24 @@ impl<M: Memory> Mesh<M> {
                         after,
                     });
                 }
-                Pending::Flood { except, last } => {
-                    let Some(link) = self.tables.routing.neighbours.next_live(last).map(|n| n.link)
-                    else {
+                Pending::Flood {
+                    except,
+                    last,
+                    #[cfg(feature = "alloc")]
+                    trusted,
+                } => {
+                    let Some(neighbour) = self.tables.routing.neighbours.next_live(last) else {
                         continue;
                     };
-                    let _ =
-                        self.tables.queue.push_front(Pending::Flood { except, last: Some(link) });
+                    let link = neighbour.link;
+                    #[cfg(feature = "alloc")]
+                    let left_out = trusted && !neighbour.trusted;
+                    let _ = self.tables.queue.push_front(Pending::Flood {
+                        except,
+                        last: Some(link),
+                        #[cfg(feature = "alloc")]
+                        trusted,
+                    });
                     if let Some((medium, first)) = self.tables.routing.neighbours.medium(link) {
                         self.note_sent(link, false);
                         if first {
@@ -103,6 +120,10 @@ impl<M: Memory> Mesh<M> {
                         continue;
                     }
                     if Some(link) == except {
+                        continue;
+                    }
+                    #[cfg(feature = "alloc")]
+                    if left_out {
                         continue;
                     }
                     self.note_sent(link, false);

@@ -266,6 +266,8 @@ impl<M: Memory> Mesh<M> {
         let (now, number) = (self.now, self.rng.u64());
         // A source that has a route already wants to know whether there is a better one.
         let heard = match self.tables.routing.find_route(&to, now) {
+            #[cfg(feature = "alloc")]
+            None if accepted && self.hint_is_untrusted(to.hop()) => None,
             None => self.follow_hint(to.hop()),
             Some(_) => near.map(|link| (link, 0)),
         };
@@ -287,12 +289,19 @@ impl<M: Memory> Mesh<M> {
         Ok(())
     }
 
-    /// Asks all neighbours for a node within a ring `width` links wide.
+    /// Asks all neighbours for a node within a ring `width` links wide; for what is to be paid for
+    /// those that are trusted, as long as a wider ring may follow. Who is asked answers with the best
+    /// routes alone, and those may all begin at strangers.
     #[inline(never)]
     pub(super) fn ask_ring(&mut self, to: NodeId, width: u8, number: u64, flags: u8) {
         let request = self.request(to, width.saturating_sub(1), number, flags);
         if self.write_head(route_request::MAX_LEN, |out| request.write(out)) {
-            self.push(Pending::Flood { except: None, last: None });
+            self.push(Pending::Flood {
+                except: None,
+                last: None,
+                #[cfg(feature = "alloc")]
+                trusted: request.accepted.is_some() && flags != 0 && self.has_trusted(),
+            });
         }
     }
 

@@ -62,6 +62,18 @@ impl<M: Memory> Mesh<M> {
         }
     }
 
+    /// Whether a live neighbour relays what this node pays for.
+    pub(super) fn has_trusted(&self) -> bool {
+        self.tables.routing.neighbours.iter().any(|neighbour| neighbour.up && neighbour.trusted)
+    }
+
+    /// Whether a route hint points to a neighbour that relays nothing for which this node pays.
+    pub(super) fn hint_is_untrusted(&self, node: HopId) -> bool {
+        let routing = &self.tables.routing;
+        let link = routing.hint_to(node, self.now).map(|(link, _)| link);
+        link.and_then(|link| routing.neighbours.get(link)).is_some_and(|n| !n.trusted)
+    }
+
     /// Who is trusted may have changed.
     pub(super) fn renew_trust(&mut self) {
         let Self { config, tables, .. } = self;

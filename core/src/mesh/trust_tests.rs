@@ -127,6 +127,48 @@ fn configuration_or_standing_makes_a_neighbour_trusted() {
     assert!(w.nodes[0].quote(&to, 1).is_some());
 }
 
+#[test]
+fn a_stranger_with_a_shorter_way_does_not_hide_the_trusted_one() {
+    // By the stranger the destination is one node away, by the trusted neighbour two.
+    let mut w = gated(5);
+    for (a, b, standing) in [(0, 1, STRANGER), (1, 4, STRANGER), (0, 2, Standing::Own)] {
+        meet(&mut w, a, b, standing);
+    }
+    meet(&mut w, 2, 3, STRANGER);
+    meet(&mut w, 3, 4, STRANGER);
+    let (stranger, to) = (w.id(1), w.id(4));
+    search(&mut w, to);
+    assert_eq!(w.nodes[0].table().find_route(&to, w.now).unwrap().first(), stranger.hop());
+    for _ in 0..2 {
+        w.give(0, Input::FindAccepted { destination: to });
+        w.run();
+        assert_eq!(w.nodes[0].quote(&to, 1).map(|quote| quote.hops.len()), Some(2));
+        assert_eq!(w.nodes[0].untrusted_way(&to), None);
+        let own = paid(&w, &[0, 2, 3, 4], w.now);
+        w.send(0, own);
+        assert_eq!(delivered(&w.run()), [4]);
+        // What is free may go by the stranger again.
+        w.later(2 * SECOND);
+        search(&mut w, to);
+    }
+}
+
+#[test]
+fn where_no_trusted_neighbour_leads_the_stranger_is_found_that_does() {
+    let mut w = gated(4);
+    meet(&mut w, 0, 1, STRANGER);
+    meet(&mut w, 1, 2, STRANGER);
+    meet(&mut w, 0, 3, Standing::Own);
+    let (stranger, to) = (w.id(1), w.id(2));
+    w.give(0, Input::FindAccepted { destination: to });
+    w.run();
+    assert_eq!(w.nodes[0].untrusted_way(&to), None, "a wider ring is to come");
+    for _ in 0..20 {
+        w.later(SECOND);
+    }
+    assert_eq!(w.nodes[0].untrusted_way(&to), Some(stranger));
+}
+
 fn flow_over_a_stranger(mode: crate::config::MeshMode, edit: fn(usize, &mut Config)) -> Net {
     let mut net = Net::unwired(&[mode; 3], edit);
     let mut config = net.nodes[0].config().clone();
@@ -170,4 +212,27 @@ fn a_flow_that_costs_nothing_goes_over_a_stranger() {
     net.run(10 * SECOND);
     assert!(net.has(0, |event| *event == FlowEvent::Opened), "{:?}", net.events);
     assert!(net.paid.is_empty());
+}
+
+#[test]
+fn a_flow_finds_the_trusted_way_behind_a_shorter_one() {
+    let mut net = Net::unwired(&[PaymentGated; 5], |_, _| {});
+    let mut config = net.nodes[0].config().clone();
+    config.strangers_relay_paid = false;
+    net.nodes[0].reconfigure(&config);
+    net.give(0, Input::Timer);
+    net.wire_as(0, 1, STRANGER);
+    for (a, b) in [(1, 4), (0, 2), (2, 3), (3, 4)] {
+        net.wire(a, b);
+    }
+    net.run(10 * MILLISECOND);
+    net.give(4, Input::AcceptFlows { accept: true });
+    let (near, to) = (net.id(1), net.id(4));
+    net.give(0, Input::FindRoute { destination: to });
+    net.run(SECOND);
+    assert_eq!(net.nodes[0].table().find_route(&to, net.now).unwrap().first(), near.hop());
+    net.open(4, 1 << 40);
+    net.run(30 * SECOND);
+    assert!(net.has(0, |event| *event == FlowEvent::Opened), "{:?}", net.events);
+    assert!(net.paid.contains_key(&2) && !net.paid.contains_key(&1), "{:?}", net.paid);
 }

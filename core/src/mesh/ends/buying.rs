@@ -84,10 +84,7 @@ impl<M: Memory> Mesh<M> {
         if self.tables.ends.held.is_priced(claim.held_as(), now)
             && let Some(node) = self.untrusted_before(number, at)
         {
-            if let Some((source, _)) = self.tables.ends.source(number) {
-                source.fail(now, FlowEnded::Untrusted { node });
-            }
-            return;
+            return self.end_untrusted(number, node);
         }
         let open_number = self.tables.ends.opens;
         match self.begin_purchase(hops, claim.hop, bytes, amount_msat, open_number) {
@@ -208,15 +205,16 @@ impl<M: Memory> Mesh<M> {
                 Err(cause) if paid || number == purchase.flow => {
                     let at = source.claims.iter().position(|claim| claim.held_as() == hop);
                     let untrusted = self.untrusted_before(number, at.unwrap_or(0));
-                    let why = match untrusted {
+                    match untrusted {
                         Some(node) if cause == Cause::PaymentRequired && !paid => {
                             self.tables.ends.held.set_priced(hop, now);
-                            FlowEnded::Untrusted { node }
+                            self.end_untrusted(number, node);
                         }
-                        _ => FlowEnded::NotBought { node: hop, cause },
-                    };
-                    if let Some((source, _)) = self.tables.ends.source(number) {
-                        source.fail(now, why);
+                        _ => {
+                            if let Some((source, _)) = self.tables.ends.source(number) {
+                                source.fail(now, FlowEnded::NotBought { node: hop, cause });
+                            }
+                        }
                     }
                     // Only that flow's: one input causes few actions.
                     if is_open && number == purchase.flow {
@@ -227,6 +225,17 @@ impl<M: Memory> Mesh<M> {
             }
             self.touch(number);
             self.schedule(number);
+        }
+    }
+
+    /// A flow's way begins at this neighbour, which is not trusted: it ends, after it was looked once
+    /// whether a trusted one leads there too.
+    fn end_untrusted(&mut self, number: u64, node: HopId) {
+        let (now, looks) = (self.now, self.has_trusted());
+        let Some((source, _)) = self.tables.ends.source(number) else { return };
+        match looks && !core::mem::replace(&mut source.sought_trusted, true) {
+            true => source.phase = Phase::Route { fresh: true },
+            false => source.fail(now, FlowEnded::Untrusted { node }),
         }
     }
 

@@ -93,6 +93,8 @@ pub(super) struct Source {
     pub(super) must_open: bool,
     /// Its first node could not be paid, and is tried all the same: it may give credit.
     pub(super) tried_credit: bool,
+    /// It was looked for a way that begins at a trusted neighbour.
+    pub(super) sought_trusted: bool,
     pub(super) open_number: u64,
     /// Where it stopped, and why, which nothing was done about yet.
     pub(super) broken: Option<(Option<HopId>, Cause)>,
@@ -208,6 +210,7 @@ impl<M: Memory> Mesh<M> {
             bought: true,
             must_open: true,
             tried_credit: false,
+            sought_trusted: false,
             open_number: 0,
             broken: None,
             opened_at: self.now,

@@ -216,6 +216,16 @@ impl Service {
         Err(RpcError::no_route(destination))
     }
 
+    /// The same for a quote of what is paid for: a search for that asks trusted neighbours, where the
+    /// known routes begin at others.
+    async fn ensure_paid_route(&self, destination: NodeId) -> Result<(), RpcError> {
+        self.ensure_route(destination).await?;
+        if self.node.ask(|who| Command::Untrusted(destination, who)).await?.is_some() {
+            self.node.find_accepted(destination).await?;
+        }
+        Ok(())
+    }
+
     /// Why nothing that is paid for can be sent to a node: there is no route, or none that begins
     /// at a trusted neighbour.
     async fn no_paid_route(&self, destination: NodeId) -> RpcError {

@@ -145,7 +145,7 @@ impl Service {
     pub(super) async fn plan(&self, request: PlanPayment) -> Result<PaymentPlan, RpcError> {
         let PlanPayment { destination, bytes, max_msat } = request;
         let destination = destination.0;
-        self.ensure_route(destination).await?;
+        self.ensure_paid_route(destination).await?;
         let max_msat = max_msat.unwrap_or(self.node.current().services.max_msat);
         let Planned { hops, spending } = self.price_per_hop(destination, bytes).await?;
         let hops = hops.ok_or_else(|| {
@@ -196,7 +196,7 @@ impl Service {
             return Err(RpcError::invalid_params(text));
         }
         let (destination, bytes) = (destination.0, *bytes);
-        self.ensure_route(destination).await?;
+        self.ensure_paid_route(destination).await?;
         let route = self.node.ask(|who| Command::Quote(destination, bytes, who)).await?;
         let Some(route) = route else { return Err(self.no_paid_route(destination).await) };
         let is_meant = |node: &HopId| hop.get(..16) == Some(&node.to_string()[..]);

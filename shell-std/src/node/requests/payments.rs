@@ -253,7 +253,7 @@ impl Service {
         destination: NodeId,
         bytes: u64,
     ) -> Result<Option<[u8; 32]>, RpcError> {
-        self.ensure_route(destination).await?;
+        self.ensure_paid_route(destination).await?;
         let (source, network) = (self.node.id(), self.node.settings().config.network);
         let route = self.route(destination).await?;
         Ok(route.map(|route| {
