@@ -102,5 +102,5 @@ fn beside_a_liar_with_the_channels_key_most_arrives_and_no_lie_moves_a_neighbour
     let share = |(sent, arrived, _): (u64, u64, u64)| arrived * 1000 / sent;
     assert!(share(noise) >= 850, "{noise:?}");
     // It has nodes dial others that do not exist, which is bounded: of 1000 some 830 arrive, and 600 without.
-    assert!(share(lied) >= 700, "{lied:?} {noise:?}");
+    assert!(share(lied) >= 750, "{lied:?} {noise:?}");
 }

@@ -51,8 +51,7 @@ pub struct ChannelLimits {
     pub announce_every: u32,
     /// Time in which one handshake is done with a node that is no neighbour, whoever it is.
     pub handshake_interval: Micros,
-    /// Time in which one node is dialed that does not answer, once [`UNANSWERED`](super::UNANSWERED)
-    /// of them have not.
+    /// Time in which one dial is forgiven that was not answered.
     pub unanswered_interval: Micros,
 }
 

@@ -13,8 +13,9 @@
 //! ```
 //!
 //! What is only vouched for by the [channel's key](frame) costs air time and fills one of
-//! [`CANDIDATES`] places; all candidates together get one handshake in [`ChannelLimits::handshake_interval`], and,
-//! once [`UNANSWERED`] dials were in vain, one dial in [`ChannelLimits::unanswered_interval`].
+//! [`CANDIDATES`] places; all candidates together get one handshake in [`ChannelLimits::handshake_interval`]. Once
+//! [`UNANSWERED`] dials were in vain, names must have been heard again to be dialed, the more often the more dials
+//! there were; one is forgiven in [`ChannelLimits::unanswered_interval`].
 //! No neighbour loses its place, its session or its key by it.
 
 pub mod access;
