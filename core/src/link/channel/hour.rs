@@ -47,6 +47,16 @@ impl Hour {
         self.parts.iter().sum()
     }
 
+    /// The air time of each minute of the last hour in which something was sent, and how many minutes ago
+    /// that was, the latest first: what a node has to keep over a restart.
+    pub fn minutes(&mut self, now: Micros) -> impl Iterator<Item = (u64, Micros)> {
+        self.advance(now);
+        let last = (self.last % PARTS as u64) as usize;
+        let (newer, older) = self.parts.split_at(last + 1);
+        let latest_first = newer.iter().rev().chain(older.iter().rev());
+        (0..).zip(latest_first.copied()).filter(|(_, airtime)| *airtime > 0)
+    }
+
     /// Whether a frame more would be beyond this share of an hour, in thousandths.
     pub fn is_full(&mut self, now: Micros, airtime: Micros, duty_permille: u16) -> bool {
         let most = HOUR / 1_000 * u64::from(duty_permille);
@@ -70,6 +80,8 @@ mod tests {
         assert_eq!(hour.used(now + 30 * PART), 35 * SECOND + SECOND / 2);
         assert!(hour.is_full(now + 30 * PART, SECOND, 10));
         assert!(!hour.is_full(now + 30 * PART, SECOND, 1_000), "there is no limit");
+        let minutes: Vec<_> = hour.minutes(now + 40 * PART).collect();
+        assert_eq!(minutes, [(10, SECOND / 2), (40, 35 * SECOND)]);
         assert_eq!(hour.used(now + HOUR), SECOND / 2);
         assert_eq!(hour.used(now + 2 * HOUR), 0);
     }

@@ -3,6 +3,7 @@
 use super::super::keys::LineKeys;
 use super::super::port::Port;
 use super::super::{Limits, Neighbour, NotTaken, ToAll, lane_for};
+use super::hour::KeptHour;
 use super::limits::{NEIGHBOURS, RadioLimits};
 use super::peers::{Open, Peer, Signal};
 use super::radio::{Failure, Radio};
@@ -12,7 +13,7 @@ use crate::node::link::egress::Given;
 use crate::radio::{Event, Heard, Modem, Parameters};
 use blvm_mesh_core::id::NodeId;
 use blvm_mesh_core::link::channel::lora::MAX_FRAME;
-use blvm_mesh_core::link::channel::{self, Channel, Hour, PeerNumber, standing_on_air};
+use blvm_mesh_core::link::channel::{self, Channel, PeerNumber, standing_on_air};
 use blvm_mesh_core::link::datagram::{Keys, NotQueued};
 use blvm_mesh_core::link::packet_buffer::Growable;
 use blvm_mesh_core::time::{MILLISECOND, Micros, SECOND};
@@ -36,7 +37,7 @@ type OfPeer = (PeerNumber, Signal);
 pub(super) struct Driver<'r> {
     radio: &'r Radio,
     port: &'r Port,
-    hour: &'r mut Hour,
+    hour: &'r mut KeptHour,
     modem: Modem,
     /// The channel, once the modem is set.
     on_air: Option<OnAir>,
@@ -68,7 +69,7 @@ enum Woken {
 }
 
 impl<'r> Driver<'r> {
-    pub(super) fn new(radio: &'r Radio, port: &'r Port, hour: &'r mut Hour) -> Self {
+    pub(super) fn new(radio: &'r Radio, port: &'r Port, hour: &'r mut KeptHour) -> Self {
         let (address, now) = (&radio.address, radio.ways.clock.now());
         let modem = Modem::new(address.dialect, address.parameters, address.limits(), now);
         Self {
@@ -461,6 +462,7 @@ impl<'r> Driver<'r> {
     /// Records the counters and the neighbours.
     fn tell(&mut self, now: Micros) {
         self.counts.damaged = self.modem.damaged();
+        self.hour.keep(now);
         let airtime_hour = self.hour.used(now);
         let duty_permille = self.radio.address.duty_permille;
         let on_air = self.on_air.as_ref();

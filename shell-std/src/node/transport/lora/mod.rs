@@ -11,6 +11,7 @@
 
 mod check;
 mod driver;
+mod hour;
 mod limits;
 mod peers;
 mod radio;
@@ -25,8 +26,8 @@ use super::{Medium, Ways};
 use crate::address::LoraAddress;
 use crate::config::Settings;
 use crate::radio::{ChannelKey, KeyError};
-use blvm_mesh_core::link::channel::Hour;
 use driver::Driver;
+use hour::KeptHour;
 use radio::{Failure, Radio};
 use smol::Task;
 use std::sync::Arc;
@@ -72,6 +73,7 @@ pub(super) fn start(
             medium,
             to_all,
             status: status.clone(),
+            data_dir: settings.data_dir.clone(),
             ways: ways.clone(),
         };
         (ways.executor.spawn(keep(radio)), status)
@@ -82,7 +84,9 @@ pub(super) fn start(
 /// Keeps the modem in use for as long as the engine runs.
 async fn keep(radio: Radio) {
     let mut backoff = Backoff::new(radio.ways.pauses);
-    let mut hour = Hour::default();
+    let (data_dir, place) = (radio.data_dir.clone(), radio.address.place());
+    let now = radio.ways.clock.now();
+    let mut hour = smol::unblock(move || KeptHour::load(&data_dir, &place, now)).await;
     while !radio.ways.engine.is_closed() {
         let (failure, lasted) = match Port::open(&radio.address.line, radio.ways.key.timeout).await
         {

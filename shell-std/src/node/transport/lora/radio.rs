@@ -7,6 +7,7 @@ use crate::address::LoraAddress;
 use crate::radio::{ChannelKey, Fault};
 use blvm_mesh_core::config::Config;
 use smol::channel::Receiver;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// A radio and what its task needs of the node.
@@ -20,6 +21,8 @@ pub(super) struct Radio {
     pub(super) medium: Medium,
     pub(super) to_all: Receiver<ToAll>,
     pub(super) status: Arc<RadioStatus>,
+    /// Where the air time of the last hour is kept.
+    pub(super) data_dir: PathBuf,
     pub(super) ways: Ways,
 }
 
