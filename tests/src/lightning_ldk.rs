@@ -52,6 +52,12 @@ impl Lightning {
     /// # Panics
     /// If it does not start.
     pub fn start(program: &Path, dir: &Path, chain: &Bitcoind) -> Self {
+        // Another process may take the port before the node does.
+        let started = (0..3).find_map(|_| Self::try_start(program, dir, chain));
+        started.expect("the node ends at once on three ports")
+    }
+
+    fn try_start(program: &Path, dir: &Path, chain: &Bitcoind) -> Option<Self> {
         let free = TcpListener::bind("127.0.0.1:0").expect("a port");
         let at = free.local_addr().expect("an address");
         drop(free);
@@ -70,9 +76,13 @@ impl Lightning {
         let mut line = String::new();
         let stdout = process.stdout.take().expect("it is piped");
         BufReader::new(stdout).read_line(&mut line).expect("a line");
+        if line.is_empty() {
+            let _ = process.wait();
+            return None;
+        }
         let ready: Value = serde_json::from_str(&line).expect("it starts");
         let text = |name: &str| ready[name].as_str().expect("a text").to_owned();
-        Self { process, key: text("node"), socket: text("socket").into(), at }
+        Some(Self { process, key: text("node"), socket: text("socket").into(), at })
     }
 
     /// `KEY@HOST:PORT`.
