@@ -404,6 +404,9 @@ pub(crate) mod tests {
         assert_eq!(count(&t, 10), ROUTES_PER_DESTINATION);
         add(&mut t, 99, &[20, 40], 9000, 100);
         assert_eq!((count(&t, 10), count(&t, 20)), (2, 1), "it comes in at any cost");
+        let first = |route: Option<Route<'_>>| route.map(|route| route.first());
+        assert_eq!(first(t.find_route(&node(99), 0)), Some(node(10).hop()));
+        assert_eq!(first(t.find_paid_route(&node(99), 0)), Some(node(20).hop()));
         for n in 50..60 {
             add(&mut t, 99, &[10, n], 100 - u32::from(n), 100);
         }

@@ -204,17 +204,13 @@ impl<M: Memory> Mesh<M> {
                 }
                 Err(cause) if paid || number == purchase.flow => {
                     let at = source.claims.iter().position(|claim| claim.held_as() == hop);
+                    let is_priced = cause == Cause::PaymentRequired && !paid;
                     let untrusted = self.untrusted_before(number, at.unwrap_or(0));
-                    match untrusted {
-                        Some(node) if cause == Cause::PaymentRequired && !paid => {
-                            self.tables.ends.held.set_priced(hop, now);
-                            self.end_untrusted(number, node);
-                        }
-                        _ => {
-                            if let Some((source, _)) = self.tables.ends.source(number) {
-                                source.fail(now, FlowEnded::NotBought { node: hop, cause });
-                            }
-                        }
+                    if let Some(node) = untrusted.filter(|_| is_priced) {
+                        self.tables.ends.held.set_priced(hop, now);
+                        self.end_untrusted(number, node);
+                    } else if let Some((source, _)) = self.tables.ends.source(number) {
+                        source.fail(now, FlowEnded::NotBought { node: hop, cause });
                     }
                     // Only that flow's: one input causes few actions.
                     if is_open && number == purchase.flow {
