@@ -139,8 +139,8 @@ pub(super) async fn answer(
             false => FIRST_ANSWER,
         };
         if let Some(headers) = peer.headers(question).await {
-            let all = headers.len() < MOST_IN_MESSAGE.min(most + 1);
             let some = headers.get(..most).unwrap_or(&headers);
+            let all = headers.len() < MOST_IN_MESSAGE && some.len() == headers.len();
             let payload = |room| headers::answer(magic, id, some, all, room);
             bridge.answer_fitting(source, payload).await;
             if !all {
