@@ -102,8 +102,19 @@ pub(crate) fn create(path: &Path, bytes: &[u8]) -> Result<(), PrivateFileError> 
         }
         other => other.map_err(at(path))?,
     }
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(parent).and_then(|dir| dir.sync_all()).map_err(at(parent))
+    let dir = directory(path);
+    sync_dir(dir).map_err(at(dir))
+}
+
+/// Writes a file with mode 0600 in place of what is there. After a crash at any moment it has its old
+/// content or the new one.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    // A crash may have left one.
+    let _ = fs::remove_file(&new);
+    write_new(&new, bytes)?;
+    fs::rename(&new, path)?;
+    sync_dir(directory(path))
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -133,6 +144,19 @@ mod tests {
         assert_eq!(read(&path).unwrap(), b"one");
         let names: Vec<_> = fs::read_dir(dir.path()).unwrap().collect();
         assert_eq!(names.len(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn replaced_whole_over_what_a_crash_has_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("record");
+        fs::write(path.with_extension("new"), b"half").unwrap();
+        for content in [b"one", b"two"] {
+            replace(&path, content).unwrap();
+            assert_eq!(read(&path).unwrap(), content);
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+        assert!(replace(&dir.path().join("none/record"), b"one").is_err());
     }
 
     #[test]

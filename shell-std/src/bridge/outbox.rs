@@ -149,11 +149,7 @@ impl Outbox {
         let path = self.dir.join(format!("{txid}.json"));
         let written = serde_json::to_vec(sent).map_err(io::Error::from).and_then(|text| {
             crate::private_file::create_dir(&self.dir).map_err(io::Error::other)?;
-            let new = path.with_extension("new");
-            fs::write(&new, text)?;
-            fs::File::open(&new)?.sync_all()?;
-            fs::rename(&new, &path)?;
-            crate::private_file::sync_dir(&self.dir)
+            crate::private_file::replace(&path, &text)
         });
         written.map_err(|error| NotTaken::Io { path, error })
     }

@@ -6,8 +6,6 @@ use crate::private_file;
 use bitcoin::hashes::{Hash, sha256};
 use blvm_mesh_core::link::channel::Hour;
 use blvm_mesh_core::time::{Micros, SECOND};
-use std::fs::{self, File};
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// Pause between two writes.
@@ -73,7 +71,7 @@ impl KeptHour {
         (self.changed, self.write_at) = (false, now.saturating_add(PAUSE));
         let text = text(&mut self.hour, Clock::unix().unwrap_or_default(), now);
         let write = move || {
-            if let Err(error) = write(&file, &text) {
+            if let Err(error) = private_file::replace(&file, text.as_bytes()) {
                 tracing::warn!("air time is not kept in {}: {error}", file.display());
             }
         };
@@ -114,17 +112,6 @@ fn restore(bytes: &[u8], unix: Option<u64>, now: Micros) -> Option<Hour> {
     Some(hour)
 }
 
-/// After a crash the file is there with its old content or the new one.
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let new = path.with_extension("new");
-    let mut file =
-        File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_data()?;
-    fs::rename(&new, path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,7 +136,8 @@ mod tests {
             assert_eq!(hour.used(NOW + BEFORE), 3 * SECOND, "the clock went back");
         }
         let file = hour.file.clone().unwrap();
-        write(&file, &text(&mut hour.hour, Clock::unix().unwrap(), later)).unwrap();
+        let written = text(&mut hour.hour, Clock::unix().unwrap(), later);
+        private_file::replace(&file, written.as_bytes()).unwrap();
         let mut again = KeptHour::load(dir.path(), "ttyUSB0", NOW);
         assert_eq!(again.used(NOW), 3 * SECOND);
         assert!(again.is_full(NOW, 34 * SECOND, 10) && !again.is_full(NOW, 33 * SECOND, 10));
@@ -190,7 +178,7 @@ mod tests {
             "blvm-mesh-airtime-1 5\n1 99999999999\n",
             "blvm-mesh-airtime-2 5\n",
         ] {
-            write(&file, text).unwrap();
+            private_file::replace(&file, text.as_bytes()).unwrap();
             assert_eq!(restore(text.as_bytes(), Some(9), NOW), None, "{text}");
             assert_eq!(KeptHour::load(dir.path(), "ttyUSB0", NOW).used(NOW), 0);
         }
